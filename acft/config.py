@@ -1,0 +1,143 @@
+"""Base class of all settings, and parsing that reports every problem at once."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from acft.errors import ConfigError
+from acft.registry import did_you_mean
+
+
+class Config(BaseModel):
+    """Frozen, strict settings: unknown keys and wrong types are errors, NaN is refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Settings made from plain values.
+
+        Raises:
+            ConfigError: Any number of problems; the message has one line for each.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            problems = [_describe(cls, problem, where) for problem in error.errors()]
+            raise ConfigError("\n".join(problems)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: The file is missing, not text, or not TOML; says the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no settings file at {str(path)!r}; see experiments/ for examples"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from None
+
+
+def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """A copy of ``values`` with each ``a.b=c`` set; ``c`` is read as TOML, else as a plain string.
+
+    A number in the dotted key selects an entry of a list: ``corpus.0.weight=2``.
+
+    Raises:
+        ConfigError: An override has no ``=``, or its key goes through something that is no table.
+    """
+    result = _copy(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+        _assign(result, key.strip().split("."), _value(text.strip()), override)
+    return result
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
+
+
+def _assign(table: Any, path: list[str], value: Any, override: str) -> None:
+    *parents, last = path
+    for name in parents:
+        table = _child(table, name, override)
+    if isinstance(table, list) and last.isdigit() and int(last) < len(table):
+        table[int(last)] = value
+    elif isinstance(table, dict):
+        table[last] = value
+    else:
+        raise ConfigError(f"--set {override!r}: {last!r} is not a setting that can be assigned")
+
+
+def _child(table: Any, name: str, override: str) -> Any:
+    if isinstance(table, dict):
+        return table.setdefault(name, {})
+    if isinstance(table, list) and name.isdigit() and int(name) < len(table):
+        return table[int(name)]
+    raise ConfigError(f"--set {override!r}: {name!r} is not a table of settings")
+
+
+def _describe(model: type[BaseModel], problem: ErrorDetails, where: str) -> str:
+    location = [str(part) for part in problem["loc"]]
+    *parents, name = location or [""]
+    section = ".".join(filter(None, [where, *parents]))
+    prefix = f"[{section}] " if section else ""
+    shown = f" = {problem['input']!r}" if problem["type"] != "missing" and name else ""
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    hint = ""
+    if problem["type"] == "extra_forbidden":
+        message = "no such setting"
+        hint = did_you_mean(name, _field_names(model, parents))
+    return f"{prefix}{name}{shown}: {message}{hint}"
+
+
+def _field_names(model: Any, parents: list[str]) -> list[str]:
+    for parent in parents:
+        if parent.isdigit():
+            continue
+        field = getattr(model, "model_fields", {}).get(parent)
+        if field is None:
+            return []
+        model = _settings_class(field.annotation)
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _settings_class(annotation: Any) -> Any:
+    if isinstance(annotation, type):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _settings_class(argument)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    return annotation

@@ -1,0 +1,197 @@
+"""What a run says while it works: frozen records, one JSON line each.
+
+The kinds and their fields are part of the run directory's contract (schema.py holds its version).
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from acft.errors import DataError, NonFiniteError
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """How far the run is: ``done`` of ``total`` units of work in a phase."""
+
+    kind: ClassVar[str] = "progress"
+    phase: str
+    """What is being done: sample, score, fit_oracle, fit_policy, validate, evaluate."""
+    done: int
+    total: int
+    round: int
+    unit: str = "steps"
+
+
+@dataclass(frozen=True)
+class Scalars(Event):
+    """Numbers measured at one moment, by ``area/quantity`` name."""
+
+    kind: ClassVar[str] = "scalars"
+    round: int
+    step: int
+    """Optimiser steps of the policy finished so far, over all rounds."""
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Calibration(Event):
+    """How well the oracle predicts the constraint on rollouts held out by prompt."""
+
+    kind: ClassVar[str] = "calibration"
+    round: int
+    oracle_version: int
+    n_rollouts: int
+    n_prompts: int
+    metrics: dict[str, float | None]
+    """auc, auc_last_third, auc_within_prompt, brier, brier_constant, bce, bce_constant."""
+    reliability: list[dict[str, float]]
+    """Bins with ``low``, ``high``, ``predicted``, ``observed``, ``n``."""
+    by_position: list[dict[str, float | None]]
+    """For each response position: ``position``, ``auc``, ``brier``, ``n``."""
+
+
+@dataclass(frozen=True)
+class ShardSealed(Event):
+    """A Parquet shard is complete and will never change."""
+
+    kind: ClassVar[str] = "shard"
+    table: str
+    """rollouts, scores or guidance."""
+    name: str
+    """File name inside ``shards/``."""
+    rows: int
+    sha256: str
+    round: int
+
+
+@dataclass(frozen=True)
+class RoundFinished(Event):
+    """A round is complete and its checkpoint is sealed; a run resumes from here."""
+
+    kind: ClassVar[str] = "round"
+    round: int
+    checkpoint: str
+    """Folder inside the run directory."""
+    policy_version: int
+    oracle_version: int
+
+
+@dataclass(frozen=True)
+class BestCheckpoint(Event):
+    """The checkpoint that validation prefers by toxicity and utility together."""
+
+    kind: ClassVar[str] = "best"
+    round: int
+    checkpoint: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """One measured value of a suite for one policy."""
+
+    kind: ClassVar[str] = "evaluated"
+    suite: str
+    metric: str
+    subject: str
+    """base, policy, guided or a checkpoint's name."""
+    value: float | None
+    n: int
+    stderr: float | None = None
+    low: float | None = None
+    """Lower end of the 95 % interval where one was computed."""
+    high: float | None = None
+    policy_version: int = 0
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """Something a reader of the run should know, in plain words."""
+
+    kind: ClassVar[str] = "note"
+    level: str
+    """info or warning."""
+    text: str
+    round: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """A worker process took up the run."""
+
+    kind: ClassVar[str] = "started"
+    pid: int
+    resumed_from_round: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The worker ended by itself: finished, stopped or failed."""
+
+    kind: ClassVar[str] = "finished"
+    state: str
+    failure: str = ""
+    message: str = ""
+
+
+KINDS: dict[str, type[Event]] = {
+    record.kind: record
+    for record in (
+        Progress, Scalars, Calibration, ShardSealed, RoundFinished, BestCheckpoint,
+        Evaluated, Note, Started, Finished,
+    )
+}  # fmt: skip
+
+
+def to_json(event: Event, seq: int, time: float) -> str:
+    """One self-contained JSON line, without the newline.
+
+    Raises:
+        NonFiniteError: A value is NaN or infinite; names the event and the field.
+    """
+    fields = dataclasses.asdict(event)
+    where = _non_finite(fields)
+    if where:
+        raise NonFiniteError(f"event {event.kind!r} has a value that is not finite at {where}")
+    return json.dumps({"seq": seq, "time": time, "kind": event.kind, **fields}, allow_nan=False)
+
+
+def from_json(line: str) -> tuple[int, float, Event]:
+    """Sequence number, time (seconds since the epoch) and event of one line.
+
+    Fields this version does not know are ignored, so that newer directories still open.
+
+    Raises:
+        DataError: The line is not JSON or of an unknown kind.
+    """
+    try:
+        values = json.loads(line)
+        record = KINDS[values["kind"]]
+        known = {f.name for f in dataclasses.fields(record)}
+        fields = {key: value for key, value in values.items() if key in known}
+        return int(values["seq"]), float(values["time"]), record(**fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not an event line: {line[:120]!r} ({error})") from None
+
+
+def _non_finite(value: Any, path: str = "") -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return path
+    children: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        children = [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    return next(filter(None, (_non_finite(item, name) for name, item in children)), "")

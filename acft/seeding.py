@@ -1,0 +1,14 @@
+"""Seeds: one for a run, a derived one for every consumer, a uniform number for every token."""
+
+import hashlib
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed that depends on the run's seed and on who asks, and on nothing else."""
+    text = "\x1f".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def hash_fraction(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone; used for stable splits."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

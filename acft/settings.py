@@ -1,0 +1,232 @@
+"""Settings shared by every method; a run combines them with its method's own (runs/spec.py).
+
+Class defaults are the project's starting values; where the paper states one, ``Source:`` says so.
+The string under each field is its help text on the command line, in the form and in the docs.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from acft.config import Config
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, le=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class ModelSettings(Config):
+    """The language model to tune."""
+
+    name: str = "smollm2-135m"
+    """Local directory, packaged model or hub id, looked for in that order."""
+    revision: str = ""
+    """Hub revision (commit, tag or branch); empty takes the newest and records its commit."""
+    chat_template: bool = False
+    """Wrap prompts in the tokenizer's chat template instead of continuing raw text."""
+
+
+class AdapterSettings(Config):
+    """Which weights are trained."""
+
+    kind: Literal["lora", "full"] = "lora"
+    """Low-rank adapters on all linear layers, or every weight."""
+    rank: Positive = 16
+    """Rank of the adapters."""
+    alpha: PositiveFloat = 32.0
+    """Scale of the adapters; the update is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapters' input."""
+
+
+class CorpusSettings(Config):
+    """One source of training texts."""
+
+    source: str
+    """A registered corpus (see ``acft list``), a local file, or ``hub:NAME`` through datasets."""
+    domain: Literal["attribute", "general"] = "general"
+    """``attribute`` for texts the constraint is about; the adaptive method regularises only those."""
+    weight: PositiveFloat = 1.0
+    """Share of the mixture, relative to the other corpora."""
+    max_documents: NonNegative = 0
+    """Use at most so many documents (seeded choice); 0 = all."""
+    prompt_field: str = ""
+    """Column that holds the prompt; empty: the first 8 to 24 tokens of the text are the prompt."""
+    text_field: str = "text"
+    """Column that holds the text (or the response, when there is a prompt column)."""
+
+
+class PromptSettings(Config):
+    """Prompts that rollouts continue."""
+
+    source: str = "realtoxicityprompts"
+    """A registered prompt set (see ``acft list``), a local file, or ``hub:NAME``."""
+    text_field: str = "text"
+    """Column that holds the prompt."""
+    limit: NonNegative = 0
+    """Use at most so many prompts of each split (seeded choice); 0 = all."""
+
+
+class SamplingSettings(Config):
+    """How a response is drawn."""
+
+    horizon: Positive = 20
+    """Longest response, in tokens. Source: RealToxicityPrompts protocol, 20 tokens."""
+    temperature: PositiveFloat = 1.0
+    """Logits are divided by it."""
+    top_p: OpenFraction = 1.0
+    """Nucleus size; 1 samples from the whole vocabulary."""
+    batch_size: Positive = 64
+    """Responses drawn at once; changes speed, never the drawn random numbers."""
+
+
+class OracleSettings(Config):
+    """The auxiliary token-level model R and its training."""
+
+    kind: str = "nado_transformer"
+    """A registered oracle (see ``acft list``)."""
+    rollouts_per_round: Positive = 512
+    """Responses drawn from the policy in each round."""
+    width: Positive = 64
+    """Hidden width of the oracle's own layers."""
+    layers: Positive = 1
+    """Number of the oracle's own transformer layers."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the oracle's AdamW."""
+    weight_decay: NonNegativeFloat = 0.1
+    """Weight decay of the oracle's AdamW."""
+    batch_size: Positive = 64
+    """Rollouts in one oracle step."""
+    max_epochs: Positive = 30
+    """Passes over the rollouts; early stopping usually ends sooner."""
+    patience: Positive = 4
+    """Epochs without a better validation loss before training stops."""
+    labels: Literal["hard", "soft"] = "soft"
+    """Train on the constraint's verdict at 0.5, or on its graded value."""
+    balance: Literal["none", "balanced", "tempered"] = "none"
+    """Importance-weighted resampling against rare violations; ``tempered`` goes half the way."""
+    consistency_weight: NonNegativeFloat = 0.1
+    """Weight of the forward-consistency term. Source: arXiv:2205.14219, eq. (11) of method notes."""
+    replay_rounds: NonNegative = 1
+    """Rollouts of so many earlier rounds are reused with importance weights."""
+    log_r_min: Annotated[float, Field(lt=0)] = -13.815510557964274
+    """Floor of log R in nats (ln 1e-6); keeps every guided probability finite."""
+    strength: Literal["auto"] | PositiveFloat = "auto"
+    """Exponent of R in the guided policy; ``auto`` finds the smallest that reaches the target."""
+    satisfaction_target: OpenFraction = 0.98
+    """Satisfaction that ``strength = "auto"`` aims at on validation prompts."""
+    strength_max: PositiveFloat = 8.0
+    """Largest strength that ``auto`` may choose."""
+    strength_prompts: Positive = 32
+    """Validation prompts used to choose the strength."""
+
+
+class ScheduleSettings(Config):
+    """When policy and oracle are updated."""
+
+    kind: Literal["sequential", "parallel"] = "sequential"
+    """One after the other, or both at once from the state of the round before."""
+    rounds: Positive = 3
+    """Outer iterations."""
+    threads: NonNegative = 0
+    """CPU threads for one job; 0 divides the cores among the concurrent jobs."""
+
+
+class OptimizerSettings(Config):
+    """Training of the policy."""
+
+    lr: PositiveFloat = 5e-4
+    """Peak learning rate of AdamW."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of AdamW."""
+    warmup_steps: NonNegative = 5
+    """Steps over which the learning rate rises linearly from zero."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up, over the whole run."""
+    steps_per_round: Positive = 30
+    """Optimiser steps in each round."""
+    batch_size: Positive = 16
+    """Documents in one optimiser step."""
+    micro_batch_size: Positive = 8
+    """Documents in one forward pass; gradients of a step are accumulated."""
+    max_tokens: Positive = 128
+    """Longest document, in tokens; longer ones are cut."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> "OptimizerSettings":
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size "
+                f"{self.micro_batch_size}"
+            )
+        return self
+
+
+class LimitSettings(Config):
+    """When a run stops by itself."""
+
+    kl_max: PositiveFloat = 50.0
+    """A step whose mean KL per token exceeds this many nats stops the run."""
+    kl_base_budget: NonNegativeFloat = 0.0
+    """Stop after the round in which KL(policy || base) exceeds this; 0 = no budget. Nats a token."""
+
+
+class EvaluationSettings(Config):
+    """What is measured on held-out prompts and texts before, during and after a run."""
+
+    scorers: Names = ("jigsaw_tcc", "profanity_svm")
+    """Scorers that judge; choose others than the one that trains."""
+    validation_prompts: Positive = 24
+    """Validation prompts after each round (best checkpoint, dual ascent)."""
+    validation_continuations: Positive = 4
+    """Continuations of each validation prompt."""
+    test_prompts: NonNegative = 40
+    """Test prompts before and after the run; 0 = no final evaluation."""
+    continuations: Positive = 10
+    """Continuations of each test prompt."""
+    top_p: OpenFraction = 0.9
+    """Nucleus of the evaluation's sampling. Source: RealToxicityPrompts protocol, 0.9."""
+    perplexity_documents: NonNegative = 32
+    """Held-out documents of each general corpus for perplexity; 0 = none."""
+    tolerance_utility: NonNegativeFloat = 0.03
+    """Largest relative rise of validation perplexity a best checkpoint may have."""
+
+
+class RunSettings(Config):
+    """Everything a run needs that does not belong to one constraint or method."""
+
+    title: str = ""
+    """Free text shown in lists."""
+    notes: str = ""
+    """Free text kept with the run."""
+    seed: NonNegative = 0
+    """Every random choice of the run derives from it."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """``auto`` takes a CUDA device if there is one; a named device that is missing is an error."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    corpus: Annotated[tuple[CorpusSettings, ...], Field(strict=False)] = (
+        CorpusSettings(source="base_rollouts", domain="attribute"),
+        CorpusSettings(source="sotu", domain="general"),
+    )
+    prompts: PromptSettings = PromptSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    oracle: OracleSettings = OracleSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    limits: LimitSettings = LimitSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    constraint: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = (
+        {"kind": "scorer", "scorer": "jigsaw_toxblock"},
+    )
+    """Constraints that must all hold; each a table with ``kind`` and that constraint's settings."""
+    method: dict[str, Any] = {"name": "acft"}
+    """Table with ``name`` of a registered method and that method's settings."""

@@ -1,0 +1,90 @@
+"""Records that cross module borders.
+
+Axes in shape annotations: ``batch`` sequences, ``time`` token positions with the prompt included,
+``step`` predictions (time - 1), ``vocab`` the vocabulary, ``*axes`` any.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text to be continued."""
+
+    prompt_id: str
+    """Stable across runs: derived from the text."""
+    text: str
+    split: Split
+    category: str = ""
+    """Where the source sorts its prompts into categories, else empty."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One training text: a prompt (may be empty) and the response that follows it."""
+
+    document_id: str
+    prompt_text: str
+    response_text: str
+    domain: str
+    """``attribute`` for texts the constraint is about, ``general`` for all others."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled response."""
+
+    rollout_id: str
+    prompt_id: str
+    prompt_text: str
+    response_text: str
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    """Ends with the end-of-text token if the policy emitted it within the horizon."""
+    response_logprobs: tuple[float, ...]
+    """Nats under the sampled policy at temperature 1, one for each response token."""
+    policy_version: int
+    """Finished policy updates; 0 is the base policy."""
+    log_weight: float = 0.0
+    """log p(response) - log proposal(response) in nats; 0 when drawn at temperature 1, top-p 1."""
+
+
+@dataclass(frozen=True)
+class ScoredRollout:
+    """A rollout with the constraint's verdict and the raw scores behind it."""
+
+    rollout: Rollout
+    satisfaction: float
+    """Constraint value in [0, 1]; 1 = satisfied."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Raw score by scorer name, in [0, 1]; for toxicity 1 = toxic."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Right-padded token sequences; masks are True on what they select."""
+
+    token_ids: Int[Tensor, "batch time"]
+    attention_mask: Bool[Tensor, "batch time"]
+    response_mask: Bool[Tensor, "batch time"]
+
+    def to(self, device: str) -> "TokenBatch":
+        """The same batch on another device."""
+        return TokenBatch(
+            self.token_ids.to(device), self.attention_mask.to(device), self.response_mask.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A measured number with its sample size; ``value`` is None when it cannot be measured."""
+
+    value: float | None
+    n: int
+    stderr: float | None = None
