@@ -49,7 +49,7 @@ class CorpusSettings(Config):
     source: str
     """A registered corpus (see ``acft list``), a local file, or ``hub:NAME`` through datasets."""
     domain: Literal["attribute", "general"] = "general"
-    """``attribute`` for texts the constraint is about; the adaptive method regularises only those."""
+    """``attribute`` for texts the constraint is about; adaptive methods regularise only those."""
     weight: PositiveFloat = 1.0
     """Share of the mixture, relative to the other corpora."""
     max_documents: NonNegative = 0
@@ -110,7 +110,7 @@ class OracleSettings(Config):
     balance: Literal["none", "balanced", "tempered"] = "none"
     """Importance-weighted resampling against rare violations; ``tempered`` goes half the way."""
     consistency_weight: NonNegativeFloat = 0.1
-    """Weight of the forward-consistency term. Source: arXiv:2205.14219, eq. (11) of method notes."""
+    """Weight of the forward-consistency term. Source: arXiv:2205.14219."""
     replay_rounds: NonNegative = 1
     """Rollouts of so many earlier rounds are reused with importance weights."""
     log_r_min: Annotated[float, Field(lt=0)] = -13.815510557964274
@@ -174,7 +174,7 @@ class LimitSettings(Config):
     kl_max: PositiveFloat = 50.0
     """A step whose mean KL per token exceeds this many nats stops the run."""
     kl_base_budget: NonNegativeFloat = 0.0
-    """Stop after the round in which KL(policy || base) exceeds this; 0 = no budget. Nats a token."""
+    """Stop after a round whose KL(policy || base) exceeds this, in nats a token; 0 = no budget."""
 
 
 class EvaluationSettings(Config):
@@ -228,5 +228,5 @@ class RunSettings(Config):
         {"kind": "scorer", "scorer": "jigsaw_toxblock"},
     )
     """Constraints that must all hold; each a table with ``kind`` and that constraint's settings."""
-    method: dict[str, Any] = {"name": "acft"}
+    method: dict[str, Any] = Field(default_factory=lambda: {"name": "acft"})
     """Table with ``name`` of a registered method and that method's settings."""

@@ -1,0 +1,172 @@
+"""The run directory's contract: file names, shard columns and their version.
+
+A run directory is the truth about a run; the database is a cache made from it. Anything here may be
+added to, never renamed: ``tests/unit/test_schema.py`` opens directories of every older version.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+SPEC = "spec.toml"
+"""The settings as the user wrote them."""
+RESOLVED = "resolved.json"
+"""Every setting, derived seed, package version, model and scorer hash, git commit."""
+STATUS = "status.json"
+"""State, process identity, heartbeat and position; replaced atomically."""
+EVENTS = "events.jsonl"
+"""One flushed line for each event, numbered without gaps from 1."""
+LOG = "stdout.log"
+STOP_REQUEST = "stop"
+"""Present when somebody asked the worker to stop; its text is the mode."""
+SHARDS = "shards"
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"
+"""Inside a checkpoint: SHA-256 and size of every file in it; written last."""
+
+ROLLOUTS = pa.schema(
+    [
+        ("rollout_id", pa.string()),
+        ("round", pa.int32()),
+        ("purpose", pa.string()),  # oracle, validation, test
+        ("subject", pa.string()),  # base, policy, guided
+        ("policy_version", pa.int32()),
+        ("prompt_id", pa.string()),
+        ("prompt_split", pa.string()),
+        ("prompt_category", pa.string()),
+        ("sample", pa.int32()),
+        ("prompt_text", pa.string()),
+        ("response_text", pa.string()),
+        ("response_ids", pa.list_(pa.int32())),
+        ("n_tokens", pa.int32()),
+        ("logprob", pa.float64()),  # nats, whole response, sampled policy at temperature 1
+        ("log_weight", pa.float64()),
+        ("satisfaction", pa.float64()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("rollout_id", pa.string()),
+        ("scorer", pa.string()),
+        ("scorer_version", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+GUIDANCE = pa.schema(
+    [
+        ("sequence_id", pa.string()),
+        ("source", pa.string()),  # rollout, corpus
+        ("round", pa.int32()),
+        ("step", pa.int32()),
+        ("policy_version", pa.int32()),
+        ("oracle_version", pa.int32()),
+        ("position", pa.int32()),  # 0 is the first token of the sequence
+        ("token_id", pa.int32()),
+        ("token_text", pa.string()),
+        ("logprob_base", pa.float32()),
+        ("logprob_policy", pa.float32()),
+        ("logprob_guided", pa.float32()),
+        ("log_r", pa.float32()),  # of the prefix that ends with this token
+        ("kl_guided_policy", pa.float32()),  # of the distribution this token was drawn from
+        ("entropy", pa.float32()),
+        ("in_loss", pa.bool_()),
+        # JSON list of {"id", "text", "base", "policy", "guided"}: log-probabilities in nats of the
+        # likeliest tokens under any of the three
+        ("alternatives", pa.string()),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {"rollouts": ROLLOUTS, "scores": SCORES, "guidance": GUIDANCE}
+
+STATES = (
+    "queued", "starting", "running", "stopping", "finished", "stopped", "failed", "lost",
+)  # fmt: skip
+FAILURES = ("oom", "data", "config", "model", "nonfinite", "killed", "unknown")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Content of ``status.json``; times are seconds since the epoch."""
+
+    state: str
+    kind: str = "training"
+    """training or evaluation."""
+    pid: int = 0
+    pid_started: float = 0.0
+    """Start time of the process as the operating system tells it; proves that a pid is ours."""
+    boot_id: str = ""
+    created: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    heartbeat: float = 0.0
+    """Written every few seconds by a thread of the worker, however long a step takes."""
+    round: int = 0
+    rounds: int = 0
+    step: int = 0
+    steps: int = 0
+    phase: str = ""
+    seconds_left: float | None = None
+    events: int = 0
+    """Sequence number of the last event written."""
+    exit_code: int | None = None
+    failure: str = ""
+    message: str = ""
+    advice: str = ""
+    resumed_from: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where everything of one run lies."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        """Settings as written."""
+        return self.root / SPEC
+
+    @property
+    def resolved(self) -> Path:
+        """Settings and provenance as used."""
+        return self.root / RESOLVED
+
+    @property
+    def status(self) -> Path:
+        """State of the run."""
+        return self.root / STATUS
+
+    @property
+    def events(self) -> Path:
+        """Event lines."""
+        return self.root / EVENTS
+
+    @property
+    def log(self) -> Path:
+        """Output of the worker process."""
+        return self.root / LOG
+
+    @property
+    def stop_request(self) -> Path:
+        """Request file for stopping."""
+        return self.root / STOP_REQUEST
+
+    @property
+    def shards(self) -> Path:
+        """Folder of sealed Parquet files."""
+        return self.root / SHARDS
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.root / CHECKPOINTS
+
+    def checkpoint(self, round_index: int) -> Path:
+        """Folder of the checkpoint sealed after a round; round 0 is the base policy."""
+        return self.checkpoints / f"round-{round_index}"
