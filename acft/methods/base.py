@@ -1,0 +1,71 @@
+"""What a training method is: settings and a generator of outputs.
+
+A method knows neither files, processes, the store nor the screen. It yields events, rows to be
+sealed and checkpoints to be saved; whoever runs it decides where they go.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acft.config import Config
+from acft.events import Event
+from acft.registry import Registry
+from acft.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one table (see ``schema.TABLES``), complete and ready to be sealed as a shard."""
+
+    table: str
+    round: int
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The end of a round: everything a resumed run needs can be saved now."""
+
+    round: int
+    policy_version: int
+    oracle_version: int
+    save: Callable[[Path], None]
+    """Writes all files of the checkpoint into an empty folder."""
+
+
+Output = Event | Rows | Checkpoint
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """What a method gets beside its own settings."""
+
+    run: RunSettings
+    resume_from: Path | None = None
+    """Folder of the sealed checkpoint to continue from."""
+    resume_round: int = 0
+    """Finished rounds in that checkpoint."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between steps; when true the method ends after sealing what it has."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method."""
+
+    settings_type: type[Config]
+    train: Callable[[Any, TrainContext], Iterator[Output]]
+    """Takes the method's settings and the context."""
+    facts: Callable[[TrainContext], dict[str, Any]] = lambda _: {}
+    """Hashes and versions of models and scorers, recorded before the first step."""
+
+    @property
+    def summary(self) -> str:
+        """First line of the training function's documentation."""
+        return (self.train.__doc__ or "").strip().splitlines()[0]
+
+
+METHODS: Registry[Method] = Registry("method", "acft.methods")
+"""Every training method by name."""
