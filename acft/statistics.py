@@ -1,0 +1,340 @@
+"""Uncertainty and agreement: intervals over prompts, ranking, calibration; numpy only.
+
+Responses to one prompt resemble each other, so every interval resamples *groups* (prompts), never
+single responses. An answer that the data cannot give is None, never a made-up number.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+Groups = Sequence[Hashable] | NDArray
+
+LEVEL = 0.95
+RESAMPLES = 2000
+UNDEFINED_LIMIT = 0.01
+"""Largest share of resamples without a value (a ratio over zero) that still gives an interval."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval; None wherever the data cannot say."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Independent groups (prompts) behind the estimate."""
+    stderr: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside the interval; False when there is no interval."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+NOTHING = Interval(None, None, None, 0)
+
+
+# ---- bootstrap ---------------------------------------------------------------------------------
+
+
+def bootstrap(
+    groups: Groups,
+    statistic: Callable[[Rows], float | None],
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of any statistic of rows, resampling whole groups with replacement.
+
+    ``statistic`` gets row numbers, with repetitions, and may return None where it is undefined.
+    """
+    rows_of = group_rows(groups)
+    if not rows_of:
+        return NOTHING
+    value = _number(statistic(np.arange(len(groups))))
+    rng = np.random.default_rng(seed)
+    draws = np.empty(n_resamples)
+    for index in range(n_resamples):
+        chosen = rng.integers(len(rows_of), size=len(rows_of))
+        draws[index] = _number(statistic(np.concatenate([rows_of[g] for g in chosen])))
+    return percentile_interval(value, draws, len(rows_of))
+
+
+def group_rows(groups: Groups) -> list[Rows]:
+    """Row numbers of each group, groups in order of first appearance."""
+    rows: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        rows.setdefault(group, []).append(index)
+    return [np.array(members, dtype=np.intp) for members in rows.values()]
+
+
+def cluster_bootstrap(
+    groups: Groups,
+    values: ArrayLike,
+    statistic: Callable[[Floats], float | None] = lambda values: float(np.mean(values)),
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a statistic (the mean by default) of one sample whose rows come in groups."""
+    array = _floats(values)
+    _same_length(groups, array)
+    return bootstrap(groups, lambda rows: statistic(array[rows]), n_resamples, seed)
+
+
+def paired_bootstrap(
+    groups: Groups,
+    values_a: ArrayLike,
+    values_b: ArrayLike,
+    statistic: Callable[[Floats, Floats], float | None],
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a comparison of two measurements of the same rows, resampling groups jointly.
+
+    ``statistic`` gets both columns: ``difference`` and ``relative_change`` are ready made.
+    """
+    a, b = _floats(values_a), _floats(values_b)
+    _same_length(groups, a, b)
+    return bootstrap(groups, lambda rows: statistic(a[rows], b[rows]), n_resamples, seed)
+
+
+def difference(a: Floats, b: Floats) -> float:
+    """Mean of ``b`` minus mean of ``a``, in their unit."""
+    return float(np.mean(b) - np.mean(a))
+
+
+def relative_change(a: Floats, b: Floats) -> float | None:
+    """Mean of ``b`` over mean of ``a``, minus 1; None where the mean of ``a`` is zero."""
+    start = float(np.mean(a))
+    return None if start == 0 else float(np.mean(b)) / start - 1
+
+
+def percentile_interval(value: float, draws: Floats, n: int) -> Interval:
+    """The middle 95 % of resampled values; none when too many of them are undefined."""
+    defined = draws[np.isfinite(draws)]
+    estimate = value if np.isfinite(value) else None
+    if estimate is None or n < 2 or len(defined) < (1 - UNDEFINED_LIMIT) * len(draws):
+        return Interval(estimate, None, None, n)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Interval(estimate, float(low), float(high), n, float(defined.std(ddof=1)))
+
+
+# ---- shares and equivalence --------------------------------------------------------------------
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """A share with its 95 % Wilson score interval, for independent trials."""
+    if n == 0:
+        return NOTHING
+    z = 1.959963984540054
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    stderr = float(np.sqrt(share * (1 - share) / n))
+    return Interval(
+        share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n, stderr
+    )
+
+
+def equivalence(
+    interval: Interval, margin: float
+) -> Literal["equivalent", "lower", "higher", "undecided"]:
+    """What an interval of a difference says about a margin around zero.
+
+    ``equivalent`` when the whole interval lies inside the margin (two one-sided tests at 2.5 %),
+    ``lower`` or ``higher`` when it excludes zero but not the margin, ``undecided`` otherwise.
+    """
+    if interval.low is None or interval.high is None:
+        return "undecided"
+    if -margin < interval.low and interval.high < margin:
+        return "equivalent"
+    if interval.high < 0:
+        return "lower"
+    return "higher" if interval.low > 0 else "undecided"
+
+
+# ---- ranking and calibration -------------------------------------------------------------------
+
+
+def auc(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """Chance that a random positive scores above a random negative, ties counting half.
+
+    None when a class is missing. Source: Mann and Whitney 1947.
+    """
+    concordant, pairs = _concordance(_floats(scores), _flags(labels), _weights(weights, scores))
+    return concordant / pairs if pairs > 0 else None
+
+
+def auc_within(
+    scores: ArrayLike, labels: ArrayLike, groups: Groups, weights: ArrayLike | None = None
+) -> float | None:
+    """AUC over the pairs whose two members share a group; None when there is no such pair."""
+    all_scores, all_labels = _floats(scores), _flags(labels)
+    all_weights = _weights(weights, scores)
+    _same_length(groups, all_scores, all_labels)
+    parts = [
+        _concordance(all_scores[rows], all_labels[rows], all_weights[rows])
+        for rows in group_rows(groups)
+    ]
+    pairs = sum(pair for _, pair in parts)
+    return sum(concordant for concordant, _ in parts) / pairs if pairs > 0 else None
+
+
+def brier(
+    predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike | None = None
+) -> float | None:
+    """Mean squared error of predicted probabilities; None without data."""
+    p, y, w = _floats(predicted), _floats(observed), _weights(weights, predicted)
+    _same_length(p, y)
+    return float(np.sum(w * (p - y) ** 2) / w.sum()) if w.sum() > 0 else None
+
+
+def bce(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    weights: ArrayLike | None = None,
+    floor: float = 1e-12,
+) -> float | None:
+    """Mean binary cross-entropy in nats, probabilities kept ``floor`` away from 0 and 1."""
+    p, y, w = _floats(predicted), _floats(observed), _weights(weights, predicted)
+    _same_length(p, y)
+    p = np.clip(p, floor, 1 - floor)
+    losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+    return float(np.sum(w * losses) / w.sum()) if w.sum() > 0 else None
+
+
+def reliability_bins(
+    predicted: ArrayLike, observed: ArrayLike, n_bins: int = 10
+) -> list[dict[str, float]]:
+    """Mean predicted and observed value in bins of equal width over [0, 1]; empty bins left out."""
+    p, y = _floats(predicted), _floats(observed)
+    _same_length(p, y)
+    index = np.minimum((p * n_bins).astype(np.intp), n_bins - 1)
+    bins = []
+    for number in range(n_bins):
+        inside = index == number
+        if inside.any():
+            bins.append(
+                {
+                    "low": number / n_bins,
+                    "high": (number + 1) / n_bins,
+                    "predicted": float(p[inside].mean()),
+                    "observed": float(y[inside].mean()),
+                    "n": float(inside.sum()),
+                }
+            )
+    return bins
+
+
+def roc_points(scores: ArrayLike, labels: ArrayLike) -> list[tuple[float, float]]:
+    """False and true positive rates from (0, 0) to (1, 1); empty without both classes."""
+    s, y = _floats(scores), _flags(labels)
+    if y.all() or not y.any():
+        return []
+    values, index = np.unique(-s, return_inverse=True)
+    hits = np.cumsum(np.bincount(index, y, len(values))) / y.sum()
+    false_alarms = np.cumsum(np.bincount(index, ~y, len(values))) / (~y).sum()
+    return [(0.0, 0.0), *zip(false_alarms.tolist(), hits.tolist(), strict=True)]
+
+
+# ---- agreement and thresholds ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two scorers agree on the same texts; None where it is undefined."""
+
+    pearson: float | None
+    spearman: float | None
+    kappa: float | None
+    """Cohen's kappa of the two verdicts at the threshold."""
+    n: int
+
+
+def agreement(scores_a: ArrayLike, scores_b: ArrayLike, threshold: float = 0.5) -> Agreement:
+    """Correlation of two scorers and chance-corrected agreement of their verdicts."""
+    a, b = _floats(scores_a), _floats(scores_b)
+    _same_length(a, b)
+    return Agreement(
+        _correlation(a, b),
+        _correlation(_ranks(a), _ranks(b)),
+        kappa(a >= threshold, b >= threshold),
+        len(a),
+    )
+
+
+def kappa(verdicts_a: ArrayLike, verdicts_b: ArrayLike) -> float | None:
+    """Cohen's kappa of two yes/no verdicts; None when chance alone already agrees always."""
+    a, b = _flags(verdicts_a), _flags(verdicts_b)
+    if len(a) == 0:
+        return None
+    chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
+    return None if chance == 1 else float(((a == b).mean() - chance) / (1 - chance))
+
+
+def threshold_sweep(
+    scores: ArrayLike, thresholds: Sequence[float] = tuple(np.linspace(0.1, 0.9, 9).round(2))
+) -> list[tuple[float, float]]:
+    """Each threshold with the share of scores at or above it; empty without data."""
+    array = _floats(scores)
+    if len(array) == 0:
+        return []
+    return [(float(level), float((array >= level).mean())) for level in thresholds]
+
+
+# ---- private -----------------------------------------------------------------------------------
+
+
+def _floats(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _flags(values: ArrayLike) -> NDArray[np.bool_]:
+    array = np.asarray(values)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1; threshold graded values first")
+    return array.astype(bool)
+
+
+def _weights(weights: ArrayLike | None, like: ArrayLike) -> Floats:
+    return np.ones(len(_floats(like))) if weights is None else _floats(weights)
+
+
+def _same_length(*columns: Groups | Floats | NDArray[np.bool_]) -> None:
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"columns differ in length: {[len(column) for column in columns]}")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _concordance(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
+    """Weight of correctly ordered positive-negative pairs (ties half), and of all such pairs."""
+    _same_length(scores, labels, weights)
+    if len(scores) == 0:
+        return 0.0, 0.0
+    values, index = np.unique(scores, return_inverse=True)
+    positive = np.bincount(index, weights * labels, len(values))
+    negative = np.bincount(index, weights * ~labels, len(values))
+    below = np.cumsum(negative) - negative
+    return float(positive @ (below + negative / 2)), float(positive.sum() * negative.sum())
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 0, ties sharing their mean."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[index]
+
+
+def _correlation(a: Floats, b: Floats) -> float | None:
+    if len(a) < 2 or a.std() == 0 or b.std() == 0:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
