@@ -98,6 +98,11 @@ NEEDED_BYTES = 1_000_000_000
 _CHUNK_BYTES = 1 << 20
 
 
+def packaged_models() -> list[str]:
+    """Names of all packaged models, sorted."""
+    return sorted(PACKAGED_MODELS)
+
+
 def cache_folder() -> Path:
     """The folder that holds all packages and converted models."""
     chosen = os.environ.get("ACFT_ASSETS")
@@ -107,8 +112,12 @@ def cache_folder() -> Path:
 
 
 def asset(name: str) -> Asset:
-    """The asset of that package name; an unknown name is our bug."""
-    return next(item for item in ASSETS if item.name == name)
+    """The asset of that package name.
+
+    Raises:
+        KeyError: No such asset, which is a mistake in the code.
+    """
+    return {item.name: item for item in ASSETS}[name]
 
 
 def asset_path(package: str) -> Path:
@@ -277,10 +286,12 @@ def _unpack(archive: Path, destination: Path) -> None:
                 wheel.extractall(destination)
         else:
             with tarfile.open(archive) as package:
-                # Python 3.11 before 3.11.4 has no filters; the hash says that this file needs none
-                package.extraction_filter = getattr(
-                    tarfile, "data_filter", lambda member, _: member
-                )
+                # Python before 3.11.4 has no filters; the hash says that this file needs none
+                package.extraction_filter = getattr(tarfile, "data_filter", _keep)
                 package.extractall(destination)  # noqa: S202
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise ModelError(f"{archive.name!r} cannot be unpacked: {error}") from None
+
+
+def _keep(member: tarfile.TarInfo, _: str) -> tarfile.TarInfo:
+    return member
