@@ -283,7 +283,7 @@ def _unpack(archive: Path, destination: Path) -> None:
     try:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(destination)
+                wheel.extractall(destination)  # noqa: S202  (its hash was checked)
         else:
             with tarfile.open(archive) as package:
                 # Python before 3.11.4 has no filters; the hash says that this file needs none
