@@ -1,0 +1,1 @@
+"""Metrics of sampled responses: one file each, found by scanning this folder."""
