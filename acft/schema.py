@@ -2,6 +2,22 @@
 
 A run directory is the truth about a run; the database is a cache made from it. Anything here may be
 added to, never renamed: ``tests/unit/test_schema.py`` opens directories of every older version.
+
+What counts
+    Event lines are only ever appended; ``seq`` counts 1, 2, 3 … over all attempts of a run. An
+    attempt begins with ``Started`` and, unless its process dies, ends with ``Finished``.
+    A line without its newline, or one that is no event, ends the file for every reader; the next
+    attempt cuts it off.
+    A ``Started`` at seq s with ``resumed_from_round`` k undoes all events between the latest
+    ``RoundFinished`` of round k before s (or the beginning, where there is none) and s, except
+    ``Started`` and ``Finished``: the rounds after k are done again. ``eventlog.effective`` is that
+    rule. Whoever knows events with a seq of s or more from before must forget them (their lines
+    were lost with the power).
+    A shard or checkpoint counts when an effective event names it. Files that no effective event
+    names are remains of a dead process; the next attempt deletes them. A shard's number is the seq
+    of its event, so names are never used twice.
+    One process writes at a time: it holds the lock on ``LOCK``. The worker holds it while it lives;
+    others take it to change the status of a run that has no worker.
 """
 
 from dataclasses import dataclass
@@ -21,7 +37,13 @@ EVENTS = "events.jsonl"
 """One flushed line for each event, numbered without gaps from 1."""
 LOG = "stdout.log"
 STOP_REQUEST = "stop"
-"""Present when somebody asked the worker to stop; its text is the mode."""
+"""Present when somebody asked the worker to stop; its text is the mode (save, now) and its
+modification time the time of the request."""
+LAUNCH = "launch.json"
+"""How the run came about: overrides on the settings, request id, working directory, parent run."""
+LABELS = "labels.json"
+"""Tags, notes and the archived flag; may be edited at any time."""
+LOCK = "lock"
 SHARDS = "shards"
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
@@ -86,7 +108,9 @@ TABLES: dict[str, pa.Schema] = {"rollouts": ROLLOUTS, "scores": SCORES, "guidanc
 STATES = (
     "queued", "starting", "running", "stopping", "finished", "stopped", "failed", "lost",
 )  # fmt: skip
-FAILURES = ("oom", "data", "config", "model", "nonfinite", "killed", "unknown")
+FAILURES = ("oom", "data", "config", "model", "nonfinite", "disk", "killed", "unknown")
+STOP_MODES = ("save", "now")
+"""``save`` ends after the current step and seals what there is; ``now`` keeps sealed rounds only."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +122,17 @@ class Status:
     """training or evaluation."""
     pid: int = 0
     pid_started: float = 0.0
-    """Start time of the process as the operating system tells it; proves that a pid is ours."""
+    """Start of the process as the operating system tells it (Linux: seconds since boot, which no
+    clock change moves); proves that a pid is ours."""
     boot_id: str = ""
+    """Machine start and process namespace in which the pid has its meaning."""
     created: float = 0.0
     started: float = 0.0
     ended: float = 0.0
     heartbeat: float = 0.0
     """Written every few seconds by a thread of the worker, however long a step takes."""
+    heartbeat_clock: float = 0.0
+    """The same moment on the monotonic clock, comparable within one boot whatever the date does."""
     round: int = 0
     rounds: int = 0
     step: int = 0
@@ -117,7 +145,15 @@ class Status:
     failure: str = ""
     message: str = ""
     advice: str = ""
+    retry_with: tuple[str, ...] = ()
+    """Overrides on the settings (``section.key=value``) that may avoid the failure."""
+    device: str = ""
+    """Where the supervisor put the run: cpu, mps, cuda:0, …"""
+    checkpoint: str = ""
+    """Folder of the last sealed checkpoint, from which the run can go on."""
+    best_checkpoint: str = ""
     resumed_from: str = ""
+    """Folder of the checkpoint this attempt continues; empty: from the beginning."""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -156,6 +192,21 @@ class RunPaths:
     def stop_request(self) -> Path:
         """Request file for stopping."""
         return self.root / STOP_REQUEST
+
+    @property
+    def launch(self) -> Path:
+        """How the run came about."""
+        return self.root / LAUNCH
+
+    @property
+    def labels(self) -> Path:
+        """Tags, notes, archived flag."""
+        return self.root / LABELS
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever writes."""
+        return self.root / LOCK
 
     @property
     def shards(self) -> Path:

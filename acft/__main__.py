@@ -1,0 +1,65 @@
+"""The command line: finds the subcommand, runs it, turns errors into a sentence and an exit code."""
+
+import argparse
+import ast
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from acft import __version__
+from acft.errors import AcftError
+
+COMMANDS = Path(__file__).parent / "commands"
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The process's exit code: 0 done, 1 failed, 2 wrong use or input, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser, commands = _parser(arguments)
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return USER_ERROR
+    try:
+        return commands[args.command].run(args) or 0
+    except AcftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (``acft runs | head``); nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, dict]:
+    """The parser, with arguments added only to the subcommand that was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="acft", description="Attribute-controlled fine-tuning of causal language models."
+    )
+    parser.add_argument("--version", action="version", version=f"acft {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    modules = {}
+    for path in sorted(COMMANDS.glob("[a-z]*.py")):
+        summary = _summary(path)
+        subparser = subparsers.add_parser(path.stem, help=summary, description=summary)
+        if path.stem == chosen:
+            modules[path.stem] = importlib.import_module(f"acft.commands.{path.stem}")
+            modules[path.stem].configure(subparser)
+    return parser, modules
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    # Percent signs are placeholders to argparse.
+    return docstring.partition("\n")[0].rstrip(".").replace("%", "%%")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""A run's event file: appended to without gaps, read while it grows, cleaned of what was redone.
+
+``schema.py`` states the rules.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from acft.errors import DataError
+from acft.events import Event, Finished, Progress, RoundFinished, Scalars, Started, from_json, to_json
+
+UNSYNCED = (Progress, Scalars)
+"""Kinds too frequent to wait for the disk; ``EventWriter.sync`` takes them along."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of an event file."""
+
+    seq: int
+    time: float
+    """Seconds since the epoch."""
+    event: Event
+
+
+class EventWriter:
+    """Appends events to a file; numbering goes on where an earlier process stopped.
+
+    What follows the last whole event is cut off first. More than a torn line is kept beside the
+    file under a new name, so that nothing readable by a person is destroyed.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._file: BinaryIO = path.open("ab+")
+        self.seq, self._end = _cut_damage(self._file, path)
+
+    def append(self, event: Event) -> Entry:
+        """The entry just written; a failed write leaves no partial line behind."""
+        moment = self._clock()
+        line = to_json(event, self.seq + 1, moment).encode() + b"\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+            if not isinstance(event, UNSYNCED):
+                self.sync()
+        except OSError:
+            self._cut(self._end)
+            raise
+        self.seq += 1
+        self._end += len(line)
+        return Entry(self.seq, moment, event)
+
+    def sync(self) -> None:
+        """Waits until all events are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Ends writing."""
+        self._file.close()
+
+    def _cut(self, end: int) -> None:
+        # The buffer still holds what could not be written: a fresh handle has no such memory.
+        descriptor = os.dup(self._file.fileno())
+        try:
+            self._file.close()
+        except OSError:
+            pass  # closing tries to flush once more onto the full disk
+        self._file = os.fdopen(descriptor, "ab+")
+        self._file.truncate(end)
+
+
+class EventReader:
+    """Reads an event file that may still grow; remembers where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self.seq = 0
+        """Number of the last entry read."""
+
+    def poll(self) -> list[Entry]:
+        """Entries written since the last call; none when the file does not exist yet."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        entries, length = _whole_entries(content, self.seq)
+        self._offset += length
+        self.seq += len(entries)
+        return entries
+
+
+def read_events(path: Path, after_seq: int = 0) -> list[Entry]:
+    """All whole entries of a file numbered above ``after_seq``."""
+    return [entry for entry in EventReader(path).poll() if entry.seq > after_seq]
+
+
+def effective(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries that count: without those of rounds that a later attempt did again."""
+    kept: list[Entry] = []
+    for entry in entries:
+        if isinstance(entry.event, Started):
+            kept = _undo(kept, entry.event.resumed_from_round)
+        kept.append(entry)
+    return kept
+
+
+def _undo(entries: list[Entry], after_round: int) -> list[Entry]:
+    end = 0
+    for index, entry in enumerate(entries):
+        if isinstance(entry.event, RoundFinished) and entry.event.round == after_round:
+            end = index + 1
+    history = [e for e in entries[end:] if isinstance(e.event, (Started, Finished))]
+    return entries[:end] + history
+
+
+def _whole_entries(content: bytes, seq: int) -> tuple[list[Entry], int]:
+    """Entries numbered from ``seq + 1`` on that start the content, and their length in bytes."""
+    entries: list[Entry] = []
+    length = 0
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            entry = Entry(*from_json(line.decode()))
+        except (DataError, UnicodeDecodeError, json.JSONDecodeError):
+            break
+        if entry.seq != seq + len(entries) + 1:
+            break
+        entries.append(entry)
+        length += len(line)
+    return entries, length
+
+
+def _cut_damage(file: BinaryIO, path: Path) -> tuple[int, int]:
+    file.seek(0)
+    content = file.read()
+    entries, length = _whole_entries(content, 0)
+    remains = content[length:]
+    if b"\n" in remains:
+        path.with_name(f"{path.name}.damaged-{len(entries) + 1}").write_bytes(remains)
+    if remains:
+        file.truncate(length)
+        os.fsync(file.fileno())
+    return len(entries), length
