@@ -1,0 +1,281 @@
+"""The equations, as pure functions on log-probabilities in nats.
+
+p policy, C constraint, R oracle: R(prefix) = Pr[C = 1 | prefix] under p, q guided policy.
+``next_*`` at index t is about token t + 1. Half-precision inputs are accumulated in float32.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from acft.types import TokenBatch
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Predictions side by side with the tokens they are about."""
+
+    values: Float[Tensor, "batch step *rest"]
+    targets: Int[Tensor, "batch step"]
+    mask_all: Bool[Tensor, "batch step"]
+    """True where the target is a real token."""
+    mask_response: Bool[Tensor, "batch step"]
+    """True where the target is a real token of the response."""
+
+
+def align(batch: TokenBatch, next_values: Float[Tensor, "batch time *rest"]) -> Aligned:
+    """Each prediction with its target token; the only shift by one in the project."""
+    mask_all = batch.attention_mask[:, 1:]
+    return Aligned(
+        values=next_values[:, :-1],
+        targets=batch.token_ids[:, 1:],
+        mask_all=mask_all,
+        mask_response=batch.response_mask[:, 1:] & mask_all,
+    )
+
+
+def token_mean(
+    values: Float[Tensor, " *axes"], mask: Bool[Tensor, " *axes"], n_tokens: int
+) -> Float[Tensor, ""]:
+    """Sum of the selected values divided by ``n_tokens``; the only reduction in the project.
+
+    ``n_tokens`` counts the loss tokens of the whole optimiser step, so that micro-batches add up.
+
+    Raises:
+        ValueError: ``n_tokens`` is not positive.
+    """
+    if n_tokens <= 0:
+        raise ValueError(f"n_tokens must be at least 1, got {n_tokens}; skip steps without tokens")
+    return torch.where(mask, _accumulated(values), 0.0).sum() / n_tokens
+
+
+def nll(
+    next_logprobs: Float[Tensor, "*axes vocab"], targets: Int[Tensor, " *axes"]
+) -> Float[Tensor, " *axes"]:
+    """Negative log-likelihood of every target token, in nats.
+
+    Source: arXiv:2410.05559, the language-modelling term of the training loss.
+    """
+    return -_accumulated(next_logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1))
+
+
+def guided_next_logprobs(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    next_log_r: Float[Tensor, "*axes vocab"],
+    strength: float = 1.0,
+) -> Float[Tensor, "*axes vocab"]:
+    """Log-probabilities of the guided policy q ∝ p·R^strength, in nats, detached.
+
+    Raises:
+        ValueError: The oracle rules out every next token of some prefix.
+
+    Source: arXiv:2205.14219, closed form of the projection for delta = 1; ``strength`` is ours.
+    """
+    return _tilted(next_logprobs, next_log_r, strength)[0]
+
+
+def guided_next_logprobs_soft(
+    next_logprobs: Float[Tensor, "batch *step vocab"],
+    next_log_r: Float[Tensor, "batch *step vocab"],
+    delta: float,
+    log_r_prompt: Float[Tensor, " batch"],
+    strength: float = 1.0,
+) -> Float[Tensor, "batch *step vocab"]:
+    """Log-probabilities of the nearest q with E_q[C] >= delta, in nats, detached.
+
+    q ∝ p·w^strength with w = a·R + b·(1 - R), a = delta / R(x), b = (1 - delta) / (1 - R(x)). Where
+    R(x) >= delta the constraint is inactive and q = p. ``log_r_prompt`` is log R(x).
+
+    Raises:
+        ValueError: ``delta`` is outside (0, 1], or every next token of some prefix is ruled out.
+
+    Source: derived; stationary point of the Lagrangian of min KL(q ‖ p) for a Boolean constraint.
+    """
+    if not 0.0 < delta <= 1.0:
+        raise ValueError(f"delta must be in (0, 1], got {delta!r}")
+    log_r = _accumulated(next_log_r).detach()
+    rows = log_r_prompt.shape + (1,) * (log_r.dim() - 1)
+    log_r_x = _accumulated(log_r_prompt).detach().reshape(rows)
+    log_1_minus_delta = math.log1p(-delta) if delta < 1.0 else -math.inf
+    # w times R(x): the factor cancels in q and an impossible prompt, R(x) = 0, gives 0, not inf.
+    log_w = torch.logaddexp(
+        math.log(delta) + log_r,
+        log_1_minus_delta + log_r_x - log1mexp(log_r_x) + log1mexp(log_r),
+    )
+    is_active = log_r_x < math.log(delta)
+    return _tilted(next_logprobs, torch.where(is_active, log_w, 0.0), strength)[0]
+
+
+def prompt_log_r(
+    next_logprobs: Float[Tensor, "batch vocab"], next_log_r: Float[Tensor, "batch vocab"]
+) -> Float[Tensor, " batch"]:
+    """Log of R(x) in nats, from p and log R at the last prompt position.
+
+    Source: derived; R(x) = sum over v of p(v|x)·R(x, v).
+    """
+    return _expected_log_r(next_logprobs, next_log_r)
+
+
+def kl_divergence(
+    p_logprobs: Float[Tensor, "*axes vocab"], q_logprobs: Float[Tensor, "*axes vocab"]
+) -> Float[Tensor, " *axes"]:
+    """KL(p ‖ q) in nats, infinite where q misses a part of p.
+
+    Source: arXiv:2410.05559, the regulariser; the caller's argument order is the direction.
+    """
+    p_logprobs, q_logprobs = _accumulated(p_logprobs), _accumulated(q_logprobs)
+    return _expectation(p_logprobs, p_logprobs - q_logprobs)
+
+
+def kl_guided_policy_same(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    next_log_r: Float[Tensor, "*axes vocab"],
+    strength: float = 1.0,
+) -> Float[Tensor, " *axes"]:
+    """KL(guided ‖ policy) in nats when q is built from the policy itself: E_q[log s] - log Z.
+
+    The gradient is that of a fixed q, p - q for the logits.
+
+    Source: derived; KL(q ‖ p) with log q - log p = log s - log Z, s = R^strength.
+    """
+    logprobs = _accumulated(next_logprobs)
+    q_logprobs, log_s, log_z = _tilted(logprobs, next_log_r, strength)
+    change_of_logprobs = logprobs - logprobs.detach()  # zero; carries the gradient of -log p
+    return _expectation(q_logprobs, log_s - change_of_logprobs) - log_z
+
+
+def kl_policy_guided_same(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    next_log_r: Float[Tensor, "*axes vocab"],
+    strength: float = 1.0,
+) -> Float[Tensor, " *axes"]:
+    """KL(policy ‖ guided) in nats when q is built from the policy itself: log Z - E_p[log s].
+
+    The gradient is that of a fixed q.
+
+    Source: derived; KL(p ‖ q) with log q - log p = log s - log Z, s = R^strength.
+    """
+    logprobs = _accumulated(next_logprobs)
+    _, log_s, log_z = _tilted(logprobs, next_log_r, strength)
+    return log_z - _expectation(logprobs, log_s)
+
+
+def entropy(next_logprobs: Float[Tensor, "*axes vocab"]) -> Float[Tensor, " *axes"]:
+    """Entropy of the next token, in nats.
+
+    Source: derived; Shannon's definition.
+    """
+    logprobs = _accumulated(next_logprobs)
+    return -_expectation(logprobs, logprobs)
+
+
+def oracle_bce(
+    log_r: Float[Tensor, "batch step"], satisfied: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch step"]:
+    """Binary cross-entropy of R against the sequence's constraint value, in nats.
+
+    ``satisfied`` is in [0, 1]; every prefix of a sequence gets the sequence's value.
+
+    Raises:
+        ValueError: ``log_r`` has a value above 0, which means logits were passed.
+
+    Source: arXiv:2205.14219, the cross-entropy term of the oracle's training loss.
+    """
+    _require_log_probability(log_r)
+    log_r = _accumulated(log_r)
+    c = satisfied.to(log_r.dtype).unsqueeze(-1)
+    # Replacing the input where its weight is 0 keeps 0·inf out of value and gradient.
+    log_satisfied = torch.where(c > 0, log_r, 0.0)
+    log_violated = log1mexp(torch.where(c < 1, log_r, -1.0))
+    return -(c * log_satisfied + (1 - c) * log_violated)
+
+
+def consistency_gap(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    next_log_r: Float[Tensor, "*axes vocab"],
+    log_r: Float[Tensor, " *axes"],
+) -> Float[Tensor, " *axes"]:
+    """Bernoulli KL(sum over v of p(v)·R(prefix, v) ‖ R(prefix)) in nats; 0 for the true R.
+
+    Source: arXiv:2205.14219, forward-consistency regulariser.
+    """
+    return bernoulli_kl(_expected_log_r(next_logprobs, next_log_r), log_r)
+
+
+def bernoulli_kl(
+    log_p: Float[Tensor, " *axes"], log_q: Float[Tensor, " *axes"]
+) -> Float[Tensor, " *axes"]:
+    """KL(Bernoulli(p) ‖ Bernoulli(q)) in nats, from log p and log q.
+
+    Raises:
+        ValueError: A value is above 0.
+
+    Source: derived; the KL divergence of two coins.
+    """
+    _require_log_probability(log_p)
+    _require_log_probability(log_q)
+    both_p, both_q = (
+        torch.stack([x, log1mexp(x)], dim=-1) for x in (_accumulated(log_p), _accumulated(log_q))
+    )
+    return kl_divergence(both_p, both_q)
+
+
+def log1mexp(x: Float[Tensor, " *axes"]) -> Float[Tensor, " *axes"]:
+    """log(1 - exp(x)) for x <= 0, accurate at both ends; -inf at 0.
+
+    Source: derived; expm1 where exp(x) is near 1, log1p where it is near 0.
+    """
+    # Each branch sees only its own range: the gradient of an unselected branch must stay finite.
+    near = torch.log(-torch.expm1(x.clamp(min=-math.log(2))))
+    far = torch.log1p(-torch.exp(x.clamp(max=-math.log(2))))
+    return torch.where(x > -math.log(2), near, far)
+
+
+def _accumulated(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _expectation(
+    logprobs: Float[Tensor, "*axes vocab"], values: Float[Tensor, "*axes vocab"]
+) -> Float[Tensor, " *axes"]:
+    probs = logprobs.exp()
+    # 0·inf = 0: a token that cannot occur counts for nothing, whatever its value.
+    return (probs * torch.where(probs > 0, values, 0.0)).sum(dim=-1)
+
+
+def _expected_log_r(
+    next_logprobs: Float[Tensor, "*axes vocab"], next_log_r: Float[Tensor, "*axes vocab"]
+) -> Float[Tensor, " *axes"]:
+    joint = _accumulated(next_logprobs) + _accumulated(next_log_r)
+    return joint.logsumexp(dim=-1).clamp(max=0.0)  # rounding can end just above 0
+
+
+def _tilted(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    next_log_s: Float[Tensor, "*axes vocab"],
+    strength: float,
+) -> tuple[Float[Tensor, "*axes vocab"], Float[Tensor, "*axes vocab"], Float[Tensor, " *axes"]]:
+    """Logs of q, s^strength and Z, detached: a gradient through Z can push towards violation."""
+    if not strength >= 0.0:
+        raise ValueError(f"strength must be at least 0, got {strength!r}")
+    log_s = _accumulated(next_log_s).detach()
+    log_s = strength * log_s if strength > 0.0 else torch.zeros_like(log_s)
+    joint = _accumulated(next_logprobs).detach() + log_s
+    log_z = joint.logsumexp(dim=-1)
+    if torch.isneginf(log_z).any():
+        row = torch.isneginf(log_z).nonzero()[0].tolist()
+        raise ValueError(
+            f"the oracle rules out every next token at row {row}; clamp next_log_r from below"
+        )
+    return joint - log_z.unsqueeze(-1), log_s, log_z
+
+
+def _require_log_probability(log_r: Float[Tensor, "..."]) -> None:
+    if (log_r > 0).any():
+        raise ValueError(
+            f"log_r must be at most 0, got {log_r.max().item():.6g}; "
+            "pass log-probabilities, not logits"
+        )
