@@ -1,0 +1,214 @@
+"""How likely texts are under a language model: nats, perplexities, bits per byte.
+
+Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all tokens) of a corpus;
+``mean_perplexity`` is the mean of the perplexities of single texts, which a few odd texts dominate.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.errors import DataError
+from acft.statistics import Floats, Interval
+from acft.totals import Totals, ratio_bootstrap
+from acft.types import Document, MetricValue, Rollout, TokenBatch
+
+MAX_TOKENS = 512
+BATCH_TOKENS = 1024
+"""Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
+DROPPED_PERPLEXITY = 1e4
+"""Texts above it are left out of ``mean_perplexity``. Source: arXiv:2105.03023, its evaluation."""
+
+
+class Judge(Protocol):
+    """A language model that says how likely texts are; every policy is one."""
+
+    @property
+    def backbone(self) -> Any:
+        """The opened model; its ``tokenizer`` and ``context_length`` are read."""
+        ...
+
+    def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
+        """Log-probability of each realised token after the first, in nats; 0 on padding."""
+        ...
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely one text is."""
+
+    text_id: str
+    group: str
+    """What is resampled together: the prompt of a continuation, or the document itself."""
+    nll: float
+    """Nats over the judged tokens."""
+    n_tokens: int
+    n_bytes: int
+    """UTF-8 bytes of the judged tokens."""
+
+    @property
+    def nll_per_token(self) -> float:
+        """Nats per token."""
+        return self.nll / self.n_tokens
+
+
+Encoded = tuple[str, str, list[int], int]
+"""Text id, group, token ids, and the number of leading tokens that are given, not judged."""
+
+
+def document_likelihoods(
+    judge: Judge,
+    documents: Sequence[Document],
+    max_tokens: int = MAX_TOKENS,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Likelihood]:
+    """Likelihood of each document's first ``max_tokens`` tokens; one-token documents are left out.
+
+    The first token is given, since nothing precedes it.
+    """
+    tokenizer = judge.backbone.tokenizer
+    length = min(max_tokens, judge.backbone.context_length)
+    encoded = [
+        (
+            document.document_id,
+            document.document_id,
+            tokenizer(document.prompt_text + document.response_text)["input_ids"][:length],
+            1,
+        )
+        for document in documents
+    ]
+    return _likelihoods(judge, encoded, batch_tokens, progress)
+
+
+def continuation_likelihoods(
+    judge: Judge,
+    rollouts: Sequence[Rollout],
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Likelihood]:
+    """Likelihood of each response given its prompt, in the judge's own tokens.
+
+    Empty responses are left out. Prompts keep their end when both do not fit the context.
+    """
+    tokenizer = judge.backbone.tokenizer
+    encoded = []
+    for rollout in rollouts:
+        prompt = list(tokenizer(rollout.prompt_text)["input_ids"])
+        response = list(tokenizer(rollout.response_text, add_special_tokens=False)["input_ids"])
+        room = judge.backbone.context_length - len(response)
+        if room < 1:
+            raise DataError(
+                f"response {rollout.rollout_id!r} has {len(response)} tokens for the judge, whose "
+                f"context is {judge.backbone.context_length}; shorten the horizon"
+            )
+        prompt = prompt[-room:]
+        given = max(1, len(prompt))
+        encoded.append((rollout.rollout_id, rollout.prompt_id, prompt + response, given))
+    return _likelihoods(judge, encoded, batch_tokens, progress)
+
+
+def perplexity(judge: Judge, documents: Sequence[Document]) -> MetricValue:
+    """Corpus perplexity of documents, exp(total nats / total tokens); n counts documents."""
+    return corpus_perplexity(document_likelihoods(judge, documents))
+
+
+def token_totals(rows: Sequence[Likelihood]) -> Totals:
+    """Nats and tokens by group; the ratio is the mean nats per token."""
+    return _totals(rows, [row.nll for row in rows], [row.n_tokens for row in rows])
+
+
+def byte_totals(rows: Sequence[Likelihood]) -> Totals:
+    """Bits and bytes by group; the ratio is bits per byte, comparable across tokenizers."""
+    bits = [row.nll / math.log(2) for row in rows]
+    return _totals(rows, bits, [row.n_bytes for row in rows])
+
+
+def corpus_perplexity(rows: Sequence[Likelihood]) -> MetricValue:
+    """exp(total nats / total tokens) and its clustered standard error; None without tokens."""
+    totals = token_totals(rows)
+    if totals.value is None:
+        return MetricValue(None, 0)
+    value = math.exp(totals.value)
+    stderr = None if totals.stderr is None else value * totals.stderr
+    return MetricValue(value, len(totals.groups), stderr)
+
+
+def mean_perplexity(rows: Sequence[Likelihood]) -> MetricValue:
+    """Mean of the texts' own perplexities, those above 10,000 left out; None without data."""
+    own = [(row, math.exp(min(row.nll_per_token, 700.0))) for row in rows]
+    kept = [(row, value) for row, value in own if value < DROPPED_PERPLEXITY]
+    totals = _totals([row for row, _ in kept], [value for _, value in kept], [1] * len(kept))
+    return MetricValue(totals.value, len(totals.groups), totals.stderr)
+
+
+def perplexity_interval(rows: Sequence[Likelihood], seed: int = 0) -> Interval:
+    """Corpus perplexity with its 95 % interval over groups."""
+    return ratio_bootstrap([token_totals(rows)], np.exp, seed=seed)
+
+
+def perplexity_change(
+    base: Sequence[Likelihood], policy: Sequence[Likelihood], seed: int = 0
+) -> Interval:
+    """Relative change of corpus perplexity from base to policy on the same texts."""
+
+    def change(base_nll: Floats, policy_nll: Floats) -> Floats:
+        return np.expm1(policy_nll - base_nll)
+
+    return ratio_bootstrap([token_totals(base), token_totals(policy)], change, seed=seed)
+
+
+def batch_of(token_ids: Sequence[Sequence[int]], pad: int) -> TokenBatch:
+    """Right-padded sequences in which every token counts as response."""
+    longest = max(map(len, token_ids))
+    ids = [[*row, *[pad] * (longest - len(row))] for row in token_ids]
+    mask = torch.tensor([[index < len(row) for index in range(longest)] for row in token_ids])
+    return TokenBatch(torch.tensor(ids), mask, mask)
+
+
+def _likelihoods(
+    judge: Judge,
+    encoded: Sequence[Encoded],
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[Likelihood]:
+    judged = [item for item in encoded if len(item[2]) > item[3]]
+    # Equal lengths side by side waste no padding; the longest first, so memory fails early.
+    order = sorted(range(len(judged)), key=lambda index: -len(judged[index][2]))
+    rows: dict[int, Likelihood] = {}
+    while len(rows) < len(order):
+        longest = len(judged[order[len(rows)]][2])
+        chosen = order[len(rows) : len(rows) + max(1, batch_tokens // longest)]
+        rows.update(zip(chosen, _judge(judge, [judged[i] for i in chosen]), strict=True))
+        if progress is not None:
+            progress(len(rows), len(order))
+    return [rows[index] for index in range(len(judged))]
+
+
+def _judge(judge: Judge, items: Sequence[Encoded]) -> Iterator[Likelihood]:
+    tokenizer = judge.backbone.tokenizer
+    device = str(getattr(judge, "device", "cpu"))
+    batch = batch_of([ids for _, _, ids, _ in items], tokenizer.pad_token_id)
+    logprobs = judge.token_logprobs(batch.to(device)).double().cpu()
+    for (text_id, group, ids, given), row in zip(items, logprobs, strict=True):
+        text = tokenizer.decode(ids[given:], skip_special_tokens=True)
+        nll = -float(row[given - 1 : len(ids) - 1].sum())
+        yield Likelihood(text_id, group, nll, len(ids) - given, len(text.encode()))
+
+
+def _totals(rows: Sequence[Likelihood], sums: Sequence[float], counts: Sequence[float]) -> Totals:
+    members: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        members.setdefault(row.group, []).append(index)
+    groups = sorted(members)
+    return Totals(
+        tuple(groups),
+        np.array([math.fsum(sums[i] for i in members[group]) for group in groups]),
+        np.array([math.fsum(counts[i] for i in members[group]) for group in groups]),
+    )
