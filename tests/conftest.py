@@ -1,0 +1,85 @@
+"""What every test gets: one thread, no network, no hub, and marks that must be asked for."""
+
+import os
+import shutil
+import socket
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+# before torch is imported: two thread pools on two cores are many times slower than one
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    GRADIO_ANALYTICS_ENABLED="False",
+)
+
+ON_REQUEST = ("slow", "gpu", "ui")
+"""Marks whose tests run only with the option of the same name."""
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for mark in ON_REQUEST:
+        parser.addoption(f"--{mark}", action="store_true", help=f"also run tests marked {mark}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    from acft.assets import is_ready
+
+    unmet = {mark: f"needs --{mark}" for mark in ON_REQUEST if not config.getoption(f"--{mark}")}
+    if not is_ready():
+        unmet["assets"] = "needs the packaged assets: make assets"
+    for item in items:
+        for mark, reason in unmet.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for another machine fails at that line."""
+    resolve = socket.getaddrinfo
+
+    def checked_resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        _refuse_remote(host)
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", checked_resolve)
+    for name in ("connect", "connect_ex"):
+        connect = getattr(socket.socket, name)
+
+        def checked_connect(self: socket.socket, address: Any, connect: Any = connect) -> Any:
+            if self.family != socket.AF_UNIX:
+                _refuse_remote(address[0])
+            return connect(self, address)
+
+        monkeypatch.setattr(socket.socket, name, checked_connect)
+
+
+def _refuse_remote(host: str | bytes | None) -> None:
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost", "0.0.0.0", "::"):
+        return
+    try:
+        is_local = ip_address(name.split("%")[0]).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise RuntimeError(f"this test reached for {name!r}; tests talk to loopback only")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """The system's Chromium, since playwright's own cannot be downloaded here."""
+    path = os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)))
+    return browser_type_launch_args | {"executable_path": path, "args": list(CHROMIUM_OPTIONS)}
