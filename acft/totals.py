@@ -53,7 +53,7 @@ def ratio_bootstrap(
 
     ``statistic`` gets one array of ratios for each sample (base and policy, for example).
     """
-    shared = [g for g in samples[0].groups if all(g in set(s.groups) for s in samples[1:])]
+    shared = shared_groups(samples)
     if not shared:
         return NOTHING
     paired = [sample.select(shared) for sample in samples]
@@ -81,3 +81,11 @@ def ratio_change(a: Floats, b: Floats) -> Floats:
 def change_beyond_control(base: Floats, control: Floats, policy: Floats) -> Floats:
     """The policy's relative change from base minus the control's, for ``ratio_bootstrap``."""
     return (policy - control) / base
+
+
+def shared_groups(samples: Sequence[Totals]) -> list[Hashable]:
+    """Prompts that every sample has measured, in the order of the first."""
+    measured = [
+        {g for g, count in zip(s.groups, s.counts, strict=True) if count > 0} for s in samples
+    ]
+    return [group for group in samples[0].groups if all(group in known for known in measured)]
