@@ -49,7 +49,7 @@ def token_mean(
     """
     if n_tokens <= 0:
         raise ValueError(f"n_tokens must be at least 1, got {n_tokens}; skip steps without tokens")
-    return torch.where(mask, _accumulated(values), 0.0).sum() / n_tokens
+    return torch.where(mask, upcast(values), 0.0).sum() / n_tokens
 
 
 def nll(
@@ -59,7 +59,7 @@ def nll(
 
     Source: arXiv:2410.05559, the language-modelling term of the training loss.
     """
-    return -_accumulated(next_logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1))
+    return -upcast(next_logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1))
 
 
 def guided_next_logprobs(
@@ -96,9 +96,9 @@ def guided_next_logprobs_soft(
     """
     if not 0.0 < delta <= 1.0:
         raise ValueError(f"delta must be in (0, 1], got {delta!r}")
-    log_r = _accumulated(next_log_r).detach()
+    log_r = upcast(next_log_r).detach()
     rows = log_r_prompt.shape + (1,) * (log_r.dim() - 1)
-    log_r_x = _accumulated(log_r_prompt).detach().reshape(rows)
+    log_r_x = upcast(log_r_prompt).detach().reshape(rows)
     log_1_minus_delta = math.log1p(-delta) if delta < 1.0 else -math.inf
     # w times R(x): the factor cancels in q and an impossible prompt, R(x) = 0, gives 0, not inf.
     log_w = torch.logaddexp(
@@ -126,8 +126,8 @@ def kl_divergence(
 
     Source: arXiv:2410.05559, the regulariser; the caller's argument order is the direction.
     """
-    p_logprobs, q_logprobs = _accumulated(p_logprobs), _accumulated(q_logprobs)
-    return _expectation(p_logprobs, p_logprobs - q_logprobs)
+    p_logprobs, q_logprobs = upcast(p_logprobs), upcast(q_logprobs)
+    return expectation(p_logprobs.exp(), p_logprobs - q_logprobs)
 
 
 def kl_guided_policy_same(
@@ -141,10 +141,10 @@ def kl_guided_policy_same(
 
     Source: derived; KL(q ‖ p) with log q - log p = log s - log Z, s = R^strength.
     """
-    logprobs = _accumulated(next_logprobs)
+    logprobs = upcast(next_logprobs)
     q_logprobs, log_s, log_z = _tilted(logprobs, next_log_r, strength)
     change_of_logprobs = logprobs - logprobs.detach()  # zero; carries the gradient of -log p
-    return _expectation(q_logprobs, log_s - change_of_logprobs) - log_z
+    return expectation(q_logprobs.exp(), log_s - change_of_logprobs) - log_z
 
 
 def kl_policy_guided_same(
@@ -158,9 +158,9 @@ def kl_policy_guided_same(
 
     Source: derived; KL(p ‖ q) with log q - log p = log s - log Z, s = R^strength.
     """
-    logprobs = _accumulated(next_logprobs)
+    logprobs = upcast(next_logprobs)
     _, log_s, log_z = _tilted(logprobs, next_log_r, strength)
-    return log_z - _expectation(logprobs, log_s)
+    return log_z - expectation(logprobs.exp(), log_s)
 
 
 def entropy(next_logprobs: Float[Tensor, "*axes vocab"]) -> Float[Tensor, " *axes"]:
@@ -168,8 +168,8 @@ def entropy(next_logprobs: Float[Tensor, "*axes vocab"]) -> Float[Tensor, " *axe
 
     Source: derived; Shannon's definition.
     """
-    logprobs = _accumulated(next_logprobs)
-    return -_expectation(logprobs, logprobs)
+    logprobs = upcast(next_logprobs)
+    return -expectation(logprobs.exp(), logprobs)
 
 
 def oracle_bce(
@@ -185,7 +185,7 @@ def oracle_bce(
     Source: arXiv:2205.14219, the cross-entropy term of the oracle's training loss.
     """
     _require_log_probability(log_r)
-    log_r = _accumulated(log_r)
+    log_r = upcast(log_r)
     c = satisfied.to(log_r.dtype).unsqueeze(-1)
     # Replacing the input where its weight is 0 keeps 0·inf out of value and gradient.
     log_satisfied = torch.where(c > 0, log_r, 0.0)
@@ -217,10 +217,18 @@ def bernoulli_kl(
     """
     _require_log_probability(log_p)
     _require_log_probability(log_q)
-    both_p, both_q = (
-        torch.stack([x, log1mexp(x)], dim=-1) for x in (_accumulated(log_p), _accumulated(log_q))
-    )
+    both_p, both_q = (torch.stack([x, log1mexp(x)], dim=-1) for x in (upcast(log_p), upcast(log_q)))
     return kl_divergence(both_p, both_q)
+
+
+def expectation(
+    probs: Float[Tensor, "*axes vocab"], values: Float[Tensor, "*axes vocab"]
+) -> Float[Tensor, " *axes"]:
+    """Sum of probs·values with 0·inf = 0, in the unit of the values.
+
+    Source: derived; a token that cannot occur counts for nothing, whatever its value.
+    """
+    return (probs * torch.where(probs > 0, values, 0.0)).sum(dim=-1)
 
 
 def log1mexp(x: Float[Tensor, " *axes"]) -> Float[Tensor, " *axes"]:
@@ -234,22 +242,15 @@ def log1mexp(x: Float[Tensor, " *axes"]) -> Float[Tensor, " *axes"]:
     return torch.where(x > -math.log(2), near, far)
 
 
-def _accumulated(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def upcast(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The values in float32 if they are half precision, else unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _expectation(
-    logprobs: Float[Tensor, "*axes vocab"], values: Float[Tensor, "*axes vocab"]
-) -> Float[Tensor, " *axes"]:
-    probs = logprobs.exp()
-    # 0·inf = 0: a token that cannot occur counts for nothing, whatever its value.
-    return (probs * torch.where(probs > 0, values, 0.0)).sum(dim=-1)
 
 
 def _expected_log_r(
     next_logprobs: Float[Tensor, "*axes vocab"], next_log_r: Float[Tensor, "*axes vocab"]
 ) -> Float[Tensor, " *axes"]:
-    joint = _accumulated(next_logprobs) + _accumulated(next_log_r)
+    joint = upcast(next_logprobs) + upcast(next_log_r)
     return joint.logsumexp(dim=-1).clamp(max=0.0)  # rounding can end just above 0
 
 
@@ -261,9 +262,9 @@ def _tilted(
     """Logs of q, s^strength and Z, detached: a gradient through Z can push towards violation."""
     if not strength >= 0.0:
         raise ValueError(f"strength must be at least 0, got {strength!r}")
-    log_s = _accumulated(next_log_s).detach()
+    log_s = upcast(next_log_s).detach()
     log_s = strength * log_s if strength > 0.0 else torch.zeros_like(log_s)
-    joint = _accumulated(next_logprobs).detach() + log_s
+    joint = upcast(next_logprobs).detach() + log_s
     log_z = joint.logsumexp(dim=-1)
     if torch.isneginf(log_z).any():
         row = torch.isneginf(log_z).nonzero()[0].tolist()
