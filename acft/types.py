@@ -34,6 +34,8 @@ class Document:
     response_text: str
     domain: str
     """``attribute`` for texts the constraint is about, ``general`` for all others."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """(role, text) of every message before the response, where the source has conversations."""
 
 
 @dataclass(frozen=True)

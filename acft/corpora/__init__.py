@@ -1,0 +1,1 @@
+"""Prompt sets and corpora: one file each, found by scanning this folder."""

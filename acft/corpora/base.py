@@ -1,0 +1,67 @@
+"""What a source of texts is, and the registries of prompt sets and corpora."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from acft.errors import DataError
+from acft.registry import Registry
+
+
+@dataclass(frozen=True)
+class Record:
+    """One text as its source holds it."""
+
+    text: str
+    """The whole text, or the response when there is a prompt."""
+    prompt: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    """(role, text) of every message before the response, where the source has conversations."""
+    category: str = ""
+    """Where the source sorts its texts into categories, else empty."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered prompt set or corpus."""
+
+    load: Callable[[], Iterable[Record]]
+    """Yields the records one by one; opens nothing before the first is asked for."""
+    licence: str
+    where: str
+    """How the texts come to this machine."""
+    needs_network: bool = False
+    needs_policy: bool = False
+    """The texts are written by the policy itself, so there is nothing to load before a run."""
+
+    @property
+    def summary(self) -> str:
+        """First line of the loading function's documentation."""
+        return (self.load.__doc__ or "").strip().splitlines()[0]
+
+
+PROMPT_SETS: Registry[Source] = Registry("prompt set", "acft.corpora")
+"""Every prompt set by name."""
+
+CORPORA: Registry[Source] = Registry("corpus", "acft.corpora")
+"""Every corpus by name."""
+
+
+def first_line(text: str) -> str:
+    """The first non-empty line of a longer message."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def utf8_lines(raw: Iterable[bytes], name: str) -> Iterable[str]:
+    """Decoded lines with their line ends, a leading byte order mark removed.
+
+    Raises:
+        DataError: A line is not UTF-8; says which.
+    """
+    for number, line in enumerate(raw, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name!r} line {number} is not UTF-8 (byte {line[error.start]:#04x}); "
+                "save the file as UTF-8"
+            ) from None

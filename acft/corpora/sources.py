@@ -1,0 +1,99 @@
+"""From the ``source`` of a run's settings to records, and checks that need no work."""
+
+from collections.abc import Iterable, Iterator
+
+from acft.corpora.base import CORPORA, PROMPT_SETS, Record, Source
+from acft.corpora.files import looks_like_file, read_file
+from acft.corpora.hub import PREFIX, check_name, read_hub
+from acft.errors import AcftError, ConfigError, DataError
+from acft.registry import Registry
+from acft.settings import CorpusSettings, PromptSettings, RunSettings
+
+INLINE = "inline:"
+"""Start of a source whose texts stand in the settings themselves, one on each line."""
+
+
+def prompt_records(settings: PromptSettings) -> Iterable[Record]:
+    """Records of a prompt set, read as they are asked for.
+
+    Raises:
+        DataError: The source is unknown, missing or malformed.
+        ModelError: It comes with a package that has not been obtained.
+    """
+    return _open(settings.source, PROMPT_SETS, settings.text_field, "")
+
+
+def corpus_records(settings: CorpusSettings) -> Iterable[Record]:
+    """Records of a corpus, read as they are asked for.
+
+    Raises:
+        DataError: The source is unknown, missing or malformed, or written by the policy.
+        ModelError: It comes with a package that has not been obtained.
+    """
+    return _open(settings.source, CORPORA, settings.text_field, settings.prompt_field)
+
+
+def needs_policy(settings: CorpusSettings) -> bool:
+    """Whether the corpus is written by the policy itself when a run starts."""
+    return settings.source in CORPORA.names() and CORPORA.get(settings.source).needs_policy
+
+
+def check_sources(run: RunSettings) -> list[str]:
+    """What is wrong with the prompts and corpora of a run, one sentence each.
+
+    Reads one record of each source at most, and never the network.
+    """
+    problems = [_problem("prompts", run.prompts)]
+    problems += [_problem(f"corpus.{i}", corpus) for i, corpus in enumerate(run.corpus)]
+    if not run.corpus:
+        problems.append("[corpus] there is no corpus; add one, e.g. source = 'sotu'")
+    return list(filter(None, problems))
+
+
+def _problem(where: str, settings: PromptSettings | CorpusSettings) -> str:
+    try:
+        fault = _fault(settings)
+    except AcftError as error:
+        fault = str(error)
+    return f"[{where}] source = {settings.source!r}: {fault}" if fault else ""
+
+
+def _fault(settings: PromptSettings | CorpusSettings) -> str:
+    is_corpus = isinstance(settings, CorpusSettings)
+    if settings.source.startswith(PREFIX):
+        check_name(settings.source.removeprefix(PREFIX))
+        return ""
+    known = _registered(settings.source, CORPORA if is_corpus else PROMPT_SETS)
+    if known is not None and is_corpus and settings.prompt_field:
+        return "prompt_field is for files and hub data sets only; remove it"
+    if known is not None and (known.needs_policy or known.needs_network):
+        return ""
+    records = corpus_records(settings) if is_corpus else prompt_records(settings)
+    return "" if any(True for _ in records) else "it has no texts; name a source that has some"
+
+
+def _open(
+    source: str, registry: Registry[Source], text_field: str, prompt_field: str
+) -> Iterable[Record]:
+    if source.startswith(PREFIX):
+        return read_hub(source.removeprefix(PREFIX), text_field, prompt_field)
+    if source.startswith(INLINE):
+        return _inline(source.removeprefix(INLINE))
+    known = _registered(source, registry)
+    return read_file(source, text_field, prompt_field) if known is None else known.load()
+
+
+def _registered(source: str, registry: Registry[Source]) -> Source | None:
+    if source not in registry.names() and (source.startswith(INLINE) or looks_like_file(source)):
+        return None
+    try:
+        return registry.get(source)
+    except ConfigError as error:
+        raise DataError(
+            f"{error}; a local file ends in .jsonl, .csv, .parquet or .txt, "
+            "a hub data set starts with 'hub:'"
+        ) from None
+
+
+def _inline(text: str) -> Iterator[Record]:
+    return (Record(line.strip()) for line in text.splitlines() if line.strip())

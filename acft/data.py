@@ -1,0 +1,376 @@
+"""Prompts and documents of a run: splits, tokens, mixtures and batches."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+
+from acft.corpora.base import Record
+from acft.corpora.sources import corpus_records, prompt_records
+from acft.errors import DataError, ModelError
+from acft.seeding import derive_seed, hash_fraction
+from acft.settings import CorpusSettings, PromptSettings
+from acft.types import Document, Prompt, Rollout, Split, TokenBatch
+
+TRAIN_SHARE, VALIDATION_SHARE = 0.60, 0.15
+"""Shares of the splits; the rest is the test split."""
+
+PROMPT_TOKENS = (8, 24)
+"""Shortest and longest prompt cut from a document that has none, in tokens."""
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What this module needs of a tokenizer; those of transformers have it."""
+
+    chat_template: Any
+    eos_token_id: Any
+    pad_token_id: Any
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+    def decode(self, token_ids: list[int]) -> Any:
+        """Text of token ids."""
+        ...
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> Any:
+        """The conversation as the model was taught to read it."""
+        ...
+
+
+@dataclass(frozen=True)
+class TokenizedDocument:
+    """A document as token ids."""
+
+    document_id: str
+    domain: str
+    token_ids: tuple[int, ...]
+    response_start: int
+    """Number of prompt tokens, which is the index of the first response token."""
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Documents that can be trained on, and how many cannot."""
+
+    documents: list[TokenizedDocument]
+    n_dropped: int
+    """Too short to have a prompt and a response, or with a prompt that leaves no room for one."""
+    n_cut: int
+    """Longer than the limit, their end is missing."""
+
+
+def split_of(text: str) -> Split:
+    """The split a text belongs to, now and in every other run."""
+    fraction = hash_fraction(text)
+    if fraction < TRAIN_SHARE:
+        return "train"
+    return "validation" if fraction < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
+    """Distinct prompts of all splits, at most ``limit`` of each.
+
+    They come in a seeded order, so the first k of a split are a fair choice of k, and a larger
+    limit keeps all prompts of a smaller one.
+
+    Raises:
+        DataError: The source is unknown, missing, malformed or empty.
+        ModelError: It comes with a package that has not been obtained.
+    """
+    prompts: dict[str, Prompt] = {}
+    for record in prompt_records(settings):
+        text = record.text.strip()
+        prompt = Prompt(_id("p", text), text, split_of(text), record.category)
+        prompts.setdefault(prompt.prompt_id, prompt)
+    if not prompts:
+        raise DataError(f"[prompts] source = {settings.source!r} has no prompts; name another")
+    splits = _by_split(_shuffled(prompts, seed), lambda prompt: prompt.split)
+    return [p for split in splits.values() for p in split[: settings.limit or None]]
+
+
+def load_documents(settings: CorpusSettings, seed: int) -> dict[Split, list[Document]]:
+    """Distinct documents of a corpus by split, at most ``max_documents`` over all splits.
+
+    They come in a seeded order, as prompts do.
+
+    Raises:
+        DataError: The source is unknown, missing, malformed, empty or written by the policy.
+        ModelError: It comes with a package that has not been obtained.
+    """
+    documents: dict[str, Document] = {}
+    for record in corpus_records(settings):
+        document = _document(record, settings.domain)
+        documents.setdefault(document.document_id, document)
+    if not documents:
+        raise DataError(f"[corpus] source = {settings.source!r} has no texts; name another")
+    chosen = _shuffled(documents, seed)[: settings.max_documents or None]
+    return _by_split(chosen, lambda item: split_of(item.prompt_text + item.response_text))
+
+
+def tokenize(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    seed: int,
+    *,
+    chat_template: bool = False,
+) -> TokenizedCorpus:
+    """Documents as token ids, each with a prompt and at least one token of response.
+
+    A document without a prompt gets its first 8 to 24 tokens as prompt, a seeded choice. Prompt
+    and response are tokenised apart, joined by a space where neither has one, and start as the
+    prompts of rollouts do. With ``chat_template`` a prompt becomes the conversation before the
+    response, and the response ends with the end-of-text token.
+
+    Raises:
+        DataError: No document is left; says why.
+        ModelError: The tokenizer has no chat template.
+    """
+    kept: list[TokenizedDocument] = []
+    n_dropped = n_cut = 0
+    for document in documents:
+        prompt, response = _prompt_and_response(document, tokenizer, chat_template=chat_template)
+        item = _tokenized(document, prompt, response, max_tokens, seed)
+        if item is None:
+            n_dropped += 1
+        else:
+            kept.append(item)
+            n_cut += len(prompt) + len(response) > max_tokens
+    if not kept:
+        raise DataError(
+            f"none of {n_dropped} documents fits [optimizer] max_tokens = {max_tokens}: each needs "
+            f"a prompt ({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token; raise "
+            "max_tokens or choose a corpus with longer texts"
+        )
+    return TokenizedCorpus(kept, n_dropped, n_cut)
+
+
+def documents_from_rollouts(rollouts: Iterable[Rollout], domain: str) -> list[TokenizedDocument]:
+    """Rollouts as documents, with exactly the tokens that were drawn; empty responses left out."""
+    return [
+        TokenizedDocument(
+            rollout.rollout_id, domain, rollout.prompt_ids + rollout.response_ids,
+            len(rollout.prompt_ids),
+        )
+        for rollout in rollouts
+        if rollout.response_ids
+    ]  # fmt: skip
+
+
+def pad_token(tokenizer: Tokenizer) -> int:
+    """The id that fills batches up: padding if there is one, else end of text; always masked.
+
+    Raises:
+        ModelError: The tokenizer has neither.
+    """
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    raise ModelError(
+        "the tokenizer has neither a padding nor an end-of-text token; "
+        "set one of them in its tokenizer_config.json"
+    )
+
+
+def collate(documents: Sequence[TokenizedDocument], pad_id: int, horizon: int) -> TokenBatch:
+    """Documents padded at the right to the longest.
+
+    Args:
+        documents: At least one.
+        pad_id: Fills up; see ``pad_token``.
+        horizon: ``response_mask`` selects so many response tokens at most, the positions at which
+            the oracle is defined.
+    """
+    lengths = torch.tensor([len(document.token_ids) for document in documents])
+    starts = torch.tensor([document.response_start for document in documents])
+    positions = torch.arange(int(lengths.max()))
+    token_ids = torch.full((len(documents), len(positions)), pad_id)
+    for row, document in zip(token_ids, documents, strict=True):
+        row[: len(document.token_ids)] = torch.tensor(document.token_ids)
+    attention_mask = positions < lengths[:, None]
+    in_horizon = (positions >= starts[:, None]) & (positions < starts[:, None] + horizon)
+    return TokenBatch(token_ids, attention_mask, attention_mask & in_horizon)
+
+
+def micro_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Consecutive pieces of ``size`` items; the last may be shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def mixture(
+    corpora: Sequence[tuple[float, Sequence[TokenizedDocument]]],
+    n_steps: int,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+) -> Iterator[list[TokenizedDocument]]:
+    """Batches of steps ``start`` to ``n_steps`` - 1, the same whichever step one starts from.
+
+    Args:
+        corpora: (weight, documents) pairs. After any number of documents a corpus has given at
+            most one more than its share by weight.
+        n_steps: Steps of the whole run.
+        batch_size: Documents in a step.
+        seed: Each corpus is passed through in seeded permutations, one after the other.
+        start: Finished steps of a run that is resumed.
+
+    Raises:
+        DataError: There is no corpus, or one is empty.
+    """
+    for index, (_, documents) in enumerate(corpora):
+        if not documents:
+            raise DataError(f"[corpus.{index}] has no training documents; add texts or remove it")
+    turns = _turns([weight for weight, _ in corpora])
+    for step in range(n_steps):
+        places = [next(turns) for _ in range(batch_size)]
+        if step >= start:
+            yield [_pick(corpora[index][1], index, number, seed) for index, number in places]
+
+
+@dataclass(frozen=True)
+class PreviewToken:
+    """A token as the loss sees it."""
+
+    text: str
+    in_ce: bool
+    """Its log-probability is part of the cross-entropy."""
+    in_kl: bool
+    """The distribution it was drawn from is pulled towards the guided policy."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A document token by token."""
+
+    document_id: str
+    domain: str
+    tokens: list[PreviewToken]
+
+
+def preview(
+    documents: Sequence[TokenizedDocument], tokenizer: Tokenizer, horizon: int, n: int
+) -> list[Preview]:
+    """The first ``n`` documents with what the loss mask selects; nothing predicts a first token."""
+    shown = documents[:n]
+    if not shown:
+        return []
+    batch = collate(shown, pad_token(tokenizer), horizon)
+    return [
+        Preview(
+            document.document_id,
+            document.domain,
+            [
+                PreviewToken(str(tokenizer.decode([token_id])), i > 0, i > 0 and bool(mask[i]))
+                for i, token_id in enumerate(document.token_ids)
+            ],
+        )
+        for document, mask in zip(shown, batch.response_mask, strict=True)
+    ]
+
+
+def _id(letter: str, text: str) -> str:
+    return letter + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _document(record: Record, domain: str) -> Document:
+    has_prompt = bool(record.prompt.strip() or record.turns)
+    text = record.text if has_prompt else record.text.strip()
+    document_id = _id("d", f"{record.prompt}\x1f{text}" if has_prompt else text)
+    return Document(document_id, record.prompt if has_prompt else "", text, domain, record.turns)
+
+
+def _shuffled(by_id: Mapping[str, T], seed: int) -> list[T]:
+    # by hash, not by position: a text keeps its place when others are added
+    order = sorted(by_id, key=lambda name: derive_seed(seed, "choose", name))
+    return [by_id[name] for name in order]
+
+
+def _by_split(items: Iterable[T], split: Callable[[T], Split]) -> dict[Split, list[T]]:
+    splits: dict[Split, list[T]] = {"train": [], "validation": [], "test": []}
+    for item in items:
+        splits[split(item)].append(item)
+    return splits
+
+
+def _prompt_and_response(
+    document: Document, tokenizer: Tokenizer, *, chat_template: bool
+) -> tuple[list[int], list[int]]:
+    prompt, response = document.prompt_text, document.response_text
+    if not prompt and not document.turns:
+        return [], tokenizer.encode(response, add_special_tokens=True)
+    if chat_template:
+        turns = document.turns or (("user", prompt),)
+        ids = tokenizer.encode(_chat(turns, tokenizer), add_special_tokens=False)
+        end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        return ids, tokenizer.encode(response, add_special_tokens=False) + end
+    joint = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
+    return (
+        tokenizer.encode(prompt, add_special_tokens=True),
+        tokenizer.encode(joint + response, add_special_tokens=False),
+    )
+
+
+def _chat(turns: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> str:
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "[model] chat_template = true, but the tokenizer has none; "
+            "set it to false to train on raw text"
+        )
+    conversation = [{"role": role, "content": content} for role, content in turns]
+    return str(
+        tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    )
+
+
+def _tokenized(
+    document: Document, prompt: list[int], response: list[int], max_tokens: int, seed: int
+) -> TokenizedDocument | None:
+    token_ids = tuple((prompt + response)[:max_tokens])
+    start = len(prompt) or _prompt_length(document.document_id, len(token_ids), seed)
+    if not 0 < start < len(token_ids):
+        return None
+    return TokenizedDocument(document.document_id, document.domain, token_ids, start)
+
+
+def _prompt_length(document_id: str, n_tokens: int, seed: int) -> int:
+    shortest, longest = PROMPT_TOKENS
+    generator = np.random.default_rng(derive_seed(seed, "prompt_length", document_id))
+    drawn = int(generator.integers(shortest, longest, endpoint=True))
+    length = min(drawn, n_tokens - 1)
+    return length if length >= shortest else 0
+
+
+def _turns(weights: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Endless (corpus, how many it has given before), always the one furthest below its share."""
+    shares = [weight / sum(weights) for weight in weights]
+    given = [0] * len(weights)
+    for n in itertools.count(1):
+        owed = [n * share - count for share, count in zip(shares, given, strict=True)]
+        index = owed.index(max(owed))
+        yield index, given[index]
+        given[index] += 1
+
+
+def _pick(
+    documents: Sequence[TokenizedDocument], corpus: int, number: int, seed: int
+) -> TokenizedDocument:
+    epoch, position = divmod(number, len(documents))
+    return documents[_permutation(seed, corpus, epoch, len(documents))[position]]
+
+
+@lru_cache(maxsize=32)
+def _permutation(seed: int, corpus: int, epoch: int, size: int) -> list[int]:
+    generator = np.random.default_rng(derive_seed(seed, "mixture", corpus, epoch))
+    return generator.permutation(size).tolist()
