@@ -6,7 +6,7 @@ from acft.assets import cache_folder, ensure_assets, is_ready
 from acft.backbone.convert import ensure_models
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Adds ``--check``."""
     parser.add_argument(
         "--check", action="store_true", help="obtain nothing; exit 1 when something is missing"
