@@ -1,0 +1,132 @@
+"""Scoring many texts: each distinct text once, results checked and remembered."""
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from acft.errors import AcftError, ModelError
+from acft.scorers import Scorer, load_scorer
+
+Scores = dict[str, list[float]]
+"""Raw scores by scorer name, in the order of the texts."""
+
+CACHE_LIMIT = 500_000
+"""Remembered scores; about 60 MB."""
+
+_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
+class ScoreCache:
+    """Scores already computed, by scorer, weights and text; the least recently used go first."""
+
+    def __init__(self, limit: int = CACHE_LIMIT) -> None:
+        self._limit = limit
+        self._scores: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def score(self, scorer: Scorer, texts: Sequence[str]) -> list[float]:
+        """A number in [0, 1] for each text; the scorer sees every new distinct text once.
+
+        Raises:
+            ModelError: The scorer failed, or gave a wrong number of scores, NaN or a value
+                outside [0, 1].
+        """
+        keys = {text: _key(scorer, text) for text in dict.fromkeys(texts)}
+        known = {text: self._recall(key) for text, key in keys.items() if key in self._scores}
+        new = [text for text in keys if text not in known]
+        if new:
+            known.update(zip(new, checked_scores(scorer, new), strict=True))
+        for text in new:
+            self._remember(keys[text], known[text])
+        return [known[text] for text in texts]
+
+    def _recall(self, key: bytes) -> float:
+        self._scores.move_to_end(key)
+        return self._scores[key]
+
+    def _remember(self, key: bytes, value: float) -> None:
+        self._scores[key] = value
+        if len(self._scores) > self._limit:
+            self._scores.popitem(last=False)
+
+
+class CachedScorer:
+    """A scorer whose results are checked and remembered."""
+
+    def __init__(self, scorer: Scorer, cache: ScoreCache) -> None:
+        self.name = scorer.name
+        self.version = scorer.version
+        self.sha256 = scorer.sha256
+        self._scorer = scorer
+        self._cache = cache
+
+    def score(self, texts: Sequence[str]) -> list[float]:
+        """A number in [0, 1] for each text, in the same order; 1 = toxic."""
+        return self._cache.score(self._scorer, texts)
+
+
+class ScorerPool:
+    """Scorers by name, each loaded when first asked for, all with one cache."""
+
+    def __init__(
+        self, device: str = "cpu", load: Callable[[str, str], Scorer] = load_scorer
+    ) -> None:
+        self._device = device
+        self._load = load
+        self._cache = ScoreCache()
+        self._scorers: dict[str, CachedScorer] = {}
+
+    def __call__(self, name: str) -> CachedScorer:
+        """The scorer of that name.
+
+        Raises:
+            ConfigError: No scorer is called that.
+            ModelError: It cannot be loaded; says what to do.
+        """
+        if name not in self._scorers:
+            self._scorers[name] = CachedScorer(self._load(name, self._device), self._cache)
+        return self._scorers[name]
+
+
+def score_texts(scorers: Sequence[Scorer], texts: Sequence[str]) -> Scores:
+    """Scores of every text by every scorer; scorers of a ``ScorerPool`` remember them."""
+    return {scorer.name: scorer.score(texts) for scorer in scorers}
+
+
+def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[float]:
+    """The scorer's own answer, after checking it.
+
+    Raises:
+        ModelError: The scorer failed, or gave a wrong number of scores, NaN or a value outside
+            [0, 1].
+    """
+    try:
+        scores = scorer.score(texts)
+    except AcftError:
+        raise
+    except _FAILURES as error:
+        if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
+            raise
+        raise ModelError(
+            f"scorer {scorer.name!r} failed on {len(texts)} texts: {type(error).__name__}: {error}"
+        ) from error
+    if len(scores) != len(texts):
+        raise ModelError(
+            f"scorer {scorer.name!r} gave {len(scores)} scores for {len(texts)} texts; "
+            "it must give one for each"
+        )
+    wrong = [value for value in scores if not (math.isfinite(value) and 0 <= value <= 1)]
+    if wrong:
+        raise ModelError(
+            f"scorer {scorer.name!r} gave {wrong[0]!r} among others, {len(wrong)} of {len(texts)} "
+            "scores are not in [0, 1]; its weights or its label may be wrong"
+        )
+    return scores
+
+
+def _key(scorer: Scorer, text: str) -> bytes:
+    identity = "\x1f".join((scorer.name, scorer.version, scorer.sha256, text))
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()
