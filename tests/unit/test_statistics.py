@@ -1,0 +1,227 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sklearn.metrics import (
+    brier_score_loss,
+    cohen_kappa_score,
+    log_loss,
+    roc_auc_score,
+    roc_curve,
+)
+
+from acft.statistics import (
+    Interval,
+    agreement,
+    auc,
+    auc_within,
+    bce,
+    bootstrap,
+    brier,
+    cluster_bootstrap,
+    difference,
+    equivalence,
+    paired_bootstrap,
+    relative_change,
+    reliability_bins,
+    roc_points,
+    threshold_sweep,
+    wilson,
+)
+
+
+@pytest.fixture
+def judged() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores with ties, labels that follow them, and weights."""
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 8, 300) / 8
+    return scores, rng.random(300) < scores, rng.random(300)
+
+
+def test_auc_of_a_case_worked_by_hand() -> None:
+    # positives 3, 1; negatives 2, 1: pairs 3>2, 3>1, 1<2, 1=1 give (1 + 1 + 0 + 1/2) / 4
+    assert auc([3, 1, 2, 1], [1, 1, 0, 0]) == pytest.approx(2.5 / 4)
+
+
+def test_auc_equals_scikit_learn_with_ties_and_weights(judged) -> None:
+    scores, labels, weights = judged
+    assert auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
+    reference = roc_auc_score(labels, scores, sample_weight=weights)
+    assert auc(scores, labels, weights) == pytest.approx(reference)
+
+
+def test_auc_needs_both_classes() -> None:
+    assert auc([1, 2], [1, 1]) is None
+    assert auc([], []) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=30))
+def test_auc_of_reversed_scores_is_its_complement(rows) -> None:
+    scores, labels = [score for score, _ in rows], [label for _, label in rows]
+    forward, backward = auc(scores, labels), auc([-s for s in scores], labels)
+    if forward is None or backward is None:
+        assert forward is backward
+    else:
+        assert forward + backward == pytest.approx(1)
+
+
+def test_auc_within_groups_ignores_what_tells_groups_apart() -> None:
+    scores, labels, groups = [9, 8, 2, 1], [1, 0, 0, 1], ["a", "a", "b", "b"]
+    # a: 9 over 8 is right; b: 1 under 2 is wrong
+    assert auc_within(scores, labels, groups) == pytest.approx(0.5)
+    assert auc_within(scores, labels, [1, 2, 3, 4]) is None
+
+
+def test_auc_refuses_graded_labels() -> None:
+    with pytest.raises(ValueError, match="labels must be 0 or 1"):
+        auc([1, 2], [0.3, 1])
+
+
+def test_columns_of_different_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ in length"):
+        brier([0.1, 0.2], [1])
+
+
+def test_brier_and_bce_equal_scikit_learn(judged) -> None:
+    scores, labels, weights = judged
+    scores = scores * 0.9 + 0.05
+    assert brier(scores, labels) == pytest.approx(brier_score_loss(labels, scores))
+    assert bce(scores, labels) == pytest.approx(log_loss(labels, scores))
+    assert bce(scores, labels, weights) == pytest.approx(
+        log_loss(labels, scores, sample_weight=weights)
+    )
+
+
+def test_calibration_without_data_has_no_number() -> None:
+    assert brier([], []) is None
+    assert bce([], []) is None
+    assert reliability_bins([], []) == []
+
+
+def test_bce_of_a_certain_mistake_is_finite() -> None:
+    assert bce([1.0], [0.0]) == pytest.approx(-np.log(1e-12), rel=1e-3)
+
+
+def test_reliability_bins_hold_their_means_and_leave_out_empty_ones() -> None:
+    bins = reliability_bins([0.05, 0.15, 0.15, 1.0], [0, 1, 0, 1], n_bins=10)
+    assert [(b["low"], b["n"]) for b in bins] == [(0.0, 1), (0.1, 2), (0.9, 1)]
+    assert bins[1]["predicted"] == pytest.approx(0.15)
+    assert bins[1]["observed"] == pytest.approx(0.5)
+
+
+def test_roc_points_equal_scikit_learn(judged) -> None:
+    scores, labels, _ = judged
+    false_alarms, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
+    reference = np.column_stack([false_alarms, hits])
+    assert np.array(roc_points(scores, labels)) == pytest.approx(reference)
+    assert roc_points(scores, np.ones(300)) == []
+
+
+def test_agreement_equals_scipy_and_scikit_learn(judged) -> None:
+    scores, _, noise = judged
+    other = scores + noise
+    found = agreement(scores, other)
+    assert found.pearson == pytest.approx(np.corrcoef(scores, other)[0, 1])
+    assert found.spearman == pytest.approx(spearmanr(scores, other)[0])
+    assert found.kappa == pytest.approx(cohen_kappa_score(scores >= 0.5, other >= 0.5))
+    assert found.n == 300
+
+
+def test_agreement_of_constant_scorers_is_undefined() -> None:
+    found = agreement([0.1, 0.1], [0.2, 0.2])
+    assert (found.pearson, found.spearman, found.kappa) == (None, None, None)
+
+
+def test_threshold_sweep_counts_scores_at_the_threshold() -> None:
+    assert threshold_sweep([0.2, 0.5, 0.9], [0.2, 0.5, 0.95]) == [
+        (0.2, 1.0),
+        (0.5, 2 / 3),
+        (0.95, 0),
+    ]
+    assert threshold_sweep([]) == []
+
+
+def test_wilson_interval_of_a_published_example() -> None:
+    # Wilson score interval for 1 of 10, as tabulated by Newcombe 1998 (method 3)
+    interval = wilson(1, 10)
+    assert (interval.low, interval.high) == pytest.approx((0.0179, 0.4042), abs=1e-4)
+    assert wilson(0, 10).low == 0.0
+    assert wilson(0, 0) == Interval(None, None, None, 0)
+
+
+def test_bootstrap_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(11)
+    covered = 0
+    for trial in range(200):
+        prompts = np.repeat(np.arange(40), 5)
+        values = rng.normal(1.0, 1.0, 40)[prompts] + rng.normal(0, 0.5, 200)
+        interval = cluster_bootstrap(prompts, values, n_resamples=300, seed=trial)
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 1.0 <= interval.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_ignoring_the_groups_would_cover_far_too_rarely() -> None:
+    rng = np.random.default_rng(11)
+    covered = 0
+    for trial in range(100):
+        values = np.repeat(rng.normal(1.0, 1.0, 20), 25)
+        interval = cluster_bootstrap(np.arange(500), values, n_resamples=200, seed=trial)
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 1.0 <= interval.high
+    assert covered / 100 < 0.5
+
+
+def test_paired_bootstrap_sees_a_difference_that_varies_less_than_its_parts() -> None:
+    rng = np.random.default_rng(0)
+    prompts = np.repeat(np.arange(50), 4)
+    base = rng.normal(0, 5, 50)[prompts] + 20
+    interval = paired_bootstrap(prompts, base, base - 1 + rng.normal(0, 0.1, 200), difference)
+    assert interval.value == pytest.approx(-1, abs=0.05)
+    assert interval.excludes_zero
+    assert interval.n == 50
+
+
+def test_bootstrap_repeats_with_its_seed() -> None:
+    values = np.random.default_rng(1).random(60)
+    groups = np.arange(60) % 20
+    first = cluster_bootstrap(groups, values, seed=4)
+    assert first == cluster_bootstrap(groups, values, seed=4)
+    assert first != cluster_bootstrap(groups, values, seed=5)
+
+
+def test_relative_change_from_zero_has_no_number() -> None:
+    interval = paired_bootstrap([1, 2], [0, 0], [1, 1], relative_change)
+    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)
+
+
+def test_one_prompt_gives_a_value_without_an_interval() -> None:
+    interval = cluster_bootstrap(["a", "a"], [1, 3])
+    assert (interval.value, interval.low, interval.n) == (2.0, None, 1)
+
+
+def test_bootstrap_accepts_any_statistic_of_rows(judged) -> None:
+    scores, labels, _ = judged
+    interval = bootstrap(np.arange(300) % 30, lambda rows: auc(scores[rows], labels[rows]))
+    assert interval.value == pytest.approx(auc(scores, labels))
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low < roc_auc_score(labels, scores) < interval.high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.05, 0.08, "equivalent"),
+        (0.02, 0.09, "equivalent"),
+        (-0.4, -0.02, "lower"),
+        (0.02, 0.3, "higher"),
+        (-0.3, 0.05, "undecided"),
+        (None, None, "undecided"),
+    ],
+)
+def test_equivalence_is_read_from_the_interval(low, high, verdict) -> None:
+    assert equivalence(Interval(0.0, low, high, 10), margin=0.1) == verdict
