@@ -1,0 +1,178 @@
+"""The database file: opened once, migrated, one writing connection, a cursor for each reader."""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from acft.errors import AcftError
+
+FILE = "store.duckdb"
+"""Name of the database inside the folder of all runs."""
+STORAGE_VERSION = "v2.0.0"
+"""Oldest DuckDB that can open what we write; the lowest version the project allows."""
+MEMORY_LIMIT = "1GiB"
+
+
+class StoreError(AcftError):
+    """The database cannot be used; it can always be made again from the run directories."""
+
+    kind = "data"
+
+
+class StoreLockedError(StoreError):
+    """Another process has the database open."""
+
+
+class Store:
+    """An open database and the folder of runs it was made from."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+        self.root = root
+        self._writer = connection
+        self._reader = connection.cursor()
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The only writing connection, inside a transaction that is undone by any error."""
+        with self._write_lock:
+            self._writer.begin()
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.rollback()
+                raise
+            self._writer.commit()
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor of its own, so that readers wait neither for each other nor for the writer."""
+        with self._read_lock:
+            cursor = self._reader.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple]:
+        """All rows of a query."""
+        with self.read() as cursor:
+            return cursor.execute(sql, dict(parameters or {})).fetchall()
+
+    def frame(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """All rows of a query as a table."""
+        with self.read() as cursor:
+            return cursor.execute(sql, dict(parameters or {})).df()
+
+    def close(self) -> None:
+        """Ends all use; the file can then be opened by others."""
+        with self._write_lock:
+            self._reader.close()
+            self._writer.close()
+
+
+def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_LIMIT) -> Store:
+    """The database of a folder of runs, made or brought up to date if need be.
+
+    Args:
+        root: Folder of all run directories.
+        path: Database file; by default ``store.duckdb`` inside ``root``.
+        memory_limit: Most memory DuckDB may use before it works on disk.
+
+    Raises:
+        StoreLockedError: Another process has the file open; says which and what to do.
+        StoreError: The file is damaged or was made by a newer version.
+    """
+    path = path or root / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        connection = _connect(str(path), memory_limit)
+    except duckdb.IOException as error:
+        raise _unusable(path, str(error)) from None
+    return _migrated(connection, root, path)
+
+
+def open_memory_store(root: Path, memory_limit: str = MEMORY_LIMIT) -> Store:
+    """A database without a file, for demonstrations and notebooks."""
+    return _migrated(_connect(":memory:", memory_limit), root, Path(":memory:"))
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """Number, name and SQL of every migration, in order."""
+    folder = resources.files("acft.store.migrations")
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
+    return [
+        (int(name.split("_")[0]), name, folder.joinpath(name).read_text("utf-8")) for name in names
+    ]
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> int:
+    """Number of migrations applied now.
+
+    Raises:
+        StoreError: The database has a migration this version does not know.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR)"
+    )
+    rows = connection.execute("SELECT version FROM schema_migrations").fetchall()
+    applied = {version for (version,) in rows}
+    known = migrations()
+    unknown = applied - {version for version, _, _ in known}
+    if unknown:
+        raise StoreError(
+            f"the database has schema version {max(unknown)}, newer than this program's "
+            f"{known[-1][0]}; update acft, or make the database again with: acft store rebuild"
+        )
+    missing = [migration for migration in known if migration[0] not in applied]
+    for version, name, sql in missing:
+        connection.begin()
+        connection.execute(sql)
+        connection.execute("INSERT INTO schema_migrations VALUES (?, ?)", [version, name])
+        connection.commit()
+    return len(missing)
+
+
+def _connect(database: str, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        database,
+        config={
+            "memory_limit": memory_limit,
+            "storage_compatibility_version": STORAGE_VERSION,
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        },
+    )
+
+
+def _migrated(connection: duckdb.DuckDBPyConnection, root: Path, path: Path) -> Store:
+    try:
+        migrate(connection)
+    except (duckdb.Error, StoreError) as error:
+        connection.close()
+        raise error if isinstance(error, StoreError) else _unusable(path, str(error)) from None
+    return Store(connection, root)
+
+
+def _unusable(path: Path, reason: str) -> StoreError:
+    if "Conflicting lock" not in reason:
+        return StoreError(
+            f"cannot open the database {str(path)!r}: {reason.splitlines()[0]}; nothing is lost, "
+            "make it again from the run directories with: acft store rebuild"
+        )
+    holder = re.search(r"\(PID (\d+)\)", reason)
+    who = f"process {holder[1]}" if holder else "another process"
+    return StoreLockedError(
+        f"the database {str(path)!r} is in use by {who}, probably a running workbench; open that "
+        "workbench in the browser, or read the run directories without the database "
+        "(acft runs, acft store query, acft.open_runs), or end that process first"
+    )

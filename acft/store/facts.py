@@ -1,0 +1,115 @@
+"""What the small files of a run directory say, as one row of the table ``runs``."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from acft.schema import STATES, Labels, Launch, RunPaths, Status
+
+STATUS_COLUMNS = (
+    "kind", "state", "failure", "message", "advice", "device", "created", "started", "ended",
+    "heartbeat", "round", "rounds", "step", "steps", "phase", "seconds_left", "pid", "exit_code",
+    "checkpoint", "best_checkpoint", "resumed_from", "events",
+)  # fmt: skip
+
+Signature = tuple[tuple[int, int], ...]
+
+
+def signature(paths: RunPaths) -> Signature:
+    """Changes whenever one of the small files was replaced."""
+    files = (paths.status, paths.labels, paths.launch, paths.resolved, paths.spec)
+    return tuple(_stamp(file) for file in files)
+
+
+def run_key(run_id: str) -> int:
+    """A positive 63-bit number made from a run's name."""
+    return int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:8], "big") >> 1
+
+
+def read_facts(paths: RunPaths) -> dict[str, Any]:
+    """Column values of one row of ``runs``; ``problem`` names the files that could not be read."""
+    unreadable: list[str] = []
+    status = _known(Status, _json(paths.status, unreadable))
+    labels = _known(Labels, _json(paths.labels, unreadable))
+    launch = _known(Launch, _json(paths.launch, unreadable))
+    resolved = _json(paths.resolved, unreadable)
+    settings = resolved.pop("settings", None) or _toml(paths.spec, unreadable)
+    return {
+        "run_id": paths.root.name,
+        "run_key": run_key(paths.root.name),
+        **{name: status.get(name) for name in STATUS_COLUMNS},
+        "state": status.get("state") if status.get("state") in STATES else None,
+        "title": str(settings.get("title") or ""),
+        "method": _named(settings.get("method")),
+        "model": _named(settings.get("model")),
+        "seed": _number(settings.get("seed")),
+        **{name: launch.get(name) or "" for name in ("cloned_from", "sweep", "subject")},
+        "tags": list(labels.get("tags") or ()),
+        "notes": labels.get("notes") or "",
+        "archived": bool(labels.get("archived")),
+        "settings": json.dumps(settings, sort_keys=True),
+        "facts": json.dumps(resolved, sort_keys=True),
+        "problem": f"cannot read {', '.join(unreadable)}" if unreadable else "",
+    }
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        facts = file.stat()
+    except OSError:
+        return (0, 0)
+    return (facts.st_mtime_ns, facts.st_ino)
+
+
+def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        unreadable.append(file.name)
+        return {}
+    return values
+
+
+def _toml(file: Path, unreadable: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        unreadable.append(file.name)
+        return {}
+
+
+def _known(record: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of fields this version knows, where they have the right type."""
+    fields = {field.name: field.default for field in dataclasses.fields(record)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in fields and _fits(value, fields[name])
+    }
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if isinstance(default, (str, bool)):
+        return isinstance(value, type(default))
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if default is None or isinstance(default, (int, float)):
+        return value is None or _number(value) is not None
+    return True
+
+
+def _number(value: Any) -> int | float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _named(section: Any) -> str:
+    return str(section.get("name") or "") if isinstance(section, dict) else ""

@@ -1,0 +1,1 @@
+"""SQL files ``NNNN_what.sql``, applied once each, in order."""
