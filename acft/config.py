@@ -3,13 +3,15 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from acft.errors import ConfigError
 from acft.registry import did_you_mean
+
+C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
@@ -25,7 +27,7 @@ class Config(BaseModel):
     )
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
+    def parse(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
         """Settings made from plain values.
 
         Raises:
