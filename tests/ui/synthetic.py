@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import random
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acft import events
+from acft.runs.process import this_process
 from acft.schema import TABLES, RunPaths, Status
 
 PROMPTS = (
@@ -126,7 +128,13 @@ def _status(writer: _Writer, shape: Shape, start: float, done: int) -> Status:
     if shape.state in {"finished", "stopped", "failed"}:
         code = 0 if shape.state != "failed" else 1
         return replace(status, ended=writer.time, exit_code=code, seconds_left=0.0)
-    return replace(status, seconds_left=42.0)
+    if shape.state == "lost":
+        return replace(status, state="running", boot_id="an earlier boot", seconds_left=42.0)
+    me = this_process()
+    return replace(
+        status, seconds_left=42.0, pid=me.pid, pid_started=me.started, boot_id=me.boot_id,
+        heartbeat=time.time(), heartbeat_clock=time.monotonic(), started=time.time() - 90,
+    )  # fmt: skip
 
 
 def _settings(writer: _Writer, shape: Shape, run_id: str) -> None:
@@ -335,16 +343,16 @@ def _softmax(logits: list[float]) -> list[float]:
 
 def write_many(root: Path) -> None:
     """Several runs in different states, for looking at the pages."""
-    write_run(root, "20261122-140000-quickstart")
-    write_run(root, "20261122-120000-control", Shape(title="Control, KL weight 0", seed=1))
+    write_run(root, "20261122-140000-quik")
+    write_run(root, "20261122-120000-ctrl", Shape(title="Control, KL weight 0", seed=1))
     write_run(root, "20261122-150000-live", Shape(state="running", seed=2, rounds=4,
                                                  title="Longer horizon"))  # fmt: skip
-    write_run(root, "20261122-110000-oom", Shape(
+    write_run(root, "20261122-110000-oomx", Shape(
         state="failed", seed=3, failure="oom", title="Batch of 64",
         message="the device ran out of memory at step 12 (peak 23.1 GiB of 23.5 GiB)",
         advice="lower optimizer.micro_batch_size from 64 to 8, or optimizer.max_tokens",
     ))  # fmt: skip
-    write_run(root, "20261121-090000-lost", Shape(state="lost", seed=4, title="Overnight"))
+    write_run(root, "20261121-090000-last", Shape(state="lost", seed=4, title="Overnight"))
 
 
 if __name__ == "__main__":

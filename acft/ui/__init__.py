@@ -1,0 +1,1 @@
+"""The workbench in the browser: pages over run directories; imports no tensors."""

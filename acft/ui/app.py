@@ -1,0 +1,191 @@
+"""Assembles the pages and starts the server; the only ``launch``."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
+
+import gradio as gr
+import plotly
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from acft.errors import AcftError
+from acft.ui import frame
+from acft.ui.dom import ASSETS
+from acft.ui.guard import LOOPBACK, Bind, Gate, Guard, check_bind, launch_token, read_auth
+from acft.ui.page import PAGES, Page, Wire, Workbench
+from acft.ui.reader import Reader
+from acft.ui.theme import theme
+
+LOG = logging.getLogger(__name__)
+STATIC = Path(__file__).parent / "static"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+DEMO_RUNS = Path(__file__).parents[2] / "assets" / "demo"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the workbench is served."""
+
+    runs: Path = Path("runs")
+    experiments: Path = EXPERIMENTS
+    host: str = "127.0.0.1"
+    port: int = 7860
+    """0 takes any free port."""
+    public: bool = False
+    demo: bool = False
+    auth_file: Path | None = None
+    open_browser: bool = False
+
+    @property
+    def bind(self) -> Bind:
+        """Where the server listens; a Space is always a demonstration."""
+        is_space = os.environ.get("SYSTEM") == "spaces"
+        return Bind(
+            host="0.0.0.0" if is_space else self.host,  # noqa: S104 - the Space's proxy needs it
+            port=self.port,
+            has_auth=self.auth_file is not None,
+            is_public=self.public,
+            is_demo=self.demo or is_space,
+            is_space=is_space,
+        )
+
+
+def workbench(options: Options) -> Workbench:
+    """What the pages share.
+
+    Raises:
+        ConfigError: The bind is unsafe, or the launch token cannot be kept safe.
+    """
+    bind = options.bind
+    check_bind(bind)
+    runs = options.runs.resolve()
+    if bind.is_demo:
+        # Nobody can know this token, so nothing that needs one can happen.
+        gate = Gate(os.urandom(32).hex())
+        runs = DEMO_RUNS if bind.is_space or not runs.is_dir() else runs
+    else:
+        gate = Gate(launch_token(runs), cookie=f"acft_token_{options.port}")
+    return Workbench(Reader(runs), gate, bind, options.experiments.resolve())
+
+
+def build(bench: Workbench) -> gr.Blocks:
+    """All pages as one Gradio application."""
+    wire = Wire(bench)
+    pages = sorted((page for _, page in PAGES.items()), key=lambda page: page.order)
+    blocks = gr.Blocks(title="ACFT workbench", analytics_enabled=False, fill_width=True)
+    for page in pages:
+        with blocks if page.route == "" else blocks.route(page.title, f"/{page.route}"):
+            _build_page(page, pages, bench, wire)
+    blocks.acft_wire = wire  # pyright: ignore[reportAttributeAccessIssue]
+    return blocks
+
+
+def _build_page(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> None:
+    gr.Navbar(visible=False)
+    frame.header(page, pages, bench, wire)
+    with gr.Column(elem_classes="page", elem_id="content"):
+        page.build(bench, wire)
+    frame.footer(bench)
+
+
+def launch(bench: Workbench, options: Options, *, wait: bool = True) -> gr.Blocks:
+    """The running application; returns at once unless ``wait``."""
+    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="acft-"))
+    blocks = build(bench)
+    blocks.queue(default_concurrency_limit=4, api_open=False, max_size=64)
+    blocks.launch(**settings(bench, options), prevent_thread_lock=True)
+    LOG.info("serving on %s", blocks.local_url)
+    if wait:
+        blocks.block_thread()
+    return blocks
+
+
+def settings(bench: Workbench, options: Options) -> dict[str, Any]:
+    """Arguments of Gradio's ``launch``: nothing stored, nothing sent, nothing shared."""
+    return {
+        "server_name": bench.bind.host,
+        "server_port": bench.bind.port or None,
+        "share": False,
+        "auth": read_auth(options.auth_file) if options.auth_file else None,
+        "inbrowser": False,
+        "quiet": True,
+        "show_error": False,
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "strict_cors": True,
+        "mcp_server": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "allowed_paths": [],
+        "max_file_size": "2mb",
+        "state_session_capacity": 200,
+        "max_threads": 20,
+        "theme": theme(),
+        "head": f'<link rel="stylesheet" href="{ASSETS}/acft.css">',
+        "app_kwargs": {
+            "middleware": [Middleware(Guard, gate=bench.gate, bind=bench.bind)],
+            "routes": [
+                Route(f"/{ASSETS}/plotly.min.js", lambda _: FileResponse(PLOTLY)),
+                Mount(f"/{ASSETS}", StaticFiles(directory=STATIC)),
+            ],
+            "openapi_url": None,
+        },
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves the workbench until interrupted; the exit code."""
+    options = parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        bench = workbench(options)
+        blocks = launch(bench, options, wait=False)
+    except (AcftError, OSError) as error:
+        LOG.error("%s", error)  # noqa: TRY400 - the sentence is the message
+        return 2
+    announce(bench, blocks, options)
+    blocks.block_thread()
+    return 0
+
+
+def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:
+    """Says where the workbench is; the address with the token is for this user only."""
+    address = str(blocks.local_url).rstrip("/")
+    if bench.bind.is_demo:
+        LOG.info("ACFT workbench (read-only demonstration): %s", address)
+        return
+    private = f"{address}/?token={bench.gate.token}"
+    LOG.info("ACFT workbench: %s\nTo launch and change runs, open: %s", address, private)
+    if options.open_browser and bench.bind.host in LOOPBACK:
+        webbrowser.open(private)
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """Options from command-line arguments."""
+    parser = argparse.ArgumentParser(prog="acft serve", description="Start the workbench.")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="runs directory")
+    parser.add_argument("--experiments", type=Path, default=EXPERIMENTS, help="presets")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument("--public", action="store_true", help="allow a host that others can reach")
+    parser.add_argument("--auth-file", type=Path, help="file with lines user:password, mode 600")
+    parser.add_argument("--demo", action="store_true", help="read-only")
+    parser.add_argument("--open-browser", action="store_true")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Tables to figures; knows neither store nor Gradio.
+
+A figure is plotly's JSON with two more keys: ``summary`` (what a screen reader says) and ``empty``
+(what is shown when there is nothing to draw). Colours work on light and dark paper; the page adds
+fonts, grid and background of its theme.
+"""
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import plotly.graph_objects as go
+
+Figure = dict[str, Any]
+
+BASE = "#7d8896"
+GUIDED = "#cf7f12"
+POLICY = "#2f7fc9"
+GOOD = "#2a9d7c"
+BAD = "#c8553d"
+OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
+PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
+MAX_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; ``low`` and ``high`` draw a 95 % band."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    color: str = POLICY
+    dash: str = "solid"
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    marks: bool = False
+    notes: Sequence[str] = field(default_factory=tuple)
+    """One text for each point, shown on hover."""
+
+
+def lines(
+    curves: Sequence[Line],
+    y_title: str,
+    x_title: str = "optimiser step",
+    rounds: Sequence[float] = (),
+    target: float | None = None,
+    share: bool = False,  # noqa: FBT001, FBT002
+    height: int = 240,
+) -> Figure:
+    """Curves over steps, with the rounds' borders and an optional target line."""
+    drawn = [curve for curve in curves if any(value is not None for value in curve.y)]
+    figure = go.Figure()
+    for curve in drawn:
+        _add_band(figure, curve)
+        _add_line(figure, curve, share=share)
+    for border in rounds:
+        figure.add_vline(x=border, line={"width": 1, "dash": "dot", "color": BASE}, opacity=0.45)
+    if target is not None:
+        figure.add_hline(y=target, line={"width": 1, "dash": "dash", "color": GOOD})
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hovermode="x unified",
+        showlegend=len(drawn) > 1,
+        xaxis={"title": {"text": x_title, "standoff": 6}, "rangemode": "tozero"},
+        yaxis={"title": {"text": y_title, "standoff": 6}},
+    )
+    if share:
+        figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
+    summary = "; ".join(f"{c.name}: {len(c.y)} points, last {_last(c.y)}" for c in drawn)
+    return finished(figure, f"{y_title}. {summary}", has_data=bool(drawn))
+
+
+def reliability(bins: Sequence[dict[str, float]], n: int) -> Figure:
+    """Observed against predicted satisfaction, one point for each bin, sized by its n."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": BASE, "width": 1, "dash": "dot"},
+        hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    most = max((b["n"] for b in bins), default=1)
+    figure.add_scatter(
+        x=[b["predicted"] for b in bins], y=[b["observed"] for b in bins], mode="lines+markers",
+        line={"color": POLICY, "width": 1.5}, showlegend=False,
+        marker={"size": [6 + 10 * math.sqrt(b["n"] / most) for b in bins], "color": POLICY},
+        error_y={"type": "data", "width": 0, "thickness": 1,
+                 "array": [1.96 * _binomial_error(b["observed"], b["n"]) for b in bins]},
+        customdata=[[b["n"]] for b in bins],
+        hovertemplate="predicted %{x:.2f}<br>observed %{y:.2f}<br>n = %{customdata[0]}"
+        "<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(
+        height=260, margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        xaxis={"title": {"text": f"predicted by the oracle (n = {n:,} rollouts)"},
+               "range": [-0.02, 1.02]},
+        yaxis={"title": {"text": "observed"}, "range": [-0.02, 1.02]},
+    )  # fmt: skip
+    return finished(figure, f"reliability of the oracle in {len(bins)} bins", has_data=bool(bins))
+
+
+def finished(figure: go.Figure, summary: str, has_data: bool = True) -> Figure:  # noqa: FBT001, FBT002
+    """The figure as JSON values with its spoken summary."""
+    values = figure.to_plotly_json()
+    layout = dict(values["layout"])
+    layout.pop("template", None)
+    return {
+        "data": values["data"] if has_data else [],
+        "layout": layout,
+        "summary": summary,
+        "empty": "Nothing measured yet.",
+    }
+
+
+def nothing(reason: str) -> Figure:
+    """An empty figure that says why."""
+    return {"data": [], "layout": {}, "summary": reason, "empty": reason}
+
+
+def plain(text: str, limit: int = 160) -> str:
+    """Text that plotly, which reads some HTML, shows as it is."""
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return html.escape(short, quote=False)
+
+
+def thin(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+    """At most ``MAX_POINTS`` points: of each stretch its lowest and highest, so spikes survive."""
+    if len(x) <= MAX_POINTS:
+        return list(x), list(y)
+    stretch = math.ceil(2 * len(x) / MAX_POINTS)
+    kept: list[int] = []
+    for start in range(0, len(x), stretch):
+        known = [i for i in range(start, min(start + stretch, len(x))) if y[i] is not None]
+        if known:
+            ends = {min(known, key=lambda i: y[i] or 0.0), max(known, key=lambda i: y[i] or 0.0)}
+            kept.extend(sorted(ends))
+    return [x[i] for i in kept], [y[i] for i in kept]
+
+
+def _add_line(figure: go.Figure, curve: Line, *, share: bool) -> None:
+    x, y = thin(curve.x, curve.y)
+    shown = "%{y:.1%}" if share else "%{y:.4g}"
+    figure.add_scatter(
+        x=x, y=y, name=plain(curve.name), connectgaps=False,
+        mode="lines+markers" if curve.marks or len(x) < 3 else "lines",
+        line={"color": curve.color, "width": 2, "dash": curve.dash}, marker={"size": 6},
+        customdata=[[plain(note)] for note in curve.notes] if len(curve.notes) == len(x) else None,
+        hovertemplate=shown + (" %{customdata[0]}" if len(curve.notes) == len(x) else ""),
+    )  # fmt: skip
+
+
+def _add_band(figure: go.Figure, curve: Line) -> None:
+    if len(curve.low) != len(curve.x) or not curve.low:
+        return
+    red, green, blue = (int(curve.color[i : i + 2], 16) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=[*curve.x, *reversed(curve.x)], y=[*curve.high, *reversed(curve.low)], fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.16)", line={"width": 0}, hoverinfo="skip",
+        showlegend=False,
+    )  # fmt: skip
+
+
+def _last(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{known[-1]:.4g}" if known else "not measured"
+
+
+def _binomial_error(share: float, n: float) -> float:
+    return math.sqrt(max(share * (1 - share), 1e-6) / max(n, 1))

@@ -1,0 +1,168 @@
+"""Page fragments as plain data, drawn by ``static/acft.js`` with ``textContent`` only.
+
+A node is a string or ``[tag, attributes, *children]``. No string is ever parsed as HTML, so model
+text cannot become code, whatever it contains.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import gradio as gr
+
+Node = str | list[Any]
+Child = Node | Iterable[Any] | None
+
+ASSETS = "acft-static"
+"""Path under which the files of ``static/`` are served."""
+HEAD = f'<script src="{ASSETS}/acft.js"></script>'
+
+
+def el(tag: str, *children: Child, **attributes: Any) -> Node:
+    """A node; ``tag`` may carry classes (``"div.card"``), attribute names use ``_`` for ``-``.
+
+    Attributes that are None or False are left out; True becomes an empty value.
+    """
+    name, *classes = tag.split(".")
+    attrs: dict[str, Any] = {"class": " ".join(classes)} if classes else {}
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        attrs[key.rstrip("_").replace("_", "-")] = "" if value is True else _plain(value)
+    return [name, attrs, *_flat(children)]
+
+
+def act(event: str, **argument: Any) -> dict[str, str]:
+    """Attributes that make a control send ``event`` with its argument to the server."""
+    return {"data_act": event, "data_arg": json.dumps(argument)}
+
+
+def veil(text: str, toxicity: float | None, threshold: float = 0.5) -> Node:
+    """Text that stays blurred until revealed when a scorer calls it toxic, else plain text."""
+    if toxicity is None or toxicity < threshold:
+        return el("span.text", text)
+    return ["veil", {"score": f"{toxicity:.2f}"}, text]
+
+
+def table(
+    columns: list[Child],
+    rows: list[list[Child]],
+    caption: str = "",
+    numeric: set[int] | None = None,
+) -> Node:
+    """A table with header cells; columns in ``numeric`` are aligned for comparing numbers."""
+    numbers = numeric or set()
+    head = [_cell("th", index, cell, numbers, scope="col") for index, cell in enumerate(columns)]
+    body = [
+        el("tr", [_cell("td", index, cell, numbers) for index, cell in enumerate(row)])
+        for row in rows
+    ]
+    label = el("caption.sr", caption) if caption else None
+    grid = el("table", label, el("thead", el("tr", head)), el("tbody", body))
+    return el("div.scroll", grid, tabindex="0", role="region", aria_label=caption or "table")
+
+
+def text_of(node: Any) -> str:
+    """All text inside a node, for tests and for plain-text export."""
+    if isinstance(node, str):
+        return node
+    return "".join(text_of(child) for child in node[2:]) if isinstance(node, list) else ""
+
+from gradio.events import Dependency
+
+class View(gr.HTML):
+    """Shows a node; clicks on ``act`` controls arrive as events of the names in ``acts``."""
+
+    def __init__(
+        self, value: Node | None = None, acts: tuple[str, ...] = (), **options: Any
+    ) -> None:
+        names = ", ".join(f"'{name}'" for name in acts)
+        super().__init__(
+            value,
+            html_template='<div class="view"></div>',
+            js_on_load=f"window.acft.view(element, props, trigger, watch, [{names}]);",
+            apply_default_css=False,
+            head=HEAD,
+            **options,
+        )
+
+    def get_block_name(self) -> str:
+        """The front end's component, which subclasses share."""
+        return "html"
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class Chart(gr.HTML):
+    """Shows a figure of ``charts``; a click on a point with custom data arrives as ``pick``."""
+
+    def __init__(self, value: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(
+            value,
+            html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
+            js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
+            apply_default_css=False,
+            head=HEAD,
+            **options,
+        )
+
+    def get_block_name(self) -> str:
+        """The front end's component, which subclasses share."""
+        return "html"
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+def sparkline(values: list[float], label: str, color: str = "var(--tuned)") -> Node:
+    """A line as small as a word; flat when all values agree."""
+    if len(values) < 2:
+        return el("span.faint", "–", title="fewer than two values")
+    width, height, low, high = 84, 22, min(values), max(values)
+    span = (high - low) or 1.0
+    points = " ".join(
+        f"{2 + i * (width - 4) / (len(values) - 1):.1f},"
+        f"{height - 3 - (v - low) / span * (height - 6):.1f}"
+        for i, v in enumerate(values)
+    )
+    line = el("polyline", points=points, fill="none", stroke=color, stroke_width="1.5")
+    return el(
+        "svg.spark", line, viewBox=f"0 0 {width} {height}", width=width, height=height, role="img",
+        aria_label=f"{label}: from {values[0]:.3g} to {values[-1]:.3g}, {len(values)} values",
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, dict)) else str(value)
+
+
+def _flat(children: Iterable[Any]) -> list[Node]:
+    flat: list[Node] = []
+    for child in children:
+        if child is None or child is False:
+            continue
+        if isinstance(child, str) or _is_node(child):
+            flat.append(child)
+        elif isinstance(child, (int, float)):
+            flat.append(str(child))
+        else:
+            flat.extend(_flat(child))
+    return flat
+
+
+def _is_node(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) >= 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+    )
+
+
+def _cell(tag: str, index: int, child: Child, numbers: set[int], **attributes: Any) -> Node:
+    return el(f"{tag}.num" if index in numbers else tag, child, **attributes)

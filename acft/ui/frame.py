@@ -1,0 +1,75 @@
+"""What surrounds every page: navigation, mode, title, content notice."""
+
+import acft
+from acft.ui.dom import Node, View, el
+from acft.ui.page import Page, Wire, Workbench
+
+NOTICE = (
+    "Texts here come from language models and may be offensive. What a scorer calls toxic is "
+    "blurred until you ask for it; a score is a detector's opinion, not the truth."
+)
+
+
+def header(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> None:
+    """Navigation, and what this browser may do."""
+    View(_navigation(page, pages), elem_classes="frame")
+    mode = View(_mode(bench, may_change=True), elem_classes="frame")
+    wire.on_load(lambda visit: _mode(bench, may_change=visit.may_change), outputs=[mode])
+
+
+def _navigation(page: Page, pages: list[Page]) -> Node:
+    links = [
+        el(
+            "a", other.title, href=other.route or "./", data_carry=True,
+            aria_current="page" if other is page else None,
+        )
+        for other in pages
+    ]  # fmt: skip
+    return el(
+        "header.top",
+        el("button.skip", "Skip to content", type="button", data_do="skip"),
+        el("a.brand", el("span.mark", "A"), el("span", "ACFT workbench"), href="./"),
+        el("nav", links, aria_label="Pages"),
+        el(
+            "div.tools",
+            el("button.quiet", "Toxic text: blurred", type="button", data_do="reveal",
+               data_reveal_all=True, aria_pressed="false"),
+            el("button.quiet", "Theme: system", type="button", data_do="theme", data_theme=True),
+        ),
+    )  # fmt: skip
+
+
+def _mode(bench: Workbench, *, may_change: bool) -> Node:
+    if bench.bind.is_demo:
+        text = "Read-only demonstration: recorded runs, no launching."
+        return el("div.mode", el("b", "Demo. "), text)
+    if not may_change:
+        return el(
+            "div.mode.warn",
+            el("b", "Look only. "),
+            "To launch or stop runs, open the address the terminal printed (it ends in ?token=…).",
+        )
+    return el("div", class_="mode none")
+
+
+def title(page_title: str, about: str) -> Node:
+    """The page's heading."""
+    return el("div.title", el("h1", page_title), el("p", about) if about else None)
+
+
+def footer(bench: Workbench) -> None:
+    """Version, place of the runs, content notice."""
+    where = "demo runs" if bench.bind.is_demo else bench.reader.runs_dir.name
+    View(
+        el(
+            "footer.bottom",
+            el("span", f"ACFT workbench {acft.__version__} · runs in {where}/"),
+            el("span", NOTICE),
+        ),
+        elem_classes="frame",
+    )
+
+
+def empty(headline: str, *advice: Node) -> Node:
+    """An empty state that says what to do."""
+    return el("div.nothing", el("p.head", headline), [el("p", line) for line in advice])

@@ -1,0 +1,185 @@
+"""What a page is, what it gets, and how its callbacks are connected.
+
+A callback is a plain function of a ``Visit`` and the values of its inputs; it can be tested without
+a browser. ``Wire`` connects it to Gradio and lets nothing that changes a run through without the
+launch token.
+"""
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from acft.errors import AcftError
+from acft.registry import Registry
+from acft.ui.guard import Bind, Gate
+from acft.ui.reader import Reader
+
+REFUSED = (
+    "this browser may look but not change anything; open the address that the terminal printed "
+    "when the workbench started (it ends in ?token=…)"
+)
+DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What all pages share."""
+
+    reader: Reader
+    gate: Gate
+    bind: Bind
+    experiments: Path
+    """Folder of TOML files offered as presets."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request of one browser."""
+
+    query: dict[str, str] = field(default_factory=dict)
+    """Parameters of the page's address."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What the clicked control carries."""
+    may_change: bool = False
+    """The browser holds the launch token and this is no demonstration."""
+
+    @property
+    def run_id(self) -> str:
+        """The run the page is about."""
+        return self.query.get("run", "")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A registered page."""
+
+    title: str
+    route: str
+    """Last part of the address; empty for the first page."""
+    order: int
+    build: Callable[["Workbench", "Wire"], None]
+    """Creates the components; called once inside the page's Blocks."""
+    about: str = ""
+    """One sentence under the title."""
+
+
+PAGES: Registry[Page] = Registry("page", "acft.ui.pages")
+"""Every page by name."""
+
+Components = Sequence[Any]
+
+
+class Wire:
+    """Connects callbacks to events of components."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self.changing: list[str] = []
+        """Names of the handlers that need the launch token; a test calls each without it."""
+
+    def read(
+        self,
+        event: Callable[..., Any],
+        callback: Callable[..., Any],
+        inputs: Components = (),
+        outputs: Components = (),
+        **options: Any,
+    ) -> Any:
+        """Connects a callback that changes nothing."""
+        return self._connect(event, self._reading(callback), inputs, outputs, options)
+
+    def on_load(self, callback: Callable[..., Any], outputs: Components = ()) -> None:
+        """Calls a callback that changes nothing whenever the page is opened."""
+        blocks = Context.root_block
+        assert isinstance(blocks, gr.Blocks)
+        self.read(blocks.load, callback, outputs=outputs)
+
+    def change(
+        self,
+        event: Callable[..., Any],
+        callback: Callable[..., Any],
+        inputs: Components = (),
+        outputs: Components = (),
+        **options: Any,
+    ) -> Any:
+        """Connects a callback that changes runs or files: refused without the launch token.
+
+        In a demonstration the callback is not registered at all.
+        """
+        self.changing.append(callback.__name__)
+        if self._bench.bind.is_demo:
+            callback = _refuse_demo
+        return self._connect(event, self._reading(_needs_token(callback)), inputs, outputs, options)
+
+    def stream(
+        self,
+        event: Callable[..., Any],
+        callback: Callable[..., Iterator[Any]],
+        inputs: Components = (),
+        outputs: Components = (),
+        **options: Any,
+    ) -> Any:
+        """Connects a generator whose values are shown as they come; it can be cancelled."""
+
+        def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
+            try:
+                yield from callback(self._visit(request, event), *values)
+            except AcftError as error:
+                raise _shown(error) from None
+
+        options = {"concurrency_id": "inference", "queue": True, **options}
+        return self._connect(event, handler, inputs, outputs, options)
+
+    def _reading(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+            try:
+                return callback(self._visit(request, event), *values)
+            except AcftError as error:
+                raise _shown(error) from None
+
+        handler.__name__ = callback.__name__
+        return handler
+
+    def _visit(self, request: gr.Request, event: gr.EventData | None) -> Visit:
+        data = getattr(event, "_data", None)
+        admitted = self._bench.gate.admits(request.headers.get("cookie", ""))
+        return Visit(
+            query={key: str(value) for key, value in dict(request.query_params).items()},
+            data=data if isinstance(data, dict) else {},
+            may_change=admitted and not self._bench.bind.is_demo,
+        )
+
+    def _connect(
+        self,
+        event: Callable[..., Any],
+        handler: Callable[..., Any],
+        inputs: Components,
+        outputs: Components,
+        options: dict[str, Any],
+    ) -> Any:
+        defaults = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        return event(handler, list(inputs), list(outputs), **{**defaults, **options})
+
+
+def _needs_token(callback: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(visit: Visit, *values: Any) -> Any:
+        if not visit.may_change:
+            raise AcftError(REFUSED if callback is not _refuse_demo else DEMO)
+        return callback(visit, *values)
+
+    guarded.__name__ = callback.__name__
+    return guarded
+
+
+def _refuse_demo(visit: Visit, *values: Any) -> Any:  # noqa: ARG001
+    raise AcftError(DEMO)
+
+
+def _shown(error: AcftError) -> gr.Error:
+    """The message as a notice; Gradio draws notices as HTML, hence the escaping."""
+    return gr.Error(html.escape(str(error)), title="", print_exception=False, duration=12)

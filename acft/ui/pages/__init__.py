@@ -1,0 +1,1 @@
+"""One file for each page; found by scanning this folder."""

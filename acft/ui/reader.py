@@ -1,0 +1,231 @@
+"""What the pages ask about runs, answered from the run directories.
+
+Pages know only this module, so that the store's queries can take its place where data are large.
+"""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acft.eventlog import Entry, EventReader, effective
+from acft.events import (
+    BestCheckpoint,
+    Calibration,
+    Evaluated,
+    Finished,
+    Note,
+    Progress,
+    RoundFinished,
+    Scalars,
+    ShardSealed,
+    Started,
+)
+from acft.runs.directory import RUN_ID, all_runs, read_labels
+from acft.runs.status import RunState, current_state
+from acft.schema import TABLES, Labels, RunPaths, Status
+
+LOG_TAIL_BYTES = 20_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured value."""
+
+    step: int
+    round: int
+    time: float
+    value: float
+
+
+@dataclass
+class History:
+    """The events of a run that count, sorted by kind."""
+
+    scalars: dict[str, list[Point]] = field(default_factory=dict)
+    calibrations: list[Calibration] = field(default_factory=list)
+    evaluations: list[Evaluated] = field(default_factory=list)
+    notes: list[tuple[float, Note]] = field(default_factory=list)
+    shards: list[ShardSealed] = field(default_factory=list)
+    rounds: list[RoundFinished] = field(default_factory=list)
+    attempts: list[tuple[float, Started]] = field(default_factory=list)
+    progress: Progress | None = None
+    best: BestCheckpoint | None = None
+    end: Finished | None = None
+    n_events: int = 0
+
+    def last(self, name: str) -> float | None:
+        """Latest value of a quantity, None when it was never measured."""
+        points = self.scalars.get(name)
+        return points[-1].value if points else None
+
+    def take(self, entry: Entry) -> None:
+        """Adds one event."""
+        event = entry.event
+        if isinstance(event, Scalars):
+            for name, value in event.values.items():
+                point = Point(event.step, event.round, entry.time, value)
+                self.scalars.setdefault(name, []).append(point)
+        elif isinstance(event, Progress):
+            self.progress = event
+        elif isinstance(event, Note):
+            self.notes.append((entry.time, event))
+        elif isinstance(event, Started):
+            self.attempts.append((entry.time, event))
+            self.end = None
+        else:
+            self._take_rare(event)
+
+    def _take_rare(self, event: Any) -> None:
+        if isinstance(event, Calibration):
+            self.calibrations.append(event)
+        elif isinstance(event, Evaluated):
+            self.evaluations.append(event)
+        elif isinstance(event, ShardSealed):
+            self.shards.append(event)
+        elif isinstance(event, RoundFinished):
+            self.rounds.append(event)
+        elif isinstance(event, BestCheckpoint):
+            self.best = event
+        elif isinstance(event, Finished):
+            self.end = event
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything small that is known about one run."""
+
+    run_id: str
+    paths: RunPaths
+    status: Status
+    state: RunState
+    labels: Labels
+    history: History
+    settings: dict[str, Any]
+    """Resolved settings; empty until the worker wrote them."""
+    facts: dict[str, Any]
+    """Hashes and versions of models and scorers."""
+
+    @property
+    def title(self) -> str:
+        """What a list calls the run."""
+        return str(self.settings.get("title") or "") or self.run_id
+
+    @property
+    def method(self) -> str:
+        """Name of the training method."""
+        method = self.settings.get("method")
+        return str(method.get("name", "")) if isinstance(method, dict) else ""
+
+
+class _Tail:
+    """Follows one event file."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.reader = EventReader(paths.events)
+        self.entries: list[Entry] = []
+        self.history = History()
+
+    def poll(self) -> History:
+        fresh = self.reader.poll()
+        if fresh:
+            self.entries.extend(fresh)
+            if any(isinstance(entry.event, Started) for entry in fresh):
+                self.history = _history(effective(self.entries))
+            else:
+                for entry in fresh:
+                    self.history.take(entry)
+            self.history.n_events = len(self.entries)
+        return self.history
+
+
+class Reader:
+    """Reads a runs directory; safe to call from several threads."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
+        self._tails: dict[str, _Tail] = {}
+        self._lock = threading.Lock()
+
+    def run_ids(self) -> list[str]:
+        """Newest first."""
+        return [paths.root.name for paths in reversed(all_runs(self.runs_dir))]
+
+    def runs(self) -> list[Run]:
+        """Every run, newest first."""
+        return [run for run in map(self.run, self.run_ids()) if run is not None]
+
+    def run(self, run_id: str) -> Run | None:
+        """One run, or None when there is none of that name."""
+        paths = self.paths(run_id)
+        if paths is None:
+            return None
+        status, state = current_state(paths)
+        with self._lock:
+            tail = self._tails.setdefault(run_id, _Tail(paths))
+            history = tail.poll()
+        resolved = _read_json(paths.resolved)
+        return Run(
+            run_id=run_id,
+            paths=paths,
+            status=status,
+            state=state,
+            labels=read_labels(paths),
+            history=history,
+            settings=_table(resolved, "settings"),
+            facts=_table(resolved, "facts"),
+        )
+
+    def paths(self, run_id: str) -> RunPaths | None:
+        """The folder of a run; names that are not run ids, and links, are refused."""
+        if not RUN_ID.fullmatch(run_id):
+            return None
+        folder = self.runs_dir / run_id
+        return RunPaths(folder) if folder.is_dir() and not folder.is_symlink() else None
+
+    def rows(self, run: Run, table: str) -> pa.Table:
+        """All sealed rows of a table."""
+        files = [run.paths.shards / s.name for s in run.history.shards if s.table == table]
+        parts = [_shard(path, table) for path in files if path.name == Path(path).name]
+        return pa.concat_tables(parts) if parts else TABLES[table].empty_table()
+
+    def log_tail(self, run: Run) -> str:
+        """The last lines the worker printed."""
+        try:
+            with run.paths.log.open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def _history(entries: list[Entry]) -> History:
+    history = History()
+    for entry in entries:
+        history.take(entry)
+    return history
+
+
+def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+@lru_cache(maxsize=256)
+def _shard(path: Path, table: str) -> pa.Table:
+    """A sealed shard never changes, so it is read once."""
+    return pq.read_table(path, schema=TABLES[table], memory_map=True)

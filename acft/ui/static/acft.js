@@ -1,0 +1,263 @@
+// Draws nodes ([tag, attributes, ...children] or strings) with createElement and textContent only.
+(function () {
+  "use strict";
+  if (window.acft) return;
+
+  const SVG = "http://www.w3.org/2000/svg";
+  const SVG_TAGS = new Set(["svg", "g", "path", "line", "rect", "circle", "polyline", "polygon", "text"]);
+  const TAGS = new Set([
+    "div", "span", "p", "h1", "h2", "h3", "h4", "ul", "ol", "li", "dl", "dt", "dd", "a", "b", "i", "em",
+    "strong", "small", "code", "pre", "kbd", "mark", "ins", "del", "table", "caption", "thead", "tbody", "tr", "th",
+    "td", "button", "nav", "header", "main", "section", "article", "aside", "footer", "details",
+    "summary", "label", "input", "select", "option", "progress", "time", "br", "hr", "abbr", "form", "figure",
+    "figcaption", "meter", ...SVG_TAGS,
+  ]);
+  const ATTRIBUTE = /^(class|id|title|role|tabindex|type|name|value|min|max|step|low|high|optimum|scope|colspan|rowspan|for|open|checked|disabled|selected|placeholder|lang|dir|datetime|maxlength|hidden|download|key|href|aria-[a-z]+|data-[a-z-]+|d|x|y|x1|x2|y1|y2|cx|cy|r|rx|width|height|points|viewBox|viewbox|preserveAspectRatio|preserveaspectratio|fill|stroke|stroke-width|stroke-dasharray|text-anchor|opacity|transform|focusable)$/;
+  const SAFE_LINK = /^(?:#|\.?\/(?!\/)|[a-z0-9_-]*(?:\?|$)|https:\/\/|blob:|data:text\/(?:csv|plain|toml))/i;
+  const CAMEL = { viewbox: "viewBox", preserveaspectratio: "preserveAspectRatio" };
+
+  function setAttribute(dom, name, value) {
+    if (name === "style") {
+      for (const [property, text] of Object.entries(value))
+        dom.style.setProperty(property, String(text));
+      return;
+    }
+    if (!ATTRIBUTE.test(name)) return;
+    if (name === "href" && !SAFE_LINK.test(value)) return;
+    if (name === "value" && "value" in dom) dom.value = value;
+    if (name === "checked") dom.checked = true;
+    dom.setAttribute(CAMEL[name] || name, value);
+  }
+
+  function removeAttribute(dom, name) {
+    if (name === "style") dom.removeAttribute("style");
+    else dom.removeAttribute(CAMEL[name] || name);
+    if (name === "checked") dom.checked = false;
+  }
+
+  // ---- text a scorer calls toxic: blurred, out of the reading order until asked for ----
+  function makeVeil(attributes, text) {
+    const box = document.createElement("span");
+    box.className = "veil";
+    const content = document.createElement("span");
+    content.className = "veil-text";
+    content.textContent = text;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "veil-button";
+    const set = (shown) => {
+      box.classList.toggle("shown", shown);
+      content.setAttribute("aria-hidden", shown ? "false" : "true");
+      button.textContent = shown ? "hide" : `show · toxicity ${attributes.score}`;
+      button.setAttribute("aria-expanded", shown ? "true" : "false");
+    };
+    set(revealAll());
+    button.addEventListener("click", (event) => {
+      event.stopPropagation();
+      set(!box.classList.contains("shown"));
+    });
+    box.acftSet = set;
+    box.append(content, button);
+    return box;
+  }
+
+  function revealAll() {
+    try { return sessionStorage.getItem("acft-reveal") === "1"; } catch { return false; }
+  }
+
+  function setRevealAll(shown) {
+    try { sessionStorage.setItem("acft-reveal", shown ? "1" : "0"); } catch { /* private window */ }
+    document.querySelectorAll(".veil").forEach((box) => box.acftSet && box.acftSet(shown));
+    document.querySelectorAll("[data-reveal-all]").forEach(labelReveal);
+    document.dispatchEvent(new CustomEvent("acft-reveal", { detail: shown }));
+  }
+
+  function labelReveal(button) {
+    const shown = revealAll();
+    button.setAttribute("aria-pressed", shown ? "true" : "false");
+    button.textContent = shown ? "Toxic text: shown" : "Toxic text: blurred";
+  }
+
+  function make(node) {
+    if (typeof node === "string") return document.createTextNode(node);
+    const [tag, attributes, ...children] = node;
+    let dom;
+    if (tag === "veil") dom = makeVeil(attributes, children.join(""));
+    else {
+      const name = TAGS.has(tag) ? tag : "span";
+      dom = SVG_TAGS.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
+      for (const [key, value] of Object.entries(attributes)) setAttribute(dom, key, value);
+      for (const child of children) dom.appendChild(make(child));
+      if ("data-reveal-all" in attributes) labelReveal(dom);
+    }
+    return dom;
+  }
+
+  const keyOf = (node) => (Array.isArray(node) ? `${node[0]}|${node[1].key || ""}` : "text");
+
+  // Changes only what differs, so that focus, scrolling, open details and revealed text survive.
+  function patch(dom, before, after) {
+    if (typeof after === "string") {
+      if (before !== after) dom.textContent = after;
+      return;
+    }
+    if (after[0] === "veil") {
+      if (JSON.stringify(before) !== JSON.stringify(after)) dom.replaceWith(make(after));
+      return;
+    }
+    const old = before[1], next = after[1];
+    for (const name of Object.keys(old)) if (!(name in next)) removeAttribute(dom, name);
+    for (const [name, value] of Object.entries(next))
+      if (JSON.stringify(old[name]) !== JSON.stringify(value)) setAttribute(dom, name, value);
+    patchChildren(dom, before.slice(2), after.slice(2));
+  }
+
+  function patchChildren(dom, before, after) {
+    const nodes = Array.from(dom.childNodes);
+    for (let i = 0; i < Math.max(before.length, after.length); i++) {
+      if (i >= after.length) nodes[i].remove();
+      else if (i >= before.length) dom.appendChild(make(after[i]));
+      else if (keyOf(before[i]) !== keyOf(after[i])) nodes[i].replaceWith(make(after[i]));
+      else patch(nodes[i], before[i], after[i]);
+    }
+  }
+
+  function view(element, props, trigger, watch, acts) {
+    const holder = element.firstElementChild;
+    let shown = [];
+    const draw = () => {
+      const next = props.value ? [props.value] : [];
+      patchChildren(holder, shown, next);
+      shown = next;
+    };
+    const send = (control, extra) => {
+      const name = control.dataset.act;
+      if (!acts.includes(name)) return;
+      const argument = Object.assign(JSON.parse(control.dataset.arg || "{}"), extra || {});
+      trigger(name, argument);
+    };
+    holder.addEventListener("click", (event) => {
+      const control = event.target.closest("[data-act],[data-do]");
+      if (!control || control.matches("select,input:not([type=button])")) return;
+      if (control.dataset.do) return local(control);
+      event.preventDefault();
+      send(control);
+    });
+    holder.addEventListener("change", (event) => {
+      const control = event.target.closest("[data-act]");
+      if (!control) return;
+      const value = control.type === "checkbox" ? control.checked : control.value;
+      send(control, { value });
+    });
+    watch("value", draw);
+    draw();
+  }
+
+  // Things a page can do without asking the server.
+  function local(control) {
+    if (control.dataset.do === "reveal") setRevealAll(!revealAll());
+    if (control.dataset.do === "theme") nextTheme(control);
+    if (control.dataset.do === "copy") {
+      navigator.clipboard.writeText(control.dataset.text || "");
+      const label = control.textContent;
+      control.textContent = "copied";
+      setTimeout(() => { control.textContent = label; }, 1200);
+    }
+    if (control.dataset.do === "query") setQuery(JSON.parse(control.dataset.arg));
+  }
+
+  function setQuery(changes) {
+    const query = new URLSearchParams(location.search);
+    for (const [key, value] of Object.entries(changes))
+      value === "" || value === null ? query.delete(key) : query.set(key, value);
+    history.replaceState(null, "", `${location.pathname}?${query}`);
+  }
+
+  // ---- theme: system by default, a choice is remembered ----
+  const THEMES = ["system", "light", "dark"];
+  function storedTheme() {
+    try { return localStorage.getItem("acft-theme") || "system"; } catch { return "system"; }
+  }
+  function isDark() {
+    const choice = storedTheme();
+    return choice === "dark" || (choice === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+  }
+  function applyTheme() {
+    document.body.classList.toggle("dark", isDark());
+    document.documentElement.style.colorScheme = isDark() ? "dark" : "light";
+    document.dispatchEvent(new CustomEvent("acft-theme"));
+  }
+  function nextTheme(control) {
+    const choice = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
+    try { localStorage.setItem("acft-theme", choice); } catch { /* private window */ }
+    control.textContent = `Theme: ${choice}`;
+    applyTheme();
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
+
+  // ---- charts: plotly in place (no remounting, so no flicker), coloured by the page's theme ----
+  let plotly = null;
+  function loadPlotly() {
+    plotly = plotly || new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = "acft-static/plotly.min.js";
+      script.onload = () => resolve(window.Plotly);
+      script.onerror = () => reject(new Error("cannot load plotly.min.js"));
+      document.head.appendChild(script);
+    });
+    return plotly;
+  }
+
+  function themed(layout) {
+    const style = getComputedStyle(document.body);
+    const read = (name) => style.getPropertyValue(name).trim();
+    const axis = { gridcolor: read("--rule"), zerolinecolor: read("--rule-strong"), linecolor: read("--rule-strong"),
+      tickfont: { color: read("--ink-soft") }, automargin: true };
+    const result = Object.assign({}, layout, {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
+      font: { family: read("--sans"), size: 12, color: read("--ink") },
+      hoverlabel: { bgcolor: read("--paper-raised"), bordercolor: read("--rule-strong"), font: { color: read("--ink"), family: read("--sans"), size: 12 } },
+    });
+    for (const key of Object.keys(layout))
+      if (/^[xy]axis\d*$/.test(key)) result[key] = Object.assign({}, axis, layout[key]);
+    if (!result.xaxis) result.xaxis = axis;
+    if (!result.yaxis) result.yaxis = axis;
+    return result;
+  }
+
+  function chart(element, props, trigger, watch) {
+    const holder = element.firstElementChild;
+    const plot = holder.querySelector(".plot");
+    const empty = holder.querySelector(".empty");
+    let wired = false;
+    const draw = async () => {
+      const figure = props.value;
+      const has = Boolean(figure && figure.data && figure.data.length);
+      plot.hidden = !has;
+      empty.hidden = has;
+      empty.textContent = (figure && figure.empty) || "Nothing measured yet.";
+      if (!has) return;
+      const height = (figure.layout && figure.layout.height) || 240;
+      plot.style.height = `${height}px`;
+      const library = await loadPlotly();
+      plot.setAttribute("role", "img");
+      plot.setAttribute("aria-label", figure.summary || "chart");
+      await library.react(plot, figure.data, themed(figure.layout || {}), {
+        displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: false,
+      });
+      if (wired) return;
+      wired = true;
+      plot.on("plotly_click", (event) => {
+        const point = event.points[0];
+        if (point && point.customdata) trigger("pick", { data: point.customdata });
+      });
+    };
+    document.addEventListener("acft-theme", draw);
+    watch("value", draw);
+    draw();
+  }
+
+  document.addEventListener("DOMContentLoaded", applyTheme);
+  if (document.body) applyTheme();
+  window.acft = { view, chart, make, patchChildren, revealAll, setRevealAll, setQuery, storedTheme, isDark };
+})();

@@ -1,0 +1,75 @@
+"""Numbers as people read them: with unit, with n, and a dash where nothing was measured."""
+
+import math
+import time
+
+DASH = "–"
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number with ``digits`` significant figures, or a dash."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    if value == 0 or 0.001 <= abs(value) < 100_000:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else digits - 1
+        return f"{value:,.{min(decimals, 4)}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as percent, or a dash."""
+    return DASH if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f} %"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign and ``digits`` decimals, or a dash."""
+    return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(low: float | None, high: float | None, as_percent: bool = False) -> str:  # noqa: FBT001, FBT002
+    """A 95 % interval such as ``12.0 – 18.3 %``; empty when there is none."""
+    if low is None or high is None:
+        return ""
+    if as_percent:
+        return f"{100 * low:.1f} – {100 * high:.1f} %"
+    return f"{number(low)} – {number(high)}"
+
+
+def count(n: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def duration(seconds: float | None) -> str:
+    """``42 s``, ``3 min 10 s``, ``2 h 05 min``, ``3 d 4 h``, or a dash."""
+    if seconds is None or seconds < 0 or not math.isfinite(seconds):
+        return DASH
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def ago(moment: float, now: float | None = None) -> str:
+    """How long ago a moment (seconds since the epoch) was."""
+    if not moment:
+        return DASH
+    seconds = (time.time() if now is None else now) - moment
+    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes with a decimal unit."""
+    if n_bytes is None:
+        return DASH
+    value = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
