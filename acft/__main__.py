@@ -1,4 +1,4 @@
-"""The command line: finds the subcommand, runs it, turns errors into a sentence and an exit code."""
+"""The command line: finds the subcommand, runs it, turns errors into sentence and exit code."""
 
 import argparse
 import ast

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from acft.errors import DataError
-from acft.events import Event, Finished, Progress, RoundFinished, Scalars, Started, from_json, to_json
+from acft.events import (
+    Event,
+    Finished,
+    Progress,
+    RoundFinished,
+    Scalars,
+    Started,
+    from_json,
+    to_json,
+)
 
 UNSYNCED = (Progress, Scalars)
 """Kinds too frequent to wait for the disk; ``EventWriter.sync`` takes them along."""
@@ -37,7 +46,7 @@ class EventWriter:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._file: BinaryIO = path.open("ab+")
+        self._file: BinaryIO = path.open("ab+", buffering=0)
         self.seq, self._end = _cut_damage(self._file, path)
 
     def append(self, event: Event) -> Entry:
@@ -45,12 +54,11 @@ class EventWriter:
         moment = self._clock()
         line = to_json(event, self.seq + 1, moment).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            _write_all(self._file, line)
             if not isinstance(event, UNSYNCED):
                 self.sync()
         except OSError:
-            self._cut(self._end)
+            self._file.truncate(self._end)
             raise
         self.seq += 1
         self._end += len(line)
@@ -63,16 +71,6 @@ class EventWriter:
     def close(self) -> None:
         """Ends writing."""
         self._file.close()
-
-    def _cut(self, end: int) -> None:
-        # The buffer still holds what could not be written: a fresh handle has no such memory.
-        descriptor = os.dup(self._file.fileno())
-        try:
-            self._file.close()
-        except OSError:
-            pass  # closing tries to flush once more onto the full disk
-        self._file = os.fdopen(descriptor, "ab+")
-        self._file.truncate(end)
 
 
 class EventReader:
@@ -111,6 +109,12 @@ def effective(entries: Iterable[Entry]) -> list[Entry]:
             kept = _undo(kept, entry.event.resumed_from_round)
         kept.append(entry)
     return kept
+
+
+def _write_all(file: BinaryIO, line: bytes) -> None:
+    # An unbuffered write may stop short on a nearly full disk without an error.
+    while line:
+        line = line[file.write(line) :]
 
 
 def _undo(entries: list[Entry], after_round: int) -> list[Entry]:

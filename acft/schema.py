@@ -109,8 +109,9 @@ STATES = (
     "queued", "starting", "running", "stopping", "finished", "stopped", "failed", "lost",
 )  # fmt: skip
 FAILURES = ("oom", "data", "config", "model", "nonfinite", "disk", "killed", "unknown")
+BEGINNING = "beginning"
 STOP_MODES = ("save", "now")
-"""``save`` ends after the current step and seals what there is; ``now`` keeps sealed rounds only."""
+"""``save`` ends after the current step and seals what there is, ``now`` keeps sealed rounds."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,40 @@ class Status:
     """Folder of the last sealed checkpoint, from which the run can go on."""
     best_checkpoint: str = ""
     resumed_from: str = ""
-    """Folder of the checkpoint this attempt continues; empty: from the beginning."""
+    """Folder of the checkpoint to continue, or ``BEGINNING``; empty: the last sealed, if any."""
     schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Content of ``launch.json``, written once."""
+
+    created: float
+    """Seconds since the epoch."""
+    kind: str = "training"
+    device: str = "auto"
+    """As the settings ask for it; decides which queue the run waits in."""
+    overrides: tuple[str, ...] = ()
+    """``section.key=value`` settings on top of ``spec.toml``, in order."""
+    request_id: str = ""
+    """Chosen by who asked; the same request never starts two runs."""
+    working_directory: str = ""
+    """Relative paths in the settings start here."""
+    cloned_from: str = ""
+    """Run whose settings these were before changes."""
+    sweep: str = ""
+    """Name shared by the runs of one grid."""
+    subject: str = ""
+    """For evaluations: run id, checkpoint or model that is measured."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Content of ``labels.json``."""
+
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    archived: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""Progress of a run in the terminal, drawn from its events."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from acft import events
+from acft.eventlog import Entry
+from acft.runs.directory import read_status
+from acft.runs.pace import Pace
+from acft.schema import RunPaths
+
+SHOWN = ("policy/ce", "policy/kl_guided_policy", "rollout/satisfaction")
+"""Curves worth a line of text, where a method reports them."""
+
+
+class Display:
+    """Two bars, rounds and the current phase, with rate and time left; results above them."""
+
+    def __init__(self, title: str, paths: RunPaths, rounds: int) -> None:
+        self._paths = paths
+        self._console = Console(file=sys.stderr)
+        self._pace = Pace(rounds)
+        self._finished_rounds = 0
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), console=self._console, transient=True,
+        )  # fmt: skip
+        self._console.print(f"{title}: {paths.root}", highlight=False, markup=False)
+        self._rounds: TaskID = self._bars.add_task("rounds", total=rounds, rate="")
+        self._phase: TaskID = self._bars.add_task("load", total=None, rate="")
+        self._phase_name = ("", 0)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, entry: Entry) -> None:
+        """Draws an event."""
+        event = entry.event
+        if isinstance(event, events.Progress):
+            self._show_progress(event)
+        elif isinstance(event, events.RoundFinished):
+            self._pace.round_finished()
+            self._finished_rounds = event.round
+            self._bars.update(self._rounds, completed=event.round)
+            self._say(f"round {event.round} sealed in {event.checkpoint}")
+        elif isinstance(event, events.Note):
+            self._say(f"{event.level}: {event.text}")
+        elif isinstance(event, events.Evaluated):
+            self._say(_measured(event))
+        elif isinstance(event, events.Scalars):
+            shown = [f"{name} {event.values[name]:.4g}" for name in SHOWN if name in event.values]
+            if shown:
+                self._bars.update(self._phase, rate=shown[0])
+
+    def report(self, code: int) -> int:
+        """The exit code, after a last line that says how the run ended."""
+        status = read_status(self._paths)
+        reason = f" ({status.failure})" if status.failure else ""
+        self._say(f"{self._paths.root.name} {status.state}{reason}")
+        if status.failure:
+            self._console.print(f"error: {status.message}", style="red", markup=False)
+            self._say(f"advice: {status.advice}")
+        if status.state == "stopped":
+            self._say(f"continue with: acft resume {self._paths.root.name}")
+            return 130
+        return code
+
+    def _show_progress(self, event: events.Progress) -> None:
+        self._pace.progress(event)
+        if self._phase_name != (event.phase, event.round):
+            self._phase_name = (event.phase, event.round)
+            self._bars.reset(self._phase, total=event.total, description=event.phase)
+        rate = f"{self._pace.rate:.3g} {event.unit}/s" if self._pace.rate else ""
+        self._bars.update(self._phase, completed=event.done, total=event.total, rate=rate)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+
+def _measured(event: events.Evaluated) -> str:
+    if event.value is None:
+        return f"{event.suite} {event.metric} of {event.subject}: not measurable"
+    interval = f" [{event.low:.4g}, {event.high:.4g}]" if event.low is not None else ""
+    value = f"{event.value:.4g}{interval} (n={event.n})"
+    return f"{event.suite} {event.metric} of {event.subject}: {value}"

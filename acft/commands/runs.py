@@ -1,0 +1,57 @@
+"""List runs with their true state."""
+
+import argparse
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from acft.commands._options import add_json, add_runs_dir
+
+if TYPE_CHECKING:
+    from acft.runs.launcher import RunInfo
+
+MINUTE = 60
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the runs directory and the form of output."""
+    add_runs_dir(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints one line for each run, newest first."""
+    from acft.runs.launcher import runs
+    from acft.runs.supervisor import ensure_supervisor
+
+    found = runs(args.runs)
+    if any(info.state.state == "queued" for info in found):
+        ensure_supervisor(args.runs)
+    if args.json:
+        print(json.dumps([_record(info) for info in found], indent=2))
+    elif found:
+        for info in found:
+            print(_line(info))
+    else:
+        print(f"no runs in {str(args.runs)!r}; start one: acft launch experiments/quickstart.toml")
+
+
+def _record(info: "RunInfo") -> dict[str, Any]:
+    return {
+        "run_id": info.run_id,
+        **dataclasses.asdict(info.status),
+        **dataclasses.asdict(info.state),
+    }
+
+
+def _line(info: "RunInfo") -> str:
+    status, state = info.status, info.state
+    rounds, steps = status.rounds or "?", status.steps or "?"
+    position = f"round {status.round}/{rounds}  step {status.step}/{steps}"
+    age = (time.time() - status.created) / MINUTE
+    left = ""
+    if state.is_live and status.seconds_left is not None:
+        left = f"  {status.seconds_left / MINUTE:.0f} min left"
+    message = f"  {state.message.splitlines()[0]}" if state.message else ""
+    return f"{info.run_id}  {state.label:<18} {position}  {age:.0f} min old{left}{message}"

@@ -1,0 +1,29 @@
+"""Stop a run: save and end after the current step, or end now."""
+
+import argparse
+
+from acft.commands._options import add_run_id, add_runs_dir
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the run and how to stop it."""
+    add_run_id(parser)
+    add_runs_dir(parser)
+    parser.add_argument(
+        "--now", action="store_true", help="give up the unfinished round; sealed rounds stay"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints what happens next, with the time limits."""
+    from acft.runs.launcher import stop
+    from acft.runs.supervisor import ensure_supervisor, stop_action
+
+    mode = "now" if args.now else "save"
+    state = stop(args.runs, args.run_id, mode)
+    if not state.is_live:
+        print(f"{args.run_id} is {state.label}")
+        return
+    ensure_supervisor(args.runs)
+    _, seconds = stop_action(mode, 0.0)
+    print(f"{args.run_id} is asked to stop; it is terminated after {seconds:.0f} s if it does not")

@@ -1,0 +1,65 @@
+"""Checkpoint folders: sealed in one step, and checked file by file before anybody continues."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from acft.errors import DataError
+from acft.runs.atomic import replace_json, sha256, sync_file, sync_folder, temporary
+from acft.schema import MANIFEST
+
+
+def seal(folder: Path, save: Callable[[Path], None]) -> None:
+    """Fills ``folder`` by ``save`` and lists every file's size and hash; whole or not at all."""
+    unfinished = temporary(folder)
+    unfinished.mkdir(parents=True)
+    try:
+        save(unfinished)
+        replace_json(unfinished / MANIFEST, {"files": _files(unfinished)})
+        for inner in (path for path in unfinished.rglob("*") if path.is_dir()):
+            sync_folder(inner)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+
+
+def verify(folder: Path) -> None:
+    """Returns if every file is as it was sealed.
+
+    Raises:
+        DataError: A file is missing, added or changed; names it.
+    """
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"checkpoint {str(folder)!r} has no readable manifest: {error}") from None
+    found = _names(folder)
+    different = sorted(set(expected) ^ {name for name in found if name != MANIFEST})
+    if different:
+        raise DataError(f"checkpoint {str(folder)!r} is incomplete or altered: {different[0]!r}")
+    for name, facts in expected.items():
+        path = folder / name
+        if path.stat().st_size != facts["bytes"] or sha256(path) != facts["sha256"]:
+            raise DataError(
+                f"checkpoint file {str(path)!r} differs from its recorded hash; "
+                "continue from an earlier round instead"
+            )
+
+
+def _files(folder: Path) -> dict[str, dict[str, str | int]]:
+    facts: dict[str, dict[str, str | int]] = {}
+    for name in _names(folder):
+        path = folder / name
+        sync_file(path)
+        facts[name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+    return facts
+
+
+def _names(folder: Path) -> list[str]:
+    paths = sorted(folder.rglob("*"))
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]

@@ -1,0 +1,85 @@
+"""Where runs may compute: devices, how many runs each takes, and GPU memory others use."""
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+CORES_PER_RUN = 2
+"""CPU runs share the machine in portions of so many cores."""
+GPU_FREE_FRACTION = 0.5
+"""A GPU with less free memory than this is taken by somebody else."""
+GIBIBYTE = 1024**3
+
+
+@dataclass(frozen=True)
+class Device:
+    """One place for runs."""
+
+    name: str
+    """cpu, mps or cuda:INDEX (index as the driver counts)."""
+    slots: int = 1
+    """Runs at once."""
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> list[Device]:
+    """All places for runs, GPUs first."""
+    gpus = [Device(f"cuda:{index}") for index in _gpu_indices()]
+    apple = [Device("mps")] if sys.platform == "darwin" and os.uname().machine == "arm64" else []
+    return [*gpus, *apple, Device("cpu", max(1, cores() // CORES_PER_RUN))]
+
+
+def candidates(wanted: str, present: list[Device]) -> list[Device]:
+    """Devices on which a run that asks for ``wanted`` may be put; the best kind only.
+
+    A named device that is missing gives the CPU's place in the queue: the worker then says what is
+    missing instead of waiting forever.
+    """
+    kinds = ["cuda", "mps", "cpu"] if wanted == "auto" else [wanted]
+    for kind in kinds:
+        found = [device for device in present if device.name.partition(":")[0] == kind]
+        if found:
+            return found
+    return [device for device in present if device.name == "cpu"]
+
+
+def gpu_obstacle(name: str) -> str:
+    """Why a GPU cannot take a run now, empty when it can or when nothing is known about it."""
+    if not name.startswith("cuda:") or find_spec("pynvml") is None:
+        return ""
+    free, total = _gpu_memory(int(name.partition(":")[2]))
+    if free >= GPU_FREE_FRACTION * total:
+        return ""
+    used = (total - free) / GIBIBYTE
+    return f"{used:.1f} of {total / GIBIBYTE:.1f} GiB of {name} are in use by other processes"
+
+
+def _gpu_indices() -> list[int]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = sorted(
+        int(path.name.removeprefix("nvidia"))
+        for path in Path("/dev").glob("nvidia[0-9]*")
+        if path.name.removeprefix("nvidia").isdigit()
+    )
+    if visible is None:
+        return found
+    allowed = [int(part) for part in visible.split(",") if part.strip().isdigit()]
+    return [index for index in found if index in allowed]
+
+
+def _gpu_memory(index: int) -> tuple[int, int]:
+    """Free and total bytes."""
+    import pynvml  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
+
+    pynvml.nvmlInit()
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
+    finally:
+        pynvml.nvmlShutdown()
+    return int(memory.free), int(memory.total)

@@ -1,0 +1,187 @@
+"""Run directories: made in one step, found, and what their small records say.
+
+``schema.py`` names the files and states the rules; everything written here is replaced atomically.
+"""
+
+import dataclasses
+import json
+import re
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from acft.errors import DataError, RunError
+from acft.eventlog import effective, read_events
+from acft.events import BestCheckpoint, Finished, RoundFinished, Started
+from acft.registry import did_you_mean
+from acft.runs.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
+from acft.schema import STATES, Labels, Launch, RunPaths, Status
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z2-7]{4}")
+"""Date and time (UTC) of creation, then four random characters; no user text."""
+ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+STALE_SECONDS = 3600.0
+"""Unfinished folders older than this are remains of a dead process."""
+
+Record = TypeVar("Record")
+
+
+def new_run_id(now: float) -> str:
+    """A name that sorts by creation time."""
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+    return moment + "-" + "".join(secrets.choice(ID_LETTERS) for _ in range(4))
+
+
+def create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -> RunPaths:
+    """A new run directory; it appears complete or not at all."""
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    run = RunPaths(runs_dir / new_run_id(launch.created))
+    unfinished = RunPaths(temporary(run.root))
+    unfinished.root.mkdir()
+    try:
+        unfinished.shards.mkdir()
+        unfinished.checkpoints.mkdir()
+        replace_bytes(unfinished.spec, spec_text.encode())
+        replace_json(unfinished.launch, dataclasses.asdict(launch))
+        replace_json(unfinished.labels, dataclasses.asdict(Labels()))
+        write_status(unfinished, status)
+        unfinished.root.rename(run.root)
+    except OSError:
+        shutil.rmtree(unfinished.root, ignore_errors=True)
+        raise
+    sync_folder(runs_dir)
+    return run
+
+
+def find_run(runs_dir: Path, run_id: str) -> RunPaths:
+    """The directory of a run.
+
+    Raises:
+        RunError: No such run; ids are compared as names, so no path can be smuggled in.
+    """
+    names = [paths.root.name for paths in all_runs(runs_dir)]
+    if run_id not in names:
+        raise RunError(
+            f"no run {run_id!r} in {str(runs_dir)!r}{did_you_mean(run_id, names)}; "
+            "``acft runs`` lists them"
+        )
+    return RunPaths(runs_dir / run_id)
+
+
+def all_runs(runs_dir: Path) -> list[RunPaths]:
+    """Every run directory, oldest first; links are not followed."""
+    if not runs_dir.is_dir():
+        return []
+    found = [path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name)]
+    return [RunPaths(p) for p in sorted(found) if p.is_dir() and not p.is_symlink()]
+
+
+def remove_remains(runs_dir: Path, now: float) -> None:
+    """Deletes folders of runs that were never completely created."""
+    for path in runs_dir.glob(f"{TEMPORARY}*"):
+        if now - path.lstat().st_mtime > STALE_SECONDS and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_status(paths: RunPaths, status: Status) -> None:
+    """Replaces ``status.json``."""
+    replace_json(paths.status, dataclasses.asdict(status))
+
+
+def read_status(paths: RunPaths) -> Status:
+    """The recorded status; told from the events when ``status.json`` is missing or damaged."""
+    try:
+        status = _record(Status, json.loads(paths.status.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return status_from_events(paths)
+    if status.state not in STATES:
+        return status_from_events(paths)
+    return dataclasses.replace(status, retry_with=tuple(status.retry_with))
+
+
+def status_from_events(paths: RunPaths) -> Status:
+    """What the events alone say about the run's state; queued when they say nothing."""
+    status = Status(state="queued", created=_created(paths))
+    everything = read_events(paths.events)
+    for entry in effective(everything):
+        event = entry.event
+        if isinstance(event, Started):
+            status = _started(status, event, entry.time)
+        elif isinstance(event, RoundFinished):
+            status = dataclasses.replace(status, round=event.round, checkpoint=event.checkpoint)
+        elif isinstance(event, BestCheckpoint):
+            status = dataclasses.replace(status, best_checkpoint=event.checkpoint)
+        elif isinstance(event, Finished):
+            status = dataclasses.replace(
+                status,
+                state=event.state,
+                failure=event.failure,
+                message=event.message,
+                ended=entry.time,
+            )
+    return dataclasses.replace(status, events=len(everything))
+
+
+def _started(status: Status, event: Started, moment: float) -> Status:
+    return dataclasses.replace(
+        status,
+        state="running",
+        pid=event.pid,
+        pid_started=float(event.facts.get("pid_started", 0.0)),
+        boot_id=str(event.facts.get("boot_id", "")),
+        started=moment,
+        heartbeat=moment,
+        failure="",
+        message="",
+        ended=0.0,
+    )
+
+
+def _created(paths: RunPaths) -> float:
+    """Creation time told from the run's name, in seconds since the epoch."""
+    moment = datetime.strptime(paths.root.name[:15], "%Y%m%d-%H%M%S")  # noqa: DTZ007 - made UTC next
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def read_launch(paths: RunPaths) -> Launch:
+    """How the run came about.
+
+    Raises:
+        DataError: The record is missing or damaged.
+    """
+    try:
+        launch = _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"cannot read {str(paths.launch)!r}: {error}") from None
+    return dataclasses.replace(launch, overrides=tuple(launch.overrides))
+
+
+def read_labels(paths: RunPaths) -> Labels:
+    """Tags and notes; none when the file is missing or damaged, since nothing depends on them."""
+    try:
+        labels = _record(Labels, json.loads(paths.labels.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Labels()
+    return dataclasses.replace(labels, tags=tuple(labels.tags))
+
+
+def write_labels(paths: RunPaths, labels: Labels) -> None:
+    """Replaces tags, notes and archived flag."""
+    replace_json(paths.labels, dataclasses.asdict(labels))
+
+
+def stop_request(paths: RunPaths) -> tuple[str, float]:
+    """Mode and time of the request to stop (seconds since the epoch), or an empty mode and 0."""
+    try:
+        mode = paths.stop_request.read_text(encoding="utf-8").strip()
+        return mode or "save", paths.stop_request.stat().st_mtime
+    except OSError:
+        return "", 0.0
+
+
+def _record(kind: type[Record], values: Any) -> Record:
+    """A record from JSON; fields of newer versions are ignored."""
+    known = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    return kind(**{name: value for name, value in values.items() if name in known})

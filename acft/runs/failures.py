@@ -1,0 +1,88 @@
+"""Why a run failed, in a sentence, with advice in terms of our own settings."""
+
+import errno
+from dataclasses import dataclass
+
+from acft.errors import AcftError
+from acft.settings import RunSettings
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+ADVICE = {
+    "config": "change the settings and launch again; earlier rounds are kept",
+    "data": "check the file or corpus named above, then resume",
+    "model": "check the model or scorer named above; ``acft doctor`` shows what can be loaded",
+    "nonfinite": "lower optimizer.lr or method.kl_weight, then clone the run; "
+    "the last sealed round is from before the failure",
+    "disk": "free space (``acft runs --space`` shows what each run takes), then resume",
+    "unknown": "the log holds the traceback; the run can be resumed from its last sealed round",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A classified failure."""
+
+    kind: str
+    """One of ``schema.FAILURES``."""
+    message: str
+    advice: str = ""
+    retry_with: tuple[str, ...] = ()
+    """Overrides that may avoid it."""
+
+
+def classify(error: BaseException, settings: RunSettings | None, phase: str) -> Failure:
+    """What went wrong in terms a user can act on."""
+    if _is_out_of_memory(error):
+        return _out_of_memory(error, settings, phase)
+    if isinstance(error, AcftError):
+        return Failure(error.kind, str(error), ADVICE.get(error.kind, ADVICE["unknown"]))
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        place = f" while writing {error.filename!r}" if error.filename else ""
+        return Failure("disk", f"the disk is full or over quota{place}", ADVICE["disk"])
+    return Failure("unknown", f"{type(error).__name__}: {error}", ADVICE["unknown"])
+
+
+def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:
+    """Overrides that need less memory; those that leave the numbers unchanged come first.
+
+    Micro-batches and sampling batches change speed only. When both are down to one, documents are
+    cut shorter, which changes what is trained on.
+    """
+    optimizer = settings.optimizer
+    changes: dict[str, str] = {}
+    if optimizer.micro_batch_size > 1:
+        half = _largest_divisor(optimizer.batch_size, optimizer.micro_batch_size // 2)
+        changes["fit_policy"] = f"optimizer.micro_batch_size={half}"
+    if settings.sampling.batch_size > 1:
+        changes["sample"] = f"sampling.batch_size={settings.sampling.batch_size // 2}"
+    concerned = [changes[phase]] if phase in changes else list(changes.values())
+    shorter = optimizer.max_tokens // 2
+    if not concerned and shorter > settings.sampling.horizon:
+        concerned = [f"optimizer.max_tokens={shorter}"]
+    return tuple(concerned)
+
+
+def _out_of_memory(error: BaseException, settings: RunSettings | None, phase: str) -> Failure:
+    where = f" in phase {phase!r}" if phase else ""
+    first_line = (str(error).splitlines() or [""])[0]
+    message = f"the device ran out of memory{where}: {first_line}"
+    knobs = "lower optimizer.micro_batch_size, sampling.batch_size or optimizer.max_tokens"
+    if settings is None:
+        return Failure("oom", message, knobs)
+    changes = smaller(settings, phase)
+    return Failure("oom", message, f"{knobs}; retry with {' '.join(changes)}", changes)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "kind", "") == "oom":
+        return True
+    # torch's own class is a RuntimeError; recognised by name so that torch need not be imported.
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or any(words in str(error).lower() for words in MEMORY_WORDS)
+    )
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(size for size in range(min(number, max(limit, 1)), 0, -1) if number % size == 0)

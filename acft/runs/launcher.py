@@ -1,0 +1,213 @@
+"""Asking for runs: launch, stop, resume. The supervisor (supervisor.py) does the starting."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acft.errors import DataError, RunError
+from acft.eventlog import effective, read_events
+from acft.events import RoundFinished
+from acft.runs.atomic import replace_bytes
+from acft.runs.checkpoints import verify
+from acft.runs.devices import candidates, devices
+from acft.runs.directory import (
+    all_runs,
+    create_run,
+    find_run,
+    read_launch,
+    read_status,
+    write_status,
+)
+from acft.runs.locks import FileLock
+from acft.runs.process import this_process
+from acft.runs.status import RESUMABLE, RunState, current_state
+from acft.schema import BEGINNING, STOP_MODES, Launch, RunPaths, Status
+
+if TYPE_CHECKING:
+    from acft.runs.spec import Spec
+
+LAUNCH_LOCK = "launch.lock"
+REQUEST_SECONDS = 24 * 3600.0
+"""A repeated request is recognised for so long."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One line of the list of runs."""
+
+    run_id: str
+    status: Status
+    state: RunState
+
+
+def launch(
+    runs_dir: Path,
+    text: str,
+    overrides: Sequence[str] = (),
+    *,
+    request_id: str = "",
+    cloned_from: str = "",
+    sweep: str = "",
+    where: str = "the settings",
+) -> str:
+    """Id of a new queued run; of the existing one when the same request comes again.
+
+    Raises:
+        ConfigError: The settings have problems; nothing is created.
+    """
+    from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
+
+    spec = parse_spec(text, overrides, where)
+    record = Launch(
+        created=time.time(),
+        device=spec.settings.device,
+        overrides=tuple(overrides),
+        request_id=request_id,
+        working_directory=str(Path.cwd()),
+        cloned_from=cloned_from,
+        sweep=sweep,
+    )
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs_dir / LAUNCH_LOCK):
+        earlier = _requested(runs_dir, request_id, record.created)
+        if earlier:
+            return earlier
+        status = Status(state="queued", created=record.created)
+        return create_run(runs_dir, text, record, status).root.name
+
+
+def create_here(runs_dir: Path, spec: "Spec") -> RunPaths:
+    """Directory of a new run that this process is about to do itself."""
+    now = time.time()
+    who = this_process()
+    record = Launch(
+        created=now,
+        device=spec.settings.device,
+        overrides=spec.overrides,
+        working_directory=str(Path.cwd()),
+    )
+    status = Status(
+        state="starting", pid=who.pid, pid_started=who.started, boot_id=who.boot_id, created=now,
+        heartbeat=now, device=candidates(spec.settings.device, devices())[0].name,
+    )  # fmt: skip
+    return create_run(runs_dir, spec.text, record, status)
+
+
+def runs(runs_dir: Path) -> list[RunInfo]:
+    """Every run with its true state, newest first."""
+    found = [RunInfo(paths.root.name, *current_state(paths)) for paths in all_runs(runs_dir)]
+    return found[::-1]
+
+
+def stop(runs_dir: Path, run_id: str, mode: str = "save") -> RunState:
+    """The state after asking a run to stop; a queued run stops at once.
+
+    Raises:
+        RunError: The run is over, or the mode is unknown.
+    """
+    if mode not in STOP_MODES:
+        raise RunError(f"stop mode {mode!r} is unknown (allowed: {', '.join(STOP_MODES)})")
+    paths = find_run(runs_dir, run_id)
+    _, state = current_state(paths)
+    if state.state == "queued":
+        with FileLock(paths.lock):
+            status = read_status(paths)
+            if status.state == "queued":
+                message = "stopped before it started"
+                write_status(paths, _ended(status, "stopped", message))
+                return RunState("stopped", message=message)
+        _, state = current_state(paths)
+    if not state.is_live:
+        raise RunError(f"run {run_id} is {state.label}; there is nothing to stop")
+    replace_bytes(paths.stop_request, f"{mode}\n".encode())
+    return current_state(paths)[1]
+
+
+def resume(runs_dir: Path, run_id: str, from_round: int | None = None) -> int:
+    """The round after which the run, now queued again, goes on; 0 is the beginning.
+
+    Raises:
+        RunError: The run cannot be resumed in its state, or has no such round.
+        DataError: The checkpoint is damaged; earlier ones are named.
+    """
+    paths = find_run(runs_dir, run_id)
+    lock = FileLock(paths.lock, wait_seconds=1.0)
+    if not lock.acquire():
+        raise RunError(f"run {run_id} still has a process working on it; stop it first")
+    try:
+        status, state = current_state(paths)
+        if state.state not in RESUMABLE:
+            raise RunError(f"run {run_id} is {state.label}; only {_listed(RESUMABLE)} runs resume")
+        point = resume_point(paths, from_round)
+        paths.stop_request.unlink(missing_ok=True)
+        write_status(paths, _requeued(status, point))
+    finally:
+        lock.release()
+    return point.round if point else 0
+
+
+def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinished | None:
+    """The sealed and verified round to continue from; None is the beginning.
+
+    Raises:
+        RunError: The round was never sealed.
+        DataError: Its checkpoint is damaged.
+    """
+    sealed = {
+        entry.event.round: entry.event
+        for entry in effective(read_events(paths.events))
+        if isinstance(entry.event, RoundFinished)
+    }
+    wanted = max(sealed, default=0) if from_round is None else from_round
+    if wanted == 0 and wanted not in sealed:
+        return None
+    if wanted not in sealed:
+        raise RunError(
+            f"run {paths.root.name} has no sealed round {wanted} "
+            f"(sealed: {_listed(sorted(sealed)) or 'none'})"
+        )
+    try:
+        verify(paths.root / sealed[wanted].checkpoint)
+    except DataError as error:
+        earlier = [number for number in sorted(sealed) if number < wanted]
+        raise DataError(f"{error}; sealed before it: {_listed(earlier) or 'none'}") from None
+    return sealed[wanted]
+
+
+def _requested(runs_dir: Path, request_id: str, now: float) -> str:
+    """Id of the run that an earlier, equal request made."""
+    for paths in reversed(all_runs(runs_dir)) if request_id else ():
+        try:
+            record = read_launch(paths)
+        except DataError:
+            continue  # without its record nobody can tell who asked for it
+        if record.request_id == request_id:
+            return paths.root.name
+        if now - record.created > REQUEST_SECONDS:
+            break
+    return ""
+
+
+def _requeued(status: Status, point: RoundFinished | None) -> Status:
+    return Status(
+        state="queued",
+        kind=status.kind,
+        created=status.created,
+        round=point.round if point else 0,
+        rounds=status.rounds,
+        steps=status.steps,
+        events=status.events,
+        checkpoint=point.checkpoint if point else "",
+        resumed_from=point.checkpoint if point else BEGINNING,
+    )
+
+
+def _ended(status: Status, state: str, message: str) -> Status:
+    return dataclasses.replace(status, state=state, message=message, ended=time.time())
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))

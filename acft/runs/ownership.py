@@ -1,0 +1,109 @@
+"""Who supervises a runs directory: one process at a time, known to all others by name."""
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from acft.errors import RunError
+from acft.runs.atomic import replace_json
+from acft.runs.locks import FileLock
+from acft.runs.process import this_process
+
+LOCK = "supervisor.lock"
+RECORD = "supervisor.json"
+HAND_OVER = "supervisor.handover"
+"""Present while a workbench asks a detached supervisor to give way."""
+HAND_OVER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The supervising process."""
+
+    role: str
+    """app or detached."""
+    pid: int
+    pid_started: float
+    boot_id: str
+    host: str
+    since: float
+    """Seconds since the epoch."""
+
+    @property
+    def label(self) -> str:
+        """For messages: what it is, where, since when."""
+        what = "the workbench" if self.role == "app" else "a detached supervisor"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"{what} with pid {self.pid} on {self.host} (since {since})"
+
+
+class Ownership:
+    """This process's claim on a runs directory."""
+
+    def __init__(self, runs_dir: Path, role: str) -> None:
+        self._runs_dir = runs_dir
+        self._role = role
+        self._lock = FileLock(runs_dir / LOCK, wait_seconds=0.5)
+
+    def claim(self) -> bool:
+        """Whether this process supervises from now on; a workbench displaces a detached one."""
+        self._runs_dir.mkdir(parents=True, exist_ok=True)
+        if self._lock.acquire() or (self._role == "app" and self._displace()):
+            who = this_process()
+            record = Owner(
+                self._role, who.pid, who.started, who.boot_id, socket.gethostname(), time.time()
+            )
+            replace_json(self._runs_dir / RECORD, dataclasses.asdict(record))
+            return True
+        return False
+
+    def release(self) -> None:
+        """Gives the directory up."""
+        self._lock.release()
+
+    def is_asked_to_hand_over(self) -> bool:
+        """Whether a workbench waits for this detached supervisor to end."""
+        return self._role == "detached" and (self._runs_dir / HAND_OVER).exists()
+
+    def _displace(self) -> bool:
+        current = owner(self._runs_dir)
+        if current is not None and current.role == "app":
+            return False
+        request = self._runs_dir / HAND_OVER
+        request.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        try:
+            deadline = time.monotonic() + HAND_OVER_SECONDS
+            while not self._lock.acquire():
+                if time.monotonic() >= deadline:
+                    return False
+        finally:
+            request.unlink(missing_ok=True)
+        return True
+
+
+def owner(runs_dir: Path) -> Owner | None:
+    """Who supervises the directory now; None when nobody does."""
+    if not (runs_dir / LOCK).exists():
+        return None
+    probe = FileLock(runs_dir / LOCK, wait_seconds=0.0)
+    if probe.acquire():
+        probe.release()
+        return None
+    try:
+        return Owner(**json.loads((runs_dir / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Owner("detached", 0, 0.0, "", "unknown host", 0.0)
+
+
+def refuse(runs_dir: Path) -> RunError:
+    """The error for a second workbench."""
+    current = owner(runs_dir)
+    name = current.label if current else "another process"
+    return RunError(
+        f"{str(runs_dir)!r} is supervised by {name}; close it, open this one read-only, "
+        "or choose another runs directory"
+    )

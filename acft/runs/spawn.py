@@ -1,0 +1,53 @@
+"""Starting processes that outlive us: fixed program, no shell, own session, few variables."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import acft
+
+PYTHON = (sys.executable, "-P", "-m")
+"""``-P`` keeps the working directory off the import path."""
+WORKER = (*PYTHON, "acft.runs.worker")
+SUPERVISOR = (*PYTHON, "acft.runs.supervisor")
+PASSED_ON = frozenset(
+    [
+        "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
+        "https_proxy", "no_proxy", "XDG_CACHE_HOME", "XDG_DATA_HOME", "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_HOME", "COVERAGE_PROCESS_START",
+    ]
+)  # fmt: skip
+PASSED_PREFIXES = ("LC_", "HF_", "TRANSFORMERS_", "ACFT_", "NVIDIA_", "PYTORCH_")
+"""``HF_`` includes the hub token: gated models are loaded by the worker."""
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The variables a child gets; nothing else of ours reaches it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith(PASSED_PREFIXES)
+    }
+    # Found also where the package is used from its source folder without installation.
+    package_parent = str(Path(acft.__file__).resolve().parents[1])
+    return {**kept, "PYTHONPATH": package_parent, "PYTHONUNBUFFERED": "1", **extra}
+
+
+def spawn(
+    command: Sequence[str], folder: Path, output: Path, variables: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """A process in its own session, with its output appended to a file."""
+    with output.open("ab") as log:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=variables,
+            start_new_session=True,
+        )

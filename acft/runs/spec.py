@@ -1,0 +1,184 @@
+"""A run as the user writes it: TOML and overrides, checked as a whole before anything loads."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from acft import __version__
+from acft.config import Config, apply_overrides
+from acft.constraints import ParsedConstraint, parse_constraints
+from acft.errors import ConfigError
+from acft.methods.base import METHODS, Method
+from acft.settings import RunSettings
+
+PACKAGES = (
+    "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
+    "pyarrow", "pydantic", "datasets", "detoxify", "alt-profanity-check",
+)  # fmt: skip
+GIT_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Checked settings of one run."""
+
+    text: str
+    """The settings file as written."""
+    overrides: tuple[str, ...]
+    settings: RunSettings
+    method_name: str
+    method: Method
+    method_settings: Config
+    constraints: tuple[ParsedConstraint, ...]
+
+    @property
+    def title(self) -> str:
+        """What lists show: the title, else the method and the model."""
+        return self.settings.title or f"{self.method_name} on {self.settings.model.name}"
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
+    """The checked settings of a TOML file.
+
+    Raises:
+        ConfigError: The file cannot be read, or any number of problems, one line for each.
+    """
+    return parse_spec(read_text(path), overrides, str(path))
+
+
+def read_text(path: Path) -> str:
+    """A settings file as it is.
+
+    Raises:
+        ConfigError: The file is missing or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no settings file at {str(path)!r}; see experiments/ for examples"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
+
+
+def parse_spec(text: str, overrides: Sequence[str] = (), where: str = "the settings") -> Spec:
+    """The checked settings of a TOML text.
+
+    Raises:
+        ConfigError: Any number of problems, one line for each.
+    """
+    try:
+        written = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where!r} is not valid TOML: {error}") from None
+    values = apply_overrides(written, list(overrides))
+    problems: list[str] = []
+    settings = _collect(problems, lambda: RunSettings.parse(values))
+    method = _collect(problems, lambda: _parse_method(values.get("method", {"name": "acft"})))
+    tables = _tables(values.get("constraint", RunSettings.model_fields["constraint"].default))
+    constraints = _collect(problems, lambda: parse_constraints(tables))
+    if settings is not None:
+        problems += _contradictions(settings)
+    if problems or settings is None or method is None or constraints is None:
+        raise ConfigError("\n".join(problems))
+    return Spec(text, tuple(overrides), settings, *method, constraints)
+
+
+def resolved(spec: Spec) -> dict[str, Any]:
+    """Every setting with its default, and what the numbers may depend on beside them."""
+    return {
+        "settings": spec.settings.model_dump(mode="json"),
+        "method": {"name": spec.method_name, **spec.method_settings.model_dump(mode="json")},
+        "overrides": list(spec.overrides),
+        "seed": spec.settings.seed,
+        "seed_rule": "every consumer: seeding.derive_seed(seed, consumer's name, ...)",
+        "acft": __version__,
+        "git_commit": _git_commit(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _parse_method(table: Any) -> tuple[str, Method, Config]:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"[method] = {table!r}: must be a table with a name")
+    if not isinstance(table.get("name"), str):
+        raise ConfigError(f"[method] name is missing (allowed: {', '.join(METHODS.names())})")
+    method = METHODS.get(table["name"])
+    own = {key: value for key, value in table.items() if key != "name"}
+    return table["name"], method, method.settings_type.parse(own, "method")
+
+
+def _tables(value: Any) -> list[Mapping[str, Any]]:
+    # A wrong type is reported by RunSettings; here it must only not end the search for problems.
+    is_list = isinstance(value, (list, tuple))
+    return [table for table in value if isinstance(table, Mapping)] if is_list else []
+
+
+def _collect(problems: list[str], parse: Callable[[], T]) -> T | None:
+    try:
+        return parse()
+    except ConfigError as error:
+        problems.extend(str(error).splitlines())
+        return None
+
+
+def _contradictions(settings: RunSettings) -> list[str]:
+    """Settings that are fine alone and impossible together."""
+    optimizer, oracle, sampling = settings.optimizer, settings.oracle, settings.sampling
+    steps = settings.schedule.rounds * optimizer.steps_per_round
+    found = []
+    if sampling.horizon >= optimizer.max_tokens:
+        found.append(
+            f"[sampling] horizon = {sampling.horizon}: must be below optimizer.max_tokens = "
+            f"{optimizer.max_tokens}, or no room is left for the prompt"
+        )
+    if optimizer.warmup_steps >= steps:
+        found.append(
+            f"[optimizer] warmup_steps = {optimizer.warmup_steps}: must be below the run's {steps} "
+            "steps (schedule.rounds x optimizer.steps_per_round)"
+        )
+    if isinstance(oracle.strength, float) and oracle.strength > oracle.strength_max:
+        found.append(
+            f"[oracle] strength = {oracle.strength}: is above strength_max = {oracle.strength_max}"
+        )
+    if settings.device == "mps" and settings.dtype == "bfloat16":
+        found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")
+    return found
+
+
+@functools.cache
+def _git_commit() -> str:
+    """Commit of the code, with ``+changes`` when files differ from it; empty outside git."""
+    root = Path(__file__).resolve().parents[2]
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no") if commit else ""
+    return commit + ("+changes" if changes else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

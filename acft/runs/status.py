@@ -1,0 +1,104 @@
+"""The state of a run: one pure function of what is recorded and what can be seen."""
+
+import time
+from dataclasses import dataclass
+
+from acft.runs.directory import read_status, stop_request
+from acft.runs.process import Identity, is_alive, this_boot
+from acft.schema import RunPaths, Status
+
+HEARTBEAT_SECONDS = 2.0
+STALLED_SECONDS = 15.0
+"""A living worker that has been silent for longer is called stalled."""
+FRESH_SECONDS = 10.0
+"""A worker on another machine counts as alive while its heartbeat is at most so old."""
+FINAL = ("finished", "stopped", "failed")
+RESUMABLE = ("stopped", "failed", "lost")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an observer sees of a run at one moment."""
+
+    is_here: bool
+    """The recorded process belongs to this boot of this machine, so its pid can be looked up."""
+    is_alive: bool
+    """Exactly the recorded process runs here."""
+    heartbeat_age: float
+    """Seconds since the last sign of life; negative when the clock was set back."""
+    stop_mode: str = ""
+    """How the run was asked to stop, empty when it was not."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What may be said about a run."""
+
+    state: str
+    """One of ``schema.STATES``."""
+    is_stalled: bool = False
+    failure: str = ""
+    """One of ``schema.FAILURES`` when the state is failed."""
+    message: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process works on it."""
+        return self.state in ("starting", "running", "stopping")
+
+    @property
+    def label(self) -> str:
+        """State with its reason, such as ``failed (oom)`` or ``running, stalled``."""
+        if self.failure:
+            return f"{self.state} ({self.failure})"
+        return f"{self.state}, stalled" if self.is_stalled else self.state
+
+
+def run_state(status: Status, seen: Seen) -> RunState:
+    """The truth about a run."""
+    if status.state == "queued" or status.state in FINAL:
+        return RunState(status.state, failure=status.failure, message=status.message)
+    if seen.is_here:
+        return _alive(status, seen) if seen.is_alive else _died(status, seen)
+    if abs(seen.heartbeat_age) <= FRESH_SECONDS:
+        return _alive(status, seen)
+    return RunState("lost", message=f"its machine or container restarted or is gone{_rest(status)}")
+
+
+def _alive(status: Status, seen: Seen) -> RunState:
+    state = "stopping" if seen.stop_mode else status.state
+    if seen.heartbeat_age > STALLED_SECONDS:
+        silent = f"alive, but silent for {seen.heartbeat_age:.0f} s"
+        return RunState(state, is_stalled=True, message=silent)
+    return RunState(state, message=status.message)
+
+
+def _died(status: Status, seen: Seen) -> RunState:
+    if seen.stop_mode:
+        return RunState("stopped", message=f"ended after the request to stop{_rest(status)}")
+    message = "the worker process ended without a word, as after kill -9 or too little memory"
+    return RunState("failed", failure="killed", message=message + _rest(status))
+
+
+def _rest(status: Status) -> str:
+    if not status.checkpoint:
+        return "; no round was sealed, resuming starts from the beginning"
+    return f"; {status.checkpoint} is sealed, resuming continues from there"
+
+
+def observe(paths: RunPaths, status: Status) -> Seen:
+    """What is seen of a run now."""
+    is_here = status.boot_id == this_boot()
+    # The monotonic clock does not follow changes of the date, but starts anew with each boot.
+    if is_here and status.heartbeat_clock:
+        age = time.monotonic() - status.heartbeat_clock
+    else:
+        age = time.time() - status.heartbeat
+    alive = is_alive(Identity(status.pid, status.pid_started, status.boot_id))
+    return Seen(is_here, alive, age, stop_request(paths)[0])
+
+
+def current_state(paths: RunPaths) -> tuple[Status, RunState]:
+    """The recorded status and the true state of a run now."""
+    status = read_status(paths)
+    return status, run_state(status, observe(paths, status))

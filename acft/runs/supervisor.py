@@ -1,0 +1,356 @@
+"""The one process that starts queued runs, sees stops through, and adopts runs after a restart.
+
+The workbench runs it in a thread. Without the workbench ``acft launch`` starts it detached; that
+one ends when nothing is queued or running, and hands over as soon as a workbench asks.
+Runs do not depend on it: they have their own sessions and files.
+"""
+
+import dataclasses
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acft.errors import DataError
+from acft.eventlog import read_events
+from acft.runs.devices import Device, candidates, devices, gpu_obstacle
+from acft.runs.directory import (
+    all_runs,
+    read_launch,
+    read_status,
+    remove_remains,
+    stop_request,
+    write_status,
+)
+from acft.runs.launcher import RunInfo
+from acft.runs.locks import FileLock
+from acft.runs.ownership import Ownership, owner
+from acft.runs.process import Identity, kill, start_time, terminate, this_boot
+from acft.runs.spawn import SUPERVISOR, WORKER, environment, spawn
+from acft.runs.status import FINAL, current_state
+from acft.schema import RunPaths, Status
+
+TICK_SECONDS = 0.5
+SAVE_SECONDS = 300.0
+"""A run asked to stop and save has so long before it is terminated."""
+NOW_SECONDS = 20.0
+"""A run asked to stop now has so long before it is terminated."""
+TERMINATE_SECONDS = 20.0
+"""A terminated run has so long before it is killed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """Proof that a run found alive is the one recorded, with nothing lost."""
+
+    run_id: str
+    pid: int
+    started: float
+    """Seconds since the epoch."""
+    events: int
+    """Events in its file, numbered without a gap."""
+    lost: int
+    """Events its status counts beyond those."""
+
+
+def stop_action(mode: str, waited_seconds: float) -> tuple[str, float]:
+    """What to do with a run that was asked to stop, and the seconds until the next stage.
+
+    The stages are ``wait``, ``terminate`` and ``kill``.
+    """
+    patience = SAVE_SECONDS if mode == "save" else NOW_SECONDS
+    if waited_seconds < patience:
+        return "wait", patience - waited_seconds
+    if waited_seconds < patience + TERMINATE_SECONDS:
+        return "terminate", patience + TERMINATE_SECONDS - waited_seconds
+    return "kill", 0.0
+
+
+class Supervisor:
+    """Looks after all runs of one directory."""
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        *,
+        role: str = "app",
+        command: Sequence[str] = WORKER,
+        places: list[Device] | None = None,
+        before_start: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """A supervisor that has claimed nothing yet.
+
+        Args:
+            runs_dir: Directory of all runs.
+            role: ``app`` in a workbench, else ``detached``.
+            command: Program that does a run; the run's folder is appended.
+            places: Devices to use; those of the machine when not given.
+            before_start: Called with a device's name before a run starts there; releases models.
+        """
+        self._runs_dir = runs_dir
+        self._ownership = Ownership(runs_dir, role)
+        self._command = tuple(command)
+        self._places = devices() if places is None else places
+        self._before_start = before_start
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping: dict[str, tuple[str, float]] = {}
+        self._terminated: set[str] = set()
+        self._over: dict[str, tuple[int, int]] = {}
+        self._is_closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.adoptions: list[Adoption] = []
+
+    def claim(self) -> bool:
+        """Whether this supervisor owns the directory; live runs are adopted then."""
+        if not self._ownership.claim():
+            return False
+        remove_remains(self._runs_dir, time.time())
+        live = [info for info in self._open_runs() if info.state.is_live]
+        self.adoptions = [_adopt(info, self._runs_dir) for info in live]
+        for adoption in self.adoptions:
+            log.info("re-attached to %s", adoption)
+        return True
+
+    def start(self) -> bool:
+        """Whether supervision now goes on in a thread; false when another process owns it."""
+        if not self.claim():
+            return False
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+        return True
+
+    def close(self) -> None:
+        """Ends supervision; runs go on."""
+        self._is_closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._ownership.release()
+
+    def run_until_idle(self) -> None:
+        """Supervises until nothing is queued or running, or a workbench takes over."""
+        while self.claim():
+            while self._has_work() and not self._ownership.is_asked_to_hand_over():
+                self.tick()
+                self._is_closing.wait(TICK_SECONDS)
+            is_displaced = self._ownership.is_asked_to_hand_over()
+            self._ownership.release()
+            # A run queued just before the release relied on us.
+            if is_displaced or not self._has_work():
+                return
+
+    def tick(self) -> None:
+        """Does once what is to be done now."""
+        self._reap()
+        found = self._open_runs()
+        for info in found:
+            if info.state.is_live:
+                self._see_stop_through(info)
+        self._start_queued(found)
+
+    def _run(self) -> None:
+        while not self._is_closing.is_set():
+            try:
+                self.tick()
+            except OSError:
+                # A full disk or a folder deleted meanwhile; the next tick looks again.
+                log.exception("supervision was interrupted")
+            self._is_closing.wait(TICK_SECONDS)
+
+    def _has_work(self) -> bool:
+        return any(i.state.is_live or i.state.state == "queued" for i in self._open_runs())
+
+    def _open_runs(self) -> list[RunInfo]:
+        """Runs that are not over, oldest first; those known to be over are not read again."""
+        found = []
+        for paths in all_runs(self._runs_dir):
+            run_id, mark = paths.root.name, _mark(paths)
+            if mark is not None and self._over.get(run_id) == mark:
+                continue
+            status, state = current_state(paths)
+            if status.state in FINAL and mark is not None:
+                self._over[run_id] = mark
+            else:
+                found.append(RunInfo(run_id, status, state))
+        return found
+
+    def _start_queued(self, found: list[RunInfo]) -> None:
+        busy = Counter(info.status.device or "cpu" for info in found if info.state.is_live)
+        for info in found:
+            if info.state.state != "queued":
+                continue
+            paths = RunPaths(self._runs_dir / info.run_id)
+            try:
+                wanted = read_launch(paths).device
+            except DataError as error:
+                self._end(paths, 0, "failed", "data", str(error))
+                continue
+            device, obstacle = self._place(wanted, busy)
+            if device is None:
+                self._say(paths, f"waiting: {obstacle}")
+            elif self._spawn(paths, device):
+                busy[device] += 1
+
+    def _place(self, wanted: str, busy: Counter[str]) -> tuple[str | None, str]:
+        """A free device, or why there is none."""
+        obstacles = []
+        for device in candidates(wanted, self._places):
+            if busy[device.name] >= device.slots:
+                runs = "a run is" if device.slots == 1 else f"{device.slots} runs are"
+                obstacles.append(f"{runs} on {device.name}")
+                continue
+            obstacle = gpu_obstacle(device.name)
+            if not obstacle:
+                return device.name, ""
+            obstacles.append(obstacle)
+        return None, "; ".join(obstacles)
+
+    def _spawn(self, paths: RunPaths, device: str) -> bool:
+        lock = FileLock(paths.lock, wait_seconds=0.0)
+        if not lock.acquire():
+            return False
+        try:
+            status = read_status(paths)
+            if status.state != "queued":
+                return False
+            self._before_start(device)
+            paths.stop_request.unlink(missing_ok=True)
+            variables = environment(**_device_variables(device))
+            child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
+            self._children[paths.root.name] = child
+            write_status(paths, _starting(status, child.pid, device))
+        finally:
+            lock.release()
+        log.info("run %s started on %s with pid %d", paths.root.name, device, child.pid)
+        return True
+
+    def _reap(self) -> None:
+        for run_id, child in list(self._children.items()):
+            code = child.poll()
+            if code is None:
+                continue
+            del self._children[run_id]
+            paths = RunPaths(self._runs_dir / run_id)
+            if paths.root.is_dir():
+                self._record_death(paths, child.pid, code)
+
+    def _record_death(self, paths: RunPaths, pid: int, code: int) -> None:
+        """Adds the exit code, which only the parent learns, to what the worker left."""
+        status, state = current_state(paths)
+        if status.state in FINAL or status.pid != pid:
+            return
+        if state.state == "stopped":
+            self._end(paths, code, "stopped", "", state.message)
+        elif code < 0:
+            self._end(paths, code, "failed", "killed", f"signal {-code}: {state.message}")
+        else:
+            message = f"the worker ended with code {code} before it could report; see its log"
+            self._end(paths, code, "failed", "unknown", message)
+
+    def _end(self, paths: RunPaths, code: int, state: str, failure: str, message: str) -> None:
+        lock = FileLock(paths.lock, wait_seconds=1.0)
+        if not lock.acquire():
+            return
+        try:
+            ended = {"state": state, "failure": failure, "message": message, "exit_code": code}
+            status = dataclasses.replace(read_status(paths), **ended, ended=time.time())
+            write_status(paths, status)
+        finally:
+            lock.release()
+
+    def _say(self, paths: RunPaths, message: str) -> None:
+        """Tells a waiting run's readers why it waits."""
+        lock = FileLock(paths.lock, wait_seconds=0.0)
+        if read_status(paths).message == message or not lock.acquire():
+            return
+        try:
+            status = read_status(paths)
+            if status.state == "queued":
+                write_status(paths, dataclasses.replace(status, message=message))
+        finally:
+            lock.release()
+
+    def _see_stop_through(self, info: RunInfo) -> None:
+        mode, _ = stop_request(RunPaths(self._runs_dir / info.run_id))
+        if not mode:
+            return
+        # Counted on the monotonic clock from when it was first seen: the date may jump.
+        known_mode, since = self._stopping.get(info.run_id, ("", 0.0))
+        if known_mode != mode:
+            since = time.monotonic()
+            self._stopping[info.run_id] = (mode, since)
+            self._terminated.discard(info.run_id)
+        action, _ = stop_action(mode, time.monotonic() - since)
+        who = Identity(info.status.pid, info.status.pid_started, info.status.boot_id)
+        if action == "terminate" and info.run_id not in self._terminated:
+            self._terminated.add(info.run_id)
+            log.info("run %s is terminated: it did not stop in time", info.run_id)
+            terminate(who)
+        elif action == "kill":
+            log.warning("run %s is killed: it did not end when terminated", info.run_id)
+            kill(who)
+
+
+def ensure_supervisor(runs_dir: Path) -> str:
+    """Who takes care of the queue, in words; a detached supervisor is started if nobody does."""
+    current = owner(runs_dir)
+    if current is not None:
+        return current.label
+    command = [*SUPERVISOR, str(runs_dir.resolve())]
+    child = spawn(command, runs_dir, runs_dir / "supervisor.log", environment())
+    return f"a detached supervisor with pid {child.pid}"
+
+
+def _adopt(info: RunInfo, runs_dir: Path) -> Adoption:
+    events = len(read_events(RunPaths(runs_dir / info.run_id).events))
+    lost = max(0, info.status.events - events)
+    return Adoption(info.run_id, info.status.pid, info.status.started, events, lost)
+
+
+def _starting(status: Status, pid: int, device: str) -> Status:
+    return dataclasses.replace(
+        status,
+        state="starting",
+        pid=pid,
+        pid_started=start_time(pid) or 0.0,
+        boot_id=this_boot(),
+        device=device,
+        message="",
+        started=time.time(),
+        heartbeat=time.time(),
+        heartbeat_clock=time.monotonic(),
+    )
+
+
+def _device_variables(device: str) -> dict[str, str]:
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        return {"CUDA_VISIBLE_DEVICES": index}
+    return {}
+
+
+def _mark(paths: RunPaths) -> tuple[int, int] | None:
+    """Changes whenever the status file is replaced."""
+    try:
+        found = paths.status.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code of a detached supervisor."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    arguments = sys.argv[1:] if argv is None else argv
+    Supervisor(Path(arguments[0]), role="detached").run_until_idle()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

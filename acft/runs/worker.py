@@ -1,0 +1,319 @@
+"""Body of a run's process: feeds what the method yields into the run directory.
+
+``python -m acft.runs.worker RUN_DIR``. The first things written are the process's identity and a
+heartbeat; torch is imported only after that, so that the screen never has to guess.
+"""
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acft.errors import AcftError, DataError
+from acft.eventlog import Entry
+from acft.events import (
+    BestCheckpoint,
+    Finished,
+    Progress,
+    RoundFinished,
+    Scalars,
+    Started,
+)
+from acft.runs.atomic import replace_json
+from acft.runs.directory import read_launch, read_status, stop_request, write_status
+from acft.runs.locks import FileLock
+from acft.runs.process import this_process
+from acft.runs.status import HEARTBEAT_SECONDS
+from acft.schema import BEGINNING, RunPaths, Status
+
+if TYPE_CHECKING:
+    from acft.runs.recorder import Recorder
+    from acft.runs.spec import Spec
+
+DONE, FAILED, USER_ERROR, NOT_OURS = 0, 1, 2, 3
+"""Exit codes: finished or stopped; failed; wrong settings or input; the run is not ours to do."""
+LOCK_WAIT_SECONDS = 30.0
+RESERVE = ".reserve"
+RESERVE_BYTES = 256 * 1024
+"""Set aside at the start, so that a full disk still leaves room to say so."""
+NO_RUN = "has no settings; it is not a run directory"
+
+log = logging.getLogger(__name__)
+
+
+class StatusFile:
+    """The worker's own status: changed by its thread, written by that and by the heartbeat."""
+
+    def __init__(self, paths: RunPaths, status: Status) -> None:
+        self._paths = paths
+        self._lock = threading.Lock()
+        self.status = status
+
+    def change(self, *, write: bool = True, **fields: Any) -> None:
+        """Sets fields; the heartbeat writes them soon where ``write`` is false."""
+        with self._lock:
+            self.status = dataclasses.replace(self.status, **fields)
+            if write:
+                self._write()
+
+    def beat(self) -> None:
+        """Writes a sign of life."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        now = {"heartbeat": time.time(), "heartbeat_clock": time.monotonic()}
+        self.status = dataclasses.replace(self.status, **now)
+        write_status(self._paths, self.status)
+
+
+class StopSignal:
+    """Whether and how the worker should end: by request file, SIGTERM or Ctrl-C."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._mode = ""
+
+    @property
+    def mode(self) -> str:
+        """Empty, ``save`` or ``now``."""
+        return self._mode or stop_request(self._paths)[0]
+
+    def is_set(self) -> bool:
+        """Whether the method should end after the current step."""
+        return bool(self.mode)
+
+    def on_signal(self, number: int, _: object) -> None:
+        """Handler: SIGTERM and a second Ctrl-C give up the unfinished round, the first keeps it."""
+        is_first_interrupt = number == signal.SIGINT and not self._mode
+        if number == signal.SIGINT and self._mode == "now":
+            raise KeyboardInterrupt
+        self._mode = "save" if is_first_interrupt else "now"
+
+
+def run_worker(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None) -> int:
+    """Exit code after doing the run, or the rest of it, in this process."""
+    if not paths.spec.is_file():
+        raise DataError(f"{str(paths.root)!r} {NO_RUN}")
+    lock = FileLock(paths.lock, LOCK_WAIT_SECONDS)
+    if not lock.acquire():
+        log.error("another process works on %s", paths.root.name)
+        return NOT_OURS
+    try:
+        recorded = read_status(paths)
+        if recorded.state not in ("queued", "starting"):
+            log.error("run %s is %s; nothing to start", paths.root.name, recorded.state)
+            return NOT_OURS
+        return _Attempt(paths, recorded, listen).run()
+    finally:
+        lock.release()
+
+
+class _Attempt:
+    """One process's work on a run."""
+
+    def __init__(self, paths: RunPaths, recorded: Status, listen: Callable[[Entry], None]) -> None:
+        who = this_process()
+        fresh = dataclasses.replace(
+            recorded, state="running", pid=who.pid, pid_started=who.started, boot_id=who.boot_id,
+            started=time.time(), ended=0.0, exit_code=None, failure="", message="", advice="",
+            retry_with=(), phase="load",
+        )  # fmt: skip
+        self._paths = paths
+        self._listen = listen
+        self._file = StatusFile(paths, fresh)
+        self._stop = StopSignal(paths)
+        self._spec: Spec | None = None
+        self._recorder: Recorder | None = None
+        self._pace: Any = None
+
+    def run(self) -> int:
+        """Exit code; whatever happens is in the status file before it returns."""
+        self._file.beat()
+        with _signals(self._stop), self._heartbeat():
+            try:
+                _reserve_space(self._paths)
+                self._load()
+                self._train()
+                ending = Finished("stopped" if self._stop.is_set() else "finished")
+                code = DONE
+            except KeyboardInterrupt:
+                ending, code = Finished("stopped", message="interrupted"), DONE
+            except BaseException as error:  # noqa: BLE001 - the last place to tell of it
+                ending, code = self._failed(error)
+        self._end(ending, code)
+        return code
+
+    def _load(self) -> None:
+        # Imported after the first sign of life: this takes seconds.
+        from acft.runs.pace import Pace  # noqa: PLC0415
+        from acft.runs.spec import load_spec  # noqa: PLC0415
+
+        launch = read_launch(self._paths)
+        if launch.working_directory:
+            os.chdir(launch.working_directory)
+        self._spec = load_spec(self._paths.spec, launch.overrides)
+        settings = self._spec.settings
+        rounds = settings.schedule.rounds
+        steps = rounds * settings.optimizer.steps_per_round
+        self._pace = Pace(rounds)
+        self._file.change(rounds=rounds, steps=steps)
+
+    def _train(self) -> None:
+        from acft.methods.base import TrainContext  # noqa: PLC0415
+        from acft.runs.checkpoints import verify  # noqa: PLC0415
+        from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
+        from acft.runs.spec import resolved  # noqa: PLC0415
+
+        spec = self._spec
+        assert spec is not None
+        folder, resume_round = _resume_point(self._paths, self._file.status.resumed_from)
+        if folder is not None:
+            verify(folder)
+        context = TrainContext(spec.settings, folder, resume_round, self._stop.is_set)
+        self._recorder = Recorder(self._paths, self._observe)
+        status = self._file.status
+        proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
+        self._recorder.take(Started(status.pid, resume_round, proof))
+        for path in remove_unnamed(self._paths):
+            log.info("removed %s, which no finished round needs", path.name)
+        facts = spec.method.facts(context)
+        replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
+        outputs = spec.method.train(spec.method_settings, context)
+        for output in outputs:
+            self._recorder.take(output)
+            if self._stop.mode == "now":
+                break
+        close = getattr(outputs, "close", None)
+        if close is not None:
+            close()
+
+    def _observe(self, entry: Entry) -> None:
+        """Keeps the status in step with the events."""
+        event, seq = entry.event, entry.seq
+        if isinstance(event, Progress):
+            is_new = event.phase != self._file.status.phase
+            self._pace.progress(event)
+            left = self._pace.seconds_left(self._file.status.round)
+            self._file.change(write=is_new, phase=event.phase, seconds_left=left, events=seq)
+        elif isinstance(event, Scalars):
+            self._file.change(write=False, step=event.step, events=seq)
+        elif isinstance(event, RoundFinished):
+            self._pace.round_finished()
+            self._file.change(round=event.round, checkpoint=event.checkpoint, events=seq)
+        elif isinstance(event, BestCheckpoint):
+            self._file.change(best_checkpoint=event.checkpoint, events=seq)
+        else:
+            self._file.change(write=False, events=seq)
+        self._listen(entry)
+
+    def _failed(self, error: BaseException) -> tuple[Finished, int]:
+        from acft.runs.failures import classify  # noqa: PLC0415
+
+        (self._paths.root / RESERVE).unlink(missing_ok=True)
+        traceback.print_exception(error, file=sys.stderr)
+        settings = self._spec.settings if self._spec else None
+        failure = classify(error, settings, self._file.status.phase)
+        with suppress(OSError):
+            self._file.change(advice=failure.advice, retry_with=failure.retry_with)
+        ending = Finished("failed", failure.kind, failure.message)
+        return ending, USER_ERROR if isinstance(error, AcftError) else FAILED
+
+    def _end(self, ending: Finished, code: int) -> None:
+        (self._paths.root / RESERVE).unlink(missing_ok=True)
+        try:
+            if self._recorder is not None:
+                self._recorder.take(ending)
+                self._recorder.close()
+            self._file.change(
+                state=ending.state, failure=ending.failure, message=ending.message,
+                ended=time.time(), exit_code=code, seconds_left=None,
+            )  # fmt: skip
+            self._paths.stop_request.unlink(missing_ok=True)
+        except OSError:
+            log.exception("the end of the run could not be written")
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        is_over = threading.Event()
+
+        def beat() -> None:
+            while not is_over.wait(HEARTBEAT_SECONDS):
+                try:
+                    if self._stop.is_set():
+                        self._file.change(write=False, state="stopping")
+                    self._file.beat()
+                    if self._recorder is not None:
+                        self._recorder.sync()
+                except OSError as error:
+                    log.warning("a heartbeat could not be written: %s", error)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def _resume_point(paths: RunPaths, checkpoint: str) -> tuple[Path | None, int]:
+    """Folder to continue from and the number of finished rounds in it."""
+    from acft.eventlog import effective, read_events  # noqa: PLC0415
+
+    sealed = [
+        entry.event
+        for entry in effective(read_events(paths.events))
+        if isinstance(entry.event, RoundFinished)
+    ]
+    if not sealed or checkpoint == BEGINNING:
+        return None, 0
+    wanted = checkpoint or sealed[-1].checkpoint
+    for event in sealed:
+        if event.checkpoint == wanted:
+            return paths.root / wanted, event.round
+    raise DataError(f"run {paths.root.name} has no sealed checkpoint {wanted!r}")
+
+
+def _reserve_space(paths: RunPaths) -> None:
+    with (paths.root / RESERVE).open("wb") as file:
+        file.write(os.urandom(RESERVE_BYTES))
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _signals(stop: StopSignal) -> Iterator[None]:
+    """Routes SIGTERM and Ctrl-C to the stop signal; only the main thread may do so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, stop.on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code of the process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m acft.runs.worker RUN_DIR\n")
+        return USER_ERROR
+    return run_worker(RunPaths(Path(arguments[0]).resolve()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
