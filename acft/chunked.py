@@ -7,7 +7,8 @@ Values and gradients are those of ``nll`` and ``kl_divergence`` on the whole ``[
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +22,7 @@ Target = Callable[[Int[Tensor, " row"]], Float[Tensor, "row vocab"]]
 """Log-probabilities of the guided policy at the given positions; called without gradients."""
 
 KlDirection = Literal["guided_policy", "policy_guided"]
+_DIRECTIONS = get_args(KlDirection)
 
 CHUNK_ELEMENTS = 2**25
 """Logits alive at once by default: 128 MiB in float32, and a handful of tensors of that size."""
@@ -103,16 +105,16 @@ class _TokenLosses(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, terms: _Terms
     ) -> tuple[Tensor, ...]:
+        ctx.terms = terms
         ctx.is_head_frozen = not any(ctx.needs_input_grad[1:3])
         keeps_gradient = terms.is_training and ctx.is_head_frozen and ctx.needs_input_grad[0]
-        values = upcast(hidden.new_zeros(4, len(hidden)))
         grad_hidden = torch.zeros_like(hidden) if keeps_gradient else None
+        values = upcast(hidden.new_zeros(4, len(hidden)))
         for rows, penalty in terms.chunks():
-            logits = linear(hidden[rows], weight, bias)
+            logits = partial(linear, hidden[rows], weight, bias)
             values[:, rows], grad_logits = _chunk(logits, rows, terms, penalty)
             if grad_hidden is not None:
                 grad_hidden[rows] = grad_logits.to(weight.dtype) @ weight
-        ctx.terms = terms
         ctx.save_for_backward(*((grad_hidden,) if ctx.is_head_frozen else (hidden, weight, bias)))
         total, *parts = (row.clone() for row in values)
         ctx.mark_non_differentiable(*parts)
@@ -128,54 +130,62 @@ class _TokenLosses(torch.autograd.Function):
             (grad_hidden,) = ctx.saved_tensors
             return (grad_total * grad_hidden).to(grad_hidden.dtype), None, None, None
         hidden, weight, bias = ctx.saved_tensors
-        # Many small chunks are added up, so the sum must not be rounded to half precision.
-        grad_hidden, grad_weight = torch.zeros_like(hidden), upcast(torch.zeros_like(weight))
+        grad_hidden = torch.zeros_like(hidden)
+        # Many chunks are added up, so the sum must not be rounded to half precision on the way.
+        grad_weight = upcast(torch.zeros_like(weight))
         grad_bias = grad_weight.new_zeros(len(weight))
         for rows, penalty in ctx.terms.chunks():
-            logits = linear(hidden[rows], weight, bias)
-            grad_logits = (_chunk(logits, rows, ctx.terms, penalty)[1] * grad_total[rows]).to(
-                weight.dtype
-            )
+            logits = partial(linear, hidden[rows], weight, bias)
+            _, grad_logits = _chunk(logits, rows, ctx.terms, penalty)
+            grad_logits = grad_logits.mul_(grad_total[rows]).to(weight.dtype)
             grad_hidden[rows] = grad_logits @ weight
             grad_weight += grad_logits.T @ hidden[rows]
             grad_bias += grad_logits.sum(dim=0)
-        return (
-            grad_hidden,
-            grad_weight.to(weight.dtype),
-            None if bias is None else grad_bias.to(bias.dtype),
-            None,
-        )
+        grad_bias = None if bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight.to(weight.dtype), grad_bias, None
 
 
 def _chunk(
-    logits: Float[Tensor, "row vocab"],
+    logits: Callable[[], Float[Tensor, "row vocab"]],
     rows: Int[Tensor, " row"],
     terms: _Terms,
     penalty: Penalty | None,
 ) -> tuple[Float[Tensor, "4 row"], Float[Tensor, "row vocab"]]:
-    """Total, nll and both KLs of one chunk, and the total's gradient for the logits."""
-    logprobs = upcast(logits).log_softmax(dim=-1)
-    probs = logprobs.exp()
-    targets, weights = terms.targets[rows], terms.nll_weights[rows].to(probs.dtype)
+    """Total, nll and both KLs of one chunk, and the total's gradient for the logits.
+
+    In place wherever a tensor is ours: these tensors are what sets the peak memory. For the same
+    reason the target comes first, before there are logits.
+    """
+    q_logprobs = None if penalty is None else upcast(penalty.target(rows))
+    logprobs = upcast(logits()).log_softmax(dim=-1)
+    targets = terms.targets[rows]
     token_nll = nll(logprobs, targets)
+    weights = terms.nll_weights[rows].to(logprobs.dtype)
     total = weights * token_nll
-    gradient = probs * weights.unsqueeze(-1)
-    gradient.scatter_add_(-1, targets.unsqueeze(-1), -weights.unsqueeze(-1))
-    if penalty is None:
-        zero = torch.zeros_like(total)
-        return torch.stack([total, token_nll, zero, zero]), gradient
-    weights = penalty.weights[rows].to(probs.dtype)
-    q_logprobs = upcast(penalty.target(rows))
-    log_ratio, q_probs = q_logprobs - logprobs, q_logprobs.exp()
-    kls = {
-        "guided_policy": expectation(q_probs, log_ratio),
-        "policy_guided": -expectation(probs, log_ratio),
-    }
-    if penalty.kl == "guided_policy":
-        kl_gradient = probs - q_probs
+    if penalty is None or q_logprobs is None:
+        kls = torch.zeros(2, len(rows)).to(total)
+        gradient = logprobs.exp_().mul_(weights.unsqueeze(-1))
     else:
-        excess = log_ratio + kls["policy_guided"].unsqueeze(-1)
-        kl_gradient = torch.where(probs > 0, -probs * excess, 0.0)
-    total = total + weights * kls[penalty.kl]
-    gradient.addcmul_(weights.unsqueeze(-1), kl_gradient)
-    return torch.stack([total, token_nll, *kls.values()]), gradient
+        kl_weights = penalty.weights[rows].to(logprobs.dtype)
+        kls, gradient = _kl_chunk(logprobs, q_logprobs, weights, kl_weights, penalty.kl)
+        total = total + kl_weights * kls[_DIRECTIONS.index(penalty.kl)]
+    gradient.scatter_add_(-1, targets.unsqueeze(-1), -weights.unsqueeze(-1))
+    return torch.stack([total, token_nll, *kls]), gradient
+
+
+def _kl_chunk(
+    logprobs: Float[Tensor, "row vocab"],
+    q_logprobs: Float[Tensor, "row vocab"],
+    nll_weights: Float[Tensor, " row"],
+    kl_weights: Float[Tensor, " row"],
+    kl: KlDirection,
+) -> tuple[Float[Tensor, "2 row"], Float[Tensor, "row vocab"]]:
+    """KL(guided ‖ policy), KL(policy ‖ guided), and nll_weights·p + kl_weights·dKL/dlogits."""
+    log_ratio = q_logprobs - logprobs
+    probs, q_probs = logprobs.exp_(), q_logprobs.exp()
+    kls = torch.stack([expectation(q_probs, log_ratio), -expectation(probs, log_ratio)])
+    a, b = nll_weights.unsqueeze(-1), kl_weights.unsqueeze(-1)
+    if kl == "guided_policy":
+        return kls, probs.mul_(a + b).addcmul_(b, q_probs, value=-1)
+    factor = a - b * log_ratio.add_(kls[1].unsqueeze(-1))
+    return kls, torch.where(probs > 0, probs * factor, 0.0)
