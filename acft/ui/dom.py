@@ -69,43 +69,29 @@ def text_of(node: Any) -> str:
     return "".join(text_of(child) for child in node[2:]) if isinstance(node, list) else ""
 
 
-class View(gr.HTML):
-    """Shows a node; clicks on ``act`` controls arrive as events of the names in ``acts``."""
-
-    def __init__(
-        self, value: Node | None = None, acts: tuple[str, ...] = (), **options: Any
-    ) -> None:
-        names = ", ".join(f"'{name}'" for name in acts)
-        super().__init__(
-            value,
-            html_template='<div class="view"></div>',
-            js_on_load=f"window.acft.view(element, props, trigger, watch, [{names}]);",
-            apply_default_css=False,
-            head=HEAD,
-            **options,
-        )
-
-    def get_block_name(self) -> str:
-        """The front end's component, which subclasses share."""
-        return "html"
+def view(value: Node | None = None, acts: tuple[str, ...] = (), **options: Any) -> gr.HTML:
+    """A component that shows a node; clicks on ``act`` controls arrive as events named in ``acts``."""
+    names = ", ".join(f"'{name}'" for name in acts)
+    return gr.HTML(
+        value,
+        html_template='<div class="view"></div>',
+        js_on_load=f"window.acft.view(element, props, trigger, watch, [{names}]);",
+        apply_default_css=False,
+        head=HEAD,
+        **options,
+    )
 
 
-class Chart(gr.HTML):
-    """Shows a figure of ``charts``; a click on a point with custom data arrives as ``pick``."""
-
-    def __init__(self, value: dict[str, Any] | None = None, **options: Any) -> None:
-        super().__init__(
-            value,
-            html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
-            js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
-            apply_default_css=False,
-            head=HEAD,
-            **options,
-        )
-
-    def get_block_name(self) -> str:
-        """The front end's component, which subclasses share."""
-        return "html"
+def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
+    """A component that shows a figure of ``charts``; a clicked point's data arrive as ``pick``."""
+    return gr.HTML(
+        value,
+        html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
+        js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
+        apply_default_css=False,
+        head=HEAD,
+        **options,
+    )
 
 
 def sparkline(values: list[float], label: str, color: str = "var(--tuned)") -> Node:

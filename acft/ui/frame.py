@@ -1,7 +1,7 @@
 """What surrounds every page: navigation, mode, title, content notice."""
 
 import acft
-from acft.ui.dom import Node, View, el
+from acft.ui.dom import Node, el, view
 from acft.ui.page import Page, Wire, Workbench
 
 NOTICE = (
@@ -12,8 +12,8 @@ NOTICE = (
 
 def header(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> None:
     """Navigation, and what this browser may do."""
-    View(_navigation(page, pages), elem_classes="frame")
-    mode = View(_mode(bench, may_change=True), elem_classes="frame")
+    view(_navigation(page, pages), elem_classes="frame")
+    mode = view(_mode(bench, may_change=True), elem_classes="frame")
     wire.on_load(lambda visit: _mode(bench, may_change=visit.may_change), outputs=[mode])
 
 
@@ -60,7 +60,7 @@ def title(page_title: str, about: str) -> Node:
 def footer(bench: Workbench) -> None:
     """Version, place of the runs, content notice."""
     where = "demo runs" if bench.bind.is_demo else bench.reader.runs_dir.name
-    View(
+    view(
         el(
             "footer.bottom",
             el("span", f"ACFT workbench {acft.__version__} · runs in {where}/"),

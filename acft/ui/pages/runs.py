@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from acft.ui import words
-from acft.ui.dom import Node, View, act, el, sparkline, table
+from acft.ui.dom import Node, act, el, sparkline, table, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.reader import Run
@@ -70,8 +70,8 @@ def _actions(run: Run, visit: Visit) -> Node:
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
-    View(title("Runs", "Every run on this machine, as it really is."))
-    board = View(acts=("stop",))
+    view(title("Runs", "Every run on this machine, as it really is."))
+    board = view(acts=("stop",))
     timer = gr.Timer(POLL_SECONDS)
 
     def show(visit: Visit) -> Node:
