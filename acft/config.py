@@ -36,8 +36,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            problems = [_describe(cls, problem, where) for problem in error.errors()]
-            raise ConfigError("\n".join(problems)) from None
+            raise ConfigError("\n".join(_describe_all(cls, error, where))) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -110,18 +109,42 @@ def _child(table: Any, name: str, override: str) -> Any:
     raise ConfigError(f"--set {override!r}: {name!r} is not a table of settings")
 
 
-def _describe(model: type[BaseModel], problem: ErrorDetails, where: str) -> str:
-    location = [str(part) for part in problem["loc"]]
-    *parents, name = location or [""]
+def _describe_all(model: type[BaseModel], error: ValidationError, where: str) -> list[str]:
+    """One line for each wrong value, however many alternatives of its type it misses."""
+    messages: dict[tuple[str, ...], list[str]] = {}
+    inputs: dict[tuple[str, ...], Any] = {}
+    for problem in error.errors():
+        is_unknown = problem["type"] == "extra_forbidden"
+        # pydantic adds the alternative of a union that was tried, such as literal['auto']
+        path = tuple(
+            str(part)
+            for part in problem["loc"]
+            if is_unknown or isinstance(part, int) or part.isidentifier()
+        )
+        messages.setdefault(path, []).append(_message(model, problem, list(path)))
+        if problem["type"] not in ("missing", "value_error"):
+            inputs[path] = problem["input"]
+    return [_line(where, path, inputs, " or ".join(told)) for path, told in messages.items()]
+
+
+def _line(
+    where: str, path: tuple[str, ...], inputs: dict[tuple[str, ...], Any], message: str
+) -> str:
+    *parents, name = path or ("",)
     section = ".".join(filter(None, [where, *parents]))
-    prefix = f"[{section}] " if section else ""
-    shown = f" = {problem['input']!r}" if problem["type"] != "missing" and name else ""
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
-    hint = ""
+    value = f" = {inputs[path]!r}" if path in inputs and name else ""
+    return f"[{section}] {name}{value}: {message}" if section else f"{name}{value}: {message}"
+
+
+def _message(model: type[BaseModel], problem: ErrorDetails, path: list[str]) -> str:
     if problem["type"] == "extra_forbidden":
-        message = "no such setting"
-        hint = did_you_mean(name, _field_names(model, parents))
-    return f"{prefix}{name}{shown}: {message}{hint}"
+        *parents, name = path
+        return f"no such setting{did_you_mean(name, _field_names(model, parents))}"
+    if problem["type"] == "value_error":
+        return str(problem.get("ctx", {}).get("error", problem["msg"]))
+    plain = {"tuple_type": "should be a list", "model_type": "should be a table"}
+    default = problem["msg"].removeprefix("Input ").removeprefix("Field ")
+    return plain.get(problem["type"], default[:1].lower() + default[1:])
 
 
 def _field_names(model: Any, parents: list[str]) -> list[str]:

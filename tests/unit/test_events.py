@@ -1,0 +1,70 @@
+"""Every event survives the way through its line, and no line holds a number that is none."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from acft import events
+from acft.errors import DataError, NonFiniteError
+from acft.events import KINDS, Event, Scalars, from_json, to_json
+
+SAMPLES = {"str": "text ü \n", "int": 7, "float": 0.1, "bool": True}
+
+
+def example(record: type[Event]) -> Event:
+    """An event with every field set to something other than its default."""
+    return record(**{f.name: value_of(str(f.type)) for f in dataclasses.fields(record)})
+
+
+def value_of(annotation: str):
+    annotation = annotation.removeprefix("<class '").removesuffix("'>")
+    if annotation.startswith("dict"):
+        return {"area/quantity": 0.1 + 0.2}
+    if annotation.startswith("list"):
+        return [{"low": 0.0, "n": 3.0}]
+    return SAMPLES[annotation.split(" | ")[0]]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_event_survives_the_way_through_its_line(kind):
+    event = example(KINDS[kind])
+    line = to_json(event, 12, 1.7e9)
+    assert "\n" not in line
+    assert from_json(line) == (12, 1.7e9, event)
+
+
+def test_every_event_class_has_a_kind_of_its_own():
+    classes = {c for c in vars(events).values() if isinstance(c, type) and issubclass(c, Event)}
+    assert set(KINDS.values()) == classes - {Event}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_number_that_is_not_finite_is_refused_by_name(value):
+    with pytest.raises(NonFiniteError, match=r"'scalars' .* values\.policy/loss"):
+        to_json(Scalars(1, 2, {"policy/loss": value}), 1, 0.0)
+
+
+def test_field_of_a_newer_version_is_ignored():
+    line = to_json(Scalars(1, 2, {}), 1, 0.0)
+    newer = json.dumps(json.loads(line) | {"invented_later": 1})
+    assert from_json(newer) == from_json(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"seq": 1, "time": 0}',
+        '{"seq": 1, "time": 0, "kind": "no_such_kind"}',
+        '{"seq": 1, "time": 0, "kind": "scalars"}',
+        '{"time": 0, "kind": "note", "level": "info", "text": ""}',
+    ],
+)
+def test_line_that_is_no_event_is_an_error(line):
+    with pytest.raises(DataError, match="not an event line"):
+        from_json(line)
