@@ -1,5 +1,7 @@
 """Run directories → rows: what was not read yet, once each, in one transaction per piece."""
 
+# ruff: noqa: S608 - only names from constants and quoted literals are formatted into SQL
+
 import logging
 import re
 import threading
@@ -115,7 +117,7 @@ class Ingester:
         values = ", ".join(f"${name}" for name in facts)
         with self._store.write() as connection:
             connection.execute(
-                f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({values})",  # noqa: S608 - our own column names
+                f"INSERT OR REPLACE INTO runs ({columns}) VALUES ({values})",
                 facts,
             )
         self._signatures[paths.root.name] = now
@@ -150,7 +152,7 @@ class Ingester:
     def _forget(self, run_id: str, keep: Iterable[str] = ()) -> None:
         with self._store.write() as connection:
             for table in set(ALL_TABLES) - set(keep):
-                connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - our own table names
+                connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
         self._sizes.pop(run_id, None)
         if "runs" not in keep:
             self._signatures.pop(run_id, None)
@@ -259,7 +261,7 @@ class _Piece:
             return
         batch = pa.table({"run_id": [self._run_id] * n_rows, **columns})
         self._connection.register("batch", batch)
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")  # noqa: S608 - our own table names
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
         self._connection.unregister("batch")
 
     def _undo(self, seq: int, after_round: int) -> set[int]:
@@ -277,7 +279,7 @@ class _Piece:
             return set()
         for table in UNDONE_WITH_ROUNDS:
             self._connection.execute(
-                f"DELETE FROM {table} WHERE run_id = $run_id AND list_contains($seqs, seq)",  # noqa: S608 - our own table names
+                f"DELETE FROM {table} WHERE run_id = $run_id AND list_contains($seqs, seq)",
                 {"run_id": self._run_id, "seqs": undone},
             )
         self._delete_rows(undone)
@@ -290,8 +292,7 @@ class _Piece:
     def _delete_rows(self, shard_seqs: list[int]) -> None:
         for table in BULK:
             self._connection.execute(
-                f"DELETE FROM {table} WHERE run_key = $run_key "  # noqa: S608 - our own table names
-                "AND list_contains($seqs, shard_seq)",
+                f"DELETE FROM {table} WHERE run_key = $run_key AND list_contains($seqs, shard_seq)",
                 {"run_key": self._run_key, "seqs": shard_seqs},
             )
 

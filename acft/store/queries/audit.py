@@ -1,0 +1,48 @@
+"""Sums that must agree; shown on the run page in green or red."""
+
+from acft.store.connection import Store
+from acft.store.facts import run_key
+from acft.store.queries.answer import Answer, ask
+
+
+def audit(store: Store, run_id: str) -> Answer:
+    """Identities of one run: what is checked, both sides, and whether they agree."""
+    sql = """
+WITH ledger AS (
+    SELECT table_name, sum(rows) FILTER (state = 'loaded') AS promised,
+        count(*) FILTER (state = 'refused') AS refused
+    FROM shards WHERE run_id = $run_id GROUP BY table_name
+), stored AS (
+    SELECT 'rollouts' AS table_name, count(*) AS n FROM rollouts WHERE run_key = $run_key
+    UNION ALL SELECT 'scores', count(*) FROM scores WHERE run_key = $run_key
+    UNION ALL SELECT 'guidance', count(*) FROM guidance WHERE run_key = $run_key
+), numbers AS (
+    SELECT count(*) AS n, count(DISTINCT seq) AS distinct_n, coalesce(max(seq), 0) AS last
+    FROM events WHERE run_id = $run_id
+), twice AS (
+    SELECT count(*) AS n, count(DISTINCT rollout_id) AS distinct_n
+    FROM rollouts WHERE run_key = $run_key
+), orphans AS (
+    SELECT count(*) AS n FROM scores WHERE run_key = $run_key AND rollout_id NOT IN (
+        SELECT rollout_id FROM rollouts WHERE run_key = $run_key)
+), kl AS (
+    SELECT coalesce(sum(kl_sum), 0) AS by_sequence, (
+        SELECT coalesce(sum(kl_guided_policy::DOUBLE), 0) FROM guidance
+        WHERE run_key = $run_key AND in_loss) AS by_token
+    FROM sequences WHERE run_key = $run_key
+), checks AS (
+    SELECT 'rows of ' || table_name || ': stored = promised by the shards'' events' AS what,
+        coalesce(n, 0)::DOUBLE AS found, coalesce(promised, 0)::DOUBLE AS expected
+    FROM stored LEFT JOIN ledger USING (table_name)
+    UNION ALL SELECT 'shards of ' || table_name || ' that were refused', refused, 0 FROM ledger
+    UNION ALL SELECT 'events: numbered without gaps', last, n FROM numbers
+    UNION ALL SELECT 'events: none stored twice', n, distinct_n FROM numbers
+    UNION ALL SELECT 'rollouts: none stored twice', n, distinct_n FROM twice
+    UNION ALL SELECT 'scores without a rollout', n, 0 FROM orphans
+    UNION ALL SELECT 'KL in nats: sum over tokens = sum over sequences', by_token, by_sequence
+    FROM kl
+)
+SELECT what, found, expected, abs(found - expected) <= 1e-4 * greatest(1, abs(expected)) AS agrees
+FROM checks ORDER BY what
+"""
+    return ask(store, sql, {"run_id": run_id, "run_key": run_key(run_id)})

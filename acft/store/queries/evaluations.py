@@ -1,0 +1,60 @@
+"""Questions about measured suites: all values, and toxicity against utility."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acft.store.connection import Store
+from acft.store.queries.answer import Answer, ask
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of a suite."""
+
+    suite: str
+    metric: str
+
+
+def measures(store: Store, run_ids: Sequence[str] = ()) -> Answer:
+    """Every metric that was measured: suite, metric, in how many runs."""
+    sql = """
+SELECT suite, metric, count(DISTINCT run_id) AS n_runs FROM evaluations
+WHERE len($run_ids) = 0 OR list_contains($run_ids, run_id)
+GROUP BY ALL ORDER BY ALL
+"""
+    return ask(store, sql, {"run_ids": list(run_ids)})
+
+
+def evaluations(store: Store, run_ids: Sequence[str], *, suite: str = "") -> Answer:
+    """Measured values with n, standard error and interval; the latest where one was repeated."""
+    sql = """
+SELECT * EXCLUDE (seq) FROM evaluations
+WHERE list_contains($run_ids, run_id) AND ($suite = '' OR suite = $suite)
+QUALIFY row_number() OVER (
+    PARTITION BY run_id, suite, metric, subject, policy_version ORDER BY seq DESC) = 1
+ORDER BY run_id, suite, metric, policy_version, subject
+"""
+    return ask(store, sql, {"run_ids": list(run_ids), "suite": suite})
+
+
+def trade_off(store: Store, run_ids: Sequence[str], across: Measure, up: Measure) -> Answer:
+    """One point for each policy that has both measures, with intervals and what made it."""
+    sql = """
+WITH latest AS (
+    SELECT * FROM evaluations WHERE list_contains($run_ids, run_id) AND value IS NOT NULL
+    QUALIFY row_number() OVER (
+        PARTITION BY run_id, suite, metric, subject, policy_version ORDER BY seq DESC) = 1
+)
+SELECT run_id, runs.title, runs.method, x.subject, x.policy_version,
+    x.value AS x, x.low AS x_low, x.high AS x_high, x.stderr AS x_stderr, x.n AS x_n,
+    y.value AS y, y.low AS y_low, y.high AS y_high, y.stderr AS y_stderr, y.n AS y_n
+FROM latest AS x JOIN latest AS y USING (run_id, subject, policy_version)
+    JOIN runs USING (run_id)
+WHERE x.suite = $x_suite AND x.metric = $x_metric AND y.suite = $y_suite AND y.metric = $y_metric
+ORDER BY run_id, policy_version, subject
+"""
+    values = {
+        "run_ids": list(run_ids), "x_suite": across.suite, "x_metric": across.metric,
+        "y_suite": up.suite, "y_metric": up.metric,
+    }  # fmt: skip
+    return ask(store, sql, values)
