@@ -25,7 +25,7 @@ class Source:
     """A registered prompt set or corpus."""
 
     load: Callable[[], Iterable[Record]]
-    """Yields the records one by one; opens nothing before the first is asked for."""
+    """Yields the records one by one, always in the same order."""
     licence: str
     where: str
     """How the texts come to this machine."""

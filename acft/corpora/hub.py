@@ -11,7 +11,9 @@ from acft.errors import DataError
 
 PREFIX = "hub:"
 
-_FORM = re.compile(r"(?P<path>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.-]*))?(:(?P<split>\w+))?")
+_FORM = re.compile(
+    r"(?P<path>[A-Za-z0-9][\w.-]*(/[\w.-]+)?)(:(?P<config>[\w.-]*))?(:(?P<split>\w+))?"
+)
 
 
 def read_hub(name: str, text_field: str, prompt_field: str = "") -> Iterator[Record]:

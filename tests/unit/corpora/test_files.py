@@ -1,0 +1,161 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from acft.corpora.base import Record
+from acft.corpora.files import looks_like_file, read_file
+from acft.errors import DataError
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def write_parquet(folder, rows):
+    path = folder / "texts.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def message(name, text_field="text", prompt_field=""):
+    with pytest.raises(DataError) as caught:
+        list(read_file(name, text_field, prompt_field))
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one fish\n\n  two fish  \r\n"),
+        ("a.txt", "\ufeffone fish\ntwo fish"),
+        ("a.jsonl", '{"text": "one fish"}\n\n{"text": ""}\n{"text": null}\n{"text": "two fish"}'),
+        ("a.csv", "id,text\n1,one fish\n2,two fish\n3,\n"),
+        ("A.CSV", '\ufefftext\n"one fish"\n"two fish"\n'),
+    ],
+)
+def test_every_format_gives_the_same_records_without_empty_ones(tmp_path, name, content):
+    assert list(read_file(write(tmp_path, name, content), "text")) == [
+        Record("one fish"),
+        Record("two fish"),
+    ]
+
+
+def test_parquet_gives_records_with_prompt_and_category(tmp_path):
+    name = write_parquet(tmp_path, [{"q": "why?", "a": "because", "category": "short"}])
+    assert list(read_file(name, "a", "q")) == [Record("because", "why?", category="short")]
+
+
+def test_a_quoted_csv_text_may_have_several_lines(tmp_path):
+    name = write(tmp_path, "a.csv", 'text\n"one,\ntwo"\nthree\n')
+    assert [record.text for record in read_file(name, "text")] == ["one,\ntwo", "three"]
+
+
+def test_a_dotted_name_reaches_into_a_column(tmp_path):
+    name = write(tmp_path, "a.jsonl", '{"prompt": {"text": "once upon"}}')
+    assert list(read_file(name, "prompt.text")) == [Record("once upon")]
+
+
+def test_messages_become_turns_and_a_response(tmp_path):
+    turns = [("system", "be kind"), ("user", "hello"), ("assistant", "good day")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    name = write(tmp_path, "a.jsonl", json.dumps(row))
+    assert list(read_file(name, "messages")) == [
+        Record("good day", "be kind\nhello", (("system", "be kind"), ("user", "hello")))
+    ]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "no file at" in message(str(tmp_path / "absent.jsonl"))
+
+
+def test_a_folder_is_refused(tmp_path):
+    assert message(str(tmp_path)).endswith("is a folder; name one file in it")
+
+
+def test_a_device_is_refused():
+    assert "not a plain file" in message("/dev/zero")
+
+
+def test_a_name_with_a_nul_byte_is_refused():
+    assert "cannot open" in message("a\0.txt")
+
+
+def test_an_unknown_format_lists_those_there_are(tmp_path):
+    assert ".jsonl, .csv, .parquet, .txt" in message(write(tmp_path, "a.docx", "x"))
+
+
+def test_a_wrong_column_suggests_the_right_one(tmp_path):
+    name = write(tmp_path, "a.jsonl", '{"text": "a"}\n{"texts": "b", "id": 1}\n')
+    assert "line 2 has no column 'text'; did you mean 'texts'? (columns: texts, id)" in message(
+        name
+    )
+
+
+def test_a_csv_without_the_column_is_refused(tmp_path):
+    assert "(columns: id, words)" in message(write(tmp_path, "a.csv", "id,words\n1,a b\n"))
+
+
+def test_a_missing_prompt_column_is_refused(tmp_path):
+    name = write(tmp_path, "a.jsonl", '{"text": "a"}')
+    assert "no column 'question'" in message(name, prompt_field="question")
+
+
+@pytest.mark.parametrize("line", ['{"text": ', "plain words", "[" * 100_000, '"text"', "3"])
+def test_a_line_that_is_not_a_json_object_is_named(tmp_path, line):
+    name = write(tmp_path, "a.jsonl", f'{{"text": "fine"}}\n{line}\n')
+    assert "line 2 is not" in message(name)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_text_in_another_encoding_is_refused_with_its_line(tmp_path, name):
+    content = '{"text": "ok"}\n{"text": "café"}\n'.encode("latin-1")
+    if name == "a.csv":
+        content = "text\ncafé\n".encode("latin-1")
+    assert "line 2 is not UTF-8 (byte 0xe9)" in message(write(tmp_path, name, content))
+
+
+def test_half_a_surrogate_pair_is_refused(tmp_path):
+    assert "surrogate" in message(write(tmp_path, "a.jsonl", r'{"text": "\ud800"}'))
+
+
+def test_a_csv_row_with_too_many_values_is_refused(tmp_path):
+    assert "line 2 has more values" in message(write(tmp_path, "a.csv", "text\nyes, please\n"))
+
+
+def test_an_unclosed_csv_quote_is_refused(tmp_path):
+    assert "is not CSV" in message(write(tmp_path, "a.csv", 'text\n"endless\n'))
+
+
+def test_a_file_that_is_not_parquet_is_refused(tmp_path):
+    assert "is not Parquet" in message(write(tmp_path, "a.parquet", "PAR1 no"))
+
+
+def test_a_number_is_not_taken_for_text(tmp_path):
+    assert "'text' holds int, not text" in message(write_parquet(tmp_path, [{"text": 3}]))
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (["a", "b"], "not of messages"),
+        ([], "not of messages"),
+        ([{"role": "user", "content": "hi"}], "end each conversation with the response"),
+        ([{"role": "assistant", "content": 3}], "not text"),
+    ],
+)
+def test_a_list_that_is_no_conversation_is_refused(tmp_path, value, part):
+    assert part in message(write(tmp_path, "a.jsonl", json.dumps({"text": value})))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.jsonl", True), ("./corpus", True), ("A.TXT", True), ("sotu", False), ("v1.0", False)],
+)
+def test_a_file_is_told_from_a_registered_name(name, expected):
+    assert looks_like_file(name) is expected
