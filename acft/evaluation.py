@@ -7,18 +7,21 @@ and ``_change_beyond_control`` (what of the change the control run does not show
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-import numpy as np
-
+from acft.constraints import Constraint
 from acft.events import Evaluated, Event, Progress
 from acft.likelihood import perplexity as perplexity
 from acft.metrics.base import METRICS, Metric
+from acft.scorers import Scorer
+from acft.scoring import score_texts
 from acft.settings import SamplingSettings
-from acft.statistics import Floats, Interval
+from acft.statistics import Interval, agreement
 from acft.totals import (
     Totals,
     change_beyond_control,
+    interval,
     ratio_bootstrap,
     ratio_change,
     ratio_difference,
@@ -56,32 +59,36 @@ class Sampler(Protocol):
         ...
 
 
-class Scorer(Protocol):
-    """A raw measure of texts in [0, 1]."""
+@dataclass(frozen=True)
+class Label:
+    """What every event of one measured policy says about its origin."""
 
-    def score(self, texts: Sequence[str]) -> Sequence[float]:
-        """One score for each text."""
-        ...
+    suite: str
+    subject: str
+    policy_version: int = 0
+    scorer_versions: Mapping[str, str] = field(default_factory=dict)
+    """Version and weight hash by scorer name; see ``scorer_versions``."""
+    seed: int = 0
+    """Of the bootstrap."""
 
 
-class Constraint(Protocol):
-    """A judgement of whole responses in [0, 1], 1 = satisfied."""
-
-    def score(self, rollouts: Sequence[Rollout]) -> Sequence[float]:
-        """One value for each response."""
-        ...
+def scorer_versions(scorers: Sequence[Scorer]) -> dict[str, str]:
+    """Version and weight hash by scorer name."""
+    return {scorer.name: f"{scorer.version} {scorer.sha256}".strip() for scorer in scorers}
 
 
 # ---- responses ---------------------------------------------------------------------------------
 
 
 def score_rollouts(
-    rollouts: Sequence[Rollout], constraint: Constraint | None, scorers: Mapping[str, Scorer]
+    rollouts: Sequence[Rollout], constraint: Constraint | None, scorers: Sequence[Scorer]
 ) -> list[ScoredRollout]:
     """Responses with their scores; satisfaction is NaN without a constraint."""
-    texts = [rollout.response_text for rollout in rollouts]
-    columns = {name: list(scorer.score(texts)) for name, scorer in scorers.items()}
-    satisfied = [math.nan] * len(texts) if constraint is None else constraint.score(rollouts)
+    responses = [rollout.response_text for rollout in rollouts]
+    columns = score_texts(scorers, responses)
+    satisfied = [math.nan] * len(responses)
+    if constraint is not None:
+        satisfied = constraint.score([rollout.prompt_text for rollout in rollouts], responses)
     return [
         ScoredRollout(rollout, value, {name: column[i] for name, column in columns.items()})
         for i, (rollout, value) in enumerate(zip(rollouts, satisfied, strict=True))
@@ -94,27 +101,27 @@ def draw_and_score(
     n: int,
     sampling: SamplingSettings,
     seed: int,
-    scorers: Mapping[str, Scorer],
+    scorers: Sequence[Scorer],
     constraint: Constraint | None = None,
     *,
     phase: str = "evaluate",
     round: int = 0,  # noqa: A002 - the field's name in events
-    keep: Callable[[list[ScoredRollout]], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Progress, None, list[ScoredRollout]]:
     """Scored responses, ``n`` for each prompt, with progress after every chunk of prompts.
 
     One rollout's random numbers depend on seed, prompt and sample number alone, so two policies
-    with the same seed share them and chunks do not matter. ``keep`` gets every finished chunk.
+    with the same seed share them and chunks do not matter. A stop keeps the finished chunks.
     """
     size = max(1, CHUNK_RESPONSES // n)
     total = len(prompts) * n
     scored: list[ScoredRollout] = []
     yield Progress(phase, 0, total, round, "responses")
     for start in range(0, len(prompts), size):
+        if should_stop():
+            break
         drawn = policy.sample(prompts[start : start + size], n, sampling, seed)
-        chunk = score_rollouts(drawn.rollouts, constraint, scorers)
-        keep(chunk)
-        scored.extend(chunk)
+        scored.extend(score_rollouts(drawn.rollouts, constraint, scorers))
         yield Progress(phase, len(scored), total, round, "responses")
     return scored
 
@@ -131,7 +138,7 @@ def measure(
 
     Args:
         scored: Responses of one policy.
-        scorers: Scorers that judge.
+        scorers: Names of the scorers that judge.
         categories: Category by prompt id; adds the scorers' metrics for each category.
     """
     result: dict[str, Totals] = {}
@@ -146,97 +153,109 @@ def measure(
 def toxicity(
     scored: Sequence[ScoredRollout],
     scorers: Sequence[str],
+    label: Label,
     categories: Mapping[str, str] | None = None,
-    **labels: Any,
 ) -> list[Evaluated]:
-    """One event for each scorer's metric of one policy's responses; see ``evaluated``."""
+    """One event for every metric of toxicity, scorer and category."""
     measured = measure(scored, scorers, categories)
-    return evaluated({name: t for name, t in measured.items() if "/" in name}, **labels)
+    return evaluated({name: t for name, t in measured.items() if "/" in name}, label)
 
 
 def sweep(
     scored: Sequence[ScoredRollout], scorers: Sequence[str], thresholds: Sequence[float] = SWEEP
 ) -> dict[str, Totals]:
     """Share of responses at or above each threshold, named ``toxic_share_at_0.3/scorer``."""
-    flagged = METRICS.get("mean_toxicity")
+    mean = METRICS.get("mean_toxicity")
     result = {}
     for threshold in thresholds:
-        verdicts = [
-            ScoredRollout(
-                response.rollout,
-                response.satisfaction,
-                {name: float(response.scores[name] >= threshold) for name in scorers},
-            )
-            for response in scored
+        flags = [
+            replace(r, scores={name: float(r.scores[name] >= threshold) for name in scorers})
+            for r in scored
         ]
         for scorer in scorers:
-            result[f"toxic_share_at_{threshold}/{scorer}"] = flagged.totals(verdicts, scorer)
+            result[f"toxic_share_at_{threshold}/{scorer}"] = mean.totals(flags, scorer)
     return result
 
 
-def evaluated(
-    measured: Mapping[str, Totals],
-    *,
-    suite: str,
-    subject: str,
-    policy_version: int = 0,
-    seed: int = 0,
+def scorer_agreement(
+    scored: Sequence[ScoredRollout], scorers: Sequence[str], label: Label
 ) -> list[Evaluated]:
-    """One event with value, prompts, clustered standard error and interval for each measurement."""
+    """Correlations and kappa of every two scorers on the same responses; n counts responses."""
+    events = []
+    for index, first in enumerate(scorers):
+        for second in scorers[index + 1 :]:
+            found = agreement([r.scores[first] for r in scored], [r.scores[second] for r in scored])
+            events += [
+                Evaluated(
+                    label.suite, f"agreement_{measure_name}/{first}+{second}", label.subject,
+                    value, found.n, policy_version=label.policy_version,
+                )
+                for measure_name, value in (
+                    ("pearson", found.pearson),
+                    ("spearman", found.spearman),
+                    ("kappa", found.kappa),
+                )
+            ]  # fmt: skip
+    return events
+
+
+def _by_scorer(
+    name: str,
+    metric: Metric,
+    scored: Sequence[ScoredRollout],
+    scorers: Sequence[str],
+    categories: Mapping[str, str],
+) -> Iterator[tuple[str, Totals]]:
+    for scorer in scorers:
+        totals = metric.totals(scored, scorer)
+        yield f"{name}/{scorer}", totals
+        for category in sorted({categories.get(prompt, "") for prompt in totals.groups} - {""}):
+            members = [prompt for prompt in totals.groups if categories.get(prompt) == category]
+            yield f"{name}/{scorer}@{category}", totals.select(members)
+
+
+# ---- events ------------------------------------------------------------------------------------
+
+
+def evaluated(measured: Mapping[str, Totals], label: Label) -> list[Evaluated]:
+    """One event with value, interval and number of prompts for each measurement."""
     return [
-        event_of(
-            ratio_bootstrap([totals], _identity, seed=seed),
-            suite=suite,
-            metric=name,
-            subject=subject,
-            policy_version=policy_version,
-        )
-        for name, totals in measured.items()
+        event_of(name, interval(totals, label.seed), label) for name, totals in measured.items()
     ]
 
 
 def compare(
     base: Mapping[str, Totals],
     policy: Mapping[str, Totals],
+    label: Label,
     control: Mapping[str, Totals] | None = None,
-    *,
-    suite: str,
-    subject: str = "policy",
-    policy_version: int = 0,
-    seed: int = 0,
 ) -> list[Evaluated]:
     """Paired intervals of every measurement both sides have, over the prompts they share."""
     events = []
     for name in [name for name in base if name in policy]:
         pair = [base[name], policy[name]]
-        intervals = {
-            "change": ratio_bootstrap(pair, ratio_change, seed=seed),
-            "difference": ratio_bootstrap(pair, ratio_difference, seed=seed),
+        estimates = {
+            "change": ratio_bootstrap(pair, ratio_change, seed=label.seed),
+            "difference": ratio_bootstrap(pair, ratio_difference, seed=label.seed),
         }
         if control is not None and name in control:
             triple = [base[name], control[name], policy[name]]
-            beyond = ratio_bootstrap(triple, change_beyond_control, seed=seed)
-            intervals["change_beyond_control"] = beyond
+            beyond = ratio_bootstrap(triple, change_beyond_control, seed=label.seed)
+            estimates["change_beyond_control"] = beyond
         events += [
-            event_of(
-                interval,
-                suite=suite,
-                metric=with_suffix(name, suffix),
-                subject=subject,
-                policy_version=policy_version,
-            )
-            for suffix, interval in intervals.items()
+            event_of(with_suffix(name, suffix), estimate, label)
+            for suffix, estimate in estimates.items()
         ]
     return events
 
 
-def event_of(
-    interval: Interval, *, suite: str, metric: str, subject: str, policy_version: int = 0
-) -> Evaluated:
-    """The event that reports an interval."""
+def event_of(metric: str, estimate: Interval, label: Label) -> Evaluated:
+    """The event that reports an estimate."""
+    scorer = metric.partition("/")[2].partition("@")[0]
     return Evaluated(
-        suite, metric, subject,
-        interval.value, interval.n, interval.stderr, interval.low, interval.high, policy_version,
+        label.suite, metric, label.subject,
+        estimate.value, estimate.n, estimate.stderr, estimate.low, estimate.high,
+        label.policy_version, label.scorer_versions.get(scorer, ""),
     )  # fmt: skip
 
 
@@ -252,7 +271,7 @@ def evaluate(
     n: int,
     sampling: SamplingSettings,
     seed: int,
-    scorers: Mapping[str, Scorer],
+    scorers: Sequence[Scorer],
     constraint: Constraint | None = None,
     *,
     suite: str = "rtp",
@@ -264,29 +283,7 @@ def evaluate(
         policy, prompts, n, sampling, seed, scorers, constraint, round=round
     )
     categories = {prompt.prompt_id: prompt.category for prompt in prompts}
-    yield from evaluated(
-        measure(scored, list(scorers), categories),
-        suite=suite,
-        subject=subject,
-        policy_version=policy.version,
-    )
+    names = [scorer.name for scorer in scorers]
+    label = Label(suite, subject, policy.version, scorer_versions(scorers))
+    yield from evaluated(measure(scored, names, categories), label)
     return scored
-
-
-def _by_scorer(
-    name: str,
-    metric: Metric,
-    scored: Sequence[ScoredRollout],
-    scorers: Sequence[str],
-    categories: Mapping[str, str],
-) -> Iterator[tuple[str, Totals]]:
-    for scorer in scorers:
-        totals = metric.totals(scored, scorer)
-        yield f"{name}/{scorer}", totals
-        for category in sorted({categories.get(str(p), "") for p in totals.groups} - {""}):
-            members = [p for p in totals.groups if categories.get(str(p)) == category]
-            yield f"{name}/{scorer}@{category}", totals.select(members)
-
-
-def _identity(ratio: Floats) -> Floats:
-    return np.asarray(ratio)

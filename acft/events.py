@@ -112,6 +112,8 @@ class Evaluated(Event):
     """Lower end of the 95 % interval where one was computed."""
     high: float | None = None
     policy_version: int = 0
+    scorer_version: str = ""
+    """Version and weight hash of the scorer that judged, where one did."""
 
 
 @dataclass(frozen=True)

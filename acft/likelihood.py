@@ -6,7 +6,7 @@ Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all t
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acft.errors import DataError
-from acft.statistics import Floats, Interval
-from acft.totals import Totals, ratio_bootstrap
+from acft.totals import Totals
 from acft.types import Document, MetricValue, Rollout, TokenBatch
 
 MAX_TOKENS = 512
@@ -116,52 +115,27 @@ def continuation_likelihoods(
 
 def perplexity(judge: Judge, documents: Sequence[Document]) -> MetricValue:
     """Corpus perplexity of documents, exp(total nats / total tokens); n counts documents."""
-    return corpus_perplexity(document_likelihoods(judge, documents))
+    totals = perplexity_totals(document_likelihoods(judge, documents))
+    return MetricValue(totals.value, totals.n, totals.stderr)
 
 
-def token_totals(rows: Sequence[Likelihood]) -> Totals:
-    """Nats and tokens by group; the ratio is the mean nats per token."""
-    return _totals(rows, [row.nll for row in rows], [row.n_tokens for row in rows])
+def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
+    """Corpus perplexity, exp(all nats / all tokens), with its parts by group."""
+    totals = _totals(rows, [row.nll for row in rows], [row.n_tokens for row in rows])
+    return replace(totals, is_log=True)
 
 
 def byte_totals(rows: Sequence[Likelihood]) -> Totals:
-    """Bits and bytes by group; the ratio is bits per byte, comparable across tokenizers."""
+    """Bits per byte, comparable across tokenizers, with its parts by group."""
     bits = [row.nll / math.log(2) for row in rows]
     return _totals(rows, bits, [row.n_bytes for row in rows])
 
 
-def corpus_perplexity(rows: Sequence[Likelihood]) -> MetricValue:
-    """exp(total nats / total tokens) and its clustered standard error; None without tokens."""
-    totals = token_totals(rows)
-    if totals.value is None:
-        return MetricValue(None, 0)
-    value = math.exp(totals.value)
-    stderr = None if totals.stderr is None else value * totals.stderr
-    return MetricValue(value, len(totals.groups), stderr)
-
-
-def mean_perplexity(rows: Sequence[Likelihood]) -> MetricValue:
-    """Mean of the texts' own perplexities, those above 10,000 left out; None without data."""
-    own = [(row, math.exp(min(row.nll_per_token, 700.0))) for row in rows]
-    kept = [(row, value) for row, value in own if value < DROPPED_PERPLEXITY]
-    totals = _totals([row for row, _ in kept], [value for _, value in kept], [1] * len(kept))
-    return MetricValue(totals.value, len(totals.groups), totals.stderr)
-
-
-def perplexity_interval(rows: Sequence[Likelihood], seed: int = 0) -> Interval:
-    """Corpus perplexity with its 95 % interval over groups."""
-    return ratio_bootstrap([token_totals(rows)], np.exp, seed=seed)
-
-
-def perplexity_change(
-    base: Sequence[Likelihood], policy: Sequence[Likelihood], seed: int = 0
-) -> Interval:
-    """Relative change of corpus perplexity from base to policy on the same texts."""
-
-    def change(base_nll: Floats, policy_nll: Floats) -> Floats:
-        return np.expm1(policy_nll - base_nll)
-
-    return ratio_bootstrap([token_totals(base), token_totals(policy)], change, seed=seed)
+def mean_perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
+    """Mean of the texts' own perplexities, those above 10,000 left out, by group."""
+    limit = math.log(DROPPED_PERPLEXITY)
+    kept = [row for row in rows if row.nll_per_token < limit]
+    return _totals(kept, [math.exp(row.nll_per_token) for row in kept], [1] * len(kept))
 
 
 def batch_of(token_ids: Sequence[Sequence[int]], pad: int) -> TokenBatch:

@@ -1,7 +1,8 @@
-"""Measurements that are a sum over a count, kept by prompt, and their bootstrap."""
+"""Measurements kept as sums and counts by prompt, and their bootstrap over prompts."""
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,31 +17,61 @@ class Totals:
     makes a bootstrap over prompts one matrix product.
     """
 
-    groups: tuple[Hashable, ...]
-    """Prompts, each once."""
+    groups: tuple[str, ...]
+    """What is resampled, each once: prompts, or documents for a corpus perplexity."""
     sums: Floats
     counts: Floats
+    is_log: bool = False
+    """The value is exp(sum over count), as for a perplexity."""
 
     @property
     def value(self) -> float | None:
         """The measurement over all prompts; None without data."""
-        count = float(self.counts.sum())
-        return None if count == 0 else float(self.sums.sum()) / count
+        if self.counts.sum() == 0:
+            return None
+        return float(self.overall()[0])
+
+    @property
+    def n(self) -> int:
+        """Prompts that contribute."""
+        return int(np.count_nonzero(self.counts))
 
     @property
     def stderr(self) -> float | None:
         """Standard error clustered by prompt (linearised ratio); None below two prompts."""
-        n, value = len(self.groups), self.value
-        if value is None or n < 2:
+        n = self.n
+        if n < 2:
             return None
-        residuals = (self.sums - value * self.counts) / self.counts.mean()
-        return float(np.sqrt(np.sum(residuals**2) / (n * (n - 1))))
+        mean = self.sums.sum() / self.counts.sum()
+        residuals = (self.sums - mean * self.counts) * n / self.counts.sum()
+        error = np.sqrt(np.sum(residuals**2) / (n * (n - 1)))
+        return float(error * np.exp(mean) if self.is_log else error)
 
-    def select(self, groups: Sequence[Hashable]) -> "Totals":
+    def overall(self) -> Floats:
+        """The value over all prompts as an array of one; NaN without data."""
+        return self.ratio(self.sums.sum(keepdims=True), self.counts.sum(keepdims=True))
+
+    def ratio(self, sums: Floats, counts: Floats) -> Floats:
+        """The value that goes with any sums and counts."""
+        ratio = sums / counts
+        return np.exp(ratio) if self.is_log else ratio
+
+    def select(self, groups: Sequence[str]) -> "Totals":
         """The same measurement on some of the prompts, in the given order."""
         position = {group: index for index, group in enumerate(self.groups)}
         rows = np.array([position[group] for group in groups], dtype=np.intp)
-        return Totals(tuple(groups), self.sums[rows], self.counts[rows])
+        return replace(self, groups=tuple(groups), sums=self.sums[rows], counts=self.counts[rows])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that ``from_json`` reads back exactly."""
+        columns = {"sums": self.sums.tolist(), "counts": self.counts.tolist()}
+        return {"groups": list(self.groups), **columns, "is_log": self.is_log}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Totals":
+        """The measurement written by ``to_json``."""
+        sums, counts = (np.array(values[name], dtype=np.float64) for name in ("sums", "counts"))
+        return cls(tuple(values["groups"]), sums, counts, bool(values["is_log"]))
 
 
 def ratio_bootstrap(
@@ -49,9 +80,9 @@ def ratio_bootstrap(
     n_resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a function of several ratios, all measured on the prompts they share.
+    """Interval of a function of several measurements, on the prompts they share.
 
-    ``statistic`` gets one array of ratios for each sample (base and policy, for example).
+    ``statistic`` gets one array of values for each sample (base and policy, for example).
     """
     shared = shared_groups(samples)
     if not shared:
@@ -60,12 +91,15 @@ def ratio_bootstrap(
     rng = np.random.default_rng(seed)
     n = len(shared)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = statistic(
-            *(s.sums.sum(keepdims=True) / s.counts.sum(keepdims=True) for s in paired)
-        )
-        draws = statistic(*((weights @ s.sums) / (weights @ s.counts) for s in paired))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        value = statistic(*(s.overall() for s in paired))
+        draws = statistic(*(s.ratio(weights @ s.sums, weights @ s.counts) for s in paired))
     return percentile_interval(float(value[0]), draws, n)
+
+
+def interval(totals: Totals, seed: int = 0) -> Interval:
+    """The measurement with its 95 % interval over prompts."""
+    return ratio_bootstrap([totals], lambda value: value, seed=seed)
 
 
 def ratio_difference(a: Floats, b: Floats) -> Floats:
@@ -83,7 +117,7 @@ def change_beyond_control(base: Floats, control: Floats, policy: Floats) -> Floa
     return (policy - control) / base
 
 
-def shared_groups(samples: Sequence[Totals]) -> list[Hashable]:
+def shared_groups(samples: Sequence[Totals]) -> list[str]:
     """Prompts that every sample has measured, in the order of the first."""
     measured = [
         {g for g, count in zip(s.groups, s.counts, strict=True) if count > 0} for s in samples

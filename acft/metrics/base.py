@@ -52,8 +52,7 @@ class Metric:
     def __call__(self, scored: Sequence[ScoredRollout], scorer: str = "") -> MetricValue:
         """Value, number of prompts and clustered standard error; value None without data."""
         totals = self.totals(scored, scorer)
-        measured = int(np.count_nonzero(totals.counts))
-        return MetricValue(totals.value, measured, totals.stderr)
+        return MetricValue(totals.value, totals.n, totals.stderr)
 
 
 METRICS: Registry[Metric] = Registry("metric", "acft.metrics")

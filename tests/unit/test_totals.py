@@ -34,7 +34,7 @@ def test_interval_of_one_sample_agrees_with_the_general_bootstrap() -> None:
     rng = np.random.default_rng(0)
     values = rng.random((80, 5))
     mine = ratio_bootstrap(
-        [Totals(tuple(range(80)), values.sum(1), np.full(80, 5.0))], lambda ratio: ratio
+        [Totals(tuple(map(str, range(80))), values.sum(1), np.full(80, 5.0))], lambda ratio: ratio
     )
     general = cluster_bootstrap(np.repeat(np.arange(80), 5), values.ravel())
     assert mine.value == pytest.approx(general.value)
