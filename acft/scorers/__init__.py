@@ -1,5 +1,19 @@
 """Toxicity scorers: text in, a number in [0, 1] out; one file registers each."""
 
-from acft.scorers.base import SCORERS, Scorer, ScorerEntry, load_scorer, scorer_problem
+from acft.scorers.base import (
+    SCORERS,
+    Scorer,
+    ScorerEntry,
+    check_scorer_name,
+    load_scorer,
+    scorer_problem,
+)
 
-__all__ = ["SCORERS", "Scorer", "ScorerEntry", "load_scorer", "scorer_problem"]
+__all__ = [
+    "SCORERS",
+    "Scorer",
+    "ScorerEntry",
+    "check_scorer_name",
+    "load_scorer",
+    "scorer_problem",
+]

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from acft.assets import has_asset
-from acft.errors import ConfigError, ModelError
+from acft.errors import AcftError, ModelError
 from acft.registry import Registry
-
-LOCAL_PREFIX = "model:"
-"""``model:PATH`` or ``model:PATH#label`` names a classification model in a local folder."""
+from acft.scorers.local import find_local, is_local
 
 
 class Scorer(Protocol):
@@ -61,13 +59,18 @@ def load_scorer(name: str, device: str = "cpu") -> Scorer:
     """The scorer of that name, with its weights in memory.
 
     Args:
-        name: A registered name, or ``model:PATH[#label]`` for a local folder.
+        name: A registered name, or ``model:PATH[#label]`` for a classification model in a folder.
         device: Where transformer scorers run.
 
     Raises:
         ConfigError: No scorer is called that.
         ModelError: Its weights are missing or unreadable; says what to do.
     """
+    if is_local(name):
+        local = find_local(name)
+        from acft.scorers.ports.transformer import load_local  # noqa: PLC0415 - loads torch
+
+        return load_local(name, local, device)
     entry = SCORERS.get(name)
     problem = entry.problem()
     if problem:
@@ -75,11 +78,24 @@ def load_scorer(name: str, device: str = "cpu") -> Scorer:
     return entry.load(device)
 
 
+def check_scorer_name(name: str) -> None:
+    """Returns for a registered name or ``model:PATH[#label]``; whether it loads is not looked at.
+
+    Raises:
+        ConfigError: Anything else.
+    """
+    if not is_local(name):
+        SCORERS.get(name)
+
+
 def scorer_problem(name: str) -> str:
-    """Why ``load_scorer(name)`` would fail, in a sentence, or an empty string; loads nothing."""
+    """Why ``load_scorer(name)`` would fail, as far as files tell, or an empty string."""
     try:
+        if is_local(name):
+            find_local(name)
+            return ""
         return SCORERS.get(name).problem()
-    except ConfigError as error:
+    except AcftError as error:
         return str(error)
 
 

@@ -1,0 +1,206 @@
+"""What a constraint is, and how tables of settings become one.
+
+A graded value above 0.5 is the verdict "satisfied". Every kind keeps that exact, so conjunction is
+the minimum, disjunction the maximum and negation the complement. Parsing loads no model.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from acft.config import Config
+from acft.errors import ConfigError
+from acft.registry import Registry
+from acft.scorers import Scorer
+
+Table = Mapping[str, Any]
+Tables = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
+Grades = list[float]
+Grader = Callable[[Sequence[str], Sequence[str]], Grades]
+"""Prompts and responses to one graded value for each response."""
+GetScorer = Callable[[str], Scorer]
+
+MAX_DEPTH = 8
+"""Tables inside tables."""
+
+JUST_ABOVE_HALF = 0.5 + 2**-53
+"""The smallest value that is still the verdict "satisfied"."""
+
+
+class Constraint(Protocol):
+    """A demand on responses."""
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """Names of the scorers it asks."""
+        ...
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Grades:
+        """Satisfaction in [0, 1] of each response, in the same order; above 0.5 = satisfied."""
+        ...
+
+    def describe(self) -> str:
+        """The demand in words."""
+        ...
+
+
+@runtime_checkable
+class LeafSettings(Protocol):
+    """Settings of a kind that judges responses itself."""
+
+    def scorer_names(self) -> tuple[str, ...]:
+        """Scorers it asks; empty for kinds that only look at the text."""
+        ...
+
+    def describe(self) -> str:
+        """The demand in words."""
+        ...
+
+    def grader(self, get_scorer: GetScorer, /) -> Grader:
+        """The judgement; loads the scorers."""
+        ...
+
+
+@runtime_checkable
+class CombinationSettings(Protocol):
+    """Settings of a kind that combines the judgements of other tables."""
+
+    def parts(self) -> tuple[tuple[str, Table], ...]:
+        """Where each combined table stands in this one, and the table."""
+        ...
+
+    def describe_parts(self, parts: Sequence[str]) -> str:
+        """The demand in words, from those of the parts."""
+        ...
+
+    def combine(self, values: Sequence[float]) -> float:
+        """Satisfaction of one response from its satisfaction under each part."""
+        ...
+
+
+CONSTRAINTS: Registry[type[Config]] = Registry("constraint", "acft.constraints")
+"""Classes of settings; their objects are ``LeafSettings`` or ``CombinationSettings``."""
+
+
+@dataclass(frozen=True)
+class ParsedConstraint:
+    """Checked settings of a constraint and of those inside it; nothing is loaded yet."""
+
+    kind: str
+    settings: LeafSettings | CombinationSettings
+    parts: tuple["ParsedConstraint", ...] = ()
+
+    def scorer_names(self) -> tuple[str, ...]:
+        """Scorers that this constraint and its parts ask, each once, in order."""
+        if isinstance(self.settings, CombinationSettings):
+            names = [name for part in self.parts for name in part.scorer_names()]
+            return tuple(dict.fromkeys(names))
+        return self.settings.scorer_names()
+
+    def describe(self) -> str:
+        """The demand in words."""
+        if isinstance(self.settings, CombinationSettings):
+            return self.settings.describe_parts([part.describe() for part in self.parts])
+        return self.settings.describe()
+
+    def grader(self, get_scorer: GetScorer) -> Grader:
+        """The judgement; loads the scorers."""
+        if not isinstance(self.settings, CombinationSettings):
+            return self.settings.grader(get_scorer)
+        combine = self.settings.combine
+        graders = [part.grader(get_scorer) for part in self.parts]
+
+        def grade(prompts: Sequence[str], responses: Sequence[str]) -> Grades:
+            columns = [grader(prompts, responses) for grader in graders]
+            return [combine(values) for values in zip(*columns, strict=True)]
+
+        return grade
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A constraint whose scorers are loaded."""
+
+    parsed: ParsedConstraint
+    grader: Grader
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        return self.parsed.scorer_names()
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Grades:
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
+        return self.grader(prompts, responses)
+
+    def describe(self) -> str:
+        return self.parsed.describe()
+
+
+def build_constraint(tables: Sequence[Table], get_scorer: GetScorer) -> Constraint:
+    """The constraint that all tables hold, with its scorers loaded.
+
+    Raises:
+        ConfigError: A table is wrong; the message has one line for each problem.
+        ModelError: A scorer cannot be loaded.
+    """
+    parsed = parse_constraints(tables)
+    whole = parsed[0]
+    if len(parsed) > 1:
+        whole = ParsedConstraint("all_of", _settings("all_of", {"constraints": tables}), parsed)
+    return _Built(whole, whole.grader(get_scorer))
+
+
+def parse_constraints(
+    tables: Sequence[Table], where: str = "constraint"
+) -> tuple[ParsedConstraint, ...]:
+    """Checked settings of each table; nothing is loaded.
+
+    Raises:
+        ConfigError: No table, or any number of problems; the message has one line for each.
+    """
+    if not tables:
+        raise ConfigError(f"[{where}] has no table; add one with a kind, such as 'scorer'")
+    problems: list[str] = []
+    parsed = [_parse(table, f"{where}.{index}", 1, problems) for index, table in enumerate(tables)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return tuple(item for item in parsed if item is not None)
+
+
+def _parse(table: Table, where: str, depth: int, problems: list[str]) -> ParsedConstraint | None:
+    """The parsed table, or None after adding what is wrong with it to ``problems``."""
+    if depth > MAX_DEPTH:
+        problems.append(f"[{where}] is table number {depth} inside another; {MAX_DEPTH} allowed")
+        return None
+    kind = table.get("kind")
+    if not isinstance(kind, str):
+        allowed = ", ".join(CONSTRAINTS.names())
+        problems.append(f"[{where}] kind = {kind!r}: not a kind of constraint (allowed: {allowed})")
+        return None
+    try:
+        CONSTRAINTS.get(kind)
+    except ConfigError as error:
+        problems.append(f"[{where}] {error}")
+        return None
+    try:
+        settings = _settings(kind, table, where)
+    except ConfigError as error:
+        problems.append(str(error))
+        return None
+    if not isinstance(settings, CombinationSettings):
+        return ParsedConstraint(kind, settings)
+    parts = [
+        _parse(part, f"{where}.{place}", depth + 1, problems) for place, part in settings.parts()
+    ]
+    return ParsedConstraint(kind, settings, tuple(part for part in parts if part is not None))
+
+
+def _settings(kind: str, values: Table, where: str = "") -> LeafSettings | CombinationSettings:
+    settings = CONSTRAINTS.get(kind).parse(
+        {key: value for key, value in values.items() if key != "kind"}, where
+    )
+    assert isinstance(settings, LeafSettings | CombinationSettings), f"{kind} lacks a method"
+    return settings
