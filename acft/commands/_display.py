@@ -2,7 +2,6 @@
 
 import sys
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -43,7 +42,7 @@ class Display:
         self._phase: TaskID = self._bars.add_task("load", total=None, rate="")
         self._phase_name = ("", 0)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         self._bars.start()
         return self
 

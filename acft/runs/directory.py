@@ -98,7 +98,7 @@ def read_status(paths: RunPaths) -> Status:
         return status_from_events(paths)
     if status.state not in STATES:
         return status_from_events(paths)
-    return dataclasses.replace(status, retry_with=tuple(status.retry_with))
+    return status
 
 
 def status_from_events(paths: RunPaths) -> Status:
@@ -152,19 +152,17 @@ def read_launch(paths: RunPaths) -> Launch:
         DataError: The record is missing or damaged.
     """
     try:
-        launch = _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"cannot read {str(paths.launch)!r}: {error}") from None
-    return dataclasses.replace(launch, overrides=tuple(launch.overrides))
 
 
 def read_labels(paths: RunPaths) -> Labels:
     """Tags and notes; none when the file is missing or damaged, since nothing depends on them."""
     try:
-        labels = _record(Labels, json.loads(paths.labels.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return _record(Labels, json.loads(paths.labels.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError):
         return Labels()
-    return dataclasses.replace(labels, tags=tuple(labels.tags))
 
 
 def write_labels(paths: RunPaths, labels: Labels) -> None:
@@ -182,6 +180,12 @@ def stop_request(paths: RunPaths) -> tuple[str, float]:
 
 
 def _record(kind: type[Record], values: Any) -> Record:
-    """A record from JSON; fields of newer versions are ignored."""
+    """A record from JSON, which knows no tuples; fields of newer versions are ignored."""
     known = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    return kind(**{name: value for name, value in values.items() if name in known})
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in known
+        }
+    )

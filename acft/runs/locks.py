@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from acft.errors import RunError
 
@@ -64,7 +63,7 @@ class FileLock:
     def _name(self) -> str:
         return os.path.realpath(self.path)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "FileLock":
         if not self.acquire():
             raise RunError(f"{str(self.path)!r} is locked by another process; try again later")
         return self

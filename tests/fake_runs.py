@@ -1,0 +1,61 @@
+"""Runs of the fake method: made, done in this process or by a supervisor, waited for."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from acft.eventlog import Entry
+from acft.runs.devices import Device
+from acft.runs.directory import create_run
+from acft.runs.supervisor import Supervisor
+from acft.runs.worker import run_worker
+from acft.schema import Launch, RunPaths, Status
+from tests import fake_method
+
+SPEC = """
+title = "fake"
+[method]
+name = "fake"
+[schedule]
+rounds = 3
+[optimizer]
+steps_per_round = 4
+warmup_steps = 0
+"""
+PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.01
+
+
+def create(runs_dir: Path, *overrides: str) -> RunPaths:
+    """A queued run that nobody starts."""
+    now = time.time()
+    launch = Launch(created=now, device="cpu", overrides=overrides)
+    return create_run(runs_dir, SPEC, launch, Status(state="queued", created=now))
+
+
+def do(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None) -> int:
+    """The worker's exit code; the run is done in this process."""
+    fake_method.register()
+    return run_worker(paths, listen)
+
+
+@contextmanager
+def supervised(runs_dir: Path, slots: int = 1) -> Iterator[Supervisor]:
+    """A supervisor thread that starts fake workers."""
+    supervisor = Supervisor(
+        runs_dir, command=fake_method.WORKER, places=[Device("cpu", slots)]
+    )
+    assert supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        supervisor.close()
+
+
+def wait_until(condition: Callable[[], bool], what: str = "") -> None:
+    """Returns as soon as the condition holds; fails the test if it never does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain: {what}"
+        time.sleep(POLL_SECONDS)

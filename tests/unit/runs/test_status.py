@@ -1,0 +1,109 @@
+import dataclasses
+import time
+
+import pytest
+
+from acft.runs.directory import write_status
+from acft.runs.process import this_boot, this_process
+from acft.runs.status import Seen, current_state, observe, run_state
+from acft.schema import FAILURES, STATES, RunPaths, Status
+from tests.fake_runs import create
+
+HERE_ALIVE = Seen(is_here=True, is_alive=True, heartbeat_age=1.0)
+HERE_DEAD = Seen(is_here=True, is_alive=False, heartbeat_age=1.0)
+AWAY_FRESH = Seen(is_here=False, is_alive=False, heartbeat_age=1.0)
+AWAY_SILENT = Seen(is_here=False, is_alive=False, heartbeat_age=11.0)
+AWAY_FUTURE = Seen(is_here=False, is_alive=False, heartbeat_age=-3600.0)
+SILENT = Seen(is_here=True, is_alive=True, heartbeat_age=16.0)
+BEFORE_ITS_TIME = Seen(is_here=True, is_alive=True, heartbeat_age=-3600.0)
+
+
+def asked(seen, mode="save"):
+    return dataclasses.replace(seen, stop_mode=mode)
+
+
+TABLE = [
+    ("queued", HERE_DEAD, "queued"),
+    ("queued", AWAY_SILENT, "queued"),
+    ("starting", HERE_ALIVE, "starting"),
+    ("starting", HERE_DEAD, "failed (killed)"),
+    ("starting", SILENT, "starting, stalled"),
+    ("running", HERE_ALIVE, "running"),
+    ("running", BEFORE_ITS_TIME, "running"),
+    ("running", SILENT, "running, stalled"),
+    ("running", HERE_DEAD, "failed (killed)"),
+    ("running", asked(HERE_ALIVE), "stopping"),
+    ("running", asked(SILENT), "stopping, stalled"),
+    ("running", asked(HERE_DEAD), "stopped"),
+    ("running", AWAY_FRESH, "running"),
+    ("running", asked(AWAY_FRESH), "stopping"),
+    ("running", AWAY_SILENT, "lost"),
+    ("running", AWAY_FUTURE, "lost"),
+    ("stopping", HERE_ALIVE, "stopping"),
+    ("stopping", AWAY_SILENT, "lost"),
+    ("finished", HERE_ALIVE, "finished"),
+    ("finished", AWAY_SILENT, "finished"),
+    ("stopped", HERE_DEAD, "stopped"),
+    ("failed", HERE_DEAD, "failed (oom)"),
+]
+
+
+@pytest.mark.parametrize(("recorded", "seen", "expected"), TABLE)
+def test_state_follows_from_record_and_observation(recorded, seen, expected):
+    status = Status(state=recorded, failure="oom" if recorded == "failed" else "")
+    assert run_state(status, seen).label == expected
+
+
+@pytest.mark.parametrize("recorded", STATES)
+@pytest.mark.parametrize("seen", [HERE_ALIVE, HERE_DEAD, AWAY_FRESH, AWAY_SILENT, SILENT])
+def test_every_outcome_is_a_known_state_and_only_failures_have_a_reason(recorded, seen):
+    state = run_state(Status(state=recorded), seen)
+    assert state.state in STATES
+    assert state.failure in ("", *FAILURES)
+    assert bool(state.failure) == (state.state == "failed") or recorded == "failed"
+
+
+@pytest.mark.parametrize("recorded", ["starting", "running", "stopping"])
+@pytest.mark.parametrize("seen", [HERE_DEAD, asked(HERE_DEAD), AWAY_SILENT])
+def test_a_dead_worker_is_never_called_live(recorded, seen):
+    assert not run_state(Status(state=recorded), seen).is_live
+
+
+def test_the_message_of_a_death_names_the_checkpoint_to_continue_from():
+    status = Status(state="running", checkpoint="checkpoints/round-2")
+    assert "checkpoints/round-2 is sealed" in run_state(status, HERE_DEAD).message
+    assert "no round was sealed" in run_state(Status(state="running"), HERE_DEAD).message
+
+
+def live(paths: RunPaths) -> Status:
+    me = this_process()
+    return Status(
+        state="running", pid=me.pid, pid_started=me.started, boot_id=me.boot_id,
+        heartbeat=time.time(), heartbeat_clock=time.monotonic(),
+    )  # fmt: skip
+
+
+def test_a_reused_pid_is_not_taken_for_the_worker(tmp_path):
+    paths = create(tmp_path)
+    write_status(paths, dataclasses.replace(live(paths), pid_started=live(paths).pid_started - 1))
+    assert current_state(paths)[1].label == "failed (killed)"
+
+
+def test_another_boot_makes_a_silent_run_lost(tmp_path):
+    paths = create(tmp_path)
+    status = dataclasses.replace(live(paths), boot_id="another", heartbeat=time.time() - 60)
+    write_status(paths, status)
+    assert current_state(paths)[1].state == "lost"
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_a_jump_of_the_date_changes_no_state(tmp_path, jump):
+    paths = create(tmp_path)
+    write_status(paths, dataclasses.replace(live(paths), heartbeat=time.time() + jump))
+    assert current_state(paths)[1].label == "running"
+
+
+def test_a_queued_run_on_this_machine_needs_no_process(tmp_path):
+    paths = create(tmp_path)
+    assert current_state(paths)[1].state == "queued"
+    assert not observe(paths, Status(state="queued", boot_id=this_boot())).is_alive
