@@ -1,0 +1,159 @@
+"""The workbench's end: starts the process on first use, asks, cancels, and releases it."""
+
+import itertools
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from acft.errors import AcftError, ModelError
+from acft.inference.protocol import pack, unpack
+from acft.runs.spawn import PYTHON, environment
+
+COMMAND = (*PYTHON, "acft.inference")
+CLOSE_SECONDS = 5.0
+DEFAULT_SECONDS = 120.0
+
+
+class Inference:
+    """One inference process; safe to use from several threads."""
+
+    def __init__(self, device: str = "cpu", command: tuple[str, ...] = COMMAND) -> None:
+        self.device = device
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, queue.Queue[dict[str, Any]]] = {}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there now."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Process number, 0 when it does not run."""
+        return self._process.pid if self._process and self.is_running else 0
+
+    def call(self, operation: str, seconds: float = DEFAULT_SECONDS, **arguments: Any) -> Any:
+        """The result of an operation.
+
+        Raises:
+            AcftError: The operation refused, the process ended, or the time was over.
+        """
+        parts = self.stream(operation, seconds, **arguments)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                return end.value
+
+    def stream(
+        self, operation: str, seconds: float = DEFAULT_SECONDS, **arguments: Any
+    ) -> Iterator[Any]:
+        """Partial results as they come; the generator returns the result.
+
+        Closing the generator cancels the operation.
+
+        Raises:
+            AcftError: The operation refused, the process ended, or nothing came for ``seconds``.
+        """
+        number, answers = self._ask(operation, arguments)
+        is_over = False
+        try:
+            while True:
+                message = self._next(answers, operation, seconds)
+                if "part" in message:
+                    yield message["part"]
+                    continue
+                is_over = True
+                if "error" in message:
+                    raise AcftError(message["error"])
+                return message.get("result")
+        finally:
+            self._answers.pop(number, None)
+            if not is_over:
+                self._send({"cancel": number})
+
+    def close(self) -> None:
+        """Ends the process and with it everything it holds in memory."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin:
+            process.stdin.close()
+        try:
+            process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _ask(self, operation: str, arguments: dict[str, Any]) -> tuple[int, "queue.Queue[Any]"]:
+        number = next(self._numbers)
+        answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._start()
+        self._answers[number] = answers
+        self._send({"id": number, "op": operation, "args": arguments})
+        return number, answers
+
+    def _next(self, answers: "queue.Queue[Any]", operation: str, seconds: float) -> dict[str, Any]:
+        try:
+            return answers.get(timeout=seconds)
+        except queue.Empty:
+            raise ModelError(
+                f"{operation!r} gave no sign of life for {seconds:.0f} s; "
+                "the inference process may be short of memory, try again or use shorter texts"
+            ) from None
+
+    def _start(self) -> None:
+        with self._lock:
+            if self.is_running:
+                return
+            log = Path(tempfile.gettempdir()) / f"acft-inference-{self.device.replace(':', '')}.log"
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [*self._command, self.device],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=output,
+                    env=environment(),
+                    start_new_session=True,
+                )
+            reader = threading.Thread(
+                target=self._listen, args=(self._process,), name="inference", daemon=True
+            )
+            reader.start()
+
+    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            message = unpack(line)
+            waiting = self._answers.get(message.get("id", 0))
+            if waiting is not None:
+                waiting.put(message)
+        process.wait()
+        if self._process is not process:  # closed by us, or replaced
+            reason = "the inference process was ended; ask again"
+        else:
+            reason = (
+                f"the inference process ended with code {process.returncode}; it may have run out "
+                "of memory, see its log in the temporary folder"
+            )
+        for waiting in list(self._answers.values()):
+            waiting.put({"error": reason})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            process = self._process
+            if process is None or process.stdin is None:
+                return
+            try:
+                process.stdin.write(pack(message))
+                process.stdin.flush()
+            except (BrokenPipeError, ValueError):
+                return  # the listening thread tells everybody who waits

@@ -1,0 +1,29 @@
+"""Messages between the workbench and an inference process: one JSON object on each line.
+
+To the process: ``{"id", "op", "args"}`` asks, ``{"cancel": id}`` withdraws. From it:
+``{"id", "part"}`` any number of times, then ``{"id", "result"}`` or ``{"id", "error", "user"}``.
+"""
+
+import json
+from typing import Any
+
+MAX_LINE = 64 * 2**20
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """One line; values that are not finite are refused."""
+    return json.dumps(message, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def unpack(line: bytes) -> dict[str, Any]:
+    """The message of a line.
+
+    Raises:
+        ValueError: The line is longer than allowed or no JSON object.
+    """
+    if len(line) > MAX_LINE:
+        raise ValueError(f"message of {len(line)} bytes; at most {MAX_LINE} are read")
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("message is no JSON object")  # noqa: TRY004 - the content, not our type
+    return message
