@@ -5,7 +5,7 @@
 import logging
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,30 @@ class Retention:
     """Guidance of so many latest rounds of each run; 0 = all."""
 
 
+KEEP_ALL = Retention()
+
+
 class Ingester:
     """Brings a store up to date with its folder of runs, once or all the time."""
 
     def __init__(
-        self, store: Store, retention: Retention = Retention(), tables: Sequence[str] = BULK
+        self,
+        store: Store,
+        retention: Retention = KEEP_ALL,
+        *,
+        tables: Collection[str] = BULK,
+        only: Collection[str] = (),
     ) -> None:
+        """Prepares to read.
+
+        Args:
+            store: What is brought up to date.
+            retention: How much guidance is kept.
+            tables: Large tables to fill; ``sequences`` comes with ``guidance``.
+            only: Runs to read; all when empty.
+        """
         self._store = store
+        self._only = only
         self._retention = retention
         self._tables = tables
         self._signatures: dict[str, Signature] = {}
@@ -60,7 +77,11 @@ class Ingester:
         """Number of events taken in by one pass over all runs."""
         if not self._store.root.is_dir():
             return 0
-        paths = {run.root.name: run for run in _run_directories(self._store.root)}
+        paths = {
+            run.root.name: run
+            for run in _run_directories(self._store.root)
+            if not self._only or run.root.name in self._only
+        }
         for (run_id,) in self._store.rows("SELECT run_id FROM runs"):
             if run_id not in paths:
                 self._forget(run_id)
@@ -170,7 +191,7 @@ class _Piece:
         self._run_id = paths.root.name
         self._run_key = run_key(self._run_id)
 
-    def insert(self, chunk: Chunk, tables: Sequence[str]) -> None:
+    def insert(self, chunk: Chunk, tables: Collection[str]) -> None:
         self._insert_events(chunk.lines)
         self._insert_metrics(chunk.lines)
         self._insert_evaluations(chunk.lines)
@@ -297,7 +318,7 @@ class _Piece:
             )
 
     def _load_shards(
-        self, sealed: Sequence[tuple[int, ShardSealed]], tables: Sequence[str]
+        self, sealed: Sequence[tuple[int, ShardSealed]], tables: Collection[str]
     ) -> None:
         found = [
             (event, Shard(seq, event.table, self._file(event.name), event.rows, event.sha256))

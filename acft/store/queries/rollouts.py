@@ -129,7 +129,7 @@ def histogram(
     of: str = "satisfaction",
     bins: int = 20,
 ) -> Answer:
-    """Counts of responses by round and bin of ``satisfaction`` or ``score:NAME``, both in [0, 1]."""
+    """Counts of responses by round and bin; ``of`` is ``satisfaction`` or ``score:NAME``."""
     where, values = _where(run_id, wanted)
     source, key = _order(of, scorers(store, run_id))
     sql = f"""

@@ -1,0 +1,80 @@
+"""Keep the database: make it again, copy it, ask it questions in SQL."""
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from acft.commands._options import add_json, add_runs_dir
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds ``rebuild``, ``snapshot`` and ``query``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    rebuild = actions.add_parser("rebuild", help="make the database again from the run directories")
+    add_runs_dir(rebuild)
+    snapshot = actions.add_parser("snapshot", help="write a consistent copy of the database")
+    snapshot.add_argument("file", type=Path, help="file to be made")
+    add_runs_dir(snapshot)
+    query = actions.add_parser("query", help="answer one SELECT over a locked-down copy")
+    query.add_argument("sql", metavar="SQL", help="one SELECT; tables are those of the store")
+    query.add_argument(
+        "--run", action="append", default=[], metavar="ID", help="load only this run; repeatable"
+    )
+    query.add_argument("--limit", type=int, default=1000, help="most rows (default: 1000)")
+    query.add_argument("--seconds", type=float, default=30.0, help="longest time (default: 30)")
+    add_runs_dir(query)
+    add_json(query)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when done."""
+    return {"rebuild": _rebuild, "snapshot": _snapshot, "query": _query}[args.action](args)
+
+
+def _rebuild(args: argparse.Namespace) -> int:
+    from acft.store.rebuild import rebuild
+
+    n_runs = rebuild(_existing(args.runs))
+    print(f"database of {n_runs} runs made again in {str(args.runs)!r}")
+    return 0
+
+
+def _snapshot(args: argparse.Namespace) -> int:
+    from acft.store.connection import open_store
+    from acft.store.rebuild import bring_up_to_date, snapshot
+
+    store = open_store(_existing(args.runs))
+    try:
+        n_runs = bring_up_to_date(store)
+        snapshot(store, args.file)
+    finally:
+        store.close()
+    print(f"snapshot of {n_runs} runs in {str(args.file)!r}")
+    return 0
+
+
+def _query(args: argparse.Namespace) -> int:
+    from acft.store.sandbox import Caps, run_query
+
+    caps = Caps(seconds=args.seconds, rows=args.limit)
+    result = run_query(_existing(args.runs), args.sql, args.run, caps)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(result), indent=2))
+        return 0
+    writer = csv.writer(sys.stdout, delimiter="\t")
+    writer.writerow(result.columns)
+    writer.writerows(result.rows)
+    if result.is_cut:
+        print(f"only the first {len(result.rows)} rows; raise --limit for more", file=sys.stderr)
+    return 0
+
+
+def _existing(runs: Path) -> Path:
+    from acft.errors import DataError
+
+    if not runs.is_dir():
+        raise DataError(f"no runs directory at {str(runs)!r}; name another with --runs DIR")
+    return runs
