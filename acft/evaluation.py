@@ -8,7 +8,7 @@ and ``_change_beyond_control`` (what of the change the control run does not show
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from acft.constraints import Constraint
 from acft.events import Evaluated, Event, Progress
@@ -35,6 +35,7 @@ SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))
 """Thresholds of the detector sweep."""
 
 
+@runtime_checkable
 class Drawn(Protocol):
     """Responses drawn from a policy."""
 
@@ -44,6 +45,7 @@ class Drawn(Protocol):
         ...
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """What is evaluated: a policy, or a policy with a decoder bound to it."""
 

@@ -7,13 +7,13 @@ Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all t
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acft.data import TokenizedDocument, collate, pad_token
 from acft.errors import DataError
 from acft.totals import Totals
 from acft.types import Document, MetricValue, Rollout, TokenBatch
@@ -25,12 +25,18 @@ DROPPED_PERPLEXITY = 1e4
 """Texts above it are left out of ``mean_perplexity``. Source: arXiv:2105.03023, its evaluation."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """A language model that says how likely texts are; every policy is one."""
 
     @property
     def backbone(self) -> Any:
         """The opened model; its ``tokenizer`` and ``context_length`` are read."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where its weights are."""
         ...
 
     def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
@@ -57,8 +63,14 @@ class Likelihood:
         return self.nll / self.n_tokens
 
 
-Encoded = tuple[str, str, list[int], int]
-"""Text id, group, token ids, and the number of leading tokens that are given, not judged."""
+@dataclass(frozen=True)
+class _Item:
+    """A text as tokens, of which the first ``given`` are not judged."""
+
+    text_id: str
+    group: str
+    token_ids: list[int]
+    given: int
 
 
 def document_likelihoods(
@@ -74,16 +86,12 @@ def document_likelihoods(
     """
     tokenizer = judge.backbone.tokenizer
     length = min(max_tokens, judge.backbone.context_length)
-    encoded = [
-        (
-            document.document_id,
-            document.document_id,
-            tokenizer(document.prompt_text + document.response_text)["input_ids"][:length],
-            1,
-        )
-        for document in documents
-    ]
-    return _likelihoods(judge, encoded, batch_tokens, progress)
+    items = []
+    for document in documents:
+        text = document.prompt_text + document.response_text
+        token_ids = tokenizer.encode(text, add_special_tokens=True)[:length]
+        items.append(_Item(document.document_id, document.document_id, token_ids, 1))
+    return _likelihoods(judge, items, batch_tokens, progress)
 
 
 def continuation_likelihoods(
@@ -97,10 +105,10 @@ def continuation_likelihoods(
     Empty responses are left out. Prompts keep their end when both do not fit the context.
     """
     tokenizer = judge.backbone.tokenizer
-    encoded = []
+    items = []
     for rollout in rollouts:
-        prompt = list(tokenizer(rollout.prompt_text)["input_ids"])
-        response = list(tokenizer(rollout.response_text, add_special_tokens=False)["input_ids"])
+        prompt = tokenizer.encode(rollout.prompt_text, add_special_tokens=True)
+        response = tokenizer.encode(rollout.response_text, add_special_tokens=False)
         room = judge.backbone.context_length - len(response)
         if room < 1:
             raise DataError(
@@ -109,8 +117,8 @@ def continuation_likelihoods(
             )
         prompt = prompt[-room:]
         given = max(1, len(prompt))
-        encoded.append((rollout.rollout_id, rollout.prompt_id, prompt + response, given))
-    return _likelihoods(judge, encoded, batch_tokens, progress)
+        items.append(_Item(rollout.rollout_id, rollout.prompt_id, prompt + response, given))
+    return _likelihoods(judge, items, batch_tokens, progress)
 
 
 def perplexity(judge: Judge, documents: Sequence[Document]) -> MetricValue:
@@ -138,26 +146,18 @@ def mean_perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     return _totals(kept, [math.exp(row.nll_per_token) for row in kept], [1] * len(kept))
 
 
-def batch_of(token_ids: Sequence[Sequence[int]], pad: int) -> TokenBatch:
-    """Right-padded sequences in which every token counts as response."""
-    longest = max(map(len, token_ids))
-    ids = [[*row, *[pad] * (longest - len(row))] for row in token_ids]
-    mask = torch.tensor([[index < len(row) for index in range(longest)] for row in token_ids])
-    return TokenBatch(torch.tensor(ids), mask, mask)
-
-
 def _likelihoods(
     judge: Judge,
-    encoded: Sequence[Encoded],
+    items: Sequence[_Item],
     batch_tokens: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[Likelihood]:
-    judged = [item for item in encoded if len(item[2]) > item[3]]
+    judged = [item for item in items if len(item.token_ids) > item.given]
     # Equal lengths side by side waste no padding; the longest first, so memory fails early.
-    order = sorted(range(len(judged)), key=lambda index: -len(judged[index][2]))
+    order = sorted(range(len(judged)), key=lambda index: -len(judged[index].token_ids))
     rows: dict[int, Likelihood] = {}
     while len(rows) < len(order):
-        longest = len(judged[order[len(rows)]][2])
+        longest = len(judged[order[len(rows)]].token_ids)
         chosen = order[len(rows) : len(rows) + max(1, batch_tokens // longest)]
         rows.update(zip(chosen, _judge(judge, [judged[i] for i in chosen]), strict=True))
         if progress is not None:
@@ -165,18 +165,21 @@ def _likelihoods(
     return [rows[index] for index in range(len(judged))]
 
 
-def _judge(judge: Judge, items: Sequence[Encoded]) -> Iterator[Likelihood]:
+def _judge(judge: Judge, items: Sequence[_Item]) -> Iterator[Likelihood]:
     tokenizer = judge.backbone.tokenizer
-    device = str(getattr(judge, "device", "cpu"))
-    batch = batch_of([ids for _, _, ids, _ in items], tokenizer.pad_token_id)
-    logprobs = judge.token_logprobs(batch.to(device)).double().cpu()
-    for (text_id, group, ids, given), row in zip(items, logprobs, strict=True):
-        text = tokenizer.decode(ids[given:], skip_special_tokens=True)
-        nll = -float(row[given - 1 : len(ids) - 1].sum())
-        yield Likelihood(text_id, group, nll, len(ids) - given, len(text.encode()))
+    documents = [
+        TokenizedDocument(item.text_id, "", tuple(item.token_ids), item.given) for item in items
+    ]
+    batch = collate(documents, pad_token(tokenizer), horizon=len(items[0].token_ids))
+    logprobs = judge.token_logprobs(batch.to(judge.device)).double().cpu()
+    for item, row in zip(items, logprobs, strict=True):
+        text = tokenizer.decode(item.token_ids[item.given :], skip_special_tokens=True)
+        nll = -float(row[item.given - 1 : len(item.token_ids) - 1].sum())
+        n_tokens = len(item.token_ids) - item.given
+        yield Likelihood(item.text_id, item.group, nll, n_tokens, len(text.encode()))
 
 
-def _totals(rows: Sequence[Likelihood], sums: Sequence[float], counts: Sequence[float]) -> Totals:
+def _totals(rows: Sequence[Likelihood], sums: Sequence[float], counts: Sequence[int]) -> Totals:
     members: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         members.setdefault(row.group, []).append(index)
