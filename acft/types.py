@@ -4,10 +4,11 @@ Axes in shape annotations: ``batch`` sequences, ``time`` token positions with th
 ``step`` predictions (time - 1), ``vocab`` the vocabulary, ``*axes`` any.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
@@ -81,6 +82,40 @@ class TokenBatch:
         return TokenBatch(
             self.token_ids.to(device), self.attention_mask.to(device), self.response_mask.to(device)
         )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Responses as the oracle reads them: index 0 is the last prompt token, index j response token j.
+
+    ``hidden`` comes from the policy whose responses the oracle judges, so that one forward pass
+    serves both models.
+    """
+
+    hidden: Float[Tensor, "batch window width"]
+    token_ids: Int[Tensor, "batch window"]
+    mask: Bool[Tensor, "batch window"]
+    """True where the index holds a token; index 0 always does."""
+    verdicts: Float[Tensor, "batch window"]
+    """Graded satisfaction of each prefix taken as a whole response; 0.5 where nobody asked."""
+    prompt_ids: Int[Tensor, "batch prompt"]
+    """Left-padded; the last one equals ``token_ids`` at index 0."""
+    prompt_mask: Bool[Tensor, "batch prompt"]
+
+    def __getitem__(self, rows: Int[Tensor, " chosen"] | slice) -> "Window":
+        """Some of the sequences."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return self.token_ids.shape[0]
+
+    def to(self, device: str) -> "Window":
+        """The same window on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Window":
+        return Window(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True)

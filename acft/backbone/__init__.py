@@ -1,0 +1,1 @@
+"""Everything that touches transformers and peft: loading, adapters, forward passes, export."""

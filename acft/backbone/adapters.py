@@ -1,0 +1,151 @@
+"""Trainable parts of a model: low-rank adapters or all weights; merged copies and files of both."""
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from acft.errors import ModelError
+from acft.settings import AdapterSettings
+
+ADAPTER = "default"
+FULL_WEIGHTS = "model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) -> PreTrainedModel:
+    """The same model with its trainable part switched on, in place.
+
+    LoRA's second factor starts at zero, so the function computed does not change; the first is
+    drawn from ``seed`` alone.
+    """
+    if settings.kind == "full":
+        return model.requires_grad_(requires_grad=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(_lora_config(settings), model, adapter_name=ADAPTER)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if parameter.requires_grad:
+            # The optimiser needs float32 masters; the forward pass casts its input.
+            parameter.data = parameter.data.float()
+    return model
+
+
+def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """All parameters that receive gradients, in a fixed order."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Detached copies of all trainable weights by name."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A frozen copy of a model that has no adapter yet; the target of ``merge_into``."""
+    return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+
+
+@torch.no_grad()
+def merge_into(target: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Overwrite ``target``'s weights by those of ``model`` with its adapter merged."""
+    parameters = dict(target.named_parameters())
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            base = module.get_base_layer().weight
+            delta = module.get_delta_weight(ADAPTER).to(base.dtype)
+            parameters.pop(f"{name}.weight").copy_(base + delta)
+    source = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        parameter.copy_(source[_unwrapped(name, source)])
+
+
+def save_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Path) -> None:
+    """Write the trainable weights; an adapter is written in peft's own format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if settings.kind == "full":
+        # Tied weights are one tensor in memory and one entry of named_parameters().
+        state = {name: parameter.contiguous() for name, parameter in model.named_parameters()}
+        save_file(state, folder / FULL_WEIGHTS, metadata={"format": "pt"})
+        return
+    state = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
+    state = {f"base_model.model.{name}": value.contiguous() for name, value in state.items()}
+    save_file(state, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    config = _lora_config(settings).to_dict()
+    config["target_modules"] = sorted(_adapted_modules(model))
+    config["base_model_name_or_path"] = getattr(model, "name_or_path", "") and None
+    config["inference_mode"] = True
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, default=_plain, indent=2))
+
+
+@torch.no_grad()
+def load_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Path) -> None:
+    """Read what ``save_trainable`` wrote into a model prepared by ``add_adapter``.
+
+    Raises:
+        ModelError: The file is missing, damaged or of another model or rank.
+    """
+    file = folder / (FULL_WEIGHTS if settings.kind == "full" else ADAPTER_WEIGHTS)
+    try:
+        state = load_file(file)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot open checkpoint weights {file.name!r}: {error}") from error
+    if settings.kind == "lora":
+        state = {
+            name.removeprefix("base_model.model.").replace(".weight", f".{ADAPTER}.weight"): value
+            for name, value in state.items()
+        }
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if parameters.keys() != state.keys():
+        raise ModelError(
+            f"{file.name!r} does not fit the model: it has {len(state)} tensors, "
+            f"the model's trainable part has {len(parameters)}; was it made with another adapter?"
+        )
+    for name, parameter in parameters.items():
+        if parameter.shape != state[name].shape:
+            raise ModelError(
+                f"{file.name!r}: {name} has shape {tuple(state[name].shape)}, "
+                f"the model needs {tuple(parameter.shape)}; was it made with another rank?"
+            )
+        parameter.copy_(state[name])
+
+
+def _lora_config(settings: AdapterSettings) -> LoraConfig:
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _adapted_modules(model: nn.Module) -> set[str]:
+    return {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+
+
+def _unwrapped(name: str, source: dict[str, nn.Parameter]) -> str:
+    if name in source:
+        return name
+    owner, _, leaf = name.rpartition(".")
+    return f"{owner}.base_layer.{leaf}"
+
+
+def _plain(value: object) -> object:
+    return sorted(value) if isinstance(value, (set, frozenset)) else str(value)

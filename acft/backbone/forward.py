@@ -1,0 +1,96 @@
+"""Forward passes in two halves: token ids to hidden states, hidden states to logits."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+def hidden_states(
+    model: PreTrainedModel,
+    token_ids: Int[Tensor, "batch time"],
+    attention_mask: Bool[Tensor, "batch time"],
+) -> Float[Tensor, "batch time width"]:
+    """Last hidden states after the final norm, as the output head reads them."""
+    output = model.base_model(
+        input_ids=token_ids, attention_mask=attention_mask.long(), use_cache=False
+    )
+    return output.last_hidden_state
+
+
+def logits(
+    model: PreTrainedModel, hidden: Float[Tensor, "*axes width"]
+) -> Float[Tensor, "*axes vocab"]:
+    """Unnormalised log-probabilities in float32, with the model's own scaling and soft cap."""
+    scores = model.get_output_embeddings()(hidden).float()
+    scale = getattr(model.config, "logit_scale", None)
+    if scale is not None:
+        scores = scores * scale
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    if cap is not None:
+        scores = torch.tanh(scores / cap) * cap
+    return scores
+
+
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether logits are one matrix product of the hidden states, without scale, cap or adapter."""
+    head = model.get_output_embeddings()
+    extras = ("logit_scale", "final_logit_softcapping")
+    is_scaled = any(getattr(model.config, name, None) is not None for name in extras)
+    return type(head) is nn.Linear and head.bias is None and not is_scaled
+
+
+def head_weight(model: PreTrainedModel) -> Float[Tensor, "vocab width"]:
+    """Weight of the output head."""
+    return model.get_output_embeddings().weight
+
+
+def input_embeddings(model: PreTrainedModel) -> Float[Tensor, "vocab width"]:
+    """Weight of the input embedding."""
+    return model.get_input_embeddings().weight
+
+
+class CachedDecoder:
+    """One batch of sequences being extended token by token, with its key-value cache."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        token_ids: Int[Tensor, "batch time"],
+        attention_mask: Bool[Tensor, "batch time"],
+    ) -> None:
+        """Read the left-padded prompts; ``hidden`` is then the last prompt token's state."""
+        self._model = model
+        self._mask = attention_mask.long()
+        positions = (self._mask.cumsum(dim=-1) - 1).clamp(min=0)
+        output = model.base_model(
+            input_ids=token_ids,
+            attention_mask=self._mask,
+            position_ids=positions,
+            use_cache=True,
+        )
+        self._cache: Any = output.past_key_values
+        self._next_position = positions[:, -1:] + 1
+        self.hidden: Float[Tensor, "batch width"] = output.last_hidden_state[:, -1]
+
+    def select(self, rows: Int[Tensor, " chosen"]) -> None:
+        """Keep the given rows, in this order; a row may be taken several times."""
+        self._cache.batch_select_indices(rows)
+        self._mask = self._mask[rows]
+        self._next_position = self._next_position[rows]
+        self.hidden = self.hidden[rows]
+
+    def append(self, token_ids: Int[Tensor, " batch"]) -> None:
+        """Extend every sequence by one token; ``hidden`` is then that token's state."""
+        self._mask = torch.cat([self._mask, torch.ones_like(self._next_position)], dim=1)
+        output = self._model.base_model(
+            input_ids=token_ids[:, None],
+            attention_mask=self._mask,
+            position_ids=self._next_position,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._next_position = self._next_position + 1
+        self.hidden = output.last_hidden_state[:, -1]

@@ -1,0 +1,164 @@
+"""Finding and opening a causal language model: local directory, packaged model, hub, in that order."""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from acft.assets import packaged_model_path, packaged_models
+from acft.errors import ModelError
+from acft.registry import did_you_mean
+from acft.settings import ModelSettings
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An opened model with its tokenizer and where both came from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    source: str
+    """local, packaged or hub."""
+    sha256: str
+    """Of all weight files, in name order."""
+
+    @property
+    def context_length(self) -> int:
+        """Longest input in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+
+
+def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
+    """The model and tokenizer a run names, in evaluation mode with frozen weights.
+
+    Raises:
+        ModelError: Nothing of that name, no safetensors weights, or the files do not open.
+    """
+    path, source = _locate(settings)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, resolve_dtype(dtype, device)),
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"[model] name = {settings.name!r} does not open as a causal language model: {first_line}"
+        ) from error
+    model.to(device)  # pyright: ignore[reportArgumentType]
+    model.eval().requires_grad_(requires_grad=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return Backbone(model, tokenizer, settings.name, source, weights_sha256(path))
+
+
+def resolve_device(device: str) -> str:
+    """The device to compute on; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ModelError: The named device is not on this machine.
+    """
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if device == "auto":
+        return "cuda" if available["cuda"] else "cpu"
+    if not available.get(device, False):
+        present = ", ".join(name for name, is_there in available.items() if is_there)
+        raise ModelError(f"device = {device!r} is not on this machine (present: {present})")
+    return device
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """Name of the weights' dtype; ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device == "cuda" else "float32"
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 over all safetensors files of a folder, in name order.
+
+    A result is remembered beside the files' sizes and times, since hashing gigabytes takes a while.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    stamp = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    memo = folder / ".sha256.json"
+    if memo.exists():
+        known = json.loads(memo.read_text())
+        if known.get("stamp") == stamp:
+            return known["sha256"]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 22):
+                digest.update(block)
+    if os.access(folder, os.W_OK):
+        memo.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}))
+    return digest.hexdigest()
+
+
+def check_model(settings: ModelSettings) -> str:
+    """Where the model would come from: local, packaged or hub; nothing is opened.
+
+    Raises:
+        ModelError: No model of that name can be had here.
+    """
+    return _source(settings)[1]
+
+
+def _locate(settings: ModelSettings) -> tuple[Path, str]:
+    place, source = _source(settings)
+    if source != "hub":
+        return Path(place), source
+    # Only a hub id needs the hub's client, and importing it is slow.
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    try:
+        folder = snapshot_download(
+            place,
+            revision=settings.revision or None,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+        )
+    except Exception as error:  # the client raises many unrelated types  # noqa: BLE001
+        raise ModelError(
+            f"[model] name = {settings.name!r} is no local directory and no packaged model "
+            f"({', '.join(packaged_models())}), and the hub did not give it: {error}"
+        ) from error
+    return Path(folder), source
+
+
+def _source(settings: ModelSettings) -> tuple[str, str]:
+    folder = Path(settings.name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(f"[model] name = {settings.name!r} is a directory without config.json")
+        if not any(folder.glob("*.safetensors")):
+            raise ModelError(
+                f"[model] name = {settings.name!r} has no .safetensors file; "
+                "convert the weights first, other formats can execute code when opened"
+            )
+        return str(folder), "local"
+    if settings.name in packaged_models():
+        return str(packaged_model_path(settings.name)), "packaged"
+    if HUB_ID.fullmatch(settings.name):
+        return settings.name, "hub"
+    hint = did_you_mean(settings.name, packaged_models())
+    raise ModelError(
+        f"[model] name = {settings.name!r} is no directory, no packaged model{hint} "
+        f"(packaged: {', '.join(packaged_models())}) and not of the form owner/name for the hub"
+    )

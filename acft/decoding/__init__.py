@@ -1,0 +1,1 @@
+"""Ways to draw responses: one file each, found by scanning this folder."""

@@ -1,0 +1,1 @@
+"""The auxiliary token-level model R: one file for each kind, found by scanning this folder."""

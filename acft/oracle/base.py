@@ -1,0 +1,109 @@
+"""What an oracle is: log R = log Pr[C = 1 | prefix] for prefixes and for all their next tokens."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from acft.registry import Registry
+from acft.settings import OracleSettings
+from acft.types import Window
+
+if TYPE_CHECKING:
+    from acft.backbone.loading import Backbone
+
+Verdicts = Callable[[Sequence[str], Sequence[str]], list[float]]
+"""The constraint: prompts and responses to graded satisfaction in [0, 1]."""
+
+
+class Oracle(nn.Module):
+    """Base of all kinds; a kind implements ``states`` and the two ``*_logit`` methods.
+
+    ``states`` reads responses once; the rest is cheap and works on any selection of positions, so
+    that nothing of size [positions, vocab] needs to exist at once.
+    """
+
+    def __init__(self, log_r_min: float) -> None:
+        super().__init__()
+        self.log_r_min = log_r_min
+        self.version = 0
+        """Finished oracle updates; 0 has seen no response."""
+
+    def states(self, window: Window) -> Float[Tensor, "batch window state"]:
+        """What the oracle remembers of the prefix that ends at each index."""
+        raise NotImplementedError
+
+    def next_logit(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
+        """Log-odds of R(prefix followed by v) for every token v."""
+        raise NotImplementedError
+
+    def token_logit(
+        self, states: Float[Tensor, "*axes state"], token_ids: Int[Tensor, " *axes"]
+    ) -> Float[Tensor, " *axes"]:
+        """Log-odds of R(prefix followed by the given token); equals a gather of ``next_logit``."""
+        raise NotImplementedError
+
+    def prefix_logit(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, " *axes"]:
+        """Log-odds of R(prefix)."""
+        raise NotImplementedError
+
+    def next_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
+        """Log R(prefix followed by v) for every token v, in [log_r_min, 0]."""
+        return self._log_r(self.next_logit(states))
+
+    def token_log_r(
+        self, states: Float[Tensor, "*axes state"], token_ids: Int[Tensor, " *axes"]
+    ) -> Float[Tensor, " *axes"]:
+        """Log R(prefix followed by the given token), in [log_r_min, 0]."""
+        return self._log_r(self.token_logit(states, token_ids))
+
+    def prefix_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, " *axes"]:
+        """Log R(prefix), in [log_r_min, 0]."""
+        return self._log_r(self.prefix_logit(states))
+
+    def prepare(self, window: Window, satisfaction: Float[Tensor, " batch"]) -> None:
+        """Set input statistics and prior from the first responses ever seen."""
+
+    def _log_r(self, logit: Tensor) -> Tensor:
+        return logsigmoid(logit.float()).clamp(min=self.log_r_min)
+
+
+@dataclass(frozen=True)
+class OracleContext:
+    """What building an oracle may use."""
+
+    settings: OracleSettings
+    backbone: "Backbone"
+    """The frozen base policy."""
+    horizon: int
+    token_verdicts: Float[Tensor, " vocab"] | None
+    """Graded satisfaction of each vocabulary token taken as a whole response."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class OracleKind:
+    """A registered way to build an oracle."""
+
+    build: Callable[[OracleContext], Oracle]
+    reads_verdicts: bool = False
+    """Its windows need the constraint's verdict on every prefix."""
+
+    @property
+    def summary(self) -> str:
+        """First line of the builder's documentation."""
+        return (self.build.__doc__ or "").strip().splitlines()[0]
+
+
+ORACLES: Registry[OracleKind] = Registry("oracle", "acft.oracle")
+
+
+def response_positions(window: Window) -> Bool[Tensor, "batch window"]:
+    """True where the next index holds a response token: where a prediction can be judged."""
+    result = torch.zeros_like(window.mask)
+    result[:, :-1] = window.mask[:, 1:]
+    return result

@@ -1,0 +1,253 @@
+"""Fitting an oracle to scored responses, with early stopping on responses held out by prompt."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from acft.errors import NonFiniteError
+from acft.events import Event, Progress, Scalars
+from acft.objective import consistency_gap, oracle_bce, token_mean
+from acft.oracle.base import Oracle, response_positions
+from acft.seeding import derive_seed
+from acft.settings import OracleSettings
+from acft.types import Window
+
+NextLogprobs = Callable[[Float[Tensor, "position width"]], Float[Tensor, "position vocab"]]
+"""Log-probabilities of the policy that drew the responses, from its hidden states."""
+
+MAX_GRAD_NORM = 1.0
+LOG_WEIGHT_MAX = 3.0
+"""Importance weights are cut at e^3 so that one response cannot be the whole batch."""
+CONSISTENCY_POSITIONS = 24
+"""Positions per step whose whole vocabulary enters the consistency term."""
+
+
+@dataclass(frozen=True)
+class OracleData:
+    """Responses with what the constraint said about them."""
+
+    window: Window
+    satisfaction: Float[Tensor, " batch"]
+    """Graded, in [0, 1]; above 0.5 = satisfied."""
+    prompt_ids: tuple[str, ...]
+    log_weights: Float[Tensor, " batch"]
+    """log p - log proposal of each response, in nats."""
+
+    def __len__(self) -> int:
+        """Number of responses."""
+        return len(self.window)
+
+    def rows(self, rows: Tensor) -> "OracleData":
+        """Some of the responses."""
+        return OracleData(
+            self.window[rows],
+            self.satisfaction[rows],
+            tuple(self.prompt_ids[row] for row in rows.tolist()),
+            self.log_weights[rows],
+        )
+
+    @property
+    def verdict(self) -> Float[Tensor, " batch"]:
+        """1 where the constraint is satisfied, else 0."""
+        return (self.satisfaction > 0.5).float()
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a fit went."""
+
+    epochs: int
+    best_epoch: int
+    validation_bce: float
+    """Nats per prediction, prefix and next-token predictions together."""
+    steps: int
+
+
+def fit_oracle(
+    oracle: Oracle,
+    train: OracleData,
+    validation: OracleData,
+    settings: OracleSettings,
+    seed: int,
+    next_logprobs: NextLogprobs,
+    round_index: int,
+) -> Iterator[Event]:
+    """Progress and losses while the oracle learns; returns a ``FitReport`` and leaves the best.
+
+    Raises:
+        NonFiniteError: The loss became NaN or infinite.
+    """
+    labels = train.verdict if settings.labels == "hard" else train.satisfaction
+    weights, odds = _sampling(train, settings)
+    optimizer = torch.optim.AdamW(
+        [p for p in oracle.parameters() if p.requires_grad],
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+    )
+    generator = np.random.default_rng(derive_seed(seed, "oracle", round_index))
+    n_steps = max(1, len(train) // settings.batch_size)
+    best_loss, best_epoch = _validation_loss(oracle, validation, settings), 0
+    best = _copy(oracle)
+    epoch = 0
+    for epoch in range(1, settings.max_epochs + 1):
+        oracle.train()
+        torch_seed = derive_seed(seed, "oracle-dropout", round_index, epoch)
+        total = 0.0
+        with local_torch_seed(torch_seed):
+            for rows in _batches(generator, odds, len(train), settings.batch_size, n_steps):
+                loss = _loss(
+                    oracle, train.rows(rows), labels[rows], weights[rows],
+                    settings, next_logprobs, generator,
+                )  # fmt: skip
+                total += _step(oracle, optimizer, loss, round_index, epoch)
+        loss = _validation_loss(oracle, validation, settings)
+        yield Progress("fit_oracle", epoch, settings.max_epochs, round_index, "epochs")
+        yield Scalars(
+            round_index,
+            epoch,
+            {"oracle/loss_train": total / n_steps, "oracle/bce_validation": loss},
+        )
+        if loss < best_loss:
+            best_loss, best_epoch, best = loss, epoch, _copy(oracle)
+        elif epoch - best_epoch >= settings.patience:
+            break
+    oracle.load_state_dict(best)
+    oracle.eval()
+    oracle.version += 1
+    return FitReport(epoch, best_epoch, best_loss, epoch * n_steps)
+
+
+def predictions(
+    oracle: Oracle, data: OracleData, batch_size: int = 256
+) -> tuple[Float[Tensor, "batch step"], Float[Tensor, "batch step"]]:
+    """Log R of every prefix that ends in a response token: by the next-token head and by the prefix.
+
+    Entry ``[:, j]`` is about response token ``j + 1``.
+    """
+    oracle.eval()
+    by_token, by_prefix = [], []
+    device = next(oracle.parameters(), torch.empty(0)).device
+    with torch.no_grad():
+        for rows in torch.arange(len(data)).split(batch_size):
+            window = data.window[rows].to(str(device))
+            states = oracle.states(window)
+            by_token.append(oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:]).cpu())
+            by_prefix.append(oracle.prefix_log_r(states[:, 1:]).cpu())
+    return torch.cat(by_token), torch.cat(by_prefix)
+
+
+class local_torch_seed:  # noqa: N801 - reads as a with-statement
+    """Seed torch's generator inside a with-block and restore it afterwards."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._state = torch.get_rng_state()
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self._state)
+
+
+def _loss(
+    oracle: Oracle,
+    data: OracleData,
+    labels: Float[Tensor, " batch"],
+    weights: Float[Tensor, " batch"],
+    settings: OracleSettings,
+    next_logprobs: NextLogprobs,
+    generator: np.random.Generator,
+) -> Float[Tensor, ""]:
+    device = next(oracle.parameters()).device
+    window, labels, weights = data.window.to(str(device)), labels.to(device), weights.to(device)
+    states = oracle.states(window)
+    mask = window.mask[:, 1:]
+    count = int(mask.sum())
+    by_token = oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:])
+    by_prefix = oracle.prefix_log_r(states[:, 1:])
+    errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
+    loss = token_mean(errors * weights[:, None], mask, count)
+    if settings.consistency_weight > 0:
+        chosen = _some_positions(window, generator)
+        gap = consistency_gap(
+            next_logprobs(window.hidden[chosen]),
+            oracle.next_log_r(states[chosen]),
+            oracle.prefix_log_r(states[chosen]),
+        )
+        everywhere = torch.ones_like(gap, dtype=torch.bool)
+        loss = loss + settings.consistency_weight * token_mean(gap, everywhere, gap.numel())
+    return loss
+
+
+def _some_positions(window: Window, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    rows, columns = response_positions(window).nonzero(as_tuple=True)
+    size = min(CONSISTENCY_POSITIONS, len(rows))
+    chosen = torch.from_numpy(generator.choice(len(rows), size=size, replace=False)).to(rows.device)
+    return rows[chosen], columns[chosen]
+
+
+def _step(
+    oracle: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Float[Tensor, ""],
+    round_index: int,
+    epoch: int,
+) -> float:
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise NonFiniteError(
+            f"the oracle's loss is {value} in round {round_index}, epoch {epoch}; "
+            "lower [oracle] lr or consistency_weight"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(oracle.parameters(), MAX_GRAD_NORM)
+    optimizer.step()
+    return value
+
+
+def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings) -> float:
+    labels = data.verdict if settings.labels == "hard" else data.satisfaction
+    by_token, by_prefix = predictions(oracle, data)
+    mask = data.window.mask[:, 1:]
+    errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
+    return float(token_mean(errors, mask, int(mask.sum())))
+
+
+def _sampling(
+    data: OracleData, settings: OracleSettings
+) -> tuple[Float[Tensor, " batch"], np.ndarray | None]:
+    """Loss weight of each response and, for resampling, its chance to be drawn."""
+    weights = data.log_weights.clamp(max=LOG_WEIGHT_MAX).exp()
+    weights = weights / weights.mean()
+    if settings.balance == "none":
+        return weights, None
+    verdict = data.verdict
+    share = verdict.mean().clamp(0.01, 0.99)
+    odds = torch.where(verdict > 0.5, 0.5 / share, 0.5 / (1 - share))
+    chance = (odds / odds.sum()).double().numpy()
+    return weights / odds, chance / chance.sum()
+
+
+def _batches(
+    generator: np.random.Generator,
+    odds: np.ndarray | None,
+    size: int,
+    batch_size: int,
+    n_steps: int,
+) -> Iterator[Tensor]:
+    if odds is None:
+        order = generator.permutation(size)
+    else:
+        order = generator.choice(size, size=n_steps * batch_size, p=odds)
+    for step in range(n_steps):
+        yield torch.from_numpy(order[step * batch_size : (step + 1) * batch_size])
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,68 @@
+"""The constraint asked about unfinished responses: on every prefix, and on every token alone.
+
+A black-box constraint can be evaluated on any text. Its verdict on the prefix tells the oracle what
+is already decided, which leaves only the future to be learned.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.oracle.base import Verdicts
+
+
+def prefix_verdicts(
+    decode: Callable[[Sequence[int]], str],
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[int]],
+    verdicts: Verdicts,
+    length: int,
+) -> Float[Tensor, "batch window"]:
+    """Graded satisfaction of each prefix, from the empty one to the whole response.
+
+    Past the end of a response its last value is repeated.
+    """
+    texts, owners = [], []
+    for prompt, response in zip(prompts, responses, strict=True):
+        texts += [decode(response[:end]) for end in range(len(response) + 1)]
+        owners += [prompt] * (len(response) + 1)
+    values = iter(verdicts(owners, texts))
+    rows = []
+    for response in responses:
+        row = [next(values) for _ in range(len(response) + 1)]
+        rows.append(row + [row[-1]] * (length - len(row)))
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def token_verdicts(
+    decode: Callable[[Sequence[int]], str],
+    vocab: int,
+    verdicts: Verdicts,
+    cache: Path | None = None,
+    identity: str = "",
+) -> Float[Tensor, " vocab"]:
+    """Graded satisfaction of each vocabulary token taken as a whole response.
+
+    Args:
+        cache: Folder that remembers the result.
+        identity: Everything the result depends on: constraint, scorer hashes, tokenizer.
+    """
+    file = None
+    if cache is not None:
+        name = hashlib.sha256(f"{identity}\x1f{vocab}".encode()).hexdigest()[:32]
+        file = cache / f"{name}.npy"
+        if file.exists():
+            return torch.from_numpy(np.load(file, allow_pickle=False))
+    texts = [decode([token]) for token in range(vocab)]
+    values = np.asarray(verdicts([""] * vocab, texts), dtype=np.float32)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial.npy")
+        np.save(partial, values)
+        partial.replace(file)
+    return torch.from_numpy(values)

@@ -1,0 +1,125 @@
+"""The language model being tuned: log-probabilities, responses, snapshots and files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from acft.backbone.adapters import (
+    add_adapter,
+    load_trainable,
+    merge_into,
+    plain_copy,
+    save_trainable,
+    trainable_parameters,
+)
+from acft.backbone.forward import hidden_states, logits
+from acft.backbone.loading import Backbone, load_backbone, resolve_device
+from acft.objective import align, nll
+from acft.sampling import Decoder, Samples, draw
+from acft.settings import AdapterSettings, RunSettings, SamplingSettings
+from acft.types import Prompt, TokenBatch
+
+
+@dataclass
+class Policy:
+    """A language model at one version."""
+
+    backbone: Backbone
+    version: int = 0
+    """Finished policy updates; 0 is the base policy."""
+    adapter: AdapterSettings | None = None
+    """None for a frozen model without adapter."""
+    chat_template: bool = False
+    workers: int = 1
+    """Threads that draw batches of responses at once."""
+
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return str(self.backbone.model.device)
+
+    def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
+        """Last hidden states, as the output head and the oracle read them."""
+        return hidden_states(self.backbone.model, batch.token_ids, batch.attention_mask)
+
+    def next_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch time vocab"]:
+        """Log-probabilities of the following token at every position, in nats."""
+        return logits(self.backbone.model, self.hidden(batch)).log_softmax(dim=-1)
+
+    @torch.inference_mode()
+    def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
+        """Log-probability of each realised token after the first, in nats; 0 on padding."""
+        aligned = align(batch, self.next_logprobs(batch))
+        return -nll(aligned.values, aligned.targets) * aligned.mask_all
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingSettings,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        decoder: Decoder | None = None,
+        keep_hidden: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Samples:
+        """``n`` responses to each prompt; see ``sampling.draw``."""
+        return draw(
+            self.backbone, prompts, n, sampling, seed,
+            policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
+            keep_hidden=keep_hidden, workers=self.workers, progress=progress,
+            should_stop=should_stop,
+        )  # fmt: skip
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Trainable parameters in a fixed order."""
+        return trainable_parameters(self.backbone.model)
+
+    def snapshot(self, into: "Policy") -> "Policy":
+        """``into``, overwritten by this policy's weights with the adapter merged."""
+        merge_into(into.backbone.model, self.backbone.model)
+        return replace(into, version=self.version)
+
+    def save(self, folder: Path) -> None:
+        """Write the trainable weights."""
+        if self.adapter is not None:
+            save_trainable(self.backbone.model, self.adapter, folder)
+
+    def load(self, folder: Path, version: int) -> None:
+        """Read trainable weights written by ``save``.
+
+        Raises:
+            ModelError: The files are missing, damaged or of another model.
+        """
+        if self.adapter is not None:
+            load_trainable(self.backbone.model, self.adapter, folder)
+        self.version = version
+
+
+def base_policy(run: RunSettings, workers: int = 1) -> Policy:
+    """The frozen policy a run starts from.
+
+    Raises:
+        ModelError: Model or device cannot be had.
+    """
+    device = resolve_device(run.device)
+    backbone = load_backbone(run.model, device, run.dtype)
+    return Policy(backbone, chat_template=run.model.chat_template, workers=workers)
+
+
+def frozen_copy(policy: Policy) -> Policy:
+    """A policy with its own copy of the weights; ``policy`` must not have an adapter yet."""
+    backbone = replace(policy.backbone, model=plain_copy(policy.backbone.model))
+    return replace(policy, backbone=backbone, adapter=None)
+
+
+def trainable_policy(base: Policy, adapter: AdapterSettings, seed: int) -> Policy:
+    """A policy on its own copy of the base weights, with a trainable part that starts as a no-op."""
+    copied = frozen_copy(base)
+    add_adapter(copied.backbone.model, adapter, seed)
+    return replace(copied, adapter=adapter)

@@ -1,0 +1,375 @@
+"""Drawing responses: one uniform number per token and rollout, whatever else is in the batch."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from acft.backbone.forward import CachedDecoder, logits
+from acft.backbone.loading import Backbone
+from acft.errors import DataError
+from acft.seeding import derive_seed
+from acft.settings import SamplingSettings
+from acft.types import Prompt, Rollout, Window
+
+NUCLEUS_CANDIDATES = 512
+"""Tokens sorted at first; a row whose nucleus is larger is sorted whole."""
+
+
+class Session(Protocol):
+    """A decoder at work on one batch."""
+
+    def reweight(
+        self,
+        next_logprobs: Float[Tensor, "batch vocab"],
+        hidden: Float[Tensor, "batch width"],
+        token_ids: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch vocab"]:
+        """Log-probabilities to draw the next token from.
+
+        ``hidden`` and ``token_ids`` belong to the newest token of each sequence.
+        """
+        ...
+
+
+class Decoder(Protocol):
+    """A way to turn the policy's next-token distribution into the one that is sampled."""
+
+    def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> Session:
+        """A session for one batch of responses, one to each prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Drawn responses and, where asked for, what the oracle reads of them."""
+
+    rollouts: list[Rollout]
+    windows: Window | None = None
+
+
+@dataclass(frozen=True)
+class _Request:
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    sample: int
+
+
+@torch.inference_mode()
+def draw(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    n: int,
+    sampling: SamplingSettings,
+    seed: int,
+    *,
+    policy_version: int = 0,
+    chat_template: bool = False,
+    decoder: Decoder | None = None,
+    keep_hidden: bool = False,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Samples:
+    """``n`` responses to each prompt, ordered by prompt and sample number.
+
+    Args:
+        keep_hidden: Also return the hidden states of the last prompt token and of every response
+            token, in float16 on the CPU.
+        workers: Batches drawn at once, each by its own thread.
+        progress: Called with (responses done, responses wanted).
+        should_stop: Asked between batches; when true the responses drawn so far are returned.
+
+    Raises:
+        DataError: A prompt is empty or, with the horizon, longer than the model's context.
+    """
+    encoded = [encode_prompt(backbone, prompt, chat_template) for prompt in prompts]
+    _check_lengths(prompts, encoded, sampling.horizon, backbone.context_length)
+    requests = [
+        _Request(prompt, ids, sample)
+        for prompt, ids in zip(prompts, encoded, strict=True)
+        for sample in range(n)
+    ]
+    # Equal lengths side by side waste no padding and share one prefill per prompt.
+    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
+    batches = [
+        order[start : start + sampling.batch_size]
+        for start in range(0, len(order), sampling.batch_size)
+    ]
+    done = 0
+    lock = threading.Lock()
+
+    def run(batch: list[int]) -> tuple[list[Rollout], Window | None]:
+        nonlocal done
+        if should_stop():
+            return [], None
+        with torch.inference_mode():
+            drawn = _draw_batch(
+                backbone, [requests[i] for i in batch], sampling, seed,
+                policy_version, decoder, keep_hidden,
+            )  # fmt: skip
+        with lock:
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(requests))
+        return drawn
+
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            drawn = list(pool.map(run, batches))
+    else:
+        drawn = [run(batch) for batch in batches]
+    return _in_request_order(order, drawn)
+
+
+def encode_prompt(backbone: Backbone, prompt: Prompt, chat_template: bool) -> tuple[int, ...]:
+    """Token ids of a prompt, raw or wrapped in the tokenizer's chat template.
+
+    Raises:
+        DataError: The prompt has no tokens, or the tokenizer has no chat template.
+    """
+    tokenizer = backbone.tokenizer
+    if chat_template:
+        if not tokenizer.chat_template:
+            raise DataError(
+                f"[model] chat_template = true, but the tokenizer of {backbone.name!r} has none; "
+                "set it to false to continue raw text"
+            )
+        message = [{"role": "user", "content": prompt.text}]
+        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    else:
+        text = prompt.text
+    ids = tokenizer(str(text), add_special_tokens=not chat_template)["input_ids"]
+    if not ids:
+        raise DataError(f"prompt {prompt.prompt_id!r} is empty after tokenisation; remove it")
+    return tuple(ids)
+
+
+def uniforms(seed: int, prompt_id: str, sample: int, horizon: int) -> Float[np.ndarray, " horizon"]:
+    """The random numbers of one rollout, in [0, 1)."""
+    generator = np.random.default_rng(derive_seed(seed, "rollout", prompt_id, sample))
+    return generator.random(horizon)
+
+
+def choose(
+    next_logprobs: Float[Tensor, "batch vocab"],
+    uniform: Float[Tensor, " batch"],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Token ids drawn by inverting the distribution function, and their log-probability in nats."""
+    if temperature != 1.0:
+        next_logprobs = (next_logprobs / temperature).log_softmax(dim=-1)
+    if top_p < 1.0:
+        return _choose_from_nucleus(next_logprobs, uniform, top_p)
+    return _invert(next_logprobs, uniform)
+
+
+def _invert(
+    logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    # float64: a cumulative sum over 100,000 tokens loses rare ones in float32.
+    cumulative = logprobs.exp().double().cumsum(dim=-1)
+    total = cumulative[:, -1]
+    target = (uniform.double() * total)[:, None]
+    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    index = index.clamp(max=logprobs.shape[-1] - 1)
+    chosen = logprobs.gather(1, index[:, None])[:, 0]
+    return index, chosen - total.log().to(chosen.dtype)
+
+
+def _choose_from_nucleus(
+    logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"], top_p: float
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    vocab = logprobs.shape[-1]
+    size = min(NUCLEUS_CANDIDATES, vocab)
+    top, ids = logprobs.topk(size, dim=-1)
+    if size < vocab and bool((top.exp().sum(dim=-1) < top_p).any()):
+        top, ids = logprobs.sort(dim=-1, descending=True)
+    mass_before = top.exp().cumsum(dim=-1) - top.exp()
+    top = top.masked_fill(mass_before >= top_p, -torch.inf)
+    index, chosen = _invert(top, uniform)
+    return ids.gather(1, index[:, None])[:, 0], chosen
+
+
+def _draw_batch(
+    backbone: Backbone,
+    requests: list[_Request],
+    sampling: SamplingSettings,
+    seed: int,
+    policy_version: int,
+    decoder: Decoder | None,
+    keep_hidden: bool,
+) -> tuple[list[Rollout], Window | None]:
+    model, tokenizer = backbone.model, backbone.tokenizer
+    device = model.device
+    state, last = _prefill(backbone, requests)
+    drawn = [uniforms(seed, r.prompt.prompt_id, r.sample, sampling.horizon) for r in requests]
+    random = torch.from_numpy(np.stack(drawn)).to(device)
+    session = None
+    if decoder is not None:
+        session = decoder.start([r.prompt.text for r in requests], [r.prompt_ids for r in requests])
+    alive = torch.ones(len(requests), dtype=torch.bool, device=device)
+    tokens, policy_lps, drawn_lps, masks, hidden = [], [], [], [], [state.hidden]
+    for position in range(sampling.horizon):
+        next_logprobs = logits(model, state.hidden).log_softmax(dim=-1)
+        proposal = next_logprobs
+        if session is not None:
+            proposal = session.reweight(next_logprobs, state.hidden, last)
+        chosen, chosen_lp = choose(
+            proposal, random[:, position], sampling.temperature, sampling.top_p
+        )
+        tokens.append(chosen)
+        policy_lps.append(next_logprobs.gather(1, chosen[:, None])[:, 0])
+        drawn_lps.append(chosen_lp)
+        masks.append(alive)
+        alive = alive & (chosen != tokenizer.eos_token_id)
+        is_last = position + 1 == sampling.horizon or not bool(alive.any())
+        if is_last and not keep_hidden:
+            break
+        state.append(chosen)
+        hidden.append(state.hidden)
+        last = chosen
+        if is_last:
+            break
+    response = _Response(
+        torch.stack(tokens, 1), torch.stack(policy_lps, 1),
+        torch.stack(drawn_lps, 1), torch.stack(masks, 1),
+    )  # fmt: skip
+    rollouts = _rollouts(tokenizer, requests, response, policy_version)
+    return rollouts, _window(requests, response, hidden, sampling.horizon) if keep_hidden else None
+
+
+@dataclass(frozen=True)
+class _Response:
+    token_ids: Int[Tensor, "batch length"]
+    policy_logprobs: Float[Tensor, "batch length"]
+    drawn_logprobs: Float[Tensor, "batch length"]
+    mask: Tensor
+
+
+def _prefill(
+    backbone: Backbone, requests: list[_Request]
+) -> tuple[CachedDecoder, Int[Tensor, " batch"]]:
+    device = backbone.model.device
+    prompts = list(dict.fromkeys(request.prompt_ids for request in requests))
+    row = {ids: index for index, ids in enumerate(prompts)}
+    token_ids, mask = left_padded(prompts, int(backbone.tokenizer.pad_token_id))  # pyright: ignore[reportArgumentType]
+    token_ids = token_ids.to(device)
+    state = CachedDecoder(backbone.model, token_ids, mask.to(device))
+    rows = torch.tensor([row[request.prompt_ids] for request in requests], device=device)
+    state.select(rows)
+    return state, token_ids[rows, -1]
+
+
+def _rollouts(
+    tokenizer: object, requests: list[_Request], response: _Response, policy_version: int
+) -> list[Rollout]:
+    lengths = response.mask.sum(dim=1).tolist()
+    tokens = response.token_ids.tolist()
+    policy_lps = response.policy_logprobs.tolist()
+    drawn_lps = response.drawn_logprobs.tolist()
+    special = {tokenizer.eos_token_id}  # pyright: ignore[reportAttributeAccessIssue]
+    result = []
+    for index, request in enumerate(requests):
+        ids = tuple(tokens[index][: lengths[index]])
+        text = tokenizer.decode(  # pyright: ignore[reportAttributeAccessIssue]
+            [token for token in ids if token not in special], skip_special_tokens=True
+        )
+        logprobs = tuple(policy_lps[index][: len(ids)])
+        log_weight = sum(logprobs) - sum(drawn_lps[index][: len(ids)])
+        result.append(
+            Rollout(
+                rollout_id=f"{request.prompt.prompt_id}-{request.sample}",
+                prompt_id=request.prompt.prompt_id,
+                prompt_text=request.prompt.text,
+                response_text=text,
+                prompt_ids=request.prompt_ids,
+                response_ids=ids,
+                response_logprobs=logprobs,
+                policy_version=policy_version,
+                log_weight=log_weight,
+            )
+        )
+    return result
+
+
+def _window(
+    requests: list[_Request], response: _Response, hidden: list[Tensor], horizon: int
+) -> Window:
+    states = torch.stack(hidden, dim=1).to("cpu", torch.float16)
+    batch, length, width = states.shape
+    token_ids = torch.zeros(batch, horizon + 1, dtype=torch.long)
+    token_ids[:, 1:length] = response.token_ids.cpu()
+    token_ids[:, 0] = torch.tensor([request.prompt_ids[-1] for request in requests])
+    mask = torch.zeros(batch, horizon + 1, dtype=torch.bool)
+    mask[:, 0] = True
+    mask[:, 1:length] = response.mask.cpu()
+    padded = states.new_zeros(batch, horizon + 1, width)
+    padded[:, :length] = states
+    prompt_ids, prompt_mask = left_padded([request.prompt_ids for request in requests])
+    return Window(padded, token_ids, mask, torch.full(mask.shape, 0.5), prompt_ids, prompt_mask)
+
+
+def left_padded(
+    sequences: Sequence[Sequence[int]], pad_id: int = 0
+) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """Token ids padded on the left to the longest, and True where there is a token."""
+    longest = max(map(len, sequences))
+    ids = [[pad_id] * (longest - len(sequence)) + list(sequence) for sequence in sequences]
+    mask = [[False] * (longest - len(sequence)) + [True] * len(sequence) for sequence in sequences]
+    return torch.tensor(ids, dtype=torch.long), torch.tensor(mask)
+
+
+def join_windows(windows: Sequence[Window]) -> Window:
+    """All sequences of several windows, in order; prompts are padded to the longest."""
+    longest = max(window.prompt_ids.shape[1] for window in windows)
+
+    def padded(tensor: Tensor) -> Tensor:
+        return pad(tensor, (longest - tensor.shape[1], 0))
+
+    return Window(
+        torch.cat([w.hidden for w in windows]),
+        torch.cat([w.token_ids for w in windows]),
+        torch.cat([w.mask for w in windows]),
+        torch.cat([w.verdicts for w in windows]),
+        torch.cat([padded(w.prompt_ids) for w in windows]),
+        torch.cat([padded(w.prompt_mask) for w in windows]),
+    )
+
+
+def _in_request_order(
+    order: list[int], drawn: list[tuple[list[Rollout], Window | None]]
+) -> Samples:
+    rollouts = [rollout for batch, _ in drawn for rollout in batch]
+    # A stopped run has drawn only the first batches of the order.
+    position = sorted(range(len(rollouts)), key=lambda i: order[i])
+    windows = [window for _, window in drawn if window is not None]
+    if not windows:
+        return Samples([rollouts[i] for i in position])
+    whole = join_windows(windows)
+    return Samples([rollouts[i] for i in position], whole[torch.tensor(position)])
+
+
+def _check_lengths(
+    prompts: Sequence[Prompt], encoded: list[tuple[int, ...]], horizon: int, context: int
+) -> None:
+    too_long = [
+        (prompt.prompt_id, len(ids))
+        for prompt, ids in zip(prompts, encoded, strict=True)
+        if len(ids) + horizon > context
+    ]
+    if too_long:
+        name, length = too_long[0]
+        raise DataError(
+            f"{len(too_long)} prompts do not fit the model's context of {context} tokens with "
+            f"[sampling] horizon = {horizon}; the first is {name!r} with {length} tokens; "
+            "shorten or remove them, or lower the horizon"
+        )
