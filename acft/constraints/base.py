@@ -29,6 +29,7 @@ JUST_ABOVE_HALF = 0.5 + 2**-53
 """The smallest value that is still the verdict "satisfied"."""
 
 
+@runtime_checkable
 class Constraint(Protocol):
     """A demand on responses."""
 

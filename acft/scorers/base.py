@@ -5,7 +5,7 @@ Importing the registry loads no model library: checking settings needs the names
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from acft.assets import has_asset
 from acft.errors import AcftError, ModelError
@@ -13,6 +13,7 @@ from acft.registry import Registry
 from acft.scorers.local import find_local, is_local
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """A measure of texts that does not know about constraints; 1 = toxic."""
 

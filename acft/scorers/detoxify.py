@@ -61,7 +61,7 @@ for _variant in BASE_MODELS:
     SCORERS.add(_name(_variant))(
         ScorerEntry(
             load=partial(_load, _variant),
-            summary=f"detoxify {_variant!r}, {_TRAINED_ON[_variant]}",
+            summary=f"Detoxify {_variant!r}, {_TRAINED_ON[_variant]}.",
             licence="Apache-2.0",
             is_packaged=False,
             where=f"downloaded when online, or a folder named by {ENVIRONMENT}",

@@ -43,7 +43,7 @@ def _lstm_arrays(layer: str) -> tuple[str, str, str]:
 SCORERS.add(NAME)(
     ScorerEntry(
         load=_load,
-        summary="Jigsaw toxicity, bidirectional LSTM of toxic-comment-classifier",
+        summary="Jigsaw toxicity, bidirectional LSTM of toxic-comment-classifier.",
         licence="MIT; trained on CC0 comments",
         is_packaged=True,
         where="make assets",

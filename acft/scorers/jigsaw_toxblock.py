@@ -52,7 +52,7 @@ def _dense_arrays(layer: str) -> tuple[str, str]:
 SCORERS.add(NAME)(
     ScorerEntry(
         load=_load,
-        summary="Jigsaw toxicity, bidirectional LSTM of tox-block",
+        summary="Jigsaw toxicity, bidirectional LSTM of tox-block.",
         licence="MIT; trained on CC0 comments",
         is_packaged=True,
         where="make assets",

@@ -45,7 +45,7 @@ def _problem() -> str:
 SCORERS.add(NAME)(
     ScorerEntry(
         load=_load,
-        summary="mean of jigsaw_toxblock, jigsaw_tcc and profanity_svm",
+        summary="Mean of jigsaw_toxblock, jigsaw_tcc and profanity_svm.",
         licence="MIT",
         is_packaged=True,
         where="make assets",

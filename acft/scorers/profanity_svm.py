@@ -51,7 +51,7 @@ def _problem() -> str:
 SCORERS.add(NAME)(
     ScorerEntry(
         load=_load,
-        summary="profanity, linear support vector machine on word counts",
+        summary="Profanity, linear support vector machine on word counts.",
         licence="MIT",
         is_packaged=True,
         where="installed with the workbench",
