@@ -119,6 +119,15 @@ def load_documents(settings: CorpusSettings, seed: int) -> dict[Split, list[Docu
     return _by_split(chosen, lambda item: split_of(item.prompt_text + item.response_text))
 
 
+def fingerprint(items: Iterable[Prompt | Document]) -> str:
+    """SHA-256 over the texts in their order, in hexadecimal: what a run really read."""
+    digest = hashlib.sha256()
+    for item in items:
+        name = item.prompt_id if isinstance(item, Prompt) else item.document_id
+        digest.update(name.encode())
+    return digest.hexdigest()
+
+
 def tokenize(
     documents: Iterable[Document],
     tokenizer: Tokenizer,

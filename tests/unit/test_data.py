@@ -11,6 +11,7 @@ from acft.data import (
     Tokenizer,
     collate,
     documents_from_rollouts,
+    fingerprint,
     load_documents,
     load_prompts,
     micro_batches,
@@ -128,6 +129,13 @@ def test_a_corpus_with_prompts_keeps_them_apart_from_the_text(tmp_path):
     by_split = load_documents(CorpusSettings(source=str(path), prompt_field="question"), 0)
     found = {(item.prompt_text, item.response_text) for part in by_split.values() for item in part}
     assert found == {("why?", "because"), ("", "so")}
+
+
+def test_the_fingerprint_tells_texts_and_their_order():
+    train = documents()["train"]
+    assert fingerprint(train) == fingerprint(documents()["train"])
+    others = [train[1:], train[::-1], documents(seed=1)["train"], prompts()]
+    assert fingerprint(train) not in [fingerprint(other) for other in others]
 
 
 # tokens
