@@ -13,6 +13,9 @@ from torch import Tensor
 
 from acft.types import TokenBatch
 
+LOG_R_ROUNDING = 1e-5
+"""A sum of probabilities can end this far above log 1 in float32; more is a mistake."""
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -180,12 +183,11 @@ def oracle_bce(
     ``satisfied`` is in [0, 1]; every prefix of a sequence gets the sequence's value.
 
     Raises:
-        ValueError: ``log_r`` has a value above 0, which means logits were passed.
+        ValueError: ``log_r`` is above 0 by more than rounding, which means logits were passed.
 
     Source: arXiv:2205.14219, the cross-entropy term of the oracle's training loss.
     """
-    _require_log_probability(log_r)
-    log_r = upcast(log_r)
+    log_r = _checked_log_r(log_r)
     c = satisfied.to(log_r.dtype).unsqueeze(-1)
     # Replacing the input where its weight is 0 keeps 0·inf out of value and gradient.
     log_satisfied = torch.where(c > 0, log_r, 0.0)
@@ -211,13 +213,13 @@ def bernoulli_kl(
     """KL(Bernoulli(p) ‖ Bernoulli(q)) in nats, from log p and log q.
 
     Raises:
-        ValueError: A value is above 0.
+        ValueError: A value is above 0 by more than rounding.
 
     Source: derived; the KL divergence of two coins.
     """
-    _require_log_probability(log_p)
-    _require_log_probability(log_q)
-    both_p, both_q = (torch.stack([x, log1mexp(x)], dim=-1) for x in (upcast(log_p), upcast(log_q)))
+    log_p, log_q = _checked_log_r(log_p), _checked_log_r(log_q)
+    both_p = torch.stack([log_p, log1mexp(log_p)], dim=-1)
+    both_q = torch.stack([log_q, log1mexp(log_q)], dim=-1)
     return kl_divergence(both_p, both_q)
 
 
@@ -274,9 +276,10 @@ def _tilted(
     return joint - log_z.unsqueeze(-1), log_s, log_z
 
 
-def _require_log_probability(log_r: Float[Tensor, "..."]) -> None:
-    if (log_r > 0).any():
+def _checked_log_r(log_r: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    if (log_r > LOG_R_ROUNDING).any():
         raise ValueError(
             f"log_r must be at most 0, got {log_r.max().item():.6g}; "
             "pass log-probabilities, not logits"
         )
+    return upcast(log_r).clamp(max=0.0)
