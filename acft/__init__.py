@@ -1,3 +1,19 @@
 """Attribute-controlled fine-tuning of causal language models."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from acft.notebook import open_runs
+
+__all__ = ["__version__", "open_runs"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """``acft.open_runs``, imported when it is first used because pandas takes a second."""
+    if name != "open_runs":
+        raise AttributeError(f"module 'acft' has no attribute {name!r}")
+    from acft.notebook import open_runs  # noqa: PLC0415 - see above
+
+    return open_runs

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,18 @@ STATUS_COLUMNS = (
     "checkpoint", "best_checkpoint", "resumed_from", "events",
 )  # fmt: skip
 
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
 Signature = tuple[tuple[int, int], ...]
+
+
+def run_directories(root: Path) -> list[RunPaths]:
+    """Every run directory in a folder, oldest first; links are not followed."""
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name)]
+    paths = [RunPaths(p) for p in sorted(found) if p.is_dir() and not p.is_symlink()]
+    return [run for run in paths if run.spec.is_file()]
 
 
 def signature(paths: RunPaths) -> Signature:

@@ -3,7 +3,6 @@
 # ruff: noqa: S608 - only names from constants and quoted literals are formatted into SQL
 
 import logging
-import re
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from acft.events import Evaluated, Scalars, ShardSealed, Started
 from acft.schema import RunPaths
 from acft.store import shards
 from acft.store.connection import Store
-from acft.store.facts import Signature, read_facts, run_key, signature
+from acft.store.facts import Signature, read_facts, run_directories, run_key, signature
 from acft.store.journal import load_journal
 from acft.store.shards import Shard
 from acft.store.tail import Chunk, Line, Position, read_on
 
 logger = logging.getLogger(__name__)
 
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 POLL_SECONDS = 0.5
 UNDONE_WITH_ROUNDS = ("metrics", "evaluations")
 BULK = ("rollouts", "scores", "guidance", "sequences")
@@ -79,7 +77,7 @@ class Ingester:
             return 0
         paths = {
             run.root.name: run
-            for run in _run_directories(self._store.root)
+            for run in run_directories(self._store.root)
             if not self._only or run.root.name in self._only
         }
         for (run_id,) in self._store.rows("SELECT run_id FROM runs"):
@@ -341,15 +339,6 @@ class _Piece:
 
     def _file(self, name: str) -> Path:
         return self._paths.shards / Path(name).name
-
-
-def _run_directories(root: Path) -> list[RunPaths]:
-    found = [
-        path
-        for path in root.iterdir()
-        if RUN_ID.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-    ]
-    return [RunPaths(path) for path in sorted(found) if RunPaths(path).spec.exists()]
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acft.schema import TABLES
+
+if TYPE_CHECKING:
+    import duckdb
 
 READ_FROM_SHARD = {"guidance": {"alternatives"}}
 """Columns that stay in the shards; see the note in the first migration."""
@@ -68,7 +71,7 @@ def problem(shard: Shard) -> str:
 
 
 def load(
-    connection: duckdb.DuckDBPyConnection, run_id: str, run_key: int, shards: Sequence[Shard]
+    connection: "duckdb.DuckDBPyConnection", run_id: str, run_key: int, shards: Sequence[Shard]
 ) -> None:
     """Inserts all rows of checked shards.
 
