@@ -91,7 +91,9 @@ def label_probabilities(
     forward, backward = _lstm_max(inputs, weights.recurrent_kernel, hard_gates=hard_gates)
     pooled = torch.cat([forward, backward], dim=-1)
     hidden = torch.relu(pooled @ weights.hidden_kernel + weights.hidden_bias)
-    return torch.sigmoid(hidden @ weights.output_kernel + weights.output_bias)
+    # so narrow a float32 product rounds rows differently by where in the batch they stand
+    logits = hidden.double() @ weights.output_kernel.double() + weights.output_bias
+    return torch.sigmoid(logits.float())
 
 
 def _lstm_max(

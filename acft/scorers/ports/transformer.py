@@ -19,7 +19,7 @@ BATCH_SIZE = 16
 LENGTH_STEP = 16
 """Batches have always so many rows and a multiple of so many tokens.
 
-A score's last bits depend on the shape of its batch; so they do not depend on the other texts.
+A score's last bits depend on the shape of its batch, so that must not depend on the other texts.
 """
 
 MAX_TOKENS = 512
