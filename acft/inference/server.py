@@ -71,8 +71,8 @@ class Server:
                 self._send({"id": number, **part})
         except AcftError as error:
             self._send({"id": number, "error": str(error), "user": True})
-        except Exception as error:  # noqa: BLE001 - the border of a process; logged with traceback
-            log.error("operation %s failed", request.get("op"), exc_info=error)
+        except Exception as error:
+            log.exception("operation %s failed", request.get("op"))
             name = type(error).__name__
             self._send({"id": number, "error": f"{name}: {error}", "user": False})
         finally:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import secrets
 import sys
 import tempfile
 import webbrowser
@@ -20,7 +21,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from acft.errors import AcftError
+from acft.inference.client import Inference
+from acft.runs.ownership import owner
+from acft.runs.supervisor import Supervisor
+from acft.store.connection import Store, open_memory_store, open_store
+from acft.store.ingest import Ingester
 from acft.ui import frame
+from acft.ui.control import Control
 from acft.ui.dom import ASSETS
 from acft.ui.guard import LOOPBACK, Bind, Gate, Guard, check_bind, launch_token, read_auth
 from acft.ui.page import PAGES, Page, Wire, Workbench
@@ -67,17 +74,43 @@ def workbench(options: Options) -> Workbench:
 
     Raises:
         ConfigError: The bind is unsafe, or the launch token cannot be kept safe.
+        StoreError: The database cannot be opened.
     """
     bind = options.bind
     check_bind(bind)
     runs = options.runs.resolve()
+    if bind.is_demo and (bind.is_space or not runs.is_dir()):
+        runs = DEMO_RUNS
+    # Nobody can know a demonstration's token, so nothing that needs one can happen there.
+    token = secrets.token_hex(32) if bind.is_demo else launch_token(runs)
+    gate = Gate(token, cookie=f"acft_token_{options.port}")
+    reader, desk = Reader(runs), Inference()
+    store, elsewhere = _open(runs, bind)
+    return Workbench(
+        reader,
+        gate,
+        bind,
+        options.experiments.resolve(),
+        store,
+        Control(reader, desk, elsewhere),
+        desk,
+    )
+
+
+def _open(runs: Path, bind: Bind) -> tuple[Store, str]:
+    """The database, and who supervises the runs if that is not us."""
     if bind.is_demo:
-        # Nobody can know this token, so nothing that needs one can happen.
-        gate = Gate(os.urandom(32).hex())
-        runs = DEMO_RUNS if bind.is_space or not runs.is_dir() else runs
+        store, elsewhere = open_memory_store(runs), "nobody"
     else:
-        gate = Gate(launch_token(runs), cookie=f"acft_token_{options.port}")
-    return Workbench(Reader(runs), gate, bind, options.experiments.resolve())
+        elsewhere = "" if Supervisor(runs).start() else _owner_label(runs)
+        store = open_memory_store(runs) if elsewhere else open_store(runs)
+    Ingester(store).start()
+    return store, elsewhere
+
+
+def _owner_label(runs: Path) -> str:
+    current = owner(runs)
+    return current.label if current else "another process"
 
 
 def build(bench: Workbench) -> gr.Blocks:
@@ -93,7 +126,6 @@ def build(bench: Workbench) -> gr.Blocks:
 
 
 def _build_page(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> None:
-    gr.Navbar(visible=False)
     frame.header(page, pages, bench, wire)
     with gr.Column(elem_classes="page", elem_id="content"):
         page.build(bench, wire)

@@ -5,7 +5,7 @@ text cannot become code, whatever it contains.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -45,8 +45,8 @@ def veil(text: str, toxicity: float | None, threshold: float = 0.5) -> Node:
 
 
 def table(
-    columns: list[Child],
-    rows: list[list[Child]],
+    columns: Sequence[Child],
+    rows: Sequence[Sequence[Child]],
     caption: str = "",
     numeric: set[int] | None = None,
 ) -> Node:
@@ -70,7 +70,7 @@ def text_of(node: Any) -> str:
 
 
 def view(value: Node | None = None, acts: tuple[str, ...] = (), **options: Any) -> gr.HTML:
-    """A component that shows a node; clicks on ``act`` controls arrive as events named in ``acts``."""
+    """A component that shows a node; ``act`` controls send the events named in ``acts``."""
     names = ", ".join(f"'{name}'" for name in acts)
     return gr.HTML(
         value,

@@ -52,7 +52,7 @@ def _mode(bench: Workbench, *, may_change: bool) -> Node:
     return el("div", class_="mode none")
 
 
-def title(page_title: str, about: str) -> Node:
+def title(page_title: str, about: str = "") -> Node:
     """The page's heading."""
     return el("div.title", el("h1", page_title), el("p", about) if about else None)
 

@@ -15,7 +15,10 @@ import gradio as gr
 from gradio.context import Context
 
 from acft.errors import AcftError
+from acft.inference.client import Inference
 from acft.registry import Registry
+from acft.store.connection import Store
+from acft.ui.control import Control
 from acft.ui.guard import Bind, Gate
 from acft.ui.reader import Reader
 
@@ -35,6 +38,11 @@ class Workbench:
     bind: Bind
     experiments: Path
     """Folder of TOML files offered as presets."""
+    store: Store
+    """The database, a cache made from the run directories."""
+    control: Control
+    desk: Inference
+    """Process that checks and launches settings; loads no model."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ Pages know only this module, so that the store's queries can take its place wher
 
 import json
 import threading
+import tomllib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acft.eventlog import Entry, EventReader, effective
@@ -123,6 +123,29 @@ class Run:
         return str(method.get("name", "")) if isinstance(method, dict) else ""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One response to a prompt."""
+
+    rollout_id: str
+    subject: str
+    """base, policy or guided."""
+    version: int
+    prompt_id: str
+    prompt: str
+    category: str
+    sample: int
+    text: str
+    n_tokens: int
+    logprob: float
+    scores: dict[str, float]
+
+    @property
+    def toxicity(self) -> float | None:
+        """The highest score any scorer gave."""
+        return max(self.scores.values(), default=None)
+
+
 class _Tail:
     """Follows one event file."""
 
@@ -177,7 +200,7 @@ class Reader:
             state=state,
             labels=read_labels(paths),
             history=history,
-            settings=_table(resolved, "settings"),
+            settings=_settings(paths, resolved),
             facts=_table(resolved, "facts"),
         )
 
@@ -188,11 +211,10 @@ class Reader:
         folder = self.runs_dir / run_id
         return RunPaths(folder) if folder.is_dir() and not folder.is_symlink() else None
 
-    def rows(self, run: Run, table: str) -> pa.Table:
-        """All sealed rows of a table."""
-        files = [run.paths.shards / s.name for s in run.history.shards if s.table == table]
-        parts = [_shard(path, table) for path in files if path.name == Path(path).name]
-        return pa.concat_tables(parts) if parts else TABLES[table].empty_table()
+    def answers(self, run: Run, purpose: str = "test") -> list[Answer]:
+        """Every response given for a purpose, with its scores."""
+        names = tuple((shard.table, shard.name) for shard in run.history.shards)
+        return _answers(run.paths.shards, names, purpose)
 
     def log_tail(self, run: Run) -> str:
         """The last lines the worker printed."""
@@ -212,6 +234,22 @@ def _history(entries: list[Entry]) -> History:
     return history
 
 
+def _settings(paths: RunPaths, resolved: dict[str, Any]) -> dict[str, Any]:
+    """Resolved settings with the method's own; as written while the run waits."""
+    settings = _table(resolved, "settings")
+    if not settings:
+        return _read_toml(paths.spec)
+    method = _table(resolved, "method")
+    return {**settings, "method": method} if method else settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
     found = values.get(name)
     return found if isinstance(found, dict) else {}
@@ -225,7 +263,30 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-@lru_cache(maxsize=256)
-def _shard(path: Path, table: str) -> pa.Table:
-    """A sealed shard never changes, so it is read once."""
-    return pq.read_table(path, schema=TABLES[table], memory_map=True)
+@lru_cache(maxsize=16)
+def _answers(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -> list[Answer]:
+    rows = _rows(folder, names, "rollouts", ("purpose", "=", purpose))
+    wanted = {row["rollout_id"] for row in rows}
+    scores: dict[str, dict[str, float]] = {}
+    for row in _rows(folder, names, "scores", ("rollout_id", "in", wanted)) if wanted else ():
+        scores.setdefault(row["rollout_id"], {})[row["scorer"]] = row["value"]
+    return [
+        Answer(
+            row["rollout_id"], row["subject"], row["policy_version"], row["prompt_id"],
+            row["prompt_text"], row["prompt_category"] or "", row["sample"], row["response_text"],
+            row["n_tokens"], row["logprob"], scores.get(row["rollout_id"], {}),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _rows(
+    folder: Path, names: tuple[tuple[str, str], ...], table: str, condition: tuple[str, str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of a table that meet a condition, from shards whose names have no folder part."""
+    found: list[dict[str, Any]] = []
+    for kind, name in names:
+        if kind == table and name == Path(name).name:
+            part = pq.read_table(folder / name, schema=TABLES[table], filters=[condition])
+            found.extend(part.to_pylist())
+    return found

@@ -9,6 +9,7 @@ from acft.ui.dom import Node, act, el, sparkline, table, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.reader import Run
+from acft.ui.states import state_chip
 
 POLL_SECONDS = 2.0
 SATISFACTION = ("validation/satisfaction", "rollout/satisfaction")
@@ -28,12 +29,6 @@ def overview(bench: Workbench, visit: Visit) -> Node:
     )  # fmt: skip
     rows = [_row(run, visit) for run in runs]
     return table(list(columns), rows, caption="Runs, newest first", numeric={5, 6})
-
-
-def state_chip(run: Run) -> Node:
-    """State with its reason, as a word with a shape."""
-    kind = "stalled" if run.state.is_stalled else run.state.state
-    return el(f"span.state.{kind}", run.state.label, title=run.state.message or None)
 
 
 def _row(run: Run, visit: Visit) -> list[Node]:

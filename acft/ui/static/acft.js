@@ -89,6 +89,9 @@
       for (const [key, value] of Object.entries(attributes)) setAttribute(dom, key, value);
       for (const child of children) dom.appendChild(make(child));
       if ("data-reveal-all" in attributes) labelReveal(dom);
+      if ("data-theme" in attributes) dom.textContent = `Theme: ${storedTheme()}`;
+      if ("data-goto" in attributes && SAFE_LINK.test(attributes["data-goto"]))
+        location.assign(attributes["data-goto"]);
     }
     return dom;
   }
@@ -144,6 +147,8 @@
       send(control);
     });
     holder.addEventListener("change", (event) => {
+      const place = event.target.closest("[data-nav]");
+      if (place) return navigate({ [place.dataset.nav]: place.value });
       const control = event.target.closest("[data-act]");
       if (!control) return;
       const value = control.type === "checkbox" ? control.checked : control.value;
@@ -156,6 +161,7 @@
   // Things a page can do without asking the server.
   function local(control) {
     if (control.dataset.do === "reveal") setRevealAll(!revealAll());
+    if (control.dataset.do === "skip") focusContent();
     if (control.dataset.do === "theme") nextTheme(control);
     if (control.dataset.do === "copy") {
       navigator.clipboard.writeText(control.dataset.text || "");
@@ -165,6 +171,26 @@
     }
     if (control.dataset.do === "query") setQuery(JSON.parse(control.dataset.arg));
   }
+
+  function focusContent() {
+    const content = document.getElementById("content");
+    if (!content) return;
+    content.setAttribute("tabindex", "-1");
+    content.focus();
+  }
+
+  function navigate(changes) {
+    setQuery(changes);
+    location.reload();
+  }
+
+  // Pages about runs keep the run when another page is opened.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-carry]");
+    const run = new URLSearchParams(location.search).get("run");
+    if (link && run && link.getAttribute("href") !== "./")
+      link.setAttribute("href", `${link.getAttribute("href").split("?")[0]}?run=${encodeURIComponent(run)}`);
+  }, true);
 
   function setQuery(changes) {
     const query = new URLSearchParams(location.search);

@@ -1,0 +1,118 @@
+"""What a reader of a run should be warned about, in plain words, with the step."""
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from acft.ui.reader import History, Run
+
+WINDOW = 10
+EXPLODES = 3.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One warning."""
+
+    level: str
+    """info or warning."""
+    text: str
+    step: int = 0
+
+
+def alerts(run: Run) -> list[Alert]:
+    """Warnings written by the run itself and those its numbers give rise to, newest first."""
+    history = run.history
+    found = [Alert(note.level, note.text, note.step) for _, note in history.notes]
+    for check in (_kl_explodes, _oracle_is_useless, _satisfaction_falls, _texts_pay, _saturated):
+        found.extend(check(history))
+    found.extend(_same_judge(run.settings))
+    return sorted(found, key=lambda alert: -alert.step)
+
+
+def _kl_explodes(history: History) -> list[Alert]:
+    points = history.scalars.get("policy/kl_guided_policy", [])
+    if len(points) < 2 * WINDOW:
+        return []
+    before = statistics.median(p.value for p in points[-2 * WINDOW : -WINDOW])
+    now = statistics.median(p.value for p in points[-WINDOW:])
+    if before <= 0 or now < EXPLODES * before:
+        return []
+    return [
+        Alert(
+            "warning",
+            f"KL(guided ‖ policy) rose from {before:.3g} to {now:.3g} nats within {WINDOW} steps; "
+            "a lower learning rate or KL weight may help",
+            points[-1].step,
+        )
+    ]
+
+
+def _oracle_is_useless(history: History) -> list[Alert]:
+    if not history.calibrations:
+        return []
+    last = history.calibrations[-1].metrics
+    brier, constant = last.get("brier"), last.get("brier_constant")
+    if brier is None or constant is None or brier < constant:
+        return []
+    text = (
+        f"the oracle predicts no better than a constant (Brier {brier:.3f} against "
+        f"{constant:.3f}); more rollouts per round, or more epochs, may help"
+    )
+    return [Alert("warning", text, _last_step(history))]
+
+
+def _satisfaction_falls(history: History) -> list[Alert]:
+    points = history.scalars.get("validation/satisfaction", [])
+    if len(points) < 3 or not points[-1].value < points[-2].value < points[-3].value:
+        return []
+    text = (
+        f"satisfaction on validation prompts fell twice in a row, from {points[-3].value:.1%} to "
+        f"{points[-1].value:.1%}"
+    )
+    return [Alert("warning", text, points[-1].step)]
+
+
+def _texts_pay(history: History) -> list[Alert]:
+    perplexity = history.scalars.get("validation/perplexity", [])
+    satisfied = history.scalars.get("validation/satisfaction", [])
+    if len(perplexity) < 2 or len(satisfied) < 2 or perplexity[0].value <= 0:
+        return []
+    rise = perplexity[-1].value / perplexity[0].value - 1
+    if rise < 0.03 or satisfied[-1].value <= satisfied[0].value:
+        return []
+    text = (
+        f"satisfaction rises, but so did the perplexity of held-out text, by {rise:.1%} since the "
+        "first round: the policy pays with fluency"
+    )
+    return [Alert("warning", text, perplexity[-1].step)]
+
+
+def _saturated(history: History) -> list[Alert]:
+    kl, satisfied = history.last("policy/kl_guided_policy"), history.last("validation/satisfaction")
+    if kl is None or satisfied is None or kl > 1e-3 or satisfied > 0.95:
+        return []
+    text = (
+        f"guidance is absorbed (KL {kl:.2g} nats) although satisfaction is only {satisfied:.1%}; "
+        "a stronger oracle or a new round is needed, more steps will not help"
+    )
+    return [Alert("warning", text, _last_step(history))]
+
+
+def _same_judge(settings: dict[str, Any]) -> list[Alert]:
+    trained = {
+        table.get("scorer") for table in settings.get("constraint") or [] if isinstance(table, dict)
+    }
+    judges = set((settings.get("evaluation") or {}).get("scorers") or [])
+    shared = sorted(str(name) for name in trained & judges if name)
+    if not shared:
+        return []
+    text = (
+        f"{', '.join(shared)} both trains and judges this run; "
+        "its own scores say little about other detectors"
+    )
+    return [Alert("warning", text)]
+
+
+def _last_step(history: History) -> int:
+    return max((points[-1].step for points in history.scalars.values() if points), default=0)

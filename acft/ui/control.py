@@ -1,0 +1,103 @@
+"""What the workbench may do to runs, with its limits; the only module that changes anything."""
+
+import secrets
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+from acft.errors import RunError
+from acft.inference.client import Inference
+from acft.runs import launcher
+from acft.ui.reader import Reader
+
+MAX_QUEUED = 20
+MAX_PER_HOUR = 60
+MAX_SPEC_LETTERS = 100_000
+HOUR = 3600.0
+
+
+class Control:
+    """Launches, stops and resumes; texts are checked in a process of their own."""
+
+    def __init__(self, reader: Reader, desk: Inference, owner: str = "") -> None:
+        self._reader = reader
+        self._desk = desk
+        self._launches: deque[float] = deque()
+        self._lock = threading.Lock()
+        self.owner = owner
+        """Who supervises this directory when it is not us; then nothing is changed from here."""
+
+    def check(self, text: str) -> list[str]:
+        """Problems of a settings text, one line each."""
+        _limit_text(text)
+        return self._desk.call("check", text=text)["problems"]
+
+    def launch(self, text: str, request_id: str = "", cloned_from: str = "") -> str:
+        """Id of the queued run; a repeated request gives the same run.
+
+        Raises:
+            ConfigError: The settings have problems.
+            RunError: Too many runs wait, or too many were launched within the hour.
+        """
+        _limit_text(text)
+        self._allow()
+        return self._desk.call(
+            "launch",
+            runs=str(self._reader.runs_dir),
+            text=text,
+            request_id=request_id or secrets.token_hex(8),
+            cloned_from=cloned_from,
+        )
+
+    def stop(self, run_id: str, mode: str = "save") -> str:
+        """What the run's state is after asking it to stop."""
+        self._own()
+        return launcher.stop(self._reader.runs_dir, run_id, mode).label
+
+    def resume(self, run_id: str) -> int:
+        """The round after which the run, queued again, goes on."""
+        self._own()
+        return launcher.resume(self._reader.runs_dir, run_id)
+
+    def _own(self) -> None:
+        if self.owner:
+            raise RunError(
+                f"these runs are supervised by {self.owner}; change them there, or close it first"
+            )
+
+    def _allow(self) -> None:
+        self._own()
+        queued = sum(run.state.state == "queued" for run in self._reader.runs())
+        if queued >= MAX_QUEUED:
+            raise RunError(
+                f"{queued} runs wait already (at most {MAX_QUEUED}); stop some of them first"
+            )
+        with self._lock:
+            now = time.monotonic()
+            while self._launches and now - self._launches[0] > HOUR:
+                self._launches.popleft()
+            if len(self._launches) >= MAX_PER_HOUR:
+                raise RunError(f"{MAX_PER_HOUR} runs were launched within the hour; wait a little")
+            self._launches.append(now)
+
+
+def preset_names(experiments: Path) -> list[str]:
+    """Settings files offered as a start, by name."""
+    return sorted(path.stem for path in experiments.glob("*.toml") if not path.is_symlink())
+
+
+def preset(experiments: Path, name: str) -> str:
+    """Text of a preset; only names of the list are accepted.
+
+    Raises:
+        RunError: There is no preset of that name.
+    """
+    if name not in preset_names(experiments):
+        raise RunError(f"no preset {name!r} (there are: {', '.join(preset_names(experiments))})")
+    return (experiments / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _limit_text(text: str) -> None:
+    if len(text) > MAX_SPEC_LETTERS:
+        raise RunError(f"settings of {len(text):,} letters; at most {MAX_SPEC_LETTERS:,} are read")

@@ -1,0 +1,251 @@
+"""Run: one run from its first step to the texts it changed."""
+
+from typing import Any
+
+import gradio as gr
+
+from acft.store.queries.audit import audit
+from acft.ui import run_charts, words
+from acft.ui.dom import Node, chart, el, table, view
+from acft.ui.frame import empty
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
+from acft.ui.reader import Run
+from acft.ui.run_head import head
+from acft.ui.side_by_side import text_table, verdict_table
+
+POLL_SECONDS = 2.0
+SHOWN_PAIRS = 12
+FIGURES = (
+    ("Cross-entropy and loss", "nats per token, lower is closer to the corpus", run_charts.losses),
+    ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
+    ("Satisfaction of the constraint", "share; dashed line = delta", run_charts.satisfaction),
+    ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),
+    ("Oracle along the response", "AUC against the hard label", run_charts.by_position),
+    ("Steering", "KL weight and oracle strength", run_charts.steering),
+)
+
+
+def find(bench: Workbench, visit: Visit) -> Run | None:
+    """The run of the address, else the newest."""
+    if visit.run_id:
+        return bench.reader.run(visit.run_id)
+    newest = bench.reader.run_ids()[:1]
+    return bench.reader.run(newest[0]) if newest else None
+
+
+def top(bench: Workbench, visit: Visit) -> Node:
+    """Head of the run and its key numbers."""
+    run = find(bench, visit)
+    if run is None:
+        what = f"There is no run {visit.run_id}." if visit.run_id else "No runs yet."
+        return empty(what, el("a.go", "Go to all runs", href="./"))
+    others = [(other.run_id, other.title) for other in bench.reader.runs()]
+    return el("div", head(run, others, visit), facts(run))
+
+
+def facts(run: Run) -> Node:
+    """The numbers a reader looks for first, each with unit and n."""
+    history = run.history
+    shown = [
+        _judged(run),
+        _fact("Satisfaction", words.percent(history.last("validation/satisfaction")),
+              "validation prompts, mean"),
+        _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
+              "nats per token, last step"),
+        _fact("Perplexity", words.number(history.last("validation/perplexity")),
+              "held-out general text"),
+        _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
+        _fact("Peak memory", words.size(history.last("memory/peak_bytes")), "of the worker"),
+    ]  # fmt: skip
+    return el("div.facts", shown)
+
+
+def _fact(name: str, value: str, note: str) -> Node:
+    return el("div.fact", el("span.name", name), el("span.value", value), el("span.note", note))
+
+
+def _judged(run: Run) -> Node:
+    """Toxic share before and after by the first judging scorer, or what is known so far."""
+    toxic = [e for e in run.history.evaluations if e.metric == "toxic_share"]
+    base = next((e for e in toxic if e.subject == "base"), None)
+    tuned = next((e for e in reversed(toxic) if e.subject == "policy"
+                  and base is not None and e.suite == base.suite), None)  # fmt: skip
+    if base is None:
+        return _fact("Toxic responses", words.DASH, "measured before and after the run")
+    after = words.percent(tuned.value) if tuned else "…"
+    judge = base.suite.rpartition("/")[2]
+    return _fact(
+        "Toxic responses", f"{words.percent(base.value)} → {after}", f"{judge}, n = {base.n:,} each"
+    )
+
+
+def figures(bench: Workbench, visit: Visit) -> list[Any]:
+    """Every figure of the page."""
+    run = find(bench, visit)
+    if run is None:
+        return [None for _ in FIGURES]
+    return [draw(run) for _, _, draw in FIGURES]
+
+
+def texts(bench: Workbench, visit: Visit) -> Node:
+    """Base and tuned texts side by side with what the scorers say."""
+    run = find(bench, visit)
+    if run is None:
+        return ""
+    found = before_after(bench, run)
+    if found is None:
+        return empty(
+            "Base and tuned texts appear here when the run has answered its test prompts.",
+            "The base policy answers before training, the tuned policy after it, "
+            "both with the same seeds.",
+        )
+    left, right, pairs, verdicts = found
+    worst = sorted(pairs, key=lambda pair: -(pair.left.toxicity or 0.0))[:SHOWN_PAIRS]
+    trained = {str(t.get("scorer")) for t in run.settings.get("constraint") or []
+               if isinstance(t, dict)}  # fmt: skip
+    return el(
+        "section",
+        el("h2", "Before and after"),
+        el("p.side", "The same test prompts and random numbers on both sides. Toxic = a score of at "
+           "least 0.5; a score is a detector's opinion."),
+        verdict_table(verdicts, left.label, right.label, trained),
+        el("h3", f"The {len(worst)} prompts with the most toxic base responses"),
+        text_table(worst, left.label, right.label, run.run_id),
+        el("p", el("a", f"All {len(pairs):,} pairs", href=f"compare?run={run.run_id}")),
+    )  # fmt: skip
+
+
+def before_after(
+    bench: Workbench, run: Run
+) -> tuple[Subject, Subject, list[Pair], list[Verdict]] | None:
+    """Base, the latest tuned policy, their pairs and verdicts; None before both have answered."""
+    answers = bench.reader.answers(run)
+    answered = subjects(answers)
+    bases = [s for s in answered if s.label == "base"]
+    tuned = [s for s in answered if s.subject == "policy" and s.version > 0]
+    if not bases or not tuned:
+        return None
+    pairs = pair_up(answers, bases[0], tuned[-1])
+    found = (verdict(pairs, scorer) for scorer in scorer_names(pairs))
+    verdicts = [v for v in found if v is not None]
+    return (bases[0], tuned[-1], pairs, verdicts) if pairs else None
+
+
+def details(bench: Workbench, visit: Visit) -> Node:
+    """Measured values, audit, checkpoints, settings and log."""
+    run = find(bench, visit)
+    if run is None:
+        return ""
+    return el(
+        "section",
+        el("details", el("summary", f"Evaluations ({len(run.history.evaluations)})"),
+           _evaluations(run)),
+        el("details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
+        el("details", el("summary", f"Rounds and checkpoints ({len(run.history.rounds)})"),
+           _rounds(run)),
+        el("details", el("summary", "Settings as written"),
+           el("pre.log", _read(run), tabindex="0")),
+        el("details", el("summary", "Log of the worker, last lines"),
+           el("pre.log", bench.reader.log_tail(run) or "nothing printed", tabindex="0")),
+    )  # fmt: skip
+
+
+def _read(run: Run) -> str:
+    try:
+        return run.paths.spec.read_text(encoding="utf-8")
+    except OSError:
+        return "no settings file"
+
+
+def _evaluations(run: Run) -> Node:
+    rows = [
+        [e.suite, e.metric, e.subject, str(e.policy_version), words.number(e.value),
+         words.interval(e.low, e.high) or words.DASH, f"{e.n:,}"]
+        for e in run.history.evaluations
+    ]  # fmt: skip
+    columns = ["Suite", "Metric", "Policy", "Version", "Value", "95 % interval", "n"]
+    return table(columns, rows, caption="Measured values", numeric={3, 4, 5, 6})
+
+
+def _audit(bench: Workbench, run: Run) -> Node:
+    rows = [
+        [
+            el("span.chip.good", "agrees") if row["agrees"] else el("span.chip.bad", "differs"),
+            str(row["what"]),
+            words.number(row["found"], 6),
+            words.number(row["expected"], 6),
+        ]
+        for row in audit(bench.store, run.run_id).records()
+    ]
+    if not rows:
+        return el("p.side", "The database has not read this run yet.")
+    return table(["", "What", "Found", "Expected"], rows, caption="Audit", numeric={2, 3})
+
+
+def _rounds(run: Run) -> Node:
+    best = run.history.best
+    rows = [
+        [str(r.round), r.checkpoint, str(r.policy_version), str(r.oracle_version),
+         f"best: {best.reason}" if best and best.round == r.round else ""]
+        for r in run.history.rounds
+    ]  # fmt: skip
+    if not rows:
+        return el("p.side", "No round is sealed yet.")
+    columns = ["Round", "Checkpoint", "Policy version", "Oracle version", ""]
+    return table(columns, rows, caption="Rounds", numeric={0, 2, 3})
+
+
+def _mark(bench: Workbench, visit: Visit) -> str:
+    """What the slow parts of the page depend on."""
+    run = find(bench, visit)
+    return f"{run.run_id}:{run.history.n_events}:{run.state.label}" if run else ""
+
+
+def _build(bench: Workbench, wire: Wire) -> None:
+    seen = gr.State("")
+    header = view(top_placeholder(), acts=("stop", "resume"))
+    plots = _figure_grid()
+    pairs = view()
+    rest = view()
+    timer = gr.Timer(POLL_SECONDS)
+    slow = [*plots, pairs, rest]
+
+    def show(visit: Visit, mark: str = "") -> list[Any]:
+        now = _mark(bench, visit)
+        if now == mark:
+            return [top(bench, visit), gr.skip(), *[gr.skip() for _ in slow]]
+        return [top(bench, visit), now, *figures(bench, visit), texts(bench, visit),
+                details(bench, visit)]  # fmt: skip
+
+    def stop(visit: Visit) -> Node:
+        bench.control.stop(visit.data.get("run", ""), visit.data.get("mode", "save"))
+        return top(bench, visit)
+
+    def resume(visit: Visit) -> Node:
+        bench.control.resume(visit.data.get("run", ""))
+        return top(bench, visit)
+
+    wire.on_load(show, outputs=[header, seen, *slow])
+    wire.read(timer.tick, show, inputs=[seen], outputs=[header, seen, *slow])
+    wire.change(header.stop, stop, outputs=[header])
+    wire.change(header.resume, resume, outputs=[header])
+
+
+def top_placeholder() -> Node:
+    """Shown for the moment until the run is read."""
+    return el("p.side", "Reading the run …")
+
+
+def _figure_grid() -> list[Any]:
+    plots = []
+    for start in range(0, len(FIGURES), 3):
+        with gr.Row():
+            for name, note, _ in FIGURES[start : start + 3]:
+                with gr.Column(min_width=300):
+                    view(el("div.figure-title", el("b", name), el("span", note)))
+                    plots.append(chart())
+    return plots
+
+
+PAGES.add("run")(Page("Run", "run", 30, _build))

@@ -1,0 +1,114 @@
+"""A run's history to figures: losses, divergences, satisfaction, oracle, speed."""
+
+from collections.abc import Sequence
+
+from acft.ui import charts
+from acft.ui.charts import Figure, Line
+from acft.ui.quantities import quantity
+from acft.ui.reader import History, Run
+
+COLORS = {
+    "policy/loss": charts.BASE,
+    "policy/ce": charts.POLICY,
+    "policy/kl_guided_policy": charts.GUIDED,
+    "policy/kl_policy_guided": charts.POLICY,
+    "policy/kl_policy_base": charts.GOOD,
+    "rollout/satisfaction": charts.POLICY,
+    "validation/satisfaction": charts.GOOD,
+}
+
+
+def losses(run: Run) -> Figure:
+    """Cross-entropy and total loss over steps."""
+    return _figure(run.history, ("policy/ce", "policy/loss"), "nats per token")
+
+
+def divergences(run: Run) -> Figure:
+    """Both directions of the KL to the guided policy, and the distance from base."""
+    names = ("policy/kl_guided_policy", "policy/kl_policy_guided", "policy/kl_policy_base")
+    return _figure(run.history, names, "nats per token")
+
+
+def satisfaction(run: Run) -> Figure:
+    """Satisfaction of rollouts and of validation prompts against delta, with 95 % bands."""
+    history = run.history
+    curves = []
+    for name in ("rollout/satisfaction", "validation/satisfaction"):
+        line = _line(history, name)
+        errors = {p.step: p.value for p in history.scalars.get(f"{name}_stderr", [])}
+        known = [errors.get(int(step)) for step in line.x]
+        if line.x and all(error is not None for error in known):
+            low = [v - 1.96 * e for v, e in zip(line.y, known, strict=True) if v is not None and e]
+            high = [v + 1.96 * e for v, e in zip(line.y, known, strict=True) if v is not None and e]
+            line = Line(line.name, line.x, line.y, line.color, low=low, high=high, marks=True)
+        curves.append(line)
+    return charts.lines(
+        curves, "satisfaction", rounds=round_ends(history), target=delta(run), share=True
+    )
+
+
+def reliability(run: Run) -> Figure:
+    """Calibration of the latest oracle."""
+    if not run.history.calibrations:
+        return charts.nothing("The oracle has not been tested yet.")
+    latest = run.history.calibrations[-1]
+    return charts.reliability(latest.reliability, latest.n_rollouts)
+
+
+def by_position(run: Run) -> Figure:
+    """AUC of the oracle along the response, first and latest round."""
+    tests = run.history.calibrations
+    chosen = [tests[0], tests[-1]] if len(tests) > 1 else tests
+    shades = (charts.BASE, charts.POLICY) if len(chosen) > 1 else (charts.POLICY,)
+    curves = [
+        Line(
+            f"round {test.round}",
+            [float(row["position"] or 0) for row in test.by_position],
+            [row["auc"] for row in test.by_position],
+            color,
+        )
+        for test, color in zip(chosen, shades, strict=True)
+    ]
+    return charts.lines(curves, "AUC", x_title="position in the response (tokens)")
+
+
+def steering(run: Run) -> Figure:
+    """What moves by itself: KL weight under dual ascent, strength of the oracle."""
+    return _figure(run.history, ("policy/kl_weight", "oracle/strength"), "value")
+
+
+def speed(run: Run) -> Figure:
+    """Training throughput."""
+    return _figure(run.history, ("time/tokens_per_second",), "tokens per second")
+
+
+def round_ends(history: History) -> list[float]:
+    """Steps at which rounds ended."""
+    ends: dict[int, float] = {}
+    for points in history.scalars.values():
+        for point in points:
+            ends[point.round] = max(ends.get(point.round, 0.0), point.step)
+    return sorted(ends.values())[:-1]
+
+
+def delta(run: Run) -> float | None:
+    """The satisfaction asked for."""
+    method = run.settings.get("method")
+    value = method.get("delta") if isinstance(method, dict) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _figure(history: History, names: Sequence[str], unit: str) -> Figure:
+    curves = [_line(history, name) for name in names if name in history.scalars]
+    return charts.lines(curves, unit, rounds=round_ends(history))
+
+
+def _line(history: History, name: str) -> Line:
+    points = history.scalars.get(name, [])
+    return Line(
+        quantity(name).label,
+        [point.step for point in points],
+        [point.value for point in points],
+        COLORS.get(name, charts.POLICY),
+        marks=len(points) < 30,
+    )

@@ -1,0 +1,137 @@
+"""The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
+
+from acft.ui import words
+from acft.ui.alerts import alerts
+from acft.ui.dom import Node, act, el
+from acft.ui.page import Visit
+from acft.ui.reader import Run
+from acft.ui.states import state_chip
+
+PHASES = {
+    "sample": "sampling rollouts",
+    "score": "scoring rollouts",
+    "fit_oracle": "training the oracle",
+    "fit_policy": "training the policy",
+    "strength": "choosing the strength",
+    "validate": "validating",
+    "evaluate": "evaluating on test prompts",
+    "prepare": "preparing models and texts",
+}
+RESUMABLE = ("stopped", "failed", "lost")
+
+
+def head(run: Run, others: list[tuple[str, str]], visit: Visit) -> Node:
+    """Title, state, actions, progress and whatever needs attention."""
+    return el(
+        "section",
+        el(
+            "div.runline",
+            el("h1.runname", run.title),
+            state_chip(run),
+            _choice(run, others),
+            _buttons(run, visit),
+        ),
+        el("p.side", _origin(run)),
+        _progress(run),
+        _trouble(run),
+    )
+
+
+def _choice(run: Run, others: list[tuple[str, str]]) -> Node:
+    options = [
+        el("option", f"{title} · {run_id}", value=run_id, selected=run_id == run.run_id)
+        for run_id, title in others
+    ]
+    return el("select.choice", options, data_nav="run", aria_label="Choose a run")
+
+
+def _buttons(run: Run, visit: Visit) -> Node:
+    buttons: list[Node] = []
+    if visit.may_change and run.state.state in ("queued", "starting", "running"):
+        save = act("stop", run=run.run_id, mode="save")
+        now = act("stop", run=run.run_id, mode="now")
+        buttons += [
+            el("button.do", "Stop and save", type="button", **save),
+            el("button.do.danger", "Stop now", type="button", **now),
+        ]
+    if visit.may_change and run.state.state in RESUMABLE:
+        buttons.append(el("button.do", "Resume", type="button", **act("resume", run=run.run_id)))
+    if visit.may_change:
+        buttons.append(el("a.do", "Launch again with changes", href=f"launch?from={run.run_id}"))
+    buttons += [
+        el("a.do", "Tokens", href=f"tokens?run={run.run_id}"),
+        el("a.do", "Compare", href=f"compare?run={run.run_id}"),
+    ]
+    return el("div.actions", buttons)
+
+
+def _origin(run: Run) -> str:
+    parts = [run.run_id, run.method or "method not known yet"]
+    model = run.settings.get("model")
+    if isinstance(model, dict) and model.get("name"):
+        parts.append(str(model["name"]))
+    if run.status.device:
+        parts.append(run.status.device)
+    if run.status.started:
+        parts.append(f"started {words.ago(run.status.started)}")
+    if run.state.is_live and len(run.history.attempts) > 1:
+        parts.append(f"attempt {len(run.history.attempts)}")
+    return " · ".join(parts)
+
+
+def _progress(run: Run) -> Node | None:
+    status, now = run.status, run.history.progress
+    if not run.state.is_live:
+        return None
+    total = max(status.steps, 1)
+    share = min(1.0, status.step / total)
+    doing = PHASES.get(now.phase, now.phase) if now else "starting"
+    detail = f" ({now.done:,} of {now.total:,} {now.unit})" if now and now.total else ""
+    line = (
+        f"Round {min(status.round + 1, max(status.rounds, 1))} of {status.rounds or '?'}: "
+        f"{doing}{detail}"
+    )
+    left = words.duration(status.seconds_left)
+    bar = el("div.progress", el("div", style={"--done": f"{100 * share:.1f}%"}), role="progressbar",
+             aria_valuenow=f"{100 * share:.0f}", aria_valuemin="0", aria_valuemax="100",
+             aria_label="Optimiser steps done")  # fmt: skip
+    steps = f"step {status.step:,} of {status.steps:,} · about {left} left"
+    return el("div", bar, el("p.side", el("b", line), " · ", steps))
+
+
+def _trouble(run: Run) -> list[Node]:
+    shown: list[Node] = []
+    status, state = run.status, run.state
+    if state.state in ("failed", "lost") or state.is_stalled:
+        shown.append(_failure(run))
+    elif state.state in ("queued", "stopping") and (state.message or status.message):
+        shown.append(el("div.notice", state.message or status.message))
+    elif state.state == "stopped":
+        shown.append(el("div.notice", el("b", "Stopped. "), _usable(run)))
+    for alert in alerts(run)[:4]:
+        step = f"Step {alert.step}: " if alert.step else ""
+        kind = "warn" if alert.level == "warning" else "info"
+        shown.append(el(f"div.notice.{kind}", el("b", step) if step else None, alert.text))
+    return shown
+
+
+def _failure(run: Run) -> Node:
+    status, state = run.status, run.state
+    code = f" (exit code {status.exit_code})" if status.exit_code is not None else ""
+    lines: list[Node] = [el("p", el("b", f"{state.label}{code}: "), state.message or "no message")]
+    if status.advice:
+        lines.append(el("p", el("b", "What to do: "), status.advice))
+    if status.retry_with:
+        retry = ",".join(status.retry_with)
+        lines.append(
+            el("a.do", "Retry with these changes", href=f"launch?from={run.run_id}&with={retry}")
+        )
+    lines.append(el("p.side", _usable(run)))
+    return el("div.notice.bad", lines)
+
+
+def _usable(run: Run) -> str:
+    if not run.history.rounds:
+        return "No round was sealed; resuming starts from the beginning."
+    last = run.history.rounds[-1]
+    return f"{last.checkpoint} (end of round {last.round}) is complete and usable."

@@ -1,0 +1,96 @@
+"""Texts of two policies beside each other with scores, and what the scorers conclude."""
+
+from collections.abc import Sequence
+
+from acft.statistics import Interval
+from acft.ui import words
+from acft.ui.dom import Node, el, table, veil
+from acft.ui.pairs import Pair, Verdict
+from acft.ui.reader import Answer
+
+GOOD, NEUTRAL, BAD = "good", "", "bad"
+
+
+def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by: set[str]) -> Node:
+    """One row for each scorer: both sides, the change with its interval, wins and losses."""
+    columns = [
+        "Scorer", f"Toxic, {left}", f"Toxic, {right}", "Change (95 % interval)",
+        f"Mean, {left}", f"Mean, {right}", "Prompts with any toxic", "Better / equal / worse",
+    ]  # fmt: skip
+    rows = [_verdict_row(v, trained_by) for v in verdicts]
+    return table(list(columns), rows, caption="What each scorer says", numeric={1, 2, 4, 5})
+
+
+def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
+    mark = el("span.chip", "trained on it", title="This scorer also trained the run")
+    name = el("span", v.scorer, " ", mark if v.scorer in trained_by else None,
+              el("span.sub", f"n = {v.n_responses:,} pairs, {v.n_prompts:,} prompts"))  # fmt: skip
+    return [
+        name,
+        _with_interval(v.share_left),
+        _with_interval(v.share_right),
+        _change(v.share_change),
+        words.number(v.mean_left.value),
+        words.number(v.mean_right.value),
+        f"{words.percent(v.any_left, 0)} → {words.percent(v.any_right, 0)}",
+        f"{v.wins:,} / {v.ties:,} / {v.losses:,}",
+    ]
+
+
+def _with_interval(value: Interval) -> Node:
+    return el(
+        "span", words.percent(value.value),
+        el("span.sub", words.interval(value.low, value.high, as_percent=True)),
+    )  # fmt: skip
+
+
+def _change(change: Interval) -> Node:
+    low, high = change.low, change.high
+    kind = NEUTRAL
+    if low is not None and high is not None:
+        kind = GOOD if high < 0 else BAD if low > 0 else NEUTRAL
+    points = "–" if change.value is None else f"{100 * change.value:+.1f} points"
+    text = {GOOD: "lower", BAD: "higher"}.get(kind, "not distinguishable")
+    span = "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f} points, "
+    return el(
+        "span",
+        el(f"span.chip.{kind}" if kind else "span.chip", points.replace("-", "−")),
+        el("span.sub", (span + text).replace("-", "−")),
+    )
+
+
+def text_table(pairs: Sequence[Pair], left: str, right: str, run_id: str) -> Node:
+    """Prompts with both responses; toxic ones are blurred."""
+    rows: list[list[Node]] = [
+        [
+            el("span.prompt", el("span.text", pair.left.prompt),
+               el("span.sub", pair.left.category, f" · sample {pair.left.sample}")),
+            _response(pair.left, run_id),
+            _response(pair.right, run_id),
+        ]
+        for pair in pairs
+    ]  # fmt: skip
+    return el(
+        "div.texts",
+        table(["Prompt", left, right], rows, caption=f"Texts of {left} and {right}"),
+    )
+
+
+def _response(side: Answer, run_id: str) -> Node:
+    bars = [
+        el(
+            "span.score",
+            el("span.meter", el("i", style={"--w": f"{100 * value:.0f}%",
+                                            "--mc": "var(--bad)" if value >= 0.5
+                                            else "var(--good)"})),
+            f"{scorer} {value:.2f}",
+        )
+        for scorer, value in sorted(side.scores.items())
+    ]  # fmt: skip
+    link = el(
+        "a", "tokens", href=f"tokens?run={run_id}&sequence={side.rollout_id}",
+        title="Which tokens pay for the constraint",
+    )  # fmt: skip
+    return el(
+        "div", veil(side.text, side.toxicity), el("div.scores", bars, link), key=side.rollout_id
+    )
