@@ -43,9 +43,7 @@ def do(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None) -> int
 @contextmanager
 def supervised(runs_dir: Path, slots: int = 1) -> Iterator[Supervisor]:
     """A supervisor thread that starts fake workers."""
-    supervisor = Supervisor(
-        runs_dir, command=fake_method.WORKER, places=[Device("cpu", slots)]
-    )
+    supervisor = Supervisor(runs_dir, command=fake_method.WORKER, places=[Device("cpu", slots)])
     assert supervisor.start()
     try:
         yield supervisor

@@ -140,7 +140,9 @@ def _started(status: Status, event: Started, moment: float) -> Status:
 
 
 def _created(paths: RunPaths) -> float:
-    """Creation time told from the run's name, in seconds since the epoch."""
+    """Creation time told from the run's name, in seconds since the epoch; 0 for other names."""
+    if not RUN_ID.fullmatch(paths.root.name):
+        return 0.0
     moment = datetime.strptime(paths.root.name[:15], "%Y%m%d-%H%M%S")  # noqa: DTZ007 - made UTC next
     return moment.replace(tzinfo=UTC).timestamp()
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acft.errors import AcftError, DataError
+from acft.errors import DataError
 from acft.eventlog import Entry
 from acft.events import (
     BestCheckpoint,
@@ -44,6 +44,7 @@ LOCK_WAIT_SECONDS = 30.0
 RESERVE = ".reserve"
 RESERVE_BYTES = 256 * 1024
 """Set aside at the start, so that a full disk still leaves room to say so."""
+USER_FAILURES = ("config", "data", "model")
 NO_RUN = "has no settings; it is not a run directory"
 
 log = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ class _Attempt:
         with suppress(OSError):
             self._file.change(advice=failure.advice, retry_with=failure.retry_with)
         ending = Finished("failed", failure.kind, failure.message)
-        return ending, USER_ERROR if isinstance(error, AcftError) else FAILED
+        return ending, USER_ERROR if failure.kind in USER_FAILURES else FAILED
 
     def _end(self, ending: Finished, code: int) -> None:
         (self._paths.root / RESERVE).unlink(missing_ok=True)

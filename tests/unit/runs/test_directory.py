@@ -1,0 +1,159 @@
+import json
+import os
+import re
+import threading
+import time
+
+import pytest
+
+from acft.errors import DataError, RunError
+from acft.runs import atomic
+from acft.runs.directory import (
+    RUN_ID,
+    all_runs,
+    find_run,
+    new_run_id,
+    read_labels,
+    read_launch,
+    read_status,
+    remove_remains,
+    status_from_events,
+    write_labels,
+)
+from acft.runs.locks import FileLock
+from acft.schema import Labels, RunPaths
+from tests.fake_runs import create
+
+
+def test_ids_sort_by_time_and_hold_no_user_text():
+    ids = [new_run_id(moment) for moment in (1e9, 1e9 + 1, 1.7e9, 2e9)]
+    assert ids == sorted(ids)
+    assert all(RUN_ID.fullmatch(name) for name in ids)
+
+
+def test_a_run_appears_complete_or_not_at_all(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("acft.runs.directory.write_status", full)
+    with pytest.raises(OSError, match="No space"):
+        create(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_remains_of_creations_are_removed_only_when_old(tmp_path):
+    remains = tmp_path / ".tmp-0-20200101-000000-aaaa"
+    remains.mkdir()
+    remove_remains(tmp_path, time.time())
+    assert remains.exists()
+    remove_remains(tmp_path, time.time() + 7200)
+    assert not remains.exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "20200101-000000-aaaa"])
+def test_only_names_of_existing_runs_are_accepted(tmp_path, name):
+    create(tmp_path)
+    with pytest.raises(RunError, match="no run"):
+        find_run(tmp_path, name)
+
+
+def test_links_are_not_followed(tmp_path):
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "20200101-000000-aaaa").symlink_to(target)
+    assert all_runs(runs) == []
+
+
+def test_a_near_miss_is_suggested(tmp_path):
+    name = create(tmp_path).root.name
+    with pytest.raises(RunError, match=f"did you mean {re.escape(repr(name))}"):
+        find_run(tmp_path, name[:-1] + "9")
+
+
+def test_unknown_fields_of_newer_versions_are_ignored(tmp_path):
+    paths = create(tmp_path)
+    values = json.loads(paths.status.read_text()) | {"colour": "blue"}
+    paths.status.write_text(json.dumps(values))
+    assert read_status(paths).state == "queued"
+
+
+def test_a_run_without_status_and_events_is_queued_since_its_creation(tmp_path):
+    paths = RunPaths(tmp_path / "20261122-141530-k3fb")
+    paths.root.mkdir()
+    status = status_from_events(paths)
+    assert (status.state, status.created) == ("queued", 1795356930.0)
+
+
+def test_a_damaged_launch_record_is_an_error_and_damaged_labels_are_none(tmp_path):
+    paths = create(tmp_path)
+    write_labels(paths, Labels(("good",), "a note"))
+    assert read_labels(paths) == Labels(("good",), "a note")
+    for path in (paths.launch, paths.labels):
+        path.write_text("[")
+    with pytest.raises(DataError, match=r"launch\.json"):
+        read_launch(paths)
+    assert read_labels(paths) == Labels()
+
+
+def test_a_replaced_file_is_old_or_new_for_every_reader(tmp_path):
+    path = tmp_path / "status.json"
+    versions = [{"value": n, "padding": "x" * 5000} for n in range(40)]
+    atomic.replace_json(path, versions[0])
+    done = threading.Event()
+    torn = []
+
+    def read():
+        while not done.is_set():
+            try:
+                assert json.loads(path.read_text()) in versions
+            except (ValueError, AssertionError) as error:
+                torn.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in versions:
+        atomic.replace_json(path, version)
+    done.set()
+    reader.join()
+    assert torn == []
+
+
+def test_a_failed_replacement_keeps_the_old_content_and_no_remains(tmp_path, monkeypatch):
+    path = tmp_path / "status.json"
+    atomic.replace_json(path, {"value": 1})
+
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space"):
+            atomic.replace_json(path, {"value": 2})
+    assert json.loads(path.read_text()) == {"value": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_excludes_other_holders_in_the_same_process(tmp_path):
+    with FileLock(tmp_path / "lock"):
+        assert not FileLock(tmp_path / "lock", wait_seconds=0.0).acquire()
+    with FileLock(tmp_path / "lock", wait_seconds=0.0):
+        pass
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    held = FileLock(tmp_path / "lock")
+    held.acquire()
+    threading.Timer(0.05, held.release).start()
+    with FileLock(tmp_path / "lock", wait_seconds=30.0):
+        pass
+
+
+def test_a_lock_that_stays_taken_is_an_error_with_its_name(tmp_path):
+    with FileLock(tmp_path / "lock"), pytest.raises(RunError, match="locked by another"):
+        FileLock(tmp_path / "lock", wait_seconds=0.0).__enter__()
+
+
+def test_overrides_survive_the_launch_record(tmp_path):
+    assert read_launch(create(tmp_path, "seed=1")).overrides == ("seed=1",)

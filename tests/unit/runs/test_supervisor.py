@@ -1,0 +1,304 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from acft.errors import ConfigError, RunError
+from acft.eventlog import read_events
+from acft.runs import launcher, supervisor
+from acft.runs.devices import Device, candidates
+from acft.runs.directory import read_status, stop_request
+from acft.runs.ownership import Ownership, owner
+from acft.runs.spawn import environment
+from acft.runs.status import current_state
+from acft.runs.supervisor import Supervisor, ensure_supervisor, stop_action
+from acft.schema import RunPaths
+from tests import fake_method
+from tests.fake_runs import SPEC, create, supervised, wait_until
+
+
+def label(paths: RunPaths) -> str:
+    return current_state(paths)[1].label
+
+
+def becomes(paths: RunPaths, wanted: str) -> None:
+    wait_until(lambda: label(paths) == wanted, f"{wanted}, is {label(paths)}")
+
+
+def test_a_queued_run_is_started_and_finishes(tmp_path):
+    paths = create(tmp_path)
+    with supervised(tmp_path):
+        becomes(paths, "finished")
+    status = read_status(paths)
+    assert (status.device, status.exit_code) == ("cpu", 0)
+
+
+def test_one_slot_runs_one_at_a_time_and_the_other_says_what_it_waits_for(tmp_path):
+    gate = tmp_path / "gate"
+    first = create(tmp_path, f"method.gate={gate}")
+    second = create(tmp_path)
+    first, second = sorted((first, second), key=lambda paths: paths.root.name)
+    for paths in (first, second):
+        (paths.root / "launch.json").write_text(
+            f'{{"created": 0.0, "device": "cpu", "overrides": ["method.gate={gate}"]}}'
+        )
+    with supervised(tmp_path):
+        becomes(first, "running")
+        wait_until(lambda: "a run is on cpu" in read_status(second).message)
+        assert label(second) == "queued"
+        gate.touch()
+        becomes(first, "finished")
+        becomes(second, "finished")
+
+
+def test_a_worker_survives_its_supervisor_and_is_adopted_with_proof(tmp_path):
+    gate = tmp_path / "gate"
+    paths = create(tmp_path, f"method.gate={gate}")
+    with supervised(tmp_path):
+        becomes(paths, "running")
+    assert label(paths) == "running"
+    with supervised(tmp_path) as second:
+        adoption = second.adoptions[0]
+        assert adoption.run_id == paths.root.name
+        assert adoption.pid == read_status(paths).pid
+        assert adoption.lost == 0
+        gate.touch()
+        becomes(paths, "finished")
+
+
+def test_a_worker_has_its_own_session_and_only_allowed_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    gate = tmp_path / "gate"
+    paths = create(tmp_path, f"method.gate={gate}")
+    with supervised(tmp_path):
+        becomes(paths, "running")
+        pid = read_status(paths).pid
+        assert os.getsid(pid) == pid
+        assert b"AWS_SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
+        gate.touch()
+        becomes(paths, "finished")
+
+
+def test_the_environment_is_an_allow_list(monkeypatch):
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    monkeypatch.setenv("HF_HOME", "/models")
+    passed = environment()
+    assert "GITHUB_TOKEN" not in passed
+    assert passed["HF_HOME"] == "/models"
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [("kill", "failed (killed)"), ("exit", "failed (unknown)")]
+)
+def test_a_death_without_words_is_recorded_with_its_exit_code(tmp_path, how, expected):
+    paths = create(tmp_path, f"method.fail={how}")
+    with supervised(tmp_path):
+        wait_until(lambda: read_status(paths).exit_code is not None)
+    assert label(paths) == expected
+    assert read_status(paths).exit_code == {"kill": -signal.SIGKILL, "exit": 7}[how]
+
+
+def test_a_worker_that_cannot_even_start_is_a_failure(tmp_path):
+    paths = create(tmp_path)
+    command = (sys.executable, "-c", "import sys; sys.exit(9)")
+    broken = Supervisor(tmp_path, command=command, places=[Device("cpu")])
+    assert broken.claim()
+    broken.tick()
+    wait_until(lambda: (broken.tick(), label(paths) == "failed (unknown)")[1])
+    broken.close()
+    assert "code 9" in read_status(paths).message
+
+
+def test_stop_and_save_ends_in_order(tmp_path):
+    paths = create(tmp_path, f"method.gate={tmp_path / 'never'}")
+    with supervised(tmp_path):
+        becomes(paths, "running")
+        assert launcher.stop(tmp_path, paths.root.name).state == "stopping"
+        becomes(paths, "stopped")
+    assert read_status(paths).exit_code == 0
+
+
+def test_a_worker_deaf_to_stop_and_termination_is_killed_and_called_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "NOW_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "TERMINATE_SECONDS", 0.6)
+    paths = create(tmp_path, "method.fail=deaf")
+    with supervised(tmp_path):
+        wait_until(lambda: read_status(paths).round == 1)
+        wait_until(lambda: len(read_events(paths.events)) == 15)
+        launcher.stop(tmp_path, paths.root.name, "now")
+        becomes(paths, "stopped")
+        wait_until(lambda: read_status(paths).exit_code == -signal.SIGKILL)
+    assert "checkpoints/round-1 is sealed" in read_status(paths).message
+
+
+@pytest.mark.parametrize(
+    ("mode", "waited", "action", "left"),
+    [
+        ("save", 0.0, "wait", 300.0), ("save", 299.0, "wait", 1.0), ("save", 320.0, "kill", 0.0),
+        ("save", 300.0, "terminate", 20.0), ("now", 20.0, "terminate", 20.0),
+        ("now", 0.0, "wait", 20.0), ("now", 40.0, "kill", 0.0),
+    ],
+)  # fmt: skip
+def test_stopping_has_stages_with_known_limits(mode, waited, action, left):
+    assert stop_action(mode, waited) == (action, left)
+
+
+def test_a_queued_run_stops_at_once_and_is_never_started(tmp_path):
+    paths = create(tmp_path)
+    assert launcher.stop(tmp_path, paths.root.name).state == "stopped"
+    with supervised(tmp_path) as running:
+        running.tick()
+    assert label(paths) == "stopped"
+    assert stop_request(paths) == ("", 0.0)
+
+
+def test_what_is_over_cannot_be_stopped(tmp_path):
+    paths = create(tmp_path)
+    launcher.stop(tmp_path, paths.root.name)
+    with pytest.raises(RunError, match="is stopped; there is nothing to stop"):
+        launcher.stop(tmp_path, paths.root.name)
+    with pytest.raises(RunError, match="allowed: save, now"):
+        launcher.stop(tmp_path, paths.root.name, "quickly")
+
+
+def test_a_running_run_is_not_resumed(tmp_path):
+    paths = create(tmp_path, f"method.gate={tmp_path / 'never'}")
+    with supervised(tmp_path):
+        becomes(paths, "running")
+        with pytest.raises(RunError, match="still has a process"):
+            launcher.resume(tmp_path, paths.root.name)
+        launcher.stop(tmp_path, paths.root.name)
+        becomes(paths, "stopped")
+
+
+def test_a_finished_run_is_not_resumed(tmp_path):
+    paths = create(tmp_path)
+    with supervised(tmp_path):
+        becomes(paths, "finished")
+    with pytest.raises(RunError, match="is finished; only stopped, failed, lost"):
+        launcher.resume(tmp_path, paths.root.name)
+
+
+def test_a_round_that_was_never_sealed_cannot_be_resumed_from(tmp_path):
+    paths = create(tmp_path, "method.fail=kill")
+    with supervised(tmp_path):
+        becomes(paths, "failed (killed)")
+    with pytest.raises(RunError, match=r"no sealed round 2 \(sealed: 1\)"):
+        launcher.resume(tmp_path, paths.root.name, from_round=2)
+
+
+def test_the_same_request_launches_once(tmp_path):
+    fake_method.register()
+    ids = {launcher.launch(tmp_path, SPEC, request_id="click-1") for _ in range(3)}
+    assert len(ids) == 1
+    assert launcher.launch(tmp_path, SPEC, request_id="click-2") not in ids
+    assert len(launcher.runs(tmp_path)) == 2
+
+
+def test_requests_without_id_are_all_different(tmp_path):
+    fake_method.register()
+    assert launcher.launch(tmp_path, SPEC) != launcher.launch(tmp_path, SPEC)
+
+
+def test_wrong_settings_create_no_directory(tmp_path):
+    fake_method.register()
+    with pytest.raises(ConfigError, match="did you mean 'rounds'"):
+        launcher.launch(tmp_path / "runs", SPEC, ["schedule.rouns=2"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_second_workbench_learns_who_owns_the_runs(tmp_path):
+    with supervised(tmp_path):
+        code = (
+            "import sys; from pathlib import Path; from acft.runs.supervisor import Supervisor;"
+            "from acft.runs.ownership import refuse; runs = Path(sys.argv[1]);"
+            "print(Supervisor(runs).start(), refuse(runs))"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        second = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment()
+        )
+    assert second.stdout.startswith("False")
+    assert f"the workbench with pid {os.getpid()}" in second.stdout
+    assert owner(tmp_path) is None
+
+
+def test_a_detached_supervisor_gives_way_to_a_workbench(tmp_path):
+    paths = create(tmp_path, f"method.gate={tmp_path / 'gate'}")
+    detached = Supervisor(
+        tmp_path, role="detached", command=fake_method.WORKER, places=[Device("cpu")]
+    )
+    thread = threading.Thread(target=detached.run_until_idle)
+    thread.start()
+    becomes(paths, "running")
+    with supervised(tmp_path) as app:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+        assert (found := owner(tmp_path)) is not None
+        assert found.role == "app"
+        assert [a.run_id for a in app.adoptions] == [paths.root.name]
+        (tmp_path / "gate").touch()
+        becomes(paths, "finished")
+
+
+def test_without_a_workbench_a_detached_supervisor_does_the_queue_and_ends(tmp_path, monkeypatch):
+    code = (
+        "import sys; from pathlib import Path; from acft.runs.devices import Device;"
+        "from acft.runs.supervisor import Supervisor; from tests.fake_method import WORKER;"
+        "Supervisor(Path(sys.argv[1]), role='detached', command=WORKER,"
+        " places=[Device('cpu', 2)]).run_until_idle()"
+    )
+    monkeypatch.setattr(supervisor, "SUPERVISOR", (sys.executable, "-c", code))
+    runs = [create(tmp_path), create(tmp_path)]
+    assert "detached supervisor" in ensure_supervisor(tmp_path)
+    for paths in runs:
+        becomes(paths, "finished")
+    wait_until(lambda: owner(tmp_path) is None, "end of the detached supervisor")
+
+
+def test_a_dead_owner_owns_nothing(tmp_path):
+    ownership = Ownership(tmp_path, "app")
+    assert ownership.claim()
+    ownership.release()
+    assert (tmp_path / "supervisor.json").exists()
+    assert owner(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "expected"),
+    [
+        ("auto", ["cuda:0", "cuda:1", "cpu"], ["cuda:0", "cuda:1"]),
+        ("auto", ["cpu"], ["cpu"]),
+        ("cpu", ["cuda:0", "cpu"], ["cpu"]),
+        ("cuda", ["cpu"], ["cpu"]),
+    ],
+)
+def test_runs_wait_for_the_device_they_ask_for(wanted, names, expected):
+    present = [Device(name) for name in names]
+    assert [device.name for device in candidates(wanted, present)] == expected
+
+
+def test_models_are_released_before_a_run_starts(tmp_path):
+    released = []
+    create(tmp_path)
+    watcher = Supervisor(
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], before_start=released.append
+    )
+    assert watcher.claim()
+    watcher.tick()
+    assert released == ["cpu"]
+    wait_until(lambda: (watcher.tick(), not watcher._children)[1])
+    watcher.close()
+
+
+def test_time_stamps_of_a_run_are_in_order(tmp_path):
+    paths = create(tmp_path)
+    with supervised(tmp_path):
+        becomes(paths, "finished")
+    status = read_status(paths)
+    assert status.created <= status.started <= status.ended <= time.time()

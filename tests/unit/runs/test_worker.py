@@ -1,0 +1,275 @@
+import json
+import os
+import signal
+import tomllib
+
+import pytest
+
+from acft.errors import DataError
+from acft.eventlog import read_events
+from acft.events import Finished, Note, Progress, RoundFinished, ShardSealed, Started
+from acft.runs import launcher
+from acft.runs.atomic import TEMPORARY, sha256
+from acft.runs.checkpoints import verify
+from acft.runs.directory import read_status, write_status
+from acft.runs.locks import FileLock
+from acft.runs.process import this_process
+from acft.runs.worker import DONE, FAILED, NOT_OURS, RESERVE, USER_ERROR, main
+from acft.schema import FAILURES, RunPaths, Status
+from tests.fake_method import numbers
+from tests.fake_runs import SPEC, create, do
+
+
+@pytest.fixture
+def whole(tmp_path_factory):
+    """Numbers of a run that nothing interrupted."""
+    paths = create(tmp_path_factory.mktemp("whole"))
+    assert do(paths) == DONE
+    return numbers(paths)
+
+
+def kinds(paths: RunPaths):
+    return [entry.event.kind for entry in read_events(paths.events)]
+
+
+def test_a_run_leaves_everything_the_contract_names(tmp_path):
+    paths = create(tmp_path)
+    assert do(paths) == DONE
+    status = read_status(paths)
+    assert (status.state, status.round, status.rounds) == ("finished", 3, 3)
+    assert (status.step, status.steps, status.exit_code) == (12, 12, 0)
+    assert status.events == len(read_events(paths.events))
+    assert kinds(paths)[0] == "started"
+    assert kinds(paths)[-1] == "finished"
+    assert paths.spec.read_text() == SPEC
+    for number in (1, 2, 3):
+        verify(paths.checkpoint(number))
+    names = {path.name for path in paths.root.iterdir()}
+    assert RESERVE not in names
+    assert not [name for name in names if name.startswith(TEMPORARY)]
+
+
+def test_resolved_settings_hold_defaults_versions_and_seed(tmp_path):
+    paths = create(tmp_path, "seed=5")
+    do(paths)
+    resolved = json.loads(paths.resolved.read_text())
+    assert resolved["seed"] == 5
+    assert resolved["settings"]["sampling"]["horizon"] == 20
+    assert resolved["method"]["name"] == "fake"
+    assert resolved["packages"]["torch"]
+    assert resolved["overrides"] == ["seed=5"]
+    assert "seed" not in tomllib.loads(paths.spec.read_text())
+
+
+def test_shards_are_named_by_their_event_and_hashed(tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    entries = read_events(paths.events)
+    shards = [(e.seq, e.event) for e in entries if isinstance(e.event, ShardSealed)]
+    assert len(shards) == 6
+    for seq, shard in shards:
+        assert shard.name == f"{shard.table}-{seq:06d}.parquet"
+        assert sha256(paths.shards / shard.name) == shard.sha256
+    assert {s.name for _, s in shards} == {path.name for path in paths.shards.iterdir()}
+
+
+def test_the_listener_sees_every_event_once(tmp_path):
+    paths = create(tmp_path)
+    seen = []
+    do(paths, seen.append)
+    assert seen == read_events(paths.events)
+
+
+FAILING = {
+    "oom": ("oom", FAILED), "data": ("data", USER_ERROR), "disk": ("disk", FAILED),
+    "nonfinite": ("nonfinite", FAILED), "bug": ("unknown", FAILED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("failure", FAILING)
+def test_a_failure_is_typed_explained_and_keeps_earlier_rounds(tmp_path, failure):
+    paths = create(tmp_path, f"method.fail={failure}")
+    kind, code = FAILING[failure]
+    assert do(paths) == code
+    status = read_status(paths)
+    assert (status.state, status.failure, status.exit_code) == ("failed", kind, code)
+    assert kind in FAILURES
+    assert status.message
+    assert status.advice
+    assert status.checkpoint == "checkpoints/round-1"
+    verify(paths.checkpoint(1))
+    last = read_events(paths.events)[-1].event
+    assert last == Finished("failed", kind, status.message)
+
+
+def test_out_of_memory_offers_settings_that_are_smaller_and_valid(tmp_path):
+    paths = create(tmp_path, "method.fail=oom")
+    do(paths)
+    status = read_status(paths)
+    assert status.retry_with == ("optimizer.micro_batch_size=4",)
+    retry = create(tmp_path, *status.retry_with)
+    assert do(retry) == DONE
+
+
+@pytest.mark.parametrize("failure", ["oom", "data", "disk", "nonfinite", "bug"])
+def test_a_failed_run_resumes_to_the_numbers_of_an_uninterrupted_one(tmp_path, failure, whole):
+    paths = create(tmp_path, f"method.fail={failure}")
+    do(paths)
+    healthy = json.loads(paths.launch.read_text()) | {"overrides": []}
+    paths.launch.write_text(json.dumps(healthy))
+    assert launcher.resume(tmp_path, paths.root.name) == 1
+    assert read_status(paths).state == "queued"
+    assert do(paths) == DONE
+    assert numbers(paths) == whole
+    assert read_status(paths).failure == ""
+
+
+def test_resuming_from_an_earlier_round_does_the_later_ones_again(tmp_path, whole):
+    paths = create(tmp_path, "method.fail=bug", "method.fail_round=3")
+    do(paths)
+    paths.launch.write_text(json.dumps({"created": 0.0}))
+    assert launcher.resume(tmp_path, paths.root.name, from_round=1) == 1
+    assert do(paths) == DONE
+    assert numbers(paths) == whole
+    started = [e.event for e in read_events(paths.events) if isinstance(e.event, Started)]
+    assert [event.resumed_from_round for event in started] == [0, 1]
+
+
+def test_resuming_from_the_beginning_does_everything_again(tmp_path, whole):
+    paths = create(tmp_path, "method.fail=bug")
+    do(paths)
+    paths.launch.write_text(json.dumps({"created": 0.0}))
+    assert launcher.resume(tmp_path, paths.root.name, from_round=0) == 0
+    assert do(paths) == DONE
+    assert numbers(paths) == whole
+
+
+def test_remains_that_no_event_names_are_removed_by_the_next_attempt(tmp_path):
+    paths = create(tmp_path)
+    (paths.shards / "rollouts-000003.parquet").write_bytes(b"half")
+    (paths.shards / ".tmp-1-scores.parquet").write_bytes(b"half")
+    (paths.checkpoints / "round-9").mkdir()
+    assert do(paths) == DONE
+    assert len(list(paths.shards.iterdir())) == 6
+    assert not (paths.checkpoints / "round-9").exists()
+
+
+@pytest.mark.parametrize("mode", ["save", "now"])
+def test_a_stop_request_ends_the_run_at_the_next_step(tmp_path, mode):
+    paths = create(tmp_path)
+
+    def stop_in_round_two(entry):
+        if isinstance(entry.event, Progress) and entry.event.round == 2:
+            paths.stop_request.write_text(mode)
+
+    assert do(paths, stop_in_round_two) == DONE
+    status = read_status(paths)
+    assert (status.state, status.round) == ("stopped", 1)
+    assert not paths.stop_request.exists()
+    steps = [e.event for e in read_events(paths.events) if isinstance(e.event, Progress)]
+    assert (steps[-1].round, steps[-1].done) == (2, 1)
+
+
+def test_a_termination_signal_ends_the_run_in_order_and_it_resumes(tmp_path, whole):
+    paths = create(tmp_path)
+
+    def terminate(entry):
+        if isinstance(entry.event, Note) and "round 3" in entry.event.text:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert do(paths, terminate) == DONE
+    assert read_status(paths).state == "stopped"
+    assert launcher.resume(tmp_path, paths.root.name) == 2
+    assert do(paths) == DONE
+    assert numbers(paths) == whole
+
+
+def test_one_interrupt_saves_and_three_give_up(tmp_path):
+    paths = create(tmp_path)
+
+    def interrupt(entry):
+        if isinstance(entry.event, Note):
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    assert do(paths, interrupt) == DONE
+    assert read_status(paths).state == "stopped"
+
+
+def test_signal_handlers_are_given_back(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    do(create(tmp_path))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_worker_leaves_the_run_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.runs.worker.LOCK_WAIT_SECONDS", 0.0)
+    paths = create(tmp_path)
+    with FileLock(paths.lock):
+        assert do(paths) == NOT_OURS
+    assert read_status(paths).state == "queued"
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped", "failed", "running"])
+def test_a_worker_does_not_repeat_what_is_not_waiting(tmp_path, state):
+    paths = create(tmp_path)
+    write_status(paths, Status(state=state))
+    assert do(paths) == NOT_OURS
+    assert not paths.events.exists()
+
+
+def test_wrong_settings_fail_before_any_event(tmp_path):
+    paths = create(tmp_path, "optimizer.lrr=1", "sampling.horizon=0")
+    assert do(paths) == USER_ERROR
+    status = read_status(paths)
+    assert (status.state, status.failure) == ("failed", "config")
+    assert "did you mean 'lr'" in status.message
+    assert "horizon" in status.message
+    assert not paths.events.exists()
+
+
+def test_a_damaged_checkpoint_is_not_continued(tmp_path):
+    paths = create(tmp_path, "method.fail=bug")
+    do(paths)
+    (paths.checkpoint(1) / "policy" / "state.json").write_text('{"total": 0.0}')
+    with pytest.raises(DataError, match=r"policy/state.json.*sealed before it: none"):
+        launcher.resume(tmp_path, paths.root.name)
+    assert read_status(paths).state == "failed"
+
+
+def test_the_worker_proves_which_process_it_is(tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    started = read_events(paths.events)[0].event
+    me = this_process()
+    assert isinstance(started, Started)
+    assert started.pid == me.pid
+    assert started.facts == {"pid_started": me.started, "boot_id": me.boot_id}
+
+
+def test_a_damaged_status_is_told_from_the_events(tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    before = read_status(paths)
+    for content in ("", "{", "[]", '{"state": 3}', "null"):
+        paths.status.write_text(content)
+        status = read_status(paths)
+        assert (status.state, status.round, status.checkpoint) == (
+            "finished", 3, before.checkpoint,
+        )  # fmt: skip
+
+
+def test_rounds_are_finished_only_with_a_sealed_checkpoint(tmp_path):
+    paths = create(tmp_path)
+
+    def check(entry):
+        if isinstance(entry.event, RoundFinished):
+            verify(paths.root / entry.event.checkpoint)
+
+    assert do(paths, check) == DONE
+
+
+def test_the_program_needs_a_run_directory(tmp_path):
+    assert main([]) == USER_ERROR
+    with pytest.raises(DataError, match="not a run directory"):
+        main([str(tmp_path)])
