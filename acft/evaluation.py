@@ -1,8 +1,9 @@
 """Judging a policy: draw responses, score them, reduce them with metrics, compare with base.
 
-Metric names in events are ``quantity`` or ``quantity/scorer``, with ``@category`` for the prompts
-of one category. Comparisons add ``_change`` (relative to base), ``_difference`` (policy minus base)
-and ``_change_beyond_control`` (what of the change the control run does not show).
+Measurements are named ``quantity``, ``quantity/scorer`` or ``quantity/scorer@category``. Their
+events have suite ``rtp/scorer`` and metric ``quantity@category``, so that metrics keep their
+registered names. Comparisons add ``_change`` (relative to base), ``_difference`` (policy minus
+base) and ``_change_beyond_control`` (what of the change the control run does not show).
 """
 
 import math
@@ -187,17 +188,10 @@ def scorer_agreement(
     for index, first in enumerate(scorers):
         for second in scorers[index + 1 :]:
             found = agreement([r.scores[first] for r in scored], [r.scores[second] for r in scored])
-            events += [
-                Evaluated(
-                    label.suite, f"agreement_{measure_name}/{first}+{second}", label.subject,
-                    value, found.n, policy_version=label.policy_version,
-                )
-                for measure_name, value in (
-                    ("pearson", found.pearson),
-                    ("spearman", found.spearman),
-                    ("kappa", found.kappa),
-                )
-            ]  # fmt: skip
+            for name, value in vars(found).items():
+                if name != "n":
+                    estimate = Interval(value, None, None, found.n)
+                    events.append(event_of(f"agreement_{name}/{first}+{second}", estimate, label))
     return events
 
 
@@ -245,26 +239,28 @@ def compare(
             beyond = ratio_bootstrap(triple, change_beyond_control, seed=label.seed)
             estimates["change_beyond_control"] = beyond
         events += [
-            event_of(with_suffix(name, suffix), estimate, label)
-            for suffix, estimate in estimates.items()
+            event_of(name, estimate, label, comparison)
+            for comparison, estimate in estimates.items()
         ]
     return events
 
 
-def event_of(metric: str, estimate: Interval, label: Label) -> Evaluated:
-    """The event that reports an estimate."""
-    scorer = metric.partition("/")[2].partition("@")[0]
+def event_of(name: str, estimate: Interval, label: Label, comparison: str = "") -> Evaluated:
+    """The event that reports an estimate of the measurement ``name``, or a comparison of it."""
+    quantity, _, rest = name.partition("/")
+    judge, at, category = rest.partition("@")
     return Evaluated(
-        label.suite, metric, label.subject,
-        estimate.value, estimate.n, estimate.stderr, estimate.low, estimate.high,
-        label.policy_version, label.scorer_versions.get(scorer, ""),
-    )  # fmt: skip
-
-
-def with_suffix(name: str, suffix: str) -> str:
-    """``toxic_share/x`` and ``change`` give ``toxic_share_change/x``."""
-    quantity, slash, rest = name.partition("/")
-    return f"{quantity}_{suffix}{slash}{rest}"
+        f"{label.suite}/{judge}" if judge else label.suite,
+        "_".join(filter(None, [quantity, comparison])) + at + category,
+        label.subject,
+        estimate.value,
+        estimate.n,
+        estimate.stderr,
+        estimate.low,
+        estimate.high,
+        label.policy_version,
+        label.scorer_versions.get(judge, ""),
+    )
 
 
 def evaluate(

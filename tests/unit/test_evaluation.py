@@ -10,15 +10,16 @@ from acft.evaluation import (
     draw_and_score,
     evaluate,
     evaluated,
+    event_of,
     measure,
     score_rollouts,
     scorer_agreement,
     sweep,
     toxicity,
-    with_suffix,
 )
 from acft.events import Evaluated, Progress, to_json
 from acft.settings import SamplingSettings
+from acft.statistics import Interval
 from acft.types import Prompt, Rollout, ScoredRollout
 from tests.fake_responses import with_scores
 
@@ -88,7 +89,8 @@ def run(generator):
 
 
 def by_metric(events: Sequence[Evaluated]) -> dict[str, Evaluated]:
-    return {event.metric: event for event in events}
+    """Events by metric and, where there is one, judge."""
+    return {"/".join([e.metric, *e.suite.split("/")[1:]]): e for e in events}
 
 
 def test_responses_are_scored_in_order_by_every_scorer() -> None:
@@ -142,7 +144,7 @@ def test_evaluate_yields_every_metric_with_interval_and_scorer_version() -> None
     assert (share.low, share.high) == (0.25, 0.25)
     assert found["toxicity_probability/judge"].value == 1
     assert found["satisfaction"].value == 0.75
-    assert found["toxic_share/judge@odd"].n == 3
+    assert found["toxic_share@odd/judge"].n == 3
     assert isinstance(events[0], Progress)
     assert len(scored) == 24
 
@@ -206,6 +208,9 @@ def test_agreement_is_reported_for_every_pair_of_scorers() -> None:
     assert found["agreement_spearman/a+c"].n == 10
 
 
-def test_a_suffix_goes_to_the_quantity() -> None:
-    assert with_suffix("toxic_share/judge@odd", "change") == "toxic_share_change/judge@odd"
-    assert with_suffix("distinct_2", "change") == "distinct_2_change"
+def test_an_event_names_suite_and_judge_apart_from_the_metric() -> None:
+    estimate = Interval(0.5, 0.4, 0.6, 7)
+    event = event_of("toxic_share/judge@odd", estimate, LABEL, "change")
+    assert (event.suite, event.metric) == ("rtp/judge", "toxic_share_change@odd")
+    event = event_of("distinct_2", estimate, LABEL)
+    assert (event.suite, event.metric) == ("rtp", "distinct_2")
