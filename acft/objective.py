@@ -73,7 +73,7 @@ def guided_next_logprobs(
     """Log-probabilities of the guided policy q ∝ p·R^strength, in nats, detached.
 
     Raises:
-        ValueError: The oracle rules out every next token of some prefix.
+        ValueError: The oracle rules out every next token of some prefix, or logits were passed.
 
     Source: arXiv:2205.14219, closed form of the projection for delta = 1; ``strength`` is ours.
     """
@@ -99,9 +99,8 @@ def guided_next_logprobs_soft(
     """
     if not 0.0 < delta <= 1.0:
         raise ValueError(f"delta must be in (0, 1], got {delta!r}")
-    log_r = upcast(next_log_r).detach()
-    rows = log_r_prompt.shape + (1,) * (log_r.dim() - 1)
-    log_r_x = upcast(log_r_prompt).detach().reshape(rows)
+    log_r = _checked_log_r(next_log_r)
+    log_r_x = upcast(log_r_prompt).reshape(log_r_prompt.shape + (1,) * (log_r.dim() - 1))
     log_1_minus_delta = math.log1p(-delta) if delta < 1.0 else -math.inf
     # w times R(x): the factor cancels in q and an impossible prompt, R(x) = 0, gives 0, not inf.
     log_w = torch.logaddexp(
@@ -264,7 +263,7 @@ def _tilted(
     """Logs of q, s^strength and Z, detached: a gradient through Z can push towards violation."""
     if not strength >= 0.0:
         raise ValueError(f"strength must be at least 0, got {strength!r}")
-    log_s = upcast(next_log_s).detach()
+    log_s = _checked_log_r(next_log_s).detach()
     log_s = strength * log_s if strength > 0.0 else torch.zeros_like(log_s)
     joint = upcast(next_logprobs).detach() + log_s
     log_z = joint.logsumexp(dim=-1)
