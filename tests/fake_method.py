@@ -22,6 +22,7 @@ from acft.errors import DataError
 from acft.eventlog import effective, read_events
 from acft.events import Note, Progress, Scalars, ShardSealed
 from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
+from acft.runs.worker import RESERVE, main
 from acft.schema import RunPaths
 from acft.seeding import derive_seed, hash_fraction
 
@@ -38,6 +39,8 @@ class FakeSettings(Config):
     gate: str = ""
     """Each round waits until this file exists."""
     step_seconds: float = 0.0
+    full_disk_after: int = 0
+    """The disk is full from this fsync on until the worker gives its reserve back; 0: never."""
 
 
 def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
@@ -45,6 +48,8 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
     total = 0.0
     if context.resume_from is not None:
         total = json.loads((context.resume_from / "policy" / "state.json").read_text())["total"]
+    if settings.full_disk_after:
+        _fill_disk(settings.full_disk_after, Path(os.environ["FAKE_RUN"]))
     steps = context.run.optimizer.steps_per_round
     for number in range(context.resume_round + 1, context.run.schedule.rounds + 1):
         yield Note("info", f"round {number} begins", number)
@@ -106,6 +111,17 @@ def _fail(settings: FakeSettings, number: int) -> None:
         threading.Event().wait()
 
 
+def _fill_disk(after: int, root: Path) -> None:
+    real, calls = os.fsync, iter(range(1, after))
+
+    def fsync(descriptor: int) -> None:
+        if next(calls, None) is None and (root / RESERVE).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    os.fsync = fsync
+
+
 def _rollout(context: TrainContext, number: int, sample: int) -> dict[str, Any]:
     seed = derive_seed(context.run.seed, "rollout", number, sample)
     return {
@@ -140,7 +156,6 @@ def register() -> None:
 
 
 if __name__ == "__main__":
-    from acft.runs.worker import main
-
     register()
+    os.environ["FAKE_RUN"] = sys.argv[1]
     sys.exit(main())

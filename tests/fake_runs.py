@@ -1,5 +1,8 @@
 """Runs of the fake method: made, done in this process or by a supervisor, waited for."""
 
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +11,8 @@ from pathlib import Path
 from acft.eventlog import Entry
 from acft.runs.devices import Device
 from acft.runs.directory import create_run
+from acft.runs.spawn import environment
+from acft.runs.status import current_state
 from acft.runs.supervisor import Supervisor
 from acft.runs.worker import run_worker
 from acft.schema import Launch, RunPaths, Status
@@ -57,3 +62,32 @@ def wait_until(condition: Callable[[], bool], what: str = "") -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain: {what}"
         time.sleep(POLL_SECONDS)
+
+
+def become(paths: RunPaths, *labels: str) -> str:
+    """The label of the run's state as soon as it is one of these."""
+    wait_until(
+        lambda: current_state(paths)[1].label in labels,
+        f"{labels}, is {current_state(paths)[1].label}",
+    )
+    return current_state(paths)[1].label
+
+
+def app(runs_dir: Path) -> subprocess.Popen[bytes]:
+    """A process that supervises like a workbench; started, not yet owner."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve()), str(runs_dir)], env=environment()
+    )
+
+
+def main() -> None:
+    """Supervises until killed."""
+    supervisor = Supervisor(
+        Path(sys.argv[1]), command=fake_method.WORKER, places=[Device("cpu", 4)]
+    )
+    wait_until(supervisor.start, "ownership")
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
