@@ -1,6 +1,5 @@
 """Every event survives the way through its line, and no line holds a number that is none."""
 
-import dataclasses
 import json
 import math
 
@@ -9,22 +8,7 @@ import pytest
 from acft import events
 from acft.errors import DataError, NonFiniteError
 from acft.events import KINDS, Event, Scalars, from_json, to_json
-
-SAMPLES = {"str": "text ü \n", "int": 7, "float": 0.1, "bool": True}
-
-
-def example(record: type[Event]) -> Event:
-    """An event with every field set to something other than its default."""
-    return record(**{f.name: value_of(str(f.type)) for f in dataclasses.fields(record)})
-
-
-def value_of(annotation: str):
-    annotation = annotation.removeprefix("<class '").removesuffix("'>")
-    if annotation.startswith("dict"):
-        return {"area/quantity": 0.1 + 0.2}
-    if annotation.startswith("list"):
-        return [{"low": 0.0, "n": 3.0}]
-    return SAMPLES[annotation.split(" | ")[0]]
+from tests.examples import example
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
