@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.fakes import N_TOKENS, PAD, pretrained_byte_tokenizer
 
@@ -24,7 +25,7 @@ class RuleScorer:
 class AnswerScorer(RuleScorer):
     """Gives one fixed answer, whatever the texts."""
 
-    answer: object = None
+    answer: Any = None
 
     def score(self, texts):
         if isinstance(self.answer, Exception):
@@ -40,7 +41,7 @@ def tiny_bert(n_labels, *, seed=0, **settings):
     config = BertConfig(
         vocab_size=N_TOKENS, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=96, pad_token_id=PAD,
-        initializer_range=0.3, num_labels=n_labels, **settings,
+        initializer_range=0.3, **{"num_labels": n_labels, **settings},
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -11,7 +11,7 @@ import pytest
 from acft.assets import asset_path
 from acft.scorers import load_scorer
 from acft.scorers.jigsaw_toxblock import TOXIC_RANGE
-from acft.scorers.ports.keras_bilstm import LABELS
+from acft.scorers.ports.keras_bilstm import LABELS, KerasBiLstmScorer
 
 pytestmark = [pytest.mark.assets, pytest.mark.golden]
 
@@ -21,18 +21,30 @@ def description(package):
     return file.read_text(encoding="utf-8")
 
 
+def first(pattern, text):
+    """The first group of the first match, or all of it; the packages are pinned, so there is one."""
+    (found,) = re.findall(pattern, text, re.DOTALL | re.MULTILINE)[:1]
+    return found
+
+
+def bilstm(name):
+    scorer = load_scorer(name)
+    assert isinstance(scorer, KerasBiLstmScorer)
+    return scorer
+
+
 def test_toxic_comment_classifier_gives_its_six_printed_probabilities():
     text = description("toxic-comment-classifier")
-    sentence = re.search(r'^text = "(.*)"$', text, re.MULTILINE)
-    printed = ast.literal_eval(re.search(r"\{'toxic'.*?\}", text, re.DOTALL)[0])
-    (found,) = load_scorer("jigsaw_tcc").probabilities([sentence[1]]).tolist()
+    sentence = first(r'^text = "(.*?)"$', text)
+    printed = ast.literal_eval(first(r"\{'toxic'.*?\}", text))
+    (found,) = bilstm("jigsaw_tcc").probabilities([sentence]).tolist()
     assert dict(zip(LABELS, found, strict=True)) == pytest.approx(printed, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
 def tox_block_examples():
     text = description("tox-block")
-    block = re.search(r"```python\n(\{\s*0: .*?\n\})", text, re.DOTALL)[1]
+    block = first(r"```python\n(\{\s*0: .*?\n\})", text)
     return list(ast.literal_eval(block).values())
 
 
@@ -43,9 +55,9 @@ def test_tox_block_gives_its_printed_toxicities(tox_block_examples):
 
 def test_tox_block_gives_its_printed_probabilities_of_all_labels(tox_block_examples):
     table = (asset_path("tox-block") / "tox_block/config/config.py").read_text(encoding="utf-8")
-    ranges = ast.literal_eval(re.search(r"RESCALE_PROBA = (\{.*?\})", table, re.DOTALL)[1])
+    ranges = ast.literal_eval(first(r"RESCALE_PROBA = (\{.*?\})", table))
     assert ranges["toxic"] == TOXIC_RANGE
-    scorer = load_scorer("jigsaw_toxblock")
+    scorer = bilstm("jigsaw_toxblock")
     rows = scorer.probabilities([row["text"] for row in tox_block_examples]).tolist()
     for row, printed in zip(rows, tox_block_examples, strict=True):
         for label, probability in zip(LABELS, row, strict=True):

@@ -18,7 +18,8 @@ LOADABLE = [
 ]
 TEXTS = [
     "Have a nice day :)", "you silly fool", "", "   ", "Ünïcödé 漢字 🙂", "line\nbreak\ttab",
-    "The committee meets on Monday. " * 80, "WHAT A STUPID IDEA!!!", "a", "\x00\ufeff", "You Silly, Fool!",
+    "The committee meets on Monday. " * 80, "WHAT A STUPID IDEA!!!", "a", "\x00\ufeff",
+    "You Silly, Fool!",
 ]  # fmt: skip
 
 

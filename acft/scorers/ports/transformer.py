@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -96,17 +97,22 @@ def load_local(name: str, local: LocalModel, device: str) -> TransformerScorer:
     Raises:
         ModelError: The folder holds something else than a classification model and its tokenizer.
     """
-    options = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            local.folder, use_safetensors=True, **options
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            local.folder, use_safetensors=True, output_loading_info=True, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(local.folder, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"scorer {name!r}: {str(local.folder)!r} cannot be loaded as a classification model: "
             f"{error}"
         ) from None
+    if loading["missing_keys"]:
+        raise ModelError(
+            f"scorer {name!r}: {str(local.folder)!r} lacks {len(loading['missing_keys'])} weights, "
+            f"such as {min(loading['missing_keys'])!r}; it may have no classification head"
+        )
     digest = hashlib.sha256()
     for file in local.weight_files:
         digest.update(bytes.fromhex(sha256_of(file)))
