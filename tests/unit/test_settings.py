@@ -76,7 +76,7 @@ def test_impossible_value_is_refused(values):
 
 def test_micro_batches_that_do_not_fill_a_step_are_told_plainly():
     with pytest.raises(
-        ConfigError, match="^optimizer: batch_size 3 is not a multiple of micro_batch_size 2$"
+        ConfigError, match=r"^optimizer: batch_size 3 is not a multiple of micro_batch_size 2$"
     ):
         RunSettings.parse({"optimizer": {"batch_size": 3, "micro_batch_size": 2}})
 
