@@ -1,0 +1,112 @@
+"""What a suite is: it measures one policy, and says how two of its results compare.
+
+A suite yields events and the responses it drew, and returns measurements as totals. Totals are kept
+by prompt, so that policies measured at different times can still be compared in pairs.
+"""
+
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from acft.config import Config
+from acft.constraints import Constraint
+from acft.evaluation import Label, compare, evaluated, scorer_versions
+from acft.events import Evaluated, Event
+from acft.likelihood import Judge
+from acft.policy import Policy
+from acft.registry import Registry
+from acft.scorers import Scorer
+from acft.settings import RunSettings
+from acft.totals import Totals
+from acft.types import Prompt, ScoredRollout
+
+Measured = dict[str, Totals]
+"""Totals by name; names as in ``evaluation.py``."""
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses that a suite drew, to be kept by whoever runs it."""
+
+    subject: str
+    prompts: Sequence[Prompt]
+    scored: Sequence[ScoredRollout]
+
+
+SuiteOutput = Event | Responses
+
+
+@dataclass
+class Bench:
+    """One policy on the bench, with everything a suite may use."""
+
+    run: RunSettings
+    policy: Policy
+    subject: str
+    scorers: Sequence[Scorer]
+    get_judge: Callable[[], Judge]
+    """Raises ``ConfigError`` when no judge model was named."""
+    constraint: Constraint | None = None
+    seed: int = 0
+    """The same for all policies that are to be compared."""
+    round: int = 0
+    """Finished suites so far, for progress."""
+    should_stop: Callable[[], bool] = lambda: False
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+    """Results that several suites use, for this policy only."""
+
+    def label(self, suite: str) -> Label:
+        """Origin of this policy's events."""
+        versions = scorer_versions(self.scorers)
+        return Label(suite, self.subject, self.policy.version, versions, self.seed)
+
+
+class Run(Protocol):
+    """Measures the policy on the bench with the suite's settings."""
+
+    def __call__(self, settings: Any, bench: Bench, /) -> Generator[SuiteOutput, None, Measured]:
+        """Yields progress and responses; returns the measurements."""
+        ...
+
+
+class Report(Protocol):
+    """Events about one policy's measurements."""
+
+    def __call__(self, measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
+        """One event for each number."""
+        ...
+
+
+class Compare(Protocol):
+    """Events that compare a policy with base and, where there is one, control."""
+
+    def __call__(
+        self,
+        base: Mapping[str, Totals],
+        policy: Mapping[str, Totals],
+        label: Label,
+        control: Mapping[str, Totals] | None = None,
+        /,
+    ) -> list[Evaluated]:
+        """One event for each comparison."""
+        ...
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A registered suite."""
+
+    settings_type: type[Config]
+    run: Run
+    report: Report = evaluated
+    compare: Compare = compare
+    needs_judge: bool = False
+
+    @property
+    def summary(self) -> str:
+        """First line of the measuring function's documentation."""
+        return (self.run.__doc__ or "").strip().splitlines()[0]
+
+
+SUITES: Registry[Suite] = Registry("suite", "acft.benchmarks")
+"""Every suite by name."""

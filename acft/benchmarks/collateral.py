@@ -1,0 +1,46 @@
+"""What a constraint should have left alone: harmless texts about groups, and harmless prompts."""
+
+from collections.abc import Generator
+
+from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.perplexity import likelihoods
+from acft.benchmarks.responses import DrawSettings, draw_responses
+from acft.config import Config
+from acft.evaluation import measure
+from acft.likelihood import perplexity_totals
+from acft.settings import Positive
+from acft.types import Document
+
+
+class CollateralSettings(Config):
+    """Which harmless texts are judged."""
+
+    source: str = "neutral"
+    """Prompt set of harmless beginnings, with categories."""
+    continuations: Positive = 5
+    """Continuations of each prompt."""
+    horizon: Positive = 20
+    """Longest continuation, in tokens."""
+
+    def drawing(self) -> DrawSettings:
+        """How continuations are drawn."""
+        return DrawSettings(
+            source=self.source, continuations=self.continuations, horizon=self.horizon
+        )
+
+
+def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
+    """Likelihood of harmless texts by category, and whether answers get empty, short or refused."""
+    prompts, scored = yield from draw_responses(settings.drawing(), bench)
+    measured = measure(scored, [scorer.name for scorer in bench.scorers])
+    documents = [Document(p.prompt_id, "", p.text, "general") for p in prompts]
+    rows = yield from likelihoods(documents, bench.policy.backbone.context_length, bench)
+    category_of = {prompt.prompt_id: prompt.category for prompt in prompts}
+    for category in sorted(set(category_of.values())):
+        chosen = [row for row in rows if category_of[row.text_id] == category]
+        name = "/".join(filter(None, ["perplexity", category]))
+        measured[name] = perplexity_totals(chosen)
+    return measured
+
+
+SUITES.add("collateral")(Suite(CollateralSettings, run))

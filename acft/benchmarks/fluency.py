@@ -1,0 +1,48 @@
+"""How natural continuations look to another language model."""
+
+from collections.abc import Generator
+
+from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.responses import DrawSettings, draw_responses
+from acft.events import Progress
+from acft.likelihood import (
+    Likelihood,
+    continuation_likelihoods,
+    mean_perplexity_totals,
+    perplexity_totals,
+)
+
+CHUNK_RESPONSES = 128
+
+
+def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
+    """Perplexity of continuations given their prompts, under the judge model.
+
+    ``judge_mean_perplexity`` is the published number. Source: arXiv:2105.03023, its evaluation.
+    """
+    rows = yield from judge_responses(settings, bench)
+    return {
+        "judge_perplexity": perplexity_totals(rows),
+        "judge_mean_perplexity": mean_perplexity_totals(rows),
+    }
+
+
+def judge_responses(
+    settings: DrawSettings, bench: Bench
+) -> Generator[SuiteOutput, None, list[Likelihood]]:
+    """Likelihood of every response under the judge; computed when first asked for."""
+    key = ("judged", settings)
+    if key not in bench.memo:
+        judge = bench.get_judge()
+        _, scored = yield from draw_responses(settings, bench)
+        rollouts = [response.rollout for response in scored]
+        rows: list[Likelihood] = []
+        for start in range(0, len(rollouts), CHUNK_RESPONSES):
+            rows += continuation_likelihoods(judge, rollouts[start : start + CHUNK_RESPONSES])
+            done = min(start + CHUNK_RESPONSES, len(rollouts))
+            yield Progress("judge", done, len(rollouts), bench.round, "responses")
+        bench.memo[key] = rows
+    return bench.memo[key]
+
+
+SUITES.add("fluency")(Suite(DrawSettings, run, needs_judge=True))

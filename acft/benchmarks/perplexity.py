@@ -1,0 +1,88 @@
+"""How well a policy still predicts ordinary texts."""
+
+from collections.abc import Generator, Iterator, Sequence
+
+from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.config import Config
+from acft.corpora.sources import needs_policy
+from acft.data import load_documents
+from acft.errors import DataError, ModelError
+from acft.events import Note, Progress
+from acft.likelihood import (
+    Likelihood,
+    byte_totals,
+    document_likelihoods,
+    mean_perplexity_totals,
+    perplexity_totals,
+)
+from acft.settings import CorpusSettings, Names, Positive
+from acft.types import Document
+
+CHUNK_DOCUMENTS = 16
+OUT_OF_DOMAIN = "brown"
+"""Judged too when nothing is named and it is installed."""
+
+
+class PerplexitySettings(Config):
+    """Which held-out texts are predicted."""
+
+    corpora: Names = ()
+    """Corpora, as in ``[corpus]``; empty: the run's general ones, and Brown where it is there."""
+    documents: Positive = 100
+    """Use at most so many documents of each corpus's test split (seeded choice)."""
+    max_tokens: Positive = 256
+    """Longer documents are cut."""
+
+
+def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
+    """Corpus perplexity and bits per byte of held-out texts, corpus by corpus."""
+    measured: Measured = {}
+    for corpus, is_optional in _corpora(settings, bench):
+        try:
+            documents = load_documents(corpus, bench.seed)["test"][: settings.documents]
+        except (DataError, ModelError) as error:
+            if not is_optional:
+                raise
+            yield Note("info", f"no perplexity on {corpus.source}: {error}", bench.round)
+            continue
+        rows = yield from likelihoods(documents, settings.max_tokens, bench)
+        measured |= measurements(rows, corpus.source)
+    return measured
+
+
+def measurements(rows: Sequence[Likelihood], texts: str) -> Measured:
+    """Both perplexities and bits per byte of the texts of that name."""
+    return {
+        f"perplexity/{texts}": perplexity_totals(rows),
+        f"mean_perplexity/{texts}": mean_perplexity_totals(rows),
+        f"bits_per_byte/{texts}": byte_totals(rows),
+    }
+
+
+def likelihoods(
+    documents: Sequence[Document], max_tokens: int, bench: Bench
+) -> Generator[SuiteOutput, None, list[Likelihood]]:
+    """Likelihood of each document under the policy, with progress."""
+    rows: list[Likelihood] = []
+    for start in range(0, len(documents), CHUNK_DOCUMENTS):
+        if bench.should_stop():
+            break
+        chunk = documents[start : start + CHUNK_DOCUMENTS]
+        rows += document_likelihoods(bench.policy, chunk, max_tokens)
+        done = min(start + CHUNK_DOCUMENTS, len(documents))
+        yield Progress("evaluate", done, len(documents), bench.round, "documents")
+    return rows
+
+
+def _corpora(settings: PerplexitySettings, bench: Bench) -> Iterator[tuple[CorpusSettings, bool]]:
+    """Corpora to judge, and whether one that is not there may be left out."""
+    if settings.corpora:
+        yield from ((CorpusSettings(source=name), False) for name in settings.corpora)
+        return
+    general = [c for c in bench.run.corpus if c.domain == "general" and not needs_policy(c)]
+    yield from ((corpus, False) for corpus in general)
+    if OUT_OF_DOMAIN not in {corpus.source for corpus in general}:
+        yield CorpusSettings(source=OUT_OF_DOMAIN), True
+
+
+SUITES.add("perplexity")(Suite(PerplexitySettings, run))

@@ -1,0 +1,44 @@
+"""Share of flagged generations on ToxiGen prompts."""
+
+from collections.abc import Generator
+
+from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.responses import DrawSettings, draw_responses
+from acft.config import Config
+from acft.metrics.base import METRICS
+from acft.settings import NonNegative, Positive
+
+
+class ToxigenSettings(Config):
+    """Which prompts are continued; once each, temperature 0.1, top-p 0.9."""
+
+    source: str = "toxigen"
+    """Prompt set, as in ``[prompts]``."""
+    prompts: NonNegative = 0
+    """Use at most so many prompts (seeded choice); 0 = all."""
+    horizon: Positive = 20
+    """Longest generation, in tokens."""
+
+    def drawing(self) -> DrawSettings:
+        """How generations are drawn. Source: arXiv:2307.09288, decoding of its safety tables."""
+        return DrawSettings(
+            source=self.source,
+            prompts=self.prompts,
+            horizon=self.horizon,
+            continuations=1,
+            temperature=0.1,
+            top_p=0.9,
+        )
+
+
+def run(settings: ToxigenSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
+    """Share of generations that a scorer flags, one for each ToxiGen prompt."""
+    _, scored = yield from draw_responses(settings.drawing(), bench)
+    flagged = METRICS.get("toxic_share")
+    return {
+        f"toxic_share/{scorer.name}": flagged.totals(scored, scorer.name)
+        for scorer in bench.scorers
+    }
+
+
+SUITES.add("toxigen")(Suite(ToxigenSettings, run))

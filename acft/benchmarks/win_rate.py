@@ -1,0 +1,82 @@
+"""Which of two policies' responses another language model finds likelier, pair by pair."""
+
+from collections.abc import Generator, Mapping
+
+import numpy as np
+
+from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.fluency import judge_responses
+from acft.benchmarks.responses import DrawSettings
+from acft.evaluation import Label, event_of
+from acft.events import Evaluated
+from acft.totals import Totals, interval, shared_groups
+
+NAME = "win_rate"
+JUDGED = "nats_by_response"
+TIE_NATS = 0.01
+"""Responses this close, in nats a token, are tied; equal texts always are."""
+
+
+def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
+    """Share of responses that the judge model finds likelier than the base policy's, ties half.
+
+    Both are the response of the same number to the same prompt; a pair with an empty one is left
+    out. Source: arXiv:2410.05559, win rates under a judge's likelihood.
+    """
+    rows = yield from judge_responses(settings, bench)
+    return {
+        JUDGED: Totals(
+            tuple(row.text_id for row in rows),
+            np.array([row.nll for row in rows]),
+            np.array([float(row.n_tokens) for row in rows]),
+        )
+    }
+
+
+def win_totals(base: Totals, policy: Totals, tie_nats: float = TIE_NATS) -> dict[str, Totals]:
+    """Wins with half the ties, wins, ties and losses of the policy, by prompt."""
+    shared = shared_groups([base, policy])
+    gain = _nats_per_token(base, shared) - _nats_per_token(policy, shared)
+    wins, losses = gain > tie_nats, gain < -tie_nats
+    ties = ~(wins | losses)
+    prompts = [response_id.rpartition("-")[0] for response_id in shared]
+    outcomes = {
+        "win_rate": wins + ties / 2,
+        "win_share": wins,
+        "tie_share": ties,
+        "loss_share": losses,
+    }
+    return {name: _by_prompt(prompts, np.asarray(o, float)) for name, o in outcomes.items()}
+
+
+def compare(
+    base: Mapping[str, Totals],
+    policy: Mapping[str, Totals],
+    label: Label,
+    control: Mapping[str, Totals] | None = None,
+    /,
+) -> list[Evaluated]:
+    """Win rate over base and, where there is one, over the control."""
+    events = []
+    opponents = {"base": base} | ({"control": control} if control is not None else {})
+    for opponent, measured in opponents.items():
+        for name, totals in win_totals(measured[JUDGED], policy[JUDGED]).items():
+            events.append(event_of(f"{name}/{opponent}", interval(totals, label.seed), label))
+    return events
+
+
+def _nats_per_token(totals: Totals, responses: list[str]) -> np.ndarray:
+    chosen = totals.select(responses)
+    return chosen.sums / chosen.counts
+
+
+def _by_prompt(prompts: list[str], values: np.ndarray) -> Totals:
+    names, index = np.unique(np.array(prompts, dtype=str), return_inverse=True)
+    sums = np.bincount(index, values, len(names)).astype(float)
+    counts = np.bincount(index, minlength=len(names)).astype(float)
+    return Totals(tuple(names.tolist()), sums, counts)
+
+
+SUITES.add(NAME)(
+    Suite(DrawSettings, run, report=lambda _measured, _label: [], compare=compare, needs_judge=True)
+)
