@@ -22,7 +22,7 @@ def description(package):
 
 
 def first(pattern, text):
-    """The first group of the first match, or all of it; the packages are pinned, so there is one."""
+    """What the pattern finds first; the packages are pinned, so it finds something."""
     (found,) = re.findall(pattern, text, re.DOTALL | re.MULTILINE)[:1]
     return found
 
