@@ -1,0 +1,176 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import duckdb
+import pytest
+
+from acft.events import Finished, RoundFinished, Scalars, Started
+from acft.store.connection import StoreError, open_store
+from acft.store.ingest import Ingester, Retention
+from acft.store.journal import record_comparison, record_vote
+from acft.store.rebuild import bring_up_to_date, fingerprint, rebuild, snapshot
+from tests.store.directories import Directory
+
+KEEP_INGESTING = """
+import sys
+from pathlib import Path
+from acft.store.connection import open_store
+from acft.store.ingest import Ingester
+ingester = Ingester(open_store(Path(sys.argv[1])))
+print("open", flush=True)
+while True:
+    ingester.poll()
+"""
+
+
+def two_runs(root):
+    first, second = Directory(root), Directory(root, "20261122-130000-bbbb")
+    for run in (first, second):
+        run.say(Started(pid=1))
+        run.seal_round(1, 0.1, 0.9)
+        run.say(Scalars(1, 10, {"a": 1.0}), RoundFinished(1, "checkpoints/round-1", 1, 1))
+        run.seal_round(2, 0.4)
+        run.say(Started(pid=2, resumed_from_round=1))
+        run.seal_round(2, 0.5)
+        run.say(Finished("finished"))
+        run.labels("tag")
+    return first, second
+
+
+def test_rebuilding_gives_the_same_rows(tmp_path):
+    first, _ = two_runs(tmp_path)
+    store = open_store(tmp_path)
+    ingester = Ingester(store)
+    ingester.poll()
+    first.status(state="finished")
+    ingester.poll()
+    record_vote(store, record_comparison(store, {"runs": ["a"]}), "0", "left")
+    before = fingerprint(store)
+    store.close()
+    assert rebuild(tmp_path) == 2
+    store = open_store(tmp_path)
+    assert fingerprint(store) == before
+    assert all(n_rows for name, (n_rows, _) in before.items() if name != "evaluations")
+    store.close()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_rebuilding_with_a_retention_setting_gives_the_same_rows(tmp_path):
+    run = Directory(tmp_path)
+    retention = Retention(guidance_rounds=2)
+    store = open_store(tmp_path)
+    ingester = Ingester(store, retention)
+    for index in range(1, 6):
+        run.seal_round(index, 0.5)
+        ingester.poll()
+    before = fingerprint(store)
+    store.close()
+    rebuild(tmp_path, retention=retention)
+    store = open_store(tmp_path)
+    assert fingerprint(store) == before
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["deleted", "garbage", "truncated"])
+def test_a_lost_or_damaged_database_is_made_again(tmp_path, damage):
+    two_runs(tmp_path)
+    store = open_store(tmp_path)
+    bring_up_to_date(store)
+    before = fingerprint(store)
+    store.close()
+    path = tmp_path / "store.duckdb"
+    if damage == "deleted":
+        path.unlink()
+    else:
+        content = path.read_bytes()
+        path.write_bytes(b"x" * 5000 if damage == "garbage" else content[: len(content) // 3])
+    rebuild(tmp_path)
+    store = open_store(tmp_path)
+    assert fingerprint(store) == before
+    store.close()
+
+
+def test_the_old_database_stays_when_rebuilding_fails(tmp_path, monkeypatch):
+    two_runs(tmp_path)
+    rebuild(tmp_path)
+    content = (tmp_path / "store.duckdb").read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("acft.store.rebuild.bring_up_to_date", fail)
+    with pytest.raises(OSError, match="disk full"):
+        rebuild(tmp_path)
+    assert (tmp_path / "store.duckdb").read_bytes() == content
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_snapshot_is_complete_while_the_store_is_in_use(tmp_path):
+    two_runs(tmp_path)
+    store = open_store(tmp_path)
+    bring_up_to_date(store)
+    target = tmp_path / "copy's.duckdb"
+    snapshot(store, target)
+    copied = open_store(tmp_path, target)
+    assert fingerprint(copied) == fingerprint(store)
+    copied.close()
+    with pytest.raises(StoreError, match="exists already"):
+        snapshot(store, target)
+    store.close()
+
+
+def test_a_fingerprint_notices_one_changed_or_doubled_row(store):
+    with store.write() as cursor:
+        cursor.execute("INSERT INTO votes VALUES ('a', 1, 'b', 'c', 'd')")
+    before = fingerprint(store)["votes"]
+    with store.write() as cursor:
+        cursor.execute("UPDATE votes SET choice = 'x'")
+    changed = fingerprint(store)["votes"]
+    with store.write() as cursor:
+        cursor.execute("INSERT INTO votes SELECT * FROM votes")
+    doubled = fingerprint(store)["votes"]
+    assert len({before, changed, doubled}) == 3
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_killing_the_reader_at_random_moments_loses_and_doubles_nothing(tmp_path, kills):
+    rng = random.Random(0)
+    run = Directory(tmp_path)
+    run.say(Started(pid=1))
+    n_rounds = 0
+    for kill in range(1, kills + 1):
+        reader = subprocess.Popen(
+            [sys.executable, "-c", KEEP_INGESTING, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"open\n"
+        for _ in range(rng.randint(2, 8)):
+            run.say(Scalars(kill, run.seq, {"a": 1.0}))
+            run.seal_round(1000 * kill + run.seq, rng.random())
+            n_rounds += 1
+        os.kill(reader.pid, signal.SIGKILL)
+        reader.communicate()
+    store = open_store(tmp_path)
+    bring_up_to_date(store)
+    after = fingerprint(store)
+    assert store.rows("SELECT count(*), count(DISTINCT seq), max(seq) FROM events") == [
+        (run.seq, run.seq, run.seq)
+    ]
+    assert store.rows("SELECT count(*), count(DISTINCT rollout_id) FROM rollouts") == [
+        (n_rounds, n_rounds)
+    ]
+    store.close()
+    rebuild(tmp_path)
+    store = open_store(tmp_path)
+    assert fingerprint(store) == after
+    store.close()
+
+
+def test_the_copy_is_an_ordinary_database(tmp_path):
+    two_runs(tmp_path)
+    rebuild(tmp_path)
+    with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as database:
+        assert database.execute("SELECT count(*) FROM rollouts").fetchall() == [(6,)]
