@@ -177,6 +177,8 @@ class Launch:
     """Run whose settings these were before changes."""
     sweep: str = ""
     """Name shared by the runs of one grid."""
+    fingerprint: str = ""
+    """Equal for runs whose settings ask for the same numbers."""
     subject: str = ""
     """For evaluations: run id, checkpoint or model that is measured."""
 

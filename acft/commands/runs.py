@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_runs_dir
@@ -12,12 +13,16 @@ if TYPE_CHECKING:
     from acft.runs.launcher import RunInfo
 
 MINUTE = 60
+MEBIBYTE = 1024**2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the runs directory and the form of output."""
     add_runs_dir(parser)
     add_json(parser)
+    parser.add_argument(
+        "--space", action="store_true", help="also show what each run takes on the disk"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps([_record(info) for info in found], indent=2))
     elif found:
         for info in found:
-            print(_line(info))
+            print(_line(info) + (_space(args.runs, info) if args.space else ""))
     else:
         print(f"no runs in {str(args.runs)!r}; start one: acft launch experiments/quickstart.toml")
 
@@ -55,3 +60,11 @@ def _line(info: "RunInfo") -> str:
         left = f"  {status.seconds_left / MINUTE:.0f} min left"
     message = f"  {state.message.splitlines()[0]}" if state.message else ""
     return f"{info.run_id}  {state.label:<18} {position}  {age:.0f} min old{left}{message}"
+
+
+def _space(runs_dir: Path, info: "RunInfo") -> str:
+    from acft.runs.lineage import space
+    from acft.schema import RunPaths
+
+    size = space(RunPaths(runs_dir / info.run_id))
+    return f"  {size.total / MEBIBYTE:.1f} MiB ({size.checkpoints / MEBIBYTE:.1f} in checkpoints)"

@@ -69,6 +69,7 @@ def launch(
         working_directory=str(Path.cwd()),
         cloned_from=cloned_from,
         sweep=sweep,
+        fingerprint=spec.fingerprint,
     )
     runs_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(runs_dir / LAUNCH_LOCK):
@@ -88,6 +89,7 @@ def create_here(runs_dir: Path, spec: "Spec") -> RunPaths:
         device=spec.settings.device,
         overrides=spec.overrides,
         working_directory=str(Path.cwd()),
+        fingerprint=spec.fingerprint,
     )
     status = Status(
         state="starting", pid=who.pid, pid_started=who.started, boot_id=who.boot_id, created=now,

@@ -1,7 +1,9 @@
 """A run as the user writes it: TOML and overrides, checked as a whole before anything loads."""
 
 import functools
+import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 import tomllib
@@ -21,6 +23,8 @@ PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
     "pyarrow", "pydantic", "datasets", "detoxify", "alt-profanity-check",
 )  # fmt: skip
+UNMEASURED = ("title", "notes")
+"""Settings that change no number."""
 GIT_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -43,6 +47,20 @@ class Spec:
     def title(self) -> str:
         """What lists show: the title, else the method and the model."""
         return self.settings.title or f"{self.method_name} on {self.settings.model.name}"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every setting with its value, by dotted name."""
+        settings = self.settings.model_dump(mode="json")
+        own = self.method_settings.model_dump(mode="json")
+        return flat({**settings, "method": {"name": self.method_name, **own}})
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two specs that ask for the same numbers; title and notes do not count."""
+        values = {key: value for key, value in self.values.items() if key not in UNMEASURED}
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
@@ -80,7 +98,7 @@ def parse_spec(text: str, overrides: Sequence[str] = (), where: str = "the setti
         written = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where!r} is not valid TOML: {error}") from None
-    values = apply_overrides(written, list(overrides))
+    values = apply_overrides(_with_touched_lists(written, overrides), list(overrides))
     problems: list[str] = []
     settings = _collect(problems, lambda: RunSettings.parse(values))
     method = _collect(problems, lambda: _parse_method(values.get("method", {"name": "acft"})))
@@ -109,6 +127,20 @@ def resolved(spec: Spec) -> dict[str, Any]:
     }
 
 
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Leaves of nested tables and lists by dotted name, as overrides write them."""
+    if isinstance(value, Mapping):
+        children = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+        children = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, item in children:
+        found |= flat(item, f"{name}.{key}" if name else key)
+    return found
+
+
 def _parse_method(table: Any) -> tuple[str, Method, Config]:
     if not isinstance(table, Mapping):
         raise ConfigError(f"[method] = {table!r}: must be a table with a name")
@@ -117,6 +149,14 @@ def _parse_method(table: Any) -> tuple[str, Method, Config]:
     method = METHODS.get(table["name"])
     own = {key: value for key, value in table.items() if key != "name"}
     return table["name"], method, method.settings_type.parse(own, "method")
+
+
+def _with_touched_lists(written: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Adds the default of every list whose entries are overridden but which the text leaves out."""
+    touched = {override.partition(".")[0] for override in overrides}
+    missing = [name for name in ("corpus", "constraint") if name in touched - written.keys()]
+    defaults = RunSettings().model_dump(include=set(missing))
+    return {**written, **{name: list(defaults[name]) for name in missing}}
 
 
 def _tables(value: Any) -> list[Mapping[str, Any]]:

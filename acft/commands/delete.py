@@ -1,0 +1,32 @@
+"""Delete a run that is over, or only its spare checkpoints, after confirmation."""
+
+import argparse
+
+from acft.commands._options import add_run_id, add_runs_dir
+
+MEBIBYTE = 1024**2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the run, what of it, and the confirmation."""
+    add_run_id(parser)
+    parser.add_argument(
+        "--checkpoints", action="store_true", help="only checkpoints other than the best and last"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_runs_dir(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints how much space was freed."""
+    from acft.runs.directory import find_run
+    from acft.runs.lineage import delete, delete_checkpoints, space
+
+    size = space(find_run(args.runs, args.run_id))
+    if args.checkpoints:
+        freed = delete_checkpoints(args.runs, args.run_id)
+    else:
+        question = f"type the id to delete {args.run_id} ({size.total / MEBIBYTE:.1f} MiB): "
+        confirmation = args.run_id if args.yes else input(question).strip()
+        freed = delete(args.runs, args.run_id, confirmation)
+    print(f"{freed / MEBIBYTE:.1f} MiB freed")

@@ -1,0 +1,249 @@
+"""Runs among each other: clones, differences, labels, the space they take, and clean-up."""
+
+import dataclasses
+import json
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acft.errors import RunError
+from acft.runs.atomic import temporary
+from acft.runs.directory import (
+    all_runs,
+    find_run,
+    read_labels,
+    read_launch,
+    read_status,
+    write_labels,
+)
+from acft.runs.launcher import launch
+from acft.runs.locks import FileLock
+from acft.runs.spec import Spec, flat, parse_spec
+from acft.runs.status import current_state
+from acft.schema import Labels, RunPaths
+
+GIBIBYTE = 1024**3
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting in which two runs differ; None where a run does not have it."""
+
+    name: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a run takes on the disk, in bytes."""
+
+    total: int
+    checkpoints: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need, told from finished ones with the same model and method."""
+
+    seconds: float
+    bytes: int
+    runs: tuple[str, ...]
+    """The runs this is told from."""
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """Something that may be deleted."""
+
+    run_id: str
+    bytes: int
+    why: str
+
+
+def clone(runs_dir: Path, run_id: str, changes: Sequence[str] = (), *, request_id: str = "") -> str:
+    """Id of a new queued run with the settings of another and some changes."""
+    paths = find_run(runs_dir, run_id)
+    overrides = [*read_launch(paths).overrides, *changes]
+    text = paths.spec.read_text(encoding="utf-8")
+    return launch(
+        runs_dir, text, overrides, request_id=request_id, cloned_from=run_id, where=run_id
+    )
+
+
+def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
+    """Settings in which two runs differ, by dotted name."""
+    left, right = (_values(find_run(runs_dir, name)) for name in (first, second))
+    names = sorted(left.keys() | right.keys())
+    pairs = [Difference(name, left.get(name), right.get(name)) for name in names]
+    return [pair for pair in pairs if pair.first != pair.second]
+
+
+def label(
+    runs_dir: Path,
+    run_id: str,
+    *,
+    tags: Sequence[str] | None = None,
+    notes: str | None = None,
+    archived: bool | None = None,
+) -> Labels:
+    """The run's labels after setting those that are given."""
+    paths = find_run(runs_dir, run_id)
+    given: dict[str, Any] = {"notes": notes, "archived": archived}
+    if tags is not None:
+        given["tags"] = tuple(sorted({tag.strip() for tag in tags} - {""}))
+    changed = {name: value for name, value in given.items() if value is not None}
+    labels = dataclasses.replace(read_labels(paths), **changed)
+    write_labels(paths, labels)
+    return labels
+
+
+def space(paths: RunPaths) -> Space:
+    """What a run takes on the disk now."""
+    checkpoints, shards = _bytes(paths.checkpoints), _bytes(paths.shards)
+    return Space(_bytes(paths.root), checkpoints, shards)
+
+
+def delete(runs_dir: Path, run_id: str, confirmation: str) -> int:
+    """Bytes freed by deleting a run that nobody works on.
+
+    Args:
+        runs_dir: Directory of all runs.
+        run_id: The run.
+        confirmation: The run's id once more; anything else deletes nothing.
+
+    Raises:
+        RunError: The confirmation is wrong, or the run is live.
+    """
+    paths = find_run(runs_dir, run_id)
+    if confirmation != run_id:
+        raise RunError(f"deleting {run_id} needs its id as confirmation, not {confirmation!r}")
+    with _quiet(paths):
+        freed = space(paths).total
+        doomed = temporary(paths.root)
+        paths.root.rename(doomed)
+    shutil.rmtree(doomed)
+    return freed
+
+
+def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
+    """Bytes freed by deleting all checkpoints of a run but the last and the best."""
+    paths = find_run(runs_dir, run_id)
+    with _quiet(paths):
+        spare = _spare_checkpoints(paths)
+        freed = sum(_bytes(folder) for folder in spare)
+        for folder in spare:
+            shutil.rmtree(folder)
+    return freed
+
+
+def estimate(runs_dir: Path, spec: Spec) -> Estimate | None:
+    """Time and disk a run will need; None when no finished run resembles it."""
+    steps = spec.settings.schedule.rounds * spec.settings.optimizer.steps_per_round
+    rates: list[tuple[str, float, float]] = []
+    for paths in all_runs(runs_dir):
+        status = read_status(paths)
+        if status.state != "finished" or not status.steps or not _resembles(paths, spec):
+            continue
+        seconds = (status.ended - status.started) / status.steps
+        rates.append((paths.root.name, seconds, space(paths).total / status.steps))
+    if not rates:
+        return None
+    names, seconds, sizes = zip(*rates, strict=True)
+    return Estimate(
+        statistics.median(seconds) * steps, int(statistics.median(sizes) * steps), names
+    )
+
+
+def clean_up_advice(runs_dir: Path, quota_bytes: int) -> list[CleanUp]:
+    """What to delete first to come below a quota; empty when the runs are below it."""
+    sizes = {paths.root.name: space(paths) for paths in all_runs(runs_dir)}
+    excess = sum(size.total for size in sizes.values()) - quota_bytes
+    advice: list[CleanUp] = []
+    for candidate in _candidates(runs_dir, sizes):
+        if excess <= 0:
+            break
+        advice.append(candidate)
+        excess -= candidate.bytes
+    return advice
+
+
+def check_room(runs_dir: Path, needed_bytes: int, quota_bytes: int = 0) -> None:
+    """Returns if a run of this size fits on the disk and into the quota (0 = none).
+
+    Raises:
+        RunError: It does not; says what may be deleted.
+    """
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(runs_dir).free
+    if needed_bytes > free:
+        raise RunError(
+            f"the run needs about {_gib(needed_bytes)} and the disk of {str(runs_dir)!r} has "
+            f"{_gib(free)} free; delete runs or choose another directory"
+        )
+    if not quota_bytes:
+        return
+    advice = clean_up_advice(runs_dir, quota_bytes - needed_bytes)
+    if advice:
+        named = ", ".join(f"{item.run_id} ({_gib(item.bytes)}, {item.why})" for item in advice)
+        raise RunError(f"runs would exceed the quota of {_gib(quota_bytes)}; delete: {named}")
+
+
+def _candidates(runs_dir: Path, sizes: dict[str, Space]) -> list[CleanUp]:
+    """Everything that may go, the least regretted first."""
+    archived, failed, spare = [], [], []
+    for paths in all_runs(runs_dir):
+        name = paths.root.name
+        _, state = current_state(paths)
+        if state.is_live or state.state == "queued":
+            continue
+        if read_labels(paths).archived:
+            archived.append(CleanUp(name, sizes[name].total, "archived"))
+        elif state.state in ("failed", "lost"):
+            failed.append(CleanUp(name, sizes[name].total, state.label))
+        else:
+            size = sum(_bytes(folder) for folder in _spare_checkpoints(paths))
+            spare.append(CleanUp(name, size, "checkpoints other than best and last"))
+    return [*archived, *failed, *(item for item in spare if item.bytes)]
+
+
+def _spare_checkpoints(paths: RunPaths) -> list[Path]:
+    status = read_status(paths)
+    kept = {paths.root / name for name in (status.checkpoint, status.best_checkpoint) if name}
+    return sorted(set(paths.checkpoints.iterdir()) - kept)
+
+
+def _resembles(paths: RunPaths, spec: Spec) -> bool:
+    values = _values(paths)
+    names = ("model.name", "method.name", "adapter.kind", "device")
+    return all(values.get(name) == spec.values[name] for name in names)
+
+
+def _values(paths: RunPaths) -> dict[str, Any]:
+    """Every setting of a run by dotted name, from its record or, before it started, its spec."""
+    try:
+        resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
+        return flat({**resolved["settings"], "method": resolved["method"]})
+    except (OSError, ValueError, KeyError, TypeError):
+        text = paths.spec.read_text(encoding="utf-8")
+        return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
+
+
+def _quiet(paths: RunPaths) -> FileLock:
+    """The lock of a run that nobody works on."""
+    _, state = current_state(paths)
+    if state.is_live:
+        raise RunError(f"run {paths.root.name} is {state.label}; stop it first")
+    return FileLock(paths.lock, wait_seconds=1.0)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIBIBYTE:.2f} GiB"

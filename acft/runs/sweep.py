@@ -1,0 +1,106 @@
+"""Grids of settings: every combination once, shown before it is queued."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acft.errors import ConfigError, DataError, RunError
+from acft.runs.directory import all_runs, new_run_id, read_launch, read_status
+from acft.runs.launcher import launch
+from acft.runs.spec import parse_spec
+
+MAX_RUNS = 200
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination."""
+
+    overrides: tuple[str, ...]
+    fingerprint: str
+    existing: str = ""
+    """A run with the same settings that is there already, if any."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would queue; ``queue`` does it."""
+
+    text: str
+    variants: tuple[Variant, ...]
+    repeated: int
+    """Combinations left out because another one asks for the same numbers."""
+
+    @property
+    def fresh(self) -> tuple[Variant, ...]:
+        """Combinations that no run has yet."""
+        return tuple(variant for variant in self.variants if not variant.existing)
+
+
+def parse_axis(text: str) -> list[str]:
+    """The overrides of ``section.key=a|b|c``.
+
+    Raises:
+        ConfigError: There is no ``=`` or no value.
+    """
+    key, equals, values = text.partition("=")
+    found = [value.strip() for value in values.split(SEPARATOR) if value.strip()]
+    if not equals or not key.strip() or not found:
+        raise ConfigError(f"--grid {text!r} is not of the form section.key=a{SEPARATOR}b")
+    return [f"{key.strip()}={value}" for value in found]
+
+
+def plan(
+    runs_dir: Path, text: str, axes: Sequence[Sequence[str]], overrides: Sequence[str] = ()
+) -> Plan:
+    """All combinations of the axes' overrides, checked; none is queued.
+
+    Raises:
+        ConfigError: There are too many, or any number of problems in any combination.
+    """
+    combinations = [(*overrides, *chosen) for chosen in itertools.product(*axes)]
+    if len(combinations) > MAX_RUNS:
+        raise ConfigError(f"the grid has {len(combinations)} runs; at most {MAX_RUNS} are allowed")
+    existing = _existing(runs_dir)
+    variants: dict[str, Variant] = {}
+    for chosen in combinations:
+        fingerprint = parse_spec(text, chosen).fingerprint
+        found = Variant(chosen, fingerprint, existing.get(fingerprint, ""))
+        variants.setdefault(fingerprint, found)
+    return Plan(text, tuple(variants.values()), len(combinations) - len(variants))
+
+
+def queue(runs_dir: Path, sweep: Plan, confirmed_runs: int, now: float) -> list[str]:
+    """Ids of the queued runs, one for each combination that no run has yet.
+
+    Raises:
+        RunError: ``confirmed_runs`` is not the number of runs that would be queued.
+    """
+    if confirmed_runs != len(sweep.fresh):
+        raise RunError(f"{confirmed_runs} runs were confirmed, but {len(sweep.fresh)} would start")
+    name = f"sweep-{new_run_id(now)}"
+    return [
+        launch(
+            runs_dir,
+            sweep.text,
+            variant.overrides,
+            request_id=f"{name}-{variant.fingerprint}",
+            sweep=name,
+        )
+        for variant in sweep.fresh
+    ]
+
+
+def _existing(runs_dir: Path) -> dict[str, str]:
+    """Run by fingerprint, of all runs that have not failed."""
+    found: dict[str, str] = {}
+    for paths in all_runs(runs_dir):
+        try:
+            fingerprint = read_launch(paths).fingerprint
+        except DataError:
+            continue  # its settings are unknown, so it cannot stand for any combination
+        if fingerprint and read_status(paths).state not in ("failed", "stopped"):
+            found[fingerprint] = paths.root.name
+    return found

@@ -1,0 +1,200 @@
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from acft.__main__ import main
+from acft.runs import launcher
+from acft.runs.directory import all_runs, read_launch, read_status
+from acft.runs.worker import run_worker
+from tests import fake_method
+from tests.fake_runs import SPEC, create, do
+
+HEAVY = ("torch", "transformers", "gradio", "duckdb", "pyarrow", "pydantic")
+
+
+@pytest.fixture(autouse=True)
+def _no_supervisor(monkeypatch):
+    """Commands find the fake method, and nobody starts what they queue."""
+    fake_method.register()
+    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda _: "nobody")
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "fake.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def acft(*words):
+    return main([str(word) for word in words])
+
+
+def only_run(runs_dir):
+    (paths,) = all_runs(runs_dir)
+    return paths
+
+
+def test_help_lists_every_command_without_importing_it():
+    code = (
+        "import sys; from acft.__main__ import main\n"
+        "try: main(['--help'])\n"
+        f"finally: print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.strip().endswith("[]")
+    for command in ("train", "launch", "runs", "stop", "resume"):
+        assert re.search(rf"^ +{command} ", done.stdout, re.MULTILINE)
+
+
+def test_help_is_fast():
+    seconds = []
+    for command in ([], ["train"], ["launch"], ["runs"]):
+        since = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "acft", *command, "--help"], check=True, capture_output=True
+        )
+        seconds.append(time.perf_counter() - since)
+    assert min(seconds) < 0.5
+
+
+def test_train_ends_with_zero_and_a_finished_run(tmp_path, config, capsys):
+    assert acft("train", config, "--runs", tmp_path / "runs", "--set", "seed=2") == 0
+    paths = only_run(tmp_path / "runs")
+    assert read_status(paths).state == "finished"
+    assert read_launch(paths).overrides == ("seed=2",)
+    assert "finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("failure", "code"), [("bug", 1), ("data", 2), ("oom", 1)])
+def test_train_tells_a_failure_and_what_to_do(tmp_path, config, capsys, failure, code):
+    change = f"method.fail={failure}"
+    assert acft("train", config, "--runs", tmp_path / "runs", "--set", change) == code
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert "advice: " in err
+
+
+def test_train_with_wrong_settings_leaves_nothing(tmp_path, config, capsys):
+    change = "schedule.rounds=-1"
+    assert acft("train", config, "--runs", tmp_path / "runs", "--set", change) == 2
+    assert capsys.readouterr().err.startswith("error: [schedule] rounds = -1")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_file_is_one_sentence_and_code_two(tmp_path, capsys):
+    assert acft("train", tmp_path / "no.toml", "--runs", tmp_path) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_interrupted_training_ends_with_code_130_and_can_go_on(tmp_path, config, monkeypatch):
+    def interrupted(paths, listen):
+        def stop(entry):
+            listen(entry)
+            paths.stop_request.write_text("save")
+
+        return run_worker(paths, stop)
+
+    monkeypatch.setattr("acft.runs.worker.run_worker", interrupted)
+    assert acft("train", config, "--runs", tmp_path / "runs") == 130
+    paths = only_run(tmp_path / "runs")
+    assert launcher.resume(tmp_path / "runs", paths.root.name) == 0
+
+
+def test_launch_prints_the_id_of_a_queued_run(tmp_path, config, capsys):
+    assert acft("launch", config, "--runs", tmp_path / "runs", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == {"run_ids": [only_run(tmp_path / "runs").root.name], "supervisor": "nobody"}
+
+
+def test_launching_twice_with_one_request_id_makes_one_run(tmp_path, config):
+    for _ in range(2):
+        assert acft("launch", config, "--runs", tmp_path / "runs", "--request-id", "x") == 0
+    only_run(tmp_path / "runs")
+
+
+def test_launch_of_a_run_id_clones_it(tmp_path, capsys):
+    parent = create(tmp_path, "seed=4")
+    assert acft("launch", parent.root.name, "--runs", tmp_path, "--set", "schedule.rounds=1") == 0
+    child = next(p for p in all_runs(tmp_path) if p != parent)
+    assert read_launch(child).overrides == ("seed=4", "schedule.rounds=1")
+
+
+def test_a_grid_is_shown_first_and_queued_on_confirmation(tmp_path, config, capsys):
+    words = ("launch", config, "--runs", tmp_path / "runs", "--grid", "seed=0|1|2")
+    assert acft(*words) == 0
+    assert "3 runs would be queued" in capsys.readouterr().out
+    assert all_runs(tmp_path / "runs") == []
+    assert acft(*words, "--yes") == 0
+    assert len(all_runs(tmp_path / "runs")) == 3
+
+
+def test_runs_lists_states_as_text_and_json(tmp_path, capsys):
+    paths = create(tmp_path)
+    do(paths)
+    create(tmp_path)
+    assert acft("runs", "--runs", tmp_path, "--space") == 0
+    text = capsys.readouterr().out
+    assert "finished" in text
+    assert "queued" in text
+    assert "MiB" in text
+    assert acft("runs", "--runs", tmp_path, "--json") == 0
+    records = json.loads(capsys.readouterr().out)
+    assert {record["state"] for record in records} == {"finished", "queued"}
+
+
+def test_no_runs_is_said_with_the_way_on(tmp_path, capsys):
+    assert acft("runs", "--runs", tmp_path) == 0
+    assert "acft launch" in capsys.readouterr().out
+
+
+def test_stop_and_resume_of_a_queued_run(tmp_path, capsys):
+    paths = create(tmp_path)
+    assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
+    assert "is stopped" in capsys.readouterr().out
+    assert acft("resume", paths.root.name, "--runs", tmp_path) == 0
+    assert "from the beginning" in capsys.readouterr().out
+    assert read_status(paths).state == "queued"
+
+
+def test_delete_asks_for_the_id_and_says_what_it_frees(tmp_path, capsys, monkeypatch):
+    paths = create(tmp_path)
+    do(paths)
+    name = paths.root.name
+    assert acft("delete", name, "--checkpoints", "--runs", tmp_path) == 0
+    monkeypatch.setattr("builtins.input", lambda _: "no")
+    assert acft("delete", name, "--runs", tmp_path) == 2
+    monkeypatch.setattr("builtins.input", lambda _: name)
+    assert acft("delete", name, "--runs", tmp_path) == 0
+    assert "MiB freed" in capsys.readouterr().out
+    assert all_runs(tmp_path) == []
+
+
+def test_an_unknown_run_is_an_error(tmp_path, capsys):
+    for command in ("stop", "resume", "delete"):
+        assert acft(command, "20200101-000000-aaaa", "--runs", tmp_path) == 2
+    assert capsys.readouterr().err.count("error: no run") == 3
+
+
+def test_an_unknown_command_is_wrong_use():
+    with pytest.raises(SystemExit) as error:
+        acft("trian")
+    assert error.value.code == 2
+
+
+def test_no_command_prints_help(capsys):
+    assert acft() == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acft.commands.runs.run", interrupt)
+    assert acft("runs") == 130

@@ -1,0 +1,176 @@
+import json
+import shutil
+import time
+
+import pytest
+
+from acft.errors import ConfigError, RunError
+from acft.runs import launcher, lineage, sweep
+from acft.runs.directory import find_run, read_labels, read_launch, read_status, write_status
+from acft.runs.locks import FileLock
+from acft.runs.process import this_process
+from acft.runs.spec import parse_spec
+from acft.schema import RunPaths, Status
+from tests import fake_method
+from tests.fake_runs import SPEC, create, do
+
+
+@pytest.fixture(autouse=True)
+def _fake():
+    fake_method.register()
+
+
+@pytest.fixture
+def done(tmp_path):
+    paths = create(tmp_path)
+    assert do(paths) == 0
+    return paths
+
+
+def launched(runs_dir, *overrides) -> RunPaths:
+    return find_run(runs_dir, launcher.launch(runs_dir, SPEC, overrides))
+
+
+def test_a_clone_has_the_settings_of_its_parent_and_the_changes(tmp_path):
+    parent = launched(tmp_path, "seed=3")
+    child = find_run(tmp_path, lineage.clone(tmp_path, parent.root.name, ["schedule.rounds=2"]))
+    record = read_launch(child)
+    assert record.overrides == ("seed=3", "schedule.rounds=2")
+    assert record.cloned_from == parent.root.name
+    assert child.spec.read_text() == parent.spec.read_text()
+
+
+def test_only_differing_settings_are_shown_and_missing_ones_are_none(tmp_path, done):
+    other = launched(tmp_path, "seed=3", "corpus.1.weight=2.0")
+    found = lineage.differences(tmp_path, done.root.name, other.root.name)
+    assert [(d.name, d.first, d.second) for d in found] == [
+        ("corpus.1.weight", 1.0, 2.0), ("seed", 0, 3),
+    ]  # fmt: skip
+    assert lineage.differences(tmp_path, other.root.name, other.root.name) == []
+
+
+def test_labels_change_one_by_one(tmp_path, done):
+    name = done.root.name
+    lineage.label(tmp_path, name, tags=["b", " a ", "", "b"], notes="first")
+    lineage.label(tmp_path, name, archived=True)
+    labels = read_labels(done)
+    assert (labels.tags, labels.notes, labels.archived) == (("a", "b"), "first", True)
+
+
+def test_deleting_needs_the_id_again_and_frees_the_shown_space(tmp_path, done):
+    name = done.root.name
+    shown = lineage.space(done)
+    with pytest.raises(RunError, match="needs its id as confirmation"):
+        lineage.delete(tmp_path, name, "yes")
+    assert shown.total > shown.checkpoints > 0
+    assert shown.shards > 0
+    assert lineage.delete(tmp_path, name, name) == shown.total
+    assert not done.root.exists()
+
+
+def test_a_live_run_is_not_deleted(tmp_path):
+    paths = create(tmp_path)
+    me = this_process()
+    running = Status(state="running", pid=me.pid, pid_started=me.started, boot_id=me.boot_id)
+    write_status(paths, running)
+    with pytest.raises(RunError, match="stop it first"):
+        lineage.delete(tmp_path, paths.root.name, paths.root.name)
+
+
+def test_a_run_that_is_just_being_started_is_not_deleted(tmp_path, monkeypatch):
+    paths = create(tmp_path)
+    with FileLock(paths.lock), pytest.raises(RunError, match="locked by another"):
+        lineage.delete(tmp_path, paths.root.name, paths.root.name)
+
+
+def test_spare_checkpoints_are_all_but_best_and_last(tmp_path, done):
+    assert lineage.delete_checkpoints(tmp_path, done.root.name) > 0
+    assert [path.name for path in done.checkpoints.iterdir()] == ["round-3"]
+
+
+def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done):
+    spec = parse_spec(SPEC, ["schedule.rounds=6"])
+    expected = lineage.estimate(tmp_path, spec)
+    assert expected is not None
+    status = read_status(done)
+    assert expected.seconds == pytest.approx(2 * (status.ended - status.started))
+    assert expected.bytes == pytest.approx(2 * lineage.space(done).total, abs=24)
+    assert lineage.estimate(tmp_path, parse_spec(SPEC, ["model.name='other'"])) is None
+
+
+def test_clean_up_advice_begins_with_what_nobody_misses(tmp_path, done):
+    failed = create(tmp_path, "method.fail=bug")
+    do(failed)
+    archived = create(tmp_path)
+    do(archived)
+    lineage.label(tmp_path, archived.root.name, archived=True)
+    advice = lineage.clean_up_advice(tmp_path, quota_bytes=1)
+    assert [(item.run_id, item.why) for item in advice] == [
+        (archived.root.name, "archived"),
+        (failed.root.name, "failed (unknown)"),
+        (done.root.name, "checkpoints other than best and last"),
+    ]
+    assert lineage.clean_up_advice(tmp_path, quota_bytes=10**9) == []
+
+
+def test_a_run_that_does_not_fit_is_refused_with_advice(tmp_path, done):
+    lineage.check_room(tmp_path, 1000, quota_bytes=10**9)
+    with pytest.raises(RunError, match=r"GiB free"):
+        lineage.check_room(tmp_path, shutil.disk_usage(tmp_path).total * 2)
+    with pytest.raises(RunError, match=f"delete: {done.root.name}"):
+        lineage.check_room(tmp_path, 1000, quota_bytes=1)
+
+
+def test_a_grid_queues_each_combination_once(tmp_path):
+    axes = [sweep.parse_axis("seed=0|1"), sweep.parse_axis("sampling.horizon=20|10")]
+    planned = sweep.plan(tmp_path, SPEC, axes)
+    assert len(planned.fresh) == 4
+    ids = sweep.queue(tmp_path, planned, 4, time.time())
+    assert [read_launch(find_run(tmp_path, name)).overrides for name in ids] == [
+        ("seed=0", "sampling.horizon=20"), ("seed=0", "sampling.horizon=10"),
+        ("seed=1", "sampling.horizon=20"), ("seed=1", "sampling.horizon=10"),
+    ]  # fmt: skip
+    assert len({read_launch(find_run(tmp_path, name)).sweep for name in ids}) == 1
+
+
+def test_combinations_that_ask_for_the_same_numbers_are_one(tmp_path):
+    axes = [sweep.parse_axis("seed=0|1"), sweep.parse_axis("title='a'|'b'")]
+    planned = sweep.plan(tmp_path, SPEC, axes)
+    assert (len(planned.variants), planned.repeated) == (2, 2)
+
+
+def test_combinations_that_a_run_has_already_are_not_queued_again(tmp_path):
+    existing = launched(tmp_path, "seed=1")
+    planned = sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")])
+    assert [variant.existing for variant in planned.variants] == ["", existing.root.name]
+    assert len(planned.fresh) == 1
+
+
+def test_a_grid_is_queued_only_as_confirmed(tmp_path):
+    planned = sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")])
+    with pytest.raises(RunError, match="3 runs were confirmed, but 2"):
+        sweep.queue(tmp_path, planned, 3, time.time())
+    assert launcher.runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["seed", "=1", "seed=", "seed=|"])
+def test_a_malformed_axis_is_an_error(text):
+    with pytest.raises(ConfigError, match="is not of the form"):
+        sweep.parse_axis(text)
+
+
+def test_a_grid_with_a_wrong_value_queues_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="horizon"):
+        sweep.plan(tmp_path, SPEC, [sweep.parse_axis("sampling.horizon=5|-1")])
+
+
+def test_a_damaged_launch_record_does_not_stop_a_sweep(tmp_path):
+    launched(tmp_path).launch.write_text("[")
+    assert len(sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")]).fresh) == 2
+
+
+def test_fingerprints_ignore_words_and_notice_numbers():
+    fingerprint = parse_spec(SPEC).fingerprint
+    assert parse_spec(SPEC, ["title='x'", "notes='y'"]).fingerprint == fingerprint
+    assert parse_spec(SPEC, ["seed=1"]).fingerprint != fingerprint
+    assert json.dumps(parse_spec(SPEC).values)

@@ -1,0 +1,180 @@
+import pytest
+
+from acft.errors import ConfigError
+from acft.events import Progress
+from acft.runs.failures import classify, smaller
+from acft.runs.pace import Pace
+from acft.runs.spec import flat, load_spec, parse_spec, resolved
+from acft.settings import RunSettings
+from tests import fake_method
+from tests.fake_runs import SPEC
+
+
+@pytest.fixture(autouse=True)
+def _fake():
+    fake_method.register()
+
+
+def problems(*overrides, text=SPEC):
+    with pytest.raises(ConfigError) as error:
+        parse_spec(text, overrides)
+    return str(error.value).splitlines()
+
+
+def test_a_spec_keeps_the_text_as_written():
+    assert parse_spec(SPEC, ["seed=1"]).text == SPEC
+
+
+def test_a_spec_combines_settings_method_and_constraints():
+    spec = parse_spec(SPEC, ["method.step_seconds=0.5"])
+    assert spec.method_name == "fake"
+    assert spec.method_settings == fake_method.FakeSettings(step_seconds=0.5)
+    assert spec.constraints[0].scorer_names() == ("jigsaw_toxblock",)
+    assert spec.title == "fake"
+
+
+def test_all_problems_of_all_parts_are_told_at_once():
+    found = problems(
+        "schedule.rouns=1", "sampling.horizon=0", "method.fale='oom'", "constraint=[{kind='scorr'}]"
+    )
+    assert len(found) == 4
+    text = "\n".join(found)
+    for hint in ("'rounds'", "'fail'", "horizon", "'scorer'"):
+        assert hint in text
+
+
+def test_an_unknown_method_names_the_known_ones():
+    assert "allowed: fake" in problems("method.name='fke'")[0]
+
+
+@pytest.mark.parametrize("method", ["[[]]", "{}", "3", "{name=3}"])
+def test_a_method_without_a_name_is_told_so(method):
+    assert any("method" in line for line in problems(f"method={method}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["sampling.horizon=128"], "horizon = 128"),
+        (["optimizer.warmup_steps=12"], "warmup_steps = 12"),
+        (["oracle.strength=9.0"], "strength = 9.0"),
+        (["device='mps'", "dtype='bfloat16'"], "dtype = 'bfloat16'"),
+        (["optimizer.micro_batch_size=5"], "not a multiple"),
+    ],
+)
+def test_settings_that_are_impossible_together_are_refused(overrides, where):
+    assert where in problems(*overrides)[0]
+
+
+def test_one_entry_of_a_list_can_be_overridden_where_the_text_has_none():
+    spec = parse_spec(SPEC, ["corpus.1.weight=2.5"])
+    assert [corpus.weight for corpus in spec.settings.corpus] == [1.0, 2.5]
+
+
+def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no settings file at .*missing\.toml"):
+        load_spec(tmp_path / "missing.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("a = ]")
+    with pytest.raises(ConfigError, match=r"broken\.toml.*not valid TOML.*line 1"):
+        load_spec(broken)
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_spec(broken)
+
+
+def test_leaves_are_named_as_overrides_write_them():
+    tables = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 2}, {"e": 3}]}
+    assert flat(tables) == {"a.b": 1, "a.c": [1, 2], "d.0.e": 2, "d.1.e": 3}
+
+
+def test_resolved_names_what_numbers_depend_on():
+    found = resolved(parse_spec(SPEC))
+    assert set(found) >= {"settings", "method", "seed", "git_commit", "packages", "python"}
+
+
+def settings(**changes):
+    return RunSettings.parse({"optimizer": changes})
+
+
+def test_less_memory_keeps_whole_micro_batches():
+    changes = smaller(settings(batch_size=24, micro_batch_size=12), "fit_policy")
+    assert changes == ("optimizer.micro_batch_size=6",)
+    assert smaller(settings(batch_size=9, micro_batch_size=9), "fit_policy") == (
+        "optimizer.micro_batch_size=3",
+    )
+
+
+def test_an_unknown_phase_lowers_every_batch():
+    assert smaller(settings()) == ("optimizer.micro_batch_size=4", "sampling.batch_size=32")
+
+
+def test_when_batches_are_one_documents_are_cut():
+    small = RunSettings.parse({"optimizer": {"micro_batch_size": 1}, "sampling": {"batch_size": 1}})
+    assert smaller(small) == ("optimizer.max_tokens=64",)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "oom"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), "oom"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+            ),
+            "oom",
+        ),
+        (RuntimeError("shape mismatch"), "unknown"),
+        (OSError(28, "No space left on device", "x"), "disk"),
+        (OSError(13, "Permission denied", "x"), "unknown"),
+        (ConfigError("wrong"), "config"),
+    ],
+)
+def test_failures_are_classified(error, kind):
+    failure = classify(error, RunSettings(), "sample")
+    assert failure.kind == kind
+    assert failure.message
+    assert failure.advice
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_time_left_follows_the_last_whole_round():
+    clock = Clock()
+    pace = Pace(3, clock)
+    assert pace.seconds_left(0) is None
+    clock.now = 60.0
+    pace.round_finished()
+    clock.now = 80.0
+    assert pace.seconds_left(1) == 100.0
+
+
+def test_rate_counts_units_of_the_current_phase():
+    clock = Clock()
+    pace = Pace(1, clock)
+    for done, now in ((1, 0.0), (3, 1.0), (5, 2.0)):
+        clock.now = now
+        pace.progress(Progress("fit_policy", done, 9, 1))
+    assert pace.rate == 2.0
+    assert pace.phase_seconds_left == 2.0
+    pace.progress(Progress("validate", 0, 4, 1))
+    assert pace.rate is None
+    assert pace.phase_seconds_left is None
+
+
+def test_a_round_that_takes_longer_than_the_last_is_not_over_before_its_phase():
+    clock = Clock()
+    pace = Pace(2, clock)
+    clock.now = 10.0
+    pace.round_finished()
+    clock.now = 30.0
+    pace.progress(Progress("fit_policy", 0, 4, 2))
+    clock.now = 40.0
+    pace.progress(Progress("fit_policy", 1, 4, 2))
+    assert pace.seconds_left(1) == 30.0
