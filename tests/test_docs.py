@@ -105,7 +105,7 @@ def test_every_imported_package_is_a_stated_dependency():
         for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]
     }
     # optional packages need not be installed here
-    providers = metadata.packages_distributions() | {"pynvml": ["nvidia-ml-py"]}
+    providers = {**metadata.packages_distributions(), "pynvml": ["nvidia-ml-py"]}
     unstated = {
         module
         for module in imported_packages()

@@ -1,7 +1,7 @@
 """The response is neither too short nor too long."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -22,7 +22,7 @@ class LengthConstraint(Config):
     """Words are what white space separates; characters include white space."""
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> "LengthConstraint":
+    def _is_a_range(self) -> Any:
         if not self.minimum and not self.maximum:
             raise ValueError("minimum and maximum are both 0, which allows everything; set one")
         if self.maximum and self.minimum > self.maximum:
