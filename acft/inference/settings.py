@@ -1,12 +1,12 @@
 """Checking and launching settings, which needs every method and constraint and so the tensors."""
 
-import typing
 from pathlib import Path
 from typing import Any
 
 from acft.config import Config
 from acft.constraints import CONSTRAINTS
 from acft.errors import ConfigError
+from acft.inference.fields import fields_of
 from acft.inference.server import Session
 from acft.methods.base import METHODS
 from acft.runs import launcher
@@ -37,48 +37,20 @@ def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001
     """Methods and constraints with their settings, for the form."""
     return {
         "method": {
-            name: {"summary": method.summary, "fields": fields(method.settings_type)}
+            name: _described(method.settings_type, method.summary)
             for name, method in METHODS.items()
         },
-        "constraint": {name: _constraint(item) for name, item in CONSTRAINTS.items()},
+        "constraint": {
+            name: _described(settings, _first_line(settings.__doc__))
+            for name, settings in CONSTRAINTS.items()
+        },
     }
 
 
-def fields(settings: type[Config]) -> list[dict[str, Any]]:
-    """Name, type, default and help of every setting of a class."""
-    described = []
-    for name, field in settings.model_fields.items():
-        has_default = not field.is_required()
-        described.append(
-            {
-                "name": name,
-                "help": field.description or "",
-                "choices": [str(value) for value in choices(field.annotation)],
-                "default": field.get_default(call_default_factory=True) if has_default else None,
-                "required": not has_default,
-                "kind": kind(field.annotation),
-            }
-        )
-    return described
+def _described(settings: type[Config], summary: str) -> dict[str, Any]:
+    described = [field.description() for field in fields_of(settings) if field.kind != "table"]
+    return {"summary": summary, "fields": described}
 
 
-def choices(annotation: Any) -> tuple[Any, ...]:
-    """Allowed values of a Literal; empty for all other types."""
-    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
-
-
-def kind(annotation: Any) -> str:
-    """``bool``, ``int``, ``float``, ``text`` or ``list``: how a form asks for a value."""
-    if annotation is bool:
-        return "bool"
-    parts = {annotation, *typing.get_args(annotation)}
-    if typing.get_origin(annotation) in (tuple, list):
-        return "list"
-    if float in parts:
-        return "float"
-    return "int" if int in parts else "text"
-
-
-def _constraint(settings: type[Config]) -> dict[str, Any]:
-    text = (settings.__doc__ or "").strip().splitlines()
-    return {"summary": text[0] if text else "", "fields": fields(settings)}
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]

@@ -7,7 +7,6 @@ import secrets
 import sys
 import tempfile
 import webbrowser
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from acft.ui import frame
 from acft.ui.control import Control
 from acft.ui.dom import ASSETS
 from acft.ui.guard import LOOPBACK, Bind, Gate, Guard, check_bind, launch_token, read_auth
+from acft.ui.options import DEMO_RUNS, Options, configure, from_arguments
 from acft.ui.page import PAGES, Page, Wire, Workbench
 from acft.ui.reader import Reader
 from acft.ui.theme import theme
@@ -37,36 +37,6 @@ from acft.ui.theme import theme
 LOG = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-DEMO_RUNS = Path(__file__).parents[2] / "assets" / "demo"
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the workbench is served."""
-
-    runs: Path = Path("runs")
-    experiments: Path = EXPERIMENTS
-    host: str = "127.0.0.1"
-    port: int = 7860
-    """0 takes any free port."""
-    public: bool = False
-    demo: bool = False
-    auth_file: Path | None = None
-    open_browser: bool = False
-
-    @property
-    def bind(self) -> Bind:
-        """Where the server listens; a Space is always a demonstration."""
-        is_space = os.environ.get("SYSTEM") == "spaces"
-        return Bind(
-            host="0.0.0.0" if is_space else self.host,  # noqa: S104 - the Space's proxy needs it
-            port=self.port,
-            has_auth=self.auth_file is not None,
-            is_public=self.public,
-            is_demo=self.demo or is_space,
-            is_space=is_space,
-        )
 
 
 def workbench(options: Options) -> Workbench:
@@ -180,7 +150,13 @@ def settings(bench: Workbench, options: Options) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves the workbench until interrupted; the exit code."""
-    options = parse(arguments)
+    parser = argparse.ArgumentParser(prog="acft serve", description="Start the workbench.")
+    configure(parser)
+    return serve(from_arguments(parser.parse_args(arguments)))
+
+
+def serve(options: Options) -> int:
+    """Serves until interrupted; 2 with one sentence when that is not possible or not safe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         bench = workbench(options)
@@ -203,21 +179,6 @@ def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:
     LOG.info("ACFT workbench: %s\nTo launch and change runs, open: %s", address, private)
     if options.open_browser and bench.bind.host in LOOPBACK:
         webbrowser.open(private)
-
-
-def parse(arguments: list[str] | None = None) -> Options:
-    """Options from command-line arguments."""
-    parser = argparse.ArgumentParser(prog="acft serve", description="Start the workbench.")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="runs directory")
-    parser.add_argument("--experiments", type=Path, default=EXPERIMENTS, help="presets")
-    parser.add_argument("--host", default="127.0.0.1")
-    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    parser.add_argument("--port", type=int, default=port)
-    parser.add_argument("--public", action="store_true", help="allow a host that others can reach")
-    parser.add_argument("--auth-file", type=Path, help="file with lines user:password, mode 600")
-    parser.add_argument("--demo", action="store_true", help="read-only")
-    parser.add_argument("--open-browser", action="store_true")
-    return Options(**vars(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class Visit:
     """Parameters of the page's address."""
     data: dict[str, Any] = field(default_factory=dict)
     """What the clicked control carries."""
+    session: str = ""
+    """Differs for every opened tab."""
     may_change: bool = False
     """The browser holds the launch token and this is no demonstration."""
 
@@ -101,11 +103,17 @@ class Wire:
         """Connects a callback that changes nothing."""
         return self._connect(event, self._reading(callback), inputs, outputs, options)
 
-    def on_load(self, callback: Callable[..., Any], outputs: Components = ()) -> None:
+    def on_load(
+        self,
+        callback: Callable[..., Any],
+        inputs: Components = (),
+        outputs: Components = (),
+        **options: Any,
+    ) -> Any:
         """Calls a callback that changes nothing whenever the page is opened."""
         blocks = Context.root_block
         assert isinstance(blocks, gr.Blocks)
-        self.read(blocks.load, callback, outputs=outputs)
+        return self.read(blocks.load, callback, inputs, outputs, **options)
 
     def change(
         self,
@@ -159,6 +167,7 @@ class Wire:
         return Visit(
             query={key: str(value) for key, value in dict(request.query_params).items()},
             data=data if isinstance(data, dict) else {},
+            session=str(request.session_hash or ""),
             may_change=admitted and not self._bench.bind.is_demo,
         )
 

@@ -16,6 +16,10 @@ from acft.ui.side_by_side import text_table, verdict_table
 
 POLL_SECONDS = 2.0
 SHOWN_PAIRS = 12
+SAME = (
+    "The same test prompts and random numbers on both sides. Toxic = a score of at least 0.5; "
+    "a score is a detector's opinion."
+)
 FIGURES = (
     ("Cross-entropy and loss", "nats per token, lower is closer to the corpus", run_charts.losses),
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
@@ -107,8 +111,7 @@ def texts(bench: Workbench, visit: Visit) -> Node:
     return el(
         "section",
         el("h2", "Before and after"),
-        el("p.side", "The same test prompts and random numbers on both sides. Toxic = a score of at "
-           "least 0.5; a score is a detector's opinion."),
+        el("p.side", SAME),
         verdict_table(verdicts, left.label, right.label, trained),
         el("h3", f"The {len(worst)} prompts with the most toxic base responses"),
         text_table(worst, left.label, right.label, run.run_id),

@@ -1,79 +1,196 @@
-"""Runs: every run with its true state, and the way into the first one."""
+"""Runs: every run with its true state, the way into the first one, and several compared."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
-from acft.ui import words
-from acft.ui.dom import Node, act, el, sparkline, table, view
+from acft.store.queries.runs import settings_difference
+from acft.ui import charts, words
+from acft.ui.control import preset, preset_names
+from acft.ui.dom import Node, act, chart, el, sparkline, table, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.quantities import quantity
 from acft.ui.reader import Run
 from acft.ui.states import state_chip
 
 POLL_SECONDS = 2.0
+QUICKSTART = "quickstart"
 SATISFACTION = ("validation/satisfaction", "rollout/satisfaction")
+OVERLAID = ("validation/satisfaction", "policy/kl_guided_policy", "policy/ce")
+FIRST = (
+    "The quickstart tunes a small pretrained language model on this computer, in about ten minutes "
+    "and without an account or a graphics card. You watch its toxicity fall, see which tokens "
+    "change, and read its texts beside those of the untouched model."
+)
 
 
 def overview(bench: Workbench, visit: Visit) -> Node:
     """The table of runs, or what to do when there is none."""
     runs = bench.reader.runs()
     if not runs:
-        return empty(
-            "No runs yet.",
-            "The quickstart tunes a small pretrained model on this computer in about ten minutes: "
-            "its toxicity falls while you watch.",
-        )
-    columns: Sequence[str] = (
-        "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)", "Time", "Left", "",
+        return el("div", _first(bench, visit), empty("No runs yet.", "They appear here, live."))
+    shown = [run for run in runs if _matches(run, visit.query.get("find", ""))]
+    columns = (
+        "", "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)", "Time", "Left",
     )  # fmt: skip
-    rows = [_row(run, visit) for run in runs]
-    return table(list(columns), rows, caption="Runs, newest first", numeric={5, 6})
+    selected = chosen(visit)
+    rows = [_row(run, run.run_id in selected) for run in shown]
+    return el(
+        "div",
+        _tools(bench, visit, len(shown), len(runs)),
+        table(columns, rows, caption="Runs, newest first", numeric={6, 7}),
+    )
 
 
-def _row(run: Run, visit: Visit) -> list[Node]:
-    history = run.history
+def _first(bench: Workbench, visit: Visit) -> Node | None:
+    if QUICKSTART not in preset_names(bench.experiments) or bench.bind.is_demo:
+        return None
+    return el(
+        "div.hero", el("h2", "Start here"), el("p", FIRST), _quickstart(visit, "go"),
+        None if visit.may_change else el("p.side", "This browser may only look; see above."),
+    )  # fmt: skip
+
+
+def _quickstart(visit: Visit, kind: str) -> Node:
+    return el(
+        f"button.{kind}", "Start the quickstart run", type="button",
+        disabled=not visit.may_change, **act("quickstart"),
+    )  # fmt: skip
+
+
+def _tools(bench: Workbench, visit: Visit, n_shown: int, n_all: int) -> Node:
+    search = el(
+        "input", type="search", placeholder="Find by name, id, method, tag", data_query="find",
+        value=visit.query.get("find", ""), aria_label="Find runs", maxlength="80", **act("refresh"),
+    )  # fmt: skip
+    number = words.count(n_all, "run") if n_shown == n_all else f"{n_shown} of {n_all} runs"
+    buttons: list[Node] = []
+    if not bench.bind.is_demo:
+        if QUICKSTART in preset_names(bench.experiments):
+            buttons.append(_quickstart(visit, "do"))
+        buttons.append(el("a.go", "New run", href="launch"))
+    hint = el("span.side", number, " · tick two or more to compare them")
+    return el("div.toolbar", search, hint, el("div.actions", buttons))
+
+
+def _matches(run: Run, wanted: str) -> bool:
+    text = " ".join([run.title, run.run_id, run.method, run.state.label, *run.labels.tags])
+    return all(word in text.lower() for word in wanted.lower().split())
+
+
+def _row(run: Run, selected: bool) -> list[Node]:  # noqa: FBT001
+    history, run_id = run.history, run.run_id
     name = next((n for n in SATISFACTION if n in history.scalars), SATISFACTION[0])
     satisfied = [point.value for point in history.scalars.get(name, [])]
     kl = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
     ended = run.status.ended or run.status.heartbeat
     spent = ended - run.status.started if run.status.started else None
+    tags = [el("span.chip", tag) for tag in run.labels.tags]
     return [
-        el("span", el("a", run.title, href=f"run?run={run.run_id}"),
-           el("span.sub", f"{run.run_id} · {run.method or 'not started'}")),
-        state_chip(run),
+        el("input", type="checkbox", name=run_id, checked=selected, key=run_id,
+           data_member="select", aria_label=f"Compare {run.title}", **act("refresh")),
+        el("span", el("a", run.title, href=f"run?run={run_id}"), " ", tags,
+           el("span.sub", f"{run_id} · {run.method or 'not started'}")),
+        el("span", state_chip(run), _reason(run)),
         el("span", f"{run.status.round} of {run.status.rounds or '?'}",
-           el("span.sub", f"step {run.status.step}")),
+           el("span.sub", f"step {run.status.step:,}")),
         _trend(satisfied, "satisfaction", words.percent(satisfied[-1] if satisfied else None)),
         _trend(kl, "KL(guided ‖ policy)", f"{words.number(kl[-1])} nats" if kl else words.DASH),
         words.duration(spent),
         words.duration(run.status.seconds_left) if run.state.is_live else "",
-        _actions(run, visit),
     ]  # fmt: skip
+
+
+def _reason(run: Run) -> Node | None:
+    is_plain = run.state.state in ("finished", "running") and not run.state.is_stalled
+    text = "" if is_plain else run.state.message or run.status.message
+    return el("span.sub.reason", text if len(text) < 90 else text[:89] + "…") if text else None
 
 
 def _trend(values: list[float], label: str, last: str) -> Node:
     return el("span.trend", sparkline(values[-200:], label), el("span.num", last))
 
 
-def _actions(run: Run, visit: Visit) -> Node:
-    links: list[Node] = [el("a", "open", href=f"run?run={run.run_id}")]
-    if run.state.is_live and visit.may_change:
-        stop = act("stop", run=run.run_id)
-        links.append(el("button.quiet", "stop", type="button", **stop))
-    return el("span.actions", links)
+def chosen(visit: Visit) -> list[str]:
+    """Runs ticked for comparison."""
+    return [name for name in visit.query.get("select", "").split(",") if name][:6]
+
+
+def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
+    """One quantity of the ticked runs in one figure."""
+    found = [run for run in map(bench.reader.run, chosen(visit)) if run is not None]
+    curves = [
+        charts.Line(
+            run.title,
+            [point.step for point in run.history.scalars.get(name, [])],
+            [point.value for point in run.history.scalars.get(name, [])],
+            charts.PALETTE[index % len(charts.PALETTE)],
+        )
+        for index, run in enumerate(found)
+    ]
+    described = quantity(name)
+    return charts.lines(curves, described.label, share=described.unit == "share")
+
+
+def differences(bench: Workbench, visit: Visit) -> Node:
+    """Settings in which the ticked runs differ."""
+    run_ids = [run_id for run_id in chosen(visit) if bench.reader.paths(run_id)]
+    if len(run_ids) < 2:
+        return ""
+    titles = [run.title for run in map(bench.reader.run, run_ids) if run is not None]
+    rows = [
+        [el("code", str(row["setting"])), *[_value(row.get(run_id)) for run_id in run_ids]]
+        for row in settings_difference(bench.store, run_ids).records()
+    ]
+    body: Node = el("p.side", "Their settings are the same.")
+    if rows:
+        body = table(["Setting", *titles], rows, caption="Settings that differ")
+    return el("section", el("h2", "Settings that differ"), body)
+
+
+def _value(value: Any) -> Node:
+    return el("span.mono", words.DASH if value is None else str(value))
+
+
+def start_quickstart(bench: Workbench, visit: Visit) -> Node:
+    """Launches the packaged preset and leads to the run's page."""
+    request = f"{visit.session}:{len(bench.reader.run_ids())}"
+    run_id = bench.control.launch(preset(bench.experiments, QUICKSTART), request)
+    return el("div", el("p.side", "Started; opening the run …"), data_goto=f"run?run={run_id}")
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Runs", "Every run on this machine, as it really is."))
-    board = view(acts=("stop",))
+    board = view(acts=("refresh", "quickstart"))
+    with gr.Row(visible=False) as row:
+        plots = []
+        for name in OVERLAID:
+            with gr.Column(min_width=300):
+                view(el("div.figure-title", el("b", quantity(name).label)))
+                plots.append(chart())
+    settings = view()
     timer = gr.Timer(POLL_SECONDS)
+    beside = [row, *plots, settings]
 
-    def show(visit: Visit) -> Node:
+    def show(visit: Visit) -> list[Any]:
+        return [overview(bench, visit), *compare(visit)]
+
+    def compare(visit: Visit) -> list[Any]:
+        several = len(chosen(visit)) > 1
+        figures = [overlay(bench, visit, name) if several else None for name in OVERLAID]
+        return [gr.Row(visible=several), *figures, differences(bench, visit)]
+
+    def tick(visit: Visit) -> Node:
         return overview(bench, visit)
 
-    wire.on_load(show, outputs=[board])
-    wire.read(timer.tick, show, outputs=[board])
+    def quickstart(visit: Visit) -> Node:
+        return start_quickstart(bench, visit)
+
+    wire.on_load(show, outputs=[board, *beside])
+    wire.read(timer.tick, tick, outputs=[board])
+    wire.read(board.refresh, show, outputs=[board, *beside])
+    wire.change(board.quickstart, quickstart, outputs=[board])
 
 
 PAGES.add("runs")(Page("Runs", "", 10, _build))

@@ -10,9 +10,9 @@
     "strong", "small", "code", "pre", "kbd", "mark", "ins", "del", "table", "caption", "thead", "tbody", "tr", "th",
     "td", "button", "nav", "header", "main", "section", "article", "aside", "footer", "details",
     "summary", "label", "input", "select", "option", "progress", "time", "br", "hr", "abbr", "form", "figure",
-    "figcaption", "meter", ...SVG_TAGS,
+    "figcaption", "meter", "textarea", "fieldset", "legend", "datalist", "output", ...SVG_TAGS,
   ]);
-  const ATTRIBUTE = /^(class|id|title|role|tabindex|type|name|value|min|max|step|low|high|optimum|scope|colspan|rowspan|for|open|checked|disabled|selected|placeholder|lang|dir|datetime|maxlength|hidden|download|key|href|aria-[a-z]+|data-[a-z-]+|d|x|y|x1|x2|y1|y2|cx|cy|r|rx|width|height|points|viewBox|viewbox|preserveAspectRatio|preserveaspectratio|fill|stroke|stroke-width|stroke-dasharray|text-anchor|opacity|transform|focusable)$/;
+  const ATTRIBUTE = /^(class|id|title|role|tabindex|type|name|value|min|max|step|low|high|optimum|scope|colspan|rowspan|for|open|checked|disabled|selected|placeholder|multiple|accept|rows|cols|spellcheck|autocomplete|list|lang|dir|datetime|maxlength|hidden|download|key|href|aria-[a-z]+|data-[a-z-]+|d|x|y|x1|x2|y1|y2|cx|cy|r|rx|width|height|points|viewBox|viewbox|preserveAspectRatio|preserveaspectratio|fill|stroke|stroke-width|stroke-dasharray|text-anchor|opacity|transform|focusable)$/;
   const SAFE_LINK = /^(?:#|\.?\/(?!\/)|[a-z0-9_-]*(?:\?|$)|https:\/\/|blob:|data:text\/(?:csv|plain|toml))/i;
   const CAMEL = { viewbox: "viewBox", preserveaspectratio: "preserveAspectRatio" };
 
@@ -24,7 +24,7 @@
     }
     if (!ATTRIBUTE.test(name)) return;
     if (name === "href" && !SAFE_LINK.test(value)) return;
-    if (name === "value" && "value" in dom) dom.value = value;
+    if (name === "value" && "value" in dom && document.activeElement !== dom) dom.value = value;
     if (name === "checked") dom.checked = true;
     dom.setAttribute(CAMEL[name] || name, value);
   }
@@ -137,25 +137,62 @@
       const name = control.dataset.act;
       if (!acts.includes(name)) return;
       const argument = Object.assign(JSON.parse(control.dataset.arg || "{}"), extra || {});
+      if (control.tagName === "BUTTON") control.setAttribute("aria-busy", "true");
+      setTimeout(() => control.removeAttribute("aria-busy"), 8000);
       trigger(name, argument);
     };
     holder.addEventListener("click", (event) => {
       const control = event.target.closest("[data-act],[data-do]");
-      if (!control || control.matches("select,input:not([type=button])")) return;
+      if (!control || control.matches("select,textarea,input:not([type=button])")) return;
       if (control.dataset.do) return local(control);
       event.preventDefault();
-      send(control);
+      if (control.getAttribute("aria-busy") !== "true") send(control);
     });
-    holder.addEventListener("change", (event) => {
-      const place = event.target.closest("[data-nav]");
-      if (place) return navigate({ [place.dataset.nav]: place.value });
-      const control = event.target.closest("[data-act]");
-      if (!control) return;
-      const value = control.type === "checkbox" ? control.checked : control.value;
+    const changed = async (control) => {
+      if (control.dataset.nav) return navigate({ [control.dataset.nav]: control.value });
+      const value = control.type === "checkbox" ? control.checked
+        : control.type === "file" ? await readFile(control) : control.value;
+      if (value === null) return;
+      if (control.dataset.query) setQuery({ [control.dataset.query]: value });
+      if (control.dataset.member) toggleMember(control.dataset.member, control.name, value);
       send(control, { value });
+    };
+    holder.addEventListener("change", (event) => {
+      const control = event.target.closest("[data-act],[data-nav]");
+      if (control && !isTyped(control)) changed(control);
+    });
+    let typing = 0;
+    holder.addEventListener("input", (event) => {
+      const control = event.target.closest("[data-act]");
+      if (!control || !isTyped(control)) return;
+      clearTimeout(typing);
+      typing = setTimeout(() => changed(control), 350);
     });
     watch("value", draw);
     draw();
+  }
+
+  const isTyped = (control) =>
+    control.tagName === "TEXTAREA" || (control.tagName === "INPUT" && /^(text|search|number)$/.test(control.type));
+
+  async function readFile(control) {
+    const file = control.files && control.files[0];
+    control.value = "";
+    return file && file.size <= 200000 ? file.text() : null;
+  }
+
+  function toggleMember(key, name, isIn) {
+    const members = new Set((new URLSearchParams(location.search).get(key) || "").split(",").filter(Boolean));
+    isIn ? members.add(name) : members.delete(name);
+    setQuery({ [key]: Array.from(members).join(",") });
+  }
+
+  function download(name, text, type) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: type || "text/plain" }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
   // Things a page can do without asking the server.
@@ -169,6 +206,7 @@
       control.textContent = "copied";
       setTimeout(() => { control.textContent = label; }, 1200);
     }
+    if (control.dataset.do === "download") download(control.dataset.name, control.dataset.text, control.dataset.type);
     if (control.dataset.do === "query") setQuery(JSON.parse(control.dataset.arg));
   }
 
@@ -244,8 +282,12 @@
       font: { family: read("--sans"), size: 12, color: read("--ink") },
       hoverlabel: { bgcolor: read("--paper-raised"), bordercolor: read("--rule-strong"), font: { color: read("--ink"), family: read("--sans"), size: 12 } },
     });
-    for (const key of Object.keys(layout))
-      if (/^[xy]axis\d*$/.test(key)) result[key] = Object.assign({}, axis, layout[key]);
+    for (const key of Object.keys(layout)) {
+      if (!/^[xy]axis\d*$/.test(key)) continue;
+      result[key] = Object.assign({}, axis, layout[key]);
+      const title = result[key].title;
+      if (title) result[key].title = Object.assign({ font: { size: 12, color: read("--ink-soft") } }, title);
+    }
     if (!result.xaxis) result.xaxis = axis;
     if (!result.yaxis) result.yaxis = axis;
     return result;
@@ -285,5 +327,5 @@
 
   document.addEventListener("DOMContentLoaded", applyTheme);
   if (document.body) applyTheme();
-  window.acft = { view, chart, make, patchChildren, revealAll, setRevealAll, setQuery, storedTheme, isDark };
+  window.acft = { download, view, chart, make, patchChildren, revealAll, setRevealAll, setQuery, storedTheme, isDark };
 })();

@@ -1,0 +1,96 @@
+"""Fields of a settings class as plain records: name, kind, help, default, allowed values."""
+
+import typing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting."""
+
+    name: str
+    kind: str
+    """bool, int, float, text, list or table."""
+    help: str = ""
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+    @property
+    def shown_default(self) -> str:
+        """The default in words."""
+        if self.required or self.default is None or self.default == "":
+            return ""
+        if isinstance(self.default, (list, tuple)):
+            return ", ".join(map(str, self.default))
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
+    @classmethod
+    def from_description(cls, values: dict[str, Any]) -> "Field":
+        """The record of what another process described."""
+        return cls(**{**values, "choices": tuple(values["choices"])})
+
+    def description(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        default = self.default
+        if isinstance(default, (list, tuple)):
+            default = [
+                item if isinstance(item, (str, int, float)) else str(item) for item in default
+            ]
+        elif not isinstance(default, (str, int, float, bool, type(None))):
+            default = str(default)
+        return {**asdict(self), "default": default}
+
+
+def fields_of(settings: type[BaseModel]) -> list[Field]:
+    """Every field of a settings class, in order."""
+    return [_field(name, info) for name, info in settings.model_fields.items()]
+
+
+def kind_of(annotation: Any) -> str:
+    """How a form asks for a value of a type."""
+    parts = _parts(annotation)
+    if any(isinstance(part, type) and issubclass(part, BaseModel) for part in parts):
+        return "table"
+    if any(part is dict or typing.get_origin(part) is dict for part in parts):
+        return "table"
+    if annotation is bool:
+        return "bool"
+    if typing.get_origin(annotation) in (tuple, list):
+        return "list"
+    if float in parts:
+        return "float"
+    return "int" if int in parts else "text"
+
+
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """Allowed values of a Literal; empty for all other types."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return tuple(map(str, typing.get_args(annotation)))
+    return ()
+
+
+def _field(name: str, info: FieldInfo) -> Field:
+    is_required = info.is_required()
+    return Field(
+        name=name,
+        kind=kind_of(info.annotation),
+        help=info.description or "",
+        default=None if is_required else info.get_default(call_default_factory=True),
+        choices=choices_of(info.annotation),
+        required=is_required,
+    )
+
+
+def _parts(annotation: Any) -> set[Any]:
+    found = {annotation}
+    for argument in typing.get_args(annotation):
+        if isinstance(argument, type) or typing.get_args(argument):
+            found |= _parts(argument)
+    return found

@@ -1,0 +1,201 @@
+"""A form made from the settings schema: every field with its help, default and allowed values."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from acft.inference.fields import Field, fields_of
+from acft.settings import CorpusSettings, RunSettings
+from acft.ui.dom import Node, act, el
+
+HEADINGS = {
+    "": "General",
+    "model": "Model",
+    "adapter": "Adapter",
+    "prompts": "Prompts",
+    "sampling": "Sampling",
+    "oracle": "Oracle",
+    "schedule": "Schedule",
+    "optimizer": "Optimiser",
+    "limits": "Limits",
+    "evaluation": "Evaluation",
+    "corpus": "Corpora",
+    "constraint": "Constraints",
+    "method": "Method",
+}
+ORDER = (
+    "", "method", "constraint", "model", "corpus", "prompts", "oracle", "schedule", "optimizer",
+    "adapter", "sampling", "evaluation", "limits",
+)  # fmt: skip
+OPEN = ("", "method", "constraint", "schedule")
+Described = Mapping[str, Mapping[str, Any]]
+
+
+def form(values: Mapping[str, Any], described: Described, problems: Sequence[str]) -> Node:
+    """The whole form for the values of a settings text."""
+    return el("div.form", [_section(name, values, described, problems) for name in ORDER])
+
+
+def _section(
+    name: str, values: Mapping[str, Any], described: Described, problems: Sequence[str]
+) -> Node:
+    if name == "corpus":
+        body = _corpora(values)
+    elif name == "constraint":
+        body = _constraints(values, described.get("constraint", {}))
+    elif name == "method":
+        body = _method(values, described.get("method", {}))
+    else:
+        body = _fields(section_fields(name), _inside(values, name), (name,) if name else ())
+    about = _about(name)
+    changed = _changed(values, name)
+    bad = sum(1 for line in problems if line.startswith(f"[{name}]") or f"[{name}." in line)
+    marks = [
+        el("span.chip.bad", f"{bad} to fix") if bad else None,
+        el("span.chip", f"{changed} set") if changed else None,
+    ]
+    heading = el("summary", HEADINGS[name], " ", marks, el("span.sub", about) if about else None)
+    return el("details.part", heading, body, open=name in OPEN or None, key=f"section-{name}")
+
+
+def section_fields(name: str) -> list[Field]:
+    """Fields of a section; the empty name is the top level."""
+    if name:
+        return fields_of(_class(name))
+    return [f for f in fields_of(RunSettings) if f.kind != "table"]
+
+
+def _class(name: str) -> type[BaseModel]:
+    annotation = RunSettings.model_fields[name].annotation
+    assert isinstance(annotation, type)
+    return annotation
+
+
+def _about(name: str) -> str:
+    if name in ("", "corpus", "constraint", "method"):
+        return ""
+    return (inspect.getdoc(_class(name)) or "").splitlines()[0]
+
+
+def _inside(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = values.get(name, {}) if name else values
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _changed(values: Mapping[str, Any], name: str) -> int:
+    inner = values.get(name) if name else None
+    if name == "":
+        return sum(not isinstance(v, (Mapping, list)) for v in values.values())
+    return len(inner) if isinstance(inner, (Mapping, list)) else 0
+
+
+def _fields(fields: Sequence[Field], values: Mapping[str, Any], path: tuple[str, ...]) -> Node:
+    return el("div.fields", [_field(field, values, (*path, field.name)) for field in fields])
+
+
+def _field(field: Field, values: Mapping[str, Any], path: tuple[str, ...]) -> Node:
+    is_set = field.name in values
+    value = values.get(field.name, field.default)
+    key = ".".join(path)
+    reset = el(
+        "button.quiet", "use default", type="button", title=f"Default: {field.shown_default}",
+        **act("undo", path=list(path)),
+    )  # fmt: skip
+    return el(
+        "div.field.set" if is_set else "div.field",
+        el("label", el("code", field.name), for_=f"f-{key}"),
+        _control(field, value, path),
+        el("p.help", with_code(field.help), f" Default: {field.shown_default}." if field.shown_default else "",
+           id=f"h-{key}"),
+        reset if is_set and not field.required else None,
+        key=key,
+    )  # fmt: skip
+
+
+def _control(field: Field, value: Any, path: tuple[str, ...]) -> Node:
+    key = ".".join(path)
+    common = {"id": f"f-{key}", "name": key, "aria_describedby": f"h-{key}"}
+    event = act("assign", path=list(path), kind=field.kind)
+    if field.kind == "bool":
+        return el("input", type="checkbox", checked=bool(value), **common, **event)
+    if field.choices:
+        options = [el("option", c, value=c, selected=c == str(value)) for c in field.choices]
+        return el("select", options, **common, **event)
+    shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(value)
+    mode = "decimal" if field.kind in ("int", "float") else None
+    return el("input", type="text", value=shown, inputmode=mode, autocomplete="off",
+              maxlength="400", **common, **event)  # fmt: skip
+
+
+def with_code(text: str) -> list[Node]:
+    """Help text with what stands between double backticks as code."""
+    parts = text.split("``")
+    return [el("code", part) if index % 2 else part for index, part in enumerate(parts) if part]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _corpora(values: Mapping[str, Any]) -> Node:
+    default = RunSettings.model_fields["corpus"].default
+    tables = values.get("corpus")
+    if not isinstance(tables, list):
+        tables = [corpus.model_dump(exclude_unset=True) for corpus in default]
+    parts = [
+        _entry("corpus", index, _fields(fields_of(CorpusSettings), table, ("corpus", str(index))))
+        for index, table in enumerate(tables)
+        if isinstance(table, Mapping)
+    ]
+    add = act("append", list="corpus", table={"source": "sotu", "domain": "general"})
+    return el("div", parts, el("button.do", "Add a corpus", type="button", **add))
+
+
+def _constraints(values: Mapping[str, Any], described: Mapping[str, Any]) -> Node:
+    tables = values.get("constraint")
+    if not isinstance(tables, list):
+        tables = [dict(t) for t in RunSettings.model_fields["constraint"].default]
+    parts = [
+        _entry("constraint", index, _chosen(table, described, ("constraint", str(index)), "kind"))
+        for index, table in enumerate(tables)
+        if isinstance(table, Mapping)
+    ]
+    kinds = [
+        el("button.do", f"Add {kind}", type="button", title=str(facts.get("summary", "")),
+           **act("append", list="constraint", table={"kind": kind}))
+        for kind, facts in described.items()
+    ]  # fmt: skip
+    return el("div", parts, el("div.actions", kinds))
+
+
+def _method(values: Mapping[str, Any], described: Mapping[str, Any]) -> Node:
+    table = values.get("method")
+    if not isinstance(table, Mapping):
+        table = {"name": "acft"}
+    return _chosen(table, described, ("method",), "name")
+
+
+def _chosen(
+    table: Mapping[str, Any], described: Mapping[str, Any], path: tuple[str, ...], selector: str
+) -> Node:
+    """A table whose further fields depend on one of its values."""
+    name = str(table.get(selector, ""))
+    choices = tuple(described) or ((name,) if name else ())
+    summary = described.get(name, {}).get("summary", "")
+    chooser = Field(selector, "text", summary, name, choices, required=True)
+    fields = [Field.from_description(item) for item in described.get(name, {}).get("fields", [])]
+    return _fields([chooser, *fields], table, path)
+
+
+def _entry(name: str, index: int, body: Node) -> Node:
+    remove = act("drop", list=name, index=index)
+    return el(
+        "fieldset.entry",
+        el("legend", f"{index + 1}"),
+        body,
+        el("button.quiet", "remove", type="button", aria_label=f"Remove {name} {index + 1}",
+           **remove),
+        key=f"{name}-{index}",
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""How the workbench is served, as arguments of the command line; loads nothing heavy."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from acft.ui.guard import Bind
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+DEMO_RUNS = ROOT / "assets" / "demo"
+PORT = 7860
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to listen, and for whom."""
+
+    runs: Path = Path("runs")
+    experiments: Path = EXPERIMENTS
+    host: str = "127.0.0.1"
+    port: int = PORT
+    """0 takes any free port."""
+    public: bool = False
+    demo: bool = False
+    auth_file: Path | None = None
+    open_browser: bool = False
+
+    @property
+    def bind(self) -> Bind:
+        """Where the server listens; a Space is always a demonstration."""
+        is_space = os.environ.get("SYSTEM") == "spaces"
+        return Bind(
+            host="0.0.0.0" if is_space else self.host,  # noqa: S104 - the Space's proxy needs it
+            port=self.port,
+            has_auth=self.auth_file is not None,
+            is_public=self.public,
+            is_demo=self.demo or is_space,
+            is_space=is_space,
+        )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the workbench."""
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="runs directory"
+    )
+    parser.add_argument(
+        "--experiments",
+        type=Path,
+        default=EXPERIMENTS,
+        metavar="DIR",
+        help="settings to start from",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument(
+        "--port", type=int, help=f"port (default: {PORT}, or GRADIO_SERVER_PORT; 0 = any free one)"
+    )
+    parser.add_argument("--public", action="store_true", help="allow a host that others can reach")
+    parser.add_argument(
+        "--auth-file", type=Path, metavar="FILE", help="lines user:password, file mode 600"
+    )
+    parser.add_argument("--demo", action="store_true", help="read-only, nothing can be launched")
+    parser.add_argument("--open-browser", action="store_true", help="open it when it is ready")
+
+
+def from_arguments(arguments: argparse.Namespace) -> Options:
+    """Options from parsed arguments."""
+    port = arguments.port
+    if port is None:
+        port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
+    names = ("runs", "experiments", "host", "public", "demo", "auth_file", "open_browser")
+    return Options(port=port, **{name: getattr(arguments, name) for name in names})

@@ -1,0 +1,166 @@
+"""Editing a settings text (TOML) without losing comments or order."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT
+
+from acft.errors import ConfigError
+from acft.settings import RunSettings
+
+LISTS = {name: RunSettings.model_fields[name] for name in ("corpus", "constraint")}
+"""Settings that are lists of tables, with their defaults."""
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Plain values of a settings text.
+
+    Raises:
+        ConfigError: The text is not TOML; says where.
+    """
+    return _document(text).unwrap()
+
+
+def assign(text: str, path: Sequence[str], value: Any) -> str:
+    """The text with one setting changed; None removes it, so that its default applies."""
+    document = _document(text)
+    if path[0] in LISTS and path[0] not in document:
+        document[path[0]] = _tables(_default_tables(path[0]))
+    place = _descend(document, path[:-1])
+    name = path[-1]
+    if value is not None:
+        place[name] = value
+    elif name in place:
+        del place[name]
+    _drop_empty(document, path)
+    return tomlkit.dumps(document)
+
+
+def add_table(text: str, name: str, table: dict[str, Any]) -> str:
+    """The text with one more entry of a list of tables."""
+    document = _document(text)
+    if name not in document:
+        document[name] = _tables(_default_tables(name))
+    tables: Any = document[name]
+    tables.append(_table(table))
+    return tomlkit.dumps(document)
+
+
+def remove_table(text: str, name: str, index: int) -> str:
+    """The text without one entry of a list of tables."""
+    document = _document(text)
+    tables = document[name].unwrap() if name in document else _default_tables(name)
+    kept = [table for place, table in enumerate(tables) if place != index]
+    document[name] = _tables(kept)
+    return tomlkit.dumps(document)
+
+
+def written(raw: Any, kind: str) -> Any:
+    """What a form field's content means: a value of the kind, or None for an empty field.
+
+    A number that cannot be read stays text, so that the checker can say what is wrong with it.
+    """
+    if kind == "bool":
+        return bool(raw)
+    text = str(raw).strip()
+    if text == "":
+        return None
+    if kind in ("int", "float"):
+        return _number(text, kind)
+    if kind == "list":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def command(text: str, preset_name: str, preset_text: str) -> str:
+    """The command line that launches exactly this text."""
+    changes = overrides(preset_text, text) if preset_name else None
+    if changes is None:
+        return "acft launch settings.toml"
+    options = "".join(f" \\\n  --set {shlex.quote(change)}" for change in changes)
+    return f"acft launch experiments/{preset_name}.toml{options}"
+
+
+def overrides(before: str, after: str) -> list[str] | None:
+    """``a.b=c`` changes that turn one text into the other; None when it takes more than that."""
+    try:
+        old, new = _leaves(parse(before)), _leaves(parse(after))
+    except ConfigError:
+        return None
+    if old.keys() - new.keys() or any(isinstance(value, dict) for value in new.values()):
+        return None
+    changed = [key for key in new if key not in old or old[key] != new[key]]
+    if any(part.isdigit() and key not in old for key in changed for part in key.split(".")):
+        return None
+    return [f"{key}={json.dumps(new[key])}" for key in changed]
+
+
+def _document(text: str) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise ConfigError(f"the settings are not valid TOML: {error}") from None
+
+
+def _default_tables(name: str) -> list[dict[str, Any]]:
+    default = LISTS[name].get_default(call_default_factory=True)
+    return [
+        dict(table) if isinstance(table, dict) else table.model_dump(exclude_unset=True)
+        for table in default
+    ]
+
+
+def _tables(values: Sequence[Any]) -> AoT:
+    tables = tomlkit.aot()
+    for value in values:
+        tables.append(_table(value))
+    return tables
+
+
+def _table(value: dict[str, Any]) -> Any:
+    table = tomlkit.table()
+    for key, item in value.items():
+        table[key] = item
+    return table
+
+
+def _descend(document: Any, path: Sequence[str]) -> Any:
+    place = document
+    for name in path:
+        if isinstance(place, list):
+            place = place[int(name)]
+        else:
+            if name not in place:
+                place[name] = tomlkit.table()
+            place = place[name]
+    return place
+
+
+def _drop_empty(document: Any, path: Sequence[str]) -> None:
+    is_section = len(path) == 2 and path[0] in document and path[0] not in LISTS
+    if is_section and not document[path[0]]:
+        del document[path[0]]
+
+
+def _number(text: str, kind: str) -> Any:
+    try:
+        return int(text) if kind == "int" else float(text)
+    except ValueError:
+        return text
+
+
+def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        children = value.items()
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        children = ((str(index), item) for index, item in enumerate(value))
+    else:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, item in children:
+        found.update(_leaves(item, f"{prefix}.{key}" if prefix else str(key)))
+    return found
