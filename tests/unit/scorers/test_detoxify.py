@@ -1,11 +1,13 @@
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from acft.errors import ModelError
 from acft.scorers import load_scorer, scorer_problem
-from acft.scorers.detoxify import ENVIRONMENT
+from acft.scorers.detoxify import BASE_MODELS, ENVIRONMENT
 from acft.scorers.ports.detoxify_checkpoint import read_checkpoint
 from tests.fake_scorers import save_detoxify, tiny_bert
 
@@ -103,6 +105,33 @@ def test_offline_without_a_folder_says_which_variable_to_set(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match=f"offline; set {ENVIRONMENT}"):
         load_scorer(NAME)
+
+
+def test_a_configuration_that_cannot_be_opened_is_named(folder):
+    save_detoxify(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"original' does not fit toxic_original-00000000\.ckpt"):
+        load_scorer(NAME)
+
+
+def test_online_the_checkpoint_is_fetched_once_and_checked_by_the_hash_in_its_name(
+    monkeypatch, tmp_path
+):
+    base = save_detoxify(tmp_path / "release")
+    asked = []
+
+    def fetch(address, file, hash_prefix, *, progress):
+        asked.append((Path(file).name, hash_prefix))
+        shutil.copy(checkpoint_file(base), file)
+
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setitem(BASE_MODELS, "original", str(base))
+    scores = [load_scorer(NAME).score(["a text"]) for _ in range(2)]
+    assert scores[0] == scores[1]
+    assert asked == [("toxic_original-c1212f89.ckpt", "c1212f89")]
 
 
 def test_a_download_that_fails_says_what_to_do_instead(monkeypatch, tmp_path):

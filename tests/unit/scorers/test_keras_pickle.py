@@ -74,6 +74,14 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(
     assert not (tmp_path / "attacked").exists()
 
 
+def test_a_state_that_is_no_dictionary_is_refused(save):
+    content = pickle.dumps(Tokenizer(), protocol=2)
+    start = content.index(b"}")  # where the state begins: an empty dictionary, filled and built
+    file = save(content[:start] + b"]b.")
+    with pytest.raises(ModelError, match="state is not a dictionary"):
+        read_tokenizer(file)
+
+
 def test_no_way_around_the_list_through_a_dotted_name(save):
     file = save(b"\x80\x04\x8c\x0bcollections\x8c\x15OrderedDict.__class__\x93.")
     with pytest.raises(ModelError, match=r"refers to collections\.OrderedDict\.__class__"):
