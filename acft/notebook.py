@@ -1,6 +1,7 @@
 """Runs as tables for notebooks, read from the run directories; the live database is not touched."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Runs:
             for entry in entries
             if isinstance(entry.event, Evaluated)
         ]
-        return pd.DataFrame(rows, columns=["run_id", *Evaluated.__dataclass_fields__])
+        return pd.DataFrame(rows, columns=["run_id", *(field.name for field in fields(Evaluated))])
 
     @cached_property
     def rollouts(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608 - only names from constants and quoted literals are formatted into SQL
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Collection, Iterable, Sequence
@@ -268,10 +269,8 @@ class _Piece:
             if isinstance(line.entry.event, Evaluated)
         ]
         columns: dict[str, list[Any]] = {"seq": [seq for seq, _ in found]}
-        for name in (
-            "policy_version", "suite", "metric", "subject", "value", "n", "stderr", "low", "high",
-        ):  # fmt: skip
-            columns[name] = [getattr(event, name) for _, event in found]
+        for field in dataclasses.fields(Evaluated):
+            columns[field.name] = [getattr(event, field.name) for _, event in found]
         self._insert("evaluations", columns)
 
     def _insert(self, table: str, columns: dict[str, list[Any]]) -> None:

@@ -2,11 +2,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 
 import duckdb
 import pytest
 
 from acft.errors import AcftError
+from acft.events import Evaluated
 from acft.schema import TABLES
 from acft.store import connection
 from acft.store.connection import (
@@ -41,6 +43,7 @@ def test_a_new_database_has_every_table_and_column_of_the_contract(store):
     for name, schema in TABLES.items():
         missing = set(schema.names) - set(columns(store, name))
         assert missing == READ_FROM_SHARD.get(name, set())
+    assert {field.name for field in fields(Evaluated)} <= set(columns(store, "evaluations"))
     for name in ALL_TABLES:
         assert "run_id" in columns(store, name)
 

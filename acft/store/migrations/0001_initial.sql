@@ -83,7 +83,8 @@ CREATE TABLE evaluations (
     n BIGINT,
     stderr DOUBLE,
     low DOUBLE,
-    high DOUBLE
+    high DOUBLE,
+    scorer_version VARCHAR
 );
 
 CREATE TABLE shards (
