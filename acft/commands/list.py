@@ -17,6 +17,7 @@ REGISTRIES: dict[str, str] = {
     "corpora": "acft.corpora.base:CORPORA",
     "prompts": "acft.corpora.base:PROMPT_SETS",
     "metrics": "acft.metrics.base:METRICS",
+    "suites": "acft.benchmarks.base:SUITES",
 }
 """Where each registry lies; imported only when asked for."""
 
