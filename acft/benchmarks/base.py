@@ -6,7 +6,7 @@ by prompt, so that policies measured at different times can still be compared in
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from acft.config import Config
 from acft.constraints import Constraint
@@ -61,6 +61,7 @@ class Bench:
         return Label(suite, self.subject, self.policy.version, versions, self.seed)
 
 
+@runtime_checkable
 class Run(Protocol):
     """Measures the policy on the bench with the suite's settings."""
 
