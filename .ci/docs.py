@@ -34,6 +34,7 @@ ABOUT = {
     "requirements.txt": "what a Space installs",
     "tests/": "`make test` runs all; browser, slow and GPU tests on request",
     "tests/equivalence/": "settings that must agree",
+    "tests/faults/": "kills, torn files, full disks, jumped clocks",
     "tests/golden/": "values derived by hand or recorded",
     "tests/laws/": "what every registered object must obey",
     "tests/mutation/": "wrong versions of the equations, each caught by a test",

@@ -70,6 +70,7 @@ class Run(Protocol):
         ...
 
 
+@runtime_checkable
 class Report(Protocol):
     """Events about one policy's measurements."""
 
@@ -78,6 +79,7 @@ class Report(Protocol):
         ...
 
 
+@runtime_checkable
 class Compare(Protocol):
     """Events that compare a policy with base and, where there is one, control."""
 
