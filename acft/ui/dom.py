@@ -37,11 +37,17 @@ def act(event: str, **argument: Any) -> dict[str, str]:
     return {"data_act": event, "data_arg": json.dumps(argument)}
 
 
-def veil(text: str, toxicity: float | None, threshold: float = 0.5) -> Node:
-    """Text that stays blurred until revealed when a scorer calls it toxic, else plain text."""
+def veil(
+    text: str, toxicity: float | None, threshold: float = 0.5, *, in_link: bool = False
+) -> Node:
+    """Text that stays blurred until revealed when a scorer calls it toxic, else plain text.
+
+    Inside a link it has no button of its own and follows the choice for the whole visit.
+    """
     if toxicity is None or toxicity < threshold:
         return el("span.text", text)
-    return ["veil", {"score": f"{toxicity:.2f}"}, text]
+    quiet = {"quiet": ""} if in_link else {}
+    return ["veil", {"score": f"{toxicity:.2f}", **quiet}, text]
 
 
 def table(

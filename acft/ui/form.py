@@ -103,12 +103,12 @@ def _field(field: Field, values: Mapping[str, Any], path: tuple[str, ...]) -> No
         "button.quiet", "use default", type="button", title=f"Default: {field.shown_default}",
         **act("undo", path=list(path)),
     )  # fmt: skip
+    default = f" Default: {field.shown_default}." if field.shown_default else ""
     return el(
         "div.field.set" if is_set else "div.field",
         el("label", el("code", field.name), for_=f"f-{key}"),
         _control(field, value, path),
-        el("p.help", with_code(field.help), f" Default: {field.shown_default}." if field.shown_default else "",
-           id=f"h-{key}"),
+        el("p.help", with_code(field.help), default, id=f"h-{key}"),
         reset if is_set and not field.required else None,
         key=key,
     )  # fmt: skip

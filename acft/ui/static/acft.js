@@ -57,7 +57,9 @@
       set(!box.classList.contains("shown"));
     });
     box.acftSet = set;
-    box.append(content, button);
+    // Inside a link there can be no button: such a text follows the choice for the whole visit.
+    box.append(content);
+    if (!("quiet" in attributes)) box.append(button);
     return box;
   }
 

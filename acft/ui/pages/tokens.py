@@ -1,0 +1,169 @@
+"""Tokens: which tokens of a text pay for the constraint, under base, guided and tuned policy."""
+
+from typing import Any
+
+import gradio as gr
+
+from acft.store.queries.answer import Page as Part
+from acft.store.queries.rollouts import rollout
+from acft.store.queries.tokens import guidance, most_shifted, sequence_versions, sequences
+from acft.ui import words
+from acft.ui.dom import Node, act, el, table, veil, view
+from acft.ui.frame import empty, title
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.runs_menu import chosen_run, run_menu
+from acft.ui.tokens import payload, token_view
+
+PER_PAGE = 30
+ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
+PAYING = 25
+UNSTORED = (
+    "No token values are stored for this text. Each round keeps those of a few rollouts "
+    "(method.guidance_sequences)."
+)
+
+
+def pick(bench: Workbench, visit: Visit) -> Node:
+    """The texts with stored guidance, those that pay most first."""
+    run = chosen_run(bench, visit)
+    if run is None:
+        return empty("No runs yet.", el("a.go", "Go to all runs", href="./"))
+    order: Any = visit.query.get("order", "kl_sum")
+    found = sequences(bench.store, run.run_id, order_by=order if order in ORDERS else "kl_sum",
+                      page=Part(PER_PAGE))  # fmt: skip
+    current = current_sequence(bench, visit, run.run_id)
+    items = [_item(bench, run.run_id, row, current) for row in found.records()]
+    options = [el("option", label, value=key, selected=key == order)
+               for key, label in ORDERS.items()]  # fmt: skip
+    choose = el("select", options, data_nav="order", aria_label="Order of texts")
+    heading = el("h2", words.count(found.total, "text"), " with token values")
+    nothing = el("p.side", "None yet: they are written at the end of each round.")
+    return el("div", run_menu(bench, run), heading, el("p.side", "Order: ", choose),
+              el("ul.pick", items) if items else nothing)  # fmt: skip
+
+
+def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> Node:
+    sequence = str(row["sequence_id"])
+    paid = words.number(row["kl_sum"])
+    facts = f"Σ KL {paid} nats · round {row['round']} · {row['n_tokens']} tokens"
+    text = str(row["text"] or "")
+    return el(
+        "li",
+        el("a", el("span.line", veil(text, toxicity(bench, run_id, sequence), in_link=True)),
+           el("span.sub", facts), href=f"tokens?run={run_id}&sequence={sequence}",
+           aria_current="true" if sequence == current else None),
+    )  # fmt: skip
+
+
+def toxicity(bench: Workbench, run_id: str, sequence_id: str) -> float | None:
+    """Highest score of a rollout; None for corpus texts, which nobody scored."""
+    found = rollout(bench.store, run_id, sequence_id)
+    return max(found["scores"].values(), default=None) if found else None
+
+
+def current_sequence(bench: Workbench, visit: Visit, run_id: str) -> str:
+    """The text of the address, else the one that pays most."""
+    wanted = visit.query.get("sequence", "")
+    if wanted:
+        return wanted
+    first = sequences(bench.store, run_id, page=Part(1)).records()
+    return str(first[0]["sequence_id"]) if first else ""
+
+
+def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
+    """The chosen text's values for the component."""
+    run = chosen_run(bench, visit)
+    sequence = current_sequence(bench, visit, run.run_id) if run else ""
+    if run is None or not sequence:
+        return {"empty": "Choose a text on the left."}
+    step = visit.query.get("step", "")
+    moments = sequence_versions(bench.store, run.run_id, sequence).records()
+    if not moments:
+        return {"empty": UNSTORED}
+    moment = next((m for m in moments if str(m["step"]) == step), moments[-1])
+    rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
+                    step=moment["step"]).records()  # fmt: skip
+    return payload(rows, name=sequence, toxicity=toxicity(bench, run.run_id, sequence),
+                   logged_kl=moment["kl_sum"])  # fmt: skip
+
+
+def about_text(bench: Workbench, visit: Visit) -> Node:
+    """What the text is, its scores, and the moments at which it was looked at."""
+    run = chosen_run(bench, visit)
+    sequence = current_sequence(bench, visit, run.run_id) if run else ""
+    if run is None or not sequence:
+        return ""
+    found = rollout(bench.store, run.run_id, sequence)
+    lines: list[Node] = []
+    if found:
+        scores = ", ".join(f"{name} {value:.2f}" for name, value in found["scores"].items())
+        lines.append(el("p.side", f"Rollout {sequence} of round {found['round']}, "
+                        f"{found['prompt_split']} prompt, policy version "
+                        f"{found['policy_version']}. Scores: {scores or 'none'}."))  # fmt: skip
+    moments = sequence_versions(bench.store, run.run_id, sequence).records()
+    if len(moments) > 1:
+        lines.append(_scrubber(visit, moments))
+    return el("div", el("h2", "Tokens"), lines)
+
+
+def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
+    chosen = visit.query.get("step", str(moments[-1]["step"]))
+    options = [
+        el("option", f"round {m['round']}, step {m['step']}, policy version {m['policy_version']}",
+           value=str(m["step"]), selected=str(m["step"]) == chosen)
+        for m in moments
+    ]  # fmt: skip
+    return el("p.side", "Looked at by: ", el("select", options, data_query="step",
+                                           aria_label="Checkpoint", **act("refresh")))  # fmt: skip
+
+
+def paying(bench: Workbench, visit: Visit) -> Node:
+    """The vocabulary that pays most over all stored texts of the run."""
+    run = chosen_run(bench, visit)
+    if run is None:
+        return ""
+    among: Any = visit.query.get("among", "all")
+    among = among if among in ("all", "satisfied", "violated") else "all"
+    found = most_shifted(bench.store, run.run_id, among=among, min_count=1, page=Part(PAYING))
+    rows = [
+        [el("code", str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
+         words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
+         words.signed(row["pull_mean"])]
+        for row in found.records()
+    ]  # fmt: skip
+    options = [el("option", name, value=name, selected=name == among)
+               for name in ("all", "satisfied", "violated")]  # fmt: skip
+    columns = ["Token", "n", "Σ KL (nats)", "Mean KL", "Tuned − base", "Guided − tuned"]
+    body: Node = el("p.side", "No token values are stored yet.")
+    if rows:
+        body = table(columns, rows, caption="Tokens that pay most", numeric={1, 2, 3, 4, 5})
+    return el(
+        "section", el("h2", "Tokens that pay most"),
+        el("p.side", "Over all stored texts of the run, among ",
+           el("select", options, data_query="among", aria_label="Among", **act("refresh")),
+           " rollouts."),
+        body, el("details", el("summary", "SQL behind this table"), el("pre.log", found.sql)),
+    )  # fmt: skip
+
+
+def _build(bench: Workbench, wire: Wire) -> None:
+    view(title("Tokens", "Which tokens pay for the constraint."))
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            left = view()
+        with gr.Column(scale=3, min_width=340):
+            about = view(acts=("refresh",))
+            shown = token_view()
+    vocabulary = view(acts=("refresh",))
+    outputs = [left, about, shown, vocabulary]
+
+    def show(visit: Visit) -> list[Any]:
+        return [pick(bench, visit), about_text(bench, visit), tokens(bench, visit),
+                paying(bench, visit)]  # fmt: skip
+
+    wire.on_load(show, outputs=outputs)
+    wire.read(about.refresh, show, outputs=outputs)
+    wire.read(vocabulary.refresh, show, outputs=outputs)
+
+
+PAGES.add("tokens")(Page("Tokens", "tokens", 40, _build))

@@ -1,0 +1,368 @@
+// The token view: one text, several channels, one fixed scale each; model text only by textContent.
+(function () {
+  "use strict";
+  if (window.acftTokens) return;
+
+  // low, mid, high colours are blended with the paper, so that zero is invisible in both themes.
+  const ORANGE = [214, 112, 22], BLUE = [38, 110, 190], TEAL = [16, 138, 122], SLATE = [110, 124, 142];
+  const CHANNELS = {
+    kl: { name: "KL(guided ‖ policy)", unit: "nats", low: 0, high: 1, color: ORANGE, of: (t) => t.k, help: "what this token pays for the constraint" },
+    guidance: { name: "Guidance", unit: "nats", low: -3, high: 3, of: (t) => t.q - t.p, help: "log guided − log policy of the chosen token: orange is discouraged, blue encouraged" },
+    change: { name: "Change", unit: "nats", low: -3, high: 3, of: (t) => t.p - t.b, help: "log policy − log base: what training has changed" },
+    r: { name: "R of the prefix", unit: "probability", low: 0, high: 1, color: TEAL, of: (t) => Math.exp(t.r), help: "probability that the response will satisfy the constraint, as the oracle sees it here" },
+    base: { name: "log p, base", unit: "nats", low: -8, high: 0, color: SLATE, of: (t) => t.b, reverse: true },
+    guided: { name: "log p, guided", unit: "nats", low: -8, high: 0, color: ORANGE, of: (t) => t.q, reverse: true },
+    policy: { name: "log p, tuned", unit: "nats", low: -8, high: 0, color: BLUE, of: (t) => t.p, reverse: true },
+    entropy: { name: "Entropy", unit: "nats", low: 0, high: 8, color: SLATE, of: (t) => t.h, help: "of the policy's next-token distribution" },
+    shift: { name: "Shift class", unit: "rank under base", low: 1, high: 4, color: BLUE, of: (t) => shiftClass(t), help: "unshifted (the base's first choice), marginal (2–3), shifted (4 or later)" },
+    loss: { name: "In the loss", unit: "yes = 1", low: 0, high: 1, color: SLATE, of: (t) => (t.in ? 1 : 0) },
+  };
+  const NAMES = Object.keys(CHANNELS);
+  const OPEN_MS = 150, HIDE_MS = 80;
+
+  const node = (tag, attributes, ...children) => {
+    const dom = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes || {})) {
+      if (value === null || value === undefined || value === false) continue;
+      if (key === "class") dom.className = value;
+      else if (key === "style") dom.style.cssText = value;
+      else if (key.startsWith("on")) dom.addEventListener(key.slice(2), value);
+      else dom.setAttribute(key, value === true ? "" : value);
+    }
+    for (const child of children.flat()) if (child !== null && child !== undefined) dom.append(child);
+    return dom;
+  };
+  const number = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "–");
+  const rankOf = (token) => {
+    const alternatives = token.alt || [];
+    const above = alternatives.filter((a) => a.id !== token.id && a.b > token.b + 1e-6).length;
+    const isListed = alternatives.some((a) => a.id === token.id);
+    return isListed || above < alternatives.length || !alternatives.length ? above + 1 : Infinity;
+  };
+  const shiftClass = (token) => {
+    if (!(token.alt || []).length) return NaN;
+    const rank = rankOf(token);
+    return rank === 1 ? 1 : rank <= 3 ? 2.5 : 4;
+  };
+  const SHIFTS = { 1: "unshifted", 2.5: "marginal", 4: "shifted" };
+  function glyphs(text) {
+    if (/^<0x[0-9A-F]{2}>$/.test(text) || /^<\|.*\|>$/.test(text) || text === "<s>" || text === "</s>") return text;
+    return text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t").replace(/\r/g, "␍").replace(/^ /, "·") || "∅";
+  }
+  const isSpecial = (text) => /^<(\|.*\||0x[0-9A-F]{2}|s|\/s|pad|unk)>$/.test(text);
+
+  function paper() {
+    return getComputedStyle(document.body).getPropertyValue("--paper").trim().match(/[0-9a-f]{2}/gi).map((h) => parseInt(h, 16));
+  }
+  function blend(color, share) {
+    const under = paper();
+    return color.map((c, i) => Math.round(under[i] + (c - under[i]) * share));
+  }
+  const css = (rgb) => `rgb(${rgb.join(",")})`;
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((c) => { const x = c / 255; return x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+
+  function domain(channel, tokens, isAuto) {
+    if (!isAuto) return [channel.low, channel.high];
+    const values = tokens.map(channel.of).filter(Number.isFinite);
+    if (!values.length) return [channel.low, channel.high];
+    if (channel.color) return [Math.min(...values), Math.max(...values) || 1];
+    const most = Math.max(...values.map(Math.abs)) || 1;
+    return [-most, most];
+  }
+
+  // Colour of a value: [rgb, whether it lies outside the scale].
+  function colorOf(channel, value, [low, high]) {
+    if (!Number.isFinite(value)) return [null, false];
+    const isClipped = value < low - 1e-9 || value > high + 1e-9;
+    const inside = Math.min(high, Math.max(low, value));
+    let share, color;
+    if (channel.color) {
+      share = (inside - low) / (high - low || 1);
+      if (channel.reverse) share = 1 - share;
+      color = channel.color;
+    } else {
+      share = Math.abs(inside) / (high || 1);
+      color = inside < 0 ? ORANGE : BLUE;
+    }
+    if (share < 0.005) return [null, isClipped];
+    return [blend(color, 0.14 + 0.72 * share), isClipped];
+  }
+
+  function view(element, props, trigger, watch) {
+    const holder = element.firstElementChild;
+    const query = new URLSearchParams(location.search);
+    const state = {
+      channel: CHANNELS[query.get("channel")] ? query.get("channel") : "kl",
+      border: CHANNELS[query.get("border")] ? query.get("border") : "",
+      isAuto: false, isTable: false, isThree: query.get("view") === "three",
+      focus: Math.max(0, parseInt(query.get("at") || "0", 10) || 0), pinned: query.has("at"), shown: false,
+    };
+    let data = null, spans = [], popup = null, openTimer = 0, hideTimer = 0;
+
+    const draw = () => {
+      data = props.value && props.value.tokens ? props.value : null;
+      holder.replaceChildren();
+      spans = [];
+      if (!data) {
+        if (props.value && props.value.empty) holder.append(node("p", { class: "side" }, props.value.empty));
+        return;
+      }
+      state.focus = Math.min(state.focus, data.tokens.length - 1);
+      state.shown = window.acft.revealAll() || !(data.toxicity >= 0.5) || state.shown;
+      holder.append(controls(), legend(), curve());
+      const body = node("div", { class: "token-body" });
+      if (state.isTable) body.append(table());
+      else if (state.isThree)
+        for (const [name, label] of [["base", "Base"], ["guided", "Guided"], ["policy", "Tuned"]])
+          body.append(node("h3", { class: `row-name ${name}` }, label), line(name, ""));
+      else body.append(line(state.channel, state.border));
+      popup = node("div", { class: "token-popup", role: "dialog", "aria-label": "Token details", hidden: true });
+      popup.addEventListener("mouseenter", () => clearTimeout(hideTimer));
+      popup.addEventListener("mouseleave", () => leave());
+      holder.append(body, popup, exports());
+      if (state.pinned && !state.isTable) open(state.focus, true);
+    };
+
+    function controls() {
+      const option = (name, chosen) => node("option", { value: name, selected: name === chosen }, CHANNELS[name].name);
+      const channel = node("select", { "aria-label": "Channel shown as colour", onchange: (e) => set({ channel: e.target.value }) },
+        NAMES.map((name) => option(name, state.channel)));
+      const border = node("select", { "aria-label": "Second channel shown as underline", onchange: (e) => set({ border: e.target.value }) },
+        node("option", { value: "" }, "none"), NAMES.map((name) => option(name, state.border)));
+      const toggle = (label, key) => node("button", {
+        type: "button", class: "quiet", "aria-pressed": state[key] ? "true" : "false",
+        onclick: () => { state[key] = !state[key]; if (key === "isThree") window.acft.setQuery({ view: state.isThree ? "three" : "" }); draw(); },
+      }, label);
+      const reveal = data.toxicity >= 0.5 ? node("button", { type: "button", class: "quiet", "aria-pressed": state.shown ? "true" : "false",
+        onclick: () => { state.shown = !state.shown; draw(); } }, state.shown ? "Blur text" : `Show text · toxicity ${data.toxicity.toFixed(2)}`) : null;
+      return node("div", { class: "token-controls" },
+        node("label", {}, "Colour ", channel), node("label", {}, "Underline ", border),
+        toggle("Three rows", "isThree"), toggle("Table", "isTable"), toggle("Scale from this text", "isAuto"), reveal,
+        node("span", { class: "side keys" }, "keys: ← → move · n p hot tokens · 1–9 channel · Enter pin · Esc close"));
+    }
+
+    function set(changes) {
+      Object.assign(state, changes);
+      window.acft.setQuery({ channel: state.channel, border: state.border });
+      draw();
+    }
+
+    function legend() {
+      const name = state.isThree ? "policy" : state.channel;
+      const channel = CHANNELS[name], [low, high] = domain(channel, data.tokens, state.isAuto && !state.isThree);
+      const bar = node("span", { class: "token-scale", role: "img", "aria-label": `colour scale from ${low.toFixed(2)} to ${high.toFixed(2)} ${channel.unit}` });
+      for (let i = 0; i <= 20; i++) {
+        const [rgb] = colorOf(channel, low + ((high - low) * i) / 20, [low, high]);
+        bar.append(node("i", { style: rgb ? `background:${css(rgb)}` : "" }));
+      }
+      const ticks = [low, (low + high) / 2, high].map((v) => number(v, Math.abs(high - low) < 0.1 ? 3 : 1));
+      return node("div", { class: "token-legend" },
+        node("b", {}, state.isThree ? "log p of the chosen token" : channel.name),
+        node("span", {}, ticks[0]), bar, node("span", {}, `${ticks[2]} ${channel.unit}`),
+        node("span", { class: "side" }, state.isAuto && !state.isThree ? "scale from this text: not comparable with others" : "fixed scale, the same everywhere; ▴ marks values beyond it"),
+        channel.help ? node("span", { class: "side" }, channel.help) : null, badge());
+    }
+
+    function badge() {
+      const parts = [];
+      if (data.check) {
+        const gap = Math.abs(data.check.shown - data.check.logged);
+        const ok = gap <= 1e-4 * Math.max(1, Math.abs(data.check.logged));
+        parts.push(node("span", { class: `chip ${ok ? "good" : "bad"}`, title: data.check.help },
+          `${ok ? "sum agrees" : "sum differs"}: Σ KL ${number(data.check.shown, 4)} nats, logged ${number(data.check.logged, 4)}, |difference| ${gap.toExponential(1)}`));
+      }
+      const counts = {};
+      for (const token of data.tokens.filter((t) => t.in)) {
+        const name = SHIFTS[shiftClass(token)];
+        if (name) counts[name] = (counts[name] || 0) + 1;
+      }
+      const words = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(" · ");
+      if (words) parts.push(node("span", { class: "chip", title: CHANNELS.shift.help }, words));
+      return parts;
+    }
+
+    function curve() {
+      const values = data.tokens.map((t) => Math.exp(t.r));
+      if (!values.some(Number.isFinite)) return null;
+      const ns = "http://www.w3.org/2000/svg", width = 1000, height = 46;
+      const svg = document.createElementNS(ns, "svg");
+      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      svg.setAttribute("preserveAspectRatio", "none");
+      svg.setAttribute("class", "token-curve");
+      svg.setAttribute("role", "img");
+      svg.setAttribute("aria-label", `R along the text, from ${number(values.find(Number.isFinite), 2)} to ${number(values.filter(Number.isFinite).pop(), 2)}`);
+      const points = values.map((v, i) => [((i + 0.5) / values.length) * width, Number.isFinite(v) ? height - 3 - v * (height - 6) : null]).filter((p) => p[1] !== null);
+      const path = document.createElementNS(ns, "polyline");
+      path.setAttribute("points", points.map((p) => p.map((x) => x.toFixed(1)).join(",")).join(" "));
+      path.setAttribute("vector-effect", "non-scaling-stroke");
+      svg.append(path);
+      return node("div", { class: "token-curve-box" }, node("span", { class: "side" }, "R of the prefix, 0–1"), svg);
+    }
+
+    function line(name, borderName) {
+      const channel = CHANNELS[name], scale = domain(channel, data.tokens, state.isAuto && !state.isThree);
+      const second = borderName ? CHANNELS[borderName] : null;
+      const secondScale = second ? domain(second, data.tokens, state.isAuto) : null;
+      const box = node("div", { class: `token-line${state.shown ? "" : " veiled"}`, role: "listbox", "aria-label": `Tokens coloured by ${channel.name}`, "aria-orientation": "horizontal" });
+      const own = data.tokens.map((token, i) => {
+        const value = channel.of(token), [rgb, isClipped] = colorOf(channel, value, scale);
+        const text = state.shown ? glyphs(token.t) : "•".repeat(Math.max(1, token.t.trim().length));
+        const span = node("span", {
+          class: `tok${token.in ? "" : " outside"}${isSpecial(token.t) ? " special" : ""}${isClipped ? " clip" : ""}`,
+          role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
+          "aria-label": `${state.shown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
+        }, text);
+        if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = luminance(rgb) > 0.32 ? "#14181d" : "#ffffff"; }
+        if (second) {
+          const [under] = colorOf(second, second.of(token), secondScale);
+          span.style.boxShadow = under ? `inset 0 -3px 0 ${css(under)}` : "";
+        }
+        span.addEventListener("mouseenter", () => enter(i, span));
+        span.addEventListener("mouseleave", () => leave());
+        span.addEventListener("click", () => { focus(i, own); open(i, true, span); });
+        return span;
+      });
+      box.append(...own);
+      box.addEventListener("keydown", (event) => key(event, own, channel));
+      if (!spans.length) spans = own;
+      return box;
+    }
+
+    function key(event, own, channel) {
+      const last = own.length - 1;
+      const moves = { ArrowRight: state.focus + 1, ArrowLeft: state.focus - 1, Home: 0, End: last, n: hot(1, channel), p: hot(-1, channel) };
+      if (event.key in moves) { event.preventDefault(); const to = Math.min(last, Math.max(0, moves[event.key])); focus(to, own); open(to, false, own[to]); }
+      else if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(state.focus, true, own[state.focus]); }
+      else if (event.key === "Escape") close();
+      else if (/^[1-9]$/.test(event.key) && NAMES[event.key - 1]) { const at = state.focus; set({ channel: NAMES[event.key - 1], isThree: false }); focus(at, spans); }
+    }
+
+    function hot(direction, channel) {
+      const values = data.tokens.map((t) => Math.abs(channel.of(t)) || 0);
+      const limit = [...values].sort((a, b) => b - a)[Math.floor(values.length / 8)];
+      for (let i = state.focus + direction; i >= 0 && i < values.length; i += direction) if (values[i] >= limit && values[i] > 0) return i;
+      return state.focus;
+    }
+
+    function focus(i, own) {
+      own[state.focus] && own[state.focus].setAttribute("tabindex", "-1");
+      state.focus = i;
+      own[i].setAttribute("tabindex", "0");
+      own[i].focus();
+    }
+
+    function enter(i, span) { clearTimeout(hideTimer); clearTimeout(openTimer); if (!state.pinned) openTimer = setTimeout(() => open(i, false, span), OPEN_MS); }
+    function leave() { clearTimeout(openTimer); if (!state.pinned) hideTimer = setTimeout(close, HIDE_MS); }
+    function close() { state.pinned = false; if (popup) popup.hidden = true; spans.forEach((s) => s.setAttribute("aria-selected", "false")); window.acft.setQuery({ at: "" }); }
+
+    function open(i, pin, span) {
+      const token = data.tokens[i], anchor = span || spans[i];
+      if (!anchor) return;
+      state.pinned = pin;
+      if (pin) window.acft.setQuery({ at: i });
+      spans.forEach((s, j) => s.setAttribute("aria-selected", j === i && pin ? "true" : "false"));
+      const shown = state.shown ? glyphs(token.t) : "hidden";
+      const rank = rankOf(token);
+      const facts = [
+        ["log p, base", number(token.b)], ["log p, guided", number(token.q)], ["log p, tuned", number(token.p)],
+        ["change", number(token.p - token.b)], ["guidance", number(token.q - token.p)], ["KL here", number(token.k, 4)],
+        ["R of prefix", number(Math.exp(token.r))], ["entropy", number(token.h, 2)],
+        ["rank, base", Number.isFinite(rank) ? String(rank) : `> ${(token.alt || []).length}`],
+      ];
+      popup.replaceChildren(
+        node("div", { class: "popup-head" }, node("b", { class: "mono" }, shown), node("span", { class: "side" }, `token ${token.id} · position ${token.i}${token.in ? "" : " · not in the loss"}`),
+          node("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => { close(); anchor.focus(); } }, "✕")),
+        node("dl", { class: "popup-facts" }, facts.map(([name, value]) => node("div", {}, node("dt", {}, name), node("dd", { class: "num" }, value)))),
+        alternatives(token));
+      popup.hidden = false;
+      const box = holder.getBoundingClientRect(), at = anchor.getBoundingClientRect();
+      const width = Math.min(500, box.width);
+      popup.style.width = `${width}px`;
+      popup.style.left = `${Math.max(0, Math.min(at.left - box.left, box.width - width))}px`;
+      popup.style.top = `${at.bottom - box.top + 6}px`;
+    }
+
+    function alternatives(token) {
+      const rows = (token.alt || []).slice().sort((a, b) => Math.max(b.b, b.p, b.q) - Math.max(a.b, a.p, a.q));
+      if (!rows.length) return node("p", { class: "side" }, "No alternatives were stored for this token.");
+      const bar = (logp, name) => node("td", { class: "num" }, node("span", { class: `pbar ${name}`, style: `--w:${(100 * Math.exp(logp)).toFixed(1)}%` }), `${(100 * Math.exp(logp)).toFixed(1)} %`);
+      return node("table", {},
+        node("thead", {}, node("tr", {}, ["next token", "base", "guided", "tuned", "tuned − base"].map((h, i) => node("th", { scope: "col", class: i ? "num" : "" }, h)))),
+        node("tbody", {}, rows.map((a) => {
+          const name = node("td", { class: "mono" }, state.shown || a.id !== token.id ? glyphs(a.t) : "hidden");
+          if (data.canBranch) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
+          return node("tr", { class: a.id === token.id ? "chosen" : "" }, name, bar(a.b, "base"), bar(a.q, "guided"), bar(a.p, "tuned"), node("td", { class: "num" }, number(a.p - a.b, 2)));
+        })));
+    }
+
+    const COLUMNS = [["position", (t) => t.i], ["token", (t) => t.t], ["id", (t) => t.id], ["log p base", (t) => t.b], ["log p guided", (t) => t.q], ["log p tuned", (t) => t.p],
+      ["change", (t) => t.p - t.b], ["guidance", (t) => t.q - t.p], ["KL", (t) => t.k], ["R of prefix", (t) => Math.exp(t.r)], ["entropy", (t) => t.h], ["in loss", (t) => (t.in ? "yes" : "no")]];
+
+    function table() {
+      const cell = (value, i) => (i === 1 ? node("td", { class: "mono" }, state.shown ? glyphs(value) : "hidden") : node("td", { class: "num" }, typeof value === "number" && i > 2 ? number(value) : String(value)));
+      return node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of every token" },
+        node("table", {}, node("thead", {}, node("tr", {}, COLUMNS.map(([name], i) => node("th", { scope: "col", class: i === 1 ? "" : "num" }, name)))),
+          node("tbody", {}, data.tokens.map((t) => node("tr", {}, COLUMNS.map(([, of], i) => cell(of(t), i)))))));
+    }
+
+    function exports() {
+      const button = (label, run) => node("button", { type: "button", class: "quiet", onclick: run }, label);
+      const name = `tokens-${data.name || "text"}`;
+      return node("div", { class: "token-exports actions" },
+        button("Copy link", () => navigator.clipboard.writeText(location.href)),
+        button("CSV", () => window.acft.download(`${name}.csv`, csv(), "text/csv")),
+        button("SVG", () => window.acft.download(`${name}.svg`, svg(), "image/svg+xml")),
+        button("PNG", () => png(name)));
+    }
+
+    // A cell that a spreadsheet would compute is made text by a leading apostrophe.
+    function csv() {
+      const safe = (value) => { const text = String(value); const plain = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; return `"${plain.replace(/"/g, '""')}"`; };
+      return [COLUMNS.map(([name]) => safe(name)).join(","), ...data.tokens.map((t) => COLUMNS.map(([, of]) => safe(of(t))).join(","))].join("\r\n");
+    }
+
+    function svg() {
+      const escape = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`).replace(/[\u0000-\u0008\u000b-\u001f]/g, "�");
+      const channel = CHANNELS[state.channel], scale = domain(channel, data.tokens, state.isAuto);
+      const unit = 8, step = 26, limit = 900;
+      let x = 16, y = 62;
+      const parts = [];
+      for (const token of data.tokens) {
+        const text = state.shown ? glyphs(token.t).replace(/\n/g, "") : "•";
+        const width = text.length * unit + 4;
+        if (x + width > limit) { x = 16; y += step; }
+        const [rgb] = colorOf(channel, channel.of(token), scale);
+        const ink = rgb && luminance(rgb) <= 0.32 ? "#fff" : "#14181d";
+        parts.push(`<rect x="${x}" y="${y - 15}" width="${width}" height="20" fill="${rgb ? css(rgb) : "#fff"}"/><text x="${x + 2}" y="${y}" fill="${ink}">${escape(text)}</text>`);
+        x += width;
+        if (token.t.includes("\n")) { x = 16; y += step; }
+      }
+      const marks = Array.from({ length: 21 }, (_, i) => { const [rgb] = colorOf(channel, scale[0] + ((scale[1] - scale[0]) * i) / 20, scale); return `<rect x="${240 + i * 10}" y="18" width="10" height="10" fill="${rgb ? css(rgb) : "#fff"}"/>`; }).join("");
+      const height = y + 24;
+      return `<svg xmlns="http://www.w3.org/2000/svg" width="${limit + 16}" height="${height}" font-family="monospace" font-size="13"><rect width="100%" height="100%" fill="#fff"/><text x="16" y="28">${escape(channel.name)} (${escape(channel.unit)})</text><text x="200" y="28">${number(scale[0], 2)}</text>${marks}<text x="460" y="28">${number(scale[1], 2)}</text>${parts.join("")}</svg>`;
+    }
+
+    function png(name) {
+      const image = new Image();
+      image.onload = () => {
+        const canvas = node("canvas", { width: image.width * 2, height: image.height * 2 });
+        const context = canvas.getContext("2d");
+        context.scale(2, 2);
+        context.drawImage(image, 0, 0);
+        canvas.toBlob((blob) => { const link = node("a", { href: URL.createObjectURL(blob), download: `${name}.png` }); link.click(); });
+      };
+      image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg())}`;
+    }
+
+    document.addEventListener("acft-theme", draw);
+    document.addEventListener("acft-reveal", (event) => { state.shown = event.detail; draw(); });
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape" && popup && !popup.hidden) close(); });
+    watch("value", () => { state.shown = false; draw(); });
+    draw();
+  }
+
+  window.acftTokens = { view, CHANNELS };
+})();

@@ -1,0 +1,82 @@
+"""A text's tokens with their values under three distributions, for ``static/tokens.js``."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from acft.ui.dom import ASSETS, HEAD
+
+COLUMNS = {
+    "position": "i", "token_id": "id", "token_text": "t", "logprob_base": "b",
+    "logprob_policy": "p", "logprob_guided": "q", "log_r": "r", "kl_guided_policy": "k",
+    "entropy": "h", "in_loss": "in",
+}  # fmt: skip
+"""Columns of the guidance table and the short names the page uses."""
+ALTERNATIVE = {"id": "id", "text": "t", "base": "b", "policy": "p", "guided": "q"}
+LOWEST = -60.0
+"""Stands for minus infinity, which JSON cannot carry; e^-60 is shown as 0."""
+
+
+def payload(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    name: str = "",
+    toxicity: float | None = None,
+    logged_kl: float | None = None,
+    can_branch: bool = False,
+) -> dict[str, Any]:
+    """What the component draws: tokens, sum-check, and whether the text starts out blurred."""
+    if not rows:
+        return {"empty": "No token was stored for this text."}
+    value: dict[str, Any] = {
+        "tokens": [_token(row) for row in rows],
+        "name": name,
+        "toxicity": toxicity,
+        "canBranch": can_branch,
+    }
+    if logged_kl is not None:
+        shown = math.fsum(float(r["kl_guided_policy"] or 0.0) for r in rows if r["in_loss"])
+        value["check"] = {
+            "shown": shown,
+            "logged": logged_kl,
+            "help": "Sum over the tokens shown (in the loss) against the sum the run recorded",
+        }
+    return value
+
+
+def token_view(**options: Any) -> gr.HTML:
+    """The component; a chosen alternative arrives as ``branch``."""
+    return gr.HTML(
+        None,
+        html_template='<div class="view tokens"></div>',
+        js_on_load="window.acftTokens.view(element, props, trigger, watch); /* 'branch' */",
+        apply_default_css=False,
+        head=f'{HEAD}<script src="{ASSETS}/tokens.js"></script>',
+        **options,
+    )
+
+
+def _token(row: Mapping[str, Any]) -> dict[str, Any]:
+    token = {short: _plain(row[name]) for name, short in COLUMNS.items()}
+    token["alt"] = [
+        {short: _plain(entry[name]) for name, short in ALTERNATIVE.items()}
+        for entry in _entries(row.get("alternatives"))
+    ]
+    return token
+
+
+def _entries(alternatives: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(alternatives, str):
+        return json.loads(alternatives)
+    return alternatives if isinstance(alternatives, list) else ()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return max(value, LOWEST)
+    return value
