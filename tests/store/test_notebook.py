@@ -39,7 +39,7 @@ def test_tables_hold_what_counts(resumed, tmp_path):
     assert runs.metrics["value"].tolist() == [1.0, 3.0]
     assert runs.rollouts["satisfaction"].tolist() == [0.1, 0.9, 0.4, 0.5]
     assert runs.scores["run_id"].unique().tolist() == [RUN]
-    assert runs.guidance["alternatives"].notna().all()
+    assert runs.guidance["alternatives"].str.len().min() > 0
     assert runs.evaluations["high"].tolist() == [0.6]
     assert RUN in repr(runs)
 

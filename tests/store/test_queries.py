@@ -198,8 +198,8 @@ def test_responses_are_filtered(two_runs, wanted, expected):
     answer = rollouts.rollouts(two_runs, RUN, wanted)
     assert values(answer, "rollout_id") == expected
     assert answer.total == len(expected)
-    counts = rollouts.histogram(two_runs, RUN, wanted).rows["n"]
-    assert counts.sum() == len(expected)
+    counts = rollouts.histogram(two_runs, RUN, wanted).records()
+    assert sum(record["n"] for record in counts) == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_the_trade_off_has_a_point_for_each_policy_with_both_measures(two_runs):
 
 def test_the_audit_of_a_sound_run_is_green(two_runs):
     answer = audit.audit(two_runs, RUN)
-    assert answer.rows["agrees"].all()
+    assert all(values(answer, "agrees"))
     assert answer.total >= 10
 
 

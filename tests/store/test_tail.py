@@ -2,11 +2,17 @@ import pytest
 
 from acft.events import Note, to_json
 from acft.store import tail
-from acft.store.tail import Position, read_on
+from acft.store.tail import Chunk, Position, read_on
 
 
 def line(seq, text="x"):
     return to_json(Note("info", text), seq, 0.0) + "\n"
+
+
+def read(path, start) -> Chunk:
+    chunk = read_on(path, start)
+    assert chunk is not None
+    return chunk
 
 
 def numbers(chunk):
@@ -14,8 +20,7 @@ def numbers(chunk):
 
 
 def test_a_missing_file_has_no_lines(tmp_path):
-    chunk = read_on(tmp_path / "events.jsonl", Position())
-    assert chunk is not None
+    chunk = read(tmp_path / "events.jsonl", Position())
     assert (chunk.lines, chunk.position, chunk.is_last) == ([], Position(), True)
 
 
@@ -26,9 +31,9 @@ def test_a_file_that_vanished_does_not_continue(tmp_path):
 def test_reading_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text(line(1) + line(2))
-    first = read_on(path, Position())
+    first = read(path, Position())
     path.write_text(line(1) + line(2) + line(3))
-    second = read_on(path, first.position)
+    second = read(path, first.position)
     assert numbers(first) == [1, 2]
     assert numbers(second) == [3]
     assert second.lines[0].text == line(3).strip()
@@ -37,17 +42,17 @@ def test_reading_goes_on_where_it_stopped(tmp_path):
 def test_a_torn_line_waits_until_it_is_whole(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text(line(1) + line(2)[:10])
-    first = read_on(path, Position())
+    first = read(path, Position())
     assert (numbers(first), first.problem) == ([1], "")
     path.write_text(line(1) + line(2))
-    assert numbers(read_on(path, first.position)) == [2]
+    assert numbers(read(path, first.position)) == [2]
 
 
 @pytest.mark.parametrize("damage", ["not json\n", "\xff\n", "{}\n", line(7)])
 def test_a_line_that_is_no_event_or_has_a_wrong_number_ends_the_file(tmp_path, damage):
     path = tmp_path / "events.jsonl"
     path.write_bytes((line(1) + damage + line(2)).encode("latin-1"))
-    chunk = read_on(path, Position())
+    chunk = read(path, Position())
     assert numbers(chunk) == [1]
     assert "line 2 of the event file" in chunk.problem
     assert chunk.is_last
@@ -56,7 +61,7 @@ def test_a_line_that_is_no_event_or_has_a_wrong_number_ends_the_file(tmp_path, d
 def test_other_bytes_before_the_position_mean_the_file_does_not_continue(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text(line(1) + line(2, "old"))
-    position = read_on(path, Position()).position
+    position = read(path, Position()).position
     path.write_text(line(1) + line(2, "new") + line(3))
     assert read_on(path, position) is None
 
@@ -64,7 +69,7 @@ def test_other_bytes_before_the_position_mean_the_file_does_not_continue(tmp_pat
 def test_a_shorter_file_does_not_continue(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text(line(1) + line(2))
-    position = read_on(path, Position()).position
+    position = read(path, Position()).position
     path.write_text(line(1))
     assert read_on(path, position) is None
 
@@ -75,7 +80,7 @@ def test_long_files_come_in_chunks_that_end_with_a_line(tmp_path, monkeypatch):
     path.write_text(line(1) + line(2, "long" * 100) + line(3))
     position, found = Position(), []
     while True:
-        chunk = read_on(path, position)
+        chunk = read(path, position)
         found += numbers(chunk)
         position = chunk.position
         if chunk.is_last:
