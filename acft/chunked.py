@@ -24,8 +24,11 @@ Target = Callable[[Int[Tensor, " row"]], Float[Tensor, "row vocab"]]
 KlDirection = Literal["guided_policy", "policy_guided"]
 _DIRECTIONS = get_args(KlDirection)
 
-CHUNK_ELEMENTS = 2**25
-"""Logits alive at once by default: 128 MiB in float32, and a handful of tensors of that size."""
+CHUNK_BYTES = 64 * 2**20
+"""Size of one ``[chunk, vocab]`` float32 tensor by default; a handful of them are alive at once."""
+
+CHUNK_BYTES_CPU = 24 * 2**20
+"""Same on CPU: allocators hand larger blocks back to the system each time, which costs 40 %."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def token_losses(
     d KL(p ‖ q) = p·(log p - log q - KL).
     """
     if chunk_positions is None:
-        chunk_positions = max(1, CHUNK_ELEMENTS // head_weight.shape[0])
+        chunk_bytes = CHUNK_BYTES_CPU if hidden.device.type == "cpu" else CHUNK_BYTES
+        chunk_positions = max(1, chunk_bytes // (4 * head_weight.shape[0]))
     if chunk_positions < 1:
         raise ValueError(f"chunk_positions must be at least 1, got {chunk_positions}")
     terms = _Terms(targets, nll_weights, penalty, chunk_positions, torch.is_grad_enabled())
