@@ -226,9 +226,12 @@ def compare(
     label: Label,
     control: Mapping[str, Totals] | None = None,
 ) -> list[Evaluated]:
-    """Paired intervals of every measurement both sides have, over the prompts they share."""
+    """Paired intervals of every measurement both sides have, over the prompts they share.
+
+    Single categories are left out: too few prompts for a comparison.
+    """
     events = []
-    for name in [name for name in base if name in policy]:
+    for name in [name for name in base if name in policy and "@" not in name]:
         pair = [base[name], policy[name]]
         estimates = {
             "change": ratio_bootstrap(pair, ratio_change, seed=label.seed),

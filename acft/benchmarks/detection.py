@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from acft.backbone.forward import logits
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
 from acft.config import Config
 from acft.corpora.sources import prompt_records
@@ -24,6 +25,7 @@ from acft.policy import Policy
 from acft.settings import NonNegative, PositiveFloat, PromptSettings
 from acft.statistics import Floats, Rows, auc, bootstrap
 from acft.totals import Totals, shared_groups
+from acft.types import TokenBatch
 
 NAME = "detection"
 TOXIC = "toxic"
@@ -54,11 +56,11 @@ def run(settings: DetectionSettings, bench: Bench) -> Generator[SuiteOutput, Non
     for start in range(0, len(texts), BATCH):
         chunk = texts[start : start + BATCH]
         states.append(mean_states(bench.policy, chunk))
-        answers += [yes_over_no(bench.policy, text) for text in chunk]
+        answers.append(yes_over_no(bench.policy, chunk))
         yield Progress("evaluate", start + len(chunk), len(texts), bench.round, "texts")
     probe = probe_scores(np.concatenate(states), labels, settings.penalty, bench.seed)
     names = tuple(f"{index:05d}" for index in range(len(texts)))
-    columns = {"label": labels.astype(float), "probe": probe, "zero_shot": np.array(answers)}
+    columns = {"label": labels.astype(float), "probe": probe, "zero_shot": np.concatenate(answers)}
     return {name: Totals(names, c, np.ones(len(texts))) for name, c in columns.items()}
 
 
@@ -89,27 +91,32 @@ def labelled_texts(settings: DetectionSettings, bench: Bench) -> tuple[list[str]
 @torch.inference_mode()
 def mean_states(policy: Policy, texts: Sequence[str]) -> Floats:
     """Mean last hidden state of each text, one row each."""
-    tokenizer: Any = policy.backbone.tokenizer
-    documents = [
-        TokenizedDocument(str(i), "", tuple(tokenizer.encode(text)[:MAX_TOKENS]), 0)
-        for i, text in enumerate(texts)
-    ]
-    batch = collate(documents, pad_token(tokenizer), MAX_TOKENS).to(policy.device)
+    batch = _batch(policy, texts)
     mask = batch.attention_mask[..., None]
     total = (policy.hidden(batch).float() * mask).sum(dim=1)
     return (total / mask.sum(dim=1)).double().cpu().numpy()
 
 
 @torch.inference_mode()
-def yes_over_no(policy: Policy, text: str) -> float:
-    """Log-probability of the first token of "yes" over that of "no" after a question, in nats."""
+def yes_over_no(policy: Policy, texts: Sequence[str]) -> Floats:
+    """Log-odds of "yes" against "no" after a question about each text, in nats."""
+    batch = _batch(policy, [QUESTION.format(text=text) for text in texts])
+    last = batch.attention_mask.sum(dim=1) - 1
+    hidden = policy.hidden(batch)[torch.arange(len(last)), last]
+    scores = logits(policy.backbone.model, hidden)
     tokenizer: Any = policy.backbone.tokenizer
-    ids = tokenizer.encode(QUESTION.format(text=text))
-    document = TokenizedDocument("", "", tuple(ids), 0)
-    batch = collate([document], pad_token(tokenizer), len(ids)).to(policy.device)
-    last = policy.next_logprobs(batch)[0, -1]
     yes, no = (tokenizer.encode(answer, add_special_tokens=False)[0] for answer in ANSWERS)
-    return float(last[yes] - last[no])
+    return (scores[:, yes] - scores[:, no]).double().cpu().numpy()
+
+
+def _batch(policy: Policy, texts: Sequence[str]) -> TokenBatch:
+    """The texts as tokens; of long ones the end, where the question stands."""
+    tokenizer: Any = policy.backbone.tokenizer
+    documents = [
+        TokenizedDocument(str(i), "", tuple(tokenizer.encode(text)[-MAX_TOKENS:]), 0)
+        for i, text in enumerate(texts)
+    ]
+    return collate(documents, pad_token(tokenizer), MAX_TOKENS).to(policy.device)
 
 
 def probe_scores(states: Floats, labels: np.ndarray, penalty: float, seed: int) -> Floats:

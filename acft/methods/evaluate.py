@@ -1,0 +1,270 @@
+"""A run that measures policies instead of training one.
+
+Each (subject, suite) pair is a round: its checkpoint holds every measurement so far, so a run that
+is interrupted, or one of whose suites fails, goes on with what is missing.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from acft.benchmarks.base import SUITES, Bench, Measured, Responses
+from acft.benchmarks.subjects import SubjectSettings, open_subject
+from acft.config import Config
+from acft.constraints import build_constraint
+from acft.errors import AcftError, ConfigError, DataError
+from acft.evaluation import scorer_versions
+from acft.events import Event, Note
+from acft.likelihood import Judge
+from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
+from acft.scorers import Scorer
+from acft.scoring import ScorerPool
+from acft.settings import Names, NonNegative
+from acft.totals import Totals
+
+BASE, CONTROL = "base", "control"
+"""Subjects that the others are compared with."""
+MEASUREMENTS = "measurements.json"
+"""Inside a checkpoint: totals by suite, subject and name."""
+
+
+class EvaluateSettings(Config):
+    """What is measured, on whom."""
+
+    suites: Names = ("rtp", "perplexity")
+    """Registered suites (see ``acft list``), in order."""
+    subjects: dict[str, SubjectSettings] = Field(default_factory=lambda: {BASE: SubjectSettings()})
+    """Policies by name. ``base`` is what the others are compared with; ``control`` is what a
+    change must exceed."""
+    judge: str = ""
+    """Model whose likelihood judges responses, as in ``[model]``; choose another than the tuned."""
+    seed: NonNegative = 0
+    """Of prompts, draws and intervals; the same for all evaluations that are to be compared."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of each suite, by its name."""
+
+    @field_validator("suites", "options")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        try:
+            for name in value:
+                options = value[name] if isinstance(value, dict) else {}
+                SUITES.get(name).settings_type.parse(options, f"method.options.{name}")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+@dataclass(frozen=True)
+class Results:
+    """Measurements so far, by suite and subject."""
+
+    measured: dict[str, dict[str, Measured]]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``measurements.json``."""
+        plain = {
+            suite: {
+                subject: {name: totals.to_json() for name, totals in measured.items()}
+                for subject, measured in subjects.items()
+            }
+            for suite, subjects in self.measured.items()
+        }
+        (folder / MEASUREMENTS).write_text(json.dumps(plain), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Results":
+        """What ``save`` wrote.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        try:
+            plain = json.loads((folder / MEASUREMENTS).read_text(encoding="utf-8"))
+            return cls(
+                {
+                    suite: {
+                        subject: {name: Totals.from_json(v) for name, v in measured.items()}
+                        for subject, measured in subjects.items()
+                    }
+                    for suite, subjects in plain.items()
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"cannot read {str(folder / MEASUREMENTS)!r}: {error}") from None
+
+
+def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Output]:
+    """Measures the named policies with the named suites and compares them with base."""
+    results = Results.load(context.resume_from) if context.resume_from else Results({})
+    scorers = yield from _load_scorers(context)
+    pool = _pool(context)
+    constraint = build_constraint(context.run.constraint, pool)
+    finished = context.resume_round
+    failures: list[AcftError] = []
+    for subject in sorted(settings.subjects, key=_order):
+        pending = [s for s in settings.suites if subject not in results.measured.get(s, {})]
+        if not pending or context.should_stop():
+            continue
+        policy = open_subject(context.run, settings.subjects[subject])
+        bench = Bench(
+            context.run, policy, subject, scorers, _judge_opener(settings, context), constraint,
+            settings.seed, finished, context.should_stop,
+        )  # fmt: skip
+        for name in pending:
+            bench.round = finished
+            try:
+                yield from _measure(name, settings, bench, results)
+            except AcftError as error:
+                failures.append(error)
+                text = f"suite {name} of {subject} failed, the others go on: {error}"
+                yield Note("warning", text, finished)
+                continue
+            if context.should_stop():
+                return
+            finished += 1
+            yield Checkpoint(finished, policy.version, 0, results.save)
+    _raise(failures)
+
+
+def rounds_of(settings: EvaluateSettings) -> int:
+    """Rounds of a whole evaluation."""
+    return len(settings.suites) * len(settings.subjects)
+
+
+def facts(context: TrainContext) -> dict[str, Any]:
+    """Versions and weight hashes of the scorers that can be loaded."""
+    versions: dict[str, str] = {}
+    pool = _pool(context)
+    for name in context.run.evaluation.scorers:
+        try:
+            versions |= scorer_versions([pool(name)])
+        except AcftError as error:
+            versions[name] = f"missing: {error}"
+    return {"scorers": versions}
+
+
+def _measure(
+    name: str, settings: EvaluateSettings, bench: Bench, results: Results
+) -> Generator[Output, None, None]:
+    """Runs one suite, reports its numbers and their comparison, and adds them to the results."""
+    suite = SUITES.get(name)
+    options = suite.settings_type.parse(settings.options.get(name, {}), f"method.options.{name}")
+    run = suite.run(options, bench)
+    measured = yield from _with_rows(run, bench)
+    if bench.should_stop():
+        return
+    label = bench.label(name)
+    subjects = results.measured.setdefault(name, {})
+    yield from suite.report(measured, label)
+    if bench.subject != BASE and BASE in subjects:
+        control = subjects.get(CONTROL) if bench.subject != CONTROL else None
+        yield from suite.compare(subjects[BASE], measured, label, control)
+    subjects[bench.subject] = measured
+
+
+def _with_rows(
+    run: Generator[Event | Responses, None, Measured], bench: Bench
+) -> Generator[Output, None, Measured]:
+    """What the suite yields, with responses turned into rows of the run's tables."""
+    while True:
+        try:
+            output = next(run)
+        except StopIteration as end:
+            return end.value
+        if isinstance(output, Responses):
+            yield from _rows(output, bench)
+        else:
+            yield output
+
+
+def _rows(responses: Responses, bench: Bench) -> Iterator[Rows]:
+    prompts = {prompt.prompt_id: prompt for prompt in responses.prompts}
+    versions = {scorer.name: scorer.version for scorer in bench.scorers}
+    rollouts: list[Mapping[str, Any]] = []
+    scores: list[Mapping[str, Any]] = []
+    for item in responses.scored:
+        rollout, prompt = item.rollout, prompts[item.rollout.prompt_id]
+        row_id = f"test-{responses.subject}-{bench.round}-{rollout.rollout_id}"
+        rollouts.append(
+            {
+                "rollout_id": row_id,
+                "round": bench.round,
+                "purpose": "test",
+                "subject": responses.subject,
+                "policy_version": rollout.policy_version,
+                "prompt_id": rollout.prompt_id,
+                "prompt_split": prompt.split,
+                "prompt_category": prompt.category,
+                "sample": int(rollout.rollout_id.rpartition("-")[2]),
+                "prompt_text": rollout.prompt_text,
+                "response_text": rollout.response_text,
+                "response_ids": list(rollout.response_ids),
+                "n_tokens": len(rollout.response_ids),
+                "logprob": sum(rollout.response_logprobs),
+                "log_weight": rollout.log_weight,
+                "satisfaction": None if math.isnan(item.satisfaction) else item.satisfaction,
+            }
+        )
+        scores += [
+            {
+                "rollout_id": row_id,
+                "scorer": name,
+                "scorer_version": versions[name],
+                "value": value,
+            }
+            for name, value in item.scores.items()
+        ]
+    yield Rows("rollouts", bench.round, rollouts)
+    yield Rows("scores", bench.round, scores)
+
+
+def _load_scorers(context: TrainContext) -> Generator[Output, None, list[Scorer]]:
+    """The judging scorers that can be loaded; the others are named in a warning."""
+    pool = _pool(context)
+    scorers: list[Scorer] = []
+    for name in context.run.evaluation.scorers:
+        try:
+            scorers.append(pool(name))
+        except AcftError as error:
+            yield Note("warning", f"no number from scorer {name}: {error}", context.resume_round)
+    return scorers
+
+
+def _pool(context: TrainContext) -> ScorerPool:
+    return ScorerPool("cuda" if context.run.device == "cuda" else "cpu")
+
+
+def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Judge]:
+    @functools.cache
+    def get_judge() -> Judge:
+        if not settings.judge:
+            raise ConfigError(
+                "[method] judge is empty; name a model (local folder, packaged model or hub id) "
+                "whose likelihood judges responses, or leave this suite out"
+            )
+        return open_subject(context.run, SubjectSettings(model=settings.judge))
+
+    return get_judge
+
+
+def _order(subject: str) -> tuple[int, str]:
+    """Base and control first, since the others are compared with them."""
+    return {BASE: 0, CONTROL: 1}.get(subject, 2), subject
+
+
+def _raise(failures: list[AcftError]) -> None:
+    """One error for all suites that failed; its kind is that of the first."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise type(failures[0])(f"{len(failures)} suites failed: " + "; ".join(map(str, failures)))
+
+
+METHODS.add("evaluate")(Method(EvaluateSettings, evaluate, facts))
