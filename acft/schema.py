@@ -175,6 +175,8 @@ class Launch:
     """Relative paths in the settings start here."""
     cloned_from: str = ""
     """Run whose settings these were before changes."""
+    experiment: str = ""
+    """Name of the settings file, without its ending."""
     sweep: str = ""
     """Name shared by the runs of one grid."""
     fingerprint: str = ""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from acft.config import Config
 from acft.errors import DataError
 from acft.eventlog import effective, read_events
-from acft.events import Note, Progress, Scalars, ShardSealed
+from acft.events import Evaluated, Note, Progress, Scalars, ShardSealed
 from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
 from acft.runs.worker import RESERVE, main
 from acft.schema import RunPaths
@@ -67,6 +67,7 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
             yield Scalars(number, done, {"policy/ce": value})
         yield Rows("scores", number, _scores(context, number))
         yield Checkpoint(number, number, number, lambda folder, total=total: _save(folder, total))
+    yield Evaluated("rtp/fake", "toxic_share", "policy", total / 10, 3, low=0.1, high=0.9)
 
 
 def numbers(paths: RunPaths) -> dict[str, Any]:

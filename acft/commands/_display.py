@@ -1,5 +1,6 @@
 """Progress of a run in the terminal, drawn from its events."""
 
+import logging
 import sys
 from types import TracebackType
 
@@ -16,12 +17,25 @@ from rich.progress import (
 
 from acft import events
 from acft.eventlog import Entry
+from acft.runs import worker
 from acft.runs.directory import read_status
 from acft.runs.pace import Pace
+from acft.runs.spec import Spec
 from acft.schema import RunPaths
 
 SHOWN = ("policy/ce", "policy/kl_guided_policy", "rollout/satisfaction")
 """Curves worth a line of text, where a method reports them."""
+
+
+INTERRUPTED = 130
+
+
+def do_here(paths: RunPaths, spec: Spec) -> int:
+    """Exit code after doing a run in this process, with its progress drawn."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    with Display(spec.title, paths, spec.settings.schedule.rounds) as display:
+        code = worker.run_worker(paths, display.show)
+    return display.report(code)
 
 
 class Display:
@@ -83,7 +97,7 @@ class Display:
             self._say(f"advice: {status.advice}")
         if status.state == "stopped":
             self._say(f"continue with: acft resume {self._paths.root.name}")
-            return 130
+            return INTERRUPTED
         return code
 
     def _show_progress(self, event: events.Progress) -> None:

@@ -57,7 +57,10 @@ def _queue_one(args: argparse.Namespace) -> str:
     if expected is not None and not args.json:
         size = f"{expected.bytes / GIBIBYTE:.2f} GiB"
         print(f"like earlier runs: {expected.seconds / MINUTE:.0f} min, {size}")
-    return launch(args.runs, text, args.set, request_id=args.request_id, where=args.config)
+    return launch(
+        args.runs, text, args.set, request_id=args.request_id,
+        experiment=Path(args.config).stem, where=args.config,
+    )  # fmt: skip
 
 
 def _queue_grid(args: argparse.Namespace) -> list[str]:
@@ -65,7 +68,7 @@ def _queue_grid(args: argparse.Namespace) -> list[str]:
     from acft.runs.sweep import parse_axis, plan, queue
 
     axes = [parse_axis(grid) for grid in args.grid]
-    sweep = plan(args.runs, read_text(Path(args.config)), axes, args.set)
+    sweep = plan(args.runs, read_text(Path(args.config)), axes, args.set, Path(args.config).stem)
     if args.yes:
         return queue(args.runs, sweep, len(sweep.fresh), time.time())
     if not args.json:

@@ -1,11 +1,8 @@
 """Train in the foreground with a progress display."""
 
 import argparse
-import logging
 
 from acft.commands._options import add_config, add_runs_dir
-
-INTERRUPTED = 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code of the run; Ctrl-C saves and stops, a second one stops at once."""
-    from acft.commands._display import Display
+    from acft.commands._display import do_here
     from acft.runs.launcher import create_here
     from acft.runs.spec import load_spec
-    from acft.runs.worker import run_worker
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     spec = load_spec(args.config, args.set)
-    paths = create_here(args.runs, spec)
-    with Display(spec.title, paths, spec.settings.schedule.rounds) as display:
-        code = run_worker(paths, display.show)
-    return display.report(code)
+    return do_here(create_here(args.runs, spec, args.config.stem), spec)

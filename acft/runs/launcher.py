@@ -51,6 +51,8 @@ def launch(
     request_id: str = "",
     cloned_from: str = "",
     sweep: str = "",
+    experiment: str = "",
+    subject: str = "",
     where: str = "the settings",
 ) -> str:
     """Id of a new queued run; of the existing one when the same request comes again.
@@ -61,39 +63,28 @@ def launch(
     from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
 
     spec = parse_spec(text, overrides, where)
-    record = Launch(
-        created=time.time(),
-        device=spec.settings.device,
-        overrides=tuple(overrides),
-        request_id=request_id,
-        working_directory=str(Path.cwd()),
-        cloned_from=cloned_from,
-        sweep=sweep,
-        fingerprint=spec.fingerprint,
-    )
+    record = dataclasses.replace(
+        _launch_record(spec, experiment), request_id=request_id, cloned_from=cloned_from,
+        sweep=sweep, subject=subject,
+    )  # fmt: skip
     runs_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(runs_dir / LAUNCH_LOCK):
         earlier = _requested(runs_dir, request_id, record.created)
         if earlier:
             return earlier
-        status = Status(state="queued", created=record.created)
+        status = Status(state="queued", kind=record.kind, created=record.created)
         return create_run(runs_dir, text, record, status).root.name
 
 
-def create_here(runs_dir: Path, spec: "Spec") -> RunPaths:
+def create_here(runs_dir: Path, spec: "Spec", experiment: str = "", subject: str = "") -> RunPaths:
     """Directory of a new run that this process is about to do itself."""
-    now = time.time()
     who = this_process()
-    record = Launch(
-        created=now,
-        device=spec.settings.device,
-        overrides=spec.overrides,
-        working_directory=str(Path.cwd()),
-        fingerprint=spec.fingerprint,
-    )
+    record = dataclasses.replace(_launch_record(spec, experiment), subject=subject)
+    now = record.created
     status = Status(
-        state="starting", pid=who.pid, pid_started=who.started, boot_id=who.boot_id, created=now,
-        heartbeat=now, device=candidates(spec.settings.device, devices())[0].name,
+        state="starting", kind=record.kind, pid=who.pid, pid_started=who.started,
+        boot_id=who.boot_id, created=now, heartbeat=now,
+        device=candidates(spec.settings.device, devices())[0].name,
     )  # fmt: skip
     return create_run(runs_dir, spec.text, record, status)
 
@@ -177,6 +168,18 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
         earlier = [number for number in sorted(sealed) if number < wanted]
         raise DataError(f"{error}; sealed before it: {_listed(earlier) or 'none'}") from None
     return sealed[wanted]
+
+
+def _launch_record(spec: "Spec", experiment: str) -> Launch:
+    return Launch(
+        created=time.time(),
+        kind=spec.kind,
+        device=spec.settings.device,
+        overrides=spec.overrides,
+        working_directory=str(Path.cwd()),
+        experiment=experiment,
+        fingerprint=spec.fingerprint,
+    )
 
 
 def _requested(runs_dir: Path, request_id: str, now: float) -> str:

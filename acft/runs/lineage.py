@@ -68,11 +68,13 @@ class CleanUp:
 def clone(runs_dir: Path, run_id: str, changes: Sequence[str] = (), *, request_id: str = "") -> str:
     """Id of a new queued run with the settings of another and some changes."""
     paths = find_run(runs_dir, run_id)
-    overrides = [*read_launch(paths).overrides, *changes]
+    record = read_launch(paths)
+    overrides = [*record.overrides, *changes]
     text = paths.spec.read_text(encoding="utf-8")
     return launch(
-        runs_dir, text, overrides, request_id=request_id, cloned_from=run_id, where=run_id
-    )
+        runs_dir, text, overrides, request_id=request_id, cloned_from=run_id,
+        experiment=record.experiment, where=run_id,
+    )  # fmt: skip
 
 
 def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
@@ -245,5 +247,5 @@ def _bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def _gib(size: float) -> str:
+def _gib(size: int) -> str:
     return f"{size / GIBIBYTE:.2f} GiB"

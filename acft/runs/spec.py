@@ -23,6 +23,8 @@ PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
     "pyarrow", "pydantic", "datasets", "detoxify", "alt-profanity-check",
 )  # fmt: skip
+EVALUATE = "evaluate"
+"""The method that measures policies and trains none."""
 UNMEASURED = ("title", "notes")
 """Settings that change no number."""
 GIT_SECONDS = 5.0
@@ -47,6 +49,11 @@ class Spec:
     def title(self) -> str:
         """What lists show: the title, else the method and the model."""
         return self.settings.title or f"{self.method_name} on {self.settings.model.name}"
+
+    @property
+    def kind(self) -> str:
+        """Whether the run trains or measures."""
+        return "evaluation" if self.method_name == EVALUATE else "training"
 
     @property
     def values(self) -> dict[str, Any]:

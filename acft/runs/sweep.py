@@ -29,6 +29,7 @@ class Plan:
     """What a sweep would queue; ``queue`` does it."""
 
     text: str
+    experiment: str
     variants: tuple[Variant, ...]
     repeated: int
     """Combinations left out because another one asks for the same numbers."""
@@ -53,7 +54,11 @@ def parse_axis(text: str) -> list[str]:
 
 
 def plan(
-    runs_dir: Path, text: str, axes: Sequence[Sequence[str]], overrides: Sequence[str] = ()
+    runs_dir: Path,
+    text: str,
+    axes: Sequence[Sequence[str]],
+    overrides: Sequence[str] = (),
+    experiment: str = "",
 ) -> Plan:
     """All combinations of the axes' overrides, checked; none is queued.
 
@@ -69,7 +74,7 @@ def plan(
         fingerprint = parse_spec(text, chosen).fingerprint
         found = Variant(chosen, fingerprint, existing.get(fingerprint, ""))
         variants.setdefault(fingerprint, found)
-    return Plan(text, tuple(variants.values()), len(combinations) - len(variants))
+    return Plan(text, experiment, tuple(variants.values()), len(combinations) - len(variants))
 
 
 def queue(runs_dir: Path, sweep: Plan, confirmed_runs: int, now: float) -> list[str]:
@@ -88,6 +93,7 @@ def queue(runs_dir: Path, sweep: Plan, confirmed_runs: int, now: float) -> list[
             variant.overrides,
             request_id=f"{name}-{variant.fingerprint}",
             sweep=name,
+            experiment=sweep.experiment,
         )
         for variant in sweep.fresh
     ]

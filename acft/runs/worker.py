@@ -164,7 +164,8 @@ class _Attempt:
         self._spec = load_spec(self._paths.spec, launch.overrides)
         settings = self._spec.settings
         rounds = settings.schedule.rounds
-        steps = rounds * settings.optimizer.steps_per_round
+        is_training = self._spec.kind == "training"
+        steps = rounds * settings.optimizer.steps_per_round if is_training else 0
         self._pace = Pace(rounds)
         self._file.change(rounds=rounds, steps=steps)
 

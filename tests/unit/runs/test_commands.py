@@ -175,6 +175,17 @@ def test_delete_asks_for_the_id_and_says_what_it_frees(tmp_path, capsys, monkeyp
     assert all_runs(tmp_path) == []
 
 
+def test_table_prints_markdown_and_json(tmp_path, config, capsys):
+    for seed in (0, 1):
+        acft("train", config, "--runs", tmp_path / "runs", "--set", f"seed={seed}")
+    capsys.readouterr()
+    assert acft("table", "fake", "--runs", tmp_path / "runs") == 0
+    assert "(2 runs)" in capsys.readouterr().out
+    assert acft("table", "fake", "--runs", tmp_path / "runs", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == ["rtp/fake toxic_share"]
+    assert acft("table", "nothing", "--runs", tmp_path / "runs") == 2
+
+
 def test_an_unknown_run_is_an_error(tmp_path, capsys):
     for command in ("stop", "resume", "delete"):
         assert acft(command, "20200101-000000-aaaa", "--runs", tmp_path) == 2

@@ -1,0 +1,42 @@
+"""Measure a run's policy, or any model, with registered suites."""
+
+import argparse
+
+from acft.commands._options import add_runs_dir
+
+DEFAULT_SUITES = ["rtp", "perplexity"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds whom and what to measure."""
+    parser.add_argument("subject", metavar="ID|MODEL", help="run id, or a model as in [model]")
+    parser.add_argument(
+        "--suite", action="append", default=[], metavar="NAME",
+        help="registered suite (see ``acft list suites``); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--control", default="", metavar="ID", help="run that a change must exceed (kl_weight = 0)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="change one setting; repeatable"
+    )
+    parser.add_argument("--background", action="store_true", help="queue it instead of waiting")
+    add_runs_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code of the evaluation, which is a run of its own; 0 when it is only queued."""
+    from acft.commands._display import do_here
+    from acft.runs.launcher import create_here, launch
+    from acft.runs.measure import measurement
+    from acft.runs.supervisor import ensure_supervisor
+
+    suites = args.suite or DEFAULT_SUITES
+    wanted = measurement(args.runs, args.subject, suites, args.set, args.control)
+    names = {"experiment": wanted.experiment, "subject": wanted.subject}
+    if args.background:
+        run_id = launch(args.runs, wanted.text, wanted.overrides, **names, where=args.subject)
+        print(f"{run_id} queued; {ensure_supervisor(args.runs)} starts it")
+        return 0
+    spec = wanted.spec
+    return do_here(create_here(args.runs, spec, **names), spec)

@@ -1,0 +1,87 @@
+"""Runs that measure: settings of an evaluation made from a run or a model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acft.errors import RunError
+from acft.runs.checkpoints import verify
+from acft.runs.directory import RUN_ID, find_run, read_launch, read_status
+from acft.runs.spec import EVALUATE, Spec, parse_spec
+from acft.schema import RunPaths
+
+POLICY, CONTROL, BASE = "policy", "control", "base"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What to measure, ready to be launched or done."""
+
+    text: str
+    overrides: tuple[str, ...]
+    subject: str
+    """Run id or model."""
+    experiment: str = ""
+
+    @property
+    def spec(self) -> Spec:
+        """The checked settings."""
+        return parse_spec(self.text, self.overrides, self.subject)
+
+
+def measurement(
+    runs_dir: Path,
+    subject: str,
+    suites: Sequence[str],
+    overrides: Sequence[str] = (),
+    control: str = "",
+) -> Measurement:
+    """An evaluation of a run's best checkpoint, or of a model, beside its base policy.
+
+    Args:
+        runs_dir: Directory of all runs.
+        subject: Run id, or a model as in ``[model]``.
+        suites: Registered suites.
+        overrides: Changes to the settings of the evaluation.
+        control: Run whose best checkpoint a change must exceed, if any.
+    """
+    subjects: dict[str, dict[str, Any]] = {BASE: {}}
+    text, own, experiment = "", [f"model.name={json.dumps(subject)}"], ""
+    if RUN_ID.fullmatch(subject):
+        paths = find_run(runs_dir, subject)
+        launch = read_launch(paths)
+        text = paths.spec.read_text(encoding="utf-8")
+        own, experiment = list(launch.overrides), launch.experiment
+        subjects[POLICY] = _checkpoint(paths)
+    if control:
+        subjects[CONTROL] = _checkpoint(find_run(runs_dir, control))
+    method = {"name": EVALUATE, "suites": list(suites), "subjects": subjects}
+    own += [
+        f"method={inline(method)}",
+        f"schedule.rounds={len(suites) * len(subjects)}",
+        "optimizer.warmup_steps=0",
+    ]
+    return Measurement(text, (*own, *overrides), subject, experiment)
+
+
+def inline(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(key)} = {inline(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return json.dumps(value)
+
+
+def _checkpoint(paths: RunPaths) -> dict[str, Any]:
+    """The verified best checkpoint of a run, or its last where none was called best."""
+    status = read_status(paths)
+    name = status.best_checkpoint or status.checkpoint
+    if not name:
+        raise RunError(f"run {paths.root.name} has no sealed checkpoint to measure")
+    folder = (paths.root / name).resolve()
+    verify(folder)
+    return {"checkpoint": str(folder), "version": int(name.rpartition("-")[2])}
