@@ -527,3 +527,14 @@ def test_samples_follow_the_policy():
     drawn = toy.sample(policy, 50_000, seed=1) @ torch.tensor([9, 3, 1])
     share = torch.bincount(drawn, minlength=27) / 50_000
     assert (share - toy.sequence_logprobs(policy).exp()).abs().max() < 0.01
+
+
+def test_constraint_that_is_never_satisfied_has_no_target():
+    world = ToyWorld(2, 2)
+    with pytest.raises(ValueError, match=r"with probability 0\.0"):
+        toy.target_logprobs(world.random_policy(seed=0), torch.zeros(4))
+
+
+def test_random_constraint_is_satisfied_by_its_rate_of_the_sequences():
+    verdicts = ToyWorld(4, 6).random_constraint(seed=0, rate=0.25)
+    assert float(verdicts.mean()) == pytest.approx(0.25, abs=0.03)
