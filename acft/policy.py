@@ -1,7 +1,7 @@
 """The language model being tuned: log-probabilities, responses, snapshots and files."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,13 @@ from acft.types import Prompt, TokenBatch
 
 
 @dataclass
+class Workers:
+    """How many threads draw batches of responses at once."""
+
+    count: int = 1
+
+
+@dataclass
 class Policy:
     """A language model at one version."""
 
@@ -34,8 +41,8 @@ class Policy:
     adapter: AdapterSettings | None = None
     """None for a frozen model without adapter."""
     chat_template: bool = False
-    workers: int = 1
-    """Threads that draw batches of responses at once."""
+    workers: Workers = field(default_factory=Workers)
+    """Shared by all copies of a policy."""
 
     @property
     def device(self) -> str:
@@ -72,7 +79,7 @@ class Policy:
         return draw(
             self.backbone, prompts, n, sampling, seed,
             policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
-            keep_hidden=keep_hidden, workers=self.workers, progress=progress,
+            keep_hidden=keep_hidden, workers=self.workers.count, progress=progress,
             should_stop=should_stop,
         )  # fmt: skip
 
@@ -109,7 +116,7 @@ def base_policy(run: RunSettings, workers: int = 1) -> Policy:
     """
     device = resolve_device(run.device)
     backbone = load_backbone(run.model, device, run.dtype)
-    return Policy(backbone, chat_template=run.model.chat_template, workers=workers)
+    return Policy(backbone, chat_template=run.model.chat_template, workers=Workers(workers))
 
 
 def frozen_copy(policy: Policy) -> Policy:
@@ -119,7 +126,7 @@ def frozen_copy(policy: Policy) -> Policy:
 
 
 def trainable_policy(base: Policy, adapter: AdapterSettings, seed: int) -> Policy:
-    """A policy on its own copy of the base weights, with a trainable part that starts as a no-op."""
+    """A policy on its own copy of the base weights; its trainable part starts without effect."""
     copied = frozen_copy(base)
     add_adapter(copied.backbone.model, adapter, seed)
     return replace(copied, adapter=adapter)

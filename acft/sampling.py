@@ -1,10 +1,11 @@
 """Drawing responses: one uniform number per token and rollout, whatever else is in the batch."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ NUCLEUS_CANDIDATES = 512
 """Tokens sorted at first; a row whose nucleus is larger is sorted whole."""
 
 
+@runtime_checkable
 class Session(Protocol):
     """A decoder at work on one batch."""
 
@@ -39,6 +41,7 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """A way to turn the policy's next-token distribution into the one that is sampled."""
 
@@ -62,7 +65,7 @@ class _Request:
     sample: int
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw(
     backbone: Backbone,
     prompts: Sequence[Prompt],
@@ -90,7 +93,7 @@ def draw(
     Raises:
         DataError: A prompt is empty or, with the horizon, longer than the model's context.
     """
-    encoded = [encode_prompt(backbone, prompt, chat_template) for prompt in prompts]
+    encoded = [encode_prompt(backbone, prompt, chat_template=chat_template) for prompt in prompts]
     _check_lengths(prompts, encoded, sampling.horizon, backbone.context_length)
     requests = [
         _Request(prompt, ids, sample)
@@ -110,10 +113,10 @@ def draw(
         nonlocal done
         if should_stop():
             return [], None
-        with torch.inference_mode():
+        with torch.no_grad():
             drawn = _draw_batch(
                 backbone, [requests[i] for i in batch], sampling, seed,
-                policy_version, decoder, keep_hidden,
+                policy_version, decoder, keep_hidden=keep_hidden,
             )  # fmt: skip
         with lock:
             done += len(batch)
@@ -122,14 +125,28 @@ def draw(
         return drawn
 
     if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(workers) as pool, one_thread_each():
             drawn = list(pool.map(run, batches))
     else:
         drawn = [run(batch) for batch in batches]
     return _in_request_order(order, drawn)
 
 
-def encode_prompt(backbone: Backbone, prompt: Prompt, chat_template: bool) -> tuple[int, ...]:
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """One intra-op thread for each of several working threads.
+
+    Pools of threads that share cores wait for each other and are far slower than one thread each.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:
     """Token ids of a prompt, raw or wrapped in the tokenizer's chat template.
 
     Raises:
@@ -206,6 +223,7 @@ def _draw_batch(
     seed: int,
     policy_version: int,
     decoder: Decoder | None,
+    *,
     keep_hidden: bool,
 ) -> tuple[list[Rollout], Window | None]:
     model, tokenizer = backbone.model, backbone.tokenizer

@@ -87,7 +87,7 @@ class SamplingSettings(Config):
 class OracleSettings(Config):
     """The auxiliary token-level model R and its training."""
 
-    kind: str = "nado_transformer"
+    kind: str = "nado_recurrent"
     """A registered oracle (see ``acft list``)."""
     rollouts_per_round: Positive = 512
     """Responses drawn from the policy in each round."""
@@ -107,8 +107,12 @@ class OracleSettings(Config):
     """Epochs without a better validation loss before training stops."""
     labels: Literal["hard", "soft"] = "soft"
     """Train on the constraint's verdict at 0.5, or on its graded value."""
-    balance: Literal["none", "balanced", "tempered"] = "none"
-    """Importance-weighted resampling against rare violations; ``tempered`` goes half the way."""
+    balance: Literal["none", "balanced"] = "none"
+    """Draw satisfied and violating rollouts equally often, and undo it by importance weights."""
+    temperature: PositiveFloat = 1.0
+    """Of the rollouts; other than 1, each carries its importance weight."""
+    validation_rollouts: Positive = 188
+    """Responses to validation prompts for early stopping and calibration."""
     consistency_weight: NonNegativeFloat = 0.1
     """Weight of the forward-consistency term. Source: arXiv:2205.14219."""
     replay_rounds: NonNegative = 1

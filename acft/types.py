@@ -86,7 +86,7 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Window:
-    """Responses as the oracle reads them: index 0 is the last prompt token, index j response token j.
+    """Responses as the oracle reads them: index 0 the last prompt token, index j response token j.
 
     ``hidden`` comes from the policy whose responses the oracle judges, so that one forward pass
     serves both models.

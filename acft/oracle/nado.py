@@ -164,6 +164,10 @@ class EmbeddingRows:
     def __init__(self, weight: Float[Tensor, "vocab width"]) -> None:
         self._weight = weight
 
+    def __deepcopy__(self, _: object) -> "EmbeddingRows":
+        """Itself: copies of an oracle share the frozen embedding."""
+        return self
+
     def __call__(self, token_ids: Int[Tensor, " *axes"]) -> Float[Tensor, "*axes width"]:
         """The rows of the given tokens in float32."""
         rows = self._weight[token_ids.to(self._weight.device)].float()

@@ -1,6 +1,6 @@
 """Fitting an oracle to scored responses, with early stopping on responses held out by prompt."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ def fit_oracle(
     seed: int,
     next_logprobs: NextLogprobs,
     round_index: int,
-) -> Iterator[Event]:
+) -> Generator[Event, None, FitReport]:
     """Progress and losses while the oracle learns; returns a ``FitReport`` and leaves the best.
 
     Raises:

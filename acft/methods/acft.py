@@ -1,0 +1,198 @@
+"""Attribute-controlled fine-tuning: cross-entropy plus KL to the nearest satisfying distribution.
+
+Source: arXiv:2410.05559. Read on in oracle_job.py (the Oracle box of its figure 2), fit_job.py (the
+LLM box) and objective.py (the equations).
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from acft.config import Config
+from acft.data import documents_from_rollouts
+from acft.events import Note
+from acft.methods.base import METHODS, Checkpoint, Method, Output, TrainContext
+from acft.methods.concurrency import both
+from acft.methods.final import final_evaluation
+from acft.methods.fit_job import Regularizer, fit_job
+from acft.methods.guidance import GuidanceTap
+from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
+from acft.methods.progress import TrainState
+from acft.methods.validation import best_event, better, validate
+from acft.methods.world import World, facts, load_world
+from acft.schedule import Round, rounds
+from acft.settings import Fraction, NonNegative, NonNegativeFloat, OpenFraction, PositiveFloat
+from acft.types import Rollout
+
+Prefixes = Annotated[
+    tuple[Literal["corpus", "on_policy", "guided"], ...], Field(strict=False, min_length=1)
+]
+IMPORTANCE_MAX = 20.0
+"""Cut of the weights C/R that turn rollouts of p into rollouts of q."""
+
+
+class AcftSettings(Config):
+    """Settings of attribute-controlled fine-tuning; the paper does not state its own values."""
+
+    kl_weight: NonNegativeFloat = 1.0
+    """Weight of the KL term, lambda in the paper; 0 is plain fine-tuning."""
+    delta: OpenFraction = 1.0
+    """Satisfaction demanded of every prompt's responses; below 1 the soft closed form is used."""
+    kl: Literal["guided_policy", "policy_guided"] = "guided_policy"
+    """KL(guided || policy) or KL(policy || guided)."""
+    anchor: Literal["snapshot", "current"] = "snapshot"
+    """Which p builds q = p·R: the policy whose rollouts trained R, or the policy being tuned."""
+    prefixes: Prefixes = ("corpus",)
+    """Where the KL is taken: corpus texts, own rollouts, own rollouts weighted towards q."""
+    adaptive: bool = True
+    """Only corpora of domain ``attribute`` carry the KL. Source: arXiv:2410.05559."""
+    ce_weight: NonNegativeFloat = 1.0
+    """Weight of the cross-entropy; 0 trains on the KL alone."""
+    kl_weight_target: Fraction = 0.0
+    """Validation satisfaction that dual ascent steers ``kl_weight`` to; 0 keeps it fixed."""
+    dual_rate: PositiveFloat = 4.0
+    """Dual ascent: log kl_weight rises by this times the missing satisfaction after each round."""
+    kl_weight_max: PositiveFloat = 100.0
+    """Largest weight that dual ascent may choose."""
+    guidance_sequences: NonNegative = 8
+    """Sequences of each round whose per-token guidance is kept."""
+
+
+def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, None, None]:
+    """Cross-entropy on a corpus plus KL to the guided policy of an oracle trained alongside."""
+    world = yield from load_world(context)
+    state = TrainState(world, settings.kl_weight)
+    if context.resume_from is not None:
+        state.restore(context.resume_from, build_oracle(world))
+    else:
+        state.oracle = build_oracle(world)
+        state.base_validation = yield from validate(world, world.base, 0, 0, context.should_stop)
+    schedule = world.run.schedule
+    for plan in rounds(schedule.kind, schedule.rounds, context.resume_round + 1):
+        if context.should_stop():
+            return
+        yield from one_round(settings, context, world, state, plan)
+        if context.should_stop() and not state.is_round_complete(plan.index):
+            return
+        yield from close_round(settings, context, world, state, plan)
+        if state.is_over_budget():
+            yield Note(
+                "warning", "KL(policy || base) passed limits.kl_base_budget; the run ends here",
+                plan.index, state.optimizer.finished,
+            )  # fmt: skip
+            break
+    if not context.should_stop():
+        yield from final_evaluation(world, state)
+
+
+def one_round(
+    settings: AcftSettings,
+    context: TrainContext,
+    world: World,
+    state: TrainState,
+    plan: Round,
+) -> Generator[Output, None, None]:
+    """Both jobs of a round, at once where the schedule allows it."""
+    assert state.oracle is not None
+    oracle_part = oracle_job(
+        world, state.oracle, state.snapshot(plan.sample_from), plan.index,
+        state.recent, context.should_stop,
+    )  # fmt: skip
+    if plan.is_concurrent:
+        guide_round = state.recent[-1]
+        fit_part = _fit(settings, context, world, state, plan, guide_round)
+        with world.divided_threads(jobs=2):
+            new, _ = yield from both(oracle_part, fit_part, at_once=world.threads > 1)
+    else:
+        new = yield from oracle_part
+        if not context.should_stop():
+            yield from _fit(settings, context, world, state, plan, new)
+    state.finish_oracle(new)
+
+
+def close_round(
+    settings: AcftSettings,
+    context: TrainContext,
+    world: World,
+    state: TrainState,
+    plan: Round,
+) -> Generator[Output, None, None]:
+    """Validation, dual ascent, choice of the best checkpoint, and the checkpoint itself."""
+    state.finish_policy(plan.index, keep=plan.index - 1)
+    policy = state.snapshot(plan.index)
+    result = yield from validate(
+        world, policy, plan.index, state.optimizer.finished, context.should_stop
+    )
+    if settings.kl_weight_target:
+        state.ascend(
+            settings.kl_weight_target - result.satisfaction,
+            settings.dual_rate,
+            settings.kl_weight_max,
+        )
+    assert state.base_validation is not None
+    tolerance = world.run.evaluation.tolerance_utility
+    is_best = state.best is None or better(result, state.best, state.base_validation, tolerance)
+    state.validations.append(result)
+    if is_best:
+        state.set_best(result)
+    yield Checkpoint(plan.index, plan.index, plan.index, state.save)
+    if is_best:
+        yield best_event(result)
+
+
+def _fit(
+    settings: AcftSettings,
+    context: TrainContext,
+    world: World,
+    state: TrainState,
+    plan: Round,
+    guide_round: OracleRound,
+) -> Generator[Output, None, None]:
+    guide = guide_round.guide
+    anchor = state.snapshot(plan.anchor) if settings.anchor == "snapshot" else None
+    regularizer = Regularizer(
+        guide=guide,
+        anchor=anchor,
+        kl_weight=state.kl_weight,
+        kl=settings.kl,
+        delta=settings.delta,
+        is_adaptive=settings.adaptive,
+        on_corpus="corpus" in settings.prefixes,
+        sampled=_sampled_documents(settings, guide_round.rollouts, guide_round.satisfaction),
+    )
+    tap = GuidanceTap(world, plan.index - 1, guide.oracle.version, settings.guidance_sequences)
+    yield from fit_job(
+        world,
+        state.optimizer,
+        regularizer if state.kl_weight > 0 else None,
+        plan.index,
+        ce_weight=settings.ce_weight,
+        tap=tap,
+        should_stop=context.should_stop,
+    )
+
+
+def _sampled_documents(
+    settings: AcftSettings, rollouts: Sequence[Rollout], satisfaction: Sequence[float]
+) -> list[tuple]:
+    """The guide's rollouts as KL-only documents; towards q they weigh C/R(x).
+
+    Source: derived; E_q[f] = E_p[f·C] / R(x), with R(x) estimated by the mean of C.
+    """
+    documents = documents_from_rollouts(rollouts, "attribute")
+    result = []
+    if "on_policy" in settings.prefixes:
+        result += [(document, 1.0) for document in documents]
+    if "guided" in settings.prefixes:
+        verdicts = [float(value > 0.5) for value in satisfaction]
+        mean = max(sum(verdicts) / len(verdicts), 1 / IMPORTANCE_MAX)
+        result += [
+            (document, verdict / mean)
+            for document, verdict in zip(documents, verdicts, strict=True)
+            if verdict
+        ]
+    return result
+
+
+METHODS.add("acft")(Method(AcftSettings, train, facts))

@@ -1,0 +1,78 @@
+"""Running the two jobs of a round one after the other or at once, with the same numbers."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+from acft.methods.base import Output
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def both(
+    first: Generator[Output, None, A], second: Generator[Output, None, B], *, at_once: bool
+) -> Generator[Output, None, tuple[A, B]]:
+    """Outputs of both jobs; returns their results.
+
+    Run at once, each job has a thread of its own and outputs come as they are made; an error in
+    either is raised here after the other has ended.
+    """
+    if not at_once:
+        a = yield from first
+        b = yield from second
+        return a, b
+    outputs: queue.Queue[Output | None] = queue.Queue()
+    jobs = [_Job(first, outputs), _Job(second, outputs)]
+    try:
+        for job in jobs:
+            job.start()
+        yield from _until_ended(outputs, len(jobs))
+    finally:
+        for job in jobs:
+            job.cancel()
+            job.join()
+    for job in jobs:
+        if job.error is not None:
+            raise job.error
+    return jobs[0].result, jobs[1].result
+
+
+class _Job(threading.Thread):
+    """A generator being run to its end by a thread of its own."""
+
+    def __init__(
+        self, generator: Generator[Output, None, Any], outputs: "queue.Queue[Output | None]"
+    ) -> None:
+        super().__init__(daemon=True)
+        self._generator = generator
+        self._outputs = outputs
+        self._is_cancelled = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Pass on every output, then a None."""
+        try:
+            while not self._is_cancelled.is_set():
+                self._outputs.put(next(self._generator))
+        except StopIteration as end:
+            self.result = end.value
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            self.error = error
+        finally:
+            self._outputs.put(None)
+
+    def cancel(self) -> None:
+        """End after the present output."""
+        self._is_cancelled.set()
+
+
+def _until_ended(outputs: "queue.Queue[Output | None]", n_jobs: int) -> Iterator[Output]:
+    while n_jobs:
+        output = outputs.get()
+        if output is None:
+            n_jobs -= 1
+        else:
+            yield output

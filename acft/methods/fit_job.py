@@ -1,0 +1,340 @@
+"""The LLM box of the paper's figure 2: cross-entropy on a corpus plus KL to the guided policy."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from acft.backbone.forward import has_plain_head, head_weight, logits
+from acft.chunked import Penalty, TokenLosses, token_losses
+from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
+from acft.errors import NonFiniteError
+from acft.events import Progress, Scalars
+from acft.methods.base import Output
+from acft.methods.guidance import GuidanceTap
+from acft.methods.optimization import PolicyOptimizer
+from acft.methods.oracle_job import Guide
+from acft.methods.world import World
+from acft.objective import (
+    align,
+    guided_next_logprobs,
+    guided_next_logprobs_soft,
+    kl_divergence,
+    nll,
+    prompt_log_r,
+)
+from acft.oracle.windows import response_windows
+from acft.policy import Policy
+from acft.seeding import derive_seed
+from acft.types import TokenBatch
+
+KlDirection = Literal["guided_policy", "policy_guided"]
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """The KL term of one round: towards which q, how strongly, on which texts."""
+
+    guide: Guide
+    anchor: Policy | None
+    """Snapshot whose p builds q; None re-tilts the policy itself at every step."""
+    kl_weight: float
+    kl: KlDirection = "guided_policy"
+    delta: float = 1.0
+    is_adaptive: bool = True
+    on_corpus: bool = True
+    """Whether corpus documents carry the KL."""
+    sampled: Sequence[tuple[TokenizedDocument, float]] = ()
+    """Documents that carry only the KL, with their importance weights."""
+
+    def applies_to(self, document: TokenizedDocument) -> bool:
+        """Whether a corpus document carries the KL."""
+        return self.on_corpus and (not self.is_adaptive or document.domain == "attribute")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Documents of one forward pass with their weights in the loss."""
+
+    documents: Sequence[TokenizedDocument]
+    ce_weight: float
+    """Of every token; already divided by the step's number of loss tokens."""
+    kl_weights: Sequence[float]
+    """Of every response token of each document; likewise."""
+
+
+@dataclass
+class _Sums:
+    """What one optimiser step adds up over its forward passes."""
+
+    nll: float = 0.0
+    n_tokens: int = 0
+    kl_guided_policy: float = 0.0
+    kl_policy_guided: float = 0.0
+    n_kl: int = 0
+    loss: float = 0.0
+    documents: list[str] = field(default_factory=list)
+
+    def add(self, losses: TokenLosses, is_ce: bool, kl_mask: Tensor) -> None:  # noqa: FBT001
+        """Add one forward pass."""
+        self.loss += float(losses.total.sum())
+        if is_ce:
+            self.nll += float(losses.nll.sum())
+            self.n_tokens += len(losses.nll)
+        self.kl_guided_policy += float(losses.kl_guided_policy[kl_mask].sum())
+        self.kl_policy_guided += float(losses.kl_policy_guided[kl_mask].sum())
+        self.n_kl += int(kl_mask.sum())
+
+
+def fit_job(
+    world: World,
+    optimizer: PolicyOptimizer,
+    regularizer: Regularizer | None,
+    round_index: int,
+    *,
+    ce_weight: float = 1.0,
+    tap: GuidanceTap | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, None]:
+    """Losses and progress of one round's optimiser steps; the policy is updated in place.
+
+    Raises:
+        NonFiniteError: Loss or gradient is NaN or infinite, or the KL exceeds ``limits.kl_max``.
+    """
+    settings = world.run.optimizer
+    first = (round_index - 1) * settings.steps_per_round
+    batches = mixture(
+        world.corpora,
+        world.run.schedule.rounds * settings.steps_per_round,
+        settings.batch_size,
+        derive_seed(world.run.seed, "mixture"),
+        start=first,
+    )
+    extra = _sampled_batches(world, regularizer, round_index)
+    for number in range(1, settings.steps_per_round + 1):
+        if should_stop():
+            return
+        started = time.monotonic()
+        pieces = _pieces(
+            next(batches), next(extra), regularizer, settings.micro_batch_size, ce_weight
+        )
+        sums = _Sums()
+        for piece in pieces:
+            _accumulate(world, piece, regularizer, sums, tap if number == 1 else None)
+        step = first + number
+        _check(world, sums, step)
+        scalars = {
+            "policy/loss": sums.loss,
+            "policy/lr": optimizer.lr,
+            "policy/grad_norm": optimizer.step(),
+            **_means(sums, regularizer),
+            "time/step_seconds": time.monotonic() - started,
+            "time/tokens_per_second": sums.n_tokens / (time.monotonic() - started),
+        }
+        yield Scalars(round_index, step, scalars)
+        yield Progress("fit_policy", number, settings.steps_per_round, round_index)
+        if tap is not None and number == 1:
+            yield from tap.rows(round_index, step)
+    world.policy.version = round_index
+
+
+def _accumulate(
+    world: World,
+    piece: _Piece,
+    regularizer: Regularizer | None,
+    sums: _Sums,
+    tap: GuidanceTap | None,
+) -> None:
+    """Forward and backward pass of one piece."""
+    policy = world.policy
+    policy.backbone.model.train()
+    batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
+    batch = batch.to(policy.device)
+    hidden = policy.hidden(batch)
+    aligned = align(batch, hidden)
+    kl_weights = torch.tensor(piece.kl_weights, device=policy.device)
+    weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
+    penalty = None
+    if regularizer is not None and bool((weights != 0).any()):
+        penalty = Penalty(
+            weights, _Target(world, piece.documents, batch, hidden.detach(), regularizer),
+            regularizer.kl,
+        )  # fmt: skip
+    losses = losses_at(
+        policy,
+        aligned.values[aligned.mask_all],
+        aligned.targets[aligned.mask_all],
+        torch.full_like(weights, piece.ce_weight),
+        penalty,
+    )
+    losses.total.sum().backward()
+    sums.add(losses, piece.ce_weight > 0, weights != 0)
+    sums.documents += [document.document_id for document in piece.documents]
+    if tap is not None and penalty is not None:
+        tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+
+
+def losses_at(
+    policy: Policy,
+    hidden: Float[Tensor, "position width"],
+    targets: Int[Tensor, " position"],
+    ce_weights: Float[Tensor, " position"],
+    penalty: Penalty | None,
+) -> TokenLosses:
+    """Token losses of a policy; models with an unusual output head take the plain path."""
+    model = policy.backbone.model
+    if has_plain_head(model):
+        return token_losses(hidden, head_weight(model), targets, ce_weights, penalty)
+    next_logprobs = logits(model, hidden).log_softmax(dim=-1)
+    cross_entropy = nll(next_logprobs, targets)
+    total = ce_weights * cross_entropy
+    zero = torch.zeros_like(cross_entropy)
+    if penalty is None:
+        return TokenLosses(total, cross_entropy.detach(), zero, zero)
+    rows = penalty.weights.nonzero()[:, 0]
+    with torch.no_grad():
+        guided = penalty.target(rows)
+    forward = zero.index_put((rows,), kl_divergence(guided, next_logprobs[rows]))
+    reverse = zero.index_put((rows,), kl_divergence(next_logprobs[rows], guided))
+    chosen = forward if penalty.kl == "guided_policy" else reverse
+    total = total + penalty.weights * chosen
+    return TokenLosses(total, cross_entropy.detach(), forward.detach(), reverse.detach())
+
+
+class _Target:
+    """Guided log-probabilities at chosen positions, a few at a time."""
+
+    def __init__(
+        self,
+        world: World,
+        documents: Sequence[TokenizedDocument],
+        batch: TokenBatch,
+        hidden: Float[Tensor, "batch time width"],
+        regularizer: Regularizer,
+    ) -> None:
+        self._regularizer = regularizer
+        guide = regularizer.guide
+        with torch.no_grad():
+            source = regularizer.anchor or world.policy
+            self._model = source.backbone.model
+            self._hidden = hidden if regularizer.anchor is None else source.hidden(batch)
+            self._starts = torch.tensor([d.response_start for d in documents], device=hidden.device)
+            window = response_windows(batch, self._hidden, self._starts, world.horizon)
+            window.verdicts.copy_(world.document_verdicts(documents))
+            guide.oracle.eval()
+            self._states = guide.oracle.states(window)
+            self._token_ids = window.token_ids
+            self._log_r_prompt = self._prompts() if regularizer.delta < 1.0 else None
+        rows, times = torch.nonzero(batch.attention_mask[:, 1:], as_tuple=True)
+        self._rows, self._times = rows, times
+
+    @torch.no_grad()
+    def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
+        rows, times = self._rows[positions], self._times[positions]
+        places = times - self._starts[rows] + 1
+        next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
+        next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
+        strength = self._regularizer.guide.strength
+        if self._log_r_prompt is None:
+            return guided_next_logprobs(next_logprobs, next_log_r, strength)
+        return guided_next_logprobs_soft(
+            next_logprobs,
+            next_log_r,
+            self._regularizer.delta,
+            self._log_r_prompt[rows],
+            strength,
+        )
+
+    @torch.no_grad()
+    def token_log_r(self) -> Float[Tensor, "batch horizon"]:
+        """log R of each prefix that ends in a response token."""  # noqa: D403
+        oracle = self._regularizer.guide.oracle
+        return oracle.token_log_r(self._states[:, :-1], self._token_ids[:, 1:])
+
+    def _prompts(self) -> Float[Tensor, " batch"]:
+        rows = torch.arange(len(self._starts), device=self._starts.device)
+        hidden = self._hidden[rows, self._starts - 1]
+        return prompt_log_r(
+            logits(self._model, hidden).log_softmax(dim=-1),
+            self._regularizer.guide.oracle.next_log_r(self._states[:, 0]),
+        )
+
+
+def _pieces(
+    documents: Sequence[TokenizedDocument],
+    sampled: Sequence[tuple[TokenizedDocument, float]],
+    regularizer: Regularizer | None,
+    size: int,
+    ce_weight: float,
+) -> list[_Piece]:
+    """One step's documents in forward passes of similar lengths.
+
+    Cross-entropy and KL are divided by all loss tokens of the step, so masking changes what is
+    penalised and not how much a token weighs.
+    """
+    n_tokens = sum(len(document.token_ids) - 1 for document in documents)
+    kl_weight = regularizer.kl_weight if regularizer is not None else 0.0
+    pieces = []
+    by_length = sorted(documents, key=lambda document: len(document.token_ids))
+    for some in micro_batches(by_length, size):
+        weights = [
+            kl_weight / n_tokens if regularizer is not None and regularizer.applies_to(d) else 0.0
+            for d in some
+        ]
+        pieces.append(_Piece(some, ce_weight / n_tokens, weights))
+    n_sampled = sum(len(d.token_ids) - d.response_start for d, _ in sampled)
+    for some_sampled in micro_batches(sampled, size):
+        pieces.append(
+            _Piece(
+                [document for document, _ in some_sampled],
+                0.0,
+                [kl_weight * weight / n_sampled for _, weight in some_sampled],
+            )
+        )
+    return pieces
+
+
+def _sampled_batches(
+    world: World, regularizer: Regularizer | None, round_index: int
+) -> Generator[Sequence[tuple[TokenizedDocument, float]], None, None]:
+    """KL-only documents for each step; nothing where only corpus prefixes are used."""
+    sampled = list(regularizer.sampled) if regularizer is not None else []
+    if not sampled:
+        while True:
+            yield []
+    generator = torch.Generator().manual_seed(
+        derive_seed(world.run.seed, "sampled-prefixes", round_index)
+    )
+    size = max(1, world.run.optimizer.batch_size // 2)
+    while True:
+        chosen = torch.randperm(len(sampled), generator=generator)[:size]
+        yield [sampled[index] for index in chosen.tolist()]
+
+
+def _means(sums: _Sums, regularizer: Regularizer | None) -> dict[str, float]:
+    result = {"policy/ce": sums.nll / sums.n_tokens} if sums.n_tokens else {}
+    if sums.n_kl and regularizer is not None:
+        result |= {
+            "policy/kl_guided_policy": sums.kl_guided_policy / sums.n_kl,
+            "policy/kl_policy_guided": sums.kl_policy_guided / sums.n_kl,
+            "policy/kl_weight": regularizer.kl_weight,
+        }
+    return result
+
+
+def _check(world: World, sums: _Sums, step: int) -> None:
+    where = f"in step {step} (documents {', '.join(sums.documents[:4])}, ...)"
+    if not torch.isfinite(torch.tensor(sums.loss)):
+        raise NonFiniteError(
+            f"the loss is {sums.loss} {where}; lower [optimizer] lr or [method] kl_weight"
+        )
+    limit = world.run.limits.kl_max
+    if sums.n_kl and sums.kl_guided_policy / sums.n_kl > limit:
+        raise NonFiniteError(
+            f"KL(guided || policy) is {sums.kl_guided_policy / sums.n_kl:.1f} nats a token "
+            f"{where}, above [limits] kl_max = {limit}; lower [optimizer] lr or [oracle] strength_max"
+        )

@@ -1,0 +1,88 @@
+"""The policy's optimiser: AdamW, warm-up and decay, clipping, and its state as safetensors."""
+
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from acft.errors import ModelError, NonFiniteError
+from acft.settings import OptimizerSettings
+
+STATE = "optimizer.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class PolicyOptimizer:
+    """AdamW with a learning rate that is a function of the finished steps."""
+
+    def __init__(
+        self, parameters: list[nn.Parameter], settings: OptimizerSettings, n_steps: int
+    ) -> None:
+        self._parameters = parameters
+        self._settings = settings
+        self._n_steps = n_steps
+        self._adam = torch.optim.AdamW(
+            parameters, lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.finished = 0
+        """Optimiser steps taken."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        settings = self._settings
+        warm = min(1.0, (self.finished + 1) / max(1, settings.warmup_steps))
+        if settings.decay == "constant":
+            return settings.lr * warm
+        fraction = self.finished / max(1, self._n_steps)
+        return settings.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
+
+    def step(self) -> float:
+        """Take one step with the gradients that are there; returns their norm before clipping.
+
+        Raises:
+            NonFiniteError: The norm is NaN or infinite.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
+        if not math.isfinite(norm):
+            raise NonFiniteError(
+                f"the gradient's norm is {norm} in step {self.finished + 1}; "
+                "lower [optimizer] lr or [method] kl_weight"
+            )
+        for group in self._adam.param_groups:
+            group["lr"] = self.lr
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        self.finished += 1
+        return norm
+
+    def save(self, folder: Path) -> None:
+        """Write moments and step counts."""
+        state = {
+            f"{index}.{name}": torch.as_tensor(self._adam.state[parameter][name]).contiguous()
+            for index, parameter in enumerate(self._parameters)
+            for name in MOMENTS
+            if parameter in self._adam.state
+        }
+        state["finished"] = torch.tensor(self.finished)
+        save_file(state, folder / STATE)
+
+    def load(self, folder: Path) -> None:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ModelError: The file is missing or damaged.
+        """
+        try:
+            state = load_file(folder / STATE)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"cannot open optimiser state {STATE!r}: {error}") from error
+        self.finished = int(state.pop("finished"))
+        for index, parameter in enumerate(self._parameters):
+            if f"{index}.step" in state:
+                self._adam.state[parameter] = {
+                    name: state[f"{index}.{name}"].to(parameter.device if name != "step" else "cpu")
+                    for name in MOMENTS
+                }

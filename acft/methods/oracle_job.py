@@ -1,0 +1,273 @@
+"""The Oracle box of the paper's figure 2: draw from a policy, ask the constraint, fit R."""
+
+import copy
+import itertools
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from acft.assets import cache_folder
+from acft.backbone.forward import logits
+from acft.decoding.base import DecoderContext
+from acft.decoding.guided import GuidedDecoder
+from acft.decoding.guided import build as guided_decoder
+from acft.events import Progress, Scalars
+from acft.methods.base import Output
+from acft.methods.records import rollout_rows
+from acft.methods.replay import replayed
+from acft.methods.world import World
+from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
+from acft.oracle.calibration import calibrate
+from acft.oracle.training import OracleData, fit_oracle
+from acft.oracle.verdicts import prefix_verdicts, token_verdicts
+from acft.policy import Policy
+from acft.sampling import Samples, join_windows
+from acft.seeding import derive_seed
+from acft.settings import SamplingSettings
+from acft.types import Prompt, Rollout, Window
+
+STRENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""What ``strength = "auto"`` tries, in this order, up to ``strength_max``."""
+STRENGTH_SAMPLES = 4
+"""Guided responses to each of ``strength_prompts`` prompts at each strength."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """An oracle ready to guide, with the strength it needs."""
+
+    oracle: Oracle
+    strength: float
+    policy_version: int
+    """Of the policy whose responses trained it."""
+
+
+@dataclass(frozen=True)
+class OracleRound:
+    """What the job leaves behind."""
+
+    guide: Guide
+    rollouts: list[Rollout]
+    """This round's training responses, for replay and on-policy prefixes."""
+    satisfaction: list[float]
+    """Graded, of each of them."""
+
+
+def build_oracle(world: World) -> Oracle:
+    """An oracle of the run's kind that has seen no response yet."""
+    settings = world.run.oracle
+    kind = ORACLES.get(settings.kind)
+    verdicts = None
+    if kind.reads_verdicts:
+        model = world.base.backbone.model
+        identity = [world.constraint.describe(), world.base.backbone.sha256]
+        identity += [f"{judge.name}{judge.sha256}" for judge in world.trainers]
+        verdicts = token_verdicts(
+            world.decode,
+            model.get_output_embeddings().weight.shape[0],
+            world.constraint.score,
+            cache_folder() / "token-verdicts",
+            "\x1f".join(identity),
+        )
+    return kind.build(
+        OracleContext(
+            settings,
+            world.base.backbone,
+            world.horizon,
+            verdicts,
+            derive_seed(world.run.seed, "oracle-weights"),
+        )
+    )
+
+
+def oracle_job(
+    world: World,
+    oracle: Oracle,
+    policy: Policy,
+    round_index: int,
+    earlier: Sequence[OracleRound],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, OracleRound]:
+    """Rollouts, losses, calibration and strength of one round; returns the ``OracleRound``.
+
+    Args:
+        oracle: Where the fit starts; a copy is trained, so that the original can guide meanwhile.
+        policy: Frozen while the job runs.
+        earlier: Rounds whose rollouts are reused with importance weights.
+    """
+    settings = world.run.oracle
+    train = yield from _scored_draw(
+        world, policy, world.prompts["train"], settings.rollouts_per_round,
+        round_index, "oracle", should_stop,
+    )  # fmt: skip
+    held_out = yield from _scored_draw(
+        world, policy, world.prompts["validation"], settings.validation_rollouts,
+        round_index, "validation", should_stop,
+    )  # fmt: skip
+    data = oracle_data(train)
+    oracle = copy.deepcopy(oracle)
+    if oracle.version == 0:
+        oracle.prepare(data.window, data.satisfaction)
+    for old in list(earlier)[-settings.replay_rounds :] if settings.replay_rounds else []:
+        data = _joined(data, replayed(world, policy, old.rollouts, old.satisfaction))
+    model = policy.backbone.model
+    validation = oracle_data(held_out)
+    yield from fit_oracle(
+        oracle, data, validation, settings, world.run.seed,
+        lambda hidden: logits(model, hidden.to(model.dtype)).log_softmax(dim=-1), round_index,
+    )  # fmt: skip
+    yield calibrate(oracle, validation, round_index)
+    strength = settings.strength
+    if strength == "auto":
+        strength = yield from choose_strength(world, oracle, policy, round_index)
+    yield Scalars(round_index, 0, {"oracle/strength": float(strength)})
+    guide = Guide(oracle, float(strength), policy.version)
+    return OracleRound(guide, train.rollouts, train.satisfaction)
+
+
+@dataclass(frozen=True)
+class ScoredSamples:
+    """Drawn responses, what the oracle reads of them and what the constraint says."""
+
+    rollouts: list[Rollout]
+    satisfaction: list[float]
+    windows: Window
+
+
+def oracle_data(scored: ScoredSamples) -> OracleData:
+    """The same as training data of an oracle."""
+    return OracleData(
+        scored.windows,
+        torch.tensor(scored.satisfaction),
+        tuple(rollout.prompt_id for rollout in scored.rollouts),
+        torch.tensor([rollout.log_weight for rollout in scored.rollouts]),
+    )
+
+
+def with_verdicts(
+    world: World, rollouts: Sequence[Rollout], windows: Window
+) -> tuple[list[float], Window]:
+    """Graded satisfaction of whole responses, and windows with that of every prefix."""
+    values = prefix_verdicts(
+        world.decode,
+        [rollout.prompt_text for rollout in rollouts],
+        [rollout.response_ids for rollout in rollouts],
+        world.constraint.score,
+        windows.token_ids.shape[1],
+    )
+    return values[:, -1].tolist(), replace(windows, verdicts=values)
+
+
+def choose_strength(
+    world: World, oracle: Oracle, policy: Policy, round_index: int
+) -> Generator[Output, None, float]:
+    """The smallest strength whose guided responses reach the satisfaction target.
+
+    Satisfaction is the constraint's own verdict on responses to validation prompts, drawn with the
+    same random numbers at every strength; where none reaches the target, the best one is taken.
+    """
+    settings = world.run.oracle
+    prompts = world.prompts["validation"][: settings.strength_prompts]
+    candidates = [s for s in STRENGTHS if s <= settings.strength_max]
+    best, best_satisfaction = candidates[0], -1.0
+    for number, strength in enumerate(candidates):
+        decoder = guide_decoder(world, policy, oracle, strength)
+        rollouts = policy.sample(
+            prompts,
+            STRENGTH_SAMPLES,
+            _horizon_sampling(world),
+            derive_seed(world.run.seed, "strength", round_index),
+            decoder=decoder,
+        ).rollouts
+        values = world.constraint.score(
+            [rollout.prompt_text for rollout in rollouts],
+            [rollout.response_text for rollout in rollouts],
+        )
+        satisfaction = sum(value > 0.5 for value in values) / len(values)
+        yield Progress("strength", number + 1, len(candidates), round_index, "strengths")
+        yield Scalars(
+            round_index,
+            number + 1,
+            {"oracle/tried_strength": strength, "oracle/guided_satisfaction": satisfaction},
+        )
+        if satisfaction > best_satisfaction:
+            best, best_satisfaction = strength, satisfaction
+        if satisfaction >= settings.satisfaction_target:
+            break
+    return best
+
+
+def guide_decoder(
+    world: World, policy: Policy, oracle: Oracle, strength: float, delta: float = 1.0
+) -> GuidedDecoder:
+    """The decoder that draws from the guided policy."""
+    reads = ORACLES.get(world.run.oracle.kind).reads_verdicts
+    verdicts: Verdicts | None = world.constraint.score if reads else None
+    decoder = guided_decoder(DecoderContext(policy, oracle, verdicts, strength, delta))
+    assert isinstance(decoder, GuidedDecoder)
+    return decoder
+
+
+def _scored_draw(
+    world: World,
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    wanted: int,
+    round_index: int,
+    purpose: str,
+    should_stop: Callable[[], bool],
+) -> Generator[Output, None, ScoredSamples]:
+    """Progress while ``wanted`` responses are drawn and judged, spread evenly over the prompts."""
+    seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
+    drawn: list[Samples] = []
+    done = 0
+    for some, each in _portions(prompts, wanted, seed):
+        yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+        if should_stop() and drawn:
+            break
+        sampling = _horizon_sampling(world, world.run.oracle.temperature)
+        drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
+        done += len(drawn[-1].rollouts)
+    yield Progress(f"sample_{purpose}", wanted, wanted, round_index, "responses")
+    rollouts = list(itertools.chain.from_iterable(samples.rollouts for samples in drawn))
+    windows = join_windows([samples.windows for samples in drawn if samples.windows is not None])
+    satisfaction, windows = with_verdicts(world, rollouts, windows)
+    subject = "base" if policy.version == 0 else "policy"
+    yield from rollout_rows(
+        world, rollouts, satisfaction, round_index, purpose=purpose, subject=subject
+    )
+    return ScoredSamples(rollouts, satisfaction, windows)
+
+
+def _portions(
+    prompts: Sequence[Prompt], wanted: int, seed: int
+) -> list[tuple[Sequence[Prompt], int]]:
+    """Pieces of work of about 128 responses: prompts and how many responses to each."""
+    each, rest = divmod(wanted, len(prompts))
+    # A different part of the prompts gets the odd responses in each round.
+    first = seed % len(prompts)
+    turned = [*prompts[first:], *prompts[:first]]
+    groups = [(turned[:rest], each + 1), (turned[rest:], each)]
+    pieces = []
+    for some, count in groups:
+        size = max(1, 128 // max(count, 1))
+        if count:
+            pieces += [(some[i : i + size], count) for i in range(0, len(some), size)]
+    return pieces
+
+
+def _horizon_sampling(world: World, temperature: float = 1.0) -> SamplingSettings:
+    sampling = world.run.sampling
+    return SamplingSettings(
+        horizon=sampling.horizon, temperature=temperature, batch_size=sampling.batch_size
+    )
+
+
+def _joined(first: OracleData, second: OracleData) -> OracleData:
+    return OracleData(
+        join_windows([first.window, second.window]),
+        torch.cat([first.satisfaction, second.satisfaction]),
+        first.prompt_ids + second.prompt_ids,
+        torch.cat([first.log_weights, second.log_weights]),
+    )

@@ -1,0 +1,198 @@
+"""What a training run carries from round to round, and how it is saved and restored."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from acft.backbone.adapters import trainable_state
+from acft.errors import ModelError
+from acft.methods.optimization import PolicyOptimizer
+from acft.methods.oracle_job import Guide, OracleRound
+from acft.methods.validation import Validation
+from acft.methods.world import World, rollouts_from_file, rollouts_to_file
+from acft.oracle.base import Oracle
+from acft.policy import Policy
+
+STATE = "state.json"
+ORACLE = "oracle.safetensors"
+REPLAY = "replay.json"
+
+
+class TrainState:
+    """Versions, optimiser, weights of the loss, validations."""
+
+    def __init__(self, world: World, kl_weight: float) -> None:
+        run = world.run
+        self._world = world
+        self._snapshots: dict[int, Policy] = {0: world.base}
+        self._best_weights: dict[str, torch.Tensor] = {}
+        self._trainable: dict[int, dict[str, torch.Tensor]] = {}
+        self.optimizer = PolicyOptimizer(
+            world.policy.parameters(),
+            run.optimizer,
+            run.schedule.rounds * run.optimizer.steps_per_round,
+        )
+        self.kl_weight = kl_weight
+        self.oracle: Oracle | None = None
+        self.recent: list[OracleRound] = []
+        """Newest last; as many as replay and the parallel schedule need."""
+        self.validations: list[Validation] = []
+        self.base_validation: Validation | None = None
+        self.best: Validation | None = None
+
+    def snapshot(self, version: int) -> Policy:
+        """The frozen policy of that version."""
+        return self._snapshots[version]
+
+    def is_round_complete(self, round_index: int) -> bool:
+        """Whether all optimiser steps up to the end of the round have been taken."""
+        steps = self._world.run.optimizer.steps_per_round
+        return self.optimizer.finished >= round_index * steps
+
+    def is_over_budget(self) -> bool:
+        """Whether the policy has moved further from the base than the run allows."""
+        budget = self._world.run.limits.kl_base_budget
+        return budget > 0 and self.validations[-1].kl_policy_base > budget
+
+    def finish_oracle(self, new: OracleRound) -> None:
+        """Take over a freshly trained oracle."""
+        self.oracle = new.guide.oracle
+        keep = max(1, self._world.run.oracle.replay_rounds)
+        self.recent = [*self.recent, new][-keep:]
+
+    def finish_policy(self, version: int, keep: int) -> None:
+        """Freeze the policy as it is now; versions below ``keep`` are forgotten."""
+        self._world.policy.version = version
+        self._snapshots[version] = self._world.snapshot()
+        self._trainable[version] = trainable_state(self._world.policy.backbone.model)
+        for old in [v for v in self._snapshots if 0 < v < keep]:
+            del self._snapshots[old]
+            self._trainable.pop(old, None)
+
+    def ascend(self, missing: float, rate: float, largest: float) -> None:
+        """Dual ascent on the logarithm of the KL's weight."""
+        self.kl_weight = min(largest, self.kl_weight * math.exp(rate * missing))
+
+    def set_best(self, validation: Validation) -> None:
+        """Remember the present weights as the preferred ones."""
+        self.best = validation
+        self._best_weights = self._trainable[validation.round]
+
+    def best_policy(self) -> Policy:
+        """A frozen policy with the preferred weights."""
+        if self.best is None or self.best.round in self._snapshots:
+            return self._snapshots[self.best.round if self.best else 0]
+        model = self._world.policy.backbone.model
+        now = trainable_state(model)
+        _assign(model, self._best_weights)
+        frozen = dataclasses.replace(self._world.snapshot(), version=self.best.round)
+        _assign(model, now)
+        return frozen
+
+    def save(self, folder: Path) -> None:
+        """Write everything a resumed run needs into an empty folder."""
+        self._world.policy.save(folder / "policy")
+        previous = self._trainable.get(self._world.policy.version - 1)
+        if previous is not None and self._world.run.schedule.kind == "parallel":
+            save_file(previous, folder / "previous.safetensors")
+        self.optimizer.save(folder)
+        facts: dict[str, Any] = {
+            "version": self._world.policy.version,
+            "kl_weight": self.kl_weight,
+            "base_validation": _plain(self.base_validation),
+            "best": _plain(self.best),
+            "validations": [_plain(v) for v in self.validations],
+        }
+        if self.recent:
+            newest = self.recent[-1]
+            (folder / "oracle").mkdir()
+            save_file(newest.guide.oracle.state_dict(), folder / "oracle" / ORACLE)
+            facts["oracle_version"] = newest.guide.oracle.version
+            facts["strength"] = newest.guide.strength
+            facts["oracle_kind"] = self._world.run.oracle.kind
+            facts["replay"] = [
+                {"policy_version": r.guide.policy_version, "satisfaction": r.satisfaction}
+                for r in self.recent
+            ]
+            for index, earlier in enumerate(self.recent):
+                rollouts_to_file(earlier.rollouts, folder / f"{index}-{REPLAY}")
+        (folder / STATE).write_text(json.dumps(facts, indent=1))
+
+    def restore(self, folder: Path, oracle: Oracle | None) -> None:
+        """Continue from a folder written by ``save``.
+
+        Raises:
+            ModelError: A file is missing, damaged or of another run.
+        """
+        facts = read_state(folder)
+        version = int(facts["version"])
+        world = self._world
+        if (folder / "previous.safetensors").exists():
+            _assign(world.policy.backbone.model, load_file(folder / "previous.safetensors"))
+            self.finish_policy(version - 1, keep=0)
+        world.policy.load(folder / "policy", version)
+        self.finish_policy(version, keep=0)
+        self.optimizer.load(folder)
+        self.kl_weight = float(facts["kl_weight"])
+        self.base_validation = _validation(facts["base_validation"])
+        self.validations = [v for v in map(_validation, facts["validations"]) if v is not None]
+        self.best = _validation(facts["best"])
+        self._restore_best(folder, version)
+        if oracle is not None and "oracle_version" in facts:
+            self._restore_oracle(folder, facts, oracle)
+
+    def _restore_best(self, folder: Path, version: int) -> None:
+        if self.best is None:
+            return
+        if self.best.round not in self._trainable:
+            model = self._world.policy.backbone.model
+            now = trainable_state(model)
+            self._world.policy.load(folder.parent / f"round-{self.best.round}" / "policy", version)
+            self._trainable[self.best.round] = trainable_state(model)
+            _assign(model, now)
+        self._best_weights = self._trainable[self.best.round]
+
+    def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
+        try:
+            oracle.load_state_dict(load_file(folder / "oracle" / ORACLE))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelError(f"cannot open the checkpoint's oracle: {error}") from error
+        oracle.version = int(facts["oracle_version"])
+        oracle.eval()
+        self.oracle = oracle
+        for index, entry in enumerate(facts["replay"]):
+            guide = Guide(oracle, float(facts["strength"]), int(entry["policy_version"]))
+            rollouts = rollouts_from_file(folder / f"{index}-{REPLAY}")
+            self.recent.append(OracleRound(guide, rollouts, list(entry["satisfaction"])))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Facts of a checkpoint: versions, strength, validations.
+
+    Raises:
+        ModelError: The file is missing or no JSON.
+    """
+    try:
+        return json.loads((folder / STATE).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"checkpoint {folder.name!r} cannot be read: {error}") from error
+
+
+@torch.no_grad()
+def _assign(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for name, value in weights.items():
+        parameters[name].copy_(value)
+
+
+def _plain(validation: Validation | None) -> dict[str, Any] | None:
+    return None if validation is None else dataclasses.asdict(validation)
+
+
+def _validation(values: dict[str, Any] | None) -> Validation | None:
+    return None if values is None else Validation(**values)

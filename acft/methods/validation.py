@@ -1,0 +1,158 @@
+"""After each round, on validation data: satisfaction, toxicity, utility, distance from the base."""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from acft.data import collate, documents_from_rollouts, micro_batches, pad_token
+from acft.evaluation import draw_and_score
+from acft.events import BestCheckpoint, Scalars
+from acft.likelihood import perplexity
+from acft.methods.base import Output
+from acft.methods.records import rollout_rows
+from acft.methods.world import World
+from acft.objective import kl_divergence
+from acft.policy import Policy
+from acft.seeding import derive_seed
+from acft.settings import SamplingSettings
+from acft.statistics import wilson
+from acft.types import Rollout
+
+KL_BASE_ROLLOUTS = 32
+"""Validation responses on which KL(policy ‖ base) is computed over the whole vocabulary."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one policy does on validation prompts and texts."""
+
+    round: int
+    satisfaction: float
+    toxic_share: float
+    """Share of responses that any judge scores 0.5 or more, averaged over the judges."""
+    perplexity: float | None
+    """Of held-out documents of the general corpora; None without such documents."""
+    kl_policy_base: float
+    """Nats a token, on the policy's own responses."""
+
+
+def validate(
+    world: World,
+    policy: Policy,
+    round_index: int,
+    step: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, Validation]:
+    """Progress, rows and scalars of one validation; returns the ``Validation``."""
+    settings = world.run.evaluation
+    prompts = world.prompts["validation"][: settings.validation_prompts]
+    sampling = SamplingSettings(
+        horizon=world.horizon, top_p=settings.top_p, batch_size=world.run.sampling.batch_size
+    )
+    scored = yield from draw_and_score(
+        policy, prompts, settings.validation_continuations, sampling,
+        derive_seed(world.run.seed, "validation"), world.judges, world.constraint,
+        phase="validate", round=round_index, should_stop=should_stop,
+    )  # fmt: skip
+    rollouts = [item.rollout for item in scored]
+    satisfaction = [item.satisfaction for item in scored]
+    yield from rollout_rows(
+        world, rollouts, satisfaction, round_index,
+        purpose="validation_policy", subject="base" if policy.version == 0 else "policy",
+    )  # fmt: skip
+    shares = {
+        judge.name: sum(item.scores[judge.name] >= 0.5 for item in scored) / len(scored)
+        for judge in world.judges
+    }
+    satisfied = sum(value > 0.5 for value in satisfaction)
+    bounds = wilson(satisfied, len(scored))
+    result = Validation(
+        round_index,
+        satisfied / len(scored),
+        sum(shares.values()) / max(1, len(shares)),
+        validation_perplexity(world, policy),
+        kl_policy_base(world, policy, rollouts[:KL_BASE_ROLLOUTS]),
+    )
+    yield Scalars(round_index, step, _scalars(result, shares, bounds.low, bounds.high))
+    return result
+
+
+def validation_perplexity(world: World, policy: Policy) -> float | None:
+    """Corpus perplexity of held-out documents of all general corpora; None without any."""
+    count = world.run.evaluation.perplexity_documents
+    documents = [d for corpus in world.held_out.values() for d in corpus["validation"][:count]]
+    return perplexity(policy, documents).value if documents else None
+
+
+@torch.no_grad()
+def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) -> float:
+    """KL(policy ‖ base) over the whole vocabulary, averaged over response tokens; nats a token."""
+    if policy is world.base:
+        return 0.0
+    total, count = 0.0, 0
+    documents = documents_from_rollouts(rollouts, "attribute")
+    for some in micro_batches(documents, 8):
+        batch = collate(some, pad_token(policy.backbone.tokenizer), world.horizon)
+        batch = batch.to(policy.device)
+        mask = batch.response_mask[:, 1:]
+        here = policy.next_logprobs(batch)[:, :-1][mask]
+        there = world.base.next_logprobs(batch)[:, :-1][mask]
+        total += float(kl_divergence(here, there).sum())
+        count += len(here)
+    return total / max(1, count)
+
+
+def better(new: Validation, best: Validation, base: Validation, tolerance: float) -> bool:
+    """Whether ``new`` is preferred: lower toxicity among those whose utility is within tolerance.
+
+    A checkpoint whose perplexity exceeds the base's by more than ``tolerance`` loses against any
+    that does not; among two such the smaller perplexity wins.
+    """
+    new_excess, best_excess = _excess(new, base), _excess(best, base)
+    if (new_excess > tolerance) != (best_excess > tolerance):
+        return new_excess <= tolerance
+    if new_excess > tolerance:
+        return new_excess < best_excess
+    return (_toxicity(new), new_excess) < (_toxicity(best), best_excess)
+
+
+def best_event(validation: Validation) -> BestCheckpoint:
+    """The event that names a checkpoint as the preferred one."""
+    utility = (
+        f", validation perplexity {validation.perplexity:.2f}"
+        if validation.perplexity is not None
+        else ""
+    )
+    return BestCheckpoint(
+        validation.round,
+        f"checkpoints/round-{validation.round}",
+        f"satisfaction {validation.satisfaction:.3f}, toxic share {validation.toxic_share:.3f}"
+        f"{utility}",
+    )
+
+
+def _toxicity(validation: Validation) -> float:
+    return (1 - validation.satisfaction) + validation.toxic_share
+
+
+def _excess(validation: Validation, base: Validation) -> float:
+    if validation.perplexity is None or base.perplexity is None:
+        return 0.0
+    return validation.perplexity / base.perplexity - 1
+
+
+def _scalars(
+    result: Validation, shares: dict[str, float], low: float, high: float
+) -> dict[str, float]:
+    values = {
+        "rollout/satisfaction": result.satisfaction,
+        "rollout/satisfaction_low": low,
+        "rollout/satisfaction_high": high,
+        "policy/kl_policy_base": result.kl_policy_base,
+        **{f"rollout/toxic_share/{name}": share for name, share in shares.items()},
+    }
+    if result.perplexity is not None and math.isfinite(result.perplexity):
+        values["utility/perplexity_validation"] = result.perplexity
+    return values

@@ -1,0 +1,247 @@
+"""What every method starts from: policies, constraint, prompts, corpora; loaded in one place."""
+
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.assets import cache_folder
+from acft.constraints import Constraint, build_constraint
+from acft.corpora.sources import needs_policy
+from acft.data import (
+    TokenizedDocument,
+    documents_from_rollouts,
+    fingerprint,
+    load_documents,
+    load_prompts,
+    tokenize,
+)
+from acft.errors import DataError
+from acft.events import Event, Note, Progress
+from acft.methods.base import TrainContext
+from acft.oracle.verdicts import prefix_verdicts
+from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
+from acft.scorers import Scorer
+from acft.scoring import ScorerPool
+from acft.seeding import derive_seed
+from acft.settings import CorpusSettings, RunSettings, SamplingSettings
+from acft.types import Document, Prompt, Rollout
+
+DEFAULT_BASE_ROLLOUTS = 512
+"""Texts of a corpus the base policy writes itself, unless ``max_documents`` says otherwise."""
+BASE_ROLLOUT_SEED = 20241007
+"""Fixed, so that runs with different seeds and methods train on the same texts."""
+
+
+@dataclass
+class World:
+    """Everything loaded; policies change while a method trains, the rest does not."""
+
+    run: RunSettings
+    base: Policy
+    policy: Policy
+    constraint: Constraint
+    trainers: list[Scorer]
+    """Scorers behind the constraint."""
+    judges: list[Scorer]
+    """Scorers that evaluate."""
+    prompts: dict[str, list[Prompt]]
+    """By split."""
+    corpora: list[tuple[float, list[TokenizedDocument]]]
+    """Weight and training documents of each corpus."""
+    held_out: dict[str, dict[str, list[Document]]] = field(default_factory=dict)
+    """Documents never trained on, by corpus and split."""
+    threads: int = 1
+    _document_verdicts: dict[tuple[tuple[int, ...], int], Tensor] = field(default_factory=dict)
+
+    @property
+    def horizon(self) -> int:
+        """Longest response in tokens."""
+        return self.run.sampling.horizon
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of response tokens."""
+        return str(self.base.backbone.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    @contextmanager
+    def divided_threads(self, jobs: int) -> Iterator[None]:
+        """Each of several concurrent jobs gets its share of the threads.
+
+        Two pools of threads on the same cores slow each other by an order of magnitude.
+        """
+        workers = self.base.workers
+        before = workers.count
+        torch.set_num_threads(max(1, self.threads // jobs))
+        workers.count = 1
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self.threads)
+            workers.count = before
+
+    def document_verdicts(
+        self, documents: Sequence[TokenizedDocument]
+    ) -> Float[Tensor, "batch window"]:
+        """Graded satisfaction of every prefix of each response, up to the horizon; remembered."""
+        known = self._document_verdicts
+        # By tokens, not by name: rollouts of different rounds share their names.
+        keys = [(document.token_ids, document.response_start) for document in documents]
+        new = [d for d, key in zip(documents, keys, strict=True) if key not in known]
+        if new:
+            rows = prefix_verdicts(
+                self.decode,
+                [self.decode(d.token_ids[: d.response_start]) for d in new],
+                [d.token_ids[d.response_start :][: self.horizon] for d in new],
+                self.constraint.score,
+                self.horizon + 1,
+            )
+            known.update(zip([(d.token_ids, d.response_start) for d in new], rows, strict=True))
+        return torch.stack([known[key] for key in keys])
+
+    def snapshot(self) -> Policy:
+        """A frozen copy of the policy as it is now."""
+        return self.policy.snapshot(frozen_copy(self.base))
+
+
+def load_world(context: TrainContext) -> Generator[Event, None, World]:
+    """Progress while everything loads; returns the ``World``.
+
+    Raises:
+        DataError: A corpus or prompt set is missing, empty or too small.
+        ModelError: A model or scorer cannot be had.
+    """
+    run = context.run
+    threads = run.schedule.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    yield Progress("load", 0, 4, context.resume_round, "parts")
+    prompts = _prompts_by_split(run)
+    pool = ScorerPool(run.device if run.device != "auto" else "cpu")
+    constraint = build_constraint(run.constraint, pool)
+    trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
+    judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
+    yield from _same_scorer_note(constraint, run)
+    yield Progress("load", 1, 4, context.resume_round, "parts")
+    base = base_policy(run, workers=threads if run.device != "cuda" else 1)
+    base.version = 0
+    yield Progress("load", 2, 4, context.resume_round, "parts")
+    corpora = []
+    held_out: dict[str, dict[str, list[Document]]] = {}
+    for corpus in run.corpus:
+        if needs_policy(corpus):
+            documents = yield from base_rollouts(corpus, base, prompts["train"], run)
+        else:
+            splits = load_documents(corpus, run.seed)
+            held_out[corpus.source] = {"validation": splits["validation"], "test": splits["test"]}
+            documents = tokenize(
+                splits["train"],
+                base.backbone.tokenizer,
+                run.optimizer.max_tokens,
+                run.seed,
+                chat_template=run.model.chat_template,
+            ).documents
+        corpora.append((corpus.weight, documents))
+    yield Progress("load", 3, 4, context.resume_round, "parts")
+    policy = trainable_policy(base, run.adapter, derive_seed(run.seed, "adapter"))
+    yield Progress("load", 4, 4, context.resume_round, "parts")
+    return World(
+        run, base, policy, constraint, trainers, judges, prompts, corpora, held_out, threads
+    )
+
+
+def base_rollouts(
+    corpus: CorpusSettings, base: Policy, prompts: Sequence[Prompt], run: RunSettings
+) -> Generator[Event, None, list[TokenizedDocument]]:
+    """Progress while the base policy writes a corpus; returns its documents.
+
+    The corpus depends on model, prompts, size and horizon only and is remembered across runs.
+    """
+    wanted = corpus.max_documents or DEFAULT_BASE_ROLLOUTS
+    each = -(-wanted // len(prompts))
+    sampling = SamplingSettings(horizon=run.sampling.horizon, batch_size=run.sampling.batch_size)
+    key = hashlib.sha256(
+        "\x1f".join(
+            [base.backbone.sha256, fingerprint(prompts), str(wanted), str(sampling.horizon),
+             str(base.chat_template)]
+        ).encode()
+    ).hexdigest()[:32]  # fmt: skip
+    file = cache_folder() / "base-rollouts" / f"{key}.json"
+    if file.exists():
+        rollouts = [_rollout(values) for values in json.loads(file.read_text())]
+    else:
+        rollouts = []
+        yield Progress("corpus", 0, wanted, 0, "responses")
+        for start in range(0, len(prompts), 64):
+            some = prompts[start : start + 64]
+            rollouts += base.sample(some, each, sampling, BASE_ROLLOUT_SEED).rollouts
+            yield Progress("corpus", min(len(rollouts), wanted), wanted, 0, "responses")
+            if len(rollouts) >= wanted:
+                break
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".partial-{os.getpid()}")
+        partial.write_text(json.dumps([_plain(rollout) for rollout in rollouts]))
+        partial.replace(file)
+    return documents_from_rollouts(rollouts[:wanted], corpus.domain)
+
+
+def facts(context: TrainContext) -> dict[str, Any]:
+    """Hashes and versions of what the run reads, for its provenance record."""
+    run = context.run
+    pool = ScorerPool("cpu")
+    names = {*build_constraint(run.constraint, pool).scorers, *run.evaluation.scorers}
+    scorers = [pool(name) for name in sorted(names)]
+    return {
+        "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
+        "prompts_sha256": fingerprint(load_prompts(run.prompts, run.seed)),
+        "cores": os.cpu_count(),
+        "threads": run.schedule.threads or os.cpu_count(),
+    }
+
+
+def _prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:
+    prompts: dict[str, list[Prompt]] = {"train": [], "validation": [], "test": []}
+    for prompt in load_prompts(run.prompts, run.seed):
+        prompts[prompt.split].append(prompt)
+    for split in ("train", "validation"):
+        if not prompts[split]:
+            raise DataError(
+                f"[prompts] source = {run.prompts.source!r} leaves no prompt in the {split} split; "
+                "splits are made by a hash of each text (60/15/25), so give at least 20 prompts"
+            )
+    return prompts
+
+
+def _same_scorer_note(constraint: Constraint, run: RunSettings) -> Iterator[Event]:
+    both = sorted(set(constraint.scorers) & set(run.evaluation.scorers))
+    if both:
+        yield Note(
+            "warning",
+            f"{', '.join(both)} both trains and judges this run; its own judgement is biased, "
+            "name another scorer in [evaluation] scorers",
+        )
+
+
+def _plain(rollout: Rollout) -> dict[str, Any]:
+    return {name: getattr(rollout, name) for name in rollout.__dataclass_fields__}
+
+
+def _rollout(values: dict[str, Any]) -> Rollout:
+    tuples = {"prompt_ids", "response_ids", "response_logprobs"}
+    return Rollout(**{k: tuple(v) if k in tuples else v for k, v in values.items()})
+
+
+def rollouts_to_file(rollouts: Sequence[Rollout], file: Path) -> None:
+    """Write rollouts so that ``rollouts_from_file`` gives them back exactly."""
+    file.write_text(json.dumps([_plain(rollout) for rollout in rollouts]))
+
+
+def rollouts_from_file(file: Path) -> list[Rollout]:
+    """Rollouts written by ``rollouts_to_file``."""
+    return [_rollout(values) for values in json.loads(file.read_text())]
