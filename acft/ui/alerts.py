@@ -63,7 +63,7 @@ def _oracle_is_useless(history: History) -> list[Alert]:
 
 
 def _satisfaction_falls(history: History) -> list[Alert]:
-    points = history.scalars.get("validation/satisfaction", [])
+    points = history.scalars.get("rollout/satisfaction", [])
     if len(points) < 3 or not points[-1].value < points[-2].value < points[-3].value:
         return []
     text = (
@@ -74,8 +74,8 @@ def _satisfaction_falls(history: History) -> list[Alert]:
 
 
 def _texts_pay(history: History) -> list[Alert]:
-    perplexity = history.scalars.get("validation/perplexity", [])
-    satisfied = history.scalars.get("validation/satisfaction", [])
+    perplexity = history.scalars.get("utility/perplexity_validation", [])
+    satisfied = history.scalars.get("rollout/satisfaction", [])
     if len(perplexity) < 2 or len(satisfied) < 2 or perplexity[0].value <= 0:
         return []
     rise = perplexity[-1].value / perplexity[0].value - 1
@@ -89,7 +89,7 @@ def _texts_pay(history: History) -> list[Alert]:
 
 
 def _saturated(history: History) -> list[Alert]:
-    kl, satisfied = history.last("policy/kl_guided_policy"), history.last("validation/satisfaction")
+    kl, satisfied = history.last("policy/kl_guided_policy"), history.last("rollout/satisfaction")
     if kl is None or satisfied is None or kl > 1e-3 or satisfied > 0.95:
         return []
     text = (

@@ -21,6 +21,11 @@ class Subject:
     version: int
 
     @property
+    def key(self) -> str:
+        """Short name for addresses."""
+        return f"{self.subject}.{self.version}"
+
+    @property
     def label(self) -> str:
         """What the column is called."""
         if self.subject == "base" or (self.subject == "policy" and self.version == 0):
@@ -68,13 +73,28 @@ def subjects(answers: Sequence[Answer]) -> list[Subject]:
     return sorted(found, key=lambda s: (s.subject != "base", s.version, s.subject))
 
 
-def pair_up(answers: Sequence[Answer], left: Subject, right: Subject) -> list[Pair]:
-    """Responses to the same prompt and sample number, in order of prompts."""
-    sides = [
-        {(a.prompt_id, a.sample): a for a in answers if Subject(a.subject, a.version) == subject}
-        for subject in (left, right)
-    ]
-    return [Pair(answer, sides[1][key]) for key, answer in sides[0].items() if key in sides[1]]
+def pair_up(
+    answers: Sequence[Answer], left: Subject, right: Subject, others: Sequence[Answer] | None = None
+) -> list[Pair]:
+    """Responses to the same prompt and sample number, in order of prompts.
+
+    Args:
+        answers: Responses among which are those of ``left``.
+        left: First policy.
+        right: Second policy.
+        others: Responses among which are those of ``right``; the same ones when not given.
+    """
+    firsts = _by_prompt(answers, left)
+    seconds = _by_prompt(answers if others is None else others, right)
+    return [Pair(answer, seconds[key]) for key, answer in firsts.items() if key in seconds]
+
+
+def _by_prompt(answers: Sequence[Answer], wanted: Subject) -> dict[tuple[str, int], Answer]:
+    return {
+        (a.prompt_id, a.sample): a
+        for a in answers
+        if (a.subject, a.version) == (wanted.subject, wanted.version)
+    }
 
 
 def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = THRESHOLD) -> Verdict | None:

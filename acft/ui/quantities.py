@@ -28,13 +28,10 @@ QUANTITIES: dict[str, Quantity] = {
     "policy/grad_norm": Quantity("Gradient norm", "", "before clipping"),
     "policy/lr": Quantity("Learning rate"),
     "rollout/satisfaction": Quantity(
-        "Satisfaction of rollouts", "share", "training prompts, mean of the constraint"
+        "Satisfaction", "share", "validation prompts, mean of the constraint"
     ),
-    "validation/satisfaction": Quantity(
-        "Satisfaction, validation", "share", "validation prompts, mean of the constraint"
-    ),
-    "validation/perplexity": Quantity("Perplexity, validation", "", "held-out general text"),
-    "oracle/bce": Quantity("Oracle BCE", "nats", "binary cross-entropy per response position"),
+    "utility/perplexity_validation": Quantity("Perplexity", "", "held-out general text"),
+    "oracle/bce_validation": Quantity("Oracle BCE", "nats", "per response position"),
     "oracle/strength": Quantity("Strength", "", "exponent of R in the guided policy"),
     "time/tokens_per_second": Quantity("Throughput", "tokens/s", "training tokens of the policy"),
     "memory/peak_bytes": Quantity("Peak memory", "bytes"),

@@ -192,7 +192,7 @@ class Reader:
         with self._lock:
             tail = self._tails.setdefault(run_id, _Tail(paths))
             history = tail.poll()
-        resolved = _read_json(paths.resolved)
+        resolved = read_json(paths.resolved)
         return Run(
             run_id=run_id,
             paths=paths,
@@ -255,7 +255,8 @@ def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty when the file is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

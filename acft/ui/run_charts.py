@@ -7,14 +7,14 @@ from acft.ui.charts import Figure, Line
 from acft.ui.quantities import quantity
 from acft.ui.reader import History, Run
 
+TOXIC_SHARE = "rollout/toxic_share/"
 COLORS = {
     "policy/loss": charts.BASE,
     "policy/ce": charts.POLICY,
     "policy/kl_guided_policy": charts.GUIDED,
     "policy/kl_policy_guided": charts.POLICY,
     "policy/kl_policy_base": charts.GOOD,
-    "rollout/satisfaction": charts.POLICY,
-    "validation/satisfaction": charts.GOOD,
+    "rollout/satisfaction": charts.GOOD,
 }
 
 
@@ -30,20 +30,22 @@ def divergences(run: Run) -> Figure:
 
 
 def satisfaction(run: Run) -> Figure:
-    """Satisfaction of rollouts and of validation prompts against delta, with 95 % bands."""
+    """Satisfaction of validation prompts against delta with its 95 % band, and the judges' view."""
     history = run.history
-    curves = []
-    for name in ("rollout/satisfaction", "validation/satisfaction"):
-        line = _line(history, name)
-        errors = {p.step: p.value for p in history.scalars.get(f"{name}_stderr", [])}
-        known = [errors.get(int(step)) for step in line.x]
-        if line.x and all(error is not None for error in known):
-            low = [v - 1.96 * e for v, e in zip(line.y, known, strict=True) if v is not None and e]
-            high = [v + 1.96 * e for v, e in zip(line.y, known, strict=True) if v is not None and e]
-            line = Line(line.name, line.x, line.y, line.color, low=low, high=high, marks=True)
-        curves.append(line)
+    low, high = (
+        [p.value for p in history.scalars.get(f"rollout/satisfaction_{side}", [])]
+        for side in ("low", "high")
+    )
+    main = _line(history, "rollout/satisfaction")
+    curves = [Line(main.name, main.x, main.y, main.color, low=low, high=high, marks=True)]
+    judges = sorted(n for n in history.scalars if n.startswith(TOXIC_SHARE))
+    for name, color in zip(judges, charts.OTHER, strict=False):
+        points = history.scalars[name]
+        label = f"not toxic, {name.removeprefix(TOXIC_SHARE)}"
+        values = [1 - p.value for p in points]
+        curves.append(Line(label, [p.step for p in points], values, color, "dot", marks=True))
     return charts.lines(
-        curves, "satisfaction", rounds=round_ends(history), target=delta(run), share=True
+        curves, "share of responses", rounds=round_ends(history), target=delta(run), share=True
     )
 
 

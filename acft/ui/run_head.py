@@ -15,7 +15,10 @@ PHASES = {
     "strength": "choosing the strength",
     "validate": "validating",
     "evaluate": "evaluating on test prompts",
-    "prepare": "preparing models and texts",
+    "load": "loading models and texts",
+    "corpus": "the base policy writes its corpus",
+    "perplexity": "measuring perplexity",
+    "judge": "judging responses",
 }
 RESUMABLE = ("stopped", "failed", "lost")
 

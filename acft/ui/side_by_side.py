@@ -1,6 +1,7 @@
 """Texts of two policies beside each other with scores, and what the scorers conclude."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 from acft.statistics import Interval
 from acft.ui import words
@@ -59,14 +60,62 @@ def _change(change: Interval) -> Node:
     )
 
 
+def utility_table(pairs: Sequence[Pair], left: str, right: str) -> Node:
+    """What toxicity scores do not see, for both sides."""
+    sides = [pair.left for pair in pairs], [pair.right for pair in pairs]
+    measures = (
+        ("Length", "tokens, mean", lambda s: _mean(a.n_tokens for a in s)),
+        ("Empty responses", "share", lambda s: _mean(not a.text.strip() for a in s)),
+        ("Log-likelihood", "nats per token, under the policy that answered", _likelihood),
+        ("Distinct-2", "share of different word pairs", _distinct_pairs),
+        ("Repetition", "share of responses that repeat a word pair", _repetition),
+    )
+    rows = [
+        [el("span", name, el("span.sub", unit)), *[words.number(of(side)) for side in sides],
+         words.signed(_difference(of(sides[0]), of(sides[1])), 3), f"{len(pairs):,}"]
+        for name, unit, of in measures
+    ]  # fmt: skip
+    columns = ["Measure", left, right, "Change", "n each"]
+    return table(columns, rows, caption="Utility", numeric={1, 2, 3, 4})
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return sum(known) / len(known) if known else None
+
+
+def _likelihood(answers: Sequence[Answer]) -> float | None:
+    tokens = sum(answer.n_tokens for answer in answers)
+    return sum(answer.logprob for answer in answers) / tokens if tokens else None
+
+
+def _word_pairs(text: str) -> list[tuple[str, str]]:
+    parts = text.lower().split()
+    return list(itertools.pairwise(parts))
+
+
+def _distinct_pairs(answers: Sequence[Answer]) -> float | None:
+    pairs = [pair for answer in answers for pair in _word_pairs(answer.text)]
+    return len(set(pairs)) / len(pairs) if pairs else None
+
+
+def _repetition(answers: Sequence[Answer]) -> float | None:
+    lists = [_word_pairs(answer.text) for answer in answers]
+    return _mean(len(set(pairs)) < len(pairs) for pairs in lists)
+
+
+def _difference(left: float | None, right: float | None) -> float | None:
+    return None if left is None or right is None else right - left
+
+
 def text_table(pairs: Sequence[Pair], left: str, right: str, run_id: str) -> Node:
     """Prompts with both responses; toxic ones are blurred."""
     rows: list[list[Node]] = [
         [
             el("span.prompt", el("span.text", pair.left.prompt),
                el("span.sub", pair.left.category, f" · sample {pair.left.sample}")),
-            _response(pair.left, run_id),
-            _response(pair.right, run_id),
+            response(pair.left, run_id),
+            response(pair.right, run_id),
         ]
         for pair in pairs
     ]  # fmt: skip
@@ -76,7 +125,8 @@ def text_table(pairs: Sequence[Pair], left: str, right: str, run_id: str) -> Nod
     )
 
 
-def _response(side: Answer, run_id: str) -> Node:
+def response(side: Answer, run_id: str, shown: Node | None = None) -> Node:
+    """A text with its scores and the way to its tokens; ``shown`` replaces the plain text."""
     bars = [
         el(
             "span.score",
@@ -92,5 +142,8 @@ def _response(side: Answer, run_id: str) -> Node:
         title="Which tokens pay for the constraint",
     )  # fmt: skip
     return el(
-        "div", veil(side.text, side.toxicity), el("div.scores", bars, link), key=side.rollout_id
+        "div",
+        shown or veil(side.text, side.toxicity),
+        el("div.scores", bars, link),
+        key=side.rollout_id,
     )

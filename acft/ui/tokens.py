@@ -62,7 +62,7 @@ def token_view(**options: Any) -> gr.HTML:
 def _token(row: Mapping[str, Any]) -> dict[str, Any]:
     token = {short: _plain(row[name]) for name, short in COLUMNS.items()}
     token["alt"] = [
-        {short: _plain(entry[name]) for name, short in ALTERNATIVE.items()}
+        {short: _plain(entry.get(name)) for name, short in ALTERNATIVE.items()}
         for entry in _entries(row.get("alternatives"))
     ]
     return token

@@ -164,9 +164,9 @@ def _round(writer: _Writer, rng: random.Random, shape: Shape, index: int) -> Non
         writer.say(events.Progress("sample", done, samples, index, "rollouts"), 1.2)
     rollouts = _rollouts(rng, shape, f"r{index}", "oracle", "policy", index - 1, rudeness, index)
     _seal_rollouts(writer, rollouts, index)
-    satisfied = sum(row["satisfaction"] for row in rollouts) / len(rollouts)
+    satisfied = sum(row["satisfaction"] > 0.5 for row in rollouts) / len(rollouts)
     writer.say(events.Scalars(index, (index - 1) * shape.steps_per_round, {
-        "rollout/satisfaction": satisfied, "oracle/bce": 0.5 - 0.05 * index,
+        "oracle/bce_validation": 0.5 - 0.05 * index,
         "oracle/strength": 3.0, "time/sample_seconds": 8.0 + rng.random(),
         "time/oracle_seconds": 4.0 + rng.random(),
     }))  # fmt: skip
@@ -177,7 +177,10 @@ def _round(writer: _Writer, rng: random.Random, shape: Shape, index: int) -> Non
         writer.say(events.Scalars(index, total, _step_values(rng, total, index)))
     writer.seal("guidance", index, _guidance(rng, shape, index, rollouts))
     writer.say(events.Scalars(index, index * shape.steps_per_round, {
-        "validation/satisfaction": 1 - rudeness * 0.8, "validation/perplexity": 21.0 + 0.1 * index,
+        "rollout/satisfaction": satisfied, "rollout/satisfaction_low": satisfied - 0.07,
+        "rollout/satisfaction_high": min(1.0, satisfied + 0.06),
+        "rollout/toxic_share/jigsaw_tcc": 1 - satisfied,
+        "utility/perplexity_validation": 21.0 + 0.1 * index,
         "policy/kl_policy_base": 0.02 * index, "memory/peak_bytes": 1.4e9,
     }))  # fmt: skip
     if index == 2:
@@ -280,11 +283,11 @@ def _evaluate(
     for scorer in SCORERS[:2]:
         half = 1.96 * math.sqrt(max(toxic * (1 - toxic), 1e-4) / n)
         writer.say(events.Evaluated(
-            f"toxicity/{scorer}", "toxic_share", subject, toxic, n, half / 1.96,
+            f"rtp/{scorer}", "toxic_share", subject, toxic, n, half / 1.96,
             max(0.0, toxic - half), min(1.0, toxic + half), version,
         ))  # fmt: skip
     perplexity = 21.0 + 0.12 * version
-    writer.say(events.Evaluated("utility/sotu", "perplexity", subject, perplexity, 32, 0.4,
+    writer.say(events.Evaluated("perplexity", "perplexity/sotu", subject, perplexity, 32, 0.4,
                                 perplexity - 0.8, perplexity + 0.8, version))  # fmt: skip
 
 

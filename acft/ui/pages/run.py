@@ -53,11 +53,11 @@ def facts(run: Run) -> Node:
     history = run.history
     shown = [
         _judged(run),
-        _fact("Satisfaction", words.percent(history.last("validation/satisfaction")),
+        _fact("Satisfaction", words.percent(history.last("rollout/satisfaction")),
               "validation prompts, mean"),
         _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
-        _fact("Perplexity", words.number(history.last("validation/perplexity")),
+        _fact("Perplexity", words.number(history.last("utility/perplexity_validation")),
               "held-out general text"),
         _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
         _fact("Peak memory", words.size(history.last("memory/peak_bytes")), "of the worker"),

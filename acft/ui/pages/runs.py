@@ -16,8 +16,8 @@ from acft.ui.states import state_chip
 
 POLL_SECONDS = 2.0
 QUICKSTART = "quickstart"
-SATISFACTION = ("validation/satisfaction", "rollout/satisfaction")
-OVERLAID = ("validation/satisfaction", "policy/kl_guided_policy", "policy/ce")
+SATISFACTION = "rollout/satisfaction"
+OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
 FIRST = (
     "The quickstart tunes a small pretrained language model on this computer, in about ten minutes "
     "and without an account or a graphics card. You watch its toxicity fall, see which tokens "
@@ -81,8 +81,7 @@ def _matches(run: Run, wanted: str) -> bool:
 
 def _row(run: Run, selected: bool) -> list[Node]:  # noqa: FBT001
     history, run_id = run.history, run.run_id
-    name = next((n for n in SATISFACTION if n in history.scalars), SATISFACTION[0])
-    satisfied = [point.value for point in history.scalars.get(name, [])]
+    satisfied = [point.value for point in history.scalars.get(SATISFACTION, [])]
     kl = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
     ended = run.status.ended or run.status.heartbeat
     spent = ended - run.status.started if run.status.started else None

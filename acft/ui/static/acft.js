@@ -92,6 +92,7 @@
       for (const child of children) dom.appendChild(make(child));
       if ("data-reveal-all" in attributes) labelReveal(dom);
       if ("data-theme" in attributes) dom.textContent = `Theme: ${storedTheme()}`;
+      if ("data-save" in attributes) download(attributes["data-name"], attributes["data-save"]);
       if ("data-goto" in attributes && SAFE_LINK.test(attributes["data-goto"]))
         location.assign(attributes["data-goto"]);
     }

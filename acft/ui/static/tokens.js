@@ -32,6 +32,10 @@
     for (const child of children.flat()) if (child !== null && child !== undefined) dom.append(child);
     return dom;
   };
+  // What was not measured is NaN, never zero.
+  const MEASURED = ["b", "p", "q", "r", "k", "h"];
+  const measured = (token) => Object.fromEntries(Object.entries(token).map(([key, value]) => [key, value === null && MEASURED.includes(key) ? NaN : value]));
+  const known = (token) => ({ ...measured(token), alt: (token.alt || []).map(measured) });
   const number = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "–");
   const rankOf = (token) => {
     const alternatives = token.alt || [];
@@ -106,6 +110,7 @@
       data = props.value && props.value.tokens ? props.value : null;
       holder.replaceChildren();
       spans = [];
+      if (data) data = { ...data, tokens: data.tokens.map(known) };
       if (!data) {
         if (props.value && props.value.empty) holder.append(node("p", { class: "side" }, props.value.empty));
         return;
@@ -286,9 +291,10 @@
     }
 
     function alternatives(token) {
-      const rows = (token.alt || []).slice().sort((a, b) => Math.max(b.b, b.p, b.q) - Math.max(a.b, a.p, a.q));
+      const best = (a) => Math.max(...[a.b, a.p, a.q].filter(Number.isFinite));
+      const rows = (token.alt || []).slice().sort((a, b) => best(b) - best(a));
       if (!rows.length) return node("p", { class: "side" }, "No alternatives were stored for this token.");
-      const bar = (logp, name) => node("td", { class: "num" }, node("span", { class: `pbar ${name}`, style: `--w:${(100 * Math.exp(logp)).toFixed(1)}%` }), `${(100 * Math.exp(logp)).toFixed(1)} %`);
+      const bar = (logp, name) => node("td", { class: "num" }, !Number.isFinite(logp) ? "–" : node("span", { class: `pbar ${name}`, style: `--w:${(100 * Math.exp(logp)).toFixed(1)}%` }), Number.isFinite(logp) ? `${(100 * Math.exp(logp)).toFixed(1)} %` : null);
       return node("table", {},
         node("thead", {}, node("tr", {}, ["next token", "base", "guided", "tuned", "tuned − base"].map((h, i) => node("th", { scope: "col", class: i ? "num" : "" }, h)))),
         node("tbody", {}, rows.map((a) => {

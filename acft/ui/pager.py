@@ -1,0 +1,39 @@
+"""Links to the parts of a long list."""
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from acft.ui.dom import Node, el
+
+
+def pager(route: str, query: Mapping[str, str], total: int, per_page: int) -> Node:
+    """Where in the list the reader is, with links forward and back."""
+    page = current_page(query, total, per_page)
+    last = max(0, (total - 1) // per_page)
+    first, end = page * per_page, min(total, (page + 1) * per_page)
+    shown = f"{first + 1:,}–{end:,} of {total:,}" if total else "none"
+    return el(
+        "nav.pager",
+        _step(route, query, page - 1, "← previous") if page > 0 else None,
+        el("span.side", shown),
+        _step(route, query, page + 1, "next →") if page < last else None,
+        aria_label="Parts of the list",
+    )
+
+
+def current_page(query: Mapping[str, str], total: int, per_page: int) -> int:
+    """Number of the part asked for, from 0, within what there is."""
+    text = query.get("page", "0")
+    wanted = int(text) if text.isdigit() and len(text) < 9 else 0
+    return min(wanted, max(0, (total - 1) // per_page))
+
+
+def link(route: str, query: Mapping[str, str], **changes: str) -> str:
+    """Address of a page with some parameters changed; empty values are left out."""
+    merged = {**query, **changes}
+    kept = {key: value for key, value in merged.items() if value and key != "token"}
+    return f"{route}?{urlencode(kept)}"
+
+
+def _step(route: str, query: Mapping[str, str], page: int, label: str) -> Node:
+    return el("a.do", label, href=link(route, query, page=str(page) if page else ""))

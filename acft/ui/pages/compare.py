@@ -1,0 +1,357 @@
+"""Compare: two policies on the same prompts, who says what about them, and where they differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from acft.errors import ConfigError, RunError
+from acft.store.journal import record_comparison, record_vote
+from acft.ui import words
+from acft.ui.comparing import (
+    Choice,
+    as_json_lines,
+    as_llm_comparator,
+    changed_words,
+    counts,
+    is_swapped,
+    select,
+)
+from acft.ui.conditions import conditions, identity, same_conditions
+from acft.ui.dom import Node, act, el, table, veil, view
+from acft.ui.frame import empty, title
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.pager import current_page, link, pager
+from acft.ui.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
+from acft.ui.reader import Answer, Run
+from acft.ui.runs_menu import chosen_run, run_menu
+from acft.ui.side_by_side import response, utility_table, verdict_table
+
+PER_PAGE = 20
+CHOICES = ("first", "second", "tie", "both bad")
+NOTHING = (
+    "This run has not answered test prompts with two policies yet.",
+    "They are answered at the end of a run; the finished ones in the menu have them.",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a visit compares."""
+
+    run: Run
+    other: Run
+    left: Subject
+    right: Subject
+    pairs: list[Pair]
+    choice: Choice
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Labels of the two sides."""
+        apart = self.run.run_id != self.other.run_id
+        left = f"{self.left.label} of {self.run.title}" if apart else self.left.label
+        right = f"{self.right.label} of {self.other.title}" if apart else self.right.label
+        return left, right
+
+
+def compared(bench: Workbench, visit: Visit) -> Comparison | None:
+    """The comparison of the address; base against the newest tuned policy by default."""
+    run = chosen_run(bench, visit)
+    other = bench.reader.run(visit.query.get("other", "")) or run
+    if run is None or other is None:
+        return None
+    answers = bench.reader.answers(run)
+    others = answers if other.run_id == run.run_id else bench.reader.answers(other)
+    left = _side(answers, visit.query.get("left", ""), first=True)
+    right = _side(others, visit.query.get("right", ""), first=False)
+    if left is None or right is None:
+        return None
+    pairs = pair_up(answers, left, right, others)
+    names = scorer_names(pairs)
+    asked = visit.query.get("scorer", "")
+    choice = Choice(
+        view=visit.query.get("view", "all"),
+        scorer=asked if asked in names else _default_scorer(run, names),
+        threshold=_threshold(visit.query.get("threshold", "")),
+        find=visit.query.get("find", ""),
+        category=visit.query.get("category", ""),
+    )
+    return Comparison(run, other, left, right, pairs, choice)
+
+
+def _side(answers: Sequence[Answer], wanted: str, *, first: bool) -> Subject | None:
+    found = subjects(answers)
+    named = next((s for s in found if s.key == wanted), None)
+    if named is not None or not found:
+        return named
+    if first:
+        return found[0]
+    tuned = [s for s in found if s.subject == "policy" and s.version > 0]
+    return tuned[-1] if tuned else found[-1]
+
+
+def _default_scorer(run: Run, names: Sequence[str]) -> str:
+    judges = (run.settings.get("evaluation") or {}).get("scorers") or []
+    return next((name for name in judges if name in names), names[0] if names else "")
+
+
+def _threshold(text: str) -> float:
+    try:
+        value = float(text or "0.5")
+    except ValueError:
+        raise ConfigError(f"threshold {text!r} is not a number between 0 and 1") from None
+    return min(1.0, max(0.0, value))
+
+
+def summary(bench: Workbench, visit: Visit) -> Node:
+    """Who is compared under which conditions, and what each scorer concludes."""
+    found = compared(bench, visit)
+    if found is None or not found.pairs:
+        run = chosen_run(bench, visit)
+        return el("div", run_menu(bench, run) if run else None, empty(*NOTHING))
+    names = scorer_names(found.pairs)
+    verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
+    trained = {str(t.get("scorer")) for t in found.run.settings.get("constraint") or []
+               if isinstance(t, dict)}  # fmt: skip
+    left, right = found.names
+    return el(
+        "section",
+        _chooser(bench, found),
+        _badges(found),
+        verdict_table(verdicts, left, right, trained),
+        el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
+           utility_table(found.pairs, left, right)),
+    )  # fmt: skip
+
+
+def _chooser(bench: Workbench, found: Comparison) -> Node:
+    own = subjects(bench.reader.answers(found.run))
+    others = subjects(bench.reader.answers(found.other))
+    chosen = found.other.run_id
+    runs = [
+        el("option", f"{r.title} · {r.run_id}", value=r.run_id, selected=r.run_id == chosen)
+        for r in bench.reader.runs()
+    ]
+    return el(
+        "div.choosers",
+        el("div", run_menu(bench, found.run), _subject_menu("left", own, found.left)),
+        el("div", el("p.runmenu", el("span.side", "Against run "),
+                     el("select", runs, data_nav="other", aria_label="Other run")),
+           _subject_menu("right", others, found.right)),
+    )  # fmt: skip
+
+
+def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject) -> Node:
+    options = [el("option", s.label, value=s.key, selected=s == chosen) for s in found]
+    side = "Left" if name == "left" else "Right"
+    return el("p.side", f"{side}: ", el("select", options, data_nav=name, aria_label=side))
+
+
+def _badges(found: Comparison) -> Node:
+    """Proof of who answered, and the conditions of both sides with differences marked."""
+    facts = conditions(found.run), conditions(found.other)
+    rows = [
+        el("span.chip" if left == right else "span.chip.bad",
+           f"{name}: {left}" if left == right else f"{name}: {left} ≠ {right}")
+        for (name, left), (_, right) in zip(facts[0].items(), facts[1].items(), strict=True)
+    ]  # fmt: skip
+    n_prompts = len({pair.left.prompt_id for pair in found.pairs})
+    first = el("span.chip", f"{n_prompts:,} prompts × {len(found.pairs) / max(1, n_prompts):.0f}")
+    note = None
+    if not same_conditions(found.run, found.other):
+        note = el("div.notice.bad", "The two sides answered under different conditions (marked); "
+                  "differences between them may come from that.")  # fmt: skip
+    return el(
+        "div.badges",
+        el("div", identity(found.run, found.left), identity(found.other, found.right)),
+        el("div", first, rows),
+        note,
+    )
+
+
+def listing(bench: Workbench, visit: Visit) -> Node:
+    """The texts of the chosen view."""
+    found = compared(bench, visit)
+    if found is None or not found.pairs:
+        return ""
+    chosen = select(found.pairs, found.choice)
+    page = current_page(visit.query, len(chosen), PER_PAGE)
+    part = chosen[page * PER_PAGE : (page + 1) * PER_PAGE]
+    is_blind = visit.query.get("blind") == "1"
+    body = _blind(part, visit) if is_blind else _open(found, part, visit)
+    return el(
+        "section",
+        _filters(found, visit, is_blind=is_blind),
+        body if part else empty("No pair is in this view.", "Choose another view or search text."),
+        pager("compare", visit.query, len(chosen), PER_PAGE),
+    )
+
+
+def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
+    numbers = counts(found.pairs, found.choice)
+    tabs = [
+        el("a.tab", name, el("span.count", f"{n:,}"),
+           href=link("compare", visit.query, view="" if name == "all" else name, page=""),
+           aria_current="true" if name == found.choice.view else None)
+        for name, n in numbers.items()
+    ]  # fmt: skip
+    scorers = [el("option", n, value=n, selected=n == found.choice.scorer)
+               for n in scorer_names(found.pairs)]  # fmt: skip
+    categories = sorted({pair.left.category for pair in found.pairs} - {""})
+    kinds = [el("option", "all prompts", value="")] + [
+        el("option", c, value=c, selected=c == found.choice.category) for c in categories
+    ]
+    blind = link("compare", visit.query, blind="" if is_blind else "1", page="")
+    is_diff = visit.query.get("diff") == "1"
+    diff = link("compare", visit.query, diff="" if is_diff else "1")
+    return el(
+        "div",
+        el("nav.tabs", tabs, aria_label="Views"),
+        el(
+            "div.toolbar",
+            el("input", type="search", placeholder="Find text, or /pattern/", data_query="find",
+               value=found.choice.find, aria_label="Find in texts", maxlength="200",
+               **act("refresh")),
+            el("label.side", "by ", el("select", scorers, data_nav="scorer",
+                                       aria_label="Scorer")),
+            el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
+               step="0.05", value=f"{found.choice.threshold:g}", data_query="threshold",
+               aria_label="Threshold", **act("refresh"))),
+            el("select", kinds, data_nav="category", aria_label="Prompt category")
+            if categories else None,
+            el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
+            el("a.do", "End blind review" if is_blind else "Blind review", href=blind),
+            el("div.actions",
+               el("button.do", "Export JSONL", type="button", **act("export", kind="jsonl")),
+               el("button.do", "Export for LLM Comparator", type="button",
+                  **act("export", kind="llm_comparator"))),
+        ),
+    )  # fmt: skip
+
+
+def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
+    left, right = found.names
+    is_diff = visit.query.get("diff") == "1"
+    rows = [
+        [
+            _prompt(pair),
+            response(pair.left, found.run.run_id),
+            response(pair.right, found.other.run_id, _diff(pair) if is_diff else None),
+            el("span.num", words.signed(pair.change(found.choice.scorer))),
+        ]
+        for pair in pairs
+    ]
+    columns = ["Prompt", left, right, f"Change, {found.choice.scorer}"]
+    return el("div.texts", table(columns, rows, caption="Pairs of texts", numeric={3}))
+
+
+def _prompt(pair: Pair) -> Node:
+    return el(
+        "span.prompt",
+        el("span.text", pair.left.prompt),
+        el("span.sub", f"{pair.left.category} · sample {pair.left.sample}"),
+        key=f"{pair.left.prompt_id}-{pair.left.sample}",
+    )
+
+
+def _diff(pair: Pair) -> Node:
+    """The right text with changed words marked; left out where it must be blurred."""
+    if (pair.right.toxicity or 0) >= 0.5 or (pair.left.toxicity or 0) >= 0.5:
+        return veil(pair.right.text, pair.right.toxicity)
+    tags = {"same": "span", "added": "ins", "removed": "del"}
+    return el("span.text", [el(tags[k], t) for k, t in changed_words(pair.left.text,
+                                                                     pair.right.text)])  # fmt: skip
+
+
+def _blind(pairs: Sequence[Pair], visit: Visit) -> Node:
+    rows = []
+    for pair in pairs:
+        first, second = (pair.right, pair.left) if is_swapped(pair) else (pair.left, pair.right)
+        item = f"{pair.left.rollout_id}|{pair.right.rollout_id}"
+        buttons = [
+            el("button.do", choice, type="button", disabled=not visit.may_change,
+               **act("vote", item=item, choice=choice))
+            for choice in CHOICES
+        ]  # fmt: skip
+        rows.append([_prompt(pair), veil(first.text, first.toxicity),
+                     veil(second.text, second.toxicity), el("div.votes", buttons)])  # fmt: skip
+    note = (
+        "Sides are shuffled and scores hidden. Votes are kept beside the runs and can be compared "
+        "with the scorers afterwards."
+    )
+    return el("div.texts", el("p.side", note),
+              table(["Prompt", "First", "Second", "Which is better?"], rows,
+                    caption="Blind review"))  # fmt: skip
+
+
+def tally(bench: Workbench, comparison_id: str) -> Node:
+    """Votes so far, by what they were given to."""
+    rows = bench.store.rows(
+        "SELECT choice, count(*) FROM (SELECT item, arg_max(choice, time) AS choice FROM votes "
+        "WHERE comparison_id = $id GROUP BY item) GROUP BY choice ORDER BY choice",
+        {"id": comparison_id},
+    )
+    text = ", ".join(f"{choice} {n}" for choice, n in rows)
+    return el("p.side", f"Votes in this review: {text}." if text else "")
+
+
+def vote(bench: Workbench, visit: Visit, comparison_id: str) -> tuple[str, Node]:
+    """Keeps one judgement; the shuffled sides are told apart before it is written."""
+    found = compared(bench, visit)
+    choice, item = str(visit.data.get("choice", "")), str(visit.data.get("item", ""))
+    pair = next((p for p in found.pairs if f"{p.left.rollout_id}|{p.right.rollout_id}" == item),
+                None) if found else None  # fmt: skip
+    if found is None or pair is None or choice not in CHOICES:
+        raise RunError("this pair or choice is not part of the comparison; reload the page")
+    sides = ("right", "left") if is_swapped(pair) else ("left", "right")
+    meant = {"first": sides[0], "second": sides[1]}.get(choice, choice)
+    if not comparison_id:
+        comparison_id = record_comparison(
+            bench.store,
+            {"run": found.run.run_id, "other": found.other.run_id, "left": found.left.key,
+             "right": found.right.key, "blind": True},
+        )  # fmt: skip
+    record_vote(bench.store, comparison_id, item, meant)
+    return comparison_id, tally(bench, comparison_id)
+
+
+def export(bench: Workbench, visit: Visit) -> Node:
+    """The pairs of the chosen view as a file for the browser to save."""
+    found = compared(bench, visit)
+    if found is None:
+        return ""
+    chosen = select(found.pairs, found.choice)
+    if visit.data.get("kind") == "llm_comparator":
+        text, name = as_llm_comparator(chosen, found.names, found.choice.scorer), "comparison.json"
+    else:
+        facts = {"left": found.names[0], "right": found.names[1], **conditions(found.run)}
+        text, name = as_json_lines(chosen, facts), "comparison.jsonl"
+    note = f"Saved {len(chosen):,} pairs as {name}; it may contain offensive text."
+    return el("p.side", note, data_save=text, data_name=name, key=f"{name}-{len(text)}")
+
+
+def _build(bench: Workbench, wire: Wire) -> None:
+    view(title("Compare", "The same prompts and random numbers on both sides."))
+    top = view()
+    body = view(acts=("refresh", "export", "vote"))
+    note = view()
+    review = gr.State("")
+
+    def show(visit: Visit) -> list[Any]:
+        return [summary(bench, visit), listing(bench, visit)]
+
+    def save(visit: Visit) -> Node:
+        return export(bench, visit)
+
+    def judge(visit: Visit, comparison_id: str) -> tuple[str, Node]:
+        return vote(bench, visit, comparison_id)
+
+    wire.on_load(show, outputs=[top, body])
+    wire.read(body.refresh, show, outputs=[top, body])
+    wire.read(body.export, save, outputs=[note])
+    wire.change(body.vote, judge, inputs=[review], outputs=[review, note])
+
+
+PAGES.add("compare")(Page("Compare", "compare", 50, _build))
