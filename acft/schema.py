@@ -100,6 +100,9 @@ GUIDANCE = pa.schema(
         # JSON list of {"id", "text", "base", "policy", "guided"}: log-probabilities in nats of the
         # likeliest tokens under any of the three
         ("alternatives", pa.string()),
+        # KL over the sequence's tokens in the loss, in nats, as the training pass summed it; the
+        # same in every row of the sequence, for checking the sum of ``kl_guided_policy``
+        ("kl_logged", pa.float64()),
     ]
 )
 

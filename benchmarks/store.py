@@ -1,7 +1,7 @@
 """The store at a million responses and twenty million token rows: ingest, pages, start, memory.
 
     python -m benchmarks.store                 # everything; about ten minutes and 6 GB of disk
-    python benchmarks/store.py --scale 0.05    # a smoke test
+    python -m benchmarks.store --scale 0.05    # a smoke test
 
 Every stage runs in a process of its own, so that its memory is its own.
 """

@@ -186,6 +186,8 @@ def _guidance(rng: np.random.Generator, rows: int, index: int) -> pa.Table:
         columns[name] = -rng.exponential(2, rows)
     for name in ("kl_guided_policy", "entropy"):
         columns[name] = rng.exponential(0.2, rows)
+    inside = np.where(columns["in_loss"], columns["kl_guided_policy"], 0.0)
+    columns["kl_logged"] = np.bincount(sequence, inside)[sequence]
     return pa.table(columns).select(GUIDANCE.names).cast(GUIDANCE)
 
 

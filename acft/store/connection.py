@@ -1,7 +1,9 @@
 """The database file: opened once, migrated, one writing connection, a cursor for each reader."""
 
 import re
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -102,7 +104,11 @@ def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_
 
 def open_memory_store(root: Path, memory_limit: str = MEMORY_LIMIT) -> Store:
     """A database without a file, for demonstrations and notebooks."""
-    return _migrated(_connect(":memory:", memory_limit), root, Path(":memory:"))
+    connection = _connect(":memory:", memory_limit)
+    # By default it would be a folder in the current directory.
+    overflow = Path(tempfile.gettempdir()) / f"acft-store-{uuid.uuid4().hex}"
+    connection.execute("SET temp_directory = ?", [str(overflow)])
+    return _migrated(connection, root, Path(":memory:"))
 
 
 def migrations() -> list[tuple[int, str, str]]:

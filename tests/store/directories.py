@@ -26,7 +26,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "source": "rollout", "round": 1, "step": 10, "policy_version": 0, "oracle_version": 1,
         "token_id": 7, "token_text": " blue", "logprob_base": -2.0, "logprob_policy": -1.0,
         "logprob_guided": -0.5, "log_r": -0.25, "kl_guided_policy": 0.5, "entropy": 1.0,
-        "in_loss": True, "alternatives": '[{"id": 7, "text": " blue"}]',
+        "in_loss": True, "alternatives": '[{"id": 7, "text": " blue"}]', "kl_logged": 0.5,
     },
 }  # fmt: skip
 
@@ -100,7 +100,13 @@ class Directory:
         self.seal(
             "guidance",
             *(
-                {"sequence_id": name, "round": index, "step": 10 * index, "position": position}
+                {
+                    "sequence_id": name,
+                    "round": index,
+                    "step": 10 * index,
+                    "position": position,
+                    "kl_logged": 1.0,
+                }
                 for name in ids
                 for position in range(2)
             ),

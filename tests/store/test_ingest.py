@@ -143,6 +143,13 @@ def test_columns_of_newer_versions_are_ignored_and_missing_ones_are_null(store, 
     assert store.rows("SELECT rollout_id, satisfaction FROM rollouts") == [("a", None)]
 
 
+def test_guidance_of_a_version_that_logged_no_sum_has_none(store, ingester, run):
+    rows = run.table("guidance", {"sequence_id": "a", "position": 0}).drop_columns(["kl_logged"])
+    run.seal_table("guidance", rows)
+    ingester.poll()
+    assert store.rows("SELECT kl_sum, kl_logged FROM sequences") == [(0.5, None)]
+
+
 def test_fields_of_newer_versions_are_ignored(store, ingester, run):
     run.append('{"seq": 1, "time": 1.0, "kind": "note", "level": "info", "text": "x", "new": 1}\n')
     assert ingester.poll() == 1

@@ -43,9 +43,27 @@ def two_runs(store, ingester, tmp_path):
     )
     first.seal(
         "guidance",
-        {"sequence_id": "a", "position": 0, "token_text": "The", "in_loss": False},
-        {"sequence_id": "a", "position": 1, "token_text": " sky", "kl_guided_policy": 0.25},
-        {"sequence_id": "b", "position": 0, "token_text": " sky", "kl_guided_policy": 0.75},
+        {
+            "sequence_id": "a",
+            "position": 0,
+            "token_text": "The",
+            "in_loss": False,
+            "kl_logged": 0.25,
+        },
+        {
+            "sequence_id": "a",
+            "position": 1,
+            "token_text": " sky",
+            "kl_guided_policy": 0.25,
+            "kl_logged": 0.25,
+        },
+        {
+            "sequence_id": "b",
+            "position": 0,
+            "token_text": " sky",
+            "kl_guided_policy": 0.75,
+            "kl_logged": 0.75,
+        },
         {"sequence_id": "a", "position": 0, "step": 20, "token_text": "The"},
     )
     metrics: dict[str, float | None] = {"auc": 0.8, "brier": None}
@@ -277,6 +295,20 @@ def test_every_scoring_of_a_sequence_is_found(two_runs):
     assert values(tokens.sequence_versions(two_runs, RUN, "a"), "step") == [10, 20]
 
 
+def test_the_sum_over_tokens_is_compared_with_what_the_training_pass_logged(two_runs):
+    assert values(tokens.sum_check(two_runs, RUN), "kl_sum", "kl_logged", "gap") == [
+        (0.25, 0.25, 0.0),
+        (0.75, 0.75, 0.0),
+        (0.5, 0.5, 0.0),
+    ]
+    with two_runs.write() as connection:
+        connection.execute("UPDATE sequences SET kl_logged = 0.5 WHERE sequence_id = 'b'")
+        connection.execute("UPDATE sequences SET kl_logged = NULL WHERE step = 20")
+    answer = tokens.sum_check(two_runs, RUN)
+    assert values(answer, "sequence_id", "gap") == [("b", 0.25), ("a", 0.0), ("a", None)]
+    assert tokens.sum_check(two_runs, RUN, page=Page(1)).total == 3
+
+
 def test_tokens_of_a_sequence_come_in_order_with_alternatives(two_runs):
     answer = tokens.guidance(two_runs, RUN, "a", step=10)
     assert values(answer, "position", "token_text", "kl_guided_policy") == [
@@ -347,6 +379,7 @@ def test_the_audit_of_a_sound_run_is_green(two_runs):
         ("DELETE FROM events WHERE seq = 4", "events: numbered without gaps"),
         ("INSERT INTO events FROM events LIMIT 1", "events: none stored twice"),
         ("UPDATE guidance SET kl_guided_policy = 2", "KL in nats"),
+        ("UPDATE sequences SET kl_logged = 2 WHERE sequence_id = 'b'", "sequences whose KL"),
         ("UPDATE shards SET state = 'refused'", "shards of scores that were refused"),
     ],
 )
@@ -376,6 +409,7 @@ def test_the_sql_of_an_answer_gives_the_same_rows(two_runs):
         tokens.sequences(two_runs, RUN),
         tokens.sequence_versions(two_runs, RUN, "a"),
         tokens.most_shifted(two_runs, RUN),
+        tokens.sum_check(two_runs, RUN),
         evaluations.measures(two_runs),
         evaluations.evaluations(two_runs, [RUN]),
         evaluations.trade_off(two_runs, [RUN], across, up),

@@ -152,7 +152,8 @@ CREATE TABLE guidance (
     log_r FLOAT,
     kl_guided_policy FLOAT,
     entropy FLOAT,
-    in_loss BOOLEAN
+    in_loss BOOLEAN,
+    kl_logged DOUBLE
 );
 
 CREATE TABLE sequences (
@@ -168,7 +169,8 @@ CREATE TABLE sequences (
     n_tokens INTEGER,
     n_in_loss INTEGER,
     kl_sum DOUBLE,  -- nats, over the tokens in the loss
-    kl_max DOUBLE
+    kl_max DOUBLE,
+    kl_logged DOUBLE  -- the same sum as the training pass wrote it; NULL where it did not
 );
 
 CREATE TABLE comparisons (

@@ -30,6 +30,9 @@ WITH ledger AS (
         SELECT coalesce(sum(kl_guided_policy::DOUBLE), 0) FROM guidance
         WHERE run_key = $run_key AND in_loss) AS by_token
     FROM sequences WHERE run_key = $run_key
+), unlike AS (
+    SELECT count(*) AS n FROM sequences
+    WHERE run_key = $run_key AND abs(kl_sum - kl_logged) > 1e-4
 ), checks AS (
     SELECT 'rows of ' || table_name || ': stored = promised by the shards'' events' AS what,
         coalesce(n, 0)::DOUBLE AS found, coalesce(promised, 0)::DOUBLE AS expected
@@ -41,6 +44,7 @@ WITH ledger AS (
     UNION ALL SELECT 'scores without a rollout', n, 0 FROM orphans
     UNION ALL SELECT 'KL in nats: sum over tokens = sum over sequences', by_token, by_sequence
     FROM kl
+    UNION ALL SELECT 'sequences whose KL is not the one the training pass logged', n, 0 FROM unlike
 )
 SELECT what, found, expected, abs(found - expected) <= 1e-4 * greatest(1, abs(expected)) AS agrees
 FROM checks ORDER BY what

@@ -46,7 +46,7 @@ def sequences(
     sql = f"""
 WITH page AS (
     SELECT sequence_id, shard_seq, source, round, step, policy_version, oracle_version, n_tokens,
-        n_in_loss, kl_sum, kl_max{where}
+        n_in_loss, kl_sum, kl_max, kl_logged{where}
     {order} {page.clause()}
 ), texts AS (
     SELECT shard_seq, sequence_id, step, string_agg(token_text, '' ORDER BY position) AS text
@@ -68,11 +68,27 @@ SELECT page.*, texts.text FROM page LEFT JOIN texts USING (shard_seq, sequence_i
 def sequence_versions(store: Store, run_id: str, sequence_id: str) -> Answer:
     """The moments at which one sequence was scored, in order; for the checkpoint scrubber."""
     sql = """
-SELECT shard_seq, step, round, policy_version, oracle_version, n_tokens, n_in_loss, kl_sum, kl_max
+SELECT shard_seq, step, round, policy_version, oracle_version, n_tokens, n_in_loss, kl_sum, kl_max,
+    kl_logged
 FROM sequences WHERE run_key = $run_key AND sequence_id = $sequence_id
 ORDER BY step, shard_seq
 """
     return ask(store, sql, {"run_key": run_key(run_id), "sequence_id": sequence_id})
+
+
+def sum_check(store: Store, run_id: str, *, page: Page = FIRST) -> Answer:
+    """For every stored sequence the KL summed over its tokens and as the training pass logged it.
+
+    The worst come first; ``gap`` is NULL, and last, where the training pass logged no sum.
+    """
+    sql = f"""
+SELECT sequence_id, shard_seq, source, round, step, kl_sum, kl_logged,
+    abs(kl_sum - kl_logged) AS gap
+FROM sequences WHERE run_key = $run_key
+ORDER BY gap DESC NULLS LAST, shard_seq, step, sequence_id {page.clause()}
+"""
+    total = "SELECT count(*) FROM sequences WHERE run_key = $run_key"
+    return ask(store, sql, {"run_key": run_key(run_id)}, total)
 
 
 def guidance(

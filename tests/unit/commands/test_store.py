@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from acft.__main__ import main
+from acft.events import Started
+from acft.store.connection import open_store
+from tests.store.directories import RUN, Directory
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = Directory(tmp_path)
+    run.say(Started(pid=1))
+    run.seal_round(1, 0.1, 0.9)
+    return tmp_path
+
+
+def test_rebuild_makes_the_database(folder, capsys):
+    assert main(["store", "rebuild", "--runs", str(folder)]) == 0
+    assert "1 runs made again" in capsys.readouterr().out
+    store = open_store(folder)
+    assert store.rows("SELECT count(*) FROM rollouts") == [(2,)]
+    store.close()
+
+
+def test_snapshot_brings_the_copy_up_to_date(folder, capsys):
+    target = folder / "copy.duckdb"
+    assert main(["store", "snapshot", str(target), "--runs", str(folder)]) == 0
+    store = open_store(folder, target)
+    assert store.rows("SELECT run_id FROM runs") == [(RUN,)]
+    store.close()
+    assert main(["store", "snapshot", str(target), "--runs", str(folder)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_query_prints_a_table_or_json(folder, capsys):
+    sql = "SELECT rollout_id, satisfaction FROM rollouts ORDER BY 1"
+    assert main(["store", "query", sql, "--runs", str(folder), "--run", RUN]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "rollout_id\tsatisfaction",
+        "r1-0\t0.1",
+        "r1-1\t0.9",
+    ]
+    assert main(["store", "query", sql, "--runs", str(folder), "--json", "--limit", "1"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["rows"], result["is_cut"]) == ([["r1-0", 0.1]], True)
+
+
+def test_a_cut_answer_is_told_beside_the_rows(folder, capsys):
+    sql = "SELECT 1 FROM rollouts"
+    assert main(["store", "query", sql, "--runs", str(folder), "--limit", "1"]) == 0
+    assert "only the first 1 rows" in capsys.readouterr().err
+
+
+def test_a_refused_query_is_a_sentence_and_a_user_error(folder, capsys):
+    assert main(["store", "query", "DROP TABLE runs", "--runs", str(folder)]) == 2
+    assert capsys.readouterr().err.startswith("error: DROP is refused")
+
+
+@pytest.mark.parametrize("action", [["rebuild"], ["snapshot", "x"], ["query", "SELECT 1"]])
+def test_a_missing_runs_directory_is_named(tmp_path, action, capsys):
+    assert main(["store", *action, "--runs", str(tmp_path / "nowhere")]) == 2
+    assert "no runs directory" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
