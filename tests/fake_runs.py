@@ -56,21 +56,26 @@ def supervised(runs_dir: Path, slots: int = 1) -> Iterator[Supervisor]:
         supervisor.close()
 
 
-def wait_until(condition: Callable[[], bool], what: str = "") -> None:
+def wait_until(condition: Callable[[], bool], what: Callable[[], str] | str = "") -> None:
     """Returns as soon as the condition holds; fails the test if it never does."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain: {what}"
+        is_late = time.monotonic() > deadline
+        assert not is_late, f"waited in vain: {what() if callable(what) else what}"
         time.sleep(POLL_SECONDS)
 
 
 def become(paths: RunPaths, *labels: str) -> str:
     """The label of the run's state as soon as it is one of these."""
-    wait_until(
-        lambda: current_state(paths)[1].label in labels,
-        f"{labels}, is {current_state(paths)[1].label}",
-    )
-    return current_state(paths)[1].label
+    label = ""
+
+    def is_so() -> bool:
+        nonlocal label
+        label = current_state(paths)[1].label
+        return label in labels
+
+    wait_until(is_so, lambda: f"{labels}, is {label}")
+    return label
 
 
 def app(runs_dir: Path) -> subprocess.Popen[bytes]:

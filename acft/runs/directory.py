@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Finished, RoundFinished, Started
 from acft.registry import did_you_mean
 from acft.runs.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
+from acft.runs.locks import FileLock
 from acft.schema import STATES, Labels, Launch, RunPaths, Status
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z2-7]{4}")
@@ -35,7 +37,26 @@ def new_run_id(now: float) -> str:
 
 
 def create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -> RunPaths:
-    """A new run directory; it appears complete or not at all."""
+    """A new run directory; it appears complete or not at all.
+
+    Raises:
+        RunError: The folder cannot be written to.
+    """
+    try:
+        return _create_run(runs_dir, spec_text, launch, status)
+    except OSError as error:
+        raise not_writable(runs_dir, error) from error
+
+
+def not_writable(runs_dir: Path, error: OSError) -> RunError:
+    """The error of a folder that takes no new run."""
+    return RunError(
+        f"cannot create a run in {str(runs_dir)!r}: {error.strerror}; free space or choose "
+        "another folder with --runs"
+    )
+
+
+def _create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -> RunPaths:
     runs_dir.mkdir(parents=True, exist_ok=True)
     run = RunPaths(runs_dir / new_run_id(launch.created))
     unfinished = RunPaths(temporary(run.root))
@@ -99,6 +120,25 @@ def read_status(paths: RunPaths) -> Status:
     if status.state not in STATES:
         return status_from_events(paths)
     return status
+
+
+def amend_status(
+    paths: RunPaths, change: Callable[[Status], Status | None], wait_seconds: float = 0.0
+) -> bool:
+    """Whether the status of a run without worker was changed; None from ``change`` leaves it.
+
+    The change sees the status as it is under the run's lock, so two of them never cross.
+    """
+    lock = FileLock(paths.lock, wait_seconds)
+    if not lock.acquire():
+        return False
+    try:
+        changed = change(read_status(paths))
+        if changed is not None:
+            write_status(paths, changed)
+        return changed is not None
+    finally:
+        lock.release()
 
 
 def status_from_events(paths: RunPaths) -> Status:

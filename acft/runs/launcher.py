@@ -15,10 +15,11 @@ from acft.runs.checkpoints import verify
 from acft.runs.devices import candidates, devices
 from acft.runs.directory import (
     all_runs,
+    amend_status,
     create_run,
     find_run,
+    not_writable,
     read_launch,
-    read_status,
     write_status,
 )
 from acft.runs.locks import FileLock
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from acft.runs.spec import Spec
 
 LAUNCH_LOCK = "launch.lock"
+LOCK_SECONDS = 10.0
 REQUEST_SECONDS = 24 * 3600.0
 """A repeated request is recognised for so long."""
 
@@ -67,13 +69,16 @@ def launch(
         _launch_record(spec, experiment), request_id=request_id, cloned_from=cloned_from,
         sweep=sweep, subject=subject,
     )  # fmt: skip
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs_dir / LAUNCH_LOCK):
-        earlier = _requested(runs_dir, request_id, record.created)
-        if earlier:
-            return earlier
-        status = Status(state="queued", kind=record.kind, created=record.created)
-        return create_run(runs_dir, text, record, status).root.name
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(runs_dir / LAUNCH_LOCK):
+            earlier = _requested(runs_dir, request_id, record.created)
+            if earlier:
+                return earlier
+            status = Status(state="queued", kind=record.kind, created=record.created)
+            return create_run(runs_dir, text, record, status).root.name
+    except OSError as error:
+        raise not_writable(runs_dir, error) from error
 
 
 def create_here(runs_dir: Path, spec: "Spec", experiment: str = "", subject: str = "") -> RunPaths:
@@ -106,13 +111,10 @@ def stop(runs_dir: Path, run_id: str, mode: str = "save") -> RunState:
     paths = find_run(runs_dir, run_id)
     _, state = current_state(paths)
     if state.state == "queued":
-        with FileLock(paths.lock):
-            status = read_status(paths)
-            if status.state == "queued":
-                message = "stopped before it started"
-                write_status(paths, _ended(status, "stopped", message))
-                return RunState("stopped", message=message)
+        amend_status(paths, _not_started, wait_seconds=LOCK_SECONDS)
         _, state = current_state(paths)
+        if state.state == "stopped":
+            return state
     if not state.is_live:
         raise RunError(f"run {run_id} is {state.label}; there is nothing to stop")
     replace_bytes(paths.stop_request, f"{mode}\n".encode())
@@ -210,8 +212,11 @@ def _requeued(status: Status, point: RoundFinished | None) -> Status:
     )
 
 
-def _ended(status: Status, state: str, message: str) -> Status:
-    return dataclasses.replace(status, state=state, message=message, ended=time.time())
+def _not_started(status: Status) -> Status | None:
+    if status.state != "queued":
+        return None
+    message = "stopped before it started"
+    return dataclasses.replace(status, state="stopped", message=message, ended=time.time())
 
 
 def _listed(values: Sequence[object]) -> str:

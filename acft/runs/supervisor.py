@@ -14,25 +14,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from acft.errors import DataError
 from acft.eventlog import read_events
-from acft.runs.devices import Device, candidates, devices, gpu_obstacle
+from acft.runs.devices import Device, candidates, devices, gpu_obstacle, pin
 from acft.runs.directory import (
     all_runs,
+    amend_status,
     read_launch,
-    read_status,
     remove_remains,
     stop_request,
-    write_status,
 )
 from acft.runs.launcher import RunInfo
-from acft.runs.locks import FileLock
 from acft.runs.ownership import Ownership, owner
 from acft.runs.process import Identity, kill, start_time, terminate, this_boot
 from acft.runs.spawn import SUPERVISOR, WORKER, environment, spawn
-from acft.runs.status import FINAL, current_state
+from acft.runs.status import FINAL, current_state, observe, run_state
 from acft.schema import RunPaths, Status
 
 TICK_SECONDS = 0.5
@@ -189,15 +188,15 @@ class Supervisor:
             try:
                 wanted = read_launch(paths).device
             except DataError as error:
-                self._end(paths, 0, "failed", "data", str(error))
+                amend_status(paths, _unreadable(error))
                 continue
             device, obstacle = self._place(wanted, busy)
             if device is None:
-                self._say(paths, f"waiting: {obstacle}")
-            elif self._spawn(paths, device):
-                busy[device] += 1
+                amend_status(paths, _waiting(f"waiting: {obstacle}"))
+            elif amend_status(paths, partial(self._spawn, paths=paths, device=device)):
+                busy[device.name] += 1
 
-    def _place(self, wanted: str, busy: Counter[str]) -> tuple[str | None, str]:
+    def _place(self, wanted: str, busy: Counter[str]) -> tuple[Device | None, str]:
         """A free device, or why there is none."""
         obstacles = []
         for device in candidates(wanted, self._places):
@@ -207,28 +206,22 @@ class Supervisor:
                 continue
             obstacle = gpu_obstacle(device.name)
             if not obstacle:
-                return device.name, ""
+                return device, ""
             obstacles.append(obstacle)
         return None, "; ".join(obstacles)
 
-    def _spawn(self, paths: RunPaths, device: str) -> bool:
-        lock = FileLock(paths.lock, wait_seconds=0.0)
-        if not lock.acquire():
-            return False
-        try:
-            status = read_status(paths)
-            if status.state != "queued":
-                return False
-            self._before_start(device)
-            paths.stop_request.unlink(missing_ok=True)
-            variables = environment(**_device_variables(device))
-            child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
-            self._children[paths.root.name] = child
-            write_status(paths, _starting(status, child.pid, device))
-        finally:
-            lock.release()
-        log.info("run %s started on %s with pid %d", paths.root.name, device, child.pid)
-        return True
+    def _spawn(self, status: Status, paths: RunPaths, device: Device) -> Status | None:
+        if status.state != "queued":
+            return None
+        self._before_start(device.name)
+        paths.stop_request.unlink(missing_ok=True)
+        variables = environment(**_device_variables(device.name))
+        child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
+        if device.name == "cpu":
+            pin(child.pid, device.slots, [known.pid for known in self._children.values()])
+        self._children[paths.root.name] = child
+        log.info("run %s starts on %s with pid %d", paths.root.name, device.name, child.pid)
+        return _starting(status, child.pid, device.name)
 
     def _reap(self) -> None:
         for run_id, child in list(self._children.items()):
@@ -238,43 +231,7 @@ class Supervisor:
             del self._children[run_id]
             paths = RunPaths(self._runs_dir / run_id)
             if paths.root.is_dir():
-                self._record_death(paths, child.pid, code)
-
-    def _record_death(self, paths: RunPaths, pid: int, code: int) -> None:
-        """Adds the exit code, which only the parent learns, to what the worker left."""
-        status, state = current_state(paths)
-        if status.state in FINAL or status.pid != pid:
-            return
-        if state.state == "stopped":
-            self._end(paths, code, "stopped", "", state.message)
-        elif code < 0:
-            self._end(paths, code, "failed", "killed", f"signal {-code}: {state.message}")
-        else:
-            message = f"the worker ended with code {code} before it could report; see its log"
-            self._end(paths, code, "failed", "unknown", message)
-
-    def _end(self, paths: RunPaths, code: int, state: str, failure: str, message: str) -> None:
-        lock = FileLock(paths.lock, wait_seconds=1.0)
-        if not lock.acquire():
-            return
-        try:
-            ended = {"state": state, "failure": failure, "message": message, "exit_code": code}
-            status = dataclasses.replace(read_status(paths), **ended, ended=time.time())
-            write_status(paths, status)
-        finally:
-            lock.release()
-
-    def _say(self, paths: RunPaths, message: str) -> None:
-        """Tells a waiting run's readers why it waits."""
-        lock = FileLock(paths.lock, wait_seconds=0.0)
-        if read_status(paths).message == message or not lock.acquire():
-            return
-        try:
-            status = read_status(paths)
-            if status.state == "queued":
-                write_status(paths, dataclasses.replace(status, message=message))
-        finally:
-            lock.release()
+                amend_status(paths, _death(paths, child.pid, code), wait_seconds=1.0)
 
     def _see_stop_through(self, info: RunInfo) -> None:
         mode, _ = stop_request(RunPaths(self._runs_dir / info.run_id))
@@ -311,6 +268,42 @@ def _adopt(info: RunInfo, runs_dir: Path) -> Adoption:
     events = len(read_events(RunPaths(runs_dir / info.run_id).events))
     lost = max(0, info.status.events - events)
     return Adoption(info.run_id, info.status.pid, info.status.started, events, lost)
+
+
+def _death(paths: RunPaths, pid: int, code: int) -> Callable[[Status], Status | None]:
+    """Adds the exit code, which only the parent learns, to what the worker left."""
+
+    def change(status: Status) -> Status | None:
+        if status.state in FINAL or status.pid != pid:
+            return None
+        state = run_state(status, observe(paths, status))
+        ended = dataclasses.replace(status, exit_code=code, ended=time.time())
+        if state.state == "stopped":
+            return dataclasses.replace(ended, state="stopped", message=state.message)
+        failure, message = "killed", f"signal {-code}: {state.message}"
+        if code >= 0:
+            failure = "unknown"
+            message = f"the worker ended with code {code} before it could report; see its log"
+        return dataclasses.replace(ended, state="failed", failure=failure, message=message)
+
+    return change
+
+
+def _waiting(message: str) -> Callable[[Status], Status | None]:
+    """Tells a waiting run's readers why it waits."""
+
+    def change(status: Status) -> Status | None:
+        if status.state != "queued" or status.message == message:
+            return None
+        return dataclasses.replace(status, message=message)
+
+    return change
+
+
+def _unreadable(error: DataError) -> Callable[[Status], Status]:
+    return lambda status: dataclasses.replace(
+        status, state="failed", failure="data", message=str(error), ended=time.time()
+    )
 
 
 def _starting(status: Status, pid: int, device: str) -> Status:

@@ -44,7 +44,7 @@ LOCK_WAIT_SECONDS = 30.0
 RESERVE = ".reserve"
 RESERVE_BYTES = 256 * 1024
 """Set aside at the start, so that a full disk still leaves room to say so."""
-USER_FAILURES = ("config", "data", "model")
+USER_FAILURES = ("config", "data", "model", "disk")
 NO_RUN = "has no settings; it is not a run directory"
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,8 @@ class _Attempt:
         from acft.runs.failures import classify  # noqa: PLC0415
 
         (self._paths.root / RESERVE).unlink(missing_ok=True)
-        traceback.print_exception(error, file=sys.stderr)
+        with suppress(OSError), self._paths.log.open("a", encoding="utf-8") as output:
+            traceback.print_exception(error, file=output)
         settings = self._spec.settings if self._spec else None
         failure = classify(error, settings, self._file.status.phase)
         with suppress(OSError):

@@ -36,7 +36,7 @@ def test_a_run_appears_complete_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("acft.runs.directory.write_status", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RunError, match="No space left on device; free space"):
         create(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

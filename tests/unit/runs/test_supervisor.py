@@ -11,7 +11,7 @@ import pytest
 from acft.errors import ConfigError, RunError
 from acft.eventlog import read_events
 from acft.runs import launcher, supervisor
-from acft.runs.devices import Device, candidates
+from acft.runs.devices import Device, candidates, pin
 from acft.runs.directory import read_status, stop_request
 from acft.runs.ownership import Ownership, owner
 from acft.runs.spawn import environment
@@ -198,6 +198,44 @@ def test_the_same_request_launches_once(tmp_path):
     assert len(ids) == 1
     assert launcher.launch(tmp_path, SPEC, request_id="click-2") not in ids
     assert len(launcher.runs(tmp_path)) == 2
+
+
+def test_a_folder_that_takes_no_run_is_told_in_a_sentence(tmp_path):
+    fake_method.register()
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="choose another folder with --runs"):
+        launcher.launch(tmp_path / "file" / "runs", SPEC)
+
+
+def test_a_death_noticed_late_does_not_undo_a_resume(tmp_path):
+    paths = create(tmp_path, "method.fail=kill")
+    watcher = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
+    assert watcher.claim()
+    watcher.tick()
+    becomes(paths, "failed (killed)")
+    assert launcher.resume(tmp_path, paths.root.name) == 1
+    watcher._reap()
+    assert label(paths) == "queued"
+    watcher.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
+def test_runs_side_by_side_get_their_own_cores():
+    ours = os.sched_getaffinity(0)
+    if len(ours) < 2:
+        pytest.skip("one core cannot be divided")
+    sleepers = [
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in "ab"
+    ]
+    try:
+        for number, process in enumerate(sleepers):
+            pin(process.pid, 2, [known.pid for known in sleepers[:number]])
+        first, second = (os.sched_getaffinity(process.pid) for process in sleepers)
+        assert first | second == ours
+        assert not first & second
+    finally:
+        for process in sleepers:
+            process.communicate(b"\n")
 
 
 def test_requests_without_id_are_all_different(tmp_path):

@@ -81,7 +81,7 @@ def test_the_listener_sees_every_event_once(tmp_path):
 
 
 FAILING = {
-    "oom": ("oom", FAILED), "data": ("data", USER_ERROR), "disk": ("disk", FAILED),
+    "oom": ("oom", FAILED), "data": ("data", USER_ERROR), "disk": ("disk", USER_ERROR),
     "nonfinite": ("nonfinite", FAILED), "bug": ("unknown", FAILED),
 }  # fmt: skip
 
