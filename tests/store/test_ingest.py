@@ -288,6 +288,9 @@ def test_links_and_foreign_folders_are_not_read(store, ingester, run, tmp_path):
 def test_changes_of_status_and_labels_are_taken_in(store, ingester, run):
     run.status(state="running", step=3)
     ingester.poll()
+    run.status(state="running", step=4)
+    ingester.poll()
+    assert column(store, "SELECT step FROM runs") == [4]
     run.status(state="failed", step=4, failure="oom", message="out of memory")
     run.labels("good", "long", notes="see", archived=True)
     ingester.poll()
@@ -378,6 +381,16 @@ def test_a_failure_in_the_middle_leaves_no_half_piece(store, ingester, run, monk
     monkeypatch.undo()
     assert ingester.poll() == 5
     assert column(store, "SELECT count(*) FROM rollouts") == [1]
+
+
+def test_trouble_with_one_run_does_not_hide_the_others(store, ingester, run, tmp_path, monkeypatch):
+    other = Directory(tmp_path, "20261122-130000-bbbb")
+    run.append('{"seq": 1, "time": 1.0, "kind": "round", "round": 99999999999, "checkpoint": "", ')
+    run.append('"policy_version": 1, "oracle_version": 1}\n')
+    other.say(Started(pid=1))
+    with pytest.raises(duckdb.ConversionException):
+        ingester.poll()
+    assert column(store, "SELECT run_id FROM events") == [other.run_id]
 
 
 def wait_for(condition):
