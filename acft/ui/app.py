@@ -7,6 +7,7 @@ import secrets
 import sys
 import tempfile
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def workbench(options: Options) -> Workbench:
     gate = Gate(token, cookie=f"acft_token_{options.port}")
     reader, desk = Reader(runs), Inference()
     store, elsewhere = _open(runs, bind)
+    ingester = Ingester(store)
+    ingester.start()
     return Workbench(
         reader,
         gate,
@@ -74,7 +77,6 @@ def _open(runs: Path, bind: Bind) -> tuple[Store, str]:
     else:
         elsewhere = "" if Supervisor(runs).start() else _owner_label(runs)
         store = open_memory_store(runs) if elsewhere else open_store(runs)
-    Ingester(store).start()
     return store, elsewhere
 
 
@@ -102,25 +104,29 @@ def _build_page(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> 
     frame.footer(bench)
 
 
-def launch(bench: Workbench, options: Options, *, wait: bool = True) -> gr.Blocks:
-    """The running application; returns at once unless ``wait``."""
+def launch(bench: Workbench, options: Options) -> gr.Blocks:
+    """The running application; returns at once."""
     os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="acft-"))
-    blocks = build(bench)
+    served = settings(bench.bind)
+    blocks = build(replace(bench, served=served))
     blocks.queue(default_concurrency_limit=4, api_open=False, max_size=64)
-    blocks.launch(**settings(bench, options), prevent_thread_lock=True)
-    LOG.info("serving on %s", blocks.local_url)
-    if wait:
-        blocks.block_thread()
+    blocks.launch(
+        **served,
+        auth=read_auth(options.auth_file) if options.auth_file else None,
+        theme=theme(),
+        head=f'<link rel="stylesheet" href="{ASSETS}/acft.css">',
+        app_kwargs=app_arguments(bench),
+        prevent_thread_lock=True,
+    )
     return blocks
 
 
-def settings(bench: Workbench, options: Options) -> dict[str, Any]:
-    """Arguments of Gradio's ``launch``: nothing stored, nothing sent, nothing shared."""
+def settings(bind: Bind) -> dict[str, Any]:
+    """Switches of Gradio's ``launch``: nothing stored, nothing sent, nothing shared."""
     return {
-        "server_name": bench.bind.host,
-        "server_port": bench.bind.port or None,
+        "server_name": bind.host,
+        "server_port": bind.port or None,
         "share": False,
-        "auth": read_auth(options.auth_file) if options.auth_file else None,
         "inbrowser": False,
         "quiet": True,
         "show_error": False,
@@ -132,19 +138,21 @@ def settings(bench: Workbench, options: Options) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "allowed_paths": [],
-        "max_file_size": "2mb",
+        "max_file_size": "1mb",
         "state_session_capacity": 200,
         "max_threads": 20,
-        "theme": theme(),
-        "head": f'<link rel="stylesheet" href="{ASSETS}/acft.css">',
-        "app_kwargs": {
-            "middleware": [Middleware(Guard, gate=bench.gate, bind=bench.bind)],
-            "routes": [
-                Route(f"/{ASSETS}/plotly.min.js", lambda _: FileResponse(PLOTLY)),
-                Mount(f"/{ASSETS}", StaticFiles(directory=STATIC)),
-            ],
-            "openapi_url": None,
-        },
+    }
+
+
+def app_arguments(bench: Workbench) -> dict[str, Any]:
+    """What stands in front of Gradio: the guard, and our own static files."""
+    return {
+        "middleware": [Middleware(Guard, gate=bench.gate, bind=bench.bind)],
+        "routes": [
+            Route(f"/{ASSETS}/plotly.min.js", lambda _: FileResponse(PLOTLY)),
+            Mount(f"/{ASSETS}", StaticFiles(directory=STATIC)),
+        ],
+        "openapi_url": None,
     }
 
 
@@ -158,9 +166,10 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(options: Options) -> int:
     """Serves until interrupted; 2 with one sentence when that is not possible or not safe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         bench = workbench(options)
-        blocks = launch(bench, options, wait=False)
+        blocks = launch(bench, options)
     except (AcftError, OSError) as error:
         LOG.error("%s", error)  # noqa: TRY400 - the sentence is the message
         return 2

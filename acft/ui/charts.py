@@ -102,6 +102,68 @@ def reliability(bins: Sequence[dict[str, float]], n: int) -> Figure:
     return finished(figure, f"reliability of the oracle in {len(bins)} bins", has_data=bool(bins))
 
 
+def heatmap(counts: Sequence[dict[str, Any]], name: str, bins: int = 20) -> Figure:
+    """Share of responses in each bin of a value in [0, 1], one column for each round."""
+    rounds = sorted({row["round"] for row in counts})
+    totals = {r: sum(row["n"] for row in counts if row["round"] == r) for r in rounds}
+    grid = [[0.0] * len(rounds) for _ in range(bins)]
+    for row in counts:
+        grid[row["bin"]][rounds.index(row["round"])] = row["n"] / totals[row["round"]]
+    figure = go.Figure()
+    figure.add_heatmap(
+        x=[f"round {r}<br>n = {totals[r]:,}" for r in rounds],
+        y=[(index + 0.5) / bins for index in range(bins)],
+        z=grid, zmin=0, colorscale=[[0, "rgba(47,127,201,0)"], [1, "rgba(47,127,201,1)"]],
+        hovertemplate="%{x}<br>" + name + " %{y:.2f}<br>%{z:.1%} of responses<extra></extra>",
+        colorbar={"title": {"text": "share"}, "thickness": 10, "outlinewidth": 0,
+                  "tickformat": ".0%"},
+    )  # fmt: skip
+    figure.update_layout(
+        height=280, margin={"l": 8, "r": 12, "t": 8, "b": 8}, xaxis={"type": "category"},
+        yaxis={"title": {"text": name}, "range": [0, 1]},
+    )  # fmt: skip
+    return finished(figure, f"distribution of {name} over {len(rounds)} rounds", bool(rounds))
+
+
+def trade_off(points: Sequence[dict[str, Any]], x_title: str, y_title: str) -> Figure:
+    """One mark for each measured policy with 95 % intervals; runs by colour, policies by shape."""
+    figure = go.Figure()
+    shapes = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
+    for index, run_id in enumerate(dict.fromkeys(p["run_id"] for p in points)):
+        own = [p for p in points if p["run_id"] == run_id]
+        color = PALETTE[index % len(PALETTE)]
+        figure.add_scatter(
+            x=[p["x"] for p in own], y=[p["y"] for p in own], mode="lines+markers",
+            name=plain(str(own[0]["title"] or run_id), 48),
+            line={"color": color, "width": 1, "dash": "dot"},
+            marker={"size": 11, "color": color, "line": {"width": 2, "color": color},
+                    "symbol": [shapes.get(p["subject"], "square") for p in own]},
+            error_x=_bars(own, "x", color), error_y=_bars(own, "y", color),
+            customdata=[[p["run_id"], plain(f"{p['subject']}, version {p['policy_version']}"),
+                         p["x_n"], p["y_n"]] for p in own],
+            hovertemplate="%{customdata[1]}<br>" + plain(x_title) + " %{x:.4g} (n = "
+            "%{customdata[2]})<br>" + plain(y_title) + " %{y:.4g} (n = %{customdata[3]})",
+        )  # fmt: skip
+    figure.update_layout(
+        height=460, margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        xaxis={"title": {"text": plain(x_title)}}, yaxis={"title": {"text": plain(y_title)}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, showlegend=True,
+    )  # fmt: skip
+    return finished(figure, f"{y_title} against {x_title}: {len(points)} policies", bool(points))
+
+
+def _bars(points: Sequence[dict[str, Any]], axis: str, color: str) -> dict[str, Any]:
+    """Error bars from interval ends, none where there is no interval."""
+    up = [_gap(p[f"{axis}_high"], p[axis]) for p in points]
+    down = [_gap(p[axis], p[f"{axis}_low"]) for p in points]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "width": 0,
+            "thickness": 1.5, "color": color}  # fmt: skip
+
+
+def _gap(high: float | None, low: float | None) -> float:
+    return 0.0 if high is None or low is None else max(0.0, high - low)
+
+
 def finished(figure: go.Figure, summary: str, has_data: bool = True) -> Figure:  # noqa: FBT001, FBT002
     """The figure as JSON values with its spoken summary."""
     values = figure.to_plotly_json()

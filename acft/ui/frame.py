@@ -43,6 +43,12 @@ def _mode(bench: Workbench, *, may_change: bool) -> Node:
     if bench.bind.is_demo:
         text = "Read-only demonstration: recorded runs, no launching."
         return el("div.mode", el("b", "Demo. "), text)
+    if bench.ingester.problem:
+        return el("div.mode.warn", el("b", "The database lags behind: "), bench.ingester.problem,
+                  " The runs themselves are not affected.")  # fmt: skip
+    if bench.control.owner:
+        return el("div.mode.warn", el("b", "Look only. "), f"These runs are supervised by "
+                  f"{bench.control.owner}; change them there, or close it first.")  # fmt: skip
     if not may_change:
         return el(
             "div.mode.warn",

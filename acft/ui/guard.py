@@ -27,7 +27,8 @@ TOKEN_FILE = ".token"  # noqa: S105 - a file name
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BLOCKED = ("/gradio_api/proxy=", "/gradio_api/vibe", "/gradio_api/undo-vibe", "/monitoring",
            "/gradio_api/process_recording", "/gradio_api/run-history", "/gradio_api/runs",
-           "/gradio_api/profiling", "/gradio_api/deep_link", "/gradio_api/dev")  # fmt: skip
+           "/gradio_api/profiling", "/gradio_api/upload", "/gradio_api/file", "/gradio_api/info",
+           "/gradio_api/openapi", "/gradio_api/deep_link", "/gradio_api/dev")  # fmt: skip
 """Gradio routes that the workbench does not use."""
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "

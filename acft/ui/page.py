@@ -6,7 +6,7 @@ launch token.
 """
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from acft.errors import AcftError
 from acft.inference.client import Inference
 from acft.registry import Registry
 from acft.store.connection import Store
+from acft.store.ingest import Ingester
 from acft.ui.control import Control
 from acft.ui.guard import Bind, Gate
 from acft.ui.reader import Reader
@@ -29,7 +30,7 @@ REFUSED = (
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Workbench:
     """What all pages share."""
 
@@ -40,9 +41,13 @@ class Workbench:
     """Folder of TOML files offered as presets."""
     store: Store
     """The database, a cache made from the run directories."""
+    ingester: Ingester
+    """Keeps the database up to date; knows why it could not."""
     control: Control
     desk: Inference
     """Process that checks and launches settings; loads no model."""
+    served: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments the server was started with, for the posture panel."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""Rollouts: every sampled response, by filter and by SQL."""
+
+from typing import Any, Literal
+
+import gradio as gr
+
+from acft.errors import AcftError, ConfigError
+from acft.store.queries import rollouts as ask
+from acft.store.queries.answer import Answer
+from acft.store.queries.answer import Page as Part
+from acft.store.queries.rollouts import RolloutFilter, ScoreRange
+from acft.store.sandbox import Caps, run_query
+from acft.ui import charts, words
+from acft.ui.dom import Node, act, chart, el, table, veil, view
+from acft.ui.frame import empty, title
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.pager import link, pager
+from acft.ui.reader import Run
+from acft.ui.runs_menu import chosen_run, run_menu
+
+PER_PAGE = 25
+SQL_CAPS = Caps(seconds=10.0, rows=200, cell_characters=500)
+Column = Literal["round", "policy_version", "subject", "purpose"]
+MENUS: dict[Column, str] = {
+    "round": "round", "policy_version": "version", "subject": "policy", "purpose": "purpose",
+}  # fmt: skip
+FIRST_SQL = """SELECT round, subject, count(*) AS n, avg(satisfaction) AS satisfaction
+FROM rollouts GROUP BY ALL ORDER BY ALL"""
+
+
+def wanted(visit: Visit) -> RolloutFilter:
+    """Which responses the address asks for."""
+    query = visit.query
+    scores = ()
+    if query.get("scorer") and (query.get("low") or query.get("high")):
+        limits = _share(query.get("low", ""), 0.0), _share(query.get("high", ""), 1.0)
+        scores = (ScoreRange(query["scorer"], *limits),)
+    text = query.get("find", "")
+    is_pattern = len(text) > 2 and text.startswith("/") and text.endswith("/")
+    return RolloutFilter(
+        round=_whole(query.get("round", "")),
+        policy_version=_whole(query.get("policy_version", "")),
+        purpose=query.get("purpose", ""),
+        subject=query.get("subject", ""),
+        prompt_id=query.get("prompt", ""),
+        text="" if is_pattern else text,
+        regex=text[1:-1] if is_pattern else "",
+        scores=scores,
+    )
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdigit() and len(text) < 9 else None
+
+
+def _share(text: str, default: float) -> float:
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise ConfigError(f"score {text!r} is not a number between 0 and 1") from None
+
+
+def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
+    """The chosen responses, one page of them."""
+    number = visit.query.get("page", "0")
+    page = int(number) if number.isdigit() and len(number) < 9 else 0
+    order = visit.query.get("sort", "") or "round"
+    return ask.rollouts(
+        bench.store, run.run_id, wanted(visit), order_by=order.removeprefix("-"),
+        descending=order.startswith("-"), page=Part(PER_PAGE, page * PER_PAGE),
+    )  # fmt: skip
+
+
+def listing(bench: Workbench, visit: Visit) -> Node:
+    """Filters and the responses that pass them."""
+    run = chosen_run(bench, visit)
+    if run is None:
+        return empty("No runs yet.", el("a.go", "Go to all runs", href="./"))
+    found = answer(bench, visit, run)
+    rows = [_row(row, run.run_id) for row in found.records()]
+    names = ask.scorers(bench.store, run.run_id)
+    body: Node = empty("No rollout passes these filters.", el("a", "Clear all filters",
+                       href=f"rollouts?run={run.run_id}"))  # fmt: skip
+    if rows:
+        body = el("div.texts", table(_columns(visit), rows, caption="Rollouts",
+                                     numeric={4, 5, 6}))  # fmt: skip
+    return el(
+        "section",
+        run_menu(bench, run),
+        _filters(bench, visit, run, names),
+        body,
+        pager("rollouts", visit.query, found.total, PER_PAGE),
+        el("details", el("summary", "SQL behind this table"),
+           el("pre.log", found.sql, tabindex="0")),
+    )  # fmt: skip
+
+
+def _columns(visit: Visit) -> list[Node]:
+    return [
+        "Prompt", "Response", "Scores", "From", _sortable(visit, "satisfaction", "Satisfaction"),
+        _sortable(visit, "n_tokens", "Tokens"), _sortable(visit, "logprob", "log p (nats)"),
+    ]  # fmt: skip
+
+
+def _sortable(visit: Visit, column: str, label: str) -> Node:
+    now = visit.query.get("sort", "")
+    following = f"-{column}" if now == column else column
+    mark = {column: " ▲", f"-{column}": " ▼"}.get(now, "")
+    return el("a", label + mark, href=link("rollouts", visit.query, sort=following, page=""))
+
+
+def _row(row: dict[str, Any], run_id: str) -> list[Node]:
+    scores = {k.removeprefix("score:"): v for k, v in row.items()
+              if k.startswith("score:") and v is not None}  # fmt: skip
+    toxicity = max(scores.values(), default=None)
+    shown = [el("div.num", f"{name} {value:.2f}") for name, value in sorted(scores.items())]
+    origin = f"round {row['round']} · {row['subject']} {row['policy_version']}"
+    return [
+        el("span.prompt", el("span.text", str(row["prompt_text"])),
+           el("span.sub", str(row["prompt_category"] or "")), key=f"p-{row['rollout_id']}"),
+        el("div", veil(str(row["response_text"]), toxicity), key=str(row["rollout_id"])),
+        el("div.side", shown),
+        el("span.side", origin, el("span.sub", f"{row['purpose']}, {row['prompt_split']}"),
+           el("a", "tokens", href=f"tokens?run={run_id}&sequence={row['rollout_id']}")),
+        words.number(row["satisfaction"], 2),
+        str(row["n_tokens"]),
+        words.number(row["logprob"], 3),
+    ]  # fmt: skip
+
+
+def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str]) -> Node:
+    menus = [
+        _menu(visit, column, label, ask.choices(bench.store, run.run_id, column))
+        for column, label in MENUS.items()
+    ]
+    chosen = visit.query.get("scorer", "")
+    scorers = [el("option", "any score", value="")]
+    scorers += [el("option", name, value=name, selected=name == chosen) for name in names]
+    limits = [
+        el("input", type="number", min="0", max="1", step="0.05", data_query=key,
+           value=visit.query.get(key, ""), placeholder=placeholder, aria_label=label,
+           **act("refresh"))
+        for key, placeholder, label in (("low", "from 0", "Lowest score"),
+                                        ("high", "to 1", "Highest score"))
+    ]  # fmt: skip
+    search = el("input", type="search", placeholder="Find text, or /pattern/", data_query="find",
+                value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
+                **act("refresh"))  # fmt: skip
+    choose = el("select", scorers, data_query="scorer", aria_label="Scorer", **act("refresh"))
+    return el("div.toolbar", search, menus, choose, limits)
+
+
+def _menu(visit: Visit, column: str, label: str, values: list[Any]) -> Node:
+    now = visit.query.get(column, "")
+    options = [el("option", f"any {label}", value="")]
+    options += [el("option", f"{label} {v}", value=str(v), selected=str(v) == now) for v in values]
+    return el("select", options, data_query=column, aria_label=label, **act("refresh"))
+
+
+def shares(bench: Workbench, visit: Visit) -> charts.Figure:
+    """Distribution of satisfaction over rounds."""
+    run = chosen_run(bench, visit)
+    if run is None:
+        return charts.nothing("No runs yet.")
+    found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=20).records()
+    return charts.heatmap(found, "satisfaction of the constraint")
+
+
+def query(bench: Workbench, visit: Visit, sql: str) -> Node:
+    """What one SELECT gives over copies of the run's sealed shards."""
+    run = chosen_run(bench, visit)
+    try:
+        result = run_query(bench.reader.runs_dir, sql, [run.run_id] if run else [], SQL_CAPS)
+    except AcftError as error:
+        return el("div.notice.bad", str(error), role="alert")
+    rows = [[_cell(value) for value in row] for row in result.rows]
+    cut = f"; only the first {len(rows)} rows" if result.is_cut else ""
+    note = f"{words.count(len(rows), 'row')} in {result.seconds * 1000:.0f} ms{cut}"
+    return el("div", el("p.side", note), table(result.columns, rows, caption="Result"))
+
+
+def _cell(value: Any) -> Node:
+    if isinstance(value, float):
+        return el("span.num", words.number(value, 4))
+    return el("span.text", words.DASH if value is None else str(value))
+
+
+def _build(bench: Workbench, wire: Wire) -> None:
+    view(title("Rollouts", "Every response the run has sampled."))
+    board = view(acts=("refresh",))
+    view(el("h2.part", "Satisfaction over rounds"))
+    plot = chart()
+    view(el("div", el("h2", "Ask in SQL"), el(
+        "p.side", "One SELECT over a copy of this run's sealed shards, in a process of its own: "
+        "no files, no settings, ten seconds, 200 rows. Tables: rollouts, scores, guidance, "
+        "metrics, evaluations, events, runs.")))  # fmt: skip
+    sql = gr.Textbox(FIRST_SQL, label="SQL", lines=3, max_lines=12, elem_classes="code",
+                     max_length=10_000)  # fmt: skip
+    button = gr.Button("Run query", size="sm", elem_classes="narrow")
+    result = view()
+
+    def show(visit: Visit) -> list[Any]:
+        return [listing(bench, visit), shares(bench, visit)]
+
+    def run_sql(visit: Visit, text: str) -> Node:
+        return query(bench, visit, text)
+
+    wire.on_load(show, outputs=[board, plot])
+    wire.read(board.refresh, show, outputs=[board, plot])
+    wire.read(button.click, run_sql, inputs=[sql], outputs=[result], queue=True,
+              concurrency_id="sql", concurrency_limit=2, show_progress="minimal")  # fmt: skip
+
+
+PAGES.add("rollouts")(Page("Rollouts", "rollouts", 60, _build))

@@ -1,0 +1,127 @@
+"""Trade-off: toxicity against utility for base, every checkpoint and every run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from acft.store.queries.evaluations import Measure, measures, trade_off
+from acft.ui import charts, words
+from acft.ui.dom import Node, act, chart, el, table, view
+from acft.ui.frame import empty, title
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+
+UTILITY = ("perplexity", "bits_per_byte", "distinct")
+TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
+
+
+def axes(bench: Workbench, visit: Visit) -> tuple[list[Measure], Measure | None, Measure | None]:
+    """All measured quantities, and the two that are drawn."""
+    found = [Measure(row["suite"], row["metric"]) for row in measures(bench.store).records()]
+    plain = [m for m in found if not m.metric.endswith(("_change", "_difference", "_control"))]
+    across = _named(plain, visit.query.get("x", "")) or _first(plain, UTILITY)
+    up = _named(plain, visit.query.get("y", "")) or _first(plain, TOXICITY)
+    return plain, across, up
+
+
+def _key(measure: Measure) -> str:
+    return f"{measure.suite}|{measure.metric}"
+
+
+def _label(measure: Measure) -> str:
+    return f"{measure.metric} ({measure.suite})"
+
+
+def _named(found: Sequence[Measure], key: str) -> Measure | None:
+    return next((m for m in found if _key(m) == key), None)
+
+
+def _first(found: Sequence[Measure], names: Sequence[str]) -> Measure | None:
+    ranked = [m for name in names for m in found if m.metric.startswith(name)]
+    return next(iter(ranked), None)
+
+
+def points(bench: Workbench, visit: Visit) -> list[dict[str, Any]]:
+    """Every policy that has both measures."""
+    _, across, up = axes(bench, visit)
+    if across is None or up is None:
+        return []
+    return trade_off(bench.store, bench.reader.run_ids(), across, up).records()
+
+
+def menus(bench: Workbench, visit: Visit) -> Node:
+    """Which quantities are drawn."""
+    found, across, up = axes(bench, visit)
+    if across is None or up is None:
+        return empty(
+            "Nothing to weigh yet.",
+            "A run measures toxicity and perplexity when it ends; each policy becomes one point.",
+        )
+    return el("div.toolbar", _menu("y", "Up", found, up), _menu("x", "Across", found, across),
+              el("span.side", "Open circles are base policies. Bars are 95 % intervals. Click a "
+                 "point to see the texts that moved."))  # fmt: skip
+
+
+def _menu(name: str, label: str, found: Sequence[Measure], chosen: Measure) -> Node:
+    options = [el("option", _label(m), value=_key(m), selected=m == chosen) for m in found]
+    choose = el("select", options, data_query=name, aria_label=label, **act("refresh"))
+    return el("label.side", f"{label} ", choose)
+
+
+def figure(bench: Workbench, visit: Visit) -> charts.Figure:
+    """The points with their intervals."""
+    _, across, up = axes(bench, visit)
+    if across is None or up is None:
+        return charts.nothing("No policy has been measured yet.")
+    return charts.trade_off(points(bench, visit), _label(across), _label(up))
+
+
+def numbers(bench: Workbench, visit: Visit) -> Node:
+    """The same points as a table."""
+    found = points(bench, visit)
+    if not found:
+        return ""
+    _, across, up = axes(bench, visit)
+    rows = [
+        [el("a", str(p["title"] or p["run_id"]), href=f"compare?run={p['run_id']}"),
+         str(p["method"] or ""), f"{p['subject']}, version {p['policy_version']}",
+         _value(p, "y"), _value(p, "x")]
+        for p in found
+    ]  # fmt: skip
+    columns = [
+        "Run",
+        "Method",
+        "Policy",
+        _label(up) if up else "",
+        _label(across) if across else "",
+    ]
+    return el("section", el("h2", "The numbers"),
+              table(columns, rows, caption="Trade-off", numeric={3, 4}))  # fmt: skip
+
+
+def _value(point: dict[str, Any], axis: str) -> Node:
+    span = words.interval(point[f"{axis}_low"], point[f"{axis}_high"])
+    note = f"{span} · n = {point[f'{axis}_n']:,}" if span else f"n = {point[f'{axis}_n']:,}"
+    return el("span", words.number(point[axis], 4), el("span.sub", note))
+
+
+def picked(visit: Visit) -> Node:
+    """The way from a point to its texts."""
+    data = visit.data.get("data") or [""]
+    return el("div", data_goto=f"compare?run={data[0]}", key=str(data[0]))
+
+
+def _build(bench: Workbench, wire: Wire) -> None:
+    view(title("Trade-off", "What lower toxicity costs."))
+    top = view(acts=("refresh",))
+    plot = chart()
+    below = view()
+    leave = view()
+
+    def show(visit: Visit) -> list[Any]:
+        return [menus(bench, visit), figure(bench, visit), numbers(bench, visit)]
+
+    wire.on_load(show, outputs=[top, plot, below])
+    wire.read(top.refresh, show, outputs=[top, plot, below])
+    wire.read(plot.pick, picked, outputs=[leave])
+
+
+PAGES.add("tradeoff")(Page("Trade-off", "tradeoff", 70, _build))
