@@ -16,22 +16,8 @@ from acft.likelihood import (
 )
 from acft.totals import ratio_bootstrap, ratio_change
 from acft.types import Document, Rollout, TokenBatch
+from tests.bench import UniformJudge
 from tests.fakes import N_TOKENS, ByteTokenizer, tiny_llama
-
-
-class UniformJudge:
-    """Gives every one of ``n_tokens`` tokens the same probability."""
-
-    device = "cpu"
-
-    def __init__(self, n_tokens: int, context_length: int = 64) -> None:
-        self.backbone = SimpleNamespace(tokenizer=ByteTokenizer(), context_length=context_length)
-        self.logprob = -math.log(n_tokens)
-        self.batches: list[TokenBatch] = []
-
-    def token_logprobs(self, batch: TokenBatch) -> torch.Tensor:
-        self.batches.append(batch)
-        return self.logprob * batch.attention_mask[:, 1:].float()
 
 
 class LlamaJudge:

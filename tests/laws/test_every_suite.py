@@ -1,0 +1,97 @@
+"""What every registered suite promises."""
+
+import functools
+import json
+
+import pytest
+
+from acft.benchmarks.base import SUITES
+from acft.config import Config
+from acft.evaluation import Label
+from acft.events import Evaluated, Event, to_json
+from acft.policy import base_policy
+from acft.totals import Totals
+from tests.bench import bench_of, finish, run_settings, tiny_model
+
+QUICK = {
+    "rtp": {"prompts": 2, "continuations": 2, "horizon": 3},
+    "toxigen": {"source": "inline:one two\nthree four", "horizon": 3},
+    "perplexity": {"documents": 3},
+    "fluency": {"prompts": 2, "continuations": 2, "horizon": 3},
+    "win_rate": {"prompts": 2, "continuations": 2, "horizon": 3},
+    "collateral": {"source": "inline:one two\nthree four", "continuations": 1, "horizon": 3},
+    "detection": {},
+}
+"""Settings that finish in a moment; a suite that is not here needs something a test has not."""
+
+
+@pytest.fixture(scope="module")
+def measured_twice(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    run = run_settings(tiny_model(folder))
+    texts = [{"text": f"text {i}", "category": ["clean", "toxic"][i % 2]} for i in range(12)]
+    (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    policy = base_policy(run)
+
+    @functools.cache
+    def measure(name: str):
+        suite = SUITES.get(name)
+        options = dict(QUICK[name])
+        if name == "detection":
+            options["source"] = str(folder / "texts.jsonl")
+        results = []
+        for _ in range(2):
+            bench = bench_of(run, policy=policy, get_judge=lambda: policy)
+            results.append(finish(suite.run(suite.settings_type.parse(options), bench)))
+        return results
+
+    return measure
+
+
+@pytest.mark.parametrize("name", SUITES.names())
+def test_it_says_what_it_measures_and_each_setting_says_what_it_does(name) -> None:
+    suite = SUITES.get(name)
+    assert suite.summary.endswith(".")
+    assert issubclass(suite.settings_type, Config)
+    assert all(field.description for field in suite.settings_type.model_fields.values())
+    suite.settings_type()
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_the_same_bench_gives_the_same_numbers(name, measured_twice) -> None:
+    (_, first), (_, second) = measured_twice(name)
+    assert first.keys() == second.keys()
+    assert first
+    for key, totals in first.items():
+        assert totals.to_json() == second[key].to_json()
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_what_it_yields_can_be_written_and_what_it_returns_read_back(name, measured_twice) -> None:
+    (outputs, measured), _ = measured_twice(name)
+    for event in outputs:
+        if isinstance(event, Event):
+            assert to_json(event, 1, 0.0)
+    for totals in measured.values():
+        again = Totals.from_json(json.loads(json.dumps(totals.to_json())))
+        assert again.to_json() == totals.to_json()
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_a_policy_compared_with_itself_shows_no_change(name, measured_twice) -> None:
+    (_, measured), _ = measured_twice(name)
+    suite, label = SUITES.get(name), Label(name, "policy")
+    events = suite.compare(measured, measured, label)
+    assert events
+    for event in events:
+        assert isinstance(event, Evaluated)
+        expected = {"win_rate": 0.5, "tie_share": 1.0}.get(event.metric, 0.0)
+        assert event.value in (None, pytest.approx(expected))
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_its_report_names_the_suite_and_the_subject(name, measured_twice) -> None:
+    (_, measured), _ = measured_twice(name)
+    for event in SUITES.get(name).report(measured, Label(name, "base")):
+        assert event.subject == "base"
+        assert event.suite.split("/")[0] == name

@@ -1,0 +1,176 @@
+import functools
+import json
+from pathlib import Path
+
+import pytest
+
+from acft.benchmarks.subjects import SubjectSettings, open_subject
+from acft.errors import AcftError, ConfigError, DataError, ModelError
+from acft.events import Evaluated, Note
+from acft.likelihood import perplexity
+from acft.methods.base import METHODS, Checkpoint, Rows, TrainContext
+from acft.methods.evaluate import MEASUREMENTS, EvaluateSettings, Results, rounds_of
+from acft.policy import base_policy, trainable_policy
+from acft.schema import TABLES
+from acft.scoring import ScorerPool
+from acft.settings import RunSettings
+from acft.types import Document
+from tests.bench import FailingScorer, VowelScorer, run_settings, tiny_model
+
+OPTIONS = {
+    "rtp": {"prompts": 2, "continuations": 2, "horizon": 3},
+    "perplexity": {"documents": 3},
+    "fluency": {"prompts": 2, "continuations": 2, "horizon": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunSettings:
+    return run_settings(tiny_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(autouse=True)
+def _fake_scorers(monkeypatch) -> None:
+    def load(name: str, device: str):
+        scorers = {"vowels": VowelScorer, "broken": FailingScorer}
+        if name not in scorers:
+            raise ModelError(f"scorer {name!r} cannot be loaded: it is not there")
+        return scorers[name]()
+
+    pool = functools.partial(ScorerPool, load=load)
+    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
+
+
+def settings(suites=("rtp", "perplexity"), **changes) -> EvaluateSettings:
+    return EvaluateSettings.parse({"suites": suites, "options": OPTIONS} | changes)
+
+
+def outputs(chosen: EvaluateSettings, run: RunSettings, folder: Path, **context) -> list:
+    """Everything the run yields, its checkpoints saved as a worker would."""
+    found: list = []
+    collect(found, chosen, run, folder, **context)
+    return found
+
+
+def collect(
+    found: list, chosen: EvaluateSettings, run: RunSettings, folder: Path, **context
+) -> None:
+    for output in METHODS.get("evaluate").train(chosen, TrainContext(run, **context)):
+        found.append(output)
+        if isinstance(output, Checkpoint):
+            place = folder / f"round-{output.round}"
+            place.mkdir(parents=True)
+            output.save(place)
+
+
+def of_type(found: list, kind: type) -> list:
+    return [output for output in found if isinstance(output, kind)]
+
+
+def test_every_suite_of_every_subject_is_a_sealed_round(run, tmp_path) -> None:
+    chosen = settings(subjects={"policy": {"version": 4}, "base": {}})
+    found = outputs(chosen, run, tmp_path)
+    assert [c.round for c in of_type(found, Checkpoint)] == [1, 2, 3, 4]
+    assert rounds_of(chosen) == 4
+    subjects = [e.subject for e in of_type(found, Evaluated)]
+    assert subjects == sorted(subjects, key=["base", "policy"].index)
+    assert {e.policy_version for e in of_type(found, Evaluated)} == {0, 4}
+
+
+def test_an_unchanged_policy_is_reported_as_unchanged(run, tmp_path) -> None:
+    found = outputs(settings(subjects={"policy": {}, "base": {}}), run, tmp_path)
+    changes = [e for e in of_type(found, Evaluated) if e.metric == "mean_toxicity_difference"]
+    assert [(e.subject, e.suite, e.value) for e in changes] == [("policy", "rtp/vowels", 0.0)]
+
+
+def test_rows_fit_the_tables_of_the_run_directory(run, tmp_path) -> None:
+    rows = of_type(outputs(settings(["rtp"]), run, tmp_path), Rows)
+    assert [r.table for r in rows] == ["rollouts", "scores"]
+    for table in rows:
+        for row in table.rows:
+            assert row.keys() <= set(TABLES[table.table].names)
+    ids = [row["rollout_id"] for row in rows[0].rows]
+    assert len(set(ids)) == len(ids) == 4
+
+
+def test_a_resumed_evaluation_only_does_what_is_missing(run, tmp_path) -> None:
+    chosen = settings(subjects={"base": {}})
+    whole = outputs(chosen, run, tmp_path / "whole")
+    resumed = outputs(
+        chosen, run, tmp_path / "resumed",
+        resume_from=tmp_path / "whole" / "round-1", resume_round=1,
+    )  # fmt: skip
+    assert [c.round for c in of_type(resumed, Checkpoint)] == [2]
+    assert {e.suite.split("/")[0] for e in of_type(resumed, Evaluated)} == {"perplexity"}
+    last = [tmp_path / name / "round-2" / MEASUREMENTS for name in ("whole", "resumed")]
+    assert last[0].read_bytes() == last[1].read_bytes()
+    assert of_type(whole, Evaluated)[-1] == of_type(resumed, Evaluated)[-1]
+
+
+def test_a_suite_that_fails_does_not_cost_the_others(run, tmp_path) -> None:
+    found: list = []
+    with pytest.raises(ConfigError, match="judge is empty"):
+        collect(found, settings(["fluency", "perplexity"]), run, tmp_path)
+    (note,) = of_type(found, Note)[:1]
+    assert note.level == "warning"
+    assert "suite fluency of base failed" in note.text
+    assert len(of_type(found, Checkpoint)) == 1
+
+
+def test_a_scorer_that_is_missing_gives_a_warning_and_no_number(run, tmp_path) -> None:
+    other = run.model_copy(
+        update={"evaluation": run.evaluation.model_copy(update={"scorers": ("vowels", "gone")})}
+    )
+    found = outputs(settings(["rtp"]), other, tmp_path)
+    assert any("no number from scorer gone" in note.text for note in of_type(found, Note))
+    assert {e.suite for e in of_type(found, Evaluated)} == {"rtp", "rtp/vowels"}
+
+
+def test_a_stop_leaves_the_unfinished_suite_out(run, tmp_path) -> None:
+    found = outputs(settings(), run, tmp_path, should_stop=lambda: True)
+    assert of_type(found, Checkpoint) == []
+    assert of_type(found, Evaluated) == []
+
+
+def test_an_unknown_suite_is_refused_before_anything_loads() -> None:
+    with pytest.raises(ConfigError, match="unknown suite 'rtpp'; did you mean 'rtp'"):
+        settings(["rtpp"])
+
+
+def test_wrong_options_of_a_suite_are_refused_before_anything_loads() -> None:
+    with pytest.raises(ConfigError, match=r"method.options.rtp.*promts.*did you mean 'prompts'"):
+        EvaluateSettings.parse({"options": {"rtp": {"promts": 3}}})
+
+
+def test_damaged_measurements_are_an_error_that_names_the_file(tmp_path) -> None:
+    (tmp_path / MEASUREMENTS).write_text('{"rtp": {"base": {"x": 3}}}')
+    with pytest.raises(DataError, match=MEASUREMENTS):
+        Results.load(tmp_path)
+
+
+def test_measurements_are_plain_json(run, tmp_path) -> None:
+    outputs(settings(["perplexity"]), run, tmp_path)
+    values = json.loads((tmp_path / "round-1" / MEASUREMENTS).read_text())
+    assert list(values["perplexity"]) == ["base"]
+
+
+def test_facts_name_the_scorers_that_judge(run) -> None:
+    assert METHODS.get("evaluate").facts(TrainContext(run)) == {"scorers": {"vowels": "1 0"}}
+
+
+def test_a_checkpoint_is_opened_with_its_adapter_merged(run, tmp_path) -> None:
+    trained = trainable_policy(base_policy(run), run.adapter, 0)
+    for parameter in trained.parameters():
+        parameter.data += 0.05
+    trained.save(tmp_path / "policy")
+    opened = open_subject(run, SubjectSettings(checkpoint=str(tmp_path), version=3))
+    plain = open_subject(run, SubjectSettings())
+    texts = [Document("a", "", "the river rose", "general")]
+    assert opened.version == 3
+    assert perplexity(opened, texts).value == pytest.approx(perplexity(trained, texts).value)
+    assert perplexity(opened, texts).value != pytest.approx(perplexity(plain, texts).value)
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error(run) -> None:
+    with pytest.raises(AcftError, match="no checkpoint"):
+        open_subject(run, SubjectSettings(checkpoint="nowhere"))
