@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -279,7 +279,7 @@ def _prefill(
     device = backbone.model.device
     prompts = list(dict.fromkeys(request.prompt_ids for request in requests))
     row = {ids: index for index, ids in enumerate(prompts)}
-    token_ids, mask = left_padded(prompts, int(backbone.tokenizer.pad_token_id))  # pyright: ignore[reportArgumentType]
+    token_ids, mask = left_padded(prompts, backbone.tokenizer.pad_token_id)
     token_ids = token_ids.to(device)
     state = CachedDecoder(backbone.model, token_ids, mask.to(device))
     rows = torch.tensor([row[request.prompt_ids] for request in requests], device=device)
@@ -288,17 +288,17 @@ def _prefill(
 
 
 def _rollouts(
-    tokenizer: object, requests: list[_Request], response: _Response, policy_version: int
+    tokenizer: Any, requests: list[_Request], response: _Response, policy_version: int
 ) -> list[Rollout]:
     lengths = response.mask.sum(dim=1).tolist()
     tokens = response.token_ids.tolist()
     policy_lps = response.policy_logprobs.tolist()
     drawn_lps = response.drawn_logprobs.tolist()
-    special = {tokenizer.eos_token_id}  # pyright: ignore[reportAttributeAccessIssue]
+    special = {tokenizer.eos_token_id}
     result = []
     for index, request in enumerate(requests):
         ids = tuple(tokens[index][: lengths[index]])
-        text = tokenizer.decode(  # pyright: ignore[reportAttributeAccessIssue]
+        text = tokenizer.decode(
             [token for token in ids if token not in special], skip_special_tokens=True
         )
         logprobs = tuple(policy_lps[index][: len(ids)])

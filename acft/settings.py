@@ -105,15 +105,15 @@ class OracleSettings(Config):
     """Passes over the rollouts; early stopping usually ends sooner."""
     patience: Positive = 4
     """Epochs without a better validation loss before training stops."""
-    labels: Literal["hard", "soft"] = "soft"
-    """Train on the constraint's verdict at 0.5, or on its graded value."""
+    labels: Literal["hard", "soft"] = "hard"
+    """Train on the constraint's verdict, as in the theory, or on its graded value, which blunts R."""
     balance: Literal["none", "balanced"] = "none"
     """Draw satisfied and violating rollouts equally often, and undo it by importance weights."""
     temperature: PositiveFloat = 1.0
     """Of the rollouts; other than 1, each carries its importance weight."""
     validation_rollouts: Positive = 188
     """Responses to validation prompts for early stopping and calibration."""
-    consistency_weight: NonNegativeFloat = 0.1
+    consistency_weight: NonNegativeFloat = 0.0
     """Weight of the forward-consistency term. Source: arXiv:2205.14219."""
     replay_rounds: NonNegative = 1
     """Rollouts of so many earlier rounds are reused with importance weights."""

@@ -20,11 +20,16 @@ def hidden_states(
     return output.last_hidden_state
 
 
+def output_head(model: PreTrainedModel) -> Any:
+    """The module that turns hidden states into logits."""
+    return model.get_output_embeddings()
+
+
 def logits(
     model: PreTrainedModel, hidden: Float[Tensor, "*axes width"]
 ) -> Float[Tensor, "*axes vocab"]:
     """Unnormalised log-probabilities in float32, with the model's own scaling and soft cap."""
-    scores = model.get_output_embeddings()(hidden).float()
+    scores = output_head(model)(hidden).float()
     scale = getattr(model.config, "logit_scale", None)
     if scale is not None:
         scores = scores * scale
@@ -36,7 +41,7 @@ def logits(
 
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Whether logits are one matrix product of the hidden states, without scale, cap or adapter."""
-    head = model.get_output_embeddings()
+    head = output_head(model)
     extras = ("logit_scale", "final_logit_softcapping")
     is_scaled = any(getattr(model.config, name, None) is not None for name in extras)
     return type(head) is nn.Linear and head.bias is None and not is_scaled
@@ -44,12 +49,13 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 
 def head_weight(model: PreTrainedModel) -> Float[Tensor, "vocab width"]:
     """Weight of the output head."""
-    return model.get_output_embeddings().weight
+    return output_head(model).weight
 
 
 def input_embeddings(model: PreTrainedModel) -> Float[Tensor, "vocab width"]:
     """Weight of the input embedding."""
-    return model.get_input_embeddings().weight
+    embedding: Any = model.get_input_embeddings()
+    return embedding.weight
 
 
 class CachedDecoder:

@@ -1,4 +1,4 @@
-"""Finding and opening a causal language model: local directory, packaged model, hub, in that order."""
+"""Finding and opening a causal language model: local directory, packaged model, then hub."""
 
 import hashlib
 import json
@@ -6,10 +6,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from acft.assets import packaged_model_path, packaged_models
 from acft.errors import ModelError
@@ -24,7 +24,8 @@ class Backbone:
     """An opened model with its tokenizer and where both came from."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
+    """Transformers declares the attributes of its tokenizers at run time only."""
     name: str
     source: str
     """local, packaged or hub."""
@@ -55,7 +56,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"[model] name = {settings.name!r} does not open as a causal language model: {first_line}"
+            f"[model] name = {settings.name!r} does not open as a causal language model: "
+            f"{first_line}"
         ) from error
     model.to(device)  # pyright: ignore[reportArgumentType]
     model.eval().requires_grad_(requires_grad=False)
@@ -134,7 +136,7 @@ def _locate(settings: ModelSettings) -> tuple[Path, str]:
             revision=settings.revision or None,
             allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
         )
-    except Exception as error:  # the client raises many unrelated types  # noqa: BLE001
+    except Exception as error:  # the client raises many unrelated types
         raise ModelError(
             f"[model] name = {settings.name!r} is no local directory and no packaged model "
             f"({', '.join(packaged_models())}), and the hub did not give it: {error}"

@@ -336,5 +336,6 @@ def _check(world: World, sums: _Sums, step: int) -> None:
     if sums.n_kl and sums.kl_guided_policy / sums.n_kl > limit:
         raise NonFiniteError(
             f"KL(guided || policy) is {sums.kl_guided_policy / sums.n_kl:.1f} nats a token "
-            f"{where}, above [limits] kl_max = {limit}; lower [optimizer] lr or [oracle] strength_max"
+            f"{where}, above [limits] kl_max = {limit}; lower [optimizer] lr or "
+            "[oracle] strength_max"
         )

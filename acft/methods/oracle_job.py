@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from acft.assets import cache_folder
-from acft.backbone.forward import logits
+from acft.backbone.forward import head_weight, logits
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder
 from acft.decoding.guided import build as guided_decoder
@@ -65,7 +65,7 @@ def build_oracle(world: World) -> Oracle:
         identity += [f"{judge.name}{judge.sha256}" for judge in world.trainers]
         verdicts = token_verdicts(
             world.decode,
-            model.get_output_embeddings().weight.shape[0],
+            head_weight(model).shape[0],
             world.constraint.score,
             cache_folder() / "token-verdicts",
             "\x1f".join(identity),

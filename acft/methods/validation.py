@@ -144,15 +144,15 @@ def _excess(validation: Validation, base: Validation) -> float:
 
 
 def _scalars(
-    result: Validation, shares: dict[str, float], low: float, high: float
+    result: Validation, shares: dict[str, float], low: float | None, high: float | None
 ) -> dict[str, float]:
     values = {
         "rollout/satisfaction": result.satisfaction,
-        "rollout/satisfaction_low": low,
-        "rollout/satisfaction_high": high,
         "policy/kl_policy_base": result.kl_policy_base,
         **{f"rollout/toxic_share/{name}": share for name, share in shares.items()},
     }
+    if low is not None and high is not None:
+        values |= {"rollout/satisfaction_low": low, "rollout/satisfaction_high": high}
     if result.perplexity is not None and math.isfinite(result.perplexity):
         values["utility/perplexity_validation"] = result.perplexity
     return values

@@ -37,6 +37,8 @@ from acft.types import Document, Prompt, Rollout
 
 DEFAULT_BASE_ROLLOUTS = 512
 """Texts of a corpus the base policy writes itself, unless ``max_documents`` says otherwise."""
+TUPLE_FIELDS = ("prompt_ids", "response_ids", "response_logprobs")
+"""Fields of a rollout that JSON turns into lists."""
 BASE_ROLLOUT_SEED = 20241007
 """Fixed, so that runs with different seeds and methods train on the same texts."""
 
@@ -233,8 +235,8 @@ def _plain(rollout: Rollout) -> dict[str, Any]:
 
 
 def _rollout(values: dict[str, Any]) -> Rollout:
-    tuples = {"prompt_ids", "response_ids", "response_logprobs"}
-    return Rollout(**{k: tuple(v) if k in tuples else v for k, v in values.items()})
+    tuples = {name: tuple(values[name]) for name in TUPLE_FIELDS}
+    return Rollout(**{**values, **tuples})
 
 
 def rollouts_to_file(rollouts: Sequence[Rollout], file: Path) -> None:

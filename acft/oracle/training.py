@@ -124,7 +124,7 @@ def fit_oracle(
 def predictions(
     oracle: Oracle, data: OracleData, batch_size: int = 256
 ) -> tuple[Float[Tensor, "batch step"], Float[Tensor, "batch step"]]:
-    """Log R of every prefix that ends in a response token: by the next-token head and by the prefix.
+    """Log R of every prefix ending in a response token: by the next-token and the prefix head.
 
     Entry ``[:, j]`` is about response token ``j + 1``.
     """
