@@ -60,13 +60,14 @@ def workbench(options: Options) -> Workbench:
     ingester = Ingester(store)
     ingester.start()
     return Workbench(
-        reader,
-        gate,
-        bind,
-        options.experiments.resolve(),
-        store,
-        Control(reader, desk, elsewhere),
-        desk,
+        reader=reader,
+        gate=gate,
+        bind=bind,
+        experiments=options.experiments.resolve(),
+        store=store,
+        ingester=ingester,
+        control=Control(reader, desk, elsewhere),
+        desk=desk,
     )
 
 
