@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,8 +234,8 @@ class _Attempt:
         (self._paths.root / RESERVE).unlink(missing_ok=True)
         try:
             if self._recorder is not None:
-                self._recorder.take(ending)
-                self._recorder.close()
+                with closing(self._recorder):
+                    self._recorder.take(ending)
             self._file.change(
                 state=ending.state, failure=ending.failure, message=ending.message,
                 ended=time.time(), exit_code=code, seconds_left=None,

@@ -387,4 +387,4 @@ def test_a_run_survives_a_disk_that_is_really_full(tmp_path, expected):
         assert do(paths) == 0
         assert numbers(paths) == expected
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
