@@ -288,9 +288,10 @@ def test_links_and_foreign_folders_are_not_read(store, ingester, run, tmp_path):
 def test_changes_of_status_and_labels_are_taken_in(store, ingester, run):
     run.status(state="running", step=3)
     ingester.poll()
-    run.status(state="running", step=4)
-    ingester.poll()
-    assert column(store, "SELECT step FROM runs") == [4]
+    for _ in range(2):
+        run.status(state="running", step=4)
+        ingester.poll()
+        assert column(store, "SELECT step FROM runs") == [4]
     run.status(state="failed", step=4, failure="oom", message="out of memory")
     run.labels("good", "long", notes="see", archived=True)
     ingester.poll()
