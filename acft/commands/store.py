@@ -43,16 +43,21 @@ def _rebuild(args: argparse.Namespace) -> int:
 
 
 def _snapshot(args: argparse.Namespace) -> int:
-    from acft.store.connection import open_store
-    from acft.store.rebuild import bring_up_to_date, snapshot
+    from acft.store.connection import StoreLockedError, open_store
+    from acft.store.rebuild import bring_up_to_date, rebuild, require_new, snapshot
 
-    store = open_store(_existing(args.runs))
+    runs, target = _existing(args.runs), args.file
+    require_new(target)
     try:
+        store = open_store(runs)
+    except StoreLockedError:
+        n_runs = rebuild(runs, target)
+        print("the database is in use; the copy was made from the run directories instead")
+    else:
         n_runs = bring_up_to_date(store)
-        snapshot(store, args.file)
-    finally:
+        snapshot(store, target)
         store.close()
-    print(f"snapshot of {n_runs} runs in {str(args.file)!r}")
+    print(f"snapshot of {n_runs} runs in {str(target)!r}")
     return 0
 
 

@@ -44,8 +44,7 @@ def snapshot(store: Store, target: Path) -> None:
     Raises:
         StoreError: ``target`` exists already.
     """
-    if target.exists():
-        raise StoreError(f"{str(target)!r} exists already; choose another name for the snapshot")
+    require_new(target)
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     with store.read() as connection:
         name = connection.execute("SELECT current_database()").fetchall()[0][0]
@@ -55,6 +54,16 @@ def snapshot(store: Store, target: Path) -> None:
         finally:
             connection.execute("DETACH copy_of_store")
     unfinished.replace(target)
+
+
+def require_new(target: Path) -> None:
+    """Refuses to write over a file.
+
+    Raises:
+        StoreError: ``target`` exists already.
+    """
+    if target.exists():
+        raise StoreError(f"{str(target)!r} exists already; choose another name for the snapshot")
 
 
 def fingerprint(store: Store) -> dict[str, tuple[int, int]]:

@@ -4,7 +4,7 @@ import pytest
 
 from acft.__main__ import main
 from acft.events import Started
-from acft.store.connection import open_store
+from acft.store.connection import StoreLockedError, open_store
 from tests.store.directories import RUN, Directory
 
 
@@ -32,6 +32,22 @@ def test_snapshot_brings_the_copy_up_to_date(folder, capsys):
     store.close()
     assert main(["store", "snapshot", str(target), "--runs", str(folder)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_snapshot_of_a_database_in_use_is_made_from_the_run_directories(
+    folder, capsys, monkeypatch
+):
+    def refuse(*_):
+        raise StoreLockedError("in use by process 7")
+
+    monkeypatch.setattr("acft.store.connection.open_store", refuse)
+    target = folder / "copy.duckdb"
+    assert main(["store", "snapshot", str(target), "--runs", str(folder)]) == 0
+    assert "from the run directories instead" in capsys.readouterr().out
+    monkeypatch.undo()
+    store = open_store(folder, target)
+    assert store.rows("SELECT count(*) FROM rollouts") == [(2,)]
+    store.close()
 
 
 def test_query_prints_a_table_or_json(folder, capsys):
