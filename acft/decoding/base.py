@@ -1,12 +1,67 @@
-"""What a decoder kind is: how it is built from what a run knows."""
+"""What a decoder kind is: settings, and a function that binds it to a policy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
+from acft.config import Config
 from acft.oracle.base import Oracle, Verdicts
 from acft.policy import Policy
 from acft.registry import Registry
-from acft.sampling import Decoder
+from acft.sampling import Decoder, Samples
+from acft.settings import SamplingSettings
+from acft.types import Prompt
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What draws responses: a policy, or a policy with a decoder bound to it."""
+
+    @property
+    def version(self) -> int:
+        """Finished policy updates."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingSettings,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Samples:
+        """``n`` responses to each prompt, ordered by prompt and sample number."""
+        ...
+
+
+@dataclass(frozen=True)
+class DecodedPolicy:
+    """A policy whose next-token distribution is changed while it draws."""
+
+    policy: Policy
+    decoder: Decoder
+
+    @property
+    def version(self) -> int:
+        """Finished policy updates."""
+        return self.policy.version
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingSettings,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Samples:
+        """``n`` responses to each prompt, ordered by prompt and sample number."""
+        return self.policy.sample(
+            prompts, n, sampling, seed, progress, decoder=self.decoder, should_stop=should_stop
+        )
 
 
 @dataclass(frozen=True)
@@ -18,15 +73,21 @@ class DecoderContext:
     oracle: Oracle | None = None
     verdicts: Verdicts | None = None
     """The constraint, asked about prefixes."""
-    strength: float = 1.0
-    delta: float = 1.0
+    horizon: int = 0
+    """Longest response the oracle has learned from, in tokens; 0 = not known."""
+
+
+class NoSettings(Config):
+    """Nothing to choose."""
 
 
 @dataclass(frozen=True)
 class DecoderKind:
     """A registered way to draw responses."""
 
-    build: Callable[[DecoderContext], Decoder | None]
+    build: Callable[[Any, DecoderContext], Sampler]
+    """Takes the decoder's settings and the context."""
+    settings_type: type[Config] = NoSettings
     needs_oracle: bool = False
 
     @property
@@ -36,3 +97,4 @@ class DecoderKind:
 
 
 DECODERS: Registry[DecoderKind] = Registry("decoder", "acft.decoding")
+"""Every decoder by name."""

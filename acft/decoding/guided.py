@@ -7,12 +7,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acft.decoding.base import DECODERS, DecoderContext, DecoderKind
+from acft.config import Config
+from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext, DecoderKind, Sampler
 from acft.errors import ConfigError
 from acft.objective import guided_next_logprobs, guided_next_logprobs_soft, prompt_log_r
 from acft.oracle.base import Oracle, Verdicts
-from acft.sampling import Decoder, left_padded
+from acft.sampling import left_padded
+from acft.settings import OpenFraction, PositiveFloat
 from acft.types import Window
+
+
+class GuidedSettings(Config):
+    """How far the policy is pulled towards satisfying responses."""
+
+    strength: PositiveFloat = 1.0
+    """Exponent of R; 1 is the closed form."""
+    delta: OpenFraction = 1.0
+    """Satisfaction demanded of every prompt's responses; below 1 the soft closed form is used."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class GuidedDecoder:
     """None for oracles that do not read the constraint's verdict on prefixes."""
     strength: float = 1.0
     delta: float = 1.0
+    horizon: int = 0
+    """After so many response tokens the text so far counts as a new prompt; 0 = never."""
 
     def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> "GuidedSession":
         """A session for one batch of responses."""
@@ -57,6 +70,8 @@ class GuidedSession:
         decoder = self.decoder
         self.hidden.append(hidden)
         self.token_ids.append(token_ids)
+        if 0 < decoder.horizon < len(self.token_ids):
+            self._begin_again()
         self.verdicts.append(self._verdict().to(hidden.device))
         states = decoder.oracle.states(self._window())[:, -1]
         next_log_r = decoder.oracle.next_log_r(states)
@@ -68,15 +83,26 @@ class GuidedSession:
             next_logprobs, next_log_r, decoder.delta, self.log_r_prompt, decoder.strength
         )
 
+    def _begin_again(self) -> None:
+        """Count everything so far as the prompt, since the oracle knows no longer responses."""
+        texts = self._texts()
+        self.prompts = [prompt + text for prompt, text in zip(self.prompts, texts, strict=True)]
+        response = torch.stack(self.token_ids[1:], dim=1).to(self.prompt_ids.device)
+        self.prompt_ids = torch.cat([self.prompt_ids, response], dim=1)
+        self.prompt_mask = torch.cat([self.prompt_mask, torch.ones_like(response).bool()], dim=1)
+        self.hidden, self.token_ids, self.verdicts = self.hidden[-1:], self.token_ids[-1:], []
+        self.log_r_prompt = None
+
     def _verdict(self) -> Float[Tensor, " batch"]:
         if self.decoder.verdicts is None:
             return torch.full((len(self.prompts),), 0.5)
-        responses = torch.stack(self.token_ids[1:], dim=1) if self.token_ids[1:] else None
-        texts = [
-            self.decoder.decode(row.tolist() if row is not None else [])
-            for row in (responses if responses is not None else [None] * len(self.prompts))
-        ]
-        return torch.tensor(self.decoder.verdicts(self.prompts, texts))
+        return torch.tensor(self.decoder.verdicts(self.prompts, self._texts()))
+
+    def _texts(self) -> list[str]:
+        """The responses so far."""
+        if len(self.token_ids) == 1:
+            return [""] * len(self.prompts)
+        return [self.decoder.decode(row) for row in torch.stack(self.token_ids[1:], 1).tolist()]
 
     def _window(self) -> Window:
         token_ids = torch.stack(self.token_ids, dim=1)
@@ -90,8 +116,12 @@ class GuidedSession:
         )
 
 
-def build(context: DecoderContext) -> Decoder:
-    """The policy reweighted by its oracle towards responses that satisfy the constraint."""
+def guided_decoder(settings: GuidedSettings, context: DecoderContext) -> GuidedDecoder:
+    """The decoder that draws from the guided policy.
+
+    Raises:
+        ConfigError: There is no oracle.
+    """
     if context.oracle is None:
         raise ConfigError(
             "the guided decoder needs an oracle; choose a run whose method trains one, or 'plain'"
@@ -101,9 +131,15 @@ def build(context: DecoderContext) -> Decoder:
         context.oracle,
         lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
         context.verdicts,
-        context.strength,
-        context.delta,
+        settings.strength,
+        settings.delta,
+        context.horizon,
     )
 
 
-DECODERS.add("guided")(DecoderKind(build, needs_oracle=True))
+def build(settings: GuidedSettings, context: DecoderContext) -> Sampler:
+    """The policy reweighted by its oracle towards responses that satisfy the constraint."""
+    return DecodedPolicy(context.policy, guided_decoder(settings, context))
+
+
+DECODERS.add("guided")(DecoderKind(build, GuidedSettings, needs_oracle=True))

@@ -1,12 +1,11 @@
 """The policy's own distribution."""
 
-from acft.decoding.base import DECODERS, DecoderContext, DecoderKind
-from acft.sampling import Decoder
+from acft.decoding.base import DECODERS, DecoderContext, DecoderKind, NoSettings, Sampler
 
 
-def build(context: DecoderContext) -> Decoder | None:  # noqa: ARG001 - same signature for all
+def build(_: NoSettings, context: DecoderContext) -> Sampler:
     """The policy's own next-token distribution, unchanged."""
-    return None
+    return context.policy
 
 
 DECODERS.add("plain")(DecoderKind(build))

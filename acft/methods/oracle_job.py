@@ -2,16 +2,18 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from acft.assets import cache_folder
 from acft.backbone.forward import head_weight, logits
 from acft.decoding.base import DecoderContext
-from acft.decoding.guided import GuidedDecoder
-from acft.decoding.guided import build as guided_decoder
+from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.records import rollout_rows
@@ -56,28 +58,30 @@ class OracleRound:
 
 def build_oracle(world: World) -> Oracle:
     """An oracle of the run's kind that has seen no response yet."""
-    settings = world.run.oracle
-    kind = ORACLES.get(settings.kind)
-    verdicts = None
-    if kind.reads_verdicts:
-        model = world.base.backbone.model
-        identity = [world.constraint.describe(), world.base.backbone.sha256]
-        identity += [f"{judge.name}{judge.sha256}" for judge in world.trainers]
-        verdicts = token_verdicts(
-            world.decode,
-            head_weight(model).shape[0],
-            world.constraint.score,
-            cache_folder() / "token-verdicts",
-            "\x1f".join(identity),
-        )
-    return kind.build(
-        OracleContext(
-            settings,
-            world.base.backbone,
-            world.horizon,
-            verdicts,
-            derive_seed(world.run.seed, "oracle-weights"),
-        )
+    context = OracleContext(
+        world.run.oracle,
+        world.base.backbone,
+        world.horizon,
+        vocabulary_verdicts(world),
+        derive_seed(world.run.seed, "oracle-weights"),
+    )
+    return ORACLES.get(world.run.oracle.kind).build(context)
+
+
+def vocabulary_verdicts(world: World) -> Float[Tensor, " vocab"] | None:
+    """Graded satisfaction of each vocabulary token as a response; None where no oracle asks."""
+    if not ORACLES.get(world.run.oracle.kind).reads_verdicts:
+        return None
+    # The description leaves out how satisfaction is graded, so the tables count as well.
+    tables = json.dumps(world.run.constraint, sort_keys=True, default=str)
+    identity = [world.constraint.describe(), tables, world.base.backbone.sha256]
+    identity += [f"{judge.name}{judge.sha256}" for judge in world.trainers]
+    return token_verdicts(
+        world.decode,
+        head_weight(world.base.backbone.model).shape[0],
+        world.constraint.score,
+        cache_folder() / "token-verdicts",
+        "\x1f".join(identity),
     )
 
 
@@ -204,9 +208,8 @@ def guide_decoder(
     """The decoder that draws from the guided policy."""
     reads = ORACLES.get(world.run.oracle.kind).reads_verdicts
     verdicts: Verdicts | None = world.constraint.score if reads else None
-    decoder = guided_decoder(DecoderContext(policy, oracle, verdicts, strength, delta))
-    assert isinstance(decoder, GuidedDecoder)
-    return decoder
+    context = DecoderContext(policy, oracle, verdicts, world.horizon)
+    return guided_decoder(GuidedSettings(strength=strength, delta=delta), context)
 
 
 def _scored_draw(
