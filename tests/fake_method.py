@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from acft.config import Config
 from acft.errors import DataError
 from acft.eventlog import effective, read_events
-from acft.events import Evaluated, Note, Progress, Scalars, ShardSealed
+from acft.events import BestCheckpoint, Evaluated, Note, Progress, Scalars, ShardSealed
 from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
 from acft.runs.worker import RESERVE, main
 from acft.schema import RunPaths
@@ -66,6 +66,7 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
             value = float("nan") if _is_now(settings, "nonfinite", number) else total
             yield Scalars(number, done, {"policy/ce": value})
         yield Rows("scores", number, _scores(context, number))
+        yield BestCheckpoint(number, f"checkpoints/round-{number}", "the latest")
         yield Checkpoint(number, number, number, lambda folder, total=total: _save(folder, total))
     yield Evaluated("rtp/fake", "toxic_share", "policy", total / 10, 3, low=0.1, high=0.9)
 

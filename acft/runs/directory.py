@@ -8,14 +8,14 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from acft.errors import DataError, RunError
-from acft.eventlog import effective, read_events
-from acft.events import BestCheckpoint, Finished, RoundFinished, Started
+from acft.eventlog import Entry, effective, read_events
+from acft.events import BestCheckpoint, Finished, RoundFinished, Scalars, Started
 from acft.registry import did_you_mean
 from acft.runs.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
 from acft.runs.locks import FileLock
@@ -143,25 +143,32 @@ def amend_status(
 
 def status_from_events(paths: RunPaths) -> Status:
     """What the events alone say about the run's state; queued when they say nothing."""
-    status = Status(state="queued", created=_created(paths))
     everything = read_events(paths.events)
-    for entry in effective(everything):
-        event = entry.event
-        if isinstance(event, Started):
-            status = _started(status, event, entry.time)
-        elif isinstance(event, RoundFinished):
-            status = dataclasses.replace(status, round=event.round, checkpoint=event.checkpoint)
-        elif isinstance(event, BestCheckpoint):
-            status = dataclasses.replace(status, best_checkpoint=event.checkpoint)
-        elif isinstance(event, Finished):
-            status = dataclasses.replace(
-                status,
-                state=event.state,
-                failure=event.failure,
-                message=event.message,
-                ended=entry.time,
-            )
+    status = status_after(effective(everything), Status(state="queued", created=_created(paths)))
     return dataclasses.replace(status, events=len(everything))
+
+
+def status_after(entries: Iterable[Entry], status: Status) -> Status:
+    """The status brought forward by events that count."""
+    for entry in entries:
+        status = _after(entry, status)
+    return status
+
+
+def _after(entry: Entry, status: Status) -> Status:
+    event = entry.event
+    if isinstance(event, Started):
+        return _started(status, event, entry.time)
+    if isinstance(event, Scalars):
+        return dataclasses.replace(status, step=event.step)
+    if isinstance(event, RoundFinished):
+        return dataclasses.replace(status, round=event.round, checkpoint=event.checkpoint)
+    if isinstance(event, BestCheckpoint):
+        return dataclasses.replace(status, best_checkpoint=event.checkpoint)
+    if isinstance(event, Finished):
+        ended = {"failure": event.failure, "message": event.message, "ended": entry.time}
+        return dataclasses.replace(status, state=event.state, **ended)
+    return status
 
 
 def _started(status: Status, event: Started, moment: float) -> Status:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
-from acft.events import RoundFinished
+from acft.events import Finished, RoundFinished, Started
 from acft.runs.atomic import replace_bytes
 from acft.runs.checkpoints import verify
 from acft.runs.devices import candidates, devices
@@ -20,6 +20,7 @@ from acft.runs.directory import (
     find_run,
     not_writable,
     read_launch,
+    status_after,
     write_status,
 )
 from acft.runs.locks import FileLock
@@ -138,7 +139,7 @@ def resume(runs_dir: Path, run_id: str, from_round: int | None = None) -> int:
             raise RunError(f"run {run_id} is {state.label}; only {_listed(RESUMABLE)} runs resume")
         point = resume_point(paths, from_round)
         paths.stop_request.unlink(missing_ok=True)
-        write_status(paths, _requeued(status, point))
+        write_status(paths, _requeued(paths, status, point))
     finally:
         lock.release()
     return point.round if point else 0
@@ -151,11 +152,8 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
         RunError: The round was never sealed.
         DataError: Its checkpoint is damaged.
     """
-    sealed = {
-        entry.event.round: entry.event
-        for entry in effective(read_events(paths.events))
-        if isinstance(entry.event, RoundFinished)
-    }
+    counted = [entry.event for entry in effective(read_events(paths.events))]
+    sealed = {event.round: event for event in counted if isinstance(event, RoundFinished)}
     wanted = max(sealed, default=0) if from_round is None else from_round
     if wanted == 0 and wanted not in sealed:
         return None
@@ -198,16 +196,18 @@ def _requested(runs_dir: Path, request_id: str, now: float) -> str:
     return ""
 
 
-def _requeued(status: Status, point: RoundFinished | None) -> Status:
-    return Status(
-        state="queued",
-        kind=status.kind,
-        created=status.created,
-        round=point.round if point else 0,
+def _requeued(paths: RunPaths, status: Status, point: RoundFinished | None) -> Status:
+    """The status of a run that waits to go on after a sealed round."""
+    entries = effective(read_events(paths.events))
+    places = [entry.seq for entry in entries if entry.event == point]
+    fresh = Status(state="queued", kind=status.kind, created=status.created)
+    past = [entry for entry in entries if places and entry.seq <= places[-1]]
+    kept = status_after((e for e in past if not isinstance(e.event, (Started, Finished))), fresh)
+    return dataclasses.replace(
+        kept,
         rounds=status.rounds,
         steps=status.steps,
         events=status.events,
-        checkpoint=point.checkpoint if point else "",
         resumed_from=point.checkpoint if point else BEGINNING,
     )
 

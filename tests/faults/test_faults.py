@@ -33,7 +33,7 @@ from tests.fake_runs import app, become, create, do, wait_until
 
 TRUTH_SECONDS = 15.0
 REPEATS = 9
-EVENTS = 39
+EVENTS = 42
 """Lines of an uninterrupted run."""
 LEFT_BYTES = 60 * 1024
 """Room on the full disk: enough to begin, not to end."""
@@ -289,7 +289,7 @@ def damage_the_status_of_the_living(bench: Bench) -> None:
 
 def damage_a_checkpoint(bench: Bench) -> None:
     bench.begin("method.step_seconds=0.005")
-    bench.kill_worker(bench.dice.randrange(26, EVENTS - 2))
+    bench.kill_worker(bench.dice.randrange(29, EVENTS - 3))
     bench.settle("failed (killed)", "finished")
     status = read_status(bench.paths)
     if status.state == "finished":
@@ -308,7 +308,7 @@ def damage(path: Path) -> None:
 
 def kill_in_every_round(bench: Bench) -> None:
     bench.begin("method.step_seconds=0.005")
-    for events in (8, 20, 30):
+    for events in (8, 22, 33):
         bench.kill_worker(events)
         if bench.settle("failed (killed)", "finished") == "finished":
             return

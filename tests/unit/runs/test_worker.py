@@ -135,6 +135,20 @@ def test_resuming_from_an_earlier_round_does_the_later_ones_again(tmp_path, whol
     assert [event.resumed_from_round for event in started] == [0, 1]
 
 
+def test_a_resumed_run_stands_where_its_round_ended(tmp_path):
+    paths = create(tmp_path, "method.fail=bug", "method.fail_round=3")
+    do(paths)
+    launcher.resume(tmp_path, paths.root.name, from_round=1)
+    status = read_status(paths)
+    assert (status.round, status.step, status.rounds) == (1, 4, 3)
+    assert status.checkpoint == status.best_checkpoint == status.resumed_from
+    assert status.checkpoint == "checkpoints/round-1"
+    launcher.stop(tmp_path, paths.root.name)
+    launcher.resume(tmp_path, paths.root.name, from_round=0)
+    status = read_status(paths)
+    assert (status.round, status.step, status.checkpoint) == (0, 0, "")
+
+
 def test_resuming_from_the_beginning_does_everything_again(tmp_path, whole):
     paths = create(tmp_path, "method.fail=bug")
     do(paths)

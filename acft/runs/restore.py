@@ -1,0 +1,243 @@
+"""Opening what a run left behind: base and tuned policy, oracle, constraint, judges.
+
+Every file of the checkpoint is compared with its recorded hash first. What is asked for is then
+loaded when it is first used, so that an export needs no scorer and a plain text no oracle.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import chdir
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from acft.constraints import Constraint, build_constraint
+from acft.decoding.base import DECODERS, DecoderContext, Sampler
+from acft.errors import DataError, ModelError, RunError
+from acft.eventlog import effective, read_events
+from acft.events import BestCheckpoint, RoundFinished
+from acft.methods.oracle_job import Guide, build_oracle
+from acft.methods.progress import load_oracle, read_state
+from acft.methods.world import World
+from acft.oracle.base import ORACLES
+from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
+from acft.runs.checkpoints import verify
+from acft.runs.directory import read_launch
+from acft.runs.spec import EVALUATE
+from acft.schema import RunPaths
+from acft.scorers import Scorer
+from acft.scoring import ScorerPool
+from acft.settings import RunSettings
+
+Subject = Literal["base", "tuned"]
+
+
+@dataclass(frozen=True)
+class RestoredRun:
+    """A run at one of its sealed rounds; every part is opened when first asked for."""
+
+    paths: RunPaths
+    sealed: RoundFinished
+    """Which round."""
+    settings: RunSettings
+    method: Mapping[str, Any]
+    """``name`` of the method and its settings."""
+    facts: Mapping[str, Any]
+    """Hashes recorded when the run started."""
+    home: Path
+    """Where relative paths in the settings start."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.paths.root.name
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint."""
+        return self.paths.root / self.sealed.checkpoint
+
+    @property
+    def policy_folder(self) -> Path:
+        """Trained weights inside the checkpoint."""
+        return self.folder / "policy"
+
+    @cached_property
+    def base(self) -> Policy:
+        """The frozen policy the run started from.
+
+        Raises:
+            ModelError: It cannot be opened, or its weights are not those the run started from.
+        """
+        workers = torch.get_num_threads() if self.settings.device != "cuda" else 1
+        with chdir(self.home):
+            base = base_policy(self.settings, workers)
+        recorded = self.facts.get("model_sha256", base.backbone.sha256)
+        if recorded != base.backbone.sha256:
+            raise ModelError(
+                f"the weights of {self.settings.model.name!r} are not those run {self.run_id} "
+                f"started from (SHA-256 {base.backbone.sha256[:12]}, recorded {recorded[:12]}); "
+                "restore the original model"
+            )
+        return base
+
+    @cached_property
+    def tuned(self) -> Policy:
+        """The trained policy, adapter merged."""
+        trained = trainable_policy(self.base, self.settings.adapter, seed=0)
+        trained.load(self.policy_folder, self.sealed.policy_version)
+        return trained.snapshot(frozen_copy(self.base))
+
+    @cached_property
+    def constraint(self) -> Constraint:
+        """What responses should satisfy.
+
+        Raises:
+            ModelError: A scorer cannot be loaded, or is not the one that trained the run.
+        """
+        with chdir(self.home):
+            constraint = build_constraint(self.settings.constraint, self._scorers)
+        for name in constraint.scorers:
+            self._check_hash(self._scorers(name))
+        return constraint
+
+    @cached_property
+    def judges(self) -> list[Scorer]:
+        """The scorers that evaluate the run."""
+        with chdir(self.home):
+            return [self._scorers(name) for name in self.settings.evaluation.scorers]
+
+    @cached_property
+    def guide(self) -> Guide:
+        """The oracle as it was at the end of the round, and the strength it was used with.
+
+        Raises:
+            ModelError: The run trained no oracle, or its file does not open.
+        """
+        state = read_state(self.folder)
+        if "oracle_version" not in state:
+            raise ModelError(
+                f"run {self.run_id} has no oracle: method {self.method['name']!r} trains none; "
+                "use the plain decoder or another run"
+            )
+        oracle = build_oracle(self.world)
+        load_oracle(oracle, self.folder, state)
+        return Guide(oracle, float(state["strength"]), int(state["replay"][-1]["policy_version"]))
+
+    @cached_property
+    def world(self) -> World:
+        """Model and constraint as the methods' functions want them; no prompts, no corpora."""
+        trainers: list[Scorer] = [self._scorers(name) for name in self.constraint.scorers]
+        return World(self.settings, self.base, self.base, self.constraint, trainers, [], {}, [])
+
+    @property
+    def delta(self) -> float:
+        """Satisfaction the run demands of every prompt's responses."""
+        return float(self.method.get("delta", 1.0))
+
+    def policy(self, subject: Subject) -> Policy:
+        """The base or the tuned policy."""
+        return self.base if subject == "base" else self.tuned
+
+    def sampler(
+        self,
+        subject: Subject = "tuned",
+        decoder: str = "plain",
+        options: Mapping[str, Any] | None = None,
+    ) -> Sampler:
+        """A policy with a decoder bound to it; guidance is as strong as in the run by default.
+
+        Raises:
+            ConfigError: No such decoder, or an option is wrong.
+            ModelError: The decoder needs an oracle and the run has none.
+        """
+        kind = DECODERS.get(decoder)
+        own = {"strength": self.guide.strength, "delta": self.delta} if kind.needs_oracle else {}
+        settings = kind.settings_type.parse({**own, **(options or {})}, f"decoder {decoder}")
+        asks = not kind.needs_oracle or ORACLES.get(self.settings.oracle.kind).reads_verdicts
+        context = DecoderContext(
+            self.policy(subject),
+            self.guide.oracle if kind.needs_oracle else None,
+            self.verdicts if asks else None,
+            self.settings.sampling.horizon,
+        )
+        with chdir(self.home):
+            return kind.build(settings, context)
+
+    def verdicts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+        """Graded satisfaction of responses; the scorers are loaded when first asked."""
+        return self.constraint.score(prompts, responses)
+
+    @cached_property
+    def _scorers(self) -> ScorerPool:
+        return ScorerPool("cuda" if self.settings.device == "cuda" else "cpu")
+
+    def _check_hash(self, scorer: Scorer) -> None:
+        known = {item["name"]: item["sha256"] for item in self.facts.get("scorers", [])}
+        recorded = known.get(scorer.name, scorer.sha256)
+        if recorded != scorer.sha256:
+            raise ModelError(
+                f"scorer {scorer.name!r} is not the one that trained run {self.run_id} (SHA-256 "
+                f"{scorer.sha256[:12]}, recorded {recorded[:12]}); install the version it names"
+            )
+
+
+def open_run(
+    run_dir: Path, checkpoint: int | None = None, device: str = "", dtype: str = ""
+) -> RestoredRun:
+    """A finished or running run at a sealed round, with every file of that round verified.
+
+    Args:
+        run_dir: The run's directory.
+        checkpoint: Round; None takes the one validation prefers, else the last.
+        device: Instead of the run's own.
+        dtype: Instead of the run's own.
+
+    Raises:
+        RunError: The run has no such round, or trains nothing.
+        DataError: A file is missing or altered.
+    """
+    paths = RunPaths(Path(run_dir).resolve())
+    resolved = _resolved(paths)
+    if resolved["method"]["name"] == EVALUATE:
+        raise RunError(
+            f"run {paths.root.name} measures policies and has none; name the run it is about"
+        )
+    chosen = {key: value for key, value in {"device": device, "dtype": dtype}.items() if value}
+    settings = RunSettings.parse({**resolved["settings"], **chosen})
+    sealed = _sealed(paths, checkpoint)
+    verify(paths.root / sealed.checkpoint)
+    home = Path(read_launch(paths).working_directory)
+    return RestoredRun(
+        paths, sealed, settings, resolved["method"], resolved.get("facts", {}),
+        home if home.is_dir() else Path.cwd(),
+    )  # fmt: skip
+
+
+def _resolved(paths: RunPaths) -> dict[str, Any]:
+    if not paths.root.is_dir():
+        raise RunError(f"no run directory at {str(paths.root)!r}; ``acft runs`` lists them")
+    try:
+        resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
+        return {"settings": resolved["settings"], "method": resolved["method"], **resolved}
+    except FileNotFoundError:
+        raise RunError(f"run {paths.root.name} has not started; it has no checkpoint yet") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {str(paths.resolved)!r}: {error}") from None
+
+
+def _sealed(paths: RunPaths, checkpoint: int | None) -> RoundFinished:
+    events = [entry.event for entry in effective(read_events(paths.events))]
+    rounds = {event.round: event for event in events if isinstance(event, RoundFinished)}
+    best = [e.round for e in events if isinstance(e, BestCheckpoint) and e.round in rounds]
+    if not rounds:
+        raise RunError(f"run {paths.root.name} has no sealed round yet; wait for its first")
+    if checkpoint is None:
+        return rounds[best[-1] if best else max(rounds)]
+    if checkpoint not in rounds:
+        there = ", ".join(map(str, sorted(rounds)))
+        raise RunError(f"run {paths.root.name} has no round {checkpoint} (sealed rounds: {there})")
+    return rounds[checkpoint]
