@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 
 from acft.errors import AcftError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "store.duckdb"
 """Name of the database inside the folder of all runs."""
@@ -69,7 +71,7 @@ class Store:
         with self.read() as cursor:
             return cursor.execute(sql, dict(parameters or {})).fetchall()
 
-    def frame(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def frame(self, sql: str, parameters: Mapping[str, Any] | None = None) -> "pd.DataFrame":
         """All rows of a query as a table."""
         with self.read() as cursor:
             return cursor.execute(sql, dict(parameters or {})).df()

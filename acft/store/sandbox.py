@@ -32,7 +32,7 @@ ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 START_SECONDS = 10.0
 """Allowed for the start of the process, on top of the query's own time."""
 LOAD_SECONDS = 60.0
-OVERHEAD_BYTES = 2 << 30
+OVERHEAD_BYTES = 3 << 30
 """Address space of the interpreter and its libraries, on top of DuckDB's memory."""
 RESULT_CHARACTERS = 8_000_000
 
