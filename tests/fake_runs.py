@@ -56,16 +56,20 @@ def supervised(runs_dir: Path, slots: int = 1) -> Iterator[Supervisor]:
         supervisor.close()
 
 
-def wait_until(condition: Callable[[], bool], what: Callable[[], str] | str = "") -> None:
+def wait_until(
+    condition: Callable[[], bool],
+    what: Callable[[], str] | str = "",
+    seconds: float = PATIENCE_SECONDS,
+) -> None:
     """Returns as soon as the condition holds; fails the test if it never does."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         is_late = time.monotonic() > deadline
         assert not is_late, f"waited in vain: {what() if callable(what) else what}"
         time.sleep(POLL_SECONDS)
 
 
-def become(paths: RunPaths, *labels: str) -> str:
+def become(paths: RunPaths, *labels: str, seconds: float = PATIENCE_SECONDS) -> str:
     """The label of the run's state as soon as it is one of these."""
     label = ""
 
@@ -74,7 +78,7 @@ def become(paths: RunPaths, *labels: str) -> str:
         label = current_state(paths)[1].label
         return label in labels
 
-    wait_until(is_so, lambda: f"{labels}, is {label}")
+    wait_until(is_so, lambda: f"{labels}, is {label}", seconds)
     return label
 
 

@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the runs directory and the form of output."""
     add_runs_dir(parser)
     add_json(parser)
+    parser.add_argument("--all", action="store_true", help="also archived runs")
     parser.add_argument(
         "--space", action="store_true", help="also show what each run takes on the disk"
     )
@@ -30,14 +31,14 @@ def run(args: argparse.Namespace) -> None:
     from acft.runs.launcher import runs
     from acft.runs.supervisor import ensure_supervisor
 
-    found = runs(args.runs)
+    found = [info for info in runs(args.runs) if args.all or not _is_archived(args.runs, info)]
     if any(info.state.state == "queued" for info in found):
         ensure_supervisor(args.runs)
     if args.json:
         print(json.dumps([_record(info) for info in found], indent=2))
     elif found:
         for info in found:
-            print(_line(info) + (_space(args.runs, info) if args.space else ""))
+            print(_line(args.runs, info) + (_space(args.runs, info) if args.space else ""))
     else:
         print(f"no runs in {str(args.runs)!r}; start one: acft launch experiments/quickstart.toml")
 
@@ -50,7 +51,14 @@ def _record(info: "RunInfo") -> dict[str, Any]:
     }
 
 
-def _line(info: "RunInfo") -> str:
+def _is_archived(runs_dir: Path, info: "RunInfo") -> bool:
+    from acft.runs.directory import read_labels
+    from acft.schema import RunPaths
+
+    return read_labels(RunPaths(runs_dir / info.run_id)).archived
+
+
+def _line(runs_dir: Path, info: "RunInfo") -> str:
     status, state = info.status, info.state
     rounds, steps = status.rounds or "?", status.steps or "?"
     position = f"round {status.round}/{rounds}  step {status.step}/{steps}"
@@ -59,7 +67,22 @@ def _line(info: "RunInfo") -> str:
     if state.is_live and status.seconds_left is not None:
         left = f"  {status.seconds_left / MINUTE:.0f} min left"
     message = f"  {state.message.splitlines()[0]}" if state.message else ""
-    return f"{info.run_id}  {state.label:<18} {position}  {age:.0f} min old{left}{message}"
+    what = _what(runs_dir, info)
+    return f"{info.run_id}  {state.label:<18} {position}  {age:.0f} min old{left}{what}{message}"
+
+
+def _what(runs_dir: Path, info: "RunInfo") -> str:
+    """Experiment and changed settings, as far as they are known."""
+    from acft.errors import DataError
+    from acft.runs.directory import read_launch
+    from acft.schema import RunPaths
+
+    try:
+        launch = read_launch(RunPaths(runs_dir / info.run_id))
+    except DataError:
+        return ""
+    words = " ".join(filter(None, [launch.experiment, *launch.overrides]))
+    return f"  {words}" if words else ""
 
 
 def _space(runs_dir: Path, info: "RunInfo") -> str:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from acft.__main__ import main
-from acft.runs import launcher
+from acft.runs import launcher, lineage
 from acft.runs.directory import all_runs, read_launch, read_status
 from acft.runs.worker import run_worker
 from tests import fake_method
@@ -146,6 +146,15 @@ def test_runs_lists_states_as_text_and_json(tmp_path, capsys):
     assert acft("runs", "--runs", tmp_path, "--json") == 0
     records = json.loads(capsys.readouterr().out)
     assert {record["state"] for record in records} == {"finished", "queued"}
+
+
+def test_archived_runs_are_listed_only_on_request(tmp_path, capsys):
+    paths = create(tmp_path, "seed=8")
+    lineage.label(tmp_path, paths.root.name, archived=True)
+    acft("runs", "--runs", tmp_path)
+    assert "no runs" in capsys.readouterr().out
+    acft("runs", "--runs", tmp_path, "--all")
+    assert "seed=8" in capsys.readouterr().out
 
 
 def test_no_runs_is_said_with_the_way_on(tmp_path, capsys):
