@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -100,7 +101,7 @@ def load_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
     file = folder / (FULL_WEIGHTS if settings.kind == "full" else ADAPTER_WEIGHTS)
     try:
         state = load_file(file)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot open checkpoint weights {file.name!r}: {error}") from error
     if settings.kind == "lora":
         state = {

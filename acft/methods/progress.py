@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from acft.backbone.adapters import trainable_state
@@ -158,12 +159,7 @@ class TrainState:
         self._best_weights = self._trainable[self.best.round]
 
     def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
-        try:
-            oracle.load_state_dict(load_file(folder / "oracle" / ORACLE))
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ModelError(f"cannot open the checkpoint's oracle: {error}") from error
-        oracle.version = int(facts["oracle_version"])
-        oracle.eval()
+        load_oracle(oracle, folder, facts)
         self.oracle = oracle
         for index, entry in enumerate(facts["replay"]):
             guide = Guide(oracle, float(facts["strength"]), int(entry["policy_version"]))
@@ -181,6 +177,20 @@ def read_state(folder: Path) -> dict[str, Any]:
         return json.loads((folder / STATE).read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"checkpoint {folder.name!r} cannot be read: {error}") from error
+
+
+def load_oracle(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> None:
+    """Read a checkpoint's oracle into a freshly built one.
+
+    Raises:
+        ModelError: The file is missing, damaged or of another kind of oracle.
+    """
+    try:
+        oracle.load_state_dict(load_file(folder / "oracle" / ORACLE))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelError(f"cannot open the checkpoint's oracle: {error}") from error
+    oracle.version = int(facts["oracle_version"])
+    oracle.eval()
 
 
 @torch.no_grad()
