@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from acft.assets import packaged_model_path, packaged_models
+from acft.assets import converted_model_folder, packaged_model_path, packaged_models
+from acft.backbone import toy
 from acft.errors import ModelError
 from acft.registry import did_you_mean
 from acft.settings import ModelSettings
@@ -53,7 +55,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(
             f"[model] name = {settings.name!r} does not open as a causal language model: "
@@ -114,6 +116,15 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def model_sha256(settings: ModelSettings) -> str:
+    """SHA-256 over the weight files of the model a run names, as ``Backbone.sha256`` has it.
+
+    Raises:
+        ModelError: The model cannot be had.
+    """
+    return weights_sha256(_locate(settings)[0])
+
+
 def check_model(settings: ModelSettings) -> str:
     """Where the model would come from: local, packaged or hub; nothing is opened.
 
@@ -125,6 +136,8 @@ def check_model(settings: ModelSettings) -> str:
 
 def _locate(settings: ModelSettings) -> tuple[Path, str]:
     place, source = _source(settings)
+    if settings.name == toy.NAME and source == "packaged":
+        toy.ensure_toy_model(Path(place))
     if source != "hub":
         return Path(place), source
     # Only a hub id needs the hub's client, and importing it is slow.
@@ -139,7 +152,7 @@ def _locate(settings: ModelSettings) -> tuple[Path, str]:
     except Exception as error:  # the client raises many unrelated types
         raise ModelError(
             f"[model] name = {settings.name!r} is no local directory and no packaged model "
-            f"({', '.join(packaged_models())}), and the hub did not give it: {error}"
+            f"({', '.join(_packaged())}), and the hub did not give it: {error}"
         ) from error
     return Path(folder), source
 
@@ -157,10 +170,16 @@ def _source(settings: ModelSettings) -> tuple[str, str]:
         return str(folder), "local"
     if settings.name in packaged_models():
         return str(packaged_model_path(settings.name)), "packaged"
+    if settings.name == toy.NAME:  # made in code, so there is nothing to obtain
+        return str(converted_model_folder(toy.FOLDER)), "packaged"
     if HUB_ID.fullmatch(settings.name):
         return settings.name, "hub"
-    hint = did_you_mean(settings.name, packaged_models())
+    hint = did_you_mean(settings.name, _packaged())
     raise ModelError(
         f"[model] name = {settings.name!r} is no directory, no packaged model{hint} "
-        f"(packaged: {', '.join(packaged_models())}) and not of the form owner/name for the hub"
+        f"(packaged: {', '.join(_packaged())}) and not of the form owner/name for the hub"
     )
+
+
+def _packaged() -> list[str]:
+    return sorted([*packaged_models(), toy.NAME])
