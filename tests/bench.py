@@ -85,7 +85,9 @@ def no_judge() -> Policy:
 
 
 def bench_of(run: RunSettings, get_judge: Callable[[], Any] = no_judge, **changes: Any) -> Bench:
-    values: dict[str, Any] = {"policy": base_policy(run), "subject": "base"} | changes
+    values: dict[str, Any] = {"subject": "base"} | changes
+    if "policy" not in values:
+        values["policy"] = base_policy(run)
     return Bench(run=run, scorers=[VowelScorer()], get_judge=get_judge, **values)
 
 

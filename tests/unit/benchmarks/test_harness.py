@@ -1,0 +1,114 @@
+import importlib.util
+import json
+
+import pytest
+
+from acft.benchmarks.base import SUITES
+from acft.benchmarks.harness import HarnessSettings, mmlu_questions, read_questions, totals_of
+from acft.errors import ConfigError, DataError
+from acft.likelihood import continuation_likelihoods
+from acft.policy import base_policy
+from acft.types import Rollout
+from tests.bench import bench_of, finish, run_settings, tiny_model
+
+PROMPT = """The following are multiple choice questions about gardens.
+
+Q: Which plant climbs?
+(A) moss (B) ivy (C) clover (D) fern
+A: Let's think step by step. Ivy climbs. The answer is (B).
+
+Q: How many?
+(A) 1 (B) 2 (C) 3 (D) 4 (E) 5
+A: Let's think step by step. The answer is (A).
+
+Q: Is it
+red?
+(A) yes (B) no (C) both (D) neither
+A: Let's think step by step. The answer is (D)."""
+
+
+def test_questions_are_read_out_of_a_worked_prompt() -> None:
+    first, second = mmlu_questions(PROMPT)
+    choices = ["moss", "ivy", "clover", "fern"]
+    assert first == {"question": "Which plant climbs?", "choices": choices, "answer": 1}
+    assert second["question"] == "Is it\nred?"
+    assert second["answer"] == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no json",
+        '{"question": "a"}',
+        '{"question": "a", "choices": ["x"], "answer": 0}',
+        '{"question": "a", "choices": ["x", "y"], "answer": 2}',
+        '{"question": "a", "choices": ["x", 3], "answer": 0}',
+        '{"question": "a", "choices": "xy", "answer": 0}',
+        "[1, 2]",
+    ],
+)
+def test_a_line_that_is_no_question_is_an_error_that_says_where(tmp_path, line) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "a", "choices": ["x", "y"], "answer": 1}\n' + line)
+    with pytest.raises(DataError, match="line 2 is not a question"):
+        read_questions(str(file))
+
+
+def test_totals_keep_each_question_and_the_nats_of_its_answer() -> None:
+    rows = [
+        {"doc_id": 0, "target": 1, "filtered_resps": [(-5.0, False), (-2.0, True)],
+         "metrics": ["acc"], "acc": 1.0},
+        {"doc_id": 1, "target": "0", "filtered_resps": [(-4.0, False), (-3.0, False)],
+         "metrics": ["acc"], "acc": 0.0},
+    ]  # fmt: skip
+    found = totals_of({"part": rows}, "task")
+    assert found["acc/task"].value == 0.5
+    assert found["answer_nats/task"].value == 3.0
+    assert found["acc/task"].groups == ("part:0", "part:1")
+
+
+def test_tasks_that_are_not_multiple_choice_have_no_nats() -> None:
+    row = {"doc_id": 0, "target": "Paris", "filtered_resps": ["Paris"],
+           "metrics": ["exact_match"], "exact_match": 1.0}  # fmt: skip
+    assert list(totals_of({"t": [row]}, "t")) == ["exact_match/t"]
+
+
+def test_a_task_name_cannot_be_a_path() -> None:
+    with pytest.raises(ConfigError, match="pattern"):
+        HarnessSettings.parse({"tasks": ["../task.yaml"]})
+
+
+def test_two_tasks_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="same name"):
+        HarnessSettings.parse({"files": ["a/q.jsonl", "b/q.jsonl"]})
+
+
+def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("acft.benchmarks.harness.importlib.util.find_spec", lambda _: None)
+    suite = SUITES.get("harness")
+    bench = bench_of(run_settings(tiny_model(tmp_path)))
+    with pytest.raises(ConfigError, match="pip install lm-eval"):
+        finish(suite.run(HarnessSettings(), bench))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
+@pytest.mark.filterwarnings("default")
+def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkeypatch) -> None:
+    questions = [
+        {"question": "Grass is", "choices": ["green", "loud"], "answer": 0},
+        {"question": "Water is", "choices": ["dry", "wet"], "answer": 1},
+    ]
+    file = tmp_path / "q.jsonl"
+    file.write_text("\n".join(map(json.dumps, questions)))
+    run = run_settings(tiny_model(tmp_path))
+    policy = base_policy(run)
+    options = HarnessSettings(tasks=(), files=(str(file),))
+    _, measured = finish(SUITES.get("harness").run(options, bench_of(run, policy=policy)))
+    rollouts = [
+        Rollout(str(i), str(i), f"Question: {q['question']}\nAnswer:",
+                f" {q['choices'][q['answer']]}", (), (), (), 0)
+        for i, q in enumerate(questions)
+    ]  # fmt: skip
+    own = [row.nll for row in continuation_likelihoods(policy, rollouts)]
+    assert measured["answer_nats/q"].sums == pytest.approx(own, rel=1e-4)
+    assert set(measured) == {"acc/q", "acc_norm/q", "answer_nats/q"}
