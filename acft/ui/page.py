@@ -20,6 +20,7 @@ from acft.registry import Registry
 from acft.store.connection import Store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
+from acft.ui.dom import el
 from acft.ui.guard import Bind, Gate
 from acft.ui.reader import Reader
 
@@ -106,7 +107,8 @@ class Wire:
         **options: Any,
     ) -> Any:
         """Connects a callback that changes nothing."""
-        return self._connect(event, self._reading(callback), inputs, outputs, options)
+        handler = self._handler(callback, lambda error: _in_place(error, outputs))
+        return self._connect(event, handler, inputs, outputs, options)
 
     def on_load(
         self,
@@ -135,7 +137,9 @@ class Wire:
         self.changing.append(callback.__name__)
         if self._bench.bind.is_demo:
             callback = _refuse_demo
-        return self._connect(event, self._reading(_needs_token(callback)), inputs, outputs, options)
+        handler = self._handler(_needs_token(callback), _as_notice)
+        # Over the queue a refusal is an answer; without it, it would be a failed request.
+        return self._connect(event, handler, inputs, outputs, {"queue": True, **options})
 
     def stream(
         self,
@@ -156,12 +160,14 @@ class Wire:
         options = {"concurrency_id": "inference", "queue": True, **options}
         return self._connect(event, handler, inputs, outputs, options)
 
-    def _reading(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+    def _handler(
+        self, callback: Callable[..., Any], on_error: Callable[[AcftError], Any]
+    ) -> Callable[..., Any]:
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             try:
                 return callback(self._visit(request, event), *values)
             except AcftError as error:
-                raise _shown(error) from None
+                return on_error(error)
 
         handler.__name__ = callback.__name__
         return handler
@@ -202,6 +208,19 @@ def _refuse_demo(visit: Visit, *values: Any) -> Any:  # noqa: ARG001
     raise AcftError(DEMO)
 
 
+def _in_place(error: AcftError, outputs: Components) -> Any:
+    """The message where the first component would have been drawn; the others stay as they are."""
+    notice = el("div.notice.bad", str(error), role="alert")
+    if len(outputs) == 1:
+        return notice
+    return [notice, *[gr.skip() for _ in outputs[1:]]]
+
+
+def _as_notice(error: AcftError) -> Any:
+    """The message beside the page, which stays as it is."""
+    raise _shown(error)
+
+
 def _shown(error: AcftError) -> gr.Error:
-    """The message as a notice; Gradio draws notices as HTML, hence the escaping."""
-    return gr.Error(html.escape(str(error)), title="", print_exception=False, duration=12)
+    # Gradio draws such notices as HTML, hence the escaping.
+    return gr.Error(html.escape(str(error)), title="Not done", print_exception=False, duration=12)

@@ -329,7 +329,7 @@ def export(bench: Workbench, visit: Visit) -> Node:
         facts = {"left": found.names[0], "right": found.names[1], **conditions(found.run)}
         text, name = as_json_lines(chosen, facts), "comparison.jsonl"
     note = f"Saved {len(chosen):,} pairs as {name}; it may contain offensive text."
-    return el("p.side", note, data_save=text, data_name=name, key=f"{name}-{len(text)}")
+    return el("p.side", note, data_save=f"{name}\n{text}")
 
 
 def _build(bench: Workbench, wire: Wire) -> None:

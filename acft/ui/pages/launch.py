@@ -38,9 +38,11 @@ def opened(bench: Workbench, visit: Visit, draft: str) -> str:
         run = bench.reader.run(source)
         text = run.paths.spec.read_text(encoding="utf-8") if run else START
         return with_changes(text, visit.query.get("with", ""))
+    names = preset_names(bench.experiments)
+    if visit.query.get("preset", "") in names:
+        return preset(bench.experiments, visit.query["preset"])
     if draft:
         return draft
-    names = preset_names(bench.experiments)
     return preset(bench.experiments, "quickstart") if "quickstart" in names else START
 
 

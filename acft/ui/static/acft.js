@@ -26,6 +26,8 @@
     if (name === "href" && !SAFE_LINK.test(value)) return;
     if (name === "value" && "value" in dom && document.activeElement !== dom) dom.value = value;
     if (name === "checked") dom.checked = true;
+    if (name === "data-goto" && SAFE_LINK.test(value)) location.assign(value);
+    if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);
   }
 
@@ -92,9 +94,7 @@
       for (const child of children) dom.appendChild(make(child));
       if ("data-reveal-all" in attributes) labelReveal(dom);
       if ("data-theme" in attributes) dom.textContent = `Theme: ${storedTheme()}`;
-      if ("data-save" in attributes) download(attributes["data-name"], attributes["data-save"]);
-      if ("data-goto" in attributes && SAFE_LINK.test(attributes["data-goto"]))
-        location.assign(attributes["data-goto"]);
+
     }
     return dom;
   }

@@ -1,0 +1,180 @@
+"""A run's models held in memory: the base, one copy for tuned weights, the oracle, the scorers."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from acft.constraints import Constraint, build_constraint
+from acft.decoding.guided import GuidedDecoder
+from acft.errors import DataError, ModelError
+from acft.inference.server import Session
+from acft.methods.oracle_job import build_oracle
+from acft.methods.progress import ORACLE, read_state
+from acft.methods.world import World
+from acft.oracle.base import ORACLES, Oracle
+from acft.policy import Policy, base_policy, trainable_policy
+from acft.runs.checkpoints import verify
+from acft.runs.directory import find_run, read_launch
+from acft.runs.spec import Spec, load_spec
+from acft.sampling import Decoder
+from acft.schema import RunPaths
+from acft.scoring import ScorerPool
+from acft.seeding import derive_seed
+from acft.settings import RunSettings
+
+KEPT_RUNS = 1
+"""Runs whose models are held at once; memory is short on small machines."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What guides a version: the oracle of its round and how strongly."""
+
+    oracle: Oracle
+    strength: float
+    anchor: int
+    """Version of the policy whose rollouts trained the oracle."""
+
+
+@dataclass
+class OpenedRun:
+    """Everything needed to score and continue texts as a run's policies do."""
+
+    paths: RunPaths
+    spec: Spec
+    base: Policy
+    tuned: Policy
+    """One trainable copy; holds the weights of ``tuned.version``."""
+    constraint: Constraint
+    pool: ScorerPool
+    _oracles: dict[int, Guidance] = field(default_factory=dict)
+    _world: World | None = None
+
+    @property
+    def run(self) -> RunSettings:
+        """The run's settings."""
+        return self.spec.settings
+
+    @property
+    def delta(self) -> float:
+        """Satisfaction asked for; 1 for methods without such a setting."""
+        return float(getattr(self.spec.method_settings, "delta", 1.0))
+
+    def policy(self, version: int) -> Policy:
+        """The policy of a version; the base for 0.
+
+        Raises:
+            DataError: The version has no sealed checkpoint, or it is damaged.
+        """
+        if version == 0:
+            return self.base
+        if self.tuned.version != version:
+            folder = self.checkpoint(version)
+            verify(folder)
+            self.tuned.load(folder / "policy", version)
+            self.tuned.backbone.model.eval()
+        return self.tuned
+
+    def checkpoint(self, version: int) -> Path:
+        """Folder of the checkpoint sealed after a version."""
+        folder = self.paths.checkpoint(version)
+        if not folder.is_dir():
+            raise DataError(f"run {self.paths.root.name} has no sealed checkpoint {version}")
+        return folder
+
+    def guidance(self, version: int) -> Guidance | None:
+        """The oracle that guided a version; None for methods without one."""
+        if version not in self._oracles:
+            found = self._read_oracle(version)
+            if found is None:
+                return None
+            self._oracles[version] = found
+        return self._oracles[version]
+
+    def decoder(self, version: int, policy: Policy) -> Decoder:
+        """A decoder that reweights ``policy`` by the oracle of ``version``."""
+        guidance = self.guidance(version)
+        if guidance is None:
+            raise ModelError(f"run {self.paths.root.name} trained no oracle; nothing can guide")
+        tokenizer = policy.backbone.tokenizer
+        return GuidedDecoder(
+            guidance.oracle,
+            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+            self.constraint.score if self.reads_verdicts else None,
+            guidance.strength,
+            self.delta,
+        )
+
+    @property
+    def reads_verdicts(self) -> bool:
+        """Whether the oracle reads the constraint's verdict on prefixes."""
+        return ORACLES.get(self.run.oracle.kind).reads_verdicts
+
+    def _read_oracle(self, version: int) -> Guidance | None:
+        folder = self.checkpoint(version)
+        facts = read_state(folder)
+        if "oracle_version" not in facts:
+            return None
+        oracle = build_oracle(self._as_world())
+        try:
+            oracle.load_state_dict(load_file(folder / "oracle" / ORACLE))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelError(f"cannot open the oracle of checkpoint {version}: {error}") from None
+        oracle.version = int(facts["oracle_version"])
+        replay = facts.get("replay") or [{}]
+        anchor = int(replay[-1].get("policy_version", version - 1))
+        return Guidance(oracle.eval(), float(facts["strength"]), anchor)
+
+    def _as_world(self) -> World:
+        if self._world is None:
+            trainers: list[Any] = [self.pool(name) for name in self.constraint.scorers]
+            self._world = World(
+                self.run, self.base, self.tuned, self.constraint, trainers, [], {}, []
+            )
+        return self._world
+
+
+def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
+    """A run's models, loaded once; another run's are dropped first.
+
+    Raises:
+        RunError: There is no such run.
+        ModelError: The model or a scorer cannot be opened.
+    """
+    opened = session.kept.setdefault("runs", {})
+    if run_id in opened:
+        return opened[run_id]
+    while len(opened) >= KEPT_RUNS:
+        opened.pop(next(iter(opened)))
+    paths = find_run(Path(runs), run_id)
+    spec = load_spec(paths.spec, read_launch(paths).overrides)
+    settings = spec.settings.model_copy(update={"device": session.device})
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    base = base_policy(settings)
+    tuned = trainable_policy(base, settings.adapter, derive_seed(settings.seed, "adapter"))
+    tuned.version = -1
+    pool = session.kept.setdefault("pool", ScorerPool(session.device))
+    constraint = build_constraint(settings.constraint, pool)
+    spec = dataclasses.replace(spec, settings=settings)
+    opened[run_id] = OpenedRun(paths, spec, base, tuned, constraint, pool)
+    return opened[run_id]
+
+
+def file_hash(folder: Path) -> str:
+    """SHA-256 over the safetensors files of a folder, in name order."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def versions(paths: RunPaths) -> Sequence[int]:
+    """Versions with a sealed checkpoint, ascending."""
+    names = (path.name.removeprefix("round-") for path in paths.checkpoints.glob("round-*"))
+    return sorted(int(name) for name in names if name.isdigit())

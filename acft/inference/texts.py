@@ -1,0 +1,212 @@
+"""Operations on texts: who answers, what each token is worth to whom, and fresh responses."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.backbone.forward import CachedDecoder, logits
+from acft.data import pad_token
+from acft.errors import DataError
+from acft.inference.opened import OpenedRun, file_hash, open_run
+from acft.inference.server import Session
+from acft.inference.token_rows import token_rows
+from acft.policy import Policy
+from acft.sampling import choose, encode_prompt, left_padded, uniforms
+from acft.scoring import score_texts
+from acft.types import Prompt, TokenBatch
+
+MAX_TOKENS = 512
+MAX_PROMPT_LETTERS = 4000
+MAX_SAMPLES = 8
+MAX_HORIZON = 200
+PROBE = "The weather today is"
+PROBE_TOLERANCE = 1e-6
+
+
+def identify(session: Session, runs: str, run_id: str, version: int) -> dict[str, Any]:
+    """Which weights answer, and a test that base and tuned are who they claim to be.
+
+    The probe's distributions must differ between base and tuned, and switching the trained part
+    off must give the base back exactly.
+    """
+    opened = open_run(session, runs, run_id)
+    tuned = opened.policy(version)
+    base_lp, tuned_lp = (_probe(policy) for policy in (opened.base, tuned))
+    gap = float((base_lp - tuned_lp).abs().max())
+    restored = _switched_off(opened)
+    backbone = opened.base.backbone
+    return {
+        "base": {"name": backbone.name, "sha256": backbone.sha256, "source": backbone.source},
+        "tuned": {
+            "version": version,
+            "sha256": file_hash(opened.checkpoint(version) / "policy") if version else "",
+        },
+        "dtype": str(next(backbone.model.parameters()).dtype).removeprefix("torch."),
+        "device": str(backbone.model.device),
+        "differs": gap,
+        "restored": restored,
+        "is_proved": (gap > PROBE_TOLERANCE or version == 0) and restored <= PROBE_TOLERANCE,
+    }
+
+
+def score(
+    session: Session,
+    runs: str,
+    run_id: str,
+    version: int,
+    prompt: str,
+    response: str = "",
+    response_ids: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+    """Values of every token of a text under base, guided and tuned policy, by teacher forcing.
+
+    Raises:
+        DataError: The text is empty or too long.
+    """
+    opened = open_run(session, runs, run_id)
+    ids, start = _token_ids(opened, prompt, response, response_ids)
+    return token_rows(opened, version, ids, start, prompt)
+
+
+def generate(
+    session: Session,
+    runs: str,
+    run_id: str,
+    prompt: str,
+    sides: Sequence[dict[str, Any]],
+    samples: int = 1,
+    seed: int = 0,
+    horizon: int = 20,
+    temperature: float = 1.0,
+    top_p: float = 0.9,
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Texts of each side as they grow; the sides share their random numbers.
+
+    Args:
+        session: The process's memory.
+        runs: Runs directory.
+        run_id: The run whose policies answer.
+        prompt: Text to continue.
+        sides: ``{"subject": base | policy | guided, "version": k}`` each.
+        samples: Responses of each side.
+        seed: Of the random numbers.
+        horizon: Longest response in tokens.
+        temperature: Logits are divided by it.
+        top_p: Nucleus.
+
+    Raises:
+        DataError: The prompt is empty or too long, or too much is asked for.
+    """
+    if not 1 <= samples <= MAX_SAMPLES or not 1 <= horizon <= MAX_HORIZON:
+        raise DataError(
+            f"{samples} samples of {horizon} tokens; at most {MAX_SAMPLES} of {MAX_HORIZON} allowed"
+        )
+    opened = open_run(session, runs, run_id)
+    item = Prompt("live", _checked(prompt), "test")
+    random = np.stack([uniforms(seed, item.prompt_id, n, horizon) for n in range(samples)])
+    for number, side in enumerate(sides):
+        for texts in _grow(opened, side, item, random, temperature, top_p):
+            yield {"side": number, "texts": texts}
+    return {"done": True}
+
+
+def judge(session: Session, runs: str, run_id: str, texts: Sequence[str]) -> dict[str, list[float]]:
+    """Scores of texts by the run's judges and trainers."""
+    opened = open_run(session, runs, run_id)
+    names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
+    return score_texts([opened.pool(name) for name in names], texts)
+
+
+def _checked(prompt: str) -> str:
+    if not prompt.strip():
+        raise DataError("the prompt is empty; type a beginning to continue")
+    if len(prompt) > MAX_PROMPT_LETTERS:
+        raise DataError(
+            f"the prompt has {len(prompt):,} letters; at most {MAX_PROMPT_LETTERS:,} are read"
+        )
+    return prompt
+
+
+def _token_ids(
+    opened: OpenedRun, prompt: str, response: str, response_ids: Sequence[int] | None
+) -> tuple[list[int], int]:
+    item = Prompt("live", _checked(prompt), "test")
+    ids = list(encode_prompt(opened.base.backbone, item, chat_template=opened.base.chat_template))
+    start = len(ids)
+    if response_ids is None:
+        tokenizer = opened.base.backbone.tokenizer
+        response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
+    ids += [int(token) for token in response_ids or []]
+    if len(ids) > min(MAX_TOKENS, opened.base.backbone.context_length):
+        raise DataError(f"the text has {len(ids):,} tokens; at most {MAX_TOKENS:,} are scored")
+    if len(ids) < 2:
+        raise DataError("the text has fewer than two tokens; nothing follows the first")
+    return ids, start
+
+
+@torch.inference_mode()
+def _probe(policy: Policy) -> Float[Tensor, " vocab"]:
+    """Log-probabilities after the probe text."""
+    ids = policy.backbone.tokenizer(PROBE)["input_ids"]
+    token_ids = torch.tensor([ids], device=policy.device)
+    mask = torch.ones_like(token_ids, dtype=torch.bool)
+    return policy.next_logprobs(TokenBatch(token_ids, mask, mask))[0, -1]
+
+
+@torch.inference_mode()
+def _switched_off(opened: OpenedRun) -> float:
+    """Largest difference from the base when the trained part of the tuned copy is set to zero."""
+    if opened.run.adapter.kind == "full":
+        return 0.0
+    model = opened.tuned.backbone.model
+    kept = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_B" in n}
+    parameters = dict(model.named_parameters())
+    try:
+        for name in kept:
+            parameters[name].zero_()
+        return float((_probe(opened.base) - _probe(opened.tuned)).abs().max())
+    finally:
+        for name, value in kept.items():
+            parameters[name].copy_(value)
+
+
+@torch.inference_mode()
+def _grow(
+    opened: OpenedRun,
+    side: dict[str, Any],
+    prompt: Prompt,
+    random: Float[np.ndarray, "batch horizon"],
+    temperature: float,
+    top_p: float,
+) -> Generator[list[str], None, None]:
+    """Texts of one side after each token."""
+    version = int(side.get("version", 0))
+    guided = side["subject"] == "guided"
+    policy = opened.policy(version if side["subject"] == "policy" else 0)
+    decoder = opened.decoder(version, policy) if guided else None
+    backbone = policy.backbone
+    ids = encode_prompt(backbone, prompt, chat_template=policy.chat_template)
+    token_ids, mask = left_padded([ids] * len(random), pad_token(backbone.tokenizer))
+    state = CachedDecoder(backbone.model, token_ids.to(policy.device), mask.to(policy.device))
+    last = token_ids[:, -1].to(policy.device)
+    session = decoder.start([prompt.text] * len(random), [ids] * len(random)) if decoder else None
+    drawn: list[list[int]] = [[] for _ in random]
+    over = [False] * len(random)
+    for position in range(random.shape[1]):
+        proposal = logits(backbone.model, state.hidden).log_softmax(dim=-1)
+        if session is not None:
+            proposal = session.reweight(proposal, state.hidden, last)
+        uniform = torch.from_numpy(random[:, position]).to(policy.device)
+        last, _ = choose(proposal, uniform, temperature, top_p)
+        for row, token in enumerate(last.tolist()):
+            over[row] = over[row] or token == backbone.tokenizer.eos_token_id
+            if not over[row]:
+                drawn[row].append(token)
+        yield [str(backbone.tokenizer.decode(row, skip_special_tokens=True)) for row in drawn]
+        if all(over):
+            return
+        state.append(last)

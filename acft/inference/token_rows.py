@@ -1,0 +1,143 @@
+"""Guidance rows of one text, in the columns of the guidance table, computed on demand."""
+
+import json
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from acft.backbone.forward import logits
+from acft.inference.opened import Guidance, OpenedRun
+from acft.objective import (
+    entropy,
+    guided_next_logprobs,
+    guided_next_logprobs_soft,
+    kl_divergence,
+    prompt_log_r,
+)
+from acft.oracle.verdicts import prefix_verdicts
+from acft.oracle.windows import response_windows
+from acft.policy import Policy
+from acft.types import TokenBatch
+
+TOP = 10
+"""Likeliest tokens kept under each of base, policy and guided."""
+
+
+@torch.inference_mode()
+def token_rows(
+    opened: OpenedRun, version: int, ids: list[int], start: int, prompt: str
+) -> list[dict[str, Any]]:
+    """One row for each token after the first; guided values inside the horizon of the response."""
+    token_ids = torch.tensor([ids], device=opened.base.device)
+    base_lp, _ = _distributions(opened.base, token_ids)
+    guidance = opened.guidance(version) if version else None
+    guided_lp, log_r = None, None
+    if guidance is not None and start < len(ids):
+        guided_lp, log_r = _guided(opened, guidance, token_ids, start, prompt)
+    policy_lp, _ = _distributions(opened.policy(version), token_ids)
+    return _rows(opened, version, ids, start, (base_lp, policy_lp, guided_lp), log_r)
+
+
+def _distributions(
+    policy: Policy, token_ids: Int[Tensor, "one time"]
+) -> tuple[Float[Tensor, "step vocab"], Float[Tensor, "one time width"]]:
+    """Log-probabilities of each following token, and the hidden states behind them."""
+    mask = torch.ones_like(token_ids, dtype=torch.bool)
+    hidden = policy.hidden(TokenBatch(token_ids, mask, mask))
+    return logits(policy.backbone.model, hidden[0, :-1]).log_softmax(dim=-1), hidden
+
+
+def _guided(
+    opened: OpenedRun,
+    guidance: Guidance,
+    token_ids: Int[Tensor, "one time"],
+    start: int,
+    prompt: str,
+) -> tuple[Float[Tensor, "place vocab"], Float[Tensor, " place"]]:
+    """Guided log-probabilities and log R of each prefix, for response places up to the horizon."""
+    horizon = opened.run.sampling.horizon
+    anchor_lp, hidden = _distributions(opened.policy(guidance.anchor), token_ids)
+    mask = torch.ones_like(token_ids, dtype=torch.bool)
+    starts = torch.tensor([start], device=token_ids.device)
+    window = response_windows(TokenBatch(token_ids, mask, mask), hidden, starts, horizon)
+    if opened.reads_verdicts:
+        window.verdicts.copy_(_verdicts(opened, token_ids[0, start:].tolist(), prompt, horizon))
+    states = guidance.oracle.states(window)
+    n = min(horizon, token_ids.shape[1] - start)
+    next_log_r = guidance.oracle.next_log_r(states[0, :n])
+    place_lp = anchor_lp[start - 1 : start - 1 + n]
+    log_r = guidance.oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:])[0, :n]
+    if opened.delta >= 1.0:
+        return guided_next_logprobs(place_lp, next_log_r, guidance.strength), log_r
+    first = prompt_log_r(place_lp[:1], next_log_r[:1])
+    soft = guided_next_logprobs_soft(
+        place_lp, next_log_r, opened.delta, first.expand(n), guidance.strength
+    )
+    return soft, log_r
+
+
+def _verdicts(
+    opened: OpenedRun, response: list[int], prompt: str, horizon: int
+) -> Float[Tensor, "one window"]:
+    def decode(tokens: Any) -> str:
+        return str(opened.base.backbone.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    return prefix_verdicts(
+        decode, [prompt], [response[:horizon]], opened.constraint.score, horizon + 1
+    )
+
+
+def _rows(
+    opened: OpenedRun,
+    version: int,
+    ids: list[int],
+    start: int,
+    sides: tuple[Tensor, Tensor, Tensor | None],
+    log_r: Tensor | None,
+) -> list[dict[str, Any]]:
+    base_lp, policy_lp, guided_lp = sides
+    tokenizer = opened.base.backbone.tokenizer
+    n_guided = 0 if guided_lp is None else len(guided_lp)
+    entropies = entropy(policy_lp)
+    rows = []
+    for index, token in enumerate(ids[1:]):
+        place = index + 1 - start
+        guided = guided_lp[place] if guided_lp is not None and 0 <= place < n_guided else None
+        kl = None if guided is None else float(kl_divergence(guided, policy_lp[index]))
+        rows.append(
+            {
+                "sequence_id": "live",
+                "policy_version": version,
+                "position": index + 1,
+                "token_id": token,
+                "token_text": str(tokenizer.decode([token])),
+                "logprob_base": float(base_lp[index, token]),
+                "logprob_policy": float(policy_lp[index, token]),
+                "logprob_guided": None if guided is None else float(guided[token]),
+                "log_r": None if guided is None or log_r is None else float(log_r[place]),
+                "kl_guided_policy": kl,
+                "entropy": float(entropies[index]),
+                "in_loss": guided is not None,
+                "alternatives": _alternatives(tokenizer, base_lp[index], policy_lp[index], guided),
+            }
+        )
+    return rows
+
+
+def _alternatives(tokenizer: Any, base: Tensor, policy: Tensor, guided: Tensor | None) -> str:
+    sides = {"base": base, "policy": policy}
+    if guided is not None:
+        sides["guided"] = guided
+    ids = sorted({int(i) for side in sides.values() for i in side.topk(TOP).indices})
+    return json.dumps(
+        [
+            {
+                "id": token,
+                "text": str(tokenizer.decode([token])),
+                **{name: round(float(side[token]), 5) for name, side in sides.items()},
+            }
+            for token in ids
+        ]
+    )
