@@ -87,11 +87,11 @@ def rollouts(
     where, values = _where(run_id, wanted)
     direction = "DESC NULLS LAST" if descending else "ASC NULLS LAST"
     source, key = _order(order_by, names)
-    order = f"ORDER BY {key} {direction}, rollouts.round, rollouts.rollout_id"
+    order = f"ORDER BY sort_key {direction}, round, rollout_id"
     columns = ", ".join(f"rollouts.{name}" for name in COLUMNS)
     sql = f"""
 WITH page AS (
-    SELECT {columns}, row_number() OVER ({order}) AS place
+    SELECT {columns}, {key} AS sort_key
     FROM {source} {where}
     {order} {page.clause()}
 ), page_scores AS (
@@ -100,8 +100,9 @@ WITH page AS (
     WHERE run_key = $run_key AND rollout_id IN (SELECT rollout_id FROM page)
     GROUP BY rollout_id
 )
-SELECT page.* EXCLUDE (place), page_scores.* EXCLUDE (rollout_id)
-FROM page LEFT JOIN page_scores USING (rollout_id) ORDER BY place
+SELECT page.* EXCLUDE (sort_key), page_scores.* EXCLUDE (rollout_id)
+FROM page LEFT JOIN page_scores USING (rollout_id)
+{order}
 """
     return ask(store, sql, values, f"SELECT count(*) FROM rollouts {where}")
 
