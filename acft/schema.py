@@ -176,6 +176,8 @@ class Launch:
     """Chosen by who asked; the same request never starts two runs."""
     working_directory: str = ""
     """Relative paths in the settings start here."""
+    mirror: tuple[str, ...] = ()
+    """Trackers that get a copy of the metrics; see mirror.py."""
     cloned_from: str = ""
     """Run whose settings these were before changes."""
     experiment: str = ""

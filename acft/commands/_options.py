@@ -14,6 +14,14 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mirror(parser: argparse.ArgumentParser) -> None:
+    """Adds trackers that get a copy of the metrics."""
+    parser.add_argument(
+        "--mirror", action="append", default=[], metavar="TRACKER",
+        help="also send metrics to trackio, tensorboard or wandb; repeatable",
+    )  # fmt: skip
+
+
 def add_runs_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the directory of all runs."""
     parser.add_argument(

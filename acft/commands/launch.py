@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from acft.commands._options import add_json, add_runs_dir
+from acft.commands._options import add_json, add_mirror, add_runs_dir
 
 MINUTE = 60.0
 GIBIBYTE = 1024**3
@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--request-id", default="", metavar="ID", help="the same id never starts two runs"
     )
+    add_mirror(parser)
     add_runs_dir(parser)
     add_json(parser)
 
@@ -59,7 +60,7 @@ def _queue_one(args: argparse.Namespace) -> str:
         print(f"like earlier runs: {expected.seconds / MINUTE:.0f} min, {size}")
     return launch(
         args.runs, text, args.set, request_id=args.request_id,
-        experiment=Path(args.config).stem, where=args.config,
+        experiment=Path(args.config).stem, mirror=args.mirror, where=args.config,
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 
-from acft.commands._options import add_config, add_runs_dir
+from acft.commands._options import add_config, add_mirror, add_runs_dir
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the settings file, overrides and runs directory."""
     add_config(parser)
     add_runs_dir(parser)
+    add_mirror(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,4 +19,4 @@ def run(args: argparse.Namespace) -> int:
     from acft.runs.spec import load_spec
 
     spec = load_spec(args.config, args.set)
-    return do_here(create_here(args.runs, spec, args.config.stem), spec)
+    return do_here(create_here(args.runs, spec, args.config.stem, mirror=args.mirror), spec)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import Finished, RoundFinished, Started
+from acft.mirror import require_clients
 from acft.runs.atomic import replace_bytes
 from acft.runs.checkpoints import verify
 from acft.runs.devices import candidates, devices
@@ -56,19 +57,34 @@ def launch(
     sweep: str = "",
     experiment: str = "",
     subject: str = "",
+    mirror: Sequence[str] = (),
     where: str = "the settings",
 ) -> str:
     """Id of a new queued run; of the existing one when the same request comes again.
 
+    Args:
+        runs_dir: Directory of all runs.
+        text: Settings as TOML.
+        overrides: ``section.key=value`` on top of them.
+        request_id: Chosen by who asks; empty means that every call is a new request.
+        cloned_from: Run whose settings these were.
+        sweep: Name of the grid it belongs to.
+        experiment: Name of the settings file.
+        subject: What an evaluation measures.
+        mirror: Trackers that get a copy of the metrics.
+        where: What messages call the settings.
+
     Raises:
-        ConfigError: The settings have problems; nothing is created.
+        ConfigError: The settings have problems or a tracker is missing; nothing is created.
+        RunError: The folder cannot be written to.
     """
     from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
 
     spec = parse_spec(text, overrides, where)
+    require_clients(mirror)
     record = dataclasses.replace(
         _launch_record(spec, experiment), request_id=request_id, cloned_from=cloned_from,
-        sweep=sweep, subject=subject,
+        sweep=sweep, subject=subject, mirror=tuple(mirror),
     )  # fmt: skip
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -82,10 +98,18 @@ def launch(
         raise not_writable(runs_dir, error) from error
 
 
-def create_here(runs_dir: Path, spec: "Spec", experiment: str = "", subject: str = "") -> RunPaths:
+def create_here(
+    runs_dir: Path,
+    spec: "Spec",
+    experiment: str = "",
+    subject: str = "",
+    mirror: Sequence[str] = (),
+) -> RunPaths:
     """Directory of a new run that this process is about to do itself."""
+    require_clients(mirror)
     who = this_process()
-    record = dataclasses.replace(_launch_record(spec, experiment), subject=subject)
+    record = _launch_record(spec, experiment)
+    record = dataclasses.replace(record, subject=subject, mirror=tuple(mirror))
     now = record.created
     status = Status(
         state="starting", kind=record.kind, pid=who.pid, pid_started=who.started,

@@ -16,7 +16,7 @@ import torch
 
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
-from acft.errors import DataError, ModelError, RunError
+from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
 from acft.methods.oracle_job import Guide, build_oracle
@@ -25,7 +25,7 @@ from acft.methods.world import World
 from acft.oracle.base import ORACLES
 from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
 from acft.runs.checkpoints import verify
-from acft.runs.directory import read_launch
+from acft.runs.directory import RUN_ID, find_run, read_launch
 from acft.runs.spec import EVALUATE
 from acft.schema import RunPaths
 from acft.scorers import Scorer
@@ -144,11 +144,11 @@ class RestoredRun:
 
     def sampler(
         self,
-        subject: Subject = "tuned",
+        subject: Subject | None = None,
         decoder: str = "plain",
         options: Mapping[str, Any] | None = None,
     ) -> Sampler:
-        """A policy with a decoder bound to it; guidance is as strong as in the run by default.
+        """A policy with a decoder bound to it; by default tuned, guided as strongly as in the run.
 
         Raises:
             ConfigError: No such decoder, or an option is wrong.
@@ -159,7 +159,7 @@ class RestoredRun:
         settings = kind.settings_type.parse({**own, **(options or {})}, f"decoder {decoder}")
         asks = not kind.needs_oracle or ORACLES.get(self.settings.oracle.kind).reads_verdicts
         context = DecoderContext(
-            self.policy(subject),
+            self.policy(subject or "tuned"),
             self.guide.oracle if kind.needs_oracle else None,
             self.verdicts if asks else None,
             self.settings.sampling.horizon,
@@ -183,6 +183,59 @@ class RestoredRun:
                 f"scorer {scorer.name!r} is not the one that trained run {self.run_id} (SHA-256 "
                 f"{scorer.sha256[:12]}, recorded {recorded[:12]}); install the version it names"
             )
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """A model that no run has touched, with the interface of a run as far as it has one."""
+
+    settings: RunSettings
+    constraint: None = None
+
+    @cached_property
+    def base(self) -> Policy:
+        """The model."""
+        return base_policy(self.settings, torch.get_num_threads())
+
+    @cached_property
+    def judges(self) -> list[Scorer]:
+        """The scorers that evaluate by default."""
+        pool = ScorerPool()
+        return [pool(name) for name in self.settings.evaluation.scorers]
+
+    def sampler(
+        self,
+        subject: Subject | None = None,
+        decoder: str = "plain",
+        options: Mapping[str, Any] | None = None,
+    ) -> Sampler:
+        """The model with a decoder bound to it.
+
+        Raises:
+            ConfigError: It was asked for what only a run has, or an option is wrong.
+        """
+        if subject == "tuned":
+            raise ConfigError(
+                f"{self.settings.model.name!r} is a model and has no tuned policy; name a run"
+            )
+        kind = DECODERS.get(decoder)
+        settings = kind.settings_type.parse(options or {}, f"decoder {decoder}")
+        return kind.build(settings, DecoderContext(self.base))
+
+
+def open_source(
+    runs_dir: Path, name: str, checkpoint: int | None = None, device: str = ""
+) -> RestoredRun | PlainModel:
+    """A run by its id, or a model as in ``[model]``.
+
+    Raises:
+        RunError: No such run, or no such round of it.
+        DataError: A file of the run is missing or altered.
+    """
+    if RUN_ID.fullmatch(name):
+        return open_run(find_run(runs_dir, name).root, checkpoint, device)
+    chosen = {"device": device} if device else {}
+    return PlainModel(RunSettings.parse({"model": {"name": name}, **chosen}))
 
 
 def open_run(

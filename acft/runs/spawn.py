@@ -25,12 +25,16 @@ PASSED_PREFIXES = ("LC_", "HF_", "TRANSFORMERS_", "ACFT_", "NVIDIA_", "PYTORCH_"
 """``HF_`` includes the hub token: gated models are loaded by the worker."""
 
 
-def environment(**extra: str) -> dict[str, str]:
-    """The variables a child gets; nothing else of ours reaches it."""
+def environment(mirrors: Sequence[str] = (), **extra: str) -> dict[str, str]:
+    """The variables a child gets; nothing else of ours reaches it.
+
+    Those of a tracker, such as its key, are passed on only to runs that are mirrored to it.
+    """
+    prefixes = (*PASSED_PREFIXES, *(f"{name.upper()}_" for name in mirrors))
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in PASSED_ON or name.startswith(PASSED_PREFIXES)
+        if name in PASSED_ON or name.startswith(prefixes)
     }
     # Found also where the package is used from its source folder without installation.
     package_parent = str(Path(acft.__file__).resolve().parents[1])

@@ -186,14 +186,16 @@ class Supervisor:
                 continue
             paths = RunPaths(self._runs_dir / info.run_id)
             try:
-                wanted = read_launch(paths).device
+                launch = read_launch(paths)
             except DataError as error:
                 amend_status(paths, _unreadable(error))
                 continue
-            device, obstacle = self._place(wanted, busy)
+            device, obstacle = self._place(launch.device, busy)
             if device is None:
                 amend_status(paths, _waiting(f"waiting: {obstacle}"))
-            elif amend_status(paths, partial(self._spawn, paths=paths, device=device)):
+            elif amend_status(
+                paths, partial(self._spawn, paths=paths, device=device, mirrors=launch.mirror)
+            ):
                 busy[device.name] += 1
 
     def _place(self, wanted: str, busy: Counter[str]) -> tuple[Device | None, str]:
@@ -210,12 +212,14 @@ class Supervisor:
             obstacles.append(obstacle)
         return None, "; ".join(obstacles)
 
-    def _spawn(self, status: Status, paths: RunPaths, device: Device) -> Status | None:
+    def _spawn(
+        self, status: Status, paths: RunPaths, device: Device, mirrors: Sequence[str]
+    ) -> Status | None:
         if status.state != "queued":
             return None
         self._before_start(device.name)
         paths.stop_request.unlink(missing_ok=True)
-        variables = environment(**_device_variables(device.name))
+        variables = environment(mirrors, **_device_variables(device.name))
         child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
         if device.name == "cpu":
             pin(child.pid, device.slots, [known.pid for known in self._children.values()])

@@ -22,11 +22,13 @@ from acft.eventlog import Entry
 from acft.events import (
     BestCheckpoint,
     Finished,
+    Note,
     Progress,
     RoundFinished,
     Scalars,
     Started,
 )
+from acft.mirror import Mirror, Target, open_mirror, require_clients
 from acft.runs.atomic import replace_json
 from acft.runs.directory import read_launch, read_status, stop_request, write_status
 from acft.runs.locks import FileLock
@@ -135,6 +137,7 @@ class _Attempt:
         self._spec: Spec | None = None
         self._recorder: Recorder | None = None
         self._pace: Any = None
+        self._mirror: Mirror | None = None
 
     def run(self) -> int:
         """Exit code; whatever happens is in the status file before it returns."""
@@ -159,6 +162,10 @@ class _Attempt:
         from acft.runs.spec import load_spec  # noqa: PLC0415
 
         launch = read_launch(self._paths)
+        if launch.mirror:
+            require_clients(launch.mirror)
+            target = Target(self._paths.root.name, self._paths.root)
+            self._mirror = open_mirror(launch.mirror, target)
         if launch.working_directory:
             os.chdir(launch.working_directory)
         self._spec = load_spec(self._paths.spec, launch.overrides)
@@ -215,6 +222,8 @@ class _Attempt:
             self._file.change(best_checkpoint=event.checkpoint, events=seq)
         else:
             self._file.change(write=False, events=seq)
+        if self._mirror is not None:
+            self._mirror.take(event)
         self._listen(entry)
 
     def _failed(self, error: BaseException) -> tuple[Finished, int]:
@@ -235,6 +244,8 @@ class _Attempt:
         try:
             if self._recorder is not None:
                 with closing(self._recorder):
+                    for note in self._last_of_mirror():
+                        self._recorder.take(note)
                     self._recorder.take(ending)
             self._file.change(
                 state=ending.state, failure=ending.failure, message=ending.message,
@@ -243,6 +254,18 @@ class _Attempt:
             self._paths.stop_request.unlink(missing_ok=True)
         except OSError:
             log.exception("the end of the run could not be written")
+
+    def _last_of_mirror(self) -> list[Note]:
+        """What a reader should know about copies that did not arrive."""
+        if self._mirror is None:
+            return []
+        is_complete = self._mirror.close()
+        problems = list(self._mirror.problems)
+        if self._mirror.n_dropped:
+            problems.append(f"{self._mirror.n_dropped} steps were not mirrored")
+        if not is_complete:
+            problems.append("a mirror did not take everything before the run ended")
+        return [Note("warning", problem) for problem in problems]
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:

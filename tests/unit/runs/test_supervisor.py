@@ -92,6 +92,12 @@ def test_the_environment_is_an_allow_list(monkeypatch):
     assert passed["HF_HOME"] == "/models"
 
 
+def test_a_trackers_key_reaches_only_runs_that_are_mirrored_to_it(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert "WANDB_API_KEY" not in environment(["trackio"])
+    assert "WANDB_API_KEY" in environment(["wandb"])
+
+
 @pytest.mark.parametrize(
     ("how", "expected"), [("kill", "failed (killed)"), ("exit", "failed (unknown)")]
 )

@@ -283,6 +283,38 @@ def test_rounds_are_finished_only_with_a_sealed_checkpoint(tmp_path):
     assert do(paths, check) == DONE
 
 
+class BrokenClient:
+    def __init__(self, target):
+        self.sent = 0
+
+    def log(self, step, values):
+        self.sent += 1
+        if self.sent == 2:
+            raise RuntimeError("no connection")
+
+    def close(self):
+        pass
+
+
+def test_a_mirror_that_fails_is_a_warning_and_changes_nothing(tmp_path, monkeypatch, whole):
+    monkeypatch.setattr("acft.mirror.CLIENTS", {"json": BrokenClient})
+    paths = create(tmp_path)
+    record = json.loads(paths.launch.read_text()) | {"mirror": ["json"]}
+    paths.launch.write_text(json.dumps(record))
+    assert do(paths) == DONE
+    found = numbers(paths)
+    assert found["notes"].pop() == "a mirror did not take step 2: RuntimeError: no connection"
+    assert found == whole
+
+
+def test_an_unknown_mirror_is_a_wrong_setting(tmp_path):
+    paths = create(tmp_path)
+    record = json.loads(paths.launch.read_text()) | {"mirror": ["wandbb"]}
+    paths.launch.write_text(json.dumps(record))
+    assert do(paths) == USER_ERROR
+    assert "unknown mirror" in read_status(paths).message
+
+
 def test_the_program_needs_a_run_directory(tmp_path):
     assert main([]) == USER_ERROR
     with pytest.raises(DataError, match="not a run directory"):
