@@ -106,7 +106,7 @@ class OracleSettings(Config):
     patience: Positive = 4
     """Epochs without a better validation loss before training stops."""
     labels: Literal["hard", "soft"] = "hard"
-    """Train on the constraint's verdict, as in the theory, or on its graded value, which blunts R."""
+    """Train on the constraint's verdict, as the theory has it, or on its graded value."""
     balance: Literal["none", "balanced"] = "none"
     """Draw satisfied and violating rollouts equally often, and undo it by importance weights."""
     temperature: PositiveFloat = 1.0
@@ -125,8 +125,6 @@ class OracleSettings(Config):
     """Satisfaction that ``strength = "auto"`` aims at on validation prompts."""
     strength_max: PositiveFloat = 8.0
     """Largest strength that ``auto`` may choose."""
-    strength_prompts: Positive = 32
-    """Validation prompts used to choose the strength."""
 
 
 class ScheduleSettings(Config):

@@ -21,18 +21,14 @@ from acft.methods.replay import replayed
 from acft.methods.world import World
 from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
 from acft.oracle.calibration import calibrate
-from acft.oracle.training import OracleData, fit_oracle
+from acft.oracle.strength import STRENGTHS, guided_estimates, smallest_strength
+from acft.oracle.training import NextLogprobs, OracleData, fit_oracle
 from acft.oracle.verdicts import prefix_verdicts, token_verdicts
 from acft.policy import Policy
 from acft.sampling import Samples, join_windows
 from acft.seeding import derive_seed
-from acft.settings import SamplingSettings
+from acft.settings import OracleSettings, SamplingSettings
 from acft.types import Prompt, Rollout, Window
-
-STRENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-"""What ``strength = "auto"`` tries, in this order, up to ``strength_max``."""
-STRENGTH_SAMPLES = 4
-"""Guided responses to each of ``strength_prompts`` prompts at each strength."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +108,24 @@ def oracle_job(
     data = oracle_data(train)
     oracle = copy.deepcopy(oracle)
     if oracle.version == 0:
-        oracle.prepare(data.window, data.satisfaction)
+        oracle.prepare(data.window, data.labels(settings))
     for old in list(earlier)[-settings.replay_rounds :] if settings.replay_rounds else []:
         data = _joined(data, replayed(world, policy, old.rollouts, old.satisfaction))
     model = policy.backbone.model
     validation = oracle_data(held_out)
+
+    def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
+        return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
+
     yield from fit_oracle(
-        oracle, data, validation, settings, world.run.seed,
-        lambda hidden: logits(model, hidden.to(model.dtype)).log_softmax(dim=-1), round_index,
-    )  # fmt: skip
+        oracle, data, validation, settings, world.run.seed, next_logprobs, round_index
+    )
     yield calibrate(oracle, validation, round_index)
     strength = settings.strength
     if strength == "auto":
-        strength = yield from choose_strength(world, oracle, policy, round_index)
+        strength = yield from choose_strength(
+            oracle, validation, next_logprobs, settings, round_index
+        )
     yield Scalars(round_index, 0, {"oracle/strength": float(strength)})
     guide = Guide(oracle, float(strength), policy.version)
     return OracleRound(guide, train.rollouts, train.satisfaction)
@@ -164,42 +165,23 @@ def with_verdicts(
 
 
 def choose_strength(
-    world: World, oracle: Oracle, policy: Policy, round_index: int
+    oracle: Oracle,
+    validation: OracleData,
+    next_logprobs: NextLogprobs,
+    settings: OracleSettings,
+    round_index: int,
 ) -> Generator[Output, None, float]:
-    """The smallest strength whose guided responses reach the satisfaction target.
-
-    Satisfaction is the constraint's own verdict on responses to validation prompts, drawn with the
-    same random numbers at every strength; where none reaches the target, the best one is taken.
-    """
-    settings = world.run.oracle
-    prompts = world.prompts["validation"][: settings.strength_prompts]
-    candidates = [s for s in STRENGTHS if s <= settings.strength_max]
-    best, best_satisfaction = candidates[0], -1.0
-    for number, strength in enumerate(candidates):
-        decoder = guide_decoder(world, policy, oracle, strength)
-        rollouts = policy.sample(
-            prompts,
-            STRENGTH_SAMPLES,
-            _horizon_sampling(world),
-            derive_seed(world.run.seed, "strength", round_index),
-            decoder=decoder,
-        ).rollouts
-        values = world.constraint.score(
-            [rollout.prompt_text for rollout in rollouts],
-            [rollout.response_text for rollout in rollouts],
-        )
-        satisfaction = sum(value > 0.5 for value in values) / len(values)
-        yield Progress("strength", number + 1, len(candidates), round_index, "strengths")
-        yield Scalars(
-            round_index,
-            number + 1,
-            {"oracle/tried_strength": strength, "oracle/guided_satisfaction": satisfaction},
-        )
-        if satisfaction > best_satisfaction:
-            best, best_satisfaction = strength, satisfaction
-        if satisfaction >= settings.satisfaction_target:
-            break
-    return best
+    """The smallest strength whose guided policy reaches the target on validation prompts."""
+    strengths = [s for s in STRENGTHS if s <= settings.strength_max] or [settings.strength_max]
+    estimates = guided_estimates(oracle, validation, next_logprobs, strengths)
+    for number, estimate in enumerate(estimates, start=1):
+        values = {
+            "oracle/tried_strength": estimate.strength,
+            "oracle/guided_satisfaction": estimate.satisfaction,
+            "oracle/guided_effective_share": estimate.effective_share,
+        }
+        yield Scalars(round_index, number, values)
+    return smallest_strength(estimates, settings.satisfaction_target)
 
 
 def guide_decoder(

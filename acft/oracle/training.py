@@ -50,6 +50,10 @@ class OracleData:
             self.log_weights[rows],
         )
 
+    def labels(self, settings: OracleSettings) -> Float[Tensor, " batch"]:
+        """What the oracle learns to predict."""
+        return self.verdict if settings.labels == "hard" else self.satisfaction
+
     @property
     def verdict(self) -> Float[Tensor, " batch"]:
         """1 where the constraint is satisfied, else 0."""
@@ -81,7 +85,7 @@ def fit_oracle(
     Raises:
         NonFiniteError: The loss became NaN or infinite.
     """
-    labels = train.verdict if settings.labels == "hard" else train.satisfaction
+    labels = train.labels(settings)
     weights, odds = _sampling(train, settings)
     optimizer = torch.optim.AdamW(
         [p for p in oracle.parameters() if p.requires_grad],
@@ -212,7 +216,7 @@ def _step(
 
 
 def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings) -> float:
-    labels = data.verdict if settings.labels == "hard" else data.satisfaction
+    labels = data.labels(settings)
     by_token, by_prefix = predictions(oracle, data)
     mask = data.window.mask[:, 1:]
     errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)

@@ -27,7 +27,6 @@ rounds = 2
 rollouts_per_round = 24
 validation_rollouts = 24
 max_epochs = 2
-strength_prompts = 2
 strength_max = 1.5
 [optimizer]
 steps_per_round = 2

@@ -1,0 +1,90 @@
+"""How strongly an oracle must guide: estimated on rollouts that are there anyway."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.oracle.base import Oracle
+from acft.oracle.training import NextLogprobs, OracleData
+
+STRENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""What ``strength = "auto"`` chooses from, up to ``strength_max``."""
+EFFECTIVE_SHARE_MIN = 0.1
+"""Estimates that rest on a smaller share of the rollouts are not trusted."""
+BATCH = 16
+"""Rollouts whose whole vocabulary is looked at together."""
+
+
+@dataclass(frozen=True)
+class GuidedEstimate:
+    """What guiding at one strength would do to the policy that drew the rollouts."""
+
+    strength: float
+    satisfaction: float
+    """Share of guided responses that satisfy the constraint."""
+    effective_share: float
+    """Effective number of rollouts behind the estimate, over their number."""
+
+
+@torch.no_grad()
+def guided_estimates(
+    oracle: Oracle,
+    data: OracleData,
+    next_logprobs: NextLogprobs,
+    strengths: Sequence[float] = STRENGTHS,
+) -> list[GuidedEstimate]:
+    """Satisfaction of the guided policy at each strength, without drawing from it.
+
+    Every rollout of p gets the weight q(response) / p(response), the product over its tokens of
+    R^strength / Z, so one pass over the vocabulary serves all strengths.
+
+    Source: self-normalised importance sampling of q ∝ p·R^strength.
+    """
+    oracle.eval()
+    log_weights = [
+        _log_weights(oracle, data.rows(rows), next_logprobs, strengths)
+        for rows in torch.arange(len(data)).split(BATCH)
+    ]
+    verdict = data.verdict.double()
+    result = []
+    columns = torch.cat(log_weights, dim=1)
+    for strength, column in zip(strengths, columns, strict=True):
+        weights = (column + data.log_weights - (column + data.log_weights).max()).double().exp()
+        result.append(
+            GuidedEstimate(
+                strength,
+                float((weights * verdict).sum() / weights.sum()),
+                float(weights.sum() ** 2 / weights.square().sum() / len(data)),
+            )
+        )
+    return result
+
+
+def smallest_strength(estimates: Sequence[GuidedEstimate], target: float) -> float:
+    """The smallest trusted strength that reaches the target; where none does, the best of them."""
+    trusted = [e for e in estimates if e.effective_share >= EFFECTIVE_SHARE_MIN] or estimates[:1]
+    for estimate in sorted(trusted, key=lambda e: e.strength):
+        if estimate.satisfaction >= target:
+            return estimate.strength
+    return max(trusted, key=lambda e: e.satisfaction).strength
+
+
+def _log_weights(
+    oracle: Oracle, data: OracleData, next_logprobs: NextLogprobs, strengths: Sequence[float]
+) -> Float[Tensor, "strength batch"]:
+    device = next(oracle.parameters()).device
+    window = data.window.to(str(device))
+    states = oracle.states(window)[:, :-1]
+    mask = window.mask[:, 1:]
+    logprobs = next_logprobs(window.hidden[:, :-1][mask])
+    log_r = oracle.next_log_r(states[mask])
+    taken = log_r.gather(-1, window.token_ids[:, 1:][mask][:, None])[:, 0]
+    rows = mask.nonzero()[:, 0]
+    result = torch.zeros(len(strengths), len(data), device=device)
+    for row, strength in zip(result, strengths, strict=True):
+        log_z = (logprobs + strength * log_r).logsumexp(dim=-1)
+        row.index_add_(0, rows, strength * taken - log_z)
+    return result.cpu()
