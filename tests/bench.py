@@ -88,6 +88,7 @@ def bench_of(run: RunSettings, get_judge: Callable[[], Any] = no_judge, **change
     values: dict[str, Any] = {"subject": "base"} | changes
     if "policy" not in values:
         values["policy"] = base_policy(run)
+    values.setdefault("sampler", values["policy"])
     return Bench(run=run, scorers=[VowelScorer()], get_judge=get_judge, **values)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from acft.config import Config
 from acft.constraints import Constraint
-from acft.evaluation import Label, compare, evaluated, scorer_versions
+from acft.evaluation import Label, Sampler, compare, evaluated, scorer_versions
 from acft.events import Evaluated, Event
 from acft.likelihood import Judge
 from acft.policy import Policy
@@ -42,6 +42,9 @@ class Bench:
 
     run: RunSettings
     policy: Policy
+    """Says how likely texts are."""
+    sampler: Sampler
+    """Draws responses: the policy, or the policy with a decoder."""
     subject: str
     scorers: Sequence[Scorer]
     get_judge: Callable[[], Judge]

@@ -66,7 +66,7 @@ def draw_responses(
     if key not in bench.memo:
         prompts = held_out_prompts(settings, bench)
         scored = yield from draw_and_score(
-            bench.policy,
+            bench.sampler,
             prompts,
             settings.continuations,
             settings.sampling(),

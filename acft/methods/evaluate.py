@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Responses
-from acft.benchmarks.subjects import SubjectSettings, open_subject
 from acft.config import Config
 from acft.constraints import build_constraint
 from acft.errors import AcftError, ConfigError, DataError
@@ -23,6 +22,7 @@ from acft.evaluation import scorer_versions
 from acft.events import Event, Note
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
+from acft.methods.subjects import SubjectSettings, open_policy, open_sampler
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import Names, NonNegative
@@ -112,11 +112,19 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
         pending = [s for s in settings.suites if subject not in results.measured.get(s, {})]
         if not pending or context.should_stop():
             continue
-        policy = open_subject(context.run, settings.subjects[subject])
+        chosen = settings.subjects[subject]
+        policy = open_policy(context.run, chosen)
         bench = Bench(
-            context.run, policy, subject, scorers, _judge_opener(settings, context), constraint,
-            settings.seed, finished, context.should_stop,
-        )  # fmt: skip
+            run=context.run,
+            policy=policy,
+            sampler=open_sampler(context.run, chosen, policy, constraint, pool),
+            subject=subject,
+            scorers=scorers,
+            get_judge=_judge_opener(settings, context),
+            constraint=constraint,
+            seed=settings.seed,
+            should_stop=context.should_stop,
+        )
         for name in pending:
             bench.round = finished
             try:
@@ -249,7 +257,7 @@ def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable
                 "[method] judge is empty; name a model (local folder, packaged model or hub id) "
                 "whose likelihood judges responses, or leave this suite out"
             )
-        return open_subject(context.run, SubjectSettings(model=settings.judge))
+        return open_policy(context.run, SubjectSettings(model=settings.judge))
 
     return get_judge
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from acft.benchmarks.subjects import SubjectSettings, open_subject
 from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.events import Evaluated, Note
 from acft.likelihood import perplexity
 from acft.methods.base import METHODS, Checkpoint, Rows, TrainContext
 from acft.methods.evaluate import MEASUREMENTS, EvaluateSettings, Results, rounds_of
+from acft.methods.subjects import SubjectSettings, open_policy
 from acft.policy import base_policy, trainable_policy
 from acft.schema import TABLES
 from acft.scoring import ScorerPool
@@ -163,8 +163,8 @@ def test_a_checkpoint_is_opened_with_its_adapter_merged(run, tmp_path) -> None:
     for parameter in trained.parameters():
         parameter.data += 0.05
     trained.save(tmp_path / "policy")
-    opened = open_subject(run, SubjectSettings(checkpoint=str(tmp_path), version=3))
-    plain = open_subject(run, SubjectSettings())
+    opened = open_policy(run, SubjectSettings(checkpoint=str(tmp_path), version=3))
+    plain = open_policy(run, SubjectSettings())
     texts = [Document("a", "", "the river rose", "general")]
     assert opened.version == 3
     assert perplexity(opened, texts).value == pytest.approx(perplexity(trained, texts).value)
@@ -173,4 +173,10 @@ def test_a_checkpoint_is_opened_with_its_adapter_merged(run, tmp_path) -> None:
 
 def test_a_checkpoint_that_is_not_there_is_an_error(run) -> None:
     with pytest.raises(AcftError, match="no checkpoint"):
-        open_subject(run, SubjectSettings(checkpoint="nowhere"))
+        open_policy(run, SubjectSettings(checkpoint="nowhere"))
+
+
+def test_a_decoder_that_needs_an_oracle_needs_a_checkpoint(run, tmp_path) -> None:
+    chosen = settings(["rtp"], subjects={"guided": {"decoder": "guided"}})
+    with pytest.raises(ConfigError, match="give the subject a checkpoint"):
+        outputs(chosen, run, tmp_path)
