@@ -171,6 +171,15 @@ def test_local_links_lead_somewhere(name):
     assert not [target for target in targets if not (ROOT / target).exists()]
 
 
+def test_defences_name_tests_that_exist():
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text("utf-8")
+    )
+    assert named
+    for path, name in named:
+        assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
 def test_no_file_tells_where_it_was_made():
     # character classes keep the patterns from matching themselves
     places = re.compile(r"/(?:work|root|home|tmp)/\w|pypi[.]org|python[h]osted|npm[j]s[.]|[.]whl#")
