@@ -1,4 +1,4 @@
-"""Opening the policies that an evaluation measures: model or checkpoint, with or without decoder."""
+"""Opening the policies that an evaluation measures: a model or checkpoint, and its decoder."""
 
 import os
 from pathlib import Path
