@@ -170,14 +170,13 @@ class Ingester:
         if chunk is None:
             logger.info("the event file of run %s lost lines; reading it again", run_id)
             self._forget(run_id, keep=("runs",))
-            start, chunk = Position(), read_on(paths.events, Position())
+            chunk = read_on(paths.events, Position())
         assert chunk is not None, "a file always continues nothing"
         if chunk.lines or chunk.problem != known_problem:
             with self._store.write() as connection:
-                piece = _Piece(connection, paths, start)
+                piece = _Piece(connection, paths)
                 piece.insert(chunk, self._tables)
-                if self._retention.guidance_rounds:
-                    piece.drop_old_guidance(self._retention.guidance_rounds)
+                piece.apply(self._retention)
         return chunk
 
     def _position(self, run_id: str) -> tuple[Position, str]:
@@ -203,12 +202,9 @@ class Ingester:
 class _Piece:
     """The insertion of some consecutive lines of one run, inside one transaction."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, paths: RunPaths, start: Position
-    ) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, paths: RunPaths) -> None:
         self._connection = connection
         self._paths = paths
-        self._start = start
         self._run_id = paths.root.name
         self._run_key = run_key(self._run_id)
 
@@ -234,22 +230,30 @@ class _Piece:
             [self._run_id, position.offset, position.seq, position.tail, chunk.problem],
         )
 
-    def drop_old_guidance(self, rounds: int) -> None:
-        """Removes guidance of all but the latest rounds."""
-        old = self._connection.execute(
-            "SELECT shard_seq FROM shards WHERE run_id = $run_id AND table_name = 'guidance' "
-            "AND state = 'loaded' AND round <= (SELECT max(round) FROM shards "
-            "WHERE run_id = $run_id AND table_name = 'guidance') - $rounds",
-            {"run_id": self._run_id, "rounds": rounds},
+    def apply(self, retention: Retention) -> None:
+        """Leaves out guidance of old rounds, and brings back what an undone round made old."""
+        if not retention.guidance_rounds:
+            return
+        found = self._connection.execute(
+            "SELECT shard_seq, name, rows, sha256, round, state, "
+            "round > max(round) OVER () - $rounds AS is_wanted "
+            "FROM shards WHERE run_id = $run_id AND table_name = 'guidance'",
+            {"run_id": self._run_id, "rounds": retention.guidance_rounds},
         ).fetchall()
-        if old:
-            seqs = [seq for (seq,) in old]
-            self._delete_rows(seqs)
-            self._connection.execute(
-                "UPDATE shards SET state = 'dropped' "
-                "WHERE run_id = $run_id AND list_contains($seqs, shard_seq)",
-                {"run_id": self._run_id, "seqs": seqs},
-            )
+        old = [seq for seq, *_, state, wanted in found if state == "loaded" and not wanted]
+        back = [
+            (seq, ShardSealed("guidance", name, rows, digest, round_index))
+            for seq, name, rows, digest, round_index, state, wanted in found
+            if state == "dropped" and wanted
+        ]
+        self._delete_rows(old)
+        self._connection.execute(
+            "UPDATE shards SET state = 'dropped' "
+            "WHERE run_id = $run_id AND list_contains($seqs, shard_seq)",
+            {"run_id": self._run_id, "seqs": old},
+        )
+        self._delete_from_ledger([seq for seq, _ in back])
+        self._load_shards(back, BULK)
 
     def _insert_events(self, lines: Sequence[Line]) -> None:
         self._insert(
@@ -323,11 +327,14 @@ class _Piece:
                 {"run_id": self._run_id, "seqs": undone},
             )
         self._delete_rows(undone)
+        self._delete_from_ledger(undone)
+        return set(undone)
+
+    def _delete_from_ledger(self, shard_seqs: list[int]) -> None:
         self._connection.execute(
             "DELETE FROM shards WHERE run_id = $run_id AND list_contains($seqs, shard_seq)",
-            {"run_id": self._run_id, "seqs": undone},
+            {"run_id": self._run_id, "seqs": shard_seqs},
         )
-        return set(undone)
 
     def _delete_rows(self, shard_seqs: list[int]) -> None:
         for table in BULK:

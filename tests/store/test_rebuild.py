@@ -65,7 +65,11 @@ def test_rebuilding_with_a_retention_setting_gives_the_same_rows(tmp_path):
     ingester = Ingester(store, retention)
     for index in range(1, 6):
         run.seal_round(index, 0.5)
+        run.say(RoundFinished(index, f"checkpoints/round-{index}", index, index))
         ingester.poll()
+    run.say(Started(pid=2, resumed_from_round=3))
+    ingester.poll()
+    assert store.rows("SELECT DISTINCT round FROM guidance ORDER BY 1") == [(2,), (3,)]
     before = fingerprint(store)
     store.close()
     rebuild(tmp_path, retention=retention)
