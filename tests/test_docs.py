@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from acft.commands.list import REGISTRIES, entries, registry
 from acft.config import Config
+from acft.runs.spec import load_spec, parse_spec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -148,6 +149,17 @@ def test_every_equation_says_its_source():
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
     bare = {f.name for f in functions if "Source:" not in (ast.get_docstring(f) or "")}
     assert bare <= {"align", "token_mean", "upcast"}, "only bookkeeping has no source"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_every_experiment_is_possible(path):
+    assert load_spec(path).settings.title, "say in a title what it is for"
+
+
+def test_settings_shown_in_the_readme_are_possible():
+    parse_spec(README.split("```toml\n")[1].split("```")[0])
 
 
 def test_functions_named_beside_the_equations_exist():
