@@ -79,6 +79,11 @@ def split_of(text: str) -> Split:
     return "validation" if fraction < TRAIN_SHARE + VALIDATION_SHARE else "test"
 
 
+def prompt_of(text: str, category: str = "") -> Prompt:
+    """The prompt made of a text; its name and split depend on the text alone."""
+    return Prompt(_id("p", text), text, split_of(text), category)
+
+
 def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
     """Distinct prompts of all splits, at most ``limit`` of each.
 
@@ -91,8 +96,7 @@ def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
     """
     prompts: dict[str, Prompt] = {}
     for record in prompt_records(settings):
-        text = record.text.strip()
-        prompt = Prompt(_id("p", text), text, split_of(text), record.category)
+        prompt = prompt_of(record.text.strip(), record.category)
         prompts.setdefault(prompt.prompt_id, prompt)
     if not prompts:
         raise DataError(f"[prompts] source = {settings.source!r} has no prompts; name another")
