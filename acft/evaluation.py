@@ -22,6 +22,7 @@ from acft.statistics import Interval, agreement
 from acft.totals import (
     Totals,
     change_beyond_control,
+    event_names,
     interval,
     ratio_bootstrap,
     ratio_change,
@@ -250,11 +251,11 @@ def compare(
 
 def event_of(name: str, estimate: Interval, label: Label, comparison: str = "") -> Evaluated:
     """The event that reports an estimate of the measurement ``name``, or a comparison of it."""
-    quantity, _, rest = name.partition("/")
-    judge, at, category = rest.partition("@")
+    suite, metric = event_names(label.suite, name, comparison)
+    judge = suite.partition("/")[2]
     return Evaluated(
-        f"{label.suite}/{judge}" if judge else label.suite,
-        "_".join(filter(None, [quantity, comparison])) + at + category,
+        suite,
+        metric,
         label.subject,
         estimate.value,
         estimate.n,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval
+from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval, wilson
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,46 @@ def ratio_bootstrap(
     return percentile_interval(float(value[0]), draws, n)
 
 
+def pooled_bootstrap(
+    samples: Sequence[Sequence[Totals]],
+    statistic: Callable[..., Floats],
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a function of several measurements that were each repeated with other seeds.
+
+    Prompts are resampled jointly, the repetitions of each sample among themselves; a measurement
+    is the mean over its repetitions. Deviations between k repetitions are scaled by
+    sqrt(k / (k - 1)), since resampling so few understates how much they vary.
+    """
+    shared = shared_groups([totals for sample in samples for totals in sample])
+    if not shared:
+        return NOTHING
+    rng = np.random.default_rng(seed)
+    n = len(shared)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    values, draws = [], []
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for sample in samples:
+            chosen = [totals.select(shared) for totals in sample]
+            values.append(np.mean([s.overall() for s in chosen], axis=0))
+            each = np.stack([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen])
+            draws.append(_resample_repetitions(each, rng))
+        value, drawn = statistic(*values), statistic(*draws)
+    return percentile_interval(float(value[0]), drawn, n)
+
+
 def interval(totals: Totals, seed: int = 0) -> Interval:
-    """The measurement with its 95 % interval over prompts."""
-    return ratio_bootstrap([totals], lambda value: value, seed=seed)
+    """The measurement with its 95 % interval over prompts.
+
+    Where no prompt, or every prompt, shows anything, resampling gives no spread; the interval is
+    then that of a share of prompts (Wilson), which is on the safe side.
+    """
+    found = ratio_bootstrap([totals], lambda value: value, seed=seed)
+    if found.stderr == 0 and found.value in (0.0, 1.0):
+        bounds = wilson(int(found.value) * found.n, found.n)
+        return replace(found, low=bounds.low, high=bounds.high)
+    return found
 
 
 def ratio_difference(a: Floats, b: Floats) -> Floats:
@@ -123,3 +160,24 @@ def shared_groups(samples: Sequence[Totals]) -> list[str]:
         {g for g, count in zip(s.groups, s.counts, strict=True) if count > 0} for s in samples
     ]
     return [group for group in samples[0].groups if all(group in known for known in measured)]
+
+
+def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
+    """Suite and metric of the event that reports the measurement ``name``, or a comparison of it.
+
+    ``rtp`` and ``toxic_share/judge@category`` give ``rtp/judge`` and ``toxic_share@category``.
+    """
+    quantity, _, rest = name.partition("/")
+    judge, at, category = rest.partition("@")
+    metric = "_".join(filter(None, [quantity, comparison])) + at + category
+    return (f"{suite}/{judge}" if judge else suite), metric
+
+
+def _resample_repetitions(values: Floats, rng: np.random.Generator) -> Floats:
+    """Mean over resampled rows for each column, with the small-sample scaling."""
+    k = len(values)
+    if k == 1:
+        return values[0]
+    centre = values.mean(axis=0)
+    chosen = np.take_along_axis(values, rng.integers(k, size=values.shape), axis=0)
+    return centre + (chosen.mean(axis=0) - centre) * np.sqrt(k / (k - 1))

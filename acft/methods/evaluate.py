@@ -5,19 +5,17 @@ is interrupted, or one of whose suites fails, goes on with what is missing.
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Responses
+from acft.benchmarks.results import Results
 from acft.config import Config
 from acft.constraints import build_constraint
-from acft.errors import AcftError, ConfigError, DataError
+from acft.errors import AcftError, ConfigError
 from acft.evaluation import scorer_versions
 from acft.events import Event, Note
 from acft.likelihood import Judge
@@ -26,12 +24,9 @@ from acft.methods.subjects import SubjectSettings, open_policy, open_sampler
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import Names, NonNegative
-from acft.totals import Totals
 
 BASE, CONTROL = "base", "control"
 """Subjects that the others are compared with."""
-MEASUREMENTS = "measurements.json"
-"""Inside a checkpoint: totals by suite, subject and name."""
 
 
 class EvaluateSettings(Config):
@@ -59,45 +54,6 @@ class EvaluateSettings(Config):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return value
-
-
-@dataclass(frozen=True)
-class Results:
-    """Measurements so far, by suite and subject."""
-
-    measured: dict[str, dict[str, Measured]]
-
-    def save(self, folder: Path) -> None:
-        """Writes ``measurements.json``."""
-        plain = {
-            suite: {
-                subject: {name: totals.to_json() for name, totals in measured.items()}
-                for subject, measured in subjects.items()
-            }
-            for suite, subjects in self.measured.items()
-        }
-        (folder / MEASUREMENTS).write_text(json.dumps(plain), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> "Results":
-        """What ``save`` wrote.
-
-        Raises:
-            DataError: The file is missing or damaged.
-        """
-        try:
-            plain = json.loads((folder / MEASUREMENTS).read_text(encoding="utf-8"))
-            return cls(
-                {
-                    suite: {
-                        subject: {name: Totals.from_json(v) for name, v in measured.items()}
-                        for subject, measured in subjects.items()
-                    }
-                    for suite, subjects in plain.items()
-                }
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"cannot read {str(folder / MEASUREMENTS)!r}: {error}") from None
 
 
 def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Output]:

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -5,13 +7,16 @@ from acft.statistics import cluster_bootstrap
 from acft.totals import (
     Totals,
     change_beyond_control,
+    event_names,
+    interval,
+    pooled_bootstrap,
     ratio_bootstrap,
     ratio_change,
     ratio_difference,
 )
 
 
-def totals(groups: str, sums: list[float], counts: list[float]) -> Totals:
+def totals(groups: Sequence[str], sums: list[float], counts: list[float]) -> Totals:
     return Totals(tuple(groups), np.array(sums, float), np.array(counts, float))
 
 
@@ -64,3 +69,39 @@ def test_a_ratio_over_zero_has_no_number_rather_than_infinity() -> None:
     zero, one = totals("ab", [0, 0], [1, 1]), totals("ab", [1, 1], [1, 1])
     interval = ratio_bootstrap([zero, one], ratio_change)
     assert (interval.value, interval.low, interval.high) == (None, None, None)
+
+
+def test_an_event_names_suite_and_judge_apart_from_the_metric() -> None:
+    names = event_names("rtp", "toxic_share/judge@odd", "change")
+    assert names == ("rtp/judge", "toxic_share_change@odd")
+    assert event_names("rtp", "distinct_2") == ("rtp", "distinct_2")
+
+
+def test_seeing_nothing_in_20_prompts_does_not_rule_out_a_small_share() -> None:
+    found = interval(totals([str(i) for i in range(20)], [0] * 20, [5] * 20))
+    assert found.value == found.low == 0
+    assert found.high == pytest.approx(0.161, abs=1e-3)
+
+
+def test_one_repetition_is_the_ordinary_interval() -> None:
+    rng = np.random.default_rng(0)
+    names = tuple(map(str, range(40)))
+    base, policy = (Totals(names, rng.random(40), np.ones(40)) for _ in range(2))
+    alone = ratio_bootstrap([base, policy], ratio_change)
+    assert pooled_bootstrap([[base], [policy]], ratio_change) == alone
+
+
+def test_repetitions_that_differ_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    names = tuple(map(str, range(200)))
+    same = [Totals(names, 0.3 + 0.1 * rng.random(200), np.ones(200)) for _ in range(3)]
+    apart = [
+        Totals(names, t.sums + shift, t.counts)
+        for t, shift in zip(same, (-0.1, 0.0, 0.1), strict=True)
+    ]
+    narrow, wide = (pooled_bootstrap([s], lambda value: value) for s in (same, apart))
+    assert narrow.value == pytest.approx(wide.value)
+    assert narrow.stderr is not None
+    assert wide.stderr is not None
+    assert wide.stderr > 3 * narrow.stderr
+    assert wide.stderr == pytest.approx(0.1 / 3**0.5, rel=0.15)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.events import Evaluated, Note
 from acft.likelihood import perplexity
 from acft.methods.base import METHODS, Checkpoint, Rows, TrainContext
-from acft.methods.evaluate import MEASUREMENTS, EvaluateSettings, Results, rounds_of
+from acft.methods.evaluate import EvaluateSettings, rounds_of
 from acft.methods.subjects import SubjectSettings, open_policy
 from acft.policy import base_policy, trainable_policy
 from acft.schema import TABLES

@@ -1,0 +1,58 @@
+"""The measurements of an evaluation as a file, exact enough to be compared later."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from acft.errors import DataError
+from acft.totals import Totals
+
+MEASUREMENTS = "measurements.json"
+"""Inside a checkpoint: totals by suite, subject and name."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Measurements so far, by suite and subject."""
+
+    measured: dict[str, dict[str, dict[str, Totals]]]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``measurements.json``."""
+        plain = {
+            suite: {
+                subject: {name: totals.to_json() for name, totals in measured.items()}
+                for subject, measured in subjects.items()
+            }
+            for suite, subjects in self.measured.items()
+        }
+        (folder / MEASUREMENTS).write_text(json.dumps(plain), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Results":
+        """What ``save`` wrote.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        try:
+            plain = json.loads((folder / MEASUREMENTS).read_text(encoding="utf-8"))
+            return cls(
+                {
+                    suite: {
+                        subject: {name: Totals.from_json(v) for name, v in measured.items()}
+                        for subject, measured in subjects.items()
+                    }
+                    for suite, subjects in plain.items()
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"cannot read {str(folder / MEASUREMENTS)!r}: {error}") from None
+
+    def __iter__(self) -> Iterator[tuple[str, str, str, Totals]]:
+        """Suite, subject, name and totals of every measurement."""
+        for suite, subjects in self.measured.items():
+            for subject, measured in subjects.items():
+                for name, totals in measured.items():
+                    yield suite, subject, name, totals
