@@ -5,6 +5,9 @@ VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# a browser is opened where there is a screen
+OPEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--open-browser)
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint assets pins clean
 
@@ -13,7 +16,7 @@ help:  ## this list
 	@echo 'ARGS="…" is passed on, PYTHON=… chooses the interpreter of a new $(VENV).'
 
 run: $(VENV)/.run assets  ## set up, then start the workbench
-	@$(BIN)/python -m acft serve $(ARGS)
+	@$(BIN)/python -m acft serve $(OPEN) $(ARGS)
 
 test: $(VENV)/.dev assets  ## set up, then run all tests (browser tests where Chromium is)
 	@if .ci/chromium; then ui=--ui; fi; OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$ui $(ARGS)
