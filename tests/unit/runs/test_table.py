@@ -1,7 +1,9 @@
 import tomllib
 
+import numpy as np
 import pytest
 
+from acft.benchmarks.results import Results
 from acft.config import apply_overrides
 from acft.errors import DataError, RunError
 from acft.eventlog import EventWriter
@@ -11,6 +13,7 @@ from acft.runs.directory import create_run, write_status
 from acft.runs.measure import inline, measurement
 from acft.runs.table import Cell, result_table
 from acft.schema import Launch, RunPaths, Status
+from acft.totals import Totals
 from tests.fake_runs import SPEC, create, do
 
 SHARE = Evaluated("rtp/judge", "toxic_share", "policy", 0.25, 40, 0.02, 0.2, 0.3)
@@ -138,3 +141,74 @@ def test_a_damaged_checkpoint_is_not_measured(tmp_path):
     (paths.checkpoint(3) / "policy" / "state.json").write_text("{}")
     with pytest.raises(DataError, match="differs from its recorded hash"):
         measurement(tmp_path, paths.root.name, ["rtp"])
+
+
+def measured(runs_dir, shares_by_subject, *overrides, **launch) -> RunPaths:
+    """A finished evaluation with the given share of toxic responses on each of its prompts."""
+    names = tuple(map(str, range(40)))
+    results = {
+        subject: {"toxic_share/judge": Totals(names, np.array(values), np.ones(40))}
+        for subject, values in shares_by_subject.items()
+    }
+    events = [
+        Evaluated("rtp/judge", "toxic_share", subject, m["toxic_share/judge"].value, 40)
+        for subject, m in results.items()
+    ]
+    paths = finished(runs_dir, events, *overrides, **launch)
+    folder = paths.checkpoint(1)
+    folder.mkdir()
+    Results({"rtp": results}).save(folder)
+    write_status(paths, Status(state="finished", checkpoint="checkpoints/round-1"))
+    return paths
+
+
+def prompts(mean: float, seed: int = 0) -> np.ndarray:
+    """Shares by prompt around a mean; the same prompts are hard whatever the mean."""
+    spread = np.linspace(0.5, 1.5, 40) + np.random.default_rng(seed).normal(0, 0.02, 40)
+    return mean * spread
+
+
+def test_seeds_are_pooled_over_prompts_where_measurements_are_kept(tmp_path):
+    for seed in range(3):
+        measured(tmp_path, {"policy": prompts(0.2, seed)}, f"seed={seed}")
+    (row,) = result_table(tmp_path, "exp").rows
+    cell = row.cells["rtp/judge toxic_share"]
+    assert cell.value == pytest.approx(0.2, rel=0.02)
+    assert cell.low is not None
+    assert cell.high is not None
+    assert cell.low < 0.2 < cell.high
+    assert cell.text.endswith("(3 runs)")
+
+
+def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
+    both = {"base": prompts(0.3), "policy": prompts(0.15, 1)}
+    measured(tmp_path, both)
+    measured(tmp_path, {"base": prompts(0.3), "policy": prompts(0.296, 2)}, "method.x=0")
+    table = result_table(tmp_path, "exp", against="base", margin=0.1)
+    changes = {row.variant: row.cells["rtp/judge toxic_share"] for row in table.rows}
+    assert changes["as written"].value == pytest.approx(-0.5, abs=0.02)
+    assert changes["as written"].verdict == "lower"
+    assert changes["method.x=0"].verdict == "equivalent"
+    assert "lower |" in table.markdown
+
+
+def test_a_variant_can_be_what_the_others_are_compared_with(tmp_path):
+    measured(tmp_path, {"policy": prompts(0.3)})
+    measured(tmp_path, {"policy": prompts(0.6, 1)}, "method.x=2")
+    (row,) = result_table(tmp_path, "exp", against="as written").rows
+    assert row.variant == "method.x=2"
+    assert row.cells["rtp/judge toxic_share"].verdict == "higher"
+
+
+def test_runs_that_only_trained_cannot_be_compared_by_prompt(tmp_path):
+    finished(tmp_path, shares(0.1))
+    with pytest.raises(DataError, match="measure the runs with 'acft evaluate'"):
+        result_table(tmp_path, "exp", against="base")
+
+
+def test_latex_escapes_what_latex_reads_as_commands(tmp_path):
+    finished(tmp_path, [SHARE], "title='50 % of a_b & c'")
+    latex = result_table(tmp_path, "exp").latex
+    assert r"50 \% of a\_b \& c" in latex
+    assert r"rtp/judge toxic\_share \\" in latex
+    assert latex.startswith(r"\begin{tabular}{llr}")

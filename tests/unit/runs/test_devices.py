@@ -1,0 +1,70 @@
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from acft.runs import devices
+from acft.runs.devices import Device, gpu_obstacle
+
+
+class Memory:
+    total = 80 * 2**30
+
+    def __init__(self, free):
+        self.free = free
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A driver library that reports the memory it is told to."""
+    library = types.SimpleNamespace(
+        __spec__=object(),
+        free=Memory.total,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetMemoryInfo=lambda _: Memory(library.free),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    return library
+
+
+def test_a_gpu_that_others_use_takes_no_run(driver):
+    assert gpu_obstacle("cuda:0") == ""
+    driver.free = 10 * 2**30
+    assert gpu_obstacle("cuda:0") == "70.0 of 80.0 GiB of cuda:0 are in use by other processes"
+
+
+def test_nothing_is_known_about_other_devices(driver):
+    driver.free = 0
+    assert gpu_obstacle("cpu") == ""
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    found = [Path("/dev/nvidia1"), Path("/dev/nvidia0"), Path("/dev/nvidia-caps")]
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(found))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def names():
+    return [device.name for device in devices.devices() if device.name.startswith("cuda")]
+
+
+def test_gpus_are_found_and_counted_from_zero(two_gpus):
+    assert names() == ["cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [("1", ["cuda:1"]), ("", []), ("0,1", ["cuda:0", "cuda:1"])]
+)
+def test_hidden_gpus_are_not_used(two_gpus, monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert names() == expected
+
+
+@pytest.mark.parametrize(("cores", "slots"), [(1, 1), (2, 1), (4, 2), (9, 4)])
+def test_the_cpu_takes_a_run_for_every_two_cores(monkeypatch, cores, slots):
+    monkeypatch.setattr(devices, "cores", lambda: cores)
+    assert devices.devices()[-1] == Device("cpu", slots)
