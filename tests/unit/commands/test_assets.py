@@ -16,7 +16,7 @@ def test_check_obtains_nothing_and_tells_what_is_missing(tmp_path, monkeypatch, 
 def test_packages_come_before_the_conversion(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     done: list[str] = []
-    monkeypatch.setattr(command, "ensure_assets", lambda _: done.append("packages"))
+    monkeypatch.setattr(command, "ensure_assets", lambda _, **__: done.append("packages"))
     monkeypatch.setattr(command, "ensure_models", lambda _: done.append("models"))
     assert main(["assets"]) == 1  # nothing came, so something is missing
     assert done == ["packages", "models"]
