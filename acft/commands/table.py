@@ -16,13 +16,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--metric", action="append", default=[], metavar="PATTERN",
         help="columns to show, such as 'rtp/* toxicity_probability'; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--against", default="", metavar="NAME",
+        help="show relative changes from this subject (base) or variant, with a verdict",
+    )  # fmt: skip
+    parser.add_argument(
+        "--margin", type=float, default=0.1, help="equivalent below this change (default: 0.1)"
+    )
+    parser.add_argument("--latex", action="store_true", help="print LaTeX instead of Markdown")
     add_runs_dir(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints Markdown or JSON."""
+    """Prints Markdown, LaTeX or JSON."""
     from acft.runs.table import result_table
 
-    table = result_table(args.runs, args.experiment, args.metric or ["*"])
-    print(json.dumps(dataclasses.asdict(table), indent=2) if args.json else table.markdown)
+    patterns = args.metric or ["*"]
+    table = result_table(args.runs, args.experiment, patterns, args.against, args.margin)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(table), indent=2))
+    else:
+        print(table.latex if args.latex else table.markdown)

@@ -1,4 +1,8 @@
-"""A paper-style table of finished runs: a row for each variant, a column for each measurement."""
+"""A paper-style table of finished runs: a row for each variant, a column for each measurement.
+
+Runs that differ in nothing but the seed share a row. Where they are evaluations, their measurements
+are kept by prompt, and intervals are over prompts and seeds together.
+"""
 
 import fnmatch
 import math
@@ -8,14 +12,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import DataError
 from acft.eventlog import effective, read_events
 from acft.events import Evaluated
 from acft.runs.directory import all_runs, read_labels, read_launch, read_status
 from acft.schema import Launch, RunPaths
+from acft.statistics import equivalence
+from acft.totals import Totals, event_names, pooled_bootstrap, ratio_change
 
 AS_WRITTEN = "as written"
 SEED = "seed="
+MARGIN = 0.1
+"""Relative change below which two variants count as equivalent, by default."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +37,23 @@ class Cell:
     stderr: float | None = None
     """Of the mean over two or more runs."""
     low: float | None = None
-    """Ends of the 95 % interval that a single run reported."""
+    """Ends of the 95 % interval, where one is known."""
     high: float | None = None
+    verdict: str = ""
+    """Of a comparison: equivalent, lower, higher or undecided at the margin."""
 
     @property
     def text(self) -> str:
         """Value with its uncertainty."""
         if self.value is None:
             return "–"
-        if self.stderr is not None:
-            return f"{self.value:.3g} ± {self.stderr:.2g} ({self.runs} runs)"
+        text = f"{self.value:.3g}"
         if self.low is not None and self.high is not None:
-            return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
-        return f"{self.value:.3g}"
+            text += f" [{self.low:.3g}, {self.high:.3g}]"
+        elif self.stderr is not None:
+            text += f" ± {self.stderr:.2g}"
+        text += f" ({self.runs} runs)" if self.runs > 1 else ""
+        return f"{text} {self.verdict}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -63,15 +76,38 @@ class ResultTable:
     @property
     def markdown(self) -> str:
         """The table as Markdown."""
-        head = ["variant", "subject", *self.columns]
-        lines = [head, ["---"] * len(head)]
+        head, *body = self._lines()
+        lines = [head, ["---"] * len(head), *body]
+        return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
+
+    @property
+    def latex(self) -> str:
+        """The table as a LaTeX ``tabular`` with booktabs rules."""
+        head, *body = ([_latex(cell) for cell in line] for line in self._lines())
+        lines = [" & ".join(line) + r" \\" for line in (head, *body)]
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{ll{'r' * len(self.columns)}}}",
+                r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )  # fmt: skip
+
+    def _lines(self) -> list[list[str]]:
+        lines = [["variant", "subject", *self.columns]]
         for row in self.rows:
             cells = [row.cells[name].text if name in row.cells else "" for name in self.columns]
             lines.append([row.variant, row.subject, *cells])
-        return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
+        return lines
 
 
-def result_table(runs_dir: Path, experiment: str, patterns: Sequence[str] = ("*",)) -> ResultTable:
+def result_table(
+    runs_dir: Path,
+    experiment: str,
+    patterns: Sequence[str] = ("*",),
+    against: str = "",
+    margin: float = MARGIN,
+) -> ResultTable:
     """The measurements of all finished runs of an experiment, sweep or tag.
 
     Args:
@@ -79,29 +115,80 @@ def result_table(runs_dir: Path, experiment: str, patterns: Sequence[str] = ("*"
         experiment: Name of the settings file without its ending, of a sweep or of a tag.
         patterns: Columns to keep, as ``suite/scorer quantity`` with wildcards. Measurements of
             single prompt categories (``quantity@category``) need a pattern with ``@``.
+        against: Show relative changes instead, from the same variant's subject of that name
+            (``base``) or else from the variant of that name.
+        margin: A change inside ± this, interval included, is equivalent.
 
     Raises:
         DataError: No finished run of that name has measured anything.
     """
-    found: dict[tuple[str, str], dict[str, list[Evaluated]]] = defaultdict(dict)
-    for paths, launch in _members(runs_dir, experiment):
-        variant = _variant(runs_dir, launch)
-        for event in _measurements(paths):
-            column = f"{event.suite} {event.metric}"
-            if _is_wanted(column, patterns):
-                cells = found[variant, event.subject]
-                cells.setdefault(column, []).append(event)
+    found = _collected(runs_dir, experiment, patterns)
     if not found:
         raise DataError(
             f"no finished run of {experiment!r} in {str(runs_dir)!r} has measurements; name an "
             "experiment, sweep or tag, and check --metric"
         )
-    columns = dict.fromkeys(column for cells in found.values() for column in cells)
+    if against:
+        return _compared(found, against, margin)
     rows = [
-        Row(variant, subject, {name: _cell(events) for name, events in cells.items()})
-        for (variant, subject), cells in found.items()
+        Row(*row, {name: _cell(seen) for name, seen in cells.items()})
+        for row, cells in found.items()
     ]
-    return ResultTable(tuple(columns), tuple(rows))
+    return ResultTable(_columns(rows), tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one run says about one cell."""
+
+    event: Evaluated
+    totals: Totals | None = None
+
+
+_Cells = dict[tuple[str, str], dict[str, list[_Seen]]]
+"""By variant and subject, then by column."""
+
+
+def _collected(runs_dir: Path, experiment: str, patterns: Sequence[str]) -> _Cells:
+    found: _Cells = defaultdict(dict)
+    for paths, launch in _members(runs_dir, experiment):
+        variant = _variant(runs_dir, launch)
+        totals = _totals(paths)
+        for event in _measurements(paths):
+            column = f"{event.suite} {event.metric}"
+            if _is_wanted(column, patterns):
+                seen = _Seen(event, totals.get((event.subject, column)))
+                found[variant, event.subject].setdefault(column, []).append(seen)
+    return found
+
+
+def _compared(found: _Cells, against: str, margin: float) -> ResultTable:
+    """Relative changes of every cell whose measurements are kept by prompt on both sides."""
+    rows = []
+    for (variant, subject), cells in found.items():
+        other = (variant, against) if (variant, against) in found else (against, subject)
+        if other == (variant, subject) or other not in found:
+            continue
+        changes = {}
+        for column, seen in cells.items():
+            pair = [_all_totals(found[other].get(column, [])), _all_totals(seen)]
+            if all(pair):
+                estimate = pooled_bootstrap(pair, ratio_change)
+                changes[column] = Cell(
+                    estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
+                    equivalence(estimate, margin),
+                )  # fmt: skip
+        rows.append(Row(variant, subject, changes))
+    if not any(row.cells for row in rows):
+        raise DataError(
+            f"nothing can be compared with {against!r}; measure the runs with 'acft evaluate', and "
+            "name a subject such as 'base' or a variant as the table shows it"
+        )
+    return ResultTable(_columns(rows), tuple(rows))
+
+
+def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column for row in rows for column in row.cells))
 
 
 def _members(runs_dir: Path, experiment: str) -> Iterator[tuple[RunPaths, Launch]]:
@@ -137,16 +224,44 @@ def _is_wanted(column: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def _cell(events: Sequence[Evaluated]) -> Cell:
+def _totals(paths: RunPaths) -> dict[tuple[str, str], Totals]:
+    """Measurements kept by prompt, by subject and column; empty for runs that trained."""
+    sealed = read_status(paths).checkpoint
+    if not sealed or not (paths.root / sealed / MEASUREMENTS).is_file():
+        return {}
+    return {
+        (subject, " ".join(event_names(suite, name))): totals
+        for suite, subject, name, totals in Results.load(paths.root / sealed)
+    }
+
+
+def _all_totals(cell: Sequence[_Seen]) -> list[Totals]:
+    """The totals of every run of a cell; empty when one has none."""
+    totals = [seen.totals for seen in cell if seen.totals is not None]
+    return totals if len(totals) == len(cell) else []
+
+
+def _cell(cell: Sequence[_Seen]) -> Cell:
+    totals = _all_totals(cell)
+    if len(totals) > 1:
+        pooled = pooled_bootstrap([totals], lambda value: value)
+        return Cell(pooled.value, len(cell), pooled.stderr, pooled.low, pooled.high)
+    events = [seen.event for seen in cell if seen.event.value is not None]
     values = [event.value for event in events if event.value is not None]
     if not values:
-        return Cell(None, len(events))
+        return Cell(None, len(cell))
     if len(values) == 1:
-        only = next(event for event in events if event.value is not None)
-        return Cell(values[0], 1, low=only.low, high=only.high)
+        return Cell(values[0], 1, low=events[0].low, high=events[0].high)
     stderr = statistics.stdev(values) / math.sqrt(len(values))
     return Cell(statistics.fmean(values), len(values), stderr)
 
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}",
+               "^": r"\textasciicircum{}"}  # fmt: skip
+    special |= {character: "\\" + character for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)
