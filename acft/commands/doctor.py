@@ -122,7 +122,8 @@ def _assets() -> Iterator[Finding]:
     for item in ASSETS:
         if not item.folder.is_dir():
             state = "note" if item.is_optional else "problem"
-            yield Finding("asset", state, f"{item} ({item.holds}) is missing; run 'make assets'")
+            remedy = "acft assets --optional" if item.is_optional else "make assets"
+            yield Finding("asset", state, f"{item} ({item.holds}) is missing; run '{remedy}'")
     for name in packaged_models():
         if not converted_model_folder(name).is_dir():
             yield Finding("asset", "problem", f"{name} is not converted; run 'make assets'")
