@@ -81,7 +81,7 @@ class _Sums:
 
     def add(self, losses: TokenLosses, is_ce: bool, kl_mask: Tensor) -> None:  # noqa: FBT001
         """Add one forward pass."""
-        self.loss += float(losses.total.sum())
+        self.loss += float(losses.total.detach().sum())
         if is_ce:
             self.nll += float(losses.nll.sum())
             self.n_tokens += len(losses.nll)

@@ -1,0 +1,74 @@
+"""A real run of the real method on a model of a few thousand weights; takes seconds."""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+from acft.runs.launcher import create_here
+from acft.runs.spec import parse_spec
+from acft.runs.worker import run_worker
+from acft.schema import RunPaths
+from tests.fakes import save_tiny_model
+
+NOUNS = ("sun", "moon", "rain", "wind", "snow", "hail", "fog", "dew", "ice", "sky", "sea", "sand")
+PROMPTS = [f"{verb} the {noun}" for verb in ("See", "Hear", "Paint") for noun in NOUNS]
+LINES = [f"In year {n} the harvest was good, the river {n * 7} feet deep." for n in range(40)]
+
+SETTINGS = """
+[model]
+name = {model}
+[prompts]
+source = {prompts}
+[[corpus]]
+source = "base_rollouts"
+domain = "attribute"
+max_documents = 8
+[[corpus]]
+source = {lines}
+[[constraint]]
+kind = "pattern"
+pattern = "[a-m]{{2}}"
+must = "not_occur"
+[sampling]
+horizon = 6
+[schedule]
+rounds = 2
+threads = 1
+[oracle]
+rollouts_per_round = 48
+validation_rollouts = 24
+max_epochs = 2
+width = 8
+strength = 1.5
+[optimizer]
+steps_per_round = 2
+batch_size = 4
+micro_batch_size = 2
+max_tokens = 40
+warmup_steps = 1
+lr = 1e-2
+[evaluation]
+scorers = []
+validation_prompts = 4
+validation_continuations = 2
+test_prompts = 4
+continuations = 2
+perplexity_documents = 4
+"""
+
+
+def tiny_settings(folder: Path, **shape) -> str:
+    """Settings whose model, prompts and texts lie in ``folder``."""
+    save_tiny_model(folder / "model", **shape)
+    (folder / "prompts.txt").write_text("\n".join(PROMPTS))
+    (folder / "lines.txt").write_text("\n".join(LINES))
+    places = {"model": "model", "prompts": "prompts.txt", "lines": "lines.txt"}
+    return SETTINGS.format(**{k: json.dumps(str(folder / v)) for k, v in places.items()})
+
+
+def train(text: str, runs_dir: Path, *overrides: str) -> tuple[RunPaths, int]:
+    """The run after training in this process, and the worker's exit code."""
+    spec = parse_spec(text, overrides)
+    paths = create_here(runs_dir, spec)
+    return paths, run_worker(paths)
