@@ -70,7 +70,8 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     """Accuracy of multiple-choice tasks and nats of the right answers, by lm-evaluation-harness."""
     if importlib.util.find_spec(PACKAGE) is None:
         raise ConfigError(
-            "suite 'harness' needs lm-evaluation-harness; install it with: pip install lm-eval"
+            "suite 'harness' needs lm-evaluation-harness; "
+            "install it with: pip install 'acft[harness]'"
         )
     measured: Measured = {}
     names = [*settings.tasks, *settings.files]

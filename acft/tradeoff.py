@@ -1,0 +1,65 @@
+"""Comparing methods at matched cost instead of at one arbitrary setting of each.
+
+A point is one setting of a method: ``cost`` is what utility it lost (for example the relative rise
+of perplexity, or KL to base) and ``harm`` what it is meant to lower (for example the toxic share).
+Lower is better for both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured setting of a method."""
+
+    cost: float
+    harm: float
+    label: str = ""
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Points that no other beats in one and equals in the other, by rising cost."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.cost, p.harm)):
+        if not best or point.harm < best[-1].harm:
+            best.append(point)
+    return best
+
+
+def harm_at(points: Sequence[Point], cost: float) -> float | None:
+    """Harm of a method at a given cost, between two settings on its frontier by interpolation.
+
+    Above its most expensive useful setting a method keeps that setting's harm; below its cheapest
+    there is no number, since nothing was measured there.
+    """
+    best = frontier(points)
+    if not best or cost < best[0].cost:
+        return None
+    for left, right in pairwise(best):
+        if cost <= right.cost:
+            share = (cost - left.cost) / (right.cost - left.cost)
+            return left.harm + share * (right.harm - left.harm)
+    return best[-1].harm
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Two methods at the same cost."""
+
+    cost: float
+    ours: float
+    theirs: float
+
+    @property
+    def difference(self) -> float:
+        """Our harm minus theirs; below zero we are better."""
+        return self.ours - self.theirs
+
+
+def matched(ours: Sequence[Point], theirs: Sequence[Point]) -> list[Matched]:
+    """Both methods at every cost on their frontiers that both reach."""
+    costs = sorted({point.cost for point in [*frontier(ours), *frontier(theirs)]})
+    pairs = [(cost, harm_at(ours, cost), harm_at(theirs, cost)) for cost in costs]
+    return [Matched(cost, a, b) for cost, a, b in pairs if a is not None and b is not None]
