@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import webbrowser
@@ -22,6 +23,8 @@ from starlette.staticfiles import StaticFiles
 
 from acft.errors import AcftError
 from acft.inference.client import Inference
+from acft.runs.atomic import temporary
+from acft.runs.directory import all_runs
 from acft.runs.ownership import owner
 from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store, open_memory_store, open_store
@@ -52,6 +55,8 @@ def workbench(options: Options) -> Workbench:
     runs = options.runs.resolve()
     if bind.is_demo and (bind.is_space or not runs.is_dir()):
         runs = DEMO_RUNS
+    if not bind.is_demo:
+        bring_recorded(DEMO_RUNS, runs)
     # Nobody can know a demonstration's token, so nothing that needs one can happen there.
     token = secrets.token_hex(32) if bind.is_demo else launch_token(runs)
     gate = Gate(token, cookie=f"acft_token_{options.port}")
@@ -69,6 +74,19 @@ def workbench(options: Options) -> Workbench:
         control=Control(reader, desk, elsewhere),
         desk=desk,
     )
+
+
+def bring_recorded(recorded: Path, runs: Path) -> list[str]:
+    """Ids of recorded runs copied into an empty runs directory, so that there is one to explore."""
+    if not recorded.is_dir() or all_runs(runs):
+        return []
+    runs.mkdir(parents=True, exist_ok=True)
+    found = all_runs(recorded)
+    for paths in found:
+        unfinished = temporary(runs / paths.root.name)
+        shutil.copytree(paths.root, unfinished)
+        unfinished.rename(runs / paths.root.name)
+    return [paths.root.name for paths in found]
 
 
 def _open(runs: Path, bind: Bind) -> tuple[Store, str]:

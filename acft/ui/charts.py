@@ -14,6 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 Figure = dict[str, Any]
+Number = float | int
 
 BASE = "#7d8896"
 GUIDED = "#cf7f12"
@@ -30,12 +31,12 @@ class Line:
     """One curve; ``low`` and ``high`` draw a 95 % band."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float | None]
+    x: Sequence[Number]
+    y: Sequence[Number | None]
     color: str = POLICY
     dash: str = "solid"
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
     marks: bool = False
     notes: Sequence[str] = field(default_factory=tuple)
     """One text for each point, shown on hover."""
@@ -45,8 +46,8 @@ def lines(
     curves: Sequence[Line],
     y_title: str,
     x_title: str = "optimiser step",
-    rounds: Sequence[float] = (),
-    target: float | None = None,
+    rounds: Sequence[Number] = (),
+    target: Number | None = None,
     share: bool = False,  # noqa: FBT001, FBT002
     height: int = 240,
 ) -> Figure:
@@ -75,7 +76,7 @@ def lines(
     return finished(figure, f"{y_title}. {summary}", has_data=bool(drawn))
 
 
-def reliability(bins: Sequence[dict[str, float]], n: int) -> Figure:
+def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:
     """Observed against predicted satisfaction, one point for each bin, sized by its n."""
     figure = go.Figure()
     figure.add_scatter(
@@ -160,7 +161,7 @@ def _bars(points: Sequence[dict[str, Any]], axis: str, color: str) -> dict[str, 
             "thickness": 1.5, "color": color}  # fmt: skip
 
 
-def _gap(high: float | None, low: float | None) -> float:
+def _gap(high: Number | None, low: Number | None) -> float:
     return 0.0 if high is None or low is None else max(0.0, high - low)
 
 
@@ -188,7 +189,9 @@ def plain(text: str, limit: int = 160) -> str:
     return html.escape(short, quote=False)
 
 
-def thin(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+def thin(
+    x: Sequence[Number], y: Sequence[Number | None]
+) -> tuple[list[Number], list[Number | None]]:
     """At most ``MAX_POINTS`` points: of each stretch its lowest and highest, so spikes survive."""
     if len(x) <= MAX_POINTS:
         return list(x), list(y)
@@ -225,10 +228,10 @@ def _add_band(figure: go.Figure, curve: Line) -> None:
     )  # fmt: skip
 
 
-def _last(values: Sequence[float | None]) -> str:
+def _last(values: Sequence[Number | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{known[-1]:.4g}" if known else "not measured"
 
 
-def _binomial_error(share: float, n: float) -> float:
+def _binomial_error(share: Number, n: Number) -> float:
     return math.sqrt(max(share * (1 - share), 1e-6) / max(n, 1))

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Options:
     demo: bool = False
     auth_file: Path | None = None
     open_browser: bool = False
+    """Show it in a browser when it is ready."""
 
     @property
     def bind(self) -> Bind:
@@ -62,7 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--auth-file", type=Path, metavar="FILE", help="lines user:password, file mode 600"
     )
     parser.add_argument("--demo", action="store_true", help="read-only, nothing can be launched")
-    parser.add_argument("--open-browser", action="store_true", help="open it when it is ready")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="do not open a browser (in a terminal it does)"
+    )
 
 
 def from_arguments(arguments: argparse.Namespace) -> Options:
@@ -70,5 +74,7 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     port = arguments.port
     if port is None:
         port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
-    names = ("runs", "experiments", "host", "public", "demo", "auth_file", "open_browser")
-    return Options(port=port, **{name: getattr(arguments, name) for name in names})
+    is_wanted = not arguments.no_browser and sys.stdout.isatty()
+    names = ("runs", "experiments", "host", "public", "demo", "auth_file")
+    values = {name: getattr(arguments, name) for name in names}
+    return Options(port=port, open_browser=is_wanted, **values)

@@ -84,12 +84,12 @@ def speed(run: Run) -> Figure:
     return _figure(run.history, ("time/tokens_per_second",), "tokens per second")
 
 
-def round_ends(history: History) -> list[float]:
+def round_ends(history: History) -> list[int]:
     """Steps at which rounds ended."""
-    ends: dict[int, float] = {}
+    ends: dict[int, int] = {}
     for points in history.scalars.values():
         for point in points:
-            ends[point.round] = max(ends.get(point.round, 0.0), point.step)
+            ends[point.round] = max(ends.get(point.round, 0), point.step)
     return sorted(ends.values())[:-1]
 
 

@@ -4,10 +4,11 @@ import math
 import time
 
 DASH = "–"
+Number = float | int
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: Number | None, digits: int = 3) -> str:
     """A plain number with ``digits`` significant figures, or a dash."""
     if value is None or not math.isfinite(value):
         return DASH
@@ -17,17 +18,17 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}"
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def percent(share: Number | None, digits: int = 1) -> str:
     """A share in [0, 1] as percent, or a dash."""
     return DASH if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f} %"
 
 
-def signed(value: float | None, digits: int = 2) -> str:
+def signed(value: Number | None, digits: int = 2) -> str:
     """A number with its sign and ``digits`` decimals, or a dash."""
     return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def interval(low: float | None, high: float | None, as_percent: bool = False) -> str:  # noqa: FBT001, FBT002
+def interval(low: Number | None, high: Number | None, as_percent: bool = False) -> str:  # noqa: FBT001, FBT002
     """A 95 % interval such as ``12.0 – 18.3 %``; empty when there is none."""
     if low is None or high is None:
         return ""
@@ -41,7 +42,7 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Number | None) -> str:
     """``42 s``, ``3 min 10 s``, ``2 h 05 min``, ``3 d 4 h``, or a dash."""
     if seconds is None or seconds < 0 or not math.isfinite(seconds):
         return DASH
@@ -55,7 +56,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // DAY} d {whole % DAY // HOUR} h"
 
 
-def ago(moment: float, now: float | None = None) -> str:
+def ago(moment: Number, now: Number | None = None) -> str:
     """How long ago a moment (seconds since the epoch) was."""
     if not moment:
         return DASH
@@ -63,7 +64,7 @@ def ago(moment: float, now: float | None = None) -> str:
     return "just now" if seconds < 5 else f"{duration(seconds)} ago"
 
 
-def size(n_bytes: float | None) -> str:
+def size(n_bytes: Number | None) -> str:
     """Bytes with a decimal unit."""
     if n_bytes is None:
         return DASH

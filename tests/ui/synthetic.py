@@ -211,9 +211,9 @@ def _calibration(rng: random.Random, index: int) -> events.Calibration:
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         observed = min(1.0, low + 0.1 + rng.gauss(0, 0.04))
         bins.append({"low": low, "high": low + 0.2, "predicted": low + 0.1,
-                     "observed": observed, "n": 40 + rng.randrange(60)})  # fmt: skip
+                     "observed": observed, "n": 40.0 + rng.randrange(60)})  # fmt: skip
     positions: list[dict[str, float | None]] = [
-        {"position": p, "auc": 0.78 + 0.007 * p, "brier": 0.16 - 0.004 * p, "n": 120}
+        {"position": float(p), "auc": 0.78 + 0.007 * p, "brier": 0.16 - 0.004 * p, "n": 120.0}
         for p in range(20)
     ]
     return events.Calibration(

@@ -1,0 +1,128 @@
+"""A workbench over synthetic runs: as plain objects, and served to a browser."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acft.inference.client import Inference
+from acft.store.connection import open_memory_store
+from acft.store.ingest import Ingester
+from acft.ui.control import Control
+from acft.ui.guard import Bind, Gate
+from acft.ui.page import Visit, Workbench
+from acft.ui.reader import Reader
+from tests.ui import synthetic
+
+QUICK = "20261122-140000-quik"
+CONTROL = "20261122-120000-ctrl"
+FAILED = "20261122-110000-oomx"
+LOST = "20261121-090000-last"
+LIVE = "20261122-150000-live"
+HOSTILE = "20261122-130000-evil"
+TOKEN = "t" * 40
+PRESET = 'title = "Quickstart"\n\n[schedule]\nrounds = 3\n\n[method]\nname = "acft"\n'
+HERE = Bind()
+ATTACKS = (
+    "<img src=x onerror=\"window.hacked=1\">",
+    "${window.hacked=2}",
+    "{{constructor.constructor('window.hacked=3')()}}",
+    "**bold** [link](javascript:window.hacked=4) <script>window.hacked=5</script>",
+    "=HYPERLINK(\"http://example.org\",\"a\")",
+)  # fmt: skip
+
+
+class FakeDesk(Inference):
+    """Stands in for the process that checks settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[str] = []
+        self.launched: list[dict[str, Any]] = []
+
+    def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
+        if operation == "check":
+            return {"problems": self.problems}
+        if operation == "launch":
+            self.launched.append(arguments)
+            return QUICK
+        if operation == "describe":
+            fields = [{"name": "kl_weight", "kind": "float", "help": "Weight.", "default": 1.0,
+                       "choices": [], "required": False}]  # fmt: skip
+            return {"method": {"acft": {"summary": "The method.", "fields": fields}},
+                    "constraint": {"scorer": {"summary": "A scorer.", "fields": []}}}  # fmt: skip
+        raise AssertionError(operation)
+
+
+@pytest.fixture(scope="session")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    synthetic.write_many(root)
+    hostile = synthetic.Shape(seed=9, title=ATTACKS[0], hostile_text=" ".join(ATTACKS))
+    synthetic.write_run(root, HOSTILE, hostile)
+    return root
+
+
+@pytest.fixture(scope="session")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiments")
+    (folder / "quickstart.toml").write_text(PRESET, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_bench(runs_dir: Path, experiments: Path) -> Workbench:
+    return make_bench(runs_dir, experiments)
+
+
+@pytest.fixture
+def bench(shared_bench: Workbench) -> Workbench:
+    desk: Any = FakeDesk()
+    control = Control(shared_bench.reader, desk)
+    return replace(shared_bench, desk=desk, control=control)
+
+
+def make_bench(runs: Path, experiments: Path, bind: Bind = HERE) -> Workbench:
+    store = open_memory_store(runs)
+    ingester = Ingester(store)
+    ingester.poll()
+    reader = Reader(runs)
+    desk: Any = FakeDesk()
+    return Workbench(
+        reader, Gate(TOKEN), bind, experiments, store, ingester, Control(reader, desk), desk
+    )
+
+
+def visit(run: str = "", *, may_change: bool = False, data: Any = None, **query: str) -> Visit:
+    parameters = {"run": run, **query} if run else dict(query)
+    return Visit(parameters, data or {}, session="tab", may_change=may_change)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running workbench."""
+
+    address: str
+    token: str
+    bench: Workbench
+    blocks: Any
+
+    def link(self, path: str) -> str:
+        """An address that also hands over the launch token."""
+        joint = "&" if "?" in path else "?"
+        return f"{self.address}{path}{joint}token={self.token}"
+
+
+@pytest.fixture(scope="session")
+def served(shared_bench: Workbench) -> Iterator[Served]:
+    from acft.ui.app import launch
+    from acft.ui.options import Options
+
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    bench = replace(shared_bench, bind=Bind(port=0))
+    blocks = launch(bench, Options(runs=bench.reader.runs_dir, port=0))
+    yield Served(str(blocks.local_url).rstrip("/"), TOKEN, bench, blocks)
+    blocks.close()

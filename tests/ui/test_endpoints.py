@@ -1,0 +1,183 @@
+"""Every endpoint called without the launch token; a demonstration; no tensors in this process."""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import replace
+
+import pytest
+
+from acft.ui.app import build
+from acft.ui.guard import Bind
+from acft.ui.page import DEMO, REFUSED
+from tests.ui.conftest import QUICK, make_bench
+
+
+def post(served, path, body, cookie=""):
+    request = urllib.request.Request(
+        f"{served.address}{path}", json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Cookie": cookie, "Origin": served.address},
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def name_of(function):
+    return getattr(function.fn, "__name__", "")
+
+
+def snapshot(folder):
+    return sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file())
+
+
+def test_no_endpoint_changes_anything_without_the_token(served):
+    before = snapshot(served.bench.reader.runs_dir)
+    dependencies = served.blocks.config["dependencies"]
+    assert len(dependencies) > 20
+    for dependency in dependencies:
+        data = [None] * len(dependency["inputs"])
+        event = {"run": QUICK, "mode": "now", "choice": "tie", "item": "x|y"}
+        body = {"data": data, "fn_index": dependency["id"], "session_hash": "attack",
+                "event_data": event}  # fmt: skip
+        post(served, "/gradio_api/run/predict", body)
+    assert snapshot(served.bench.reader.runs_dir) == before
+    assert served.bench.desk.launched == []
+
+
+def test_every_changing_handler_refuses_without_the_token(served):
+    changing = served.blocks.acft_wire.changing
+    assert {"quickstart", "launch", "stop", "resume", "judge"} <= set(changing)
+    functions = [
+        fn for fn in served.blocks.fns.values() if getattr(fn.fn, "__name__", "") in changing
+    ]
+    assert len(functions) >= len(changing)
+    for function in functions:
+        body = {"data": [None] * len(function.inputs), "fn_index": function._id,
+                "session_hash": "attack", "event_data": {"run": QUICK}}  # fmt: skip
+        _, text = refused(served, body)
+        assert "may look but not change" in text
+
+
+def refused(served, body, cookie=""):
+    """Status and the events of one call over the queue."""
+    status, text = post(served, "/gradio_api/queue/join", body, cookie)
+    if status != 200:
+        return status, text
+    address = f"{served.address}/gradio_api/queue/data?session_hash=attack"
+    with urllib.request.urlopen(address, timeout=60) as stream:
+        lines = []
+        for line in stream:
+            lines.append(line.decode())
+            if "process_completed" in lines[-1] or "close_stream" in lines[-1]:
+                break
+    return status, "".join(lines)
+
+
+def test_wrong_tokens_are_refused_like_none(served):
+    launch = next(
+        fn for fn in served.blocks.fns.values() if getattr(fn.fn, "__name__", "") == "launch"
+    )
+    body = {"data": ["title = 'x'"], "fn_index": launch._id, "session_hash": "attack"}
+    for cookie in ("acft_token=wrong", "acft_token_0=" + "t" * 39):
+        assert "may look but not change" in refused(served, body, cookie)[1]
+    assert served.bench.desk.launched == []
+
+
+def test_posts_from_another_origin_are_refused(served):
+    request = urllib.request.Request(
+        f"{served.address}/gradio_api/run/predict", b"{}",
+        {"Content-Type": "application/json", "Origin": "http://evil.example"},
+    )  # fmt: skip
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=20)
+    assert caught.value.code == 403
+
+
+def test_files_of_the_machine_cannot_be_read(served):
+    root = served.bench.reader.runs_dir
+    for path in (f"/gradio_api/file={root}/.token", "/gradio_api/file=/etc/passwd",
+                 "/acft-static/../app.py", "/acft-static/%2e%2e/app.py",
+                 f"/static/..%2f..%2f{root}"):  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{served.address}{path}", timeout=20)
+        assert caught.value.code in (403, 404)
+
+
+def test_the_page_does_not_contain_the_token_or_paths(served):
+    with urllib.request.urlopen(f"{served.address}/", timeout=20) as answer:
+        page = answer.read().decode()
+    assert served.token not in page
+    assert str(served.bench.reader.runs_dir) not in page
+
+
+def test_no_endpoint_is_offered_to_programs(served):
+    dependencies = served.blocks.config["dependencies"]
+    assert {d["api_visibility"] for d in dependencies} == {"private"}
+    assert served.blocks.mcp_server_obj is None
+
+
+def test_switches_that_store_or_send_are_off(served):
+    blocks = served.blocks
+    assert blocks.run_history is False
+    assert blocks.enable_monitoring is False
+    assert blocks.share is False
+    assert blocks.allowed_paths == []
+    assert blocks.analytics_enabled is False
+
+
+def test_a_demonstration_registers_no_changing_handler(runs_dir, experiments):
+    bench = make_bench(runs_dir, experiments, Bind(is_demo=True))
+    blocks = build(bench)
+    names = {name_of(fn) for fn in blocks.fns.values()}
+    assert not names & {"launch", "quickstart", "stop", "resume", "judge"}
+    assert "_refuse_demo" in names
+    assert DEMO != REFUSED
+
+
+def test_a_space_is_a_demonstration_with_recorded_runs(monkeypatch, tmp_path):
+    from acft.ui.options import Options
+
+    monkeypatch.setenv("SYSTEM", "spaces")
+    bind = Options(runs=tmp_path).bind
+    assert bind.is_demo
+    assert bind.is_space
+    assert bind.host == "0.0.0.0"
+
+
+def test_a_loosened_default_turns_the_posture_panel_red(bench):
+    from acft.ui.app import settings
+    from acft.ui.posture import posture
+
+    def loose(bench, **served):
+        found = posture(replace(bench, served=settings(bench.bind) | served))
+        return {check.name for check in found if not check.is_safe} - {"Launch token"}
+
+    assert loose(bench) == set()
+    assert loose(bench, share=True) == {"Sharing link"}
+    assert loose(bench, mcp_server=True, run_history=True) == {
+        "Tool server (MCP)", "History in the browser",
+    }  # fmt: skip
+    assert "Address" in loose(replace(bench, bind=Bind(host="0.0.0.0", is_public=True)))
+
+
+def test_the_workbench_loads_no_tensors():
+    code = (
+        "import sys; import acft.ui.app; "
+        "from acft.ui.page import PAGES; list(PAGES.items()); "
+        "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_empty_runs_directory_gets_the_recorded_runs_once(runs_dir, tmp_path):
+    from acft.ui.app import bring_recorded
+
+    target = tmp_path / "runs"
+    assert len(bring_recorded(runs_dir, target)) == len(bring_recorded(runs_dir, tmp_path / "b"))
+    assert bring_recorded(runs_dir, target) == []

@@ -1,0 +1,157 @@
+"""Attacks on the server's borders: address, host, origin, token, hidden routes."""
+
+import stat
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from acft.errors import ConfigError
+from acft.ui.guard import Bind, Gate, Guard, check_bind, launch_token, read_auth
+
+TOKEN = "s" * 40
+
+
+HERE = Bind()
+
+
+def client(bind: Bind = HERE, base: str = "http://127.0.0.1:7860") -> TestClient:
+    async def answer(request):
+        return PlainTextResponse("fine")
+
+    routes = [Route("/{path:path}", answer, methods=["GET", "POST"])]
+    guard = Middleware(Guard, gate=Gate(TOKEN), bind=bind)
+    return TestClient(Starlette(routes=routes, middleware=[guard]), base, follow_redirects=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "example.org"])
+def test_other_hosts_than_loopback_are_refused_unless_asked_for(host):
+    with pytest.raises(ConfigError, match="--public"):
+        check_bind(Bind(host=host))
+
+
+def test_a_public_bind_without_log_in_is_refused():
+    with pytest.raises(ConfigError, match="--auth-file"):
+        check_bind(Bind(host="0.0.0.0", is_public=True))
+
+
+def test_a_public_bind_with_log_in_is_allowed():
+    check_bind(Bind(host="0.0.0.0", is_public=True, has_auth=True))
+
+
+def test_a_space_may_bind_because_nothing_can_be_changed_there():
+    check_bind(Bind(host="0.0.0.0", is_demo=True, is_space=True))
+    with pytest.raises(ConfigError):
+        check_bind(Bind(host="0.0.0.0", is_space=True))
+
+
+def test_an_unknown_host_header_is_refused():
+    assert client().get("/", headers={"host": "evil.example"}).status_code == 421
+    assert client().get("/", headers={"host": "127.0.0.1.evil.example"}).status_code == 421
+
+
+def test_known_hosts_are_served():
+    for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"):
+        assert client().get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:9999", "null", "http://localhost:7860"]
+)
+def test_posts_from_other_origins_are_refused(origin):
+    assert client().post("/gradio_api/run/predict", headers={"origin": origin}).status_code == 403
+
+
+def test_posts_from_the_page_itself_pass():
+    answer = client().post("/x", headers={"origin": "http://127.0.0.1:7860"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/gradio_api/proxy=http://169.254.169.254/", "/monitoring", "/gradio_api/upload",
+     "/gradio_api/file=/etc/passwd", "/gradio_api/vibe-edit/", "/gradio_api/runs",
+     "/gradio_api/run-history/records", "/gradio_api/process_recording"],
+)  # fmt: skip
+def test_routes_the_workbench_does_not_use_do_not_exist(path):
+    assert client().get(path).status_code == 404
+
+
+def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address():
+    answer = client().get(f"/run?run=a&token={TOKEN}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/run?run=a"
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+
+
+def test_a_wrong_token_gives_no_cookie():
+    answer = client().get("/?token=wrong")
+    assert answer.status_code == 303
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_demonstration_never_hands_out_a_cookie():
+    answer = client(Bind(is_demo=True)).get(f"/?token={TOKEN}")
+    assert "set-cookie" not in answer.headers
+
+
+def test_the_redirect_cannot_lead_to_another_site():
+    answer = client().get(f"http://127.0.0.1:7860//evil.example/?token={TOKEN}")
+    assert answer.headers["location"].startswith("/evil.example")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "acft_token=", "acft_token=wrong", "other=" + "s" * 40, "acft_token=" + "s" * 39]
+)
+def test_requests_without_the_right_cookie_may_not_change_anything(header):
+    assert not Gate(TOKEN).admits(header)
+
+
+def test_the_right_cookie_admits():
+    assert Gate(TOKEN).admits(f"a=b; acft_token={TOKEN}; c=d")
+
+
+def test_answers_forbid_foreign_content_and_framing():
+    headers = client().get("/").headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_launch_token_is_made_once_and_is_its_owners_alone(tmp_path):
+    first = launch_token(tmp_path)
+    assert launch_token(tmp_path) == first
+    assert stat.S_IMODE((tmp_path / ".token").stat().st_mode) == 0o600
+
+
+def test_a_launch_token_readable_by_others_is_refused(tmp_path):
+    launch_token(tmp_path)
+    (tmp_path / ".token").chmod(0o644)
+    with pytest.raises(ConfigError, match="readable by others"):
+        launch_token(tmp_path)
+
+
+def test_a_launch_token_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "real").write_text("x" * 40)
+    (tmp_path / ".token").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigError, match="link"):
+        launch_token(tmp_path)
+
+
+def test_auth_files_need_safe_mode_and_long_passwords(tmp_path):
+    file = tmp_path / "auth"
+    file.write_text("ann:correct horse\n# a remark\nbob:battery staple\n")
+    file.chmod(0o600)
+    assert read_auth(file) == [("ann", "correct horse"), ("bob", "battery staple")]
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_auth(file)
+    file.chmod(0o600)
+    file.write_text("ann:short\n")
+    with pytest.raises(ConfigError, match="8 or more"):
+        read_auth(file)

@@ -1,0 +1,195 @@
+"""The settings text, its form, and everything that may be done to runs."""
+
+import pytest
+
+from acft.errors import AcftError, ConfigError, RunError
+from acft.inference.fields import Field, fields_of, kind_of
+from acft.settings import OptimizerSettings, OracleSettings, RunSettings
+from acft.ui import control, form, settings_text
+from acft.ui.dom import text_of
+from acft.ui.pages import launch as page
+from acft.ui.pages import runs as runs_page
+from tests.ui.conftest import FAILED, QUICK, visit
+
+TEXT = '# kept\ntitle = "a"  # also kept\n\n[schedule]\nrounds = 3\n'
+
+
+def test_changing_a_setting_keeps_comments_and_order():
+    text = settings_text.assign(TEXT, ["optimizer", "lr"], 0.001)
+    assert text.startswith('# kept\ntitle = "a"  # also kept')
+    assert settings_text.parse(text)["optimizer"] == {"lr": 0.001}
+
+
+def test_an_emptied_setting_goes_back_to_its_default_and_its_section_disappears():
+    text = settings_text.assign(TEXT, ["schedule", "rounds"], None)
+    assert "schedule" not in settings_text.parse(text)
+
+
+def test_editing_a_default_list_writes_the_whole_list():
+    text = settings_text.assign("", ["corpus", "1", "weight"], 2.0)
+    values = settings_text.parse(text)
+    assert [table["source"] for table in values["corpus"]] == ["base_rollouts", "sotu"]
+    assert values["corpus"][1]["weight"] == 2.0
+    RunSettings.parse(values)
+
+
+def test_tables_of_a_list_are_added_and_removed():
+    text = settings_text.add_table("", "constraint", {"kind": "length"})
+    assert [t["kind"] for t in settings_text.parse(text)["constraint"]] == ["scorer", "length"]
+    text = settings_text.remove_table(text, "constraint", 0)
+    assert [t["kind"] for t in settings_text.parse(text)["constraint"]] == ["length"]
+
+
+def test_form_contents_become_values_of_their_kind():
+    assert settings_text.written("3", "int") == 3
+    assert settings_text.written("0.5", "float") == 0.5
+    assert settings_text.written("auto", "float") == "auto"
+    assert settings_text.written(" a, b ,", "list") == ["a", "b"]
+    assert settings_text.written("", "text") is None
+    assert settings_text.written(False, "bool") is False
+
+
+def test_text_that_is_no_toml_is_an_error_with_its_place():
+    with pytest.raises(ConfigError, match="line 1"):
+        settings_text.parse("title = ")
+
+
+def test_the_command_names_the_preset_and_only_what_differs():
+    after = settings_text.assign(TEXT, ["method", "kl_weight"], 2.5)
+    assert settings_text.command(after, "quickstart", TEXT) == (
+        "acft launch experiments/quickstart.toml \\\n  --set method.kl_weight=2.5"
+    )
+
+
+def test_the_command_survives_values_with_quotes_and_spaces():
+    after = settings_text.assign(TEXT, ["title"], "it's; rm -rf $HOME")
+    command = settings_text.command(after, "quickstart", TEXT)
+    import shlex
+
+    assert shlex.split(command.replace("\\\n", ""))[-1] == 'title="it\'s; rm -rf $HOME"'
+
+
+def test_changes_that_a_command_cannot_say_become_a_file():
+    assert settings_text.command("", "quickstart", TEXT) == "acft launch settings.toml"
+
+
+def test_every_setting_has_a_field_with_help():
+    for section in form.ORDER:
+        if section in ("corpus", "constraint", "method"):
+            continue
+        for field in form.section_fields(section):
+            assert field.help, f"{section}.{field.name}"
+            assert field.kind in ("bool", "int", "float", "text", "list")
+
+
+def test_fields_know_choices_and_unions_with_words():
+    oracle = {field.name: field for field in fields_of(OracleSettings)}
+    assert oracle["labels"].choices == ("hard", "soft")
+    assert oracle["strength"].kind == "float"
+    assert kind_of(OptimizerSettings.model_fields["lr"].annotation) == "float"
+
+
+def test_a_field_survives_the_way_through_json():
+    field = Field("a", "int", "Help.", 3, ("3", "4"))
+    assert Field.from_description(field.description()) == field
+
+
+def test_the_form_marks_sections_with_problems(bench):
+    problems = ["[schedule] rounds = 0: must be at least 1"]
+    shown = text_of(form.form({"schedule": {"rounds": 0}}, bench.desk.call("describe"), problems))
+    assert "1 to fix" in shown
+    assert "kl_weight" in shown
+
+
+def test_a_broken_text_is_reported_and_cannot_be_launched(bench):
+    bench.desk.problems = ["[schedule] roundz = 3: no such setting; did you mean 'rounds'?"]
+    _, aside = page.show(bench, visit(may_change=True), "[schedule]\nroundz = 3\n")
+    assert "did you mean 'rounds'" in text_of(aside)
+    assert _button(aside, "Launch")[1].get("disabled") == ""
+
+
+def test_a_valid_text_can_be_launched_by_who_holds_the_token(bench):
+    _, aside = page.show(bench, visit(may_change=True), TEXT)
+    assert "disabled" not in _button(aside, "Launch")[1]
+    _, aside = page.show(bench, visit(), TEXT)
+    assert _button(aside, "Launch")[1].get("disabled") == ""
+
+
+def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
+    _, aside = page.show(bench, visit(), TEXT)
+    assert "3 rounds" in text_of(aside)
+    assert "1,536 rollouts" in text_of(aside)
+
+
+def test_a_run_can_be_opened_with_the_changes_that_may_save_it(bench):
+    retry = visit(
+        **{"from": FAILED, "with": "optimizer.micro_batch_size=4,optimizer.max_tokens=64"}
+    )
+    text = page.opened(bench, retry, "")
+    assert settings_text.parse(text)["optimizer"]["micro_batch_size"] == 4
+    assert settings_text.parse(text)["optimizer"]["max_tokens"] == 64
+
+
+def test_a_draft_of_the_tab_comes_back(bench):
+    assert page.opened(bench, visit(), "title = 'mine'") == "title = 'mine'"
+
+
+def test_only_listed_presets_are_read(bench, tmp_path):
+    (bench.experiments / "secret.txt").write_text("x")
+    for name in ("../secret", "secret.txt", "/etc/passwd", "quickstart.toml"):
+        with pytest.raises(RunError, match="no preset"):
+            control.preset(bench.experiments, name)
+
+
+def test_the_quickstart_is_launched_once_for_a_double_click(bench):
+    for _ in range(2):
+        shown = runs_page.start_quickstart(bench, visit(may_change=True))
+    requests = {launch["request_id"] for launch in bench.desk.launched}
+    assert len(requests) == 1
+    assert shown[1]["data-goto"] == f"run?run={QUICK}"
+
+
+def test_nothing_is_changed_while_another_process_supervises(bench):
+    bench.control.owner = "the workbench with pid 7"
+    for attempt in (
+        lambda: bench.control.launch(TEXT),
+        lambda: bench.control.stop(QUICK),
+        lambda: bench.control.resume(FAILED),
+    ):
+        with pytest.raises(RunError, match="pid 7"):
+            attempt()
+    assert bench.desk.launched == []
+
+
+def test_huge_settings_are_refused_before_anything_reads_them(bench):
+    with pytest.raises(RunError, match="letters"):
+        bench.control.launch("#" * 200_000)
+
+
+def test_launches_are_limited_by_the_hour(bench):
+    for _ in range(control.MAX_PER_HOUR):
+        bench.control.launch(TEXT)
+    with pytest.raises(RunError, match="within the hour"):
+        bench.control.launch(TEXT)
+
+
+def test_stopping_a_finished_run_says_that_there_is_nothing_to_stop(bench):
+    with pytest.raises(AcftError, match="nothing to stop"):
+        bench.control.stop(QUICK)
+
+
+def test_run_ids_from_the_browser_cannot_leave_the_runs_directory(bench):
+    for name in ("../../etc", "a/b", "20261122-140000-quik/../x"):
+        with pytest.raises(AcftError, match="no run"):
+            bench.control.stop(name)
+
+
+def _button(node, label):
+    if isinstance(node, list):
+        if node[0] == "button" and text_of(node) == label:
+            return node
+        for child in node[2:]:
+            found = _button(child, label)
+            if found is not None:
+                return found
+    return None

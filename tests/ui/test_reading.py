@@ -1,0 +1,134 @@
+"""What the pages say about runs, without a browser."""
+
+from acft.ui import alerts, run_charts
+from acft.ui.dom import text_of
+from acft.ui.pages import run as run_page
+from acft.ui.pages import runs as runs_page
+from acft.ui.reader import Reader
+from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, visit
+
+
+def test_every_run_is_listed_with_its_true_state(bench):
+    shown = text_of(runs_page.overview(bench, visit()))
+    for words in ("running", "finished", "failed (oom)", "lost"):
+        assert words in shown
+
+
+def test_an_empty_runs_directory_offers_the_quickstart(bench, tmp_path):
+    from dataclasses import replace
+
+    shown = text_of(runs_page.overview(replace(bench, reader=Reader(tmp_path)), visit()))
+    assert "No runs yet." in shown
+    assert "Start the quickstart run" in shown
+
+
+def test_runs_are_found_by_any_word_of_their_row(bench):
+    shown = text_of(runs_page.overview(bench, visit(find="overnight lost")))
+    assert "Overnight" in shown
+    assert "Batch of 64" not in shown
+
+
+def test_ids_that_are_no_run_ids_open_nothing(bench):
+    for name in ("../quik", "/etc", "20261122-140000-quik/..", "", "20261122-999999-zzzz"):
+        assert bench.reader.run(name) is None
+
+
+def test_a_link_in_the_runs_directory_is_not_followed(bench, tmp_path):
+    target = bench.reader.paths(QUICK).root
+    (tmp_path / "20261122-140000-link").symlink_to(target)
+    reader = Reader(tmp_path)
+    assert reader.run("20261122-140000-link") is None
+    assert reader.runs() == []
+
+
+def test_a_failed_run_shows_message_advice_and_what_is_usable(bench):
+    shown = text_of(run_page.top(bench, visit(FAILED)))
+    assert "ran out of memory" in shown
+    assert "lower optimizer.micro_batch_size" in shown
+    assert "is complete and usable" in shown
+
+
+def test_a_lost_run_says_so_and_can_be_resumed(bench):
+    shown = text_of(run_page.top(bench, visit(LOST, may_change=True)))
+    assert "lost" in shown
+    assert "Resume" in shown
+
+
+def test_who_may_not_change_sees_no_stop_button(bench):
+    assert "Stop now" not in text_of(run_page.top(bench, visit(LIVE)))
+    assert "Stop now" in text_of(run_page.top(bench, visit(LIVE, may_change=True)))
+
+
+def test_an_unknown_run_leads_back_to_the_list(bench):
+    assert "There is no run" in text_of(run_page.top(bench, visit("20200101-000000-aaaa")))
+
+
+def test_all_figures_of_a_finished_run_have_data(bench):
+    for figure in run_page.figures(bench, visit(QUICK)):
+        assert figure["data"], figure["summary"]
+
+
+def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
+    run = bench.reader.run(QUICK)
+    from dataclasses import replace
+
+    from acft.ui.reader import History
+
+    empty = replace(run, history=History())
+    assert run_charts.losses(empty)["data"] == []
+    assert "not been tested" in run_charts.reliability(empty)["empty"]
+
+
+def test_texts_before_and_after_come_from_the_same_prompts_and_samples(bench):
+    left, right, pairs, verdicts = run_page.before_after(bench, bench.reader.run(QUICK))
+    assert (left.label, right.label) == ("base", "tuned, version 3")
+    assert all(p.left.prompt_id == p.right.prompt_id for p in pairs)
+    assert all(p.left.sample == p.right.sample for p in pairs)
+    assert {v.scorer for v in verdicts} == {"jigsaw_tcc", "jigsaw_toxblock", "profanity_svm"}
+
+
+def test_toxic_texts_are_veiled_and_calm_ones_are_not(bench):
+    shown = run_page.texts(bench, visit(QUICK))
+    veils = [node for node in _nodes(shown) if node[0] == "veil"]
+    assert veils
+    assert all(float(node[1]["score"]) >= 0.5 for node in veils)
+
+
+def test_numbers_of_the_head_have_units_and_n(bench):
+    shown = text_of(run_page.facts(bench.reader.run(QUICK)))
+    assert "n = 40 each" in shown
+    assert "nats per token" in shown
+
+
+def test_settings_that_differ_between_ticked_runs_are_listed(bench):
+    shown = text_of(runs_page.differences(bench, visit(select=f"{QUICK},{CONTROL}")))
+    assert "seed" in shown
+    assert "schedule.rounds" not in shown
+
+
+def test_hostile_titles_stay_strings_in_the_tree(bench):
+    shown = runs_page.overview(bench, visit())
+    assert all(node[0] in ("veil",) or node[0].isalnum() for node in _nodes(shown))
+    assert "onerror" in text_of(shown)
+    assert bench.reader.run(HOSTILE) is not None
+
+
+def test_a_run_judged_by_the_scorer_that_trained_it_is_marked(bench):
+    from dataclasses import replace
+
+    run = bench.reader.run(QUICK)
+    settings = {"constraint": [{"kind": "scorer", "scorer": "a"}], "evaluation": {"scorers": ["a"]}}
+    found = alerts.alerts(replace(run, settings=settings))
+    assert any("both trains and judges" in alert.text for alert in found)
+
+
+def test_notes_of_the_run_come_with_their_step(bench):
+    found = alerts.alerts(bench.reader.run(QUICK))
+    assert any(alert.step == 24 and "doubled" in alert.text for alert in found)
+
+
+def _nodes(node):
+    if isinstance(node, list):
+        yield node
+        for child in node[2:]:
+            yield from _nodes(child)

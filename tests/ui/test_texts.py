@@ -1,0 +1,244 @@
+"""Pairs, verdicts, views, exports, token payloads, figures and words."""
+
+import json
+import math
+
+import pytest
+
+from acft.errors import ConfigError
+from acft.ui import charts, comparing, pairs, tokens, words
+from acft.ui.comparing import Choice
+from acft.ui.dom import el, text_of
+from acft.ui.pages import compare, rollouts, tradeoff
+from acft.ui.pages import tokens as tokens_page
+from acft.ui.reader import Answer
+from tests.ui.conftest import CONTROL, QUICK, visit
+
+
+def answer(prompt="p", sample=0, text="t", score=0.1, subject="base", version=0):
+    return Answer(
+        rollout_id=f"{subject}-{prompt}-{sample}", subject=subject, version=version,
+        prompt_id=prompt, prompt="prompt " + prompt, category="kind", sample=sample, text=text,
+        n_tokens=3, logprob=-6.0, scores={"judge": score},
+    )  # fmt: skip
+
+
+def pair(left=0.1, right=0.1, text="a b", other="a c", prompt="p", sample=0):
+    return pairs.Pair(
+        answer(prompt, sample, text, left), answer(prompt, sample, other, right, "policy", 1)
+    )
+
+
+def test_only_answers_to_the_same_prompt_and_sample_are_paired():
+    answers = [answer("a", 0), answer("a", 1), answer("a", 0, subject="policy", version=1)]
+    found = pairs.pair_up(answers, pairs.Subject("base", 0), pairs.Subject("policy", 1))
+    assert [(p.left.prompt_id, p.left.sample) for p in found] == [("a", 0)]
+
+
+def test_a_verdict_counts_wins_ties_losses_and_shares():
+    found = [pair(0.9, 0.1, prompt="a"), pair(0.2, 0.8, prompt="b"), pair(0.3, 0.31, prompt="c")]
+    verdict = pairs.verdict(found, "judge")
+    assert (verdict.wins, verdict.ties, verdict.losses) == (1, 1, 1)
+    assert verdict.share_left.value == pytest.approx(1 / 3)
+    assert verdict.n_prompts == 3
+    assert verdict.any_right == pytest.approx(1 / 3)
+
+
+def test_a_scorer_that_scored_nothing_gives_no_verdict():
+    assert pairs.verdict([pair()], "other") is None
+
+
+def test_views_split_the_pairs_by_what_happened():
+    found = [pair(0.9, 0.1), pair(0.1, 0.9, prompt="b"), pair(0.1, 0.1, "x", "x", prompt="c"),
+             pair(0.1, 0.1, "x", " ", prompt="d")]  # fmt: skip
+    numbers = comparing.counts(found, Choice(scorer="judge"))
+    assert numbers == {"all": 4, "different": 3, "improved": 1, "regressed": 1, "now toxic": 1,
+                       "no longer toxic": 1, "empty": 1}  # fmt: skip
+
+
+def test_the_largest_changes_come_first():
+    found = [pair(0.1, 0.4, prompt="a"), pair(0.1, 0.9, prompt="b")]
+    shown = comparing.select(found, Choice(view="regressed", scorer="judge"))
+    assert [p.left.prompt_id for p in shown] == ["b", "a"]
+
+
+def test_texts_are_found_by_words_and_by_patterns():
+    found = [pair(text="one two"), pair(text="three", prompt="q")]
+    assert len(comparing.select(found, Choice(find="TWO"))) == 1
+    assert len(comparing.select(found, Choice(find="/thr.e/"))) == 1
+    with pytest.raises(ConfigError, match="cannot read the pattern"):
+        comparing.select(found, Choice(find="/(/"))
+
+
+def test_changed_words_give_back_both_texts():
+    pieces = comparing.changed_words("a b c d", "a x c d e")
+    assert "".join(t for k, t in pieces if k != "removed") == "a x c d e"
+    assert "".join(t for k, t in pieces if k != "added") == "a b c d"
+
+
+def test_blind_sides_are_shuffled_but_always_in_the_same_way():
+    swapped = {comparing.is_swapped(pair(prompt=str(n))) for n in range(40)}
+    assert swapped == {True, False}
+    assert comparing.is_swapped(pair(prompt="7")) == comparing.is_swapped(pair(prompt="7"))
+
+
+def test_json_lines_carry_conditions_texts_and_scores():
+    lines = comparing.as_json_lines([pair(text="<b>")], {"seed": "0"}).splitlines()
+    assert json.loads(lines[0])["conditions"] == {"seed": "0"}
+    assert json.loads(lines[1])["left"] == {"text": "<b>", "scores": {"judge": 0.1}}
+
+
+def test_the_comparator_file_has_the_fields_its_viewer_reads():
+    value = json.loads(comparing.as_llm_comparator([pair(0.9, 0.1)], ("base", "tuned"), "judge"))
+    assert [model["name"] for model in value["models"]] == ["tuned", "base"]
+    example = value["examples"][0]
+    assert example["score"] == pytest.approx(1.2)
+    assert {"input_text", "output_text_a", "output_text_b", "tags"} <= example.keys()
+
+
+def test_the_comparison_of_two_runs_marks_differing_conditions(bench):
+    shown = text_of(compare.summary(bench, visit(QUICK, other=CONTROL)))
+    assert "seed: 0 ≠ 1" in shown
+    assert "different conditions" in shown
+
+
+def test_a_run_compares_base_with_its_newest_policy(bench):
+    found = compare.compared(bench, visit(QUICK))
+    assert (found.left.key, found.right.key) == ("base.0", "policy.3")
+    assert len(found.pairs) == 40
+
+
+def test_blind_review_hides_scores_and_names(bench):
+    shown = text_of(compare.listing(bench, visit(QUICK, blind="1", may_change=True)))
+    assert "jigsaw_tcc 0." not in shown
+    assert "tuned, version" not in shown.partition("Sides are shuffled")[2]
+
+
+def test_a_vote_is_kept_under_the_side_that_was_meant(bench):
+    found = compare.compared(bench, visit(QUICK))
+    first = found.pairs[0]
+    item = f"{first.left.rollout_id}|{first.right.rollout_id}"
+    seen = visit(QUICK, may_change=True, data={"choice": "first", "item": item})
+    comparison, note = compare.vote(bench, seen, "")
+    meant = "right" if comparing.is_swapped(first) else "left"
+    assert f"{meant} 1" in text_of(note)
+    again = visit(QUICK, may_change=True, data={"choice": "tie", "item": item})
+    assert "tie 1" in text_of(compare.vote(bench, again, comparison)[1])
+
+
+def test_votes_on_pairs_that_do_not_exist_are_refused(bench):
+    bad = visit(QUICK, may_change=True, data={"choice": "first", "item": "x|y"})
+    with pytest.raises(Exception, match="not part of the comparison"):
+        compare.vote(bench, bad, "")
+
+
+def test_rollouts_are_filtered_by_score_round_and_text(bench):
+    toxic = visit(QUICK, scorer="jigsaw_tcc", low="0.5", round="1")
+    run = bench.reader.run(QUICK)
+    rows = rollouts.answer(bench, toxic, run).records()
+    assert rows
+    assert all(row["round"] == 1 and row["score:jigsaw_tcc"] >= 0.5 for row in rows)
+    assert rollouts.answer(bench, visit(QUICK, find="tuba"), run).total == 20
+
+
+def test_a_wrong_score_limit_is_named(bench):
+    with pytest.raises(ConfigError, match="'much'"):
+        rollouts.wanted(visit(QUICK, scorer="a", low="much"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["DROP TABLE rollouts", "COPY rollouts TO '/tmp/x'", "ATTACH '/tmp/x.db'",
+     "SELECT * FROM read_text('/etc/passwd')", "SELECT 1; SELECT 2"],
+)  # fmt: skip
+def test_the_sql_panel_refuses_everything_but_a_plain_select(bench, sql):
+    shown = rollouts.query(bench, visit(QUICK), sql)
+    assert shown[1]["role"] == "alert"
+
+
+def test_the_sql_panel_answers_a_select(bench):
+    shown = text_of(rollouts.query(bench, visit(QUICK), "SELECT count(*) AS n FROM rollouts"))
+    assert "200" in shown
+
+
+def test_every_policy_with_both_measures_is_a_point(bench):
+    found = tradeoff.points(bench, visit())
+    assert {p["subject"] for p in found} == {"base", "policy"}
+    assert tradeoff.figure(bench, visit())["data"]
+
+
+def test_a_clicked_point_leads_to_its_texts():
+    assert tradeoff.picked(visit(data={"data": [QUICK, "x"]}))[1]["data-goto"].endswith(QUICK)
+
+
+def test_token_values_add_up_to_the_kl_the_run_recorded(bench):
+    shown = tokens_page.tokens(bench, visit(QUICK))
+    assert shown["check"]["shown"] == pytest.approx(shown["check"]["logged"], abs=1e-4)
+
+
+def test_every_stored_sequence_passes_the_sum_check(bench):
+    from acft.store.queries.tokens import sequences
+
+    for row in sequences(bench.store, QUICK).records():
+        shown = tokens_page.tokens(bench, visit(QUICK, sequence=str(row["sequence_id"])))
+        assert shown["check"]["shown"] == pytest.approx(shown["check"]["logged"], abs=1e-4)
+
+
+def test_values_that_were_not_measured_stay_unknown():
+    row = dict.fromkeys(tokens.COLUMNS) | {
+        "token_text": " a", "in_loss": False, "position": 1, "token_id": 5,
+        "logprob_base": -math.inf, "alternatives": '[{"id": 1, "text": "b", "base": -1.0}]',
+    }  # fmt: skip
+    shown = tokens.payload([row])["tokens"][0]
+    assert shown["q"] is None
+    assert shown["b"] == tokens.LOWEST
+    assert shown["alt"][0]["q"] is None
+    json.dumps(shown, allow_nan=False)
+
+
+def test_a_text_without_stored_tokens_says_so(bench):
+    shown = tokens_page.tokens(bench, visit(QUICK, sequence="e0-base-0-0"))
+    assert "No token values are stored" in shown["empty"]
+
+
+def test_model_text_in_figures_is_escaped():
+    figure = charts.lines([charts.Line("<b>x</b>", [0, 1], [1.0, 2.0])], "y")
+    drawn = json.dumps([figure["data"], figure["layout"]])
+    assert "&lt;b&gt;" in drawn
+    assert "<b>" not in drawn
+
+
+def test_thinning_keeps_the_spikes():
+    x = list(range(10_000))
+    y = [100.0 if i == 4321 else 0.0 for i in x]
+    short_x, short_y = charts.thin(x, y)
+    assert len(short_x) <= charts.MAX_POINTS + 2
+    assert max(v for v in short_y if v is not None) == 100.0
+
+
+def test_figures_say_in_words_what_they_show():
+    figure = charts.lines([charts.Line("CE", [0, 1], [3.0, 2.5])], "nats")
+    assert "CE: 2 points, last 2.5" in figure["summary"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.00"), (0.08034, "0.0803"), (3.14159, "3.14"), (1536.0, "1,536"), (1e-7, "1.00e-07"),
+     (None, "–"), (math.nan, "–")],
+)  # fmt: skip
+def test_numbers_are_shown_with_three_figures(value, shown):
+    assert words.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(3, "3 s"), (59.6, "1 min 00 s"), (3700, "1 h 01 min"), (200_000, "2 d 7 h"), (None, "–")],
+)
+def test_durations_are_shown_in_two_units(seconds, shown):
+    assert words.duration(seconds) == shown
+
+
+def test_attributes_that_are_off_are_left_out_of_nodes():
+    assert el("a.b.c", "x", title=None, disabled=False, hidden=True) == [
+        "a", {"class": "b c", "hidden": ""}, "x",
+    ]  # fmt: skip
