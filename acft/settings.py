@@ -115,8 +115,9 @@ class OracleSettings(Config):
     """Responses to validation prompts for early stopping and calibration."""
     consistency_weight: NonNegativeFloat = 0.0
     """Weight of the forward-consistency term. Source: arXiv:2205.14219."""
-    replay_rounds: NonNegative = 1
-    """Rollouts of so many earlier rounds are reused with importance weights."""
+    replay_rounds: NonNegative = 0
+    """Rollouts of so many earlier rounds are reused with importance weights; reading them again
+    costs a CPU as much as drawing new ones."""
     log_r_min: Annotated[float, Field(lt=0)] = -13.815510557964274
     """Floor of log R in nats (ln 1e-6); keeps every guided probability finite."""
     strength: Literal["auto"] | PositiveFloat = "auto"

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import torch
 
+from acft.backbone.forward import logits
 from acft.data import collate, documents_from_rollouts, pad_token
 from acft.methods.world import World
+from acft.objective import align, nll
 from acft.oracle.training import OracleData
 from acft.oracle.verdicts import prefix_verdicts
 from acft.oracle.windows import response_windows
@@ -59,6 +61,10 @@ def read_rollouts(
         world.horizon + 1,
     )
     window = replace(window.to("cpu"), verdicts=verdicts)
-    logprobs = policy.token_logprobs(batch)
-    in_response = batch.response_mask[:, 1:]
-    return window, (logprobs * in_response).sum(dim=1).tolist()
+    aligned = align(batch, hidden)
+    is_response = aligned.mask_response
+    next_logprobs = logits(policy.backbone.model, aligned.values[is_response]).log_softmax(dim=-1)
+    totals = torch.zeros(len(documents), device=hidden.device)
+    rows = is_response.nonzero()[:, 0]
+    totals.index_add_(0, rows, -nll(next_logprobs, aligned.targets[is_response]))
+    return window, totals.tolist()
