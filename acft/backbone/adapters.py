@@ -2,7 +2,9 @@
 
 import copy
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
@@ -71,6 +73,34 @@ def merge_into(target: PreTrainedModel, model: PreTrainedModel) -> None:
     source = dict(model.named_parameters())
     for name, parameter in parameters.items():
         parameter.copy_(source[_unwrapped(name, source)])
+
+
+class AdaptedCopy:
+    """A model with adapters of its own on another model's frozen weights, which it shares.
+
+    It is no module, so that whoever holds one saves and counts the adapters alone.
+    """
+
+    def __init__(self, model: PreTrainedModel, settings: AdapterSettings, seed: int) -> None:
+        self.model = add_adapter(_copy_sharing(model, model.parameters(), {}), settings, seed)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The adapters' weights in a fixed order."""
+        return trainable_parameters(self.model)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "AdaptedCopy":
+        """A copy with its own adapters that shares the same frozen weights."""
+        copied = object.__new__(AdaptedCopy)
+        frozen = (p for p in self.model.parameters() if not p.requires_grad)
+        copied.model = _copy_sharing(self.model, frozen, memo)
+        return copied
+
+
+def _copy_sharing(
+    model: PreTrainedModel, shared: Iterable[nn.Parameter], memo: dict[int, Any]
+) -> PreTrainedModel:
+    memo.update({id(parameter): parameter for parameter in shared})
+    return copy.deepcopy(model, memo)
 
 
 def save_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Path) -> None:

@@ -20,6 +20,27 @@ def hidden_states(
     return output.last_hidden_state
 
 
+def response_states(
+    model: PreTrainedModel,
+    prompt_ids: Int[Tensor, "batch prompt"],
+    prompt_mask: Bool[Tensor, "batch prompt"],
+    response_ids: Int[Tensor, "batch step"],
+    response_mask: Bool[Tensor, "batch step"],
+) -> Float[Tensor, "batch window width"]:
+    """Last hidden states of the last prompt token and of every response token.
+
+    Prompts are padded on the left, responses on the right.
+    """
+    mask = torch.cat([prompt_mask, response_mask], dim=1).long()
+    output = model.base_model(
+        input_ids=torch.cat([prompt_ids, response_ids], dim=1),
+        attention_mask=mask,
+        position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0),
+        use_cache=False,
+    )
+    return output.last_hidden_state[:, prompt_ids.shape[1] - 1 :]
+
+
 def output_head(model: PreTrainedModel) -> Any:
     """The module that turns hidden states into logits."""
     return model.get_output_embeddings()

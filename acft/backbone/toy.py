@@ -4,7 +4,6 @@ It reads and writes texts such as ``a c b``. Every word that is no symbol is the
 prompts made of other words are one and the same world, in whichever split they are.
 """
 
-import os
 import shutil
 import string
 import tempfile
@@ -31,7 +30,7 @@ START_LEVEL, START_WEIGHT = 4.0, -20.0
 
 
 def symbol_ids(n_symbols: int) -> list[int]:
-    """Token ids of the symbols a, b, c, …"""
+    """Token ids of the symbols a, b, c and so on."""
     return list(range(START_ID + 1, START_ID + 1 + n_symbols))
 
 
@@ -108,7 +107,7 @@ def ensure_toy_model(folder: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as temporary:
             made = save_toy_model(Path(temporary) / "toy")
             shutil.rmtree(folder, ignore_errors=True)
-            os.rename(made, folder)
+            made.rename(folder)
     except OSError as error:
         if not (folder / "config.json").exists():  # else another process was faster
             raise DataError(

@@ -60,6 +60,7 @@ def build_oracle(world: World) -> Oracle:
         world.horizon,
         vocabulary_verdicts(world),
         derive_seed(world.run.seed, "oracle-weights"),
+        world.constraint.score,
     )
     return ORACLES.get(world.run.oracle.kind).build(context)
 
@@ -105,21 +106,21 @@ def oracle_job(
         world, policy, world.prompts["validation"], settings.validation_rollouts,
         round_index, "validation", should_stop,
     )  # fmt: skip
-    data = oracle_data(train)
     oracle = copy.deepcopy(oracle)
-    if oracle.version == 0:
-        oracle.prepare(data.window, data.labels(settings))
-    for old in list(earlier)[-settings.replay_rounds :] if settings.replay_rounds else []:
-        data = _joined(data, replayed(world, policy, old.rollouts, old.satisfaction))
+    oracle.follow(policy.backbone)
     model = policy.backbone.model
     validation = oracle_data(held_out)
 
     def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
         return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
 
-    yield from fit_oracle(
-        oracle, data, validation, settings, world.run.seed, next_logprobs, round_index
-    )
+    if ORACLES.get(settings.kind).is_fitted:
+        data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
+        yield from fit_oracle(
+            oracle, data, validation, settings, world.run.seed, next_logprobs, round_index
+        )
+    else:
+        oracle.version += 1
     yield calibrate(oracle, validation, round_index)
     strength = settings.strength
     if strength == "auto":
@@ -247,6 +248,18 @@ def _horizon_sampling(world: World, temperature: float = 1.0) -> SamplingSetting
     return SamplingSettings(
         horizon=sampling.horizon, temperature=temperature, batch_size=sampling.batch_size
     )
+
+
+def _with_replay(
+    world: World, oracle: Oracle, policy: Policy, data: OracleData, earlier: Sequence[OracleRound]
+) -> OracleData:
+    """The round's responses and those of earlier rounds; a new oracle is prepared on the former."""
+    settings = world.run.oracle
+    if oracle.version == 0:
+        oracle.prepare(data.window, data.labels(settings))
+    for old in list(earlier)[-settings.replay_rounds :] if settings.replay_rounds else []:
+        data = _joined(data, replayed(world, policy, old.rollouts, old.satisfaction))
+    return data
 
 
 def _joined(first: OracleData, second: OracleData) -> OracleData:

@@ -161,6 +161,9 @@ class TrainState:
     def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
         load_oracle(oracle, folder, facts)
         self.oracle = oracle
+        judged = self._snapshots.get(int(facts["replay"][-1]["policy_version"]))
+        if judged is not None:  # only the parallel schedule guides with this oracle again
+            oracle.follow(judged.backbone)
         for index, entry in enumerate(facts["replay"]):
             guide = Guide(oracle, float(facts["strength"]), int(entry["policy_version"]))
             rollouts = rollouts_from_file(folder / f"{index}-{REPLAY}")

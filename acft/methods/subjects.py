@@ -98,10 +98,12 @@ def _oracle(
 ) -> tuple[Oracle, float]:
     """A checkpoint's oracle and the strength it was given."""
     trainers: list[Any] = [pool(name) for name in constraint.scorers]
-    world = World(run, policy, policy, constraint, trainers, [], {}, [])
     facts = read_state(folder)
     if "oracle_version" not in facts:
         raise ConfigError(f"checkpoint {str(folder)!r} has no oracle; its method trains none")
-    oracle = build_oracle(world)
+    is_base_read = ORACLES.get(run.oracle.kind).runs_backbone or run.adapter.kind == "full"
+    base = base_policy(run) if is_base_read else policy
+    oracle = build_oracle(World(run, base, policy, constraint, trainers, [], {}, []))
     load_oracle(oracle, folder, facts)
+    oracle.follow(policy.backbone)
     return oracle, float(facts["strength"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,12 +16,14 @@ from acft.types import Window
 if TYPE_CHECKING:
     from acft.backbone.loading import Backbone
 
+T = TypeVar("T")
+
 Verdicts = Callable[[Sequence[str], Sequence[str]], list[float]]
 """The constraint: prompts and responses to graded satisfaction in [0, 1]."""
 
 
 class Oracle(nn.Module):
-    """Base of all kinds; a kind implements ``states`` and the two ``*_logit`` methods.
+    """Base of all kinds; a kind implements ``states`` and the ``*_logit`` or ``*_log_r`` methods.
 
     ``states`` reads responses once; the rest is cheap and works on any selection of positions, so
     that nothing of size [positions, vocab] needs to exist at once.
@@ -68,6 +70,12 @@ class Oracle(nn.Module):
     def prepare(self, window: Window, satisfaction: Float[Tensor, " batch"]) -> None:
         """Set input statistics and prior from the first responses ever seen."""
 
+    def follow(self, policy: "Backbone") -> None:
+        """Judge the responses of this policy from now on; called before every fit.
+
+        Kinds that only read what is in a window have nothing to do.
+        """
+
     def _log_r(self, logit: Tensor) -> Tensor:
         return logsigmoid(logit.float()).clamp(min=self.log_r_min)
 
@@ -83,6 +91,8 @@ class OracleContext:
     token_verdicts: Float[Tensor, " vocab"] | None
     """Graded satisfaction of each vocabulary token taken as a whole response."""
     seed: int
+    verdicts: Verdicts | None = None
+    """The constraint, for kinds that ask it themselves."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,26 @@ class OracleKind:
     build: Callable[[OracleContext], Oracle]
     reads_verdicts: bool = False
     """Its windows need the constraint's verdict on every prefix."""
+    is_fitted: bool = True
+    """It has weights that learn from scored responses; else it knows R without."""
+    runs_backbone: bool = False
+    """It runs a copy of the frozen base policy of its own."""
 
     @property
     def summary(self) -> str:
         """First line of the builder's documentation."""
         return (self.build.__doc__ or "").strip().splitlines()[0]
+
+
+class Shared(Generic[T]):
+    """Holds what copies of an oracle have in common, such as the policy's weights."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __deepcopy__(self, _: object) -> "Shared[T]":
+        """Itself."""
+        return self
 
 
 ORACLES: Registry[OracleKind] = Registry("oracle", "acft.oracle")

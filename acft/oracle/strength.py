@@ -75,7 +75,7 @@ def smallest_strength(estimates: Sequence[GuidedEstimate], target: float) -> flo
 def _log_weights(
     oracle: Oracle, data: OracleData, next_logprobs: NextLogprobs, strengths: Sequence[float]
 ) -> Float[Tensor, "strength batch"]:
-    device = next(oracle.parameters()).device
+    device = next(oracle.parameters(), torch.empty(0)).device
     window = data.window.to(str(device))
     states = oracle.states(window)[:, :-1]
     mask = window.mask[:, 1:]
