@@ -142,7 +142,14 @@ class Status:
     step: int = 0
     steps: int = 0
     phase: str = ""
+    phase_done: int = 0
+    phase_total: int = 0
+    phase_unit: str = ""
+    phase_rate: float | None = None
+    """Units per second."""
+    phase_seconds_left: float | None = None
     seconds_left: float | None = None
+    """Of all rounds; None during the first."""
     events: int = 0
     """Sequence number of the last event written."""
     exit_code: int | None = None

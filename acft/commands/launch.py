@@ -25,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--yes", action="store_true", help="queue a grid; without it the grid is only shown"
     )
     parser.add_argument(
+        "--quota", type=float, default=0.0, metavar="GIB", help="most that all runs may take"
+    )
+    parser.add_argument(
         "--request-id", default="", metavar="ID", help="the same id never starts two runs"
     )
     add_mirror(parser)
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 def _queue_one(args: argparse.Namespace) -> str:
     from acft.runs.directory import RUN_ID
     from acft.runs.launcher import launch
-    from acft.runs.lineage import clone, estimate
+    from acft.runs.lineage import check_room, clone, estimate
     from acft.runs.spec import parse_spec, read_text
 
     if RUN_ID.fullmatch(args.config):
@@ -58,6 +61,8 @@ def _queue_one(args: argparse.Namespace) -> str:
     if expected is not None and not args.json:
         size = f"{expected.bytes / GIBIBYTE:.2f} GiB"
         print(f"like earlier runs: {expected.seconds / MINUTE:.0f} min, {size}")
+    quota = int(args.quota * GIBIBYTE)
+    check_room(args.runs, expected.bytes if expected else 0, quota)
     return launch(
         args.runs, text, args.set, request_id=args.request_id,
         experiment=Path(args.config).stem, mirror=args.mirror, where=args.config,

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from acft.commands._options import add_json, add_runs_dir
 
 if TYPE_CHECKING:
     from acft.runs.launcher import RunInfo
+    from acft.schema import Status
 
 MINUTE = 60
 MEBIBYTE = 1024**2
@@ -61,14 +61,26 @@ def _is_archived(runs_dir: Path, info: "RunInfo") -> bool:
 def _line(runs_dir: Path, info: "RunInfo") -> str:
     status, state = info.status, info.state
     rounds, steps = status.rounds or "?", status.steps or "?"
-    position = f"round {status.round}/{rounds}  step {status.step}/{steps}"
-    age = (time.time() - status.created) / MINUTE
-    left = ""
-    if state.is_live and status.seconds_left is not None:
-        left = f"  {status.seconds_left / MINUTE:.0f} min left"
-    message = f"  {state.message.splitlines()[0]}" if state.message else ""
-    what = _what(runs_dir, info)
-    return f"{info.run_id}  {state.label:<18} {position}  {age:.0f} min old{left}{what}{message}"
+    parts = [
+        info.run_id,
+        f"{state.label:<18}",
+        f"round {status.round}/{rounds}  step {status.step}/{steps}",
+        _pace(status) if state.is_live else "",
+        _what(runs_dir, info),
+        state.message.partition("\n")[0],
+    ]
+    return "  ".join(filter(None, parts))
+
+
+def _pace(status: "Status") -> str:
+    """Where a live run is, how fast it goes, and how long it will take."""
+    if not status.phase_total:
+        return status.phase
+    text = f"{status.phase} {status.phase_done}/{status.phase_total} {status.phase_unit}"
+    if status.phase_rate is not None:
+        text += f" at {status.phase_rate:.3g}/s"
+    left = status.phase_seconds_left if status.seconds_left is None else status.seconds_left
+    return f"{text}, {left / MINUTE:.1f} min left" if left is not None else text
 
 
 def _what(runs_dir: Path, info: "RunInfo") -> str:
@@ -81,8 +93,7 @@ def _what(runs_dir: Path, info: "RunInfo") -> str:
         launch = read_launch(RunPaths(runs_dir / info.run_id))
     except DataError:
         return ""
-    words = " ".join(filter(None, [launch.experiment, *launch.overrides]))
-    return f"  {words}" if words else ""
+    return " ".join(filter(None, [launch.experiment, *launch.overrides]))
 
 
 def _space(runs_dir: Path, info: "RunInfo") -> str:

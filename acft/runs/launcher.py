@@ -154,19 +154,27 @@ def resume(runs_dir: Path, run_id: str, from_round: int | None = None) -> int:
         DataError: The checkpoint is damaged; earlier ones are named.
     """
     paths = find_run(runs_dir, run_id)
-    lock = FileLock(paths.lock, wait_seconds=1.0)
+    _resumable(paths)
+    # The threads of a killed process may take seconds to end, and hold its lock until then.
+    lock = FileLock(paths.lock, LOCK_SECONDS)
     if not lock.acquire():
         raise RunError(f"run {run_id} still has a process working on it; stop it first")
     try:
-        status, state = current_state(paths)
-        if state.state not in RESUMABLE:
-            raise RunError(f"run {run_id} is {state.label}; only {_listed(RESUMABLE)} runs resume")
+        status = _resumable(paths)
         point = resume_point(paths, from_round)
         paths.stop_request.unlink(missing_ok=True)
         write_status(paths, _requeued(paths, status, point))
     finally:
         lock.release()
     return point.round if point else 0
+
+
+def _resumable(paths: RunPaths) -> Status:
+    status, state = current_state(paths)
+    if state.state not in RESUMABLE:
+        name, allowed = paths.root.name, _listed(RESUMABLE)
+        raise RunError(f"run {name} is {state.label}; only {allowed} runs resume")
+    return status
 
 
 def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinished | None:

@@ -77,6 +77,18 @@ def clone(runs_dir: Path, run_id: str, changes: Sequence[str] = (), *, request_i
     )  # fmt: skip
 
 
+def retry(runs_dir: Path, run_id: str, *, request_id: str = "") -> str:
+    """Id of a new queued run with the changes that the failed one's status offers.
+
+    Raises:
+        RunError: The failure offers none.
+    """
+    status = read_status(find_run(runs_dir, run_id))
+    if not status.retry_with:
+        raise RunError(f"run {run_id} is {status.state} and offers no changed settings")
+    return clone(runs_dir, run_id, status.retry_with, request_id=request_id)
+
+
 def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
     """Settings in which two runs differ, by dotted name."""
     left, right = (_values(find_run(runs_dir, name)) for name in (first, second))
@@ -240,7 +252,7 @@ def _quiet(paths: RunPaths) -> FileLock:
     _, state = current_state(paths)
     if state.is_live:
         raise RunError(f"run {paths.root.name} is {state.label}; stop it first")
-    return FileLock(paths.lock, wait_seconds=1.0)
+    return FileLock(paths.lock)
 
 
 def _bytes(folder: Path) -> int:

@@ -211,8 +211,12 @@ class _Attempt:
         if isinstance(event, Progress):
             is_new = event.phase != self._file.status.phase
             self._pace.progress(event)
-            left = self._pace.seconds_left(self._file.status.round)
-            self._file.change(write=is_new, phase=event.phase, seconds_left=left, events=seq)
+            self._file.change(
+                write=is_new, phase=event.phase, phase_done=event.done, phase_total=event.total,
+                phase_unit=event.unit, phase_rate=self._pace.rate,
+                phase_seconds_left=self._pace.phase_seconds_left,
+                seconds_left=self._pace.seconds_left(self._file.status.round), events=seq,
+            )  # fmt: skip
         elif isinstance(event, Scalars):
             self._file.change(write=False, step=event.step, events=seq)
         elif isinstance(event, RoundFinished):
@@ -249,7 +253,7 @@ class _Attempt:
                     self._recorder.take(ending)
             self._file.change(
                 state=ending.state, failure=ending.failure, message=ending.message,
-                ended=time.time(), exit_code=code, seconds_left=None,
+                ended=time.time(), exit_code=code, seconds_left=None, phase_seconds_left=None,
             )  # fmt: skip
             self._paths.stop_request.unlink(missing_ok=True)
         except OSError:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -344,6 +345,21 @@ FAULTS: list[Callable[[Bench], None]] = [
     kill_in_every_round,
     delete_the_database,
 ]
+
+
+@pytest.mark.slow
+def test_a_frozen_worker_is_called_stalled_until_it_goes_on(tmp_path, expected):
+    bench = Bench(tmp_path, random.Random(0))
+    try:
+        bench.begin("method.step_seconds=0.005")
+        who = bench.reach(5)
+        os.kill(who.pid, signal.SIGSTOP)
+        become(bench.paths, "running, stalled")
+        os.kill(who.pid, signal.SIGCONT)
+        bench.finish()
+        bench.check(expected)
+    finally:
+        bench.kill_app()
 
 
 def survive(fault: Callable[[Bench], None], runs_dir: Path, seed: int, expected: dict) -> None:

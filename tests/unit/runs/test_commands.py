@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -8,8 +9,10 @@ import pytest
 
 from acft.__main__ import main
 from acft.runs import launcher, lineage
-from acft.runs.directory import all_runs, read_launch, read_status
+from acft.runs.directory import all_runs, read_launch, read_status, write_status
+from acft.runs.process import this_process
 from acft.runs.worker import run_worker
+from acft.schema import Status
 from tests import fake_method
 from tests.fake_runs import SPEC, create, do
 
@@ -146,6 +149,26 @@ def test_runs_lists_states_as_text_and_json(tmp_path, capsys):
     assert acft("runs", "--runs", tmp_path, "--json") == 0
     records = json.loads(capsys.readouterr().out)
     assert {record["state"] for record in records} == {"finished", "queued"}
+
+
+def test_a_live_run_shows_its_pace(tmp_path, capsys):
+    me = this_process()
+    running = Status(
+        state="running", pid=me.pid, pid_started=me.started, boot_id=me.boot_id, phase="sample",
+        heartbeat_clock=time.monotonic(),
+    )  # fmt: skip
+    measured = dataclasses.replace(
+        running, phase_done=3, phase_total=9, phase_unit="batches", phase_rate=2.0,
+        phase_seconds_left=90.0,
+    )  # fmt: skip
+    for status, shown in (
+        (running, "sample"),
+        (measured, "sample 3/9 batches at 2/s, 1.5 min left"),
+        (dataclasses.replace(measured, seconds_left=600.0), "at 2/s, 10.0 min left"),
+    ):
+        write_status(create(tmp_path), status)
+        acft("runs", "--runs", tmp_path)
+        assert shown in capsys.readouterr().out
 
 
 def test_archived_runs_are_listed_only_on_request(tmp_path, capsys):

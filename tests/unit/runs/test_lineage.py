@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 import time
@@ -40,6 +41,15 @@ def test_a_clone_has_the_settings_of_its_parent_and_the_changes(tmp_path):
     assert child.spec.read_text() == parent.spec.read_text()
 
 
+def test_a_retry_has_the_changes_that_the_failure_offers(tmp_path):
+    failed = launched(tmp_path, "method.fail=oom")
+    do(failed)
+    child = find_run(tmp_path, lineage.retry(tmp_path, failed.root.name))
+    assert read_launch(child).overrides[-1] == "optimizer.micro_batch_size=4"
+    with pytest.raises(RunError, match="is queued and offers no changed settings"):
+        lineage.retry(tmp_path, child.root.name)
+
+
 def test_only_differing_settings_are_shown_and_missing_ones_are_none(tmp_path, done):
     other = launched(tmp_path, "seed=3", "corpus.1.weight=2.0")
     found = lineage.differences(tmp_path, done.root.name, other.root.name)
@@ -79,6 +89,8 @@ def test_a_live_run_is_not_deleted(tmp_path):
 
 def test_a_run_that_is_just_being_started_is_not_deleted(tmp_path, monkeypatch):
     paths = create(tmp_path)
+    quick = functools.partial(FileLock, wait_seconds=0.0)
+    monkeypatch.setattr(lineage, "FileLock", quick)
     with FileLock(paths.lock), pytest.raises(RunError, match="locked by another"):
         lineage.delete(tmp_path, paths.root.name, paths.root.name)
 

@@ -13,6 +13,7 @@ from acft.eventlog import read_events
 from acft.runs import launcher, supervisor
 from acft.runs.devices import Device, candidates, pin
 from acft.runs.directory import read_status, stop_request
+from acft.runs.locks import FileLock
 from acft.runs.ownership import Ownership, owner
 from acft.runs.spawn import environment
 from acft.runs.status import current_state
@@ -176,10 +177,18 @@ def test_a_running_run_is_not_resumed(tmp_path):
     paths = create(tmp_path, f"method.gate={tmp_path / 'never'}")
     with supervised(tmp_path):
         becomes(paths, "running")
-        with pytest.raises(RunError, match="still has a process"):
+        with pytest.raises(RunError, match="is running; only stopped"):
             launcher.resume(tmp_path, paths.root.name)
         launcher.stop(tmp_path, paths.root.name)
         becomes(paths, "stopped")
+
+
+def test_a_run_whose_process_does_not_let_go_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "LOCK_SECONDS", 0.0)
+    paths = create(tmp_path)
+    launcher.stop(tmp_path, paths.root.name)
+    with FileLock(paths.lock), pytest.raises(RunError, match="still has a process"):
+        launcher.resume(tmp_path, paths.root.name)
 
 
 def test_a_finished_run_is_not_resumed(tmp_path):

@@ -49,6 +49,18 @@ def test_a_run_leaves_everything_the_contract_names(tmp_path):
     assert not [name for name in names if name.startswith(TEMPORARY)]
 
 
+def test_the_status_tells_pace_and_place(tmp_path):
+    paths = create(tmp_path)
+    seen = []
+    do(paths, lambda _: seen.append(read_status(paths)))
+    rounds_left = [status.seconds_left is not None for status in seen if status.round == 1]
+    assert any(rounds_left)
+    last = read_status(paths)
+    assert (last.phase, last.phase_done, last.phase_total) == ("fit_policy", 4, 4)
+    assert last.phase_rate is not None
+    assert last.seconds_left is last.phase_seconds_left is None
+
+
 def test_resolved_settings_hold_defaults_versions_and_seed(tmp_path):
     paths = create(tmp_path, "seed=5")
     do(paths)
