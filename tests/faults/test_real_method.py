@@ -88,14 +88,14 @@ def test_kills_change_no_number(overrides, tmp_path):
     assert supervisor.start()
     try:
         whole = start(tmp_path, *overrides)
-        become(whole, "finished", seconds=600.0)
+        become(whole, "finished", seconds=1800.0)
         n_events = read_status(whole).events
         killed = start(tmp_path, *overrides)
         for share in sorted(dice.uniform(0.02, 0.95) for _ in range(3)):
             kill_after(killed, int(share * n_events))
             become(killed, "failed (killed)")
             launcher.resume(tmp_path, killed.root.name)
-        become(killed, "finished", seconds=600.0)
+        become(killed, "finished", seconds=1800.0)
         assert comparable(killed) == comparable(whole)
     finally:
         supervisor.close()
@@ -104,7 +104,7 @@ def test_kills_change_no_number(overrides, tmp_path):
 def kill_after(paths: RunPaths, events: int) -> None:
     """Kills the worker when its run has at least so many events."""
     wait_until(
-        lambda: read_status(paths).events >= events and read_status(paths).pid > 0, seconds=600
+        lambda: read_status(paths).events >= events and read_status(paths).pid > 0, seconds=1800
     )
     status = read_status(paths)
     who = Identity(status.pid, status.pid_started, status.boot_id)
