@@ -16,10 +16,12 @@ import torch
 
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
+from acft.decoding.guided import GuidedSettings
+from acft.decoding.portable import PortableOracle, portable_oracle
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
-from acft.methods.oracle_job import Guide, build_oracle
+from acft.methods.oracle_job import Guide, build_oracle, vocabulary_verdicts
 from acft.methods.progress import load_oracle, read_state
 from acft.methods.world import World
 from acft.oracle.base import ORACLES
@@ -126,6 +128,19 @@ class RestoredRun:
         oracle = build_oracle(self.world)
         load_oracle(oracle, self.folder, state)
         return Guide(oracle, float(state["strength"]), int(state["replay"][-1]["policy_version"]))
+
+    @cached_property
+    def portable_oracle(self) -> PortableOracle:
+        """The oracle ready to be taken away, as strong as in the run."""
+        return portable_oracle(
+            self.guide.oracle,
+            self.settings.oracle,
+            self.base.backbone,
+            guidance=GuidedSettings(strength=self.guide.strength, delta=self.delta),
+            horizon=self.settings.sampling.horizon,
+            constraint=self.settings.constraint,
+            token_verdicts=vocabulary_verdicts(self.world),
+        )
 
     @cached_property
     def world(self) -> World:

@@ -1,0 +1,117 @@
+"""An oracle in a folder of its own: safetensors and JSON, ready to guide a model elsewhere."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from acft import __version__
+from acft.backbone.generation import embedding_sha256
+from acft.backbone.loading import Backbone
+from acft.config import Config
+from acft.decoding.guided import GuidedSettings
+from acft.errors import ModelError
+from acft.oracle.base import ORACLES, Oracle, OracleContext
+from acft.settings import OracleSettings, Positive
+
+WEIGHTS = "oracle.safetensors"
+RECORD = "oracle.json"
+PREFIX = "oracle."
+TOKEN_VERDICTS = "token_verdicts"  # noqa: S105 - no password
+FORMAT = 1
+
+
+class PortableRecord(Config):
+    """Content of ``oracle.json``."""
+
+    format: int = FORMAT
+    acft: str = __version__
+    """Version that wrote it."""
+    oracle: OracleSettings
+    guidance: GuidedSettings
+    horizon: Positive
+    """Longest response the oracle has learned from, in tokens."""
+    oracle_version: int
+    constraint: tuple[dict[str, Any], ...]
+    """Tables of the constraint it has learned."""
+    embedding_sha256: str
+    """Of the model it was built for, rounded to bfloat16."""
+
+
+@dataclass(frozen=True)
+class PortableOracle:
+    """An oracle with everything that guiding takes, except the model."""
+
+    oracle: Oracle
+    record: PortableRecord
+    token_verdicts: Float[Tensor, " vocab"] | None
+    """What the oracle was built with."""
+
+    def save(self, folder: Path) -> None:
+        """Write both files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {PREFIX + name: value.cpu() for name, value in self.oracle.state_dict().items()}
+        if self.token_verdicts is not None:
+            state[TOKEN_VERDICTS] = self.token_verdicts
+        save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+        text = json.dumps(self.record.model_dump(mode="json"), indent=2)
+        (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, base: Backbone) -> "PortableOracle":
+        """What ``save`` wrote, on the base model's device.
+
+        Raises:
+            ModelError: A file is missing or damaged, or ``base`` is not the model it was built for.
+        """
+        record = PortableRecord.parse(_json(folder / RECORD), RECORD)
+        if embedding_sha256(base.model) != record.embedding_sha256:
+            raise ModelError(
+                f"the oracle in {str(folder)!r} was built for a model with another input embedding "
+                f"than {base.name!r}; give it the base model of its run"
+            )
+        try:
+            state = load_file(folder / WEIGHTS)
+            token_verdicts = state.pop(TOKEN_VERDICTS, None)
+            context = OracleContext(record.oracle, base, record.horizon, token_verdicts, seed=0)
+            oracle = ORACLES.get(record.oracle.kind).build(context)
+            oracle.load_state_dict({k.removeprefix(PREFIX): v for k, v in state.items()})
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"the oracle in {str(folder)!r} does not open: {error}") from error
+        oracle.version = record.oracle_version
+        return cls(oracle.eval(), record, token_verdicts)
+
+
+def portable_oracle(
+    oracle: Oracle,
+    settings: OracleSettings,
+    base: Backbone,
+    *,
+    guidance: GuidedSettings,
+    horizon: int,
+    constraint: tuple[Mapping[str, Any], ...],
+    token_verdicts: Float[Tensor, " vocab"] | None,
+) -> PortableOracle:
+    """An oracle made ready to be taken away."""
+    record = PortableRecord(
+        oracle=settings,
+        guidance=guidance,
+        horizon=horizon,
+        oracle_version=oracle.version,
+        constraint=tuple(dict(table) for table in constraint),
+        embedding_sha256=embedding_sha256(base.model),
+    )
+    return PortableOracle(oracle, record, token_verdicts)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {str(file)!r}: {error}") from None
