@@ -40,10 +40,10 @@ def calibrate(oracle: Oracle, data: OracleData, round_index: int) -> Calibration
         reliability=reliability_bins(by_token[mask], verdict[mask]),
         by_position=[
             {
-                "position": position + 1,
+                "position": float(position + 1),
                 "auc": auc(by_token[rows, position], verdict[rows, position]),
                 "brier": brier(by_token[rows, position], verdict[rows, position]),
-                "n": int(rows.sum()),
+                "n": float(rows.sum()),
             }
             for position in range(mask.shape[1])
             if (rows := mask[:, position]).any()

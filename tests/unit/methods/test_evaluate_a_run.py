@@ -1,0 +1,65 @@
+"""A trained run measured through the same worker, directory and table as a user would."""
+
+import json
+
+import pytest
+
+from acft.benchmarks.results import Results
+from acft.eventlog import effective, read_events
+from acft.events import Evaluated
+from acft.runs.directory import read_status
+from acft.runs.launcher import create_here
+from acft.runs.measure import measurement
+from acft.runs.table import result_table
+from acft.runs.worker import run_worker
+from tests.tiny_run import tiny_settings, train
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Runs directory, the trained run and its evaluation with a guided subject beside it."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    runs_dir = folder / "runs"
+    trained, code = train(tiny_settings(folder), runs_dir)
+    assert code == 0, read_status(trained).message
+    best = json.dumps(str(trained.root / read_status(trained).best_checkpoint))
+    options = "rtp={prompts=3, continuations=2, horizon=4}, perplexity={documents=3}"
+    changes = [
+        f"method.options={{{options}}}",
+        f'method.subjects.guided={{checkpoint={best}, decoder="guided"}}',
+        "schedule.rounds=6",
+    ]
+    wanted = measurement(runs_dir, trained.root.name, ["rtp", "perplexity"], changes)
+    paths = create_here(runs_dir, wanted.spec, "exp", trained.root.name)
+    assert run_worker(paths) == 0, read_status(paths).message
+    return runs_dir, trained, paths
+
+
+def events(paths) -> list[Evaluated]:
+    entries = effective(read_events(paths.events))
+    return [entry.event for entry in entries if isinstance(entry.event, Evaluated)]
+
+
+def test_base_tuned_and_guided_policy_are_measured_by_every_suite(evaluated) -> None:
+    _, _, paths = evaluated
+    status = read_status(paths)
+    assert (status.state, status.kind, status.round) == ("finished", "evaluation", 6)
+    found = {(e.subject, e.suite.split("/")[0]) for e in events(paths)}
+    assert found == {(s, x) for s in ("base", "policy", "guided") for x in ("rtp", "perplexity")}
+
+
+def test_likelihoods_of_a_guided_subject_are_those_of_its_policy(evaluated) -> None:
+    _, _, paths = evaluated
+    measured = Results.load(paths.root / read_status(paths).checkpoint).measured["perplexity"]
+    for name, totals in measured["policy"].items():
+        assert totals.sums == pytest.approx(measured["guided"][name].sums, rel=1e-6)
+        assert totals.sums != pytest.approx(measured["base"][name].sums, rel=1e-6)
+
+
+def test_the_table_shows_changes_from_base(evaluated) -> None:
+    runs_dir, _, _ = evaluated
+    table = result_table(runs_dir, "exp", ["perplexity*"], against="base")
+    assert {row.subject for row in table.rows} == {"policy", "guided"}
+    for row in table.rows:
+        for cell in row.cells.values():
+            assert cell.verdict in ("equivalent", "lower", "higher", "undecided")
