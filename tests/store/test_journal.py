@@ -2,6 +2,8 @@ import json
 
 from acft.store.connection import open_memory_store
 from acft.store.journal import FILE, load_journal, record_comparison, record_vote
+from acft.store.queries.answer import Page
+from acft.store.queries.comparisons import comparisons, vote_counts
 
 
 def test_comparisons_and_votes_outlive_the_database(store, tmp_path):
@@ -19,6 +21,18 @@ def test_comparisons_and_votes_outlive_the_database(store, tmp_path):
     ]
     for table in ("comparisons", "votes"):
         assert store.rows(f"FROM {table}") == fresh.rows(f"FROM {table}")
+
+
+def test_the_newest_vote_for_an_item_counts(store):
+    first, second = record_comparison(store, {}), record_comparison(store, {})
+    for item, choice in (("a", "left"), ("b", "tie"), ("a", "right"), ("c", "right")):
+        record_vote(store, first, item, choice)
+    counts = vote_counts(store, first).records()
+    assert counts == [{"choice": "right", "n": 2}, {"choice": "tie", "n": 1}]
+    listed = comparisons(store, page=Page(1))
+    assert [(row["comparison_id"], row["n_judged"]) for row in listed.records()] == [(second, 0)]
+    assert listed.total == 2
+    assert vote_counts(store, second).records() == []
 
 
 def test_loading_twice_doubles_nothing(store):
