@@ -1,5 +1,7 @@
 """Questions about blind comparisons and the votes given in them."""
 
+# ruff: noqa: S608 - only a number is formatted into SQL
+
 from acft.store.connection import Store
 from acft.store.queries.answer import FIRST, Answer, Page, ask
 
