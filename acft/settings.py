@@ -95,6 +95,8 @@ class OracleSettings(Config):
     """Hidden width of the oracle's own layers."""
     layers: Positive = 1
     """Number of the oracle's own transformer layers."""
+    rank: Positive = 16
+    """Rank of the adapters of kinds that run a copy of the base policy."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the oracle's AdamW."""
     weight_decay: NonNegativeFloat = 0.1
