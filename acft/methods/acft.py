@@ -47,6 +47,8 @@ class AcftSettings(Config):
     """Where the KL is taken: corpus texts, own rollouts, own rollouts weighted towards q."""
     adaptive: bool = True
     """Only corpora of domain ``attribute`` carry the KL. Source: arXiv:2410.05559."""
+    reach_weighted: bool = False
+    """Weigh each corpus prefix by how much likelier the guided policy is to reach it than p is."""
     ce_weight: NonNegativeFloat = 1.0
     """Weight of the cross-entropy; 0 trains on the KL alone."""
     kl_weight_target: Fraction = 0.0
@@ -159,6 +161,7 @@ def _fit(
         delta=settings.delta,
         is_adaptive=settings.adaptive,
         on_corpus="corpus" in settings.prefixes,
+        is_reach_weighted=settings.reach_weighted,
         sampled=_sampled_documents(settings, guide_round.rollouts, guide_round.satisfaction),
     )
     tap = GuidanceTap(world, plan.index - 1, guide.oracle.version, settings.guidance_sequences)

@@ -32,6 +32,9 @@ from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.types import TokenBatch
 
+REACH_MAX = 5.0
+"""Cut of the prefix weights; they rarely pass 1 / R(prompt)."""
+
 KlDirection = Literal["guided_policy", "policy_guided"]
 
 
@@ -48,6 +51,8 @@ class Regularizer:
     is_adaptive: bool = True
     on_corpus: bool = True
     """Whether corpus documents carry the KL."""
+    is_reach_weighted: bool = False
+    """Whether each prefix weighs as much as the guided policy is likelier to reach it."""
     sampled: Sequence[tuple[TokenizedDocument, float]] = ()
     """Documents that carry only the KL, with their importance weights."""
 
@@ -160,10 +165,10 @@ def _accumulate(
     weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
     penalty = None
     if regularizer is not None and bool((weights != 0).any()):
-        penalty = Penalty(
-            weights, _Target(world, piece.documents, batch, hidden.detach(), regularizer),
-            regularizer.kl,
-        )  # fmt: skip
+        target = _Target(world, piece.documents, batch, hidden.detach(), regularizer)
+        if regularizer.is_reach_weighted:
+            weights = weights * target.reach()
+        penalty = Penalty(weights, target, regularizer.kl)
     losses = losses_at(
         policy,
         aligned.values[aligned.mask_all],
@@ -248,6 +253,18 @@ class _Target:
             self._log_r_prompt[rows],
             strength,
         )
+
+    @torch.no_grad()
+    def reach(self) -> Float[Tensor, " position"]:
+        """How much likelier the guided policy is to come to each position's prefix than p is.
+
+        Source: derived; for a prefix drawn from p the ratio is R(prefix) / R(prompt), which turns
+        an average over p's prefixes into one over those of q.
+        """
+        log_r = self._regularizer.guide.oracle.prefix_log_r(self._states)
+        log_ratio = self._regularizer.guide.strength * (log_r - log_r[:, :1])
+        places = (self._times - self._starts[self._rows] + 1).clamp(0, log_r.shape[1] - 1)
+        return log_ratio[self._rows, places].exp().clamp(max=REACH_MAX)
 
     @torch.no_grad()
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
