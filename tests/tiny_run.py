@@ -1,8 +1,6 @@
 """A real run of the real method on a model of a few thousand weights; takes seconds."""
 
-import functools
 import json
-import shutil
 from pathlib import Path
 
 from acft.runs.launcher import create_here

@@ -87,7 +87,7 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch) -> Non
     monkeypatch.setattr("acft.benchmarks.harness.importlib.util.find_spec", lambda _: None)
     suite = SUITES.get("harness")
     bench = bench_of(run_settings(tiny_model(tmp_path)))
-    with pytest.raises(ConfigError, match="pip install .acft.harness"):
+    with pytest.raises(ConfigError, match=r"pip install .acft.harness"):
         finish(suite.run(HarnessSettings(), bench))
 
 
