@@ -6,7 +6,7 @@ Pages know only this module, so that the store's queries can take its place wher
 import json
 import threading
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ class History:
         """Latest value of a quantity, None when it was never measured."""
         points = self.scalars.get(name)
         return points[-1].value if points else None
+
+    def copy(self) -> "History":
+        """A history that can take more events while this one is being read."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        lists = {name: list(v) for name, v in values.items() if isinstance(v, list)}
+        scalars = {name: list(points) for name, points in self.scalars.items()}
+        return History(**{**values, **lists, "scalars": scalars})
 
     def take(self, entry: Entry) -> None:
         """Adds one event."""
@@ -155,12 +162,14 @@ class _Tail:
         self.history = History()
 
     def poll(self) -> History:
+        """The history so far; earlier ones stay as they were, since pages may still draw them."""
         fresh = self.reader.poll()
         if fresh:
             self.entries.extend(fresh)
             if any(isinstance(entry.event, Started) for entry in fresh):
                 self.history = _history(effective(self.entries))
             else:
+                self.history = self.history.copy()
                 for entry in fresh:
                     self.history.take(entry)
             self.history.n_events = len(self.entries)

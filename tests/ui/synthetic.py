@@ -260,14 +260,17 @@ def _toxicity(rng: random.Random, text: str) -> float:
 
 def _seal_rollouts(writer: _Writer, rows: list[dict[str, Any]], round_index: int) -> None:
     writer.seal("rollouts", round_index, rows)
+    writer.seal("scores", round_index, _scores(rows, round_index))
+
+
+def _scores(rows: list[dict[str, Any]], round_index: int) -> list[dict[str, Any]]:
     rng = random.Random(round_index)
-    scores = [
+    return [
         {"rollout_id": row["rollout_id"], "scorer": scorer, "scorer_version": "1",
          "value": min(1.0, max(0.0, 1 - row["satisfaction"] + rng.gauss(0, 0.05)))}
         for row in rows
         for scorer in SCORERS
     ]  # fmt: skip
-    writer.seal("scores", round_index, scores)
 
 
 def _evaluate(

@@ -1,5 +1,7 @@
 """The settings text, its form, and everything that may be done to runs."""
 
+from typing import Any
+
 import pytest
 
 from acft.errors import AcftError, ConfigError, RunError
@@ -7,6 +9,7 @@ from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings
 from acft.ui import control, form, settings_text
 from acft.ui.dom import text_of
+from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
 from tests.ui.conftest import FAILED, QUICK, visit
@@ -122,9 +125,8 @@ def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
 
 
 def test_a_run_can_be_opened_with_the_changes_that_may_save_it(bench):
-    retry = visit(
-        **{"from": FAILED, "with": "optimizer.micro_batch_size=4,optimizer.max_tokens=64"}
-    )
+    changes = "optimizer.micro_batch_size=4,optimizer.max_tokens=64"
+    retry = Visit({"from": FAILED, "with": changes})
     text = page.opened(bench, retry, "")
     assert settings_text.parse(text)["optimizer"]["micro_batch_size"] == 4
     assert settings_text.parse(text)["optimizer"]["max_tokens"] == 64
@@ -142,11 +144,10 @@ def test_only_listed_presets_are_read(bench, tmp_path):
 
 
 def test_the_quickstart_is_launched_once_for_a_double_click(bench):
-    for _ in range(2):
-        shown = runs_page.start_quickstart(bench, visit(may_change=True))
+    shown: Any = [runs_page.start_quickstart(bench, visit(may_change=True)) for _ in range(2)]
     requests = {launch["request_id"] for launch in bench.desk.launched}
     assert len(requests) == 1
-    assert shown[1]["data-goto"] == f"run?run={QUICK}"
+    assert shown[0][1]["data-goto"] == f"run?run={QUICK}"
 
 
 def test_nothing_is_changed_while_another_process_supervises(bench):
@@ -184,7 +185,7 @@ def test_run_ids_from_the_browser_cannot_leave_the_runs_directory(bench):
             bench.control.stop(name)
 
 
-def _button(node, label):
+def _button(node: Any, label: str) -> Any:
     if isinstance(node, list):
         if node[0] == "button" and text_of(node) == label:
             return node

@@ -80,7 +80,9 @@ def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
 
 
 def test_texts_before_and_after_come_from_the_same_prompts_and_samples(bench):
-    left, right, pairs, verdicts = run_page.before_after(bench, bench.reader.run(QUICK))
+    found = run_page.before_after(bench, bench.reader.run(QUICK))
+    assert found is not None
+    left, right, pairs, verdicts = found
     assert (left.label, right.label) == ("base", "tuned, version 3")
     assert all(p.left.prompt_id == p.right.prompt_id for p in pairs)
     assert all(p.left.sample == p.right.sample for p in pairs)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_only_answers_to_the_same_prompt_and_sample_are_paired():
 def test_a_verdict_counts_wins_ties_losses_and_shares():
     found = [pair(0.9, 0.1, prompt="a"), pair(0.2, 0.8, prompt="b"), pair(0.3, 0.31, prompt="c")]
     verdict = pairs.verdict(found, "judge")
+    assert verdict is not None
     assert (verdict.wins, verdict.ties, verdict.losses) == (1, 1, 1)
     assert verdict.share_left.value == pytest.approx(1 / 3)
     assert verdict.n_prompts == 3
@@ -104,6 +106,7 @@ def test_the_comparison_of_two_runs_marks_differing_conditions(bench):
 
 def test_a_run_compares_base_with_its_newest_policy(bench):
     found = compare.compared(bench, visit(QUICK))
+    assert found is not None
     assert (found.left.key, found.right.key) == ("base.0", "policy.3")
     assert len(found.pairs) == 40
 
@@ -116,6 +119,7 @@ def test_blind_review_hides_scores_and_names(bench):
 
 def test_a_vote_is_kept_under_the_side_that_was_meant(bench):
     found = compare.compared(bench, visit(QUICK))
+    assert found is not None
     first = found.pairs[0]
     item = f"{first.left.rollout_id}|{first.right.rollout_id}"
     seen = visit(QUICK, may_change=True, data={"choice": "first", "item": item})
@@ -152,7 +156,7 @@ def test_a_wrong_score_limit_is_named(bench):
      "SELECT * FROM read_text('/etc/passwd')", "SELECT 1; SELECT 2"],
 )  # fmt: skip
 def test_the_sql_panel_refuses_everything_but_a_plain_select(bench, sql):
-    shown = rollouts.query(bench, visit(QUICK), sql)
+    shown: Any = rollouts.query(bench, visit(QUICK), sql)
     assert shown[1]["role"] == "alert"
 
 
@@ -168,7 +172,8 @@ def test_every_policy_with_both_measures_is_a_point(bench):
 
 
 def test_a_clicked_point_leads_to_its_texts():
-    assert tradeoff.picked(visit(data={"data": [QUICK, "x"]}))[1]["data-goto"].endswith(QUICK)
+    shown: Any = tradeoff.picked(visit(data={"data": [QUICK, "x"]}))
+    assert shown[1]["data-goto"].endswith(QUICK)
 
 
 def test_token_values_add_up_to_the_kl_the_run_recorded(bench):

@@ -58,7 +58,11 @@ def _posture(bench: Workbench) -> Node:
     verdict = el("div.notice.good", el("b", "All defaults are in place."))
     if loose:
         verdict = el("div.notice.bad", el("b", "Loosened: "), ", ".join(loose))
-    return el("div", verdict, table(["", "What", "Now", "Why"], rows, caption="Posture"))
+    return el(
+        "div",
+        verdict,
+        table([el("span.sr", "Verdict"), "What", "Now", "Why"], rows, caption="Posture"),
+    )
 
 
 def _cards(bench: Workbench) -> Node:

@@ -120,7 +120,7 @@ def _plan(text: str) -> Node:
         f"before and after: {judged:,} responses judged by {judges}",
     ]
     return el(
-        "div", el("h3", "What it will do"), el("ul.plain", [el("li", line) for line in lines])
+        "div", el("h2", "What it will do"), el("ul.plain", [el("li", line) for line in lines])
     )
 
 
@@ -131,7 +131,7 @@ def _command(bench: Workbench, visit: Visit, text: str) -> Node:
                                   preset(bench.experiments, name) if known else "")  # fmt: skip
     return el(
         "div",
-        el("h3", "The same from the command line"),
+        el("h2", "The same from the command line"),
         el("pre.log.command", shown, tabindex="0"),
         el("div.actions",
            el("button.do", "Copy command", type="button", data_do="copy", data_text=shown),

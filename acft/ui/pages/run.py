@@ -183,7 +183,12 @@ def _audit(bench: Workbench, run: Run) -> Node:
     ]
     if not rows:
         return el("p.side", "The database has not read this run yet.")
-    return table(["", "What", "Found", "Expected"], rows, caption="Audit", numeric={2, 3})
+    return table(
+        [el("span.sr", "Verdict"), "What", "Found", "Expected"],
+        rows,
+        caption="Audit",
+        numeric={2, 3},
+    )
 
 
 def _rounds(run: Run) -> Node:
@@ -195,7 +200,7 @@ def _rounds(run: Run) -> Node:
     ]  # fmt: skip
     if not rows:
         return el("p.side", "No round is sealed yet.")
-    columns = ["Round", "Checkpoint", "Policy version", "Oracle version", ""]
+    columns = ["Round", "Checkpoint", "Policy version", "Oracle version", "Remark"]
     return table(columns, rows, caption="Rounds", numeric={0, 2, 3})
 
 

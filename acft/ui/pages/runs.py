@@ -32,7 +32,8 @@ def overview(bench: Workbench, visit: Visit) -> Node:
         return el("div", _first(bench, visit), empty("No runs yet.", "They appear here, live."))
     shown = [run for run in runs if _matches(run, visit.query.get("find", ""))]
     columns = (
-        "", "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)", "Time", "Left",
+        el("span.sr", "Compare"), "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)",
+        "Time", "Left",
     )  # fmt: skip
     selected = chosen(visit)
     rows = [_row(run, run.run_id in selected) for run in shown]

@@ -220,7 +220,7 @@
           role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
           "aria-label": `${state.shown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
         }, text);
-        if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = luminance(rgb) > 0.32 ? "#14181d" : "#ffffff"; }
+        if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = luminance(rgb) > 0.18 ? "#14181d" : "#ffffff"; }
         if (second) {
           const [under] = colorOf(second, second.of(token), secondScale);
           span.style.boxShadow = under ? `inset 0 -3px 0 ${css(under)}` : "";
@@ -341,7 +341,7 @@
         const width = text.length * unit + 4;
         if (x + width > limit) { x = 16; y += step; }
         const [rgb] = colorOf(channel, channel.of(token), scale);
-        const ink = rgb && luminance(rgb) <= 0.32 ? "#fff" : "#14181d";
+        const ink = rgb && luminance(rgb) <= 0.18 ? "#fff" : "#14181d";
         parts.push(`<rect x="${x}" y="${y - 15}" width="${width}" height="20" fill="${rgb ? css(rgb) : "#fff"}"/><text x="${x + 2}" y="${y}" fill="${ink}">${escape(text)}</text>`);
         x += width;
         if (token.t.includes("\n")) { x = 16; y += step; }

@@ -1,0 +1,70 @@
+"""The workbench as a process of its own, with workers and checks that need no model.
+
+``python tests/ui/story_server.py RUNS EXPERIMENTS PORT``
+"""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from acft.errors import AcftError
+from acft.runs.devices import Device
+from acft.runs.directory import all_runs, create_run, read_launch
+from acft.runs.supervisor import Supervisor
+from acft.schema import Launch, Status
+from acft.settings import RunSettings
+from acft.ui import app, settings_text
+from acft.ui.control import Control
+from acft.ui.options import Options
+from tests.ui.conftest import FakeDesk
+from tests.ui.story_method import WORKER
+
+
+class StoryDesk(FakeDesk):
+    """Checks shared settings, and queues runs, without tensors."""
+
+    def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
+        if operation == "check":
+            try:
+                RunSettings.parse(settings_text.parse(arguments["text"]))
+            except AcftError as error:
+                return {"problems": str(error).splitlines()}
+            return {"problems": []}
+        if operation == "launch":
+            return _queue(Path(arguments["runs"]), arguments["text"], arguments["request_id"])
+        return super().call(operation, seconds, **arguments)
+
+
+def _queue(runs: Path, text: str, request_id: str) -> str:
+    for paths in all_runs(runs):
+        if paths.launch.exists() and read_launch(paths).request_id == request_id:
+            return paths.root.name
+    launch = Launch(created=time.time(), request_id=request_id)
+    status = Status(state="queued", created=launch.created)
+    return create_run(runs, text, launch, status).root.name
+
+
+def main() -> None:
+    """Serves until killed."""
+    runs, experiments, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    options = Options(runs=runs, experiments=experiments, port=port)
+    started: list[Supervisor] = []
+
+    def supervisor(root: Path) -> Supervisor:
+        started.append(Supervisor(root, command=WORKER, places=[Device("cpu", 1)]))
+        return started[0]
+
+    app.Supervisor = supervisor  # pyright: ignore[reportAttributeAccessIssue]
+    app.DEMO_RUNS = runs / "none"
+    bench = app.workbench(options)
+    desk = StoryDesk()
+    bench = replace(bench, desk=desk, control=Control(bench.reader, desk, bench.control.owner))
+    blocks = app.launch(bench, options)
+    print("ready", flush=True)
+    blocks.block_thread()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Every page in a real browser: opens, is quiet, stays on this machine, shows text as text."""
+
+import time
+
+import pytest
+
+from acft.ui.page import PAGES
+from tests.ui.browser import Watch, ready, shoot
+from tests.ui.conftest import ATTACKS, HOSTILE, QUICK
+
+pytestmark = pytest.mark.ui
+ROUTES = {name: page.route for name, page in PAGES.items()}
+
+
+@pytest.mark.parametrize("name", sorted(ROUTES))
+def test_every_page_opens_quietly_and_loads_nothing_from_elsewhere(page, served, name):
+    watch = Watch(page, served.address)
+    page.goto(served.link(f"/{ROUTES[name]}?run={QUICK}"))
+    ready(page)
+    page.wait_for_timeout(1500)
+    shoot(page, f"page-{name}", full=True)
+    watch.check()
+    assert page.get_by_role("navigation", name="Pages").is_visible()
+
+
+@pytest.mark.parametrize("name", sorted(ROUTES))
+def test_every_page_fits_a_phone(browser, served, name):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(served.link(f"/{ROUTES[name]}?run={QUICK}"))
+    ready(page)
+    page.wait_for_timeout(1000)
+    shoot(page, f"phone-{name}", full=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+@pytest.mark.parametrize("name", sorted(ROUTES))
+def test_model_text_is_shown_as_text_on_every_page(page, served, name):
+    watch = Watch(page, served.address)
+    page.goto(served.link(f"/{ROUTES[name]}?run={HOSTILE}"))
+    ready(page)
+    page.get_by_role("button", name="Toxic text").click()
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src='x']").count() == 0
+    watch.check()
+
+
+def test_every_attack_is_readable_where_texts_are_listed(page, served):
+    page.goto(served.link(f"/rollouts?run={HOSTILE}"))
+    ready(page)
+    page.get_by_role("button", name="Toxic text").click()
+    shown = page.locator("#content").inner_text()
+    for attack in ATTACKS:
+        assert attack in shown
+
+
+def test_first_content_comes_within_a_second_and_a_half(page, served):
+    page.goto(served.link("/"))
+    ready(page)
+    begin = time.monotonic()
+    page.goto(f"{served.address}/run?run={QUICK}")
+    page.get_by_role("heading", name="Detoxify").wait_for()
+    assert time.monotonic() - begin < 1.5 * _slowness()
+
+
+def test_a_toxic_text_is_blurred_until_asked_for(page, served):
+    page.goto(served.link(f"/run?run={QUICK}"))
+    veil = page.locator(".veil").first
+    veil.wait_for()
+    assert veil.locator(".veil-text").get_attribute("aria-hidden") == "true"
+    veil.get_by_role("button").click()
+    assert veil.locator(".veil-text").get_attribute("aria-hidden") == "false"
+    hidden = page.locator(".veil:not(.shown)").count()
+    assert hidden > 0
+    page.get_by_role("button", name="Toxic text").click()
+    assert page.locator(".veil:not(.shown)").count() == 0
+
+
+def test_revealed_texts_stay_revealed_while_the_page_polls(page, served):
+    page.goto(served.link(f"/run?run={QUICK}"))
+    veil = page.locator(".veil").first
+    veil.get_by_role("button").click()
+    page.wait_for_timeout(5000)
+    assert veil.locator(".veil-text").get_attribute("aria-hidden") == "false"
+
+
+def test_the_theme_can_be_chosen_and_is_remembered(page, served):
+    page.goto(served.link("/"))
+    button = page.get_by_role("button", name="Theme")
+    button.click()
+    button.click()
+    assert "dark" in (page.locator("body").get_attribute("class") or "")
+    page.reload()
+    page.get_by_role("button", name="Theme: dark").wait_for()
+
+
+def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, served):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{served.address}/launch")
+    page.get_by_text("Look only.").wait_for()
+    page.get_by_text("Ready.").wait_for()
+    assert page.get_by_role("button", name="Launch", exact=True).is_disabled()
+    context.close()
+
+
+def test_the_token_leaves_the_address_at_once(page, served):
+    page.goto(served.link(f"/run?run={QUICK}"))
+    assert "token" not in page.url
+
+
+def _slowness() -> float:
+    """How much slower than an idle core this machine is now; loaded machines get more time."""
+    begin = time.monotonic()
+    sum(range(3_000_000))
+    return max(1.0, (time.monotonic() - begin) / 0.05)
