@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
@@ -67,8 +68,9 @@ def merge_into(target: PreTrainedModel, model: PreTrainedModel) -> None:
     parameters = dict(target.named_parameters())
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            base = module.get_base_layer().weight
-            delta = module.get_delta_weight(ADAPTER).to(base.dtype)
+            adapted: Any = module
+            base = adapted.get_base_layer().weight
+            delta = adapted.get_delta_weight(ADAPTER).to(base.dtype)
             parameters.pop(f"{name}.weight").copy_(base + delta)
     source = dict(model.named_parameters())
     for name, parameter in parameters.items():
