@@ -20,6 +20,8 @@ from acft.seeding import derive_seed
 from acft.settings import SamplingSettings
 from acft.types import Prompt, Rollout, Window
 
+CONTINUATION_BATCH = 256
+"""Continuations drawn at once."""
 NUCLEUS_CANDIDATES = 512
 """Tokens sorted at first; a row whose nucleus is larger is sorted whole."""
 
@@ -130,6 +132,31 @@ def draw(
     else:
         drawn = [run(batch) for batch in batches]
     return _in_request_order(order, drawn)
+
+
+@torch.no_grad()
+def continuations(
+    backbone: Backbone, sequences: Sequence[tuple[int, ...]], n: int, length: int, seed: int
+) -> list[list[tuple[int, ...]]]:
+    """``n`` continuations of each token sequence, of ``length`` tokens or up to the end of text.
+
+    Random numbers depend on seed, sequence and sample number alone.
+    """
+    sampling = SamplingSettings(horizon=length)
+    prompts = [Prompt("-".join(map(str, ids)), "", "test") for ids in sequences]
+    requests = [
+        _Request(prompt, ids, sample)
+        for prompt, ids in zip(prompts, sequences, strict=True)
+        for sample in range(n)
+    ]
+    drawn: list[Rollout] = []
+    for start in range(0, len(requests), CONTINUATION_BATCH):
+        some = requests[start : start + CONTINUATION_BATCH]
+        drawn += _draw_batch(backbone, some, sampling, seed, 0, None, keep_hidden=False)[0]
+    return [
+        [rollout.response_ids for rollout in drawn[start : start + n]]
+        for start in range(0, len(drawn), n)
+    ]
 
 
 @contextmanager
