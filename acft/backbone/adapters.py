@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
