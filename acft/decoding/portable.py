@@ -15,6 +15,7 @@ from acft import __version__
 from acft.backbone.generation import embedding_sha256
 from acft.backbone.loading import Backbone
 from acft.config import Config
+from acft.constraints.base import Tables
 from acft.decoding.guided import GuidedSettings
 from acft.errors import ModelError
 from acft.oracle.base import ORACLES, Oracle, OracleContext
@@ -38,7 +39,7 @@ class PortableRecord(Config):
     horizon: Positive
     """Longest response the oracle has learned from, in tokens."""
     oracle_version: int
-    constraint: tuple[dict[str, Any], ...]
+    constraint: Tables
     """Tables of the constraint it has learned."""
     embedding_sha256: str
     """Of the model it was built for, rounded to bfloat16."""
