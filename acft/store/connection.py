@@ -22,6 +22,9 @@ FILE = "store.duckdb"
 STORAGE_VERSION = "v2.0.0"
 """Oldest DuckDB that can open what we write; the lowest version the project allows."""
 MEMORY_LIMIT = "1GiB"
+CHECKPOINT_SIZE = "256MiB"
+"""Size of the log at which it is merged into the file. At DuckDB's own 16 MiB, row groups are
+compressed anew three times while they fill; a log of this size is replayed in about a second."""
 
 
 class StoreError(AcftError):
@@ -158,6 +161,7 @@ def _connect(database: str, memory_limit: str) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "python_enable_replacements": "false",
+            "checkpoint_threshold": CHECKPOINT_SIZE,
         },
     )
 
