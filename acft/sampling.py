@@ -16,14 +16,12 @@ from torch.nn.functional import pad
 from acft.backbone.forward import CachedDecoder, logits
 from acft.backbone.loading import Backbone
 from acft.errors import DataError
-from acft.seeding import derive_seed
 from acft.settings import SamplingSettings
+from acft.token_choice import choose, uniforms
 from acft.types import Prompt, Rollout, Window
 
 CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
-NUCLEUS_CANDIDATES = 512
-"""Tokens sorted at first; a row whose nucleus is larger is sorted whole."""
 
 
 @runtime_checkable
@@ -102,12 +100,7 @@ def draw(
         for prompt, ids in zip(prompts, encoded, strict=True)
         for sample in range(n)
     ]
-    # Equal lengths side by side waste no padding and share one prefill per prompt.
-    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
-    batches = [
-        order[start : start + sampling.batch_size]
-        for start in range(0, len(order), sampling.batch_size)
-    ]
+    order, batches = _batches(requests, sampling.batch_size)
     done = 0
     lock = threading.Lock()
 
@@ -159,6 +152,13 @@ def continuations(
     ]
 
 
+def _batches(requests: list[_Request], size: int) -> tuple[list[int], list[list[int]]]:
+    """The order in which requests are drawn, whole and in batches."""
+    # Equal lengths side by side waste no padding and share one prefill per prompt.
+    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
+    return order, [order[start : start + size] for start in range(0, len(order), size)]
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """One intra-op thread for each of several working threads.
@@ -194,53 +194,6 @@ def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) ->
     if not ids:
         raise DataError(f"prompt {prompt.prompt_id!r} is empty after tokenisation; remove it")
     return tuple(ids)
-
-
-def uniforms(seed: int, prompt_id: str, sample: int, horizon: int) -> Float[np.ndarray, " horizon"]:
-    """The random numbers of one rollout, in [0, 1)."""
-    generator = np.random.default_rng(derive_seed(seed, "rollout", prompt_id, sample))
-    return generator.random(horizon)
-
-
-def choose(
-    next_logprobs: Float[Tensor, "batch vocab"],
-    uniform: Float[Tensor, " batch"],
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Token ids drawn by inverting the distribution function, and their log-probability in nats."""
-    if temperature != 1.0:
-        next_logprobs = (next_logprobs / temperature).log_softmax(dim=-1)
-    if top_p < 1.0:
-        return _choose_from_nucleus(next_logprobs, uniform, top_p)
-    return _invert(next_logprobs, uniform)
-
-
-def _invert(
-    logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]
-) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    # float64: a cumulative sum over 100,000 tokens loses rare ones in float32.
-    cumulative = logprobs.exp().double().cumsum(dim=-1)
-    total = cumulative[:, -1]
-    target = (uniform.double() * total)[:, None]
-    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    index = index.clamp(max=logprobs.shape[-1] - 1)
-    chosen = logprobs.gather(1, index[:, None])[:, 0]
-    return index, chosen - total.log().to(chosen.dtype)
-
-
-def _choose_from_nucleus(
-    logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"], top_p: float
-) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    vocab = logprobs.shape[-1]
-    size = min(NUCLEUS_CANDIDATES, vocab)
-    top, ids = logprobs.topk(size, dim=-1)
-    if size < vocab and bool((top.exp().sum(dim=-1) < top_p).any()):
-        top, ids = logprobs.sort(dim=-1, descending=True)
-    mass_before = top.exp().cumsum(dim=-1) - top.exp()
-    top = top.masked_fill(mass_before >= top_p, -torch.inf)
-    index, chosen = _invert(top, uniform)
-    return ids.gather(1, index[:, None])[:, 0], chosen
 
 
 def _draw_batch(

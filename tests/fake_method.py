@@ -36,9 +36,11 @@ class FakeSettings(Config):
     fail: Literal["", "oom", "data", "disk", "nonfinite", "bug", "exit", "kill", "deaf"] = ""
     """How the run ends in ``fail_round``."""
     fail_round: int = 2
+    """The round that fails."""
     gate: str = ""
     """Each round waits until this file exists."""
     step_seconds: float = 0.0
+    """Length of a step."""
     full_disk_after: int = 0
     """The disk is full from this fsync on until the worker gives its reserve back; 0: never."""
 
