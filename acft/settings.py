@@ -99,6 +99,8 @@ class OracleSettings(Config):
     """Rank of the adapters of kinds that run a copy of the base policy."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the oracle's AdamW."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """Learning rate over ``max_epochs``; with ``cosine`` give ``patience`` no less than that."""
     weight_decay: NonNegativeFloat = 0.1
     """Weight decay of the oracle's AdamW."""
     batch_size: Positive = 64

@@ -94,6 +94,7 @@ def fit_oracle(
     )
     generator = np.random.default_rng(derive_seed(seed, "oracle", round_index))
     n_steps = max(1, len(train) // settings.batch_size)
+    lr = _learning_rates(optimizer, settings, settings.max_epochs * n_steps)
     best_loss, best_epoch = _validation_loss(oracle, validation, settings), 0
     best = _copy(oracle)
     epoch = 0
@@ -108,6 +109,7 @@ def fit_oracle(
                     settings, next_logprobs, generator,
                 )  # fmt: skip
                 total += _step(oracle, optimizer, loss, round_index, epoch)
+                lr.step()
         loss = _validation_loss(oracle, validation, settings)
         yield Progress("fit_oracle", epoch, settings.max_epochs, round_index, "epochs")
         yield Scalars(
@@ -213,6 +215,14 @@ def _step(
     nn.utils.clip_grad_norm_(oracle.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     return value
+
+
+def _learning_rates(
+    optimizer: torch.optim.Optimizer, settings: OracleSettings, n_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.decay == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
 def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings) -> float:
