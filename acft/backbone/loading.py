@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from acft.assets import converted_model_folder, packaged_model_path, packaged_models
 from acft.backbone import toy
@@ -47,6 +48,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
         ModelError: Nothing of that name, no safetensors weights, or the files do not open.
     """
     path, source = _locate(settings)
+    disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acft.assets import cache_folder
-from acft.backbone.loading import model_sha256
+from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
 from acft.constraints import Constraint, build_constraint
 from acft.corpora.sources import needs_policy
 from acft.data import (
@@ -202,6 +202,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
     scorers = [pool(name) for name in sorted(names)]
     return {
         "model_sha256": model_sha256(run.model),
+        "dtype": resolve_dtype(run.dtype, resolve_device(run.device)),
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
         "prompts_sha256": fingerprint(load_prompts(run.prompts, run.seed)),
         "cores": os.cpu_count(),

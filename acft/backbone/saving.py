@@ -1,0 +1,30 @@
+"""Writing a model so that transformers or peft open it without this package."""
+
+import json
+import shutil
+from pathlib import Path
+
+from torch import nn
+
+from acft.backbone.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from acft.backbone.loading import Backbone
+
+
+def write_model(backbone: Backbone, folder: Path) -> None:
+    """Safetensors in the weights' own dtype, configuration and tokenizer."""
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+
+
+def write_adapter(checkpoint: Path, backbone: Backbone, base_name: str, folder: Path) -> None:
+    """A checkpoint's adapter in peft's form, with the tokenizer; ``base_name`` may be empty."""
+    shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
+    config = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_name or None
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    backbone.tokenizer.save_pretrained(folder)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Size of all weights, tied ones counted once."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

@@ -1,0 +1,32 @@
+"""Write a run's tuned policy as a folder that plain transformers opens."""
+
+import argparse
+from pathlib import Path
+
+from acft.commands._options import add_run_id, add_runs_dir
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the run, the folder and what of the run is wanted."""
+    add_run_id(parser)
+    parser.add_argument("destination", type=Path, metavar="DIR", help="new or empty folder")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--merge", action="store_true", help="whole weights (default)")
+    form.add_argument("--adapter", action="store_true", help="only the adapter, for peft")
+    parser.add_argument(
+        "--oracle", action="store_true", help="also the oracle, for guided decoding elsewhere"
+    )
+    parser.add_argument("--checkpoint", type=int, metavar="ROUND", help="default: the best one")
+    add_runs_dir(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints where the folder is."""
+    from acft.export import export_run
+    from acft.runs.directory import find_run
+
+    folder = export_run(
+        find_run(args.runs, args.run_id).root, args.destination, args.checkpoint,
+        merge=not args.adapter, with_oracle=args.oracle,
+    )  # fmt: skip
+    print(f"{args.run_id} exported to {folder}")

@@ -1,0 +1,210 @@
+"""A run's tuned policy as a folder that plain ``transformers`` or ``peft`` opens."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from acft.backbone.saving import weight_bytes, write_adapter, write_model
+from acft.constraints import parse_constraints
+from acft.errors import ConfigError, DataError
+from acft.eventlog import effective, read_events
+from acft.events import Evaluated
+from acft.model_card import Base, CardFacts, model_card, without_folder
+from acft.runs.atomic import sync_folder, temporary
+from acft.runs.directory import all_runs, read_launch, read_status
+from acft.runs.restore import RestoredRun, open_run
+from acft.schema import RunPaths
+
+CARD = "README.md"
+ORACLE_FOLDER = "oracle"
+MARGIN_BYTES = 50 * 2**20
+"""Room for everything beside the weights: tokenizer, card, oracle."""
+SUBJECTS = ("base", "policy")
+GIB = 2**30
+
+
+def export_run(
+    run_dir: Path,
+    destination: Path,
+    checkpoint: int | None = None,
+    *,
+    merge: bool = True,
+    with_oracle: bool = False,
+) -> Path:
+    """The folder just written: weights, tokenizer and model card; whole or not at all.
+
+    Args:
+        run_dir: The run's directory.
+        destination: New or empty folder.
+        checkpoint: Round; None takes the one validation prefers, else the last.
+        merge: Whole weights; otherwise only the adapter, in peft's form.
+        with_oracle: Also the oracle, for guided decoding elsewhere.
+
+    Raises:
+        ConfigError: The destination is taken, or the run has no adapter to export.
+        RunError: The run has no such round.
+        DataError: A file of the run is damaged, or the disk is full.
+        ModelError: The base model cannot be opened.
+    """
+    target = Path(destination).expanduser().absolute()
+    _require_empty(target)
+    run = open_run(run_dir, checkpoint, "cpu", _trained_dtype(RunPaths(Path(run_dir))))
+    if not merge and run.settings.adapter.kind == "full":
+        raise ConfigError(
+            f"run {run.run_id} trained every weight, so there is no adapter; export it merged"
+        )
+    base = Base.of(run.settings.model.name)
+    with _in_one_step(target) as folder:
+        if merge:
+            _require_space(folder.parent, weight_bytes(run.tuned.backbone.model))
+            write_model(run.tuned.backbone, folder)
+        else:
+            write_adapter(run.policy_folder, run.base.backbone, base.hub_id, folder)
+        if with_oracle:
+            run.portable_oracle.save(folder / ORACLE_FOLDER)
+        card = model_card(card_facts(run, base, merge=merge, with_oracle=with_oracle))
+        (folder / CARD).write_text(card, encoding="utf-8")
+        _share(folder)
+    return target
+
+
+def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) -> CardFacts:
+    """What the model card of a run tells."""
+    return CardFacts(
+        title=run.settings.title or f"{base.name} tuned by {run.method['name']}",
+        form="merged" if merge else "adapter",
+        base=base,
+        has_oracle=with_oracle,
+        made=_made(run, base),
+        measured=measurements(run),
+    )
+
+
+def measurements(run: RestoredRun) -> list[Evaluated]:
+    """What is known about exactly this checkpoint and its base, from its run and evaluations of it.
+
+    A later evaluation replaces what an earlier one says about the same suite.
+    """
+    found: dict[str, list[Evaluated]] = {}
+    for paths in [run.paths, *_evaluations(run)]:
+        events = [entry.event for entry in effective(read_events(paths.events))]
+        evaluated = [e for e in events if isinstance(e, Evaluated) and e.subject in SUBJECTS]
+        versions = {e.policy_version for e in evaluated if e.subject == "policy"}
+        if versions == {run.sealed.policy_version}:
+            for suite in dict.fromkeys(e.suite for e in evaluated):
+                found[suite] = [e for e in evaluated if e.suite == suite]
+    return [event for events in found.values() for event in events]
+
+
+def _evaluations(run: RestoredRun) -> list[RunPaths]:
+    """Runs beside this one that measure it, oldest first."""
+    beside = (paths for paths in all_runs(run.paths.root.parent) if paths.root != run.paths.root)
+    return [paths for paths in beside if _subject(paths) == run.run_id]
+
+
+def _subject(paths: RunPaths) -> str:
+    try:
+        return read_launch(paths).subject
+    except DataError:
+        return ""
+
+
+def _made(run: RestoredRun, base: Base) -> dict[str, str]:
+    settings, method = run.settings, run.method
+    chosen = {key: value for key, value in method.items() if key != "name"}
+    adapter = settings.adapter
+    kind = "every weight" if adapter.kind == "full" else f"LoRA, rank {adapter.rank}"
+    return {
+        "constraint": _in_words(settings.constraint),
+        "base model": f"{base.name}, SHA-256 {run.base.backbone.sha256}",
+        "method": f"{method['name']}: {_listed(chosen)}" if chosen else str(method["name"]),
+        "trained": f"{kind}, {settings.optimizer.steps_per_round} steps of "
+        f"{settings.optimizer.batch_size} documents a round, lr {settings.optimizer.lr:g}",
+        "rounds": f"{run.sealed.round} of {settings.schedule.rounds}, {settings.schedule.kind}",
+        "corpora": ", ".join(
+            f"{without_folder(corpus.source)} ({corpus.domain})" for corpus in settings.corpus
+        ),
+        "prompts": f"{without_folder(settings.prompts.source)}, responses of {settings.sampling.horizon} "
+        "tokens",
+        "training scorers": ", ".join(_scorers(run)) or "none",
+        "seed": str(settings.seed),
+        "dtype": str(run.base.backbone.model.dtype).removeprefix("torch."),
+        "run": run.run_id,
+    }
+
+
+def _scorers(run: RestoredRun) -> Iterator[str]:
+    named = json.dumps(run.settings.constraint, default=str)
+    for scorer in run.facts.get("scorers", []):
+        if json.dumps(scorer["name"]) in named:
+            yield f"{scorer['name']} {scorer['version']} (SHA-256 {scorer['sha256'][:16]})"
+
+
+def _in_words(constraints: tuple[Mapping[str, Any], ...]) -> str:
+    return " and ".join(parsed.describe() for parsed in parse_constraints(constraints))
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (list, dict, tuple)) else str(value)
+
+
+def _trained_dtype(paths: RunPaths) -> str:
+    """The dtype of the weights while the run trained."""
+    try:
+        resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
+        recorded = resolved.get("facts", {}).get("dtype") or resolved["settings"]["dtype"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    if recorded != "auto":
+        return recorded
+    return "bfloat16" if read_status(paths).device.startswith("cuda") else "float32"
+
+
+def _require_empty(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(
+            f"{str(target)!r} is there already and is not an empty folder; name a new one"
+        )
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + MARGIN_BYTES:
+        raise DataError(
+            f"the export needs {(needed + MARGIN_BYTES) / GIB:.1f} GiB and {str(folder)!r} has "
+            f"{free / GIB:.1f} GiB free; free space or name another disk"
+        )
+
+
+def _share(folder: Path) -> None:
+    """Give every file the rights of an ordinary one; safetensors' are for their owner only."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            shutil.copymode(folder / CARD, file)
+
+
+@contextmanager
+def _in_one_step(target: Path) -> Iterator[Path]:
+    """A folder beside the target that takes its name once it is complete."""
+    unfinished = temporary(target)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        # An empty folder gives way to another one.
+        unfinished.rename(target)
+        sync_folder(target.parent)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"cannot write {str(target)!r}: {error}; free space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""README.md of an exported model: what it is, how it was made, what was measured, what was not."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from acft.assets import PACKAGED_MODELS
+from acft.backbone.loading import HUB_ID
+from acft.events import Evaluated
+
+LIBRARIES = {"merged": "transformers", "adapter": "peft"}
+
+USE_MERGED = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(FOLDER)
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+```"""
+
+USE_ADAPTER = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained({base})
+model = PeftModel.from_pretrained(base, FOLDER)
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+```"""
+
+USE_ORACLE = """The folder `oracle/` holds the run's oracle. With `acft` installed it guides the
+model further while it writes:
+
+```python
+from acft.decoding.processor import OracleLogitsProcessor
+
+tokenizer.padding_side = "left"
+guide = OracleLogitsProcessor.load(FOLDER + "/oracle", model, tokenizer)
+inputs = tokenizer(["My neighbour is"], return_tensors="pt", padding=True)
+model.generate(**inputs, do_sample=True, max_new_tokens=20, logits_processor=[guide])
+```"""
+
+LIMITS = (
+    "Satisfaction of the constraint became more likely, not certain. Other prompts, longer "
+    "responses and other languages than those measured may do worse.",
+    "What counts as toxic is what the named scorers call so. They are small models with known "
+    "bias: texts that only mention groups of people are scored too high.",
+    "Numbers of different scorers, prompts or sampling settings cannot be compared.",
+    "Whatever the base model gets wrong, this model gets wrong as well.",
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model a run started from, as the card may name it."""
+
+    name: str
+    hub_id: str = ""
+    licence: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> "Base":
+        """From the setting; a local folder is named without its place."""
+        if name in PACKAGED_MODELS:
+            packaged = PACKAGED_MODELS[name]
+            note = f"the weights of {packaged.upstream} after quantisation, from {packaged.package}"
+            return cls(name, packaged.upstream, packaged.licence, note)
+        if HUB_ID.fullmatch(name):
+            return cls(name, name)
+        return cls(without_folder(name), note="a local folder")
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card tells."""
+
+    title: str
+    form: str
+    """merged or adapter."""
+    base: Base
+    has_oracle: bool
+    made: Mapping[str, str]
+    """Settings and provenance in words."""
+    measured: Sequence[Evaluated]
+    """Of this checkpoint and of the base."""
+
+
+def model_card(facts: CardFacts) -> str:
+    """The whole card as Markdown."""
+    return "\n\n".join(["\n".join(_front_matter(facts)), *_sections(facts)]) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> Iterator[str]:
+    yield "---"
+    yield f"library_name: {LIBRARIES[facts.form]}"
+    yield "pipeline_tag: text-generation"
+    if facts.base.hub_id:
+        yield f"base_model: {json.dumps(facts.base.hub_id)}"
+        yield f"base_model_relation: {'finetune' if facts.form == 'merged' else 'adapter'}"
+    if facts.base.licence:
+        yield f"license: {facts.base.licence}"
+    yield "tags: [acft, attribute-controlled-fine-tuning]"
+    yield "---"
+
+
+def _sections(facts: CardFacts) -> Iterator[str]:
+    base = facts.base
+    yield f"# {_plain(facts.title)}"
+    yield (
+        f"{_plain(base.name)}{f' ({base.note})' if base.note else ''}, fine-tuned so that its "
+        f"responses satisfy: {_plain(facts.made['constraint'])}. Made with attribute-controlled "
+        "fine-tuning ([arXiv:2410.05559](https://arxiv.org/abs/2410.05559)) by acft."
+    )
+    yield "## Use"
+    yield (
+        USE_MERGED
+        if facts.form == "merged"
+        else USE_ADAPTER.format(base=json.dumps(base.hub_id or "FOLDER_OF_THE_BASE_MODEL"))
+    )
+    if facts.has_oracle:
+        yield USE_ORACLE
+    yield "## How it was made"
+    yield _table(("setting", "value"), facts.made.items())
+    yield "## Measured"
+    yield _measured(facts.measured)
+    yield "## Limits"
+    yield "\n".join(f"- {limit}" for limit in LIMITS)
+    yield "## Licence"
+    yield (
+        f"The base model is licensed under {base.licence}; that licence holds for these weights."
+        if base.licence
+        else "The base model's licence holds for these weights; the run did not record which it is."
+    )
+
+
+def _measured(events: Sequence[Evaluated]) -> str:
+    """Base and tuned values side by side, with the paired change where one was measured."""
+    rows = list(_rows({(e.suite, e.metric, e.subject): e for e in events if "@" not in e.metric}))
+    if not rows:
+        return "Nothing was measured on this checkpoint."
+    head = ("suite", "metric", "base", "tuned", "change", "prompts or texts")
+    return _table(head, rows) + (
+        "\n\n[low, high] are 95 % intervals; the change is relative to the base and paired."
+    )
+
+
+def _rows(events: Mapping[tuple[str, str, str], Evaluated]) -> Iterator[tuple[str, ...]]:
+    for (suite, metric, subject), event in events.items():
+        if subject != "policy" or metric.endswith(("_change", "_difference", "_beyond_control")):
+            continue
+        base = events.get((suite, metric, "base"))
+        change = events.get((suite, f"{metric}_change", "policy"))
+        yield _suite(suite), metric, _number(base), _number(event), _percent(change), str(event.n)
+
+
+def _suite(name: str) -> str:
+    kind, slash, subject = name.partition("/")
+    return kind + slash + without_folder(subject)
+
+
+def without_folder(source: str) -> str:
+    """A source's name without the place it lies in, which is nobody else's business."""
+    return source if source.startswith("hub:") else source.rstrip("/").rpartition("/")[2]
+
+
+def _number(event: Evaluated | None) -> str:
+    if event is None or event.value is None:
+        return "–"
+    return f"{event.value:.3g}" + _interval(event, ".3g", 1.0)
+
+
+def _percent(event: Evaluated | None) -> str:
+    if event is None or event.value is None:
+        return "–"
+    return f"{100 * event.value:+.1f} %" + _interval(event, "+.1f", 100.0)
+
+
+def _interval(event: Evaluated, form: str, scale: float) -> str:
+    if event.low is None or event.high is None:
+        return ""
+    return f" [{scale * event.low:{form}}, {scale * event.high:{form}}]"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in line) + " |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """On one line, with nothing that ends a table's cell or opens a tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
