@@ -1,0 +1,212 @@
+"""Responses depend on seed, prompt and sample number, and on nothing else."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from acft.backbone.loading import load_backbone
+from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
+from acft.decoding.guided import GuidedDecoder
+from acft.errors import DataError
+from acft.policy import Policy, Workers
+from acft.sampling import continuations
+from acft.settings import ModelSettings, SamplingSettings
+from acft.token_choice import NUCLEUS_CANDIDATES, choose, uniforms
+from acft.types import Prompt
+from tests.fakes import save_tiny_model
+from tests.toy_runs import ConstantOracle
+
+HORIZON = 5
+PROMPTS = [
+    Prompt(f"p{i}", text, "train") for i, text in enumerate(["Rain", "The sea", "A river in May"])
+]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return Policy(load_backbone(ModelSettings(name=str(folder)), "cpu", "float32"))
+
+
+@pytest.fixture(scope="module")
+def toy_policy(tmp_path_factory):
+    folder = save_toy_model(tmp_path_factory.mktemp("toy"), 4, width=16)
+    return Policy(load_backbone(ModelSettings(name=str(folder)), "cpu", "float32"))
+
+
+def tokens(samples):
+    return {r.rollout_id: r.response_ids for r in samples.rollouts}
+
+
+def test_responses_come_by_prompt_and_sample_whatever_the_batches(policy):
+    whole = policy.sample(PROMPTS, 4, SamplingSettings(horizon=HORIZON), 7)
+    assert [r.rollout_id for r in whole.rollouts] == [
+        f"p{p}-{s}" for p in range(3) for s in range(4)
+    ]
+    for batch_size in (1, 5):
+        some = policy.sample(
+            PROMPTS, 4, SamplingSettings(horizon=HORIZON, batch_size=batch_size), 7
+        )
+        assert tokens(some) == tokens(whole)
+
+
+def test_a_prompt_alone_gets_the_responses_it_gets_among_others(policy):
+    sampling = SamplingSettings(horizon=HORIZON)
+    among = tokens(policy.sample(PROMPTS, 3, sampling, 7))
+    alone = tokens(policy.sample(PROMPTS[1:2], 2, sampling, 7))
+    assert alone == {name: among[name] for name in alone}
+
+
+def test_threads_do_not_change_responses(policy):
+    sampling = SamplingSettings(horizon=HORIZON, batch_size=2)
+    several = dataclasses.replace(policy, workers=Workers(3))
+    one, three = (p.sample(PROMPTS, 4, sampling, 7, keep_hidden=True) for p in (policy, several))
+    assert one.rollouts == three.rollouts
+    assert torch.equal(one.windows.hidden, three.windows.hidden)
+
+
+def test_another_seed_gives_other_responses(policy):
+    sampling = SamplingSettings(horizon=HORIZON)
+    assert tokens(policy.sample(PROMPTS, 4, sampling, 7)) != tokens(
+        policy.sample(PROMPTS, 4, sampling, 8)
+    )
+
+
+def test_a_constant_oracle_leaves_every_response_as_it_is(policy):
+    sampling = SamplingSettings(horizon=HORIZON)
+    oracle = ConstantOracle(-13.8, vocab=policy.backbone.model.config.vocab_size)
+    decoder = GuidedDecoder(oracle, policy.backbone.tokenizer.decode, strength=3.0)
+    plain = policy.sample(PROMPTS, 4, sampling, 7)
+    guided = policy.sample(PROMPTS, 4, sampling, 7, decoder=decoder)
+    assert tokens(guided) == tokens(plain)
+    assert [r.log_weight for r in guided.rollouts] == pytest.approx([0.0] * 12, abs=1e-4)
+
+
+def test_stored_log_probabilities_are_those_of_a_forward_pass(policy):
+    from acft.data import collate, documents_from_rollouts, pad_token
+
+    rollouts = policy.sample(PROMPTS, 4, SamplingSettings(horizon=HORIZON), 7).rollouts
+    documents = documents_from_rollouts(rollouts, "attribute")
+    batch = collate(documents, pad_token(policy.backbone.tokenizer), HORIZON)
+    again = policy.token_logprobs(batch)
+    for row, rollout in zip(again, rollouts, strict=True):
+        start = len(rollout.prompt_ids) - 1
+        found = row[start : start + len(rollout.response_ids)]
+        assert torch.allclose(found, torch.tensor(rollout.response_logprobs), atol=1e-5)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (2.0, 1.0), (1.0, 0.6)])
+def test_the_log_weight_is_the_policy_over_the_proposal(policy, temperature, top_p):
+    sampling = SamplingSettings(horizon=HORIZON, temperature=temperature, top_p=top_p)
+    weights = [r.log_weight for r in policy.sample(PROMPTS, 8, sampling, 7).rollouts]
+    if (temperature, top_p) == (1.0, 1.0):
+        assert weights == pytest.approx([0.0] * 24, abs=1e-4)
+    elif top_p < 1.0:
+        assert max(weights) <= 1e-4  # a nucleus only makes its tokens likelier
+        assert min(weights) < -0.1
+    else:
+        assert max(map(abs, weights)) > 0.1
+
+
+def test_importance_weights_turn_a_tempered_sample_into_one_of_the_policy(toy_policy):
+    prompts = [Prompt("p", "start", "train")]
+    tempered = SamplingSettings(horizon=3, temperature=1.7, batch_size=4096)
+    rollouts = toy_policy.sample(prompts, 4000, tempered, 3).rollouts
+    weights = torch.tensor([r.log_weight for r in rollouts]).double().exp()
+    assert float(weights.mean()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_windows_hold_the_last_prompt_token_and_the_response(policy):
+    samples = policy.sample(PROMPTS, 2, SamplingSettings(horizon=HORIZON), 7, keep_hidden=True)
+    window = samples.windows
+    for row, rollout in enumerate(samples.rollouts):
+        n = len(rollout.response_ids)
+        assert window.token_ids[row, : n + 1].tolist() == [
+            rollout.prompt_ids[-1], *rollout.response_ids
+        ]  # fmt: skip
+        assert window.mask[row].tolist() == [True] * (n + 1) + [False] * (HORIZON - n)
+        prompt = window.prompt_ids[row][window.prompt_mask[row]]
+        assert tuple(prompt.tolist()) == rollout.prompt_ids
+
+
+def test_a_toy_response_has_exactly_the_horizon_and_only_symbols(toy_policy):
+    prompts = [Prompt("p", "start-1", "train")]
+    rollouts = toy_policy.sample(prompts, 200, SamplingSettings(horizon=6), 1).rollouts
+    assert {r.prompt_ids for r in rollouts} == {(START_ID,)}
+    assert {len(r.response_ids) for r in rollouts} == {6}
+    assert {i for r in rollouts for i in r.response_ids} <= set(symbol_ids(4))
+
+
+def test_a_prompt_that_leaves_no_room_is_named(policy):
+    long = Prompt("long", "x" * 126, "train")
+    with pytest.raises(DataError, match="'long' with 126 tokens"):
+        policy.sample([*PROMPTS, long], 1, SamplingSettings(horizon=HORIZON), 0)
+
+
+def test_an_empty_prompt_is_named(policy):
+    with pytest.raises(DataError, match="'void' is empty"):
+        policy.sample([Prompt("void", "", "train")], 1, SamplingSettings(horizon=HORIZON), 0)
+
+
+def test_a_stop_keeps_the_batches_that_are_done(policy):
+    asked = iter([False, True, True])
+    sampling = SamplingSettings(horizon=HORIZON, batch_size=4)
+    some = policy.sample(PROMPTS, 4, sampling, 7, should_stop=lambda: next(asked))
+    assert len(some.rollouts) == 4
+    whole = tokens(policy.sample(PROMPTS, 4, sampling, 7))
+    assert tokens(some).items() <= whole.items()
+
+
+def test_continuations_depend_on_the_sequence_alone(toy_policy):
+    sequences = [(0,), (0, 1), (0, 1, 2)]
+    together = continuations(toy_policy.backbone, sequences, 3, 4, seed=5)
+    alone = continuations(toy_policy.backbone, sequences[1:2], 3, 4, seed=5)
+    assert together[1] == alone[0]
+    assert all(len(ids) == 4 for group in together for ids in group)
+
+
+class TestChoosing:
+    """One token from one distribution."""
+
+    @pytest.mark.parametrize("vocab", [7, NUCLEUS_CANDIDATES + 300])
+    @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999])
+    @pytest.mark.parametrize("sharpness", [0.1, 4.0])
+    def test_a_nucleus_is_that_of_a_full_sort(self, vocab, top_p, sharpness):
+        generator = torch.Generator().manual_seed(vocab)
+        logits = sharpness * torch.randn(64, vocab, generator=generator)
+        logprobs = logits.log_softmax(dim=-1)
+        uniform = torch.rand(64, generator=generator, dtype=torch.float64)
+        chosen, chosen_lp = choose(logprobs, uniform, top_p=top_p)
+        for row in range(64):
+            ordered, ids = logprobs[row].double().sort(descending=True)
+            probs = ordered.exp()
+            kept = int((probs.cumsum(0) - probs < top_p).sum())
+            assert chosen[row] in ids[:kept]
+            total = probs[:kept].sum()
+            place = int((probs[:kept].cumsum(0) <= uniform[row] * total).sum())
+            assert chosen[row] == ids[place]
+            assert float(chosen_lp[row]) == pytest.approx(
+                float(ordered[place] - total.log()), abs=1e-4
+            )
+
+    def test_frequencies_are_the_probabilities(self):
+        probs = torch.tensor([0.5, 0.25, 0.2, 0.05])
+        uniform = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+        chosen, logprobs = choose(probs.log().expand(10_000, -1), uniform)
+        assert torch.bincount(chosen).tolist() == pytest.approx([5000, 2500, 2000, 500], abs=1)
+        assert torch.allclose(logprobs.exp(), probs[chosen])
+
+    def test_a_token_that_cannot_occur_is_never_chosen(self):
+        logprobs = torch.tensor([-torch.inf, 0.0, -torch.inf]).expand(3, -1)
+        uniform = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
+        assert choose(logprobs, uniform)[0].tolist() == [1, 1, 1]
+
+    def test_temperature_divides_the_logits(self):
+        logprobs = torch.tensor([[0.9, 0.1]]).log()
+        _, cold = choose(logprobs, torch.tensor([0.0], dtype=torch.float64), temperature=0.5)
+        assert float(cold.exp()) == pytest.approx(0.81 / 0.82)
+
+    def test_random_numbers_of_a_longer_response_begin_with_those_of_a_shorter(self):
+        assert uniforms(1, "p", 2, 9)[:4].tolist() == uniforms(1, "p", 2, 4).tolist()
+        assert uniforms(1, "p", 2, 4).tolist() != uniforms(1, "p", 3, 4).tolist()
