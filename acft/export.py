@@ -129,8 +129,8 @@ def _made(run: RestoredRun, base: Base) -> dict[str, str]:
         "corpora": ", ".join(
             f"{without_folder(corpus.source)} ({corpus.domain})" for corpus in settings.corpus
         ),
-        "prompts": f"{without_folder(settings.prompts.source)}, responses of {settings.sampling.horizon} "
-        "tokens",
+        "prompts": without_folder(settings.prompts.source),
+        "longest response": f"{settings.sampling.horizon} tokens",
         "training scorers": ", ".join(_scorers(run)) or "none",
         "seed": str(settings.seed),
         "dtype": str(run.base.backbone.model.dtype).removeprefix("torch."),

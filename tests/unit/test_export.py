@@ -1,0 +1,213 @@
+import errno
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+
+from acft.decoding.processor import OracleLogitsProcessor
+from acft.errors import AcftError, ConfigError, DataError
+from acft.export import export_run
+from acft.runs.restore import open_run
+from tests.tiny_run import tiny_settings, train
+
+TEXT = "See the rain in the year 7"
+
+PLAIN = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, base, out = sys.argv[1:]
+if base:
+    from peft import PeftModel
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+else:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+ids = AutoTokenizer.from_pretrained(folder)({text!r}, return_tensors="pt")["input_ids"]
+with torch.no_grad():
+    torch.save(model.eval()(ids).logits.float(), out)
+assert not any(name.split(".")[0] == "acft" for name in sys.modules)
+"""
+
+
+def logits_elsewhere(folder, tmp_path, base=""):
+    """Logits in a process that knows transformers and peft only."""
+    out = tmp_path / "logits.pt"
+    code = PLAIN.format(text=TEXT)
+    subprocess.run(
+        [sys.executable, "-P", "-c", code, str(folder), str(base), str(out)],
+        check=True, cwd=tmp_path, capture_output=True,
+    )  # fmt: skip
+    return torch.load(out, weights_only=True)
+
+
+def logits_here(policy):
+    ids = policy.backbone.tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        return policy.backbone.model(ids).logits.float()
+
+
+def test_plain_transformers_give_the_tuned_logits(tiny_run, tmp_path):
+    folder = export_run(tiny_run.root, tmp_path / "out")
+    run = open_run(tiny_run.root)
+    elsewhere = logits_elsewhere(folder, tmp_path)
+    torch.testing.assert_close(elsewhere, logits_here(run.tuned), atol=1e-5, rtol=0)
+    assert (elsewhere - logits_here(run.base)).abs().max() > 1e-2
+
+
+def test_peft_gives_the_tuned_logits_from_the_adapter(tiny_run, session_folder, tmp_path):
+    folder = export_run(tiny_run.root, tmp_path / "out", merge=False)
+    elsewhere = logits_elsewhere(folder, tmp_path, session_folder / "model")
+    tuned = logits_here(open_run(tiny_run.root).tuned)
+    torch.testing.assert_close(elsewhere, tuned, atol=1e-5, rtol=0)
+
+
+def test_tied_embeddings_are_written_once_and_stay_tied(tiny_run, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    folder = export_run(tiny_run.root, tmp_path / "out")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert "lm_head.weight" not in file.keys()  # noqa: SIM118 - no dictionary
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+@pytest.fixture(scope="module")
+def full_bfloat16_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACFT_ASSETS", str(folder / "cache"))
+        changes = ("adapter.kind=full", "dtype=bfloat16", "schedule.rounds=1", "method.name=sft")
+        paths, code = train(tiny_settings(folder), folder / "runs", *changes)
+    assert code == 0, paths.status.read_text()
+    return paths
+
+
+def test_the_dtype_of_training_is_kept(full_bfloat16_run, tmp_path):
+    folder = export_run(full_bfloat16_run.root, tmp_path / "out")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    assert dtypes == {torch.bfloat16}
+
+
+def test_every_weight_trained_is_exported_merged(full_bfloat16_run, tmp_path):
+    folder = export_run(full_bfloat16_run.root, tmp_path / "out")
+    tuned = logits_here(open_run(full_bfloat16_run.root).tuned)
+    torch.testing.assert_close(logits_elsewhere(folder, tmp_path), tuned, atol=1e-5, rtol=0)
+
+
+def test_without_an_adapter_none_is_exported(full_bfloat16_run, tmp_path):
+    with pytest.raises(ConfigError, match="no adapter; export it merged"):
+        export_run(full_bfloat16_run.root, tmp_path / "out", merge=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_oracle_comes_along_and_guides(tiny_run, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = export_run(tiny_run.root, tmp_path / "out", with_oracle=True)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    guide = OracleLogitsProcessor.load(folder / "oracle", model, tokenizer)
+    assert guide.portable.record.guidance.strength == 1.5
+    inputs = tokenizer(["See the sun", "Rain"], return_tensors="pt", padding=True)
+    ids = model.generate(**inputs, max_new_tokens=3, do_sample=True, logits_processor=[guide])
+    assert ids.shape[0] == 2
+
+
+def test_an_earlier_round_can_be_exported(tiny_run, tmp_path):
+    folder = export_run(tiny_run.root, tmp_path / "out", checkpoint=1)
+    tuned = logits_here(open_run(tiny_run.root, 1).tuned)
+    torch.testing.assert_close(logits_elsewhere(folder, tmp_path), tuned, atol=1e-5, rtol=0)
+    assert "| 1 of 2, sequential |" in (folder / "README.md").read_text()
+
+
+def test_the_card_says_what_was_done_and_measured(tiny_run, tmp_path):
+    run = open_run(tiny_run.root)
+    card = (export_run(tiny_run.root, tmp_path / "out") / "README.md").read_text()
+    assert run.constraint.describe() in card
+    assert run.base.backbone.sha256 in card
+    assert "| rtp | satisfaction |" in card
+    assert "| perplexity/lines.txt | perplexity |" in card
+    assert "95 % intervals" in card
+
+
+def test_numbers_of_another_checkpoint_are_not_claimed(tiny_run, tmp_path):
+    best = open_run(tiny_run.root).sealed.round
+    folder = export_run(tiny_run.root, tmp_path / "out", checkpoint=3 - best)
+    assert "Nothing was measured on this checkpoint." in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_no_file_tells_where_the_run_lies(tiny_run, session_folder, tmp_path, merge):
+    folder = export_run(tiny_run.root, tmp_path / "out", merge=merge, with_oracle=True)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            assert str(session_folder).encode() not in file.read_bytes(), file.name
+
+
+def test_files_can_be_read_by_others(tiny_run, tmp_path):
+    folder = export_run(tiny_run.root, tmp_path / "out")
+    modes = {file.stat().st_mode for file in folder.iterdir() if file.is_file()}
+    assert len(modes) == 1
+
+
+def test_an_empty_folder_is_taken(tiny_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    assert (export_run(tiny_run.root, tmp_path / "out") / "config.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_destination_in_use_is_left_alone(tiny_run, tmp_path, kind):
+    target = tmp_path / "out"
+    if kind == "folder":
+        target.mkdir()
+    kept = target / "mine" if kind == "folder" else target
+    kept.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        export_run(tiny_run.root, target)
+    assert kept.read_text() == "mine"
+
+
+def test_too_little_space_is_told_before_anything_is_written(tiny_run, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match="GiB free; free space or name another disk"):
+        export_run(tiny_run.root, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_disk_that_fills_leaves_nothing_behind(tiny_run, tmp_path, monkeypatch, error):
+    def fill(backbone, folder):
+        (folder / "config.json").write_text("{}")
+        raise error
+
+    monkeypatch.setattr("acft.export.write_model", fill)
+    with pytest.raises(DataError, match=r"No space left on device.*free space"):
+        export_run(tiny_run.root, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_altered_checkpoint_is_refused(own_run, tmp_path):
+    weights = open_run(own_run.root).policy_folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(AcftError, match="differs from its recorded hash"):
+        export_run(own_run.root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_adapter_names_no_base_that_others_do_not_have(tiny_run, tmp_path):
+    folder = export_run(tiny_run.root, tmp_path / "out", merge=False)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] is None
