@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ def test_the_oracle_comes_along_and_guides(tiny_run, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = export_run(tiny_run.root, tmp_path / "out", with_oracle=True)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     guide = OracleLogitsProcessor.load(folder / "oracle", model, tokenizer)
     assert guide.portable.record.guidance.strength == 1.5
