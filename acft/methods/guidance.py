@@ -95,6 +95,7 @@ class GuidanceTap:
         log_r = penalty.target.token_log_r()[row]  # pyright: ignore[reportFunctionMemberAccess]
         where = {int(p): i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
         entropies = entropy(policy_lp)
+        logged = float(losses.kl_guided_policy[inside].double().sum())
         for index in range(length - 1):
             token = int(token_ids[index + 1])
             guided = guided_lp[where[index]] if index in where else None
@@ -115,6 +116,7 @@ class GuidanceTap:
                     "kl_guided_policy": float(losses.kl_guided_policy[positions[index]])
                     if guided is not None
                     else None,
+                    "kl_logged": logged,
                     "entropy": float(entropies[index]),
                     "in_loss": guided is not None,
                     "alternatives": self._alternatives(base_lp[index], policy_lp[index], guided),
