@@ -271,9 +271,7 @@ def open_run(
     paths = RunPaths(Path(run_dir).resolve())
     resolved = _resolved(paths)
     if resolved["method"]["name"] == EVALUATE:
-        raise RunError(
-            f"run {paths.root.name} measures policies and has none; name the run it is about"
-        )
+        raise RunError(f"run {paths.root.name} trained nothing; name the run that it measures")
     chosen = {key: value for key, value in {"device": device, "dtype": dtype}.items() if value}
     settings = RunSettings.parse({**resolved["settings"], **chosen})
     sealed = _sealed(paths, checkpoint)
