@@ -32,14 +32,14 @@ class ExactOracle(Oracle):
         self.world = ToyWorld(len(self.symbols), context.horizon)
         self._is_graded = context.settings.labels == "soft"
         self._verdicts = Shared(verdicts)
-        self._satisfied: dict[PromptIds, Tensor] = {}
+        # Shared, because copies are made while another thread guides with the original.
+        self._satisfied: Shared[dict[PromptIds, Tensor]] = Shared({})
         self.follow(context.backbone)
 
     def follow(self, policy: Backbone) -> None:
         """Forget R and count it for this policy when asked."""
         self._policy = Shared(policy)
-        self._prompts: list[PromptIds] = []
-        self._tables: list[list[Float[Tensor, " prefix"]]] = []
+        self._counted: Shared[list[tuple[PromptIds, list[Tensor]]]] = Shared([])
 
     def states(self, window: Window) -> Float[Tensor, "batch window state"]:
         """Where each prefix stands in the tables."""
@@ -90,14 +90,16 @@ class ExactOracle(Oracle):
         states = states.long().cpu()
         for prompt, depth in states[:, :2].unique(dim=0).tolist():
             is_here = (states[:, 0] == prompt) & (states[:, 1] == depth)
-            yield is_here.nonzero()[:, 0], self._tables[prompt], depth, states[is_here, 2]
+            yield is_here.nonzero()[:, 0], self._counted.value[prompt][1], depth, states[is_here, 2]
 
     def _number(self, prompt: PromptIds) -> int:
         """Place of a prompt's tables, which are made when it is first met."""
-        if prompt not in self._prompts:
-            self._tables.append(self._count(prompt))
-            self._prompts.append(prompt)
-        return self._prompts.index(prompt)
+        for number, (known, _) in enumerate(self._counted.value):
+            if known == prompt:
+                return number
+        # One append keeps prompt and tables together when two threads meet the same prompt.
+        self._counted.value.append((prompt, self._count(prompt)))
+        return self._number(prompt)
 
     def _count(self, prompt: PromptIds) -> list[Float[Tensor, " prefix"]]:
         """Log R of all prefixes of 0, 1, 2, … symbols."""
@@ -109,9 +111,10 @@ class ExactOracle(Oracle):
             return logits(policy.model, hidden).cpu()
 
         tables = enumerate_policy(next_logits, self.world, prompt, self.symbols.tolist())
-        if prompt not in self._satisfied:
-            self._satisfied[prompt] = self._judge(prompt)
-        next_log_r, log_r_prompt = exact_next_log_r(tables, self._satisfied[prompt])
+        known = self._satisfied.value
+        if prompt not in known:
+            known[prompt] = self._judge(prompt)
+        next_log_r, log_r_prompt = exact_next_log_r(tables, known[prompt])
         return [log_r_prompt, *(table.flatten() for table in next_log_r)]
 
     def _judge(self, prompt: PromptIds) -> Float[Tensor, " sequence"]:
