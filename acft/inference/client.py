@@ -114,14 +114,16 @@ class Inference:
         with self._lock:
             if self.is_running:
                 return
+            kind, _, index = self.device.partition(":")
+            variables = {"CUDA_VISIBLE_DEVICES": index} if index else {}
             log = Path(tempfile.gettempdir()) / f"acft-inference-{self.device.replace(':', '')}.log"
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [*self._command, self.device],
+                    [*self._command, kind],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=output,
-                    env=environment(),
+                    env=environment(**variables),
                     start_new_session=True,
                 )
             reader = threading.Thread(

@@ -21,6 +21,7 @@ OPERATIONS = {
     "describe": "acft.inference.settings:describe",
     "identify": "acft.inference.texts:identify",
     "score": "acft.inference.texts:score",
+    "branch": "acft.inference.texts:branch",
     "generate": "acft.inference.texts:generate",
     "judge": "acft.inference.texts:judge",
 }

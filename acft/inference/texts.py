@@ -62,7 +62,7 @@ def score(
     prompt: str,
     response: str = "",
     response_ids: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     """Values of every token of a text under base, guided and tuned policy, by teacher forcing.
 
     Raises:
@@ -70,7 +70,33 @@ def score(
     """
     opened = open_run(session, runs, run_id)
     ids, start = _token_ids(opened, prompt, response, response_ids)
-    return token_rows(opened, version, ids, start, prompt)
+    return _valued(opened, version, ids, start, prompt)
+
+
+def branch(
+    session: Session,
+    runs: str,
+    run_id: str,
+    version: int,
+    prompt: str,
+    response_ids: Sequence[int],
+    place: int,
+    token: int,
+) -> dict[str, Any]:
+    """What follows, and what it is worth, when another token stands at a place of the response.
+
+    The policy of the version continues with its likeliest tokens up to the original length.
+
+    Raises:
+        DataError: The place is not inside the response.
+    """
+    if not 0 <= place < len(response_ids):
+        raise DataError("only tokens of the response can be exchanged, not those of the prompt")
+    opened = open_run(session, runs, run_id)
+    ids, start = _token_ids(opened, prompt, "", [*response_ids[:place], token])
+    wanted = start + len(response_ids)
+    ids = _continued(opened.policy(version), ids, wanted)
+    return _valued(opened, version, ids, start, prompt)
 
 
 def generate(
@@ -147,6 +173,38 @@ def _token_ids(
     if len(ids) < 2:
         raise DataError("the text has fewer than two tokens; nothing follows the first")
     return ids, start
+
+
+def _valued(
+    opened: OpenedRun, version: int, ids: list[int], start: int, prompt: str
+) -> dict[str, Any]:
+    """Rows of a text, where its response begins, and the highest score any scorer gives it."""
+    tokenizer = opened.base.backbone.tokenizer
+    text = str(tokenizer.decode(ids[start:], skip_special_tokens=True))
+    names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
+    scores = score_texts([opened.pool(name) for name in names], [text])
+    return {
+        "rows": token_rows(opened, version, ids, start, prompt),
+        "start": start,
+        "response_ids": ids[start:],
+        "scores": {name: values[0] for name, values in scores.items()},
+    }
+
+
+@torch.inference_mode()
+def _continued(policy: Policy, ids: list[int], length: int) -> list[int]:
+    """The ids with the likeliest next tokens, up to a length or the end of the text."""
+    token_ids = torch.tensor([ids], device=policy.device)
+    state = CachedDecoder(
+        policy.backbone.model, token_ids, torch.ones_like(token_ids, dtype=torch.bool)
+    )
+    end = policy.backbone.tokenizer.eos_token_id
+    ids = list(ids)
+    while len(ids) < length and ids[-1] != end:
+        chosen = logits(policy.backbone.model, state.hidden).argmax(dim=-1)
+        ids.append(int(chosen))
+        state.append(chosen)
+    return ids
 
 
 @torch.inference_mode()

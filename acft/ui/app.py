@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from acft.errors import AcftError
 from acft.inference.client import Inference
 from acft.runs.atomic import temporary
+from acft.runs.devices import devices
 from acft.runs.directory import all_runs
 from acft.runs.ownership import owner
 from acft.runs.supervisor import Supervisor
@@ -60,8 +61,8 @@ def workbench(options: Options) -> Workbench:
     # Nobody can know a demonstration's token, so nothing that needs one can happen there.
     token = secrets.token_hex(32) if bind.is_demo else launch_token(runs)
     gate = Gate(token, cookie=f"acft_token_{options.port}")
-    reader, desk = Reader(runs), Inference()
-    store, elsewhere = _open(runs, bind)
+    reader, desk, models = Reader(runs), Inference("cpu"), Inference(devices()[0].name)
+    store, elsewhere = _open(runs, bind, models)
     ingester = Ingester(store)
     ingester.start()
     return Workbench(
@@ -73,6 +74,7 @@ def workbench(options: Options) -> Workbench:
         ingester=ingester,
         control=Control(reader, desk, elsewhere),
         desk=desk,
+        models=models,
     )
 
 
@@ -89,12 +91,14 @@ def bring_recorded(recorded: Path, runs: Path) -> list[str]:
     return [paths.root.name for paths in found]
 
 
-def _open(runs: Path, bind: Bind) -> tuple[Store, str]:
+def _open(runs: Path, bind: Bind, models: Inference) -> tuple[Store, str]:
     """The database, and who supervises the runs if that is not us."""
     if bind.is_demo:
         store, elsewhere = open_memory_store(runs), "nobody"
     else:
-        elsewhere = "" if Supervisor(runs).start() else _owner_label(runs)
+        # Models for live results make room before a run starts; they come back when asked for.
+        supervisor = Supervisor(runs, before_start=lambda _: models.close())
+        elsewhere = "" if supervisor.start() else _owner_label(runs)
         store = open_memory_store(runs) if elsewhere else open_store(runs)
     return store, elsewhere
 

@@ -47,6 +47,8 @@ class Workbench:
     control: Control
     desk: Inference
     """Process that checks and launches settings; loads no model."""
+    models: Inference
+    """Process that holds the models of the run last asked about."""
     served: Mapping[str, Any] = field(default_factory=dict)
     """Arguments the server was started with, for the posture panel."""
 
@@ -141,6 +143,18 @@ class Wire:
         # Over the queue a refusal is an answer; without it, it would be a failed request.
         return self._connect(event, handler, inputs, outputs, {"queue": True, **options})
 
+    def compute(
+        self,
+        event: Callable[..., Any],
+        callback: Callable[..., Any],
+        inputs: Components = (),
+        outputs: Components = (),
+    ) -> Any:
+        """Connects a callback that takes seconds: in the queue, one at a time, with progress."""
+        options = {"queue": True, "concurrency_id": "inference", "concurrency_limit": 1,
+                   "show_progress": "minimal"}  # fmt: skip
+        return self.read(event, callback, inputs, outputs, **options)
+
     def stream(
         self,
         event: Callable[..., Any],
@@ -155,7 +169,7 @@ class Wire:
             try:
                 yield from callback(self._visit(request, event), *values)
             except AcftError as error:
-                raise _shown(error) from None
+                yield _in_place(error, outputs)
 
         options = {"concurrency_id": "inference", "queue": True, **options}
         return self._connect(event, handler, inputs, outputs, options)

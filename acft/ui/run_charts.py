@@ -60,6 +60,8 @@ def reliability(run: Run) -> Figure:
 def by_position(run: Run) -> Figure:
     """AUC of the oracle along the response, first and latest round."""
     tests = run.history.calibrations
+    if not tests:
+        return charts.nothing("The oracle has not been tested yet.")
     chosen = [tests[0], tests[-1]] if len(tests) > 1 else tests
     shades = (charts.BASE, charts.POLICY) if len(chosen) > 1 else (charts.POLICY,)
     curves = [

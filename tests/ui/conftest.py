@@ -35,6 +35,17 @@ ATTACKS = (
 )  # fmt: skip
 
 
+LIVE_ROW = {
+    "position": 1, "token_id": 5, "token_text": " typed", "logprob_base": -1.0,
+    "logprob_policy": -1.1, "logprob_guided": -1.2, "log_r": -0.1, "kl_guided_policy": 0.01,
+    "entropy": 2.0, "in_loss": True,
+    "alternatives": '[{"id": 5, "text": " typed", "base": -1.0, "policy": -1.1, "guided": -1.2}]',
+}  # fmt: skip
+
+
+LIVE_ANSWER = {"rows": [LIVE_ROW], "start": 1, "response_ids": [5], "scores": {"jigsaw_tcc": 0.1}}
+
+
 class FakeDesk(Inference):
     """Stands in for the process that checks settings."""
 
@@ -55,6 +66,26 @@ class FakeDesk(Inference):
             return {"method": {"acft": {"summary": "The method.", "fields": fields}},
                     "constraint": {"scorer": {"summary": "A scorer.", "fields": []}}}  # fmt: skip
         raise AssertionError(operation)
+
+
+class FakeModels(Inference):
+    """Stands in for the process that holds models."""
+
+    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+        if operation == "generate":
+            for words in range(1, 4):
+                for side in range(len(arguments["sides"])):
+                    yield {"side": side, "texts": [" kind" * words] * arguments["samples"]}
+            return {"done": True}
+        answers = {
+            "identify": {"base": {"name": "m", "sha256": "ab" * 32, "source": "packaged"},
+                         "tuned": {"version": 1, "sha256": "cd" * 32}, "dtype": "float32",
+                         "device": "cpu", "differs": 1.0, "restored": 0.0, "is_proved": True},
+            "judge": {"jigsaw_tcc": [0.1] * len(arguments.get("texts", []))},
+            "score": LIVE_ANSWER | {"rows": [LIVE_ROW, LIVE_ROW | {"position": 2}]},
+            "branch": LIVE_ANSWER,
+        }  # fmt: skip
+        return answers[operation]
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +123,15 @@ def make_bench(runs: Path, experiments: Path, bind: Bind = HERE) -> Workbench:
     reader = Reader(runs)
     desk: Any = FakeDesk()
     return Workbench(
-        reader, Gate(TOKEN), bind, experiments, store, ingester, Control(reader, desk), desk
+        reader,
+        Gate(TOKEN),
+        bind,
+        experiments,
+        store,
+        ingester,
+        Control(reader, desk),
+        desk,
+        FakeModels(),
     )
 
 

@@ -5,9 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from acft.config import Config
 from acft.events import Evaluated, Progress, Scalars
@@ -26,8 +23,8 @@ class StorySettings(Config):
     """Weight of the KL term."""
     delta: float = 1.0
     """Satisfaction demanded."""
-    step_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Time of one step."""
+    gate: str = ""
+    """The second round waits until this file exists."""
 
 
 def train(settings: StorySettings, context: TrainContext) -> Iterator[Output]:
@@ -46,7 +43,7 @@ def train(settings: StorySettings, context: TrainContext) -> Iterator[Output]:
         for step in range(1, shape.steps_per_round + 1):
             if context.should_stop():
                 return
-            time.sleep(settings.step_seconds)
+            _wait_for(settings.gate if number == 2 else "", context)
             total = (number - 1) * shape.steps_per_round + step
             yield Progress("fit_policy", step, shape.steps_per_round, number)
             yield Scalars(number, total, synthetic._step_values(rng, total, number))
@@ -55,6 +52,11 @@ def train(settings: StorySettings, context: TrainContext) -> Iterator[Output]:
         yield Scalars(number, number * shape.steps_per_round, {"rollout/satisfaction": satisfied})
         yield Checkpoint(number, number, number, _save)
     yield from _answers(rng, shape, "policy", shape.rounds, 0.08)
+
+
+def _wait_for(gate: str, context: TrainContext) -> None:
+    while gate and not Path(gate).exists() and not context.should_stop():
+        time.sleep(0.02)
 
 
 def _answers(

@@ -18,7 +18,7 @@ from acft.settings import RunSettings
 from acft.ui import app, settings_text
 from acft.ui.control import Control
 from acft.ui.options import Options
-from tests.ui.conftest import FakeDesk
+from tests.ui.conftest import FakeDesk, FakeModels
 from tests.ui.story_method import WORKER
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     options = Options(runs=runs, experiments=experiments, port=port)
     started: list[Supervisor] = []
 
-    def supervisor(root: Path) -> Supervisor:
+    def supervisor(root: Path, **_: Any) -> Supervisor:
         started.append(Supervisor(root, command=WORKER, places=[Device("cpu", 1)]))
         return started[0]
 
@@ -60,7 +60,12 @@ def main() -> None:
     app.DEMO_RUNS = runs / "none"
     bench = app.workbench(options)
     desk = StoryDesk()
-    bench = replace(bench, desk=desk, control=Control(bench.reader, desk, bench.control.owner))
+    bench = replace(
+        bench,
+        desk=desk,
+        models=FakeModels(),
+        control=Control(bench.reader, desk, bench.control.owner),
+    )
     blocks = app.launch(bench, options)
     print("ready", flush=True)
     blocks.block_thread()

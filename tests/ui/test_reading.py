@@ -76,6 +76,8 @@ def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
 
     empty = replace(run, history=History())
     assert run_charts.losses(empty)["data"] == []
+    for _, _, draw in run_page.FIGURES:
+        assert draw(empty)["data"] == []
     assert "not been tested" in run_charts.reliability(empty)["empty"]
 
 

@@ -26,7 +26,7 @@ warmup_steps = 1
 
 [method]
 name = "acft"
-step_seconds = {seconds}
+gate = "{gate}"
 """
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120_000
@@ -42,8 +42,16 @@ class Server:
         self.address = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 
-    def preset(self, name: str, seconds: float) -> None:
-        (self.experiments / f"{name}.toml").write_text(FAST.format(seconds=seconds), "utf-8")
+    def preset(self, name: str) -> None:
+        """Offers a run that waits in its second round until ``open_gate``."""
+        (self.experiments / f"{name}.toml").write_text(FAST.format(gate=self.gate), "utf-8")
+
+    @property
+    def gate(self) -> Path:
+        return self.experiments / "gate"
+
+    def open_gate(self) -> None:
+        self.gate.touch()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.ui.story_server", str(self.runs),
@@ -66,7 +74,7 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     made = Server(tmp_path)
-    made.preset("quickstart", 0.25)
+    made.preset("quickstart")
     made.start()
     yield made
     made.kill()
@@ -102,6 +110,7 @@ def test_launch_watch_reload_restart_finish_tokens_compare_export(page, server, 
     page.wait_for_timeout(2000)
     watch.is_expecting_loss = False
 
+    server.open_gate()
     state(page, "finished")
     page.get_by_role("heading", name="Before and after").wait_for(timeout=PATIENCE)
     shoot(page, "story-2-finished", full=True)
@@ -134,6 +143,7 @@ def test_a_run_is_stopped_saved_and_resumed(page, server):
     shoot(page, "story-stopped")
     page.get_by_role("button", name="Resume").click()
     state(page, "running")
+    server.open_gate()
     state(page, "finished")
     watch.check()
 
@@ -197,6 +207,7 @@ def test_a_killed_workbench_leaves_the_run_alive(page, server):
     state(page, "running")
     page.close()
     server.kill()
+    server.open_gate()
     run = next(path for path in server.runs.iterdir() if path.is_dir())
     deadline = time.monotonic() + PATIENCE / 1000
     while '"finished"' not in (run / "status.json").read_text():

@@ -1,6 +1,6 @@
 """Compare: two policies on the same prompts, who says what about them, and where they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from acft.ui.comparing import (
 from acft.ui.conditions import conditions, identity, same_conditions
 from acft.ui.dom import Node, act, el, table, veil, view
 from acft.ui.frame import empty, title
+from acft.ui.live_compare import answers, controls
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pager import current_page, link, pager
 from acft.ui.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
@@ -332,15 +333,29 @@ def export(bench: Workbench, visit: Visit) -> Node:
     return el("p.side", note, data_save=f"{name}\n{text}")
 
 
+def live(bench: Workbench, visit: Visit) -> Node:
+    """Conditions of the live comparison."""
+    run = chosen_run(bench, visit)
+    return controls(bench, visit, run) if run and run.history.rounds else el(
+        "p.side", "Live answers need a run with a sealed round.")  # fmt: skip
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Compare", "The same prompts and random numbers on both sides."))
     top = view()
     body = view(acts=("refresh", "export", "vote"))
     note = view()
     review = gr.State("")
+    view(el("h2.part", "Try a prompt of your own"))
+    settings = view(acts=("refresh",))
+    with gr.Row(elem_classes="prompt-row"):
+        prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000, scale=5)
+        go = gr.Button("Answer", variant="primary", scale=1, min_width=90)
+        halt = gr.Button("Stop", scale=1, min_width=80)
+    answer = view()
 
     def show(visit: Visit) -> list[Any]:
-        return [summary(bench, visit), listing(bench, visit)]
+        return [summary(bench, visit), listing(bench, visit), live(bench, visit)]
 
     def save(visit: Visit) -> Node:
         return export(bench, visit)
@@ -348,10 +363,20 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def judge(visit: Visit, comparison_id: str) -> tuple[str, Node]:
         return vote(bench, visit, comparison_id)
 
-    wire.on_load(show, outputs=[top, body])
-    wire.read(body.refresh, show, outputs=[top, body])
+    def reply(visit: Visit, text: str) -> Iterator[Node]:
+        run = chosen_run(bench, visit)
+        if run is None:
+            raise RunError("there is no run yet whose policies could answer")
+        yield from answers(bench, visit, run, text)
+
+    parts = [top, body, settings]
+    wire.on_load(show, outputs=parts)
+    wire.read(body.refresh, show, outputs=parts)
+    wire.read(settings.refresh, show, outputs=parts)
     wire.read(body.export, save, outputs=[note])
     wire.change(body.vote, judge, inputs=[review], outputs=[review, note])
+    running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer])
+    halt.click(None, cancels=[running], api_visibility="private")
 
 
 PAGES.add("compare")(Page("Compare", "compare", 50, _build))

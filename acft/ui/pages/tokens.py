@@ -4,13 +4,24 @@ from typing import Any
 
 import gradio as gr
 
+from acft.errors import RunError
 from acft.store.queries.answer import Page as Part
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import guidance, most_shifted, sequence_versions, sequences
 from acft.ui import words
 from acft.ui.dom import Node, act, el, table, veil, view
 from acft.ui.frame import empty, title
+from acft.ui.live_tokens import (
+    Request,
+    branched,
+    of_rollout,
+    of_text,
+    offer,
+    scored,
+    scrubber,
+)
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.reader import Run
 from acft.ui.runs_menu import chosen_run, run_menu
 from acft.ui.tokens import payload, token_view
 
@@ -94,7 +105,7 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
     if run is None or not sequence:
         return ""
     found = rollout(bench.store, run.run_id, sequence)
-    lines: list[Node] = []
+    lines: list[Node | None] = []
     if found:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in found["scores"].items())
         lines.append(el("p.side", f"Rollout {sequence} of round {found['round']}, "
@@ -103,6 +114,8 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
     if len(moments) > 1:
         lines.append(_scrubber(visit, moments))
+    if found:
+        lines.append(offer(bench, visit, run))
     return el("div", el("h2", "Tokens"), lines)
 
 
@@ -152,18 +165,55 @@ def _build(bench: Workbench, wire: Wire) -> None:
         with gr.Column(scale=1, min_width=280):
             left = view()
         with gr.Column(scale=3, min_width=340):
-            about = view(acts=("refresh",))
+            about = view(acts=("refresh", "compute", "again"))
             shown = token_view()
+            view(el("h2.part", "Score a text of your own"))
+            with gr.Row():
+                prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000)
+                response = gr.Textbox(label="Response", lines=2, max_length=4000)
+            go = gr.Button("Score", size="sm", elem_classes="narrow")
     vocabulary = view(acts=("refresh",))
-    outputs = [left, about, shown, vocabulary]
+    request = gr.State({})
+    live = [about, shown, request]
 
     def show(visit: Visit) -> list[Any]:
-        return [pick(bench, visit), about_text(bench, visit), tokens(bench, visit),
+        return [about_text(bench, visit), pick(bench, visit), tokens(bench, visit),
                 paying(bench, visit)]  # fmt: skip
 
+    def live_answer(visit: Visit, run: Run, answer: tuple[dict[str, Any], Request]) -> list[Any]:
+        return [el("div", el("h2", "Tokens"), scrubber(visit, run)), *answer]
+
+    def run_of(visit: Visit) -> Run:
+        run = chosen_run(bench, visit)
+        if run is None:
+            raise RunError("there is no run yet whose policies could score a text")
+        return run
+
+    def compute(visit: Visit) -> list[Any]:
+        run = run_of(visit)
+        asked = of_rollout(bench, run, current_sequence(bench, visit, run.run_id))
+        return live_answer(visit, run, scored(bench, visit, run, asked))
+
+    def own(visit: Visit, first: str, second: str) -> list[Any]:
+        run = run_of(visit)
+        return live_answer(visit, run, scored(bench, visit, run, of_text(run, first, second)))
+
+    def again(visit: Visit, last: Request) -> list[Any]:
+        run = run_of(visit)
+        return live_answer(visit, run, scored(bench, visit, run, last))
+
+    def branch(visit: Visit, last: Request) -> list[Any]:
+        run = run_of(visit)
+        return live_answer(visit, run, branched(bench, visit, run, last))
+
+    outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
     wire.read(about.refresh, show, outputs=outputs)
     wire.read(vocabulary.refresh, show, outputs=outputs)
+    wire.compute(about.compute, compute, outputs=live)
+    wire.compute(about.again, again, inputs=[request], outputs=live)
+    wire.compute(shown.branch, branch, inputs=[request], outputs=live)
+    wire.compute(go.click, own, inputs=[prompt, response], outputs=live)
 
 
 PAGES.add("tokens")(Page("Tokens", "tokens", 40, _build))

@@ -1,0 +1,69 @@
+"""Asking the process that holds the models: who may, on which device, and how it fails."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from acft.errors import AcftError, RunError
+from acft.ui.page import REFUSED, Visit, Workbench
+from acft.ui.reader import Run
+
+LOAD_SECONDS = 900.0
+"""Opening a model on a busy machine takes minutes at worst."""
+
+
+def may_compute(bench: Workbench, visit: Visit) -> bool:
+    """Whether this visit may use the machine's processor for live results."""
+    return visit.may_change or bench.bind.is_space
+
+
+def ask(bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: Any) -> Any:
+    """The result of an operation on a run's models.
+
+    Raises:
+        AcftError: The visit may not compute, the device is training, or the operation failed.
+    """
+    parts = follow(bench, visit, operation, run, **arguments)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value
+
+
+def follow(
+    bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: Any
+) -> Iterator[Any]:
+    """Partial results of an operation on a run's models; the generator returns the result.
+
+    Raises:
+        AcftError: The visit may not compute, the device is training, or the operation failed.
+    """
+    if not may_compute(bench, visit):
+        raise AcftError(REFUSED)
+    _not_while_training(bench)
+    runs = str(bench.reader.runs_dir)
+    return (
+        yield from bench.models.stream(
+            operation, LOAD_SECONDS, runs=runs, run_id=run.run_id, **arguments
+        )
+    )
+
+
+def _not_while_training(bench: Workbench) -> None:
+    """A GPU that trains has no room for a second copy of the model."""
+    device = bench.models.device
+    if device == "cpu":
+        return
+    busy = [run.title for run in bench.reader.runs() if run.state.is_live]
+    if busy:
+        raise RunError(
+            f"{device} is training {busy[0]!r}; live results return when it has finished, "
+            "or stop the run"
+        )
+
+
+def versions(run: Run) -> list[int]:
+    """Policy versions that can be opened: the base and every sealed checkpoint."""
+    sealed = {r.policy_version for r in run.history.rounds
+              if run.paths.checkpoint(r.policy_version).is_dir()}  # fmt: skip
+    return [0, *sorted(sealed)]

@@ -1,0 +1,155 @@
+"""Fresh responses of base, tuned and guided policy to a typed prompt, growing side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from acft.errors import AcftError, ConfigError
+from acft.ui.dom import Node, act, el, veil
+from acft.ui.live import ask, follow, may_compute, versions
+from acft.ui.page import REFUSED, Visit, Workbench
+from acft.ui.reader import Run
+
+NAMES = {"base": "base", "policy": "tuned", "guided": "guided"}
+CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
+"""Whole numbers a reader may choose: default, smallest, largest."""
+
+
+@dataclass
+class Attempt:
+    """One prompt answered by all sides."""
+
+    prompt: str
+    sides: list[dict[str, Any]]
+    conditions: dict[str, Any]
+    texts: list[list[str]] = field(default_factory=list)
+    scores: list[dict[str, list[float]]] = field(default_factory=list)
+    proof: dict[str, Any] | None = None
+    is_over: bool = False
+
+
+def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
+    """Who answers, under which conditions, and the proof that they are who they claim to be."""
+    sealed = versions(run)
+    chosen = version_of(visit, run)
+    options = [
+        el("option", f"version {v}" if v else "base only", value=str(v), selected=v == chosen)
+        for v in sealed
+    ]
+    fields = [
+        el("label.side", f"{name} ", el(
+            "input", type="number", min=str(low), max=str(high), data_query=f"live_{name}",
+            value=visit.query.get(f"live_{name}", str(default)), aria_label=name,
+            **act("refresh")))
+        for name, (default, low, high) in CONDITIONS.items()
+    ]  # fmt: skip
+    note = None if may_compute(bench, visit) else el("div.notice.warn", REFUSED)
+    return el(
+        "div",
+        el("p.side", "Base, tuned and guided policy answer with the same random numbers, sampled "
+           "at temperature 1, top-p 0.9. The models are opened in a process of their own."),
+        note,
+        el("div.toolbar", el("label.side", "Tuned: ", el(
+            "select", options, data_query="live_version", aria_label="Policy version",
+            **act("refresh"))), fields),
+    )  # fmt: skip
+
+
+def version_of(visit: Visit, run: Run) -> int:
+    """The policy version asked for; the newest by default."""
+    sealed = versions(run)
+    text = visit.query.get("live_version", "")
+    return int(text) if text.isdigit() and int(text) in sealed else sealed[-1]
+
+
+def conditions(visit: Visit) -> dict[str, int]:
+    """The chosen whole numbers.
+
+    Raises:
+        ConfigError: One is no whole number or out of range.
+    """
+    found = {}
+    for name, (default, low, high) in CONDITIONS.items():
+        text = visit.query.get(f"live_{name}", "") or str(default)
+        if not text.isdigit() or not low <= int(text) <= high:
+            raise ConfigError(f"{name} = {text!r}: must be a whole number from {low} to {high}")
+        found[name] = int(text)
+    return found
+
+
+def answers(bench: Workbench, visit: Visit, run: Run, prompt: str) -> Iterator[Node]:
+    """The page's part while texts grow; ends with scores."""
+    version = version_of(visit, run)
+    kinds = ("base", "policy", "guided") if version else ("base",)
+    sides = [{"subject": kind, "version": version if kind != "base" else 0} for kind in kinds]
+    attempt = Attempt(prompt, sides, conditions(visit), [[] for _ in sides])
+    yield el("p.side", "Opening the models …", role="status")
+    if version:
+        attempt.proof = ask(bench, visit, "identify", run, version=version)
+    yield shown(attempt)
+    for part in _grown(bench, visit, run, attempt):
+        attempt.texts[part["side"]] = part["texts"]
+        yield shown(attempt)
+    for texts in attempt.texts:
+        attempt.scores.append(ask(bench, visit, "judge", run, texts=texts))
+    attempt.is_over = True
+    yield shown(attempt)
+
+
+def _grown(bench: Workbench, visit: Visit, run: Run, attempt: Attempt) -> Iterator[dict[str, Any]]:
+    """Parts of all sides; a side that fails leaves the others usable."""
+    try:
+        yield from follow(
+            bench, visit, "generate", run, prompt=attempt.prompt, sides=attempt.sides,
+            **attempt.conditions,
+        )  # fmt: skip
+    except AcftError as error:
+        for number, texts in enumerate(attempt.texts):
+            if not texts:
+                yield {"side": number, "texts": [f"(no answer: {error})"]}
+
+
+def shown(attempt: Attempt) -> Node:
+    """All sides as they are now."""
+    columns = []
+    for number, side in enumerate(attempt.sides):
+        scores = attempt.scores[number] if number < len(attempt.scores) else {}
+        texts = [
+            _text(text, {name: values[i] for name, values in scores.items()}, attempt.is_over)
+            for i, text in enumerate(attempt.texts[number])
+        ]
+        name = NAMES[side["subject"]]
+        version = f" version {side['version']}" if side["version"] else ""
+        columns.append(
+            el(f"div.live-side.{side['subject']}", el("h3", name + version), badge(attempt, side),
+               texts or el("p.side", "…"))
+        )  # fmt: skip
+    facts = ", ".join(f"{name} {value}" for name, value in attempt.conditions.items())
+    status = "Done." if attempt.is_over else "Answering …"
+    return el("div", el("p.side", f"{status} {facts}, top-p 0.9, temperature 1.", role="status"),
+              el("div.live-grid", columns))  # fmt: skip
+
+
+def _text(text: str, scores: dict[str, float], is_over: bool) -> Node:  # noqa: FBT001
+    if not is_over:
+        # Not judged yet: blurred like a toxic one until somebody knows better.
+        return el("div.live-text", ["veil", {"score": "not judged yet"}, text])
+    shown_scores = " · ".join(f"{name} {value:.2f}" for name, value in scores.items())
+    worst = max(scores.values(), default=None)
+    return el("div.live-text", veil(text, worst), el("div.scores", shown_scores))
+
+
+def badge(attempt: Attempt, side: dict[str, Any]) -> Node | None:
+    """Hash of the weights that answer and the verdict of the self-test."""
+    proof = attempt.proof
+    if proof is None:
+        return None
+    facts = proof["base"] if side["subject"] == "base" else proof["tuned"]
+    verdict = el("span.chip.good", "self-test passed", title=(
+        f"base and tuned differ by up to {proof['differs']:.3g} nats on a probe; switching the "
+        f"adapter off gives the base back within {proof['restored']:.1g}"))  # fmt: skip
+    if not proof["is_proved"]:
+        verdict = el("span.chip.bad", "self-test FAILED: these may not be the named weights")
+    digest = str(facts.get("sha256", ""))
+    return el("p.side", el("code", f"sha256 {digest[:12]}…", title=digest), " ", verdict,
+              f" {proof['dtype']}, {proof['device']}")  # fmt: skip

@@ -1,0 +1,85 @@
+"""Token values computed on demand: of a rollout, a typed text, a text with a token exchanged."""
+
+from typing import Any
+
+from acft.errors import ConfigError
+from acft.store.queries.rollouts import rollout
+from acft.ui.dom import Node, act, el
+from acft.ui.live import ask, may_compute, versions
+from acft.ui.live_compare import version_of
+from acft.ui.page import Visit, Workbench
+from acft.ui.reader import Run
+from acft.ui.tokens import payload
+
+Request = dict[str, Any]
+"""What was asked last: run, prompt, response_ids or response, start."""
+
+
+def of_rollout(bench: Workbench, run: Run, sequence: str) -> Request:
+    """The request for a stored response.
+
+    Raises:
+        ConfigError: There is no such rollout.
+    """
+    found = rollout(bench.store, run.run_id, sequence)
+    if found is None:
+        raise ConfigError(f"there is no rollout {sequence!r} in this run")
+    ids = [int(token) for token in found["response_ids"]]
+    return {"run": run.run_id, "prompt": str(found["prompt_text"]), "response_ids": ids}
+
+
+def of_text(run: Run, prompt: str, response: str) -> Request:
+    """The request for a typed text."""
+    if not response.strip():
+        raise ConfigError("type a response to be scored after the prompt")
+    return {"run": run.run_id, "prompt": prompt, "response": response}
+
+
+def scored(
+    bench: Workbench, visit: Visit, run: Run, request: Request
+) -> tuple[dict[str, Any], Request]:
+    """The values of a request's text under the chosen version, and the request with its tokens."""
+    fields = {k: request[k] for k in ("prompt", "response", "response_ids") if k in request}
+    found = ask(bench, visit, "score", run, version=version_of(visit, run), **fields)
+    return _shown(found, request)
+
+
+def branched(
+    bench: Workbench, visit: Visit, run: Run, request: Request
+) -> tuple[dict[str, Any], Request]:
+    """The values after one token was exchanged and the policy went on from there."""
+    if "start" not in request:
+        raise ConfigError("compute the values of a text first, then choose another token in it")
+    found = ask(
+        bench, visit, "branch", run, version=version_of(visit, run), prompt=request["prompt"],
+        response_ids=request["response_ids"], token=int(visit.data["id"]),
+        place=int(visit.data["position"]) - request["start"],
+    )  # fmt: skip
+    return _shown(found, request)
+
+
+def _shown(found: dict[str, Any], request: Request) -> tuple[dict[str, Any], Request]:
+    worst = max(found["scores"].values(), default=None)
+    value = payload(found["rows"], name="live", toxicity=worst, can_branch=True)
+    kept = {"run": request["run"], "prompt": request["prompt"], "start": found["start"],
+            "response_ids": found["response_ids"]}  # fmt: skip
+    return value, kept
+
+
+def scrubber(visit: Visit, run: Run) -> Node:
+    """Which checkpoint looks at the text."""
+    chosen = version_of(visit, run)
+    options = [
+        el("option", f"version {v}" if v else "base", value=str(v), selected=v == chosen)
+        for v in versions(run)
+    ]
+    return el("p.side", "Values computed on demand under ", el(
+        "select", options, data_query="live_version", aria_label="Checkpoint",
+        **act("again")), " · click an alternative in the pop-up to exchange a token.")  # fmt: skip
+
+
+def offer(bench: Workbench, visit: Visit, run: Run) -> Node | None:
+    """The button that computes values which were not stored."""
+    if not may_compute(bench, visit) or not run.history.rounds:
+        return None
+    return el("button.do", "Compute the values now", type="button", **act("compute"))

@@ -1,0 +1,107 @@
+"""Live results: who may ask, progressive answers, one side failing, values of tokens."""
+
+from dataclasses import replace
+
+import pytest
+
+from acft.errors import AcftError, ConfigError, ModelError
+from acft.ui import live, live_compare, live_tokens
+from acft.ui.dom import text_of
+from acft.ui.guard import Bind
+from tests.ui.conftest import LIVE_ANSWER, QUICK, FakeModels, visit
+
+
+def run_of(bench):
+    run = bench.reader.run(QUICK)
+    for name in ("round-1", "round-2", "round-3"):
+        (run.paths.checkpoints / name).mkdir(exist_ok=True)
+    return run
+
+
+def test_who_only_looks_may_not_use_the_processor(bench):
+    with pytest.raises(AcftError, match="may look"):
+        live.ask(bench, visit(QUICK), "score", run_of(bench))
+
+
+def test_visitors_of_a_space_may_ask_for_live_results(bench):
+    space = replace(bench, bind=Bind(is_demo=True, is_space=True))
+    assert live.ask(space, visit(QUICK), "score", run_of(bench))["rows"]
+
+
+def test_a_gpu_that_trains_is_left_alone(bench):
+    models = FakeModels("cuda:0")
+    with pytest.raises(AcftError, match="is training"):
+        live.ask(replace(bench, models=models), visit(may_change=True), "score", run_of(bench))
+
+
+def test_answers_grow_and_end_with_scores_and_a_passed_self_test(bench):
+    steps = [text_of(node) for node in live_compare.answers(
+        bench, visit(QUICK, may_change=True), run_of(bench), "The weather")]  # fmt: skip
+    assert "Opening the models" in steps[0]
+    assert any("Answering" in step for step in steps)
+    assert "Done." in steps[-1]
+    assert "jigsaw_tcc 0.10" in steps[-1]
+    assert "self-test passed" in steps[-1]
+    assert "sha256 cdcdcdcdcdcd" in steps[-1]
+
+
+def test_texts_are_veiled_until_they_are_judged(bench):
+    parts = list(live_compare.answers(
+        bench, visit(QUICK, may_change=True), run_of(bench), "The weather"))  # fmt: skip
+    assert '["veil"' in str(parts[3]).replace("'", '"')
+    assert '["veil"' not in str(parts[-1]).replace("'", '"')
+
+
+def test_a_failed_self_test_is_said_loudly():
+    proof = {"base": {"sha256": "a"}, "tuned": {"sha256": "b"}, "differs": 0.0, "restored": 0.0,
+             "is_proved": False, "dtype": "float32", "device": "cpu"}  # fmt: skip
+    attempt = live_compare.Attempt("p", [], {}, proof=proof)
+    assert "FAILED" in text_of(live_compare.badge(attempt, {"subject": "policy"}))
+
+
+def test_a_side_that_fails_leaves_the_others_usable(bench):
+    class Breaks(FakeModels):
+        def stream(self, operation, seconds=1.0, **arguments):
+            if operation == "generate":
+                yield {"side": 0, "texts": [" fine", " fine"]}
+                raise ModelError("the oracle cannot be opened")
+            return (yield from super().stream(operation, seconds, **arguments))
+
+    broken = replace(bench, models=Breaks())
+    shown = list(live_compare.answers(
+        broken, visit(QUICK, may_change=True), run_of(bench), "The weather"))  # fmt: skip
+    assert "fine" in text_of(shown[-1])
+    assert "the oracle cannot be opened" in text_of(shown[-1])
+
+
+@pytest.mark.parametrize("text", ["0", "9", "many", "-1", "1e3"])
+def test_conditions_out_of_range_are_named(text):
+    with pytest.raises(ConfigError, match="samples"):
+        live_compare.conditions(visit(live_samples=text))
+
+
+def test_a_typed_text_is_scored_and_its_tokens_can_be_exchanged(bench):
+    seen = visit(QUICK, may_change=True, data={"position": 1, "id": 7})
+    run = run_of(bench)
+    value, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b"))
+    assert value["canBranch"]
+    assert value["toxicity"] == LIVE_ANSWER["scores"]["jigsaw_tcc"]
+    value, request = live_tokens.branched(bench, seen, run, request)
+    assert request["response_ids"] == [5]
+
+
+def test_exchanging_a_token_before_anything_was_scored_says_what_to_do(bench):
+    with pytest.raises(ConfigError, match="first"):
+        live_tokens.branched(bench, visit(may_change=True), run_of(bench), {})
+
+
+def test_a_stored_rollout_is_scored_by_its_own_tokens(bench):
+    request = live_tokens.of_rollout(bench, run_of(bench), "e0-base-0-0")
+    assert request["response_ids"]
+    with pytest.raises(ConfigError, match="no rollout"):
+        live_tokens.of_rollout(bench, run_of(bench), "nothing")
+
+
+def test_an_empty_response_is_refused(bench):
+    with pytest.raises(ConfigError, match="type a response"):
+        live_tokens.of_text(run_of(bench), "a", "  ")

@@ -1,0 +1,51 @@
+"""An inference process with operations that need no model."""
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from acft.errors import DataError
+from acft.inference import server
+
+
+def echo(session: server.Session, value: Any) -> Any:
+    return value
+
+
+def count(session: server.Session, to: int) -> Iterator[int]:
+    yield from range(to)
+    return "done"
+
+
+def forever(session: server.Session) -> Iterator[int]:
+    for number in itertools.count():
+        yield number
+        time.sleep(0.01)
+
+
+def refuse(session: server.Session) -> None:
+    raise DataError("the text is too long")
+
+
+def crash(session: server.Session) -> float:
+    return 1 / 0
+
+
+def sleep(session: server.Session, until: str) -> None:
+    while not Path(until).exists():
+        time.sleep(0.02)
+
+
+def chatty(session: server.Session) -> str:
+    print("{not an answer}")
+    return "still fine"
+
+
+if __name__ == "__main__":
+    for name in ("echo", "count", "forever", "refuse", "crash", "sleep", "chatty"):
+        server.OPERATIONS[name] = f"__main__:{name}"
+    sys.modules["__main__"] = sys.modules[__name__]
+    server.main()

@@ -1,0 +1,105 @@
+"""The inference process: asked over a pipe, withdrawn from, killed, silent."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from acft.errors import AcftError
+from acft.inference.client import Inference
+from acft.inference.protocol import MAX_LINE, pack, unpack
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_server.py")))
+
+
+@pytest.fixture
+def inference():
+    made = Inference(command=FAKE)
+    yield made
+    made.close()
+
+
+def test_the_process_starts_when_first_asked_and_ends_when_closed(inference):
+    assert not inference.is_running
+    assert inference.call("echo", value=3) == 3
+    assert inference.is_running
+    inference.close()
+    assert not inference.is_running
+
+
+def test_it_starts_again_after_it_was_released(inference):
+    inference.call("echo", value=1)
+    inference.close()
+    assert inference.call("echo", value=2) == 2
+
+
+def test_partial_results_come_before_the_result(inference):
+    def collected():
+        seen.append((yield from inference.stream("count", to=3)))
+
+    seen = []
+    assert list(collected()) == [0, 1, 2]
+    assert seen == ["done"]
+
+
+def test_closing_the_stream_withdraws_the_request(inference):
+    parts = inference.stream("forever")
+    assert next(parts) == 0
+    parts.close()
+    assert inference.call("echo", value="free again") == "free again"
+
+
+def test_refusals_keep_their_sentence(inference):
+    with pytest.raises(AcftError, match="the text is too long"):
+        inference.call("refuse")
+
+
+def test_defects_are_told_with_their_name(inference):
+    with pytest.raises(AcftError, match="ZeroDivisionError"):
+        inference.call("crash")
+    assert inference.call("echo", value=1) == 1
+
+
+def test_a_killed_process_is_reported_to_who_waits(inference):
+    inference.call("echo", value=1)
+    parts = inference.stream("forever")
+    next(parts)
+    os.kill(inference.pid, signal.SIGKILL)
+    with pytest.raises(AcftError, match="ended with code -9"):
+        for _ in parts:
+            pass
+
+
+def test_silence_is_an_error_after_its_time(inference):
+    inference.call("echo", value=1)
+    with pytest.raises(AcftError, match="no sign of life"):
+        inference.call("sleep", seconds=0.1, until="/nowhere")
+
+
+def test_what_an_operation_prints_does_not_disturb_the_answers(inference):
+    assert inference.call("chatty") == "still fine"
+
+
+def test_unknown_operations_are_refused(inference):
+    with pytest.raises(AcftError, match="unknown operation 'eval'"):
+        inference.call("eval", code="1")
+
+
+def test_the_process_ends_with_its_workbench(inference):
+    inference.call("echo", value=1)
+    process = inference._process
+    process.stdin.close()
+    assert process.wait(20) == 0
+
+
+def test_messages_are_single_lines_of_finite_numbers():
+    assert unpack(pack({"text": "a\nb"})) == {"text": "a\nb"}
+    assert pack({"text": "a\nb"}).count(b"\n") == 1
+    with pytest.raises(ValueError, match="Out of range"):
+        pack({"value": float("nan")})
+    with pytest.raises(ValueError, match="bytes"):
+        unpack(b" " * (MAX_LINE + 1))
+    with pytest.raises(ValueError, match="no JSON object"):
+        unpack(b"[1]")
