@@ -91,8 +91,8 @@ def test_every_control_can_be_reached_and_has_a_name(page, served):
         page.goto(served.link(f"/{route}?run={QUICK}"))
         ready(page)
         nameless = page.evaluate(
-            """() => [...document.querySelectorAll('#content button, #content a[href],
-            #content select, #content input')].filter((control) =>
+            """() => [...document.querySelectorAll(`#content button, #content a[href],
+            #content select, #content input`)].filter((control) =>
               !(control.innerText || control.getAttribute('aria-label') || control.title
                 || control.labels?.length || control.closest('label'))).map((c) => c.outerHTML)"""
         )
