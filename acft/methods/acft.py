@@ -105,7 +105,9 @@ def one_round(
         guide_round = state.recent[-1]
         fit_part = _fit(settings, context, world, state, plan, guide_round)
         with world.divided_threads(jobs=2):
-            new, _ = yield from both(oracle_part, fit_part, at_once=world.threads > 1)
+            # torch has one generator for dropout, which two jobs at once would draw from in turns.
+            can_overlap = world.threads > 1 and world.run.adapter.dropout == 0
+            new, _ = yield from both(oracle_part, fit_part, at_once=can_overlap)
     else:
         new = yield from oracle_part
         if not context.should_stop():

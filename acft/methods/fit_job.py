@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +28,7 @@ from acft.objective import (
     nll,
     prompt_log_r,
 )
+from acft.oracle.training import local_torch_seed
 from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.seeding import derive_seed
@@ -128,9 +130,10 @@ def fit_job(
             next(batches), next(extra), regularizer, settings.micro_batch_size, ce_weight
         )
         sums = _Sums()
-        for piece in pieces:
-            _accumulate(world, piece, regularizer, sums, tap if number == 1 else None)
         step = first + number
+        with _seeded_dropout(world, step):
+            for piece in pieces:
+                _accumulate(world, piece, regularizer, sums, tap if number == 1 else None)
         _check(world, sums, step)
         scalars = {
             "policy/loss": sums.loss,
@@ -145,6 +148,13 @@ def fit_job(
         if tap is not None and number == 1:
             yield from tap.rows(round_index, step)
     world.policy.version = round_index
+
+
+def _seeded_dropout(world: World, step: int) -> AbstractContextManager[None]:
+    """Makes dropout depend on the step alone; without dropout no random number is touched."""
+    if world.run.adapter.dropout == 0:
+        return nullcontext()
+    return local_torch_seed(derive_seed(world.run.seed, "policy-dropout", step))
 
 
 def _accumulate(

@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 import pytest
+import torch
 
 import acft.methods.acft as acft_module
 from acft.oracle.base import ORACLES, OracleKind
@@ -152,3 +153,15 @@ def test_a_run_stopped_within_a_round_and_resumed_is_the_uninterrupted_one(place
     assert set(stopped.checkpoints) == {1}
     resumed = trained(tmp_path / "again", run, ACFT, resume=(stopped.checkpoints[1], 1))
     assert largest_difference(resumed.weights(3), whole.weights(3)) == 0.0
+
+
+@pytest.mark.parametrize("method", [SFT, ACFT], ids=lambda method: method["name"])
+def test_dropout_depends_on_the_step_alone(place, tmp_path, method):
+    run = toy_run(
+        place, "adapter.dropout=0.3", "schedule.kind=parallel", "schedule.threads=2",
+        "schedule.rounds=2",
+    )  # fmt: skip
+    whole = trained(tmp_path / "whole", run, method)
+    torch.rand(5)  # another process is at another place of torch's own random numbers
+    resumed = trained(tmp_path / "resumed", run, method, resume=(whole.checkpoints[1], 1))
+    assert largest_difference(resumed.weights(2), whole.weights(2)) == 0.0
