@@ -1,0 +1,81 @@
+"""Whatever the decoder: described, seeded, ordered, and no response depends on another."""
+
+import pytest
+
+from acft.backbone.loading import load_backbone
+from acft.data import prompt_of
+from acft.decoding.base import DECODERS, DecoderContext
+from acft.oracle.base import ORACLES, OracleContext
+from acft.policy import Policy
+from acft.settings import ModelSettings, OracleSettings, SamplingSettings
+from tests.fakes import save_tiny_model
+
+PROMPTS = [prompt_of(text) for text in ("See the rain", "Sun", "The river rose in the night")]
+HORIZON = 5
+
+
+def short_words(prompts, responses):
+    return [1.0 / (1 + max(map(len, text.split() or [""]))) for text in responses]
+
+
+@pytest.fixture(scope="module")
+def decoding(tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("model"))
+    backbone = load_backbone(ModelSettings(name=str(folder)), "cpu", "float32")
+    settings = OracleSettings(width=8)
+    oracle = ORACLES.get("nado_head").build(
+        OracleContext(settings, backbone, HORIZON, None, seed=0)
+    )
+    return DecoderContext(Policy(backbone, version=3), oracle.eval(), short_words, HORIZON)
+
+
+@pytest.fixture(params=DECODERS.names())
+def sampler(request, decoding):
+    """The decoder with default settings; where a model must be named, the policy's own."""
+    kind = DECODERS.get(request.param)
+    fields = kind.settings_type.model_fields
+    model = decoding.policy.backbone.name
+    needed = {name: model for name, field in fields.items() if field.is_required()}
+    return kind.build(kind.settings_type.parse(needed), decoding)
+
+
+def drawn(sampler, prompts=PROMPTS, n=2, seed=0, **sampling):
+    settings = SamplingSettings(**{"horizon": 2 * HORIZON, **sampling})
+    return sampler.sample(prompts, n, settings, seed).rollouts
+
+
+def test_every_decoder_says_what_it_does():
+    assert all(kind.summary.endswith(".") for _, kind in DECODERS.items())
+
+
+def test_responses_come_by_prompt_and_number(sampler):
+    expected = [f"{prompt.prompt_id}-{sample}" for prompt in PROMPTS for sample in range(2)]
+    assert [rollout.rollout_id for rollout in drawn(sampler)] == expected
+
+
+def test_the_policys_version_is_told(sampler):
+    assert sampler.version == 3
+    assert {rollout.policy_version for rollout in drawn(sampler)} == {3}
+
+
+def test_a_seed_gives_the_same_responses_and_another_others(sampler):
+    first, again, other = ([r.response_ids for r in drawn(sampler, seed=s)] for s in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_response_depends_on_nothing_else_in_its_batch(sampler):
+    together = {r.rollout_id: r.response_ids for r in drawn(sampler)}
+    for batch_size in (1, 4):
+        assert {
+            r.rollout_id: r.response_ids for r in drawn(sampler, batch_size=batch_size)
+        } == together
+    alone = {r.rollout_id: r.response_ids for r in drawn(sampler, PROMPTS[1:2])}
+    assert alone.items() <= together.items()
+
+
+def test_progress_ends_with_everything(sampler):
+    told = []
+    sampler.sample(
+        PROMPTS, 2, SamplingSettings(horizon=2), 0, lambda done, all_: told.append((done, all_))
+    )
+    assert told[-1][0] == told[-1][1] >= 6
