@@ -93,7 +93,7 @@ def test_every_control_can_be_reached_and_has_a_name(page, served):
         nameless = page.evaluate(
             """() => [...document.querySelectorAll(`#content button, #content a[href],
             #content select, #content input`)].filter((control) =>
-              !(control.innerText || control.getAttribute('aria-label') || control.title
+              !(control.textContent.trim() || control.getAttribute('aria-label') || control.title
                 || control.labels?.length || control.closest('label'))).map((c) => c.outerHTML)"""
         )
         assert nameless == [], route
