@@ -1,0 +1,138 @@
+"""The LLM box: what is penalised, towards which q, and what ends a run."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from acft import toy
+from acft.backbone.toy import START_ID, symbol_ids
+from acft.data import TokenizedDocument, collate
+from acft.errors import NonFiniteError
+from acft.events import Scalars
+from acft.methods.fit_job import Regularizer, _pieces, _Target, fit_job
+from acft.methods.optimization import PolicyOptimizer
+from acft.methods.oracle_job import Guide, build_oracle
+from acft.toy import ToyWorld
+from acft.types import TokenBatch
+from tests.toy_runs import HORIZON, N_SYMBOLS, toy_run, world_of
+
+WORLD = ToyWorld(N_SYMBOLS, HORIZON)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("toy")
+
+
+@pytest.fixture
+def world(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
+    return world_of(toy_run(place, "oracle.kind=exact"))
+
+
+def document(tokens, start=1, domain="attribute"):
+    return TokenizedDocument("d" + "".join(map(str, tokens)), domain, tuple(tokens), start)
+
+
+def regularizer(world, **changes):
+    guide = Guide(build_oracle(world), 1.0, 0)
+    return dataclasses.replace(Regularizer(guide, world.base, kl_weight=2.0), **changes)
+
+
+def optimizer(world):
+    return PolicyOptimizer(world.policy.parameters(), world.run.optimizer, 9)
+
+
+def everything(world):
+    """All sequences of the world as one batch."""
+    sequences = torch.tensor(symbol_ids(N_SYMBOLS))[WORLD.sequences()]
+    documents = [document([START_ID, *row]) for row in sequences.tolist()]
+    return documents, collate(documents, 0, HORIZON)
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+def test_the_target_is_the_enumerated_guided_policy(world, delta):
+    documents, batch = everything(world)
+    with torch.no_grad():
+        hidden = world.policy.hidden(batch)
+    target = _Target(world, documents, batch, hidden, regularizer(world, delta=delta))
+    found = target(torch.arange(len(documents) * HORIZON)).unflatten(0, (-1, HORIZON))
+
+    def next_logprobs(ids):
+        with torch.no_grad():
+            mask = torch.ones_like(ids, dtype=torch.bool)
+            return world.base.next_logprobs(TokenBatch(ids, mask, mask))
+
+    base = toy.enumerate_policy(next_logprobs, WORLD, [START_ID], symbol_ids(N_SYMBOLS))
+    satisfied = WORLD.judge_texts(lambda text: world.constraint.score([""], [text])[0])
+    assert 0.1 < toy.satisfaction(base, satisfied) < 0.9
+    log_r, _ = toy.exact_next_log_r(base, satisfied)
+    expected = toy.along(toy.guided_tables(base, log_r, delta), WORLD.sequences()).exp()
+    # prefixes beyond rescue are never reached by q; the floor of R makes q = p there as well
+    assert torch.allclose(found[..., symbol_ids(N_SYMBOLS)].exp().double(), expected, atol=2e-5)
+    along = found[..., symbol_ids(N_SYMBOLS)].gather(-1, WORLD.sequences()[..., None])
+    satisfaction = (along.sum(dim=(1, 2)).exp().double() * satisfied).sum()
+    assert float(satisfaction) == pytest.approx(delta, abs=1e-4)
+
+
+def test_only_attribute_documents_are_penalised_when_adaptive(world):
+    documents = [document([1, 2, 3]), document([1, 2, 3, 4], domain="general")]
+    for is_adaptive, expected in ((True, {"attribute"}), (False, {"attribute", "general"})):
+        rule = regularizer(world, is_adaptive=is_adaptive)
+        (piece,) = _pieces(documents, [], rule, 2, 1.0)
+        pairs = zip(piece.documents, piece.kl_weights, strict=True)
+        assert {d.domain for d, weight in pairs if weight} == expected
+
+
+def test_masking_documents_changes_no_tokens_weight(world):
+    documents = [document([1, 2, 3]), document([1, 2, 3, 4], domain="general")]
+    pieces = [
+        _pieces(documents, [], regularizer(world, is_adaptive=is_adaptive), 2, 1.0)[0]
+        for is_adaptive in (True, False)
+    ]
+    assert pieces[0].ce_weight == pieces[1].ce_weight == 1 / 5
+    assert max(pieces[0].kl_weights) == max(pieces[1].kl_weights) == 2 / 5
+
+
+def test_sampled_prefixes_are_divided_by_their_own_tokens(world):
+    sampled = [(document([0, 1, 2, 3, 4]), 1.0), (document([0, 4, 3]), 0.5)]
+    (_, piece) = _pieces([document([1, 2])], sampled, regularizer(world), 8, 1.0)
+    assert piece.ce_weight == 0
+    assert list(piece.kl_weights) == pytest.approx([2 / 6, 1 / 6])
+
+
+def steps(world, rule):
+    return [o for o in fit_job(world, optimizer(world), rule, 1) if isinstance(o, Scalars)]
+
+
+def test_the_kl_falls_where_it_is_all_there_is(world):
+    documents, _ = everything(world)
+    rule = regularizer(world, on_corpus=False, sampled=[(d, 1.0) for d in documents])
+    found = [
+        output.values["policy/kl_guided_policy"]
+        for output in fit_job(world, optimizer(world), rule, 1, ce_weight=0.0)
+        if isinstance(output, Scalars)
+    ]
+    assert len(found) == 3
+    assert found[-1] < found[0]
+
+
+def test_a_loss_that_is_no_number_names_step_and_cause(world):
+    with torch.no_grad():
+        world.policy.parameters()[0].fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match=r"loss is nan in step 1 \(documents d\w+.*lower"):
+        steps(world, None)
+
+
+def test_a_kl_above_its_limit_names_step_limit_and_cause(place, world):
+    run = toy_run(place, "oracle.kind=exact", "limits.kl_max=1e-6")
+    limited = dataclasses.replace(world, run=run)
+    with pytest.raises(NonFiniteError, match=r"nats a token in step 1 .*kl_max = 1e-06; lower"):
+        steps(limited, regularizer(world))
+
+
+def test_a_stop_is_obeyed_before_the_next_step(world):
+    asked = iter([False, True])
+    job = fit_job(world, optimizer(world), None, 1, should_stop=lambda: next(asked))
+    assert len([o for o in job if isinstance(o, Scalars)]) == 1

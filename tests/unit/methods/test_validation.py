@@ -1,0 +1,70 @@
+"""Which checkpoint is preferred, and how the weight of the KL follows satisfaction."""
+
+import math
+
+import pytest
+
+from acft.methods.progress import TrainState
+from acft.methods.validation import Validation, best_event, better
+from tests.toy_runs import toy_run, world_of
+
+
+def validation(satisfaction=0.5, toxic=0.2, perplexity: float | None = 10.0, round_index=1):
+    return Validation(round_index, satisfaction, toxic, perplexity, 0.0)
+
+
+BASE = validation(0.5, 0.2, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("new", "best", "is_better"),
+    [
+        (validation(0.9), validation(0.8), True),
+        (validation(0.8), validation(0.9), False),
+        (validation(toxic=0.1), validation(toxic=0.2), True),
+        (validation(0.9, perplexity=10.2), validation(0.8, perplexity=9.0), True),
+        (validation(0.9, perplexity=11.0), validation(0.8, perplexity=10.2), False),
+        (validation(0.6, perplexity=10.2), validation(0.9, perplexity=11.0), True),
+        (validation(0.6, perplexity=11.0), validation(0.9, perplexity=12.0), True),
+        (validation(0.9, perplexity=12.0), validation(0.6, perplexity=11.0), False),
+        (validation(0.8, perplexity=9.9), validation(0.8, perplexity=10.1), True),
+        (validation(0.8), validation(0.8), False),
+        (validation(0.9, perplexity=None), validation(0.8, perplexity=None), True),
+    ],
+    ids=[
+        "more satisfied", "less satisfied", "less toxic under the judges",
+        "more satisfied within tolerance", "more satisfied beyond tolerance",
+        "less satisfied, but the other is beyond tolerance", "both beyond, better perplexity",
+        "both beyond, worse perplexity", "equal, better perplexity", "equal in all",
+        "no documents for perplexity",
+    ],
+)  # fmt: skip
+def test_lower_toxicity_is_preferred_where_utility_is_kept(new, best, is_better):
+    assert better(new, best, BASE, tolerance=0.03) is is_better
+
+
+def test_the_event_says_why():
+    event = best_event(validation(0.9, 0.05, 10.5, round_index=4))
+    assert event.round == 4
+    assert event.reason == "satisfaction 0.900, toxic share 0.050, validation perplexity 10.50"
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    return TrainState(world_of(toy_run(tmp_path)), kl_weight=2.0)
+
+
+def test_dual_ascent_raises_the_weight_by_what_is_missing(state):
+    state.ascend(missing=0.1, rate=4.0, largest=100.0)
+    assert state.kl_weight == pytest.approx(2.0 * math.exp(0.4))
+
+
+def test_dual_ascent_lowers_the_weight_beyond_the_target(state):
+    state.ascend(missing=-0.1, rate=4.0, largest=100.0)
+    assert state.kl_weight == pytest.approx(2.0 * math.exp(-0.4))
+
+
+def test_dual_ascent_stops_at_the_largest_weight(state):
+    state.ascend(missing=1.0, rate=4.0, largest=5.0)
+    assert state.kl_weight == 5.0
