@@ -49,11 +49,15 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     """
     path, source = _locate(settings)
     disable_progress_bar()
+    if device == "cpu":
+        use_wide_vectors()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, resolve_dtype(dtype, device)),
+            # a fused kernel only pays for texts longer than those of a CPU
+            attn_implementation="eager" if device == "cpu" else None,
             use_safetensors=True,
             trust_remote_code=False,
         )
@@ -94,6 +98,21 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     return "bfloat16" if device == "cuda" else "float32"
+
+
+def use_wide_vectors() -> bool:
+    """Whether float32 products of this process go through oneDNN from now on.
+
+    MKL keeps to 256-bit vectors on other makers' CPUs, oneDNN does not: about twice the products a
+    second with like rounding error (``python -m benchmarks.products``). PyTorch chooses oneDNN
+    when bfloat16 factors are permitted; only CPUs with matrix units would make use of the
+    permission, so those are left alone.
+    """
+    cpu = torch.cpu.get_capabilities()
+    is_better = bool(cpu.get("avx512_f")) and not cpu.get("amx_tile")
+    if is_better:
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    return is_better
 
 
 def weights_sha256(folder: Path) -> str:
