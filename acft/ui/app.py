@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 import webbrowser
@@ -21,12 +20,12 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from acft.errors import AcftError
+from acft.errors import AcftError, DataError
 from acft.inference.client import Inference
-from acft.runs.atomic import temporary
 from acft.runs.devices import devices
 from acft.runs.directory import all_runs
 from acft.runs.ownership import owner
+from acft.runs.recording import check, copy_out
 from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store, open_memory_store, open_store
 from acft.store.ingest import Ingester
@@ -49,12 +48,14 @@ def workbench(options: Options) -> Workbench:
 
     Raises:
         ConfigError: The bind is unsafe, or the launch token cannot be kept safe.
+        DataError: A recorded run that a demonstration shows was altered.
         StoreError: The database cannot be opened.
     """
     bind = options.bind
     check_bind(bind)
     runs = options.runs.resolve()
-    if bind.is_demo and (bind.is_space or not runs.is_dir()):
+    if bind.is_demo and (bind.is_space or not all_runs(runs)):
+        check(DEMO_RUNS)
         runs = DEMO_RUNS
     if not bind.is_demo:
         bring_recorded(DEMO_RUNS, runs)
@@ -79,16 +80,12 @@ def workbench(options: Options) -> Workbench:
 
 
 def bring_recorded(recorded: Path, runs: Path) -> list[str]:
-    """Ids of recorded runs copied into an empty runs directory, so that there is one to explore."""
-    if not recorded.is_dir() or all_runs(runs):
+    """Ids of recorded runs copied into an empty runs directory; none when they were altered."""
+    try:
+        return copy_out(recorded, runs)
+    except DataError as error:
+        LOG.warning("%s", error)
         return []
-    runs.mkdir(parents=True, exist_ok=True)
-    found = all_runs(recorded)
-    for paths in found:
-        unfinished = temporary(runs / paths.root.name)
-        shutil.copytree(paths.root, unfinished)
-        unfinished.rename(runs / paths.root.name)
-    return [paths.root.name for paths in found]
 
 
 def _open(runs: Path, bind: Bind, models: Inference) -> tuple[Store, str]:

@@ -1,6 +1,7 @@
 """What surrounds every page: navigation, mode, title, content notice."""
 
 import acft
+from acft.ui.demonstration import reason, way_out
 from acft.ui.dom import Node, el, view
 from acft.ui.page import Page, Wire, Workbench
 
@@ -41,8 +42,7 @@ def _navigation(page: Page, pages: list[Page]) -> Node:
 
 def _mode(bench: Workbench, *, may_change: bool) -> Node:
     if bench.bind.is_demo:
-        text = "Read-only demonstration: recorded runs, no launching."
-        return el("div.mode", el("b", "Demo. "), text)
+        return el("div.mode", el("b", "Read only. "), reason(bench.bind), " ", way_out(bench.bind))
     if bench.ingester.problem:
         return el("div.mode.warn", el("b", "The database lags behind: "), bench.ingester.problem,
                   " The runs themselves are not affected.")  # fmt: skip

@@ -52,6 +52,8 @@ class Bind:
     """Read-only: no handler that changes anything exists."""
     is_space: bool = False
     """Runs as a hosted Space, behind the host's proxy."""
+    space_id: str = ""
+    """Owner and name of the Space, where the host tells it."""
 
 
 def check_bind(bind: Bind) -> None:

@@ -3,17 +3,27 @@
 from collections.abc import Iterator
 from typing import Any
 
+from acft.assets import is_ready
 from acft.errors import AcftError, RunError
 from acft.ui.page import REFUSED, Visit, Workbench
 from acft.ui.reader import Run
 
+NO_MODEL = (
+    "live answers are off in this read-only demonstration: they need the packaged model, which a "
+    "workbench of your own has"
+)
 LOAD_SECONDS = 900.0
 """Opening a model on a busy machine takes minutes at worst."""
 
 
 def may_compute(bench: Workbench, visit: Visit) -> bool:
     """Whether this visit may use the machine's processor for live results."""
-    return visit.may_change or bench.bind.is_space
+    return visit.may_change or (bench.bind.is_space and is_ready())
+
+
+def refusal(bench: Workbench) -> str:
+    """Why a visit may not compute."""
+    return NO_MODEL if bench.bind.is_demo else REFUSED
 
 
 def ask(bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: Any) -> Any:
@@ -39,7 +49,7 @@ def follow(
         AcftError: The visit may not compute, the device is training, or the operation failed.
     """
     if not may_compute(bench, visit):
-        raise AcftError(REFUSED)
+        raise AcftError(refusal(bench))
     _not_while_training(bench)
     runs = str(bench.reader.runs_dir)
     return (

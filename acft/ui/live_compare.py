@@ -6,8 +6,8 @@ from typing import Any
 
 from acft.errors import AcftError, ConfigError
 from acft.ui.dom import Node, act, el, veil
-from acft.ui.live import ask, follow, may_compute, versions
-from acft.ui.page import REFUSED, Visit, Workbench
+from acft.ui.live import ask, follow, may_compute, refusal, versions
+from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
 
 NAMES = {"base": "base", "policy": "tuned", "guided": "guided"}
@@ -43,7 +43,7 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
             **act("refresh")))
         for name, (default, low, high) in CONDITIONS.items()
     ]  # fmt: skip
-    note = None if may_compute(bench, visit) else el("div.notice.warn", REFUSED)
+    note = None if may_compute(bench, visit) else el("div.notice.warn", refusal(bench))
     return el(
         "div",
         el("p.side", "Base, tuned and guided policy answer with the same random numbers, sampled "

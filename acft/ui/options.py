@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 DEMO_RUNS = ROOT / "assets" / "demo"
 PORT = 7860
+SPACE_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""Owner and name; anything else is not put into an address."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Options:
     @property
     def bind(self) -> Bind:
         """Where the server listens; a Space is always a demonstration."""
-        is_space = os.environ.get("SYSTEM") == "spaces"
+        space = os.environ.get("SPACE_ID", "")
+        is_space = bool(space) or os.environ.get("SYSTEM") == "spaces"
         return Bind(
             host="0.0.0.0" if is_space else self.host,  # noqa: S104 - the Space's proxy needs it
             port=self.port,
@@ -40,6 +44,7 @@ class Options:
             is_public=self.public,
             is_demo=self.demo or is_space,
             is_space=is_space,
+            space_id=space if SPACE_ID.fullmatch(space) else "",
         )
 
 
@@ -63,7 +68,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--auth-file", type=Path, metavar="FILE", help="lines user:password, file mode 600"
     )
-    parser.add_argument("--demo", action="store_true", help="read-only, nothing can be launched")
+    parser.add_argument(
+        "--demo", "--read-only", "--replay", action="store_true",
+        help="read-only: nothing can be launched; without runs of your own, the recorded one",
+    )  # fmt: skip
     parser.add_argument(
         "--no-browser", action="store_true", help="do not open a browser (in a terminal it does)"
     )

@@ -6,6 +6,7 @@ Pages know only this module, so that the store's queries can take its place wher
 import json
 import threading
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -167,7 +168,7 @@ class _Tail:
         if fresh:
             self.entries.extend(fresh)
             if any(isinstance(entry.event, Started) for entry in fresh):
-                self.history = _history(effective(self.entries))
+                self.history = history_of(effective(self.entries))
             else:
                 self.history = self.history.copy()
                 for entry in fresh:
@@ -213,6 +214,13 @@ class Reader:
             facts=_table(resolved, "facts"),
         )
 
+    def entries(self, run_id: str) -> list[Entry]:
+        """The events of a run that count, in order; none when there is no such run."""
+        if self.run(run_id) is None:
+            return []
+        with self._lock:
+            return effective(self._tails[run_id].entries)
+
     def paths(self, run_id: str) -> RunPaths | None:
         """The folder of a run; names that are not run ids, and links, are refused."""
         if not RUN_ID.fullmatch(run_id):
@@ -236,10 +244,12 @@ class Reader:
             return ""
 
 
-def _history(entries: list[Entry]) -> History:
+def history_of(entries: Iterable[Entry]) -> History:
+    """Events that count, sorted by kind."""
     history = History()
     for entry in entries:
         history.take(entry)
+        history.n_events += 1
     return history
 
 

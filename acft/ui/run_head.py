@@ -1,10 +1,12 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
+from acft.runs.status import FINAL
 from acft.ui import words
 from acft.ui.alerts import alerts
 from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit
 from acft.ui.reader import Run
+from acft.ui.replay import link
 from acft.ui.states import state_chip
 
 PHASES = {
@@ -61,6 +63,8 @@ def _buttons(run: Run, visit: Visit) -> Node:
         buttons.append(el("button.do", "Resume", type="button", **act("resume", run=run.run_id)))
     if visit.may_change:
         buttons.append(el("a.do", "Launch again with changes", href=f"launch?from={run.run_id}"))
+    if run.state.state in FINAL and run.history.n_events:
+        buttons.append(el("a.do", "Play as if live", href=link(run)))
     buttons += [
         el("a.do", "Tokens", href=f"tokens?run={run.run_id}"),
         el("a.do", "Compare", href=f"compare?run={run.run_id}"),

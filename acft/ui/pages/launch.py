@@ -11,16 +11,13 @@ from acft.inference.client import Inference
 from acft.settings import RunSettings
 from acft.ui import settings_text, words
 from acft.ui.control import preset, preset_names
+from acft.ui.demonstration import reason, way_out
 from acft.ui.dom import Node, act, el, view
 from acft.ui.form import form
 from acft.ui.frame import title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 
 START = 'title = ""\n\n[method]\nname = "acft"\n'
-DEMO_REASON = (
-    "Launching does not exist in this read-only demonstration. On your own computer: "
-    "git clone the project, then make run."
-)
 RESTORE = "() => [sessionStorage.getItem('acft-draft') || '']"
 KEEP = "(text) => { sessionStorage.setItem('acft-draft', text); return [text]; }"
 
@@ -142,7 +139,9 @@ def _command(bench: Workbench, visit: Visit, text: str) -> Node:
 
 def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
     if bench.bind.is_demo:
-        return el("div.notice", DEMO_REASON)
+        button = el("button.go", "Launch", type="button", disabled=True)
+        why = el("div.notice", reason(bench.bind), " On your own computer: ", way_out(bench.bind))
+        return el("div.launchbar", button, why)
     waiting = sum(run.state.state == "queued" for run in bench.reader.runs())
     live = sum(run.state.is_live for run in bench.reader.runs())
     place = "starts at once if its device is free"

@@ -1,11 +1,13 @@
 """Run: one run from its first step to the texts it changed."""
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from acft.store.queries.audit import audit
-from acft.ui import run_charts, words
+from acft.ui import replay, run_charts, words
 from acft.ui.dom import Node, chart, el, table, view
 from acft.ui.frame import empty
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
@@ -210,21 +212,57 @@ def _mark(bench: Workbench, visit: Visit) -> str:
     return f"{run.run_id}:{run.history.n_events}:{run.state.label}" if run else ""
 
 
+def at_clock(
+    bench: Workbench, visit: Visit, clock: replay.Clock | None
+) -> tuple[Workbench, Visit, Node | None]:
+    """The workbench and visit as the replay shows them, and the replay's controls."""
+    run = find(bench, visit) if clock else None
+    if clock is None or run is None:
+        return bench, visit, None
+    now = time.monotonic()
+    length = replay.duration(bench.reader.entries(run.run_id))
+    shown = replay.Rewound(bench.reader, run.run_id, clock.position(now))
+    controls = replay.bar(run.run_id, clock, length, now)
+    return replace(bench, reader=shown), replace(visit, may_change=False), controls
+
+
+def show(
+    bench: Workbench, visit: Visit, mark: str = "", clock: replay.Clock | None = None
+) -> list[Any]:
+    """Replay controls, head, mark, and the slow parts where the mark has changed."""
+    bench, visit, controls = at_clock(bench, visit, clock)
+    now = _mark(bench, visit)
+    head_part = [controls or "", top(bench, visit)]
+    if now == mark:
+        return [*head_part, gr.skip(), *[gr.skip() for _ in FIGURES], gr.skip(), gr.skip()]
+    return [*head_part, now, *figures(bench, visit), texts(bench, visit), details(bench, visit)]
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
-    seen = gr.State("")
+    seen, clock = gr.State(""), gr.State(None)
+    controls = view(acts=("replay",))
     header = view(top_placeholder(), acts=("stop", "resume"))
     plots = _figure_grid()
     pairs = view()
     rest = view()
     timer = gr.Timer(POLL_SECONDS)
-    slow = [*plots, pairs, rest]
+    shown = [controls, header, seen, *plots, pairs, rest]
 
-    def show(visit: Visit, mark: str = "") -> list[Any]:
-        now = _mark(bench, visit)
-        if now == mark:
-            return [top(bench, visit), gr.skip(), *[gr.skip() for _ in slow]]
-        return [top(bench, visit), now, *figures(bench, visit), texts(bench, visit),
-                details(bench, visit)]  # fmt: skip
+    def opened(visit: Visit) -> list[Any]:
+        begun = replay.started(visit.query)
+        pace = gr.Timer(replay.FRAME_SECONDS) if begun else gr.skip()
+        return [begun, pace, *show(bench, visit, clock=begun)]
+
+    def tick(visit: Visit, mark: str, playing: replay.Clock | None) -> list[Any]:
+        return show(bench, visit, mark, playing)
+
+    def turn(visit: Visit, mark: str, playing: replay.Clock | None) -> list[Any]:
+        run = find(bench, visit)
+        if playing is None or run is None:
+            return [gr.skip() for _ in (clock, *shown)]
+        length = replay.duration(bench.reader.entries(run.run_id))
+        changed = playing.changed(time.monotonic(), length, visit.data)
+        return [changed, *show(bench, visit, mark, changed)]
 
     def stop(visit: Visit) -> Node:
         bench.control.stop(visit.data.get("run", ""), visit.data.get("mode", "save"))
@@ -234,8 +272,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
         bench.control.resume(visit.data.get("run", ""))
         return top(bench, visit)
 
-    wire.on_load(show, outputs=[header, seen, *slow])
-    wire.read(timer.tick, show, inputs=[seen], outputs=[header, seen, *slow])
+    wire.on_load(opened, outputs=[clock, timer, *shown])
+    wire.read(timer.tick, tick, inputs=[seen, clock], outputs=shown)
+    wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown])
     wire.change(header.stop, stop, outputs=[header])
     wire.change(header.resume, resume, outputs=[header])
 

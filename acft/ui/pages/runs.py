@@ -7,6 +7,7 @@ import gradio as gr
 from acft.store.queries.runs import settings_difference
 from acft.ui import charts, words
 from acft.ui.control import preset, preset_names
+from acft.ui.demonstration import is_recorded, welcome
 from acft.ui.dom import Node, act, chart, el, sparkline, table, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
@@ -30,6 +31,7 @@ def overview(bench: Workbench, visit: Visit) -> Node:
     runs = bench.reader.runs()
     if not runs:
         return el("div", _first(bench, visit), empty("No runs yet.", "They appear here, live."))
+    is_new_here = all(map(is_recorded, runs))
     shown = [run for run in runs if _matches(run, visit.query.get("find", ""))]
     columns = (
         el("span.sr", "Compare"), "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)",
@@ -39,6 +41,7 @@ def overview(bench: Workbench, visit: Visit) -> Node:
     rows = [_row(run, run.run_id in selected) for run in shown]
     return el(
         "div",
+        el("div.heroes", welcome(runs[0]), _first(bench, visit)) if is_new_here else None,
         _tools(bench, visit, len(shown), len(runs)),
         table(columns, rows, caption="Runs, newest first", numeric={6, 7}),
     )
@@ -48,7 +51,7 @@ def _first(bench: Workbench, visit: Visit) -> Node | None:
     if QUICKSTART not in preset_names(bench.experiments) or bench.bind.is_demo:
         return None
     return el(
-        "div.hero", el("h2", "Start here"), el("p", FIRST), _quickstart(visit, "go"),
+        "div.hero", el("h2", "Your first own run"), el("p", FIRST), _quickstart(visit, "go"),
         None if visit.may_change else el("p.side", "This browser may only look; see above."),
     )  # fmt: skip
 

@@ -24,6 +24,8 @@
     }
     if (!ATTRIBUTE.test(name)) return;
     if (name === "href" && !SAFE_LINK.test(value)) return;
+    // Elsewhere means another tab: a Space is shown inside its host's frame.
+    if (name === "href" && value.startsWith("https://")) { dom.target = "_blank"; dom.rel = "noopener"; }
     if (name === "value" && "value" in dom && document.activeElement !== dom) dom.value = value;
     if (name === "checked") dom.checked = true;
     if (name === "data-goto" && SAFE_LINK.test(value)) location.assign(value);

@@ -1,0 +1,151 @@
+"""Finished runs made small enough to travel: packed with a manifest of hashes, checked, copied out.
+
+A recording is an ordinary run directory, so every page and query works on it. It keeps the
+checkpoint that validation prefers, without what only resuming needs.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+from acft.errors import DataError, RunError
+from acft.eventlog import read_events
+from acft.events import Started, to_json
+from acft.runs.atomic import replace_bytes, replace_json, sha256, temporary
+from acft.runs.checkpoints import seal, verify
+from acft.runs.directory import all_runs, read_launch, read_status, write_labels, write_status
+from acft.schema import CHECKPOINTS, MANIFEST, Labels, RunPaths
+
+TAG = "recorded"
+"""Marks these runs in lists."""
+MAX_BYTES = 20_000_000
+"""Of all recordings together; they are part of the repository."""
+ONLY_FOR_RESUMING = re.compile(r"optimizer\.safetensors|previous\.safetensors|\d+-replay\.json")
+NOT_TAKEN = re.compile(r"stdout\.log|lock|stop|\..*")
+"""What a process left behind, by name."""
+
+
+def record(run: RunPaths, folder: Path) -> Path:
+    """The packed run, alone in ``folder`` with a fresh manifest; an earlier recording goes.
+
+    Raises:
+        RunError: The run has not finished, or is too large.
+        DataError: Its checkpoint is damaged.
+    """
+    status = read_status(run)
+    if status.state != "finished":
+        raise RunError(f"run {run.root.name} is {status.state}; only finished runs are recorded")
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = RunPaths(temporary(folder / run.root.name))
+    try:
+        _pack(run, packed)
+        _check_size(packed.root)
+    except BaseException:
+        shutil.rmtree(packed.root, ignore_errors=True)
+        raise
+    for earlier in all_runs(folder):
+        shutil.rmtree(earlier.root)
+    final = packed.root.rename(folder / run.root.name)
+    replace_json(folder / MANIFEST, {"files": _files(folder)})
+    return final
+
+
+def check(folder: Path) -> list[RunPaths]:
+    """The recorded runs, every file as it was recorded; none where nothing was recorded.
+
+    Raises:
+        DataError: A file is missing, added or changed; names it.
+    """
+    if not (folder / MANIFEST).exists() and not all_runs(folder):
+        return []
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"recorded runs in {str(folder)!r} have no manifest: {error}") from None
+    found = _files(folder)
+    unlike = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    if unlike:
+        raise DataError(
+            f"recorded file {str(folder / unlike[0])!r} is missing, added or changed; restore it, "
+            "or record anew with ``acft demo record``"
+        )
+    return all_runs(folder)
+
+
+def copy_out(folder: Path, runs_dir: Path) -> list[str]:
+    """Ids of the recorded runs copied into an empty runs directory, so there is one to explore.
+
+    Raises:
+        DataError: A recorded file is not as it was recorded.
+    """
+    if all_runs(runs_dir):
+        return []
+    recorded = check(folder)
+    for paths in recorded:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        unfinished = temporary(runs_dir / paths.root.name)
+        shutil.copytree(paths.root, unfinished)
+        unfinished.rename(runs_dir / paths.root.name)
+    return [paths.root.name for paths in recorded]
+
+
+def _pack(run: RunPaths, packed: RunPaths) -> None:
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        inside = Path(directory)
+        if inside == run.root:
+            return {CHECKPOINTS, *(name for name in names if NOT_TAKEN.fullmatch(name))}
+        return {name for name in names if NOT_TAKEN.fullmatch(name)}
+
+    shutil.copytree(run.root, packed.root, ignore=left_out)
+    packed.checkpoints.mkdir()
+    status = read_status(run)
+    kept = status.best_checkpoint or status.checkpoint
+    verify(run.root / kept)
+    seal(packed.root / kept, lambda target: _copy_checkpoint(run.root / kept, target))
+    _forget_machine(packed)
+
+
+def _copy_checkpoint(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source)
+        is_spare = ONLY_FOR_RESUMING.fullmatch(path.name) or path.name == MANIFEST
+        if path.is_file() and not is_spare:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+
+
+def _forget_machine(packed: RunPaths) -> None:
+    """Removes what tells of the machine: its paths, processes and boots."""
+    nobody = {"pid": 0, "pid_started": 0.0, "boot_id": ""}
+    kept = read_status(packed).best_checkpoint or read_status(packed).checkpoint
+    write_status(packed, dataclasses.replace(read_status(packed), **nobody, checkpoint=kept))
+    write_labels(packed, Labels(tags=(TAG,)))
+    launch = dataclasses.replace(read_launch(packed), working_directory="")
+    replace_json(packed.launch, dataclasses.asdict(launch))
+    lines = []
+    for entry in read_events(packed.events):
+        event = entry.event
+        if isinstance(event, Started):
+            event = dataclasses.replace(event, pid=0, facts={})
+        lines.append(to_json(event, entry.seq, entry.time) + "\n")
+    replace_bytes(packed.events, "".join(lines).encode())
+
+
+def _check_size(folder: Path) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > MAX_BYTES:
+        raise RunError(
+            f"the packed run has {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are "
+            "recorded; lower [adapter] rank or the number of rollouts"
+        )
+
+
+def _files(folder: Path) -> dict[str, dict[str, str | int]]:
+    paths = sorted(path for run in all_runs(folder) for path in run.root.rglob("*"))
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in paths
+        if path.is_file()
+    }

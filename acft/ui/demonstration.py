@@ -1,0 +1,61 @@
+"""What a read-only demonstration says: why nothing can be launched, and how to do it elsewhere."""
+
+from acft.runs.recording import TAG
+from acft.ui import words
+from acft.ui.dom import Node, el
+from acft.ui.guard import Bind
+from acft.ui.reader import Run
+from acft.ui.replay import link
+
+HOST = "https://huggingface.co/spaces"
+"""Where Spaces live and are duplicated."""
+
+
+def reason(bind: Bind) -> str:
+    """Why nothing can be launched here, in one sentence."""
+    if bind.is_space:
+        return (
+            "This is a public Space on shared hardware: it replays recorded runs, and its server "
+            "has no handler that launches or changes one."
+        )
+    return "This workbench was started read-only: its server launches and changes nothing."
+
+
+def command(bind: Bind) -> str:
+    """What starts a workbench of one's own."""
+    if not bind.space_id:
+        return "make run"
+    return f"git clone {HOST}/{bind.space_id} acft && make -C acft run"
+
+
+def way_out(bind: Bind) -> Node:
+    """The command to run it oneself, to copy, and the Space to duplicate."""
+    own = command(bind)
+    copy = el("button.do", "Copy command", type="button", data_do="copy", data_text=own)
+    duplicate = None
+    if bind.space_id:
+        address = f"{HOST}/{bind.space_id}?duplicate=true"
+        duplicate = el("a.do", "Duplicate this Space", href=address)
+    return el("span.wayout", el("code", own), copy, duplicate)
+
+
+def welcome(run: Run) -> Node:
+    """What there is to see in a recorded run, for who has none of their own."""
+    where = f"?run={run.run_id}"
+    cores = words.count(int(run.facts.get("threads") or 1), "processor core")
+    return el(
+        "div.hero",
+        el("h2", "A recorded run to explore"),
+        el("p", f"“{run.title}” is a real run on {cores}, with all it sampled, its token guidance "
+           "and its final weights. Every page shows what the run wrote, not an illustration."),
+        el("div.actions",
+           el("a.go", "Play it as if live", href=link(run)),
+           el("a.do", "Before and after", href=f"compare{where}"),
+           el("a.do", "Which tokens pay", href=f"tokens{where}"),
+           el("a.do", "Its curves", href=f"run{where}")),
+    )  # fmt: skip
+
+
+def is_recorded(run: Run) -> bool:
+    """Whether the run came with the project."""
+    return TAG in run.labels.tags
