@@ -15,7 +15,7 @@ from acft.corpora.sources import corpus_records, prompt_records
 from acft.errors import DataError, ModelError
 from acft.seeding import derive_seed, hash_fraction
 from acft.settings import CorpusSettings, PromptSettings
-from acft.types import Document, Prompt, Rollout, Split, TokenBatch
+from acft.types import Document, LossTokens, Prompt, Rollout, Split, TokenBatch
 
 TRAIN_SHARE, VALIDATION_SHARE = 0.60, 0.15
 """Shares of the splits; the rest is the test split."""
@@ -58,6 +58,13 @@ class TokenizedDocument:
     token_ids: tuple[int, ...]
     response_start: int
     """Number of prompt tokens, which is the index of the first response token."""
+    loss_start: int = 1
+    """Index of the first token whose log-probability is part of the cross-entropy."""
+
+    @property
+    def n_loss_tokens(self) -> int:
+        """Tokens that carry the cross-entropy."""
+        return len(self.token_ids) - self.loss_start
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ def tokenize(
     seed: int,
     *,
     chat_template: bool = False,
+    loss: LossTokens = "all",
 ) -> TokenizedCorpus:
     """Documents as token ids, each with a prompt and at least one token of response.
 
@@ -155,7 +163,7 @@ def tokenize(
     n_dropped = n_cut = 0
     for document in documents:
         prompt, response = _prompt_and_response(document, tokenizer, chat_template=chat_template)
-        item = _tokenized(document, prompt, response, max_tokens, seed)
+        item = _tokenized(document, prompt, response, max_tokens, seed, loss)
         if item is None:
             n_dropped += 1
         else:
@@ -170,12 +178,14 @@ def tokenize(
     return TokenizedCorpus(kept, n_dropped, n_cut)
 
 
-def documents_from_rollouts(rollouts: Iterable[Rollout], domain: str) -> list[TokenizedDocument]:
+def documents_from_rollouts(
+    rollouts: Iterable[Rollout], domain: str, loss: LossTokens = "all"
+) -> list[TokenizedDocument]:
     """Rollouts as documents, with exactly the tokens that were drawn; empty responses left out."""
     return [
         TokenizedDocument(
             rollout.rollout_id, domain, rollout.prompt_ids + rollout.response_ids,
-            len(rollout.prompt_ids),
+            len(rollout.prompt_ids), len(rollout.prompt_ids) if loss == "response" else 1,
         )
         for rollout in rollouts
         if rollout.response_ids
@@ -285,7 +295,11 @@ def preview(
             document.document_id,
             document.domain,
             [
-                PreviewToken(str(tokenizer.decode([token_id])), i > 0, i > 0 and bool(mask[i]))
+                PreviewToken(
+                    str(tokenizer.decode([token_id])),
+                    i >= document.loss_start,
+                    i > 0 and bool(mask[i]),
+                )
                 for i, token_id in enumerate(document.token_ids)
             ],
         )
@@ -348,13 +362,19 @@ def _chat(turns: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> str:
 
 
 def _tokenized(
-    document: Document, prompt: list[int], response: list[int], max_tokens: int, seed: int
+    document: Document,
+    prompt: list[int],
+    response: list[int],
+    max_tokens: int,
+    seed: int,
+    loss: LossTokens,
 ) -> TokenizedDocument | None:
     token_ids = tuple((prompt + response)[:max_tokens])
     start = len(prompt) or _prompt_length(document.document_id, len(token_ids), seed)
     if not 0 < start < len(token_ids):
         return None
-    return TokenizedDocument(document.document_id, document.domain, token_ids, start)
+    loss_start = start if loss == "response" else 1
+    return TokenizedDocument(document.document_id, document.domain, token_ids, start, loss_start)
 
 
 def _prompt_length(document_id: str, n_tokens: int, seed: int) -> int:

@@ -58,6 +58,8 @@ class CorpusSettings(Config):
     """Column that holds the prompt; empty: the first 8 to 24 tokens of the text are the prompt."""
     text_field: str = "text"
     """Column that holds the text (or the response, when there is a prompt column)."""
+    loss: Literal["all", "response"] = "all"
+    """Tokens that carry the cross-entropy: all, or the response alone, the prompt being given."""
 
 
 class PromptSettings(Config):

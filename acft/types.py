@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+LossTokens = Literal["all", "response"]
 
 
 @dataclass(frozen=True)

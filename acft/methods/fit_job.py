@@ -86,12 +86,11 @@ class _Sums:
     loss: float = 0.0
     documents: list[str] = field(default_factory=list)
 
-    def add(self, losses: TokenLosses, is_ce: bool, kl_mask: Tensor) -> None:  # noqa: FBT001
+    def add(self, losses: TokenLosses, ce_mask: Tensor, kl_mask: Tensor) -> None:
         """Add one forward pass."""
         self.loss += float(losses.total.detach().sum())
-        if is_ce:
-            self.nll += float(losses.nll.sum())
-            self.n_tokens += len(losses.nll)
+        self.nll += float(losses.nll[ce_mask].sum())
+        self.n_tokens += int(ce_mask.sum())
         self.kl_guided_policy += float(losses.kl_guided_policy[kl_mask].sum())
         self.kl_policy_guided += float(losses.kl_policy_guided[kl_mask].sum())
         self.n_kl += int(kl_mask.sum())
@@ -179,18 +178,28 @@ def _accumulate(
         if regularizer.is_reach_weighted:
             weights = weights * target.reach()
         penalty = Penalty(weights, target, regularizer.kl)
+    ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[aligned.mask_all]
     losses = losses_at(
         policy,
         aligned.values[aligned.mask_all],
         aligned.targets[aligned.mask_all],
-        torch.full_like(weights, piece.ce_weight),
+        ce_weights,
         penalty,
     )
     losses.total.sum().backward()
-    sums.add(losses, piece.ce_weight > 0, weights != 0)
+    sums.add(losses, ce_weights > 0, weights != 0)
     sums.documents += [document.document_id for document in piece.documents]
     if tap is not None and penalty is not None:
         tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+
+
+def _carries_loss(
+    documents: Sequence[TokenizedDocument], batch: TokenBatch
+) -> Float[Tensor, "batch step"]:
+    """1 where the next token is part of the cross-entropy."""
+    starts = torch.tensor([document.loss_start for document in documents])
+    positions = torch.arange(1, batch.token_ids.shape[1])
+    return (positions >= starts[:, None]).float().to(batch.token_ids.device)
 
 
 def losses_at(
@@ -303,7 +312,7 @@ def _pieces(
     Cross-entropy and KL are divided by all loss tokens of the step, so masking changes what is
     penalised and not how much a token weighs.
     """
-    n_tokens = sum(len(document.token_ids) - 1 for document in documents)
+    n_tokens = sum(document.n_loss_tokens for document in documents)
     kl_weight = regularizer.kl_weight if regularizer is not None else 0.0
     pieces = []
     by_length = sorted(documents, key=lambda document: len(document.token_ids))

@@ -149,6 +149,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
                 run.optimizer.max_tokens,
                 run.seed,
                 chat_template=run.model.chat_template,
+                loss=corpus.loss,
             ).documents
         corpora.append((corpus.weight, documents))
     yield Progress("load", 3, 4, context.resume_round, "parts")
@@ -191,7 +192,7 @@ def base_rollouts(
         partial = file.with_suffix(f".partial-{os.getpid()}")
         partial.write_text(json.dumps([_plain(rollout) for rollout in rollouts]))
         partial.replace(file)
-    return documents_from_rollouts(rollouts[:wanted], corpus.domain)
+    return documents_from_rollouts(rollouts[:wanted], corpus.domain, corpus.loss)
 
 
 def facts(context: TrainContext) -> dict[str, Any]:

@@ -353,3 +353,16 @@ def test_the_preview_shows_what_the_loss_sees():
 
 def test_the_preview_of_nothing_is_empty():
     assert preview([], TOKENIZER, 20, 5) == []
+
+
+def test_a_prompt_that_is_given_carries_no_loss():
+    made = tokenize([document("bcd", "a ")], TOKENIZER, 64, 0, loss="response").documents
+    (shown,) = preview(made, TOKENIZER, horizon=2, n=1)
+    assert "".join(token.text for token in shown.tokens if token.in_ce) == "bcd"
+    assert made[0].n_loss_tokens == 3
+
+
+def test_the_same_holds_of_texts_the_base_policy_wrote():
+    drawn = Rollout("r1", "p1", "ab", "c", (97, 98), (99, END), (-1.0, -0.5), 0)
+    (made,) = documents_from_rollouts([drawn], "attribute", "response")
+    assert (made.loss_start, made.n_loss_tokens) == (2, 2)

@@ -10,7 +10,7 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.errors import NonFiniteError
 from acft.events import Scalars
-from acft.methods.fit_job import Regularizer, _pieces, _Target, fit_job
+from acft.methods.fit_job import Regularizer, _accumulate, _pieces, _Sums, _Target, fit_job
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.oracle_job import Guide, build_oracle
 from acft.toy import ToyWorld
@@ -93,6 +93,24 @@ def test_masking_documents_changes_no_tokens_weight(world):
     ]
     assert pieces[0].ce_weight == pieces[1].ce_weight == 1 / 5
     assert max(pieces[0].kl_weights) == max(pieces[1].kl_weights) == 2 / 5
+
+
+def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
+    whole = [document([1, 2, 3, 4], start=2)]
+    given = [dataclasses.replace(whole[0], loss_start=2)]
+    (piece,) = _pieces(given, [], None, 2, 1.0)
+    assert piece.ce_weight == 1 / 2
+    found = []
+    for documents in (whole, given):
+        sums = _Sums()
+        for piece in _pieces(documents, [], None, 2, 1.0):
+            _accumulate(world, piece, None, sums, None)
+        found.append(sums)
+    log_p = world.policy.next_logprobs(collate(whole, 0, HORIZON))[0].detach()
+    each = [-float(log_p[t, token]) for t, token in enumerate((2, 3, 4))]
+    assert [sums.n_tokens for sums in found] == [3, 2]
+    assert found[0].nll == pytest.approx(sum(each), rel=1e-5)
+    assert found[1].nll == pytest.approx(sum(each[1:]), rel=1e-5)
 
 
 def test_sampled_prefixes_are_divided_by_their_own_tokens(world):
