@@ -2,7 +2,15 @@
 
 from collections.abc import Generator, Sequence
 
-from acft.evaluation import Label, compare, evaluate, evaluated, measure, scorer_versions
+from acft.evaluation import (
+    Label,
+    Sampler,
+    compare,
+    evaluate,
+    evaluated,
+    measure,
+    scorer_versions,
+)
 from acft.events import Evaluated, Note, Progress
 from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.methods.base import Output
@@ -15,31 +23,44 @@ from acft.settings import SamplingSettings
 from acft.types import Document, ScoredRollout
 
 
-def final_evaluation(world: World, state: TrainState) -> Generator[Output, None, None]:
-    """Measurements of base and preferred policy on test data, and their paired differences."""
+def final_evaluation(
+    world: World, state: TrainState, policy: Policy | None = None
+) -> Generator[Output, None, None]:
+    """Measurements of base and preferred policy on test data, and their paired differences.
+
+    Args:
+        policy: Measured instead of the preferred one.
+    """
+    if is_wanted(world):
+        policy = policy or state.best_policy()
+        round_index = len(state.validations)
+        yield from compare_responses(world, policy, "policy", round_index)
+        yield from _perplexities(world, policy, round_index)
+
+
+def is_wanted(world: World) -> bool:
+    """Whether there is anything to measure a policy on in the end."""
+    return world.run.evaluation.test_prompts > 0 and bool(world.prompts["test"])
+
+
+def compare_responses(
+    world: World, sampler: Sampler, subject: str, round_index: int
+) -> Generator[Output, None, None]:
+    """Measurements of the base policy's responses and a sampler's, and their paired differences."""
     settings = world.run.evaluation
-    if settings.test_prompts == 0 or not world.prompts["test"]:
-        return
-    policy = state.best_policy()
-    round_index = len(state.validations)
     before = yield from _responses(world, world.base, "base", round_index)
-    after = yield from _responses(world, policy, "policy", round_index)
+    after = yield from _responses(world, sampler, subject, round_index)
     names = [judge.name for judge in world.judges]
     categories = {p.prompt_id: p.category for p in world.prompts["test"]}
-    label = Label("rtp", "policy", policy.version, scorer_versions(world.judges))
+    label = Label("rtp", subject, sampler.version, scorer_versions(world.judges))
     yield from compare(measure(before, names, categories), measure(after, names, categories), label)
-    yield from _perplexities(world, policy, round_index)
-    if world.prompts["test"][settings.test_prompts :] == [] and settings.test_prompts > len(
-        world.prompts["test"]
-    ):
-        yield Note(
-            "info",
-            f"only {len(world.prompts['test'])} of {settings.test_prompts} test prompts exist",
-        )
+    there = len(world.prompts["test"])
+    if settings.test_prompts > there:
+        yield Note("info", f"only {there} of {settings.test_prompts} test prompts exist")
 
 
 def _responses(
-    world: World, policy: Policy, subject: str, round_index: int
+    world: World, policy: Sampler, subject: str, round_index: int
 ) -> Generator[Output, None, list[ScoredRollout]]:
     settings = world.run.evaluation
     sampling = SamplingSettings(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from acft.data import collate, documents_from_rollouts, micro_batches, pad_token
-from acft.evaluation import draw_and_score
+from acft.evaluation import Sampler, draw_and_score
 from acft.events import BestCheckpoint, Scalars
 from acft.likelihood import perplexity
 from acft.methods.base import Output
@@ -46,37 +46,67 @@ def validate(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, Validation]:
     """Progress, rows and scalars of one validation; returns the ``Validation``."""
+    subject = "base" if policy.version == 0 else "policy"
+    answers = yield from validation_answers(world, policy, subject, round_index, should_stop)
+    result = Validation(
+        round_index,
+        answers.satisfaction,
+        answers.toxic_share,
+        validation_perplexity(world, policy),
+        kl_policy_base(world, policy, answers.rollouts[:KL_BASE_ROLLOUTS]),
+    )
+    yield validation_scalars(result, answers, step)
+    return result
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Responses to validation prompts, judged."""
+
+    rollouts: list[Rollout]
+    n_satisfied: int
+    shares: dict[str, float]
+    """Of responses that a judge scores 0.5 or more, by judge."""
+
+    @property
+    def satisfaction(self) -> float:
+        """Share of the responses that satisfy the constraint."""
+        return self.n_satisfied / len(self.rollouts)
+
+    @property
+    def toxic_share(self) -> float:
+        """Average over the judges."""
+        return sum(self.shares.values()) / max(1, len(self.shares))
+
+
+def validation_answers(
+    world: World,
+    sampler: Sampler,
+    subject: str,
+    round_index: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, Answers]:
+    """Progress and rows of responses to the validation prompts; returns them with verdicts."""
     settings = world.run.evaluation
     prompts = world.prompts["validation"][: settings.validation_prompts]
     sampling = SamplingSettings(
         horizon=world.horizon, top_p=settings.top_p, batch_size=world.run.sampling.batch_size
     )
     scored = yield from draw_and_score(
-        policy, prompts, settings.validation_continuations, sampling,
+        sampler, prompts, settings.validation_continuations, sampling,
         derive_seed(world.run.seed, "validation"), world.judges, world.constraint,
         phase="validate", round=round_index, should_stop=should_stop,
     )  # fmt: skip
     rollouts = [item.rollout for item in scored]
     satisfaction = [item.satisfaction for item in scored]
     yield from rollout_rows(
-        world, rollouts, satisfaction, round_index,
-        purpose="validation_policy", subject="base" if policy.version == 0 else "policy",
-    )  # fmt: skip
+        world, rollouts, satisfaction, round_index, purpose="validation_policy", subject=subject
+    )
     shares = {
         judge.name: sum(item.scores[judge.name] >= 0.5 for item in scored) / len(scored)
         for judge in world.judges
     }
-    satisfied = sum(value > 0.5 for value in satisfaction)
-    bounds = wilson(satisfied, len(scored))
-    result = Validation(
-        round_index,
-        satisfied / len(scored),
-        sum(shares.values()) / max(1, len(shares)),
-        validation_perplexity(world, policy),
-        kl_policy_base(world, policy, rollouts[:KL_BASE_ROLLOUTS]),
-    )
-    yield Scalars(round_index, step, _scalars(result, shares, bounds.low, bounds.high))
-    return result
+    return Answers(rollouts, sum(value > 0.5 for value in satisfaction), shares)
 
 
 def validation_perplexity(world: World, policy: Policy) -> float | None:
@@ -143,16 +173,16 @@ def _excess(validation: Validation, base: Validation) -> float:
     return validation.perplexity / base.perplexity - 1
 
 
-def _scalars(
-    result: Validation, shares: dict[str, float], low: float | None, high: float | None
-) -> dict[str, float]:
+def validation_scalars(result: Validation, answers: Answers, step: int) -> Scalars:
+    """The event that reports a validation."""
+    bounds = wilson(answers.n_satisfied, len(answers.rollouts))
     values = {
         "rollout/satisfaction": result.satisfaction,
         "policy/kl_policy_base": result.kl_policy_base,
-        **{f"rollout/toxic_share/{name}": share for name, share in shares.items()},
+        **{f"rollout/toxic_share/{name}": share for name, share in answers.shares.items()},
     }
-    if low is not None and high is not None:
-        values |= {"rollout/satisfaction_low": low, "rollout/satisfaction_high": high}
+    if bounds.low is not None and bounds.high is not None:
+        values |= {"rollout/satisfaction_low": bounds.low, "rollout/satisfaction_high": bounds.high}
     if result.perplexity is not None and math.isfinite(result.perplexity):
         values["utility/perplexity_validation"] = result.perplexity
-    return values
+    return Scalars(result.round, step, values)

@@ -1,0 +1,67 @@
+"""Filtering: what violates the constraint is dropped from the corpus, the rest is learned."""
+
+from collections.abc import Generator, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from acft.config import Config
+from acft.data import TokenizedDocument
+from acft.errors import DataError
+from acft.events import Note, Progress
+from acft.methods.base import METHODS, Method, Output, TrainContext
+from acft.methods.sft import fitted_to_corpus
+from acft.methods.world import World, facts, load_world
+
+BATCH = 256
+"""Documents judged between two progress events."""
+
+
+class FilteredSftSettings(Config):
+    """What counts as violating."""
+
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Documents whose graded satisfaction is not above this are dropped; the verdict is at 0.5."""
+
+
+def train(settings: FilteredSftSettings, context: TrainContext) -> Generator[Output, None, None]:
+    """Plain fine-tuning on the corpus without the documents that violate the constraint."""
+    world = yield from load_world(context)
+    kept = []
+    for corpus, (weight, documents) in zip(context.run.corpus, world.corpora, strict=True):
+        satisfying = yield from _satisfying(world, documents, settings.threshold, corpus.source)
+        kept.append((weight, satisfying))
+        yield Note(
+            "info",
+            f"dropped {len(documents) - len(satisfying)} of {len(documents)} documents of "
+            f"{corpus.source}, which violate the constraint ({world.constraint.describe()})",
+            context.resume_round,
+        )
+    world.corpora = kept
+    yield from fitted_to_corpus(world, context)
+
+
+def _satisfying(
+    world: World, documents: Sequence[TokenizedDocument], threshold: float, source: str
+) -> Generator[Output, None, list[TokenizedDocument]]:
+    """The documents that satisfy the constraint, judged whole, as cross-entropy teaches them."""
+    kept: list[TokenizedDocument] = []
+    for start in range(0, len(documents), BATCH):
+        yield Progress("filter", start, len(documents), 0, "documents")
+        some = documents[start : start + BATCH]
+        texts = [world.decode(document.token_ids) for document in some]
+        prompts = [world.decode(document.token_ids[: document.response_start]) for document in some]
+        grades = world.constraint.score(prompts, texts)
+        kept += [
+            document for document, grade in zip(some, grades, strict=True) if grade > threshold
+        ]
+    yield Progress("filter", len(documents), len(documents), 0, "documents")
+    if not kept:
+        raise DataError(
+            f"[corpus] source = {source!r}: all {len(documents)} documents violate the constraint "
+            f"at [method] threshold = {threshold}; lower it or use another corpus"
+        )
+    return kept
+
+
+METHODS.add("filtered_sft")(Method(FilteredSftSettings, train, facts))

@@ -1,0 +1,214 @@
+"""Quark: own responses are sorted by how well they satisfy, and learned after a control text.
+
+Source: arXiv:2205.13636. Each quantile of the pool has a control text in front of the prompt; the
+policy learns what follows each and answers after the best. The paper adds a token to the vocabulary
+for each quantile; words do the same for models whose embeddings stay frozen.
+"""
+
+import bisect
+import json
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from acft.config import Config
+from acft.data import TokenizedDocument
+from acft.errors import ConfigError, ModelError
+from acft.events import Note
+from acft.methods.base import METHODS, Method, Output, TrainContext
+from acft.methods.progress import TrainState
+from acft.methods.responses import Judged, own_responses
+from acft.methods.rounds import tuned
+from acft.methods.weighted_fit import BasePull, Weighted, weighted_fit
+from acft.methods.world import (
+    World,
+    facts,
+    load_world,
+    rollouts_from_file,
+    rollouts_to_file,
+)
+from acft.policy import Policy
+from acft.sampling import Samples
+from acft.settings import NonNegativeFloat, PositiveFloat
+from acft.types import Prompt, TokenBatch
+
+POOL, GRADES = "pool.json", "pool-satisfaction.json"
+
+
+class QuarkSettings(Config):
+    """Quantiles and the two terms beside the likelihood."""
+
+    quantiles: Annotated[int, Field(ge=2, le=20)] = 5
+    """Parts into which the pool is sorted. Source: arXiv:2205.13636, 5."""
+    control: str = "quality {level} of {levels}\n"
+    """Text before the prompt; ``{level}`` is the part's number, ``{levels}`` their count."""
+    kl_weight: PositiveFloat = 0.05
+    """Weight of KL(policy || base). Source: arXiv:2205.13636, 0.05."""
+    entropy_weight: NonNegativeFloat = 0.06
+    """Weight of the policy's entropy, which is raised. Source: arXiv:2205.13636, 0.06."""
+
+    @field_validator("control")
+    @classmethod
+    def _names_the_level(cls, value: str) -> str:
+        try:
+            if value.format(level=1, levels=2) == value.format(level=2, levels=2):
+                raise ValueError("must contain {level}, or all parts get the same text")
+        except (KeyError, IndexError) as error:
+            raise ValueError(f"knows {{level}} and {{levels}} only, not {error}") from None
+        return value
+
+    def text(self, level: int) -> str:
+        """The control text of a part, 1 the least satisfying."""
+        return self.control.format(level=level, levels=self.quantiles)
+
+
+def train(settings: QuarkSettings, context: TrainContext) -> Generator[Output, None, None]:
+    """Likelihood of own responses after a text that says how well they satisfy.
+
+    Raises:
+        ConfigError: Prompts are wrapped in a chat template.
+    """
+    if context.run.model.chat_template:
+        raise ConfigError(
+            "[model] chat_template = true: method 'quark' puts its control text before raw text; "
+            "set it to false"
+        )
+    world = yield from load_world(context)
+    pool = _Pool.load(context.resume_from) if context.resume_from else _Pool([])
+    best = settings.text(settings.quantiles)
+    pull = BasePull(settings.kl_weight, settings.entropy_weight)
+
+    def view(policy: Policy) -> Policy:
+        return ControlledPolicy.of(policy, best) if policy.version else policy
+
+    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
+        policy = view(state.snapshot(index - 1))
+        new = yield from own_responses(world, policy, index, should_stop=context.should_stop)
+        if context.should_stop():
+            return
+        pool.judged += new
+        yield from weighted_fit(
+            world, state.optimizer, sorted_responses(world, settings, pool.judged), index,
+            pull=pull, should_stop=context.should_stop,
+        )  # fmt: skip
+
+    yield Note("info", f"the tuned policy answers after {best!r}; put it before your own prompts")
+    yield from tuned(world, context, one_round, view, pool.save)
+
+
+@dataclass
+class _Pool:
+    """All responses so far."""
+
+    judged: list[Judged]
+
+    def save(self, folder: Path) -> None:
+        rollouts_to_file([item.rollout for item in self.judged], folder / POOL)
+        grades = [item.satisfaction for item in self.judged]
+        (folder / GRADES).write_text(json.dumps(grades))
+
+    @classmethod
+    def load(cls, folder: Path) -> "_Pool":
+        try:
+            grades = json.loads((folder / GRADES).read_text())
+            rollouts = rollouts_from_file(folder / POOL)
+            return cls([Judged(*pair) for pair in zip(rollouts, grades, strict=True)])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"cannot open the checkpoint's pool of responses: {error}") from error
+
+
+def levels(grades: Sequence[float], quantiles: int) -> list[int]:
+    """The part of each grade, from 1 to ``quantiles``; equal grades share one, the best is last."""
+    ordered = sorted(grades)
+    return [
+        math.ceil(quantiles * bisect.bisect_right(ordered, grade) / len(ordered))
+        for grade in grades
+    ]
+
+
+def sorted_responses(
+    world: World, settings: QuarkSettings, judged: Sequence[Judged]
+) -> list[Weighted]:
+    """Each response behind its part's control text; the base policy does not see the text."""
+    controls = {
+        level: _control_ids(world.policy, settings.text(level))
+        for level in range(1, settings.quantiles + 1)
+    }
+    start = _n_leading(world.policy)
+    parts = levels([item.satisfaction for item in judged], settings.quantiles)
+    result = []
+    for item, level in zip(judged, parts, strict=True):
+        plain = item.document
+        ids = plain.token_ids[:start] + controls[level] + plain.token_ids[start:]
+        shifted = TokenizedDocument(
+            plain.document_id, plain.domain, ids, plain.response_start + len(controls[level])
+        )
+        result.append(Weighted(shifted, seen_by_base=plain))
+    return result
+
+
+@dataclass
+class ControlledPolicy(Policy):
+    """A policy behind a control text that nobody outside sees: not in prompts, ids or positions."""
+
+    control: str = ""
+
+    @classmethod
+    def of(cls, policy: Policy, control: str) -> "ControlledPolicy":
+        """The policy with the text before every prompt and document."""
+        fields = {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
+        return cls(**fields, control=control)
+
+    def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
+        """Last hidden states at the positions of ``batch``."""
+        start = _n_leading(self)
+        ids = torch.tensor(_control_ids(self, self.control), device=batch.token_ids.device)
+        ids = ids.expand(len(batch.token_ids), -1)
+        seen = torch.ones_like(ids, dtype=torch.bool)
+
+        def behind(tensor: Tensor, inserted: Tensor) -> Tensor:
+            return torch.cat([tensor[:, :start], inserted, tensor[:, start:]], dim=1)
+
+        longer = TokenBatch(
+            behind(batch.token_ids, ids),
+            behind(batch.attention_mask, seen),
+            behind(batch.response_mask, ~seen),
+        )
+        return super().hidden(longer)[:, ids.shape[1] :]
+
+    def sample(self, prompts: Sequence[Prompt], *args: Any, **kwargs: Any) -> Samples:
+        """``n`` responses to each prompt, drawn behind the control text."""
+        controlled = [replace(prompt, text=self.control + prompt.text) for prompt in prompts]
+        samples = super().sample(controlled, *args, **kwargs)
+        texts = {prompt.prompt_id: prompt.text for prompt in prompts}
+        rollouts = [
+            replace(
+                rollout,
+                prompt_text=texts[rollout.prompt_id],
+                prompt_ids=self._prompt_ids(texts[rollout.prompt_id]),
+            )
+            for rollout in samples.rollouts
+        ]
+        return replace(samples, rollouts=rollouts)
+
+    def _prompt_ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.backbone.tokenizer(text)["input_ids"])
+
+
+def _control_ids(policy: Policy, control: str) -> tuple[int, ...]:
+    return tuple(policy.backbone.tokenizer.encode(control, add_special_tokens=False))
+
+
+def _n_leading(policy: Policy) -> int:
+    """Special tokens that the tokenizer puts before every text."""
+    return len(policy.backbone.tokenizer.encode("", add_special_tokens=True))
+
+
+METHODS.add("quark")(Method(QuarkSettings, train, facts))

@@ -1,0 +1,83 @@
+"""The rounds of a method that tunes the policy, from start or checkpoint to the final report."""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from acft.events import Note
+from acft.methods.base import Checkpoint, Output, TrainContext
+from acft.methods.final import final_evaluation
+from acft.methods.progress import TrainState
+from acft.methods.validation import best_event, better, validate
+from acft.methods.world import World
+from acft.policy import Policy
+
+OneRound = Callable[[TrainState, int], Generator[Output, None, None]]
+"""Trains the policy of the state through the round of that index."""
+
+
+def tuned(
+    world: World,
+    context: TrainContext,
+    one_round: OneRound,
+    view: Callable[[Policy], Policy] = lambda policy: policy,
+    save_more: Callable[[Path], None] = lambda folder: None,  # noqa: ARG005
+) -> Generator[Output, None, TrainState]:
+    """Outputs of all rounds and of the final evaluation; returns where the state ended.
+
+    Args:
+        one_round: A round that stops early leaves optimiser steps out and gets no checkpoint.
+        view: How a frozen policy is used when it is measured.
+        save_more: Adds what the method itself carries from round to round to a checkpoint.
+    """
+    state = TrainState(world, 0.0)
+    if context.resume_from is not None:
+        state.restore(context.resume_from, None)
+    else:
+        state.base_validation = yield from validate(world, world.base, 0, 0, context.should_stop)
+    for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
+        if context.should_stop():
+            return state
+        yield from one_round(state, index)
+        if not state.is_round_complete(index):
+            return state
+        yield from close_round(world, state, index, view, save_more)
+        if state.is_over_budget():
+            yield over_budget(index, state)
+            break
+    if not context.should_stop():
+        yield from final_evaluation(world, state, view(state.best_policy()))
+    return state
+
+
+def close_round(
+    world: World,
+    state: TrainState,
+    index: int,
+    view: Callable[[Policy], Policy],
+    save_more: Callable[[Path], None],
+) -> Generator[Output, None, None]:
+    """Validation, choice of the best checkpoint, and the checkpoint itself."""
+    state.finish_policy(index, keep=index)
+    result = yield from validate(
+        world, view(state.snapshot(index)), index, state.optimizer.finished
+    )
+    state.validations.append(result)
+    assert state.base_validation is not None
+    tolerance = world.run.evaluation.tolerance_utility
+    is_best = state.best is None or better(result, state.best, state.base_validation, tolerance)
+    if is_best:
+        state.set_best(result)
+
+    def save(folder: Path) -> None:
+        state.save(folder)
+        save_more(folder)
+
+    yield Checkpoint(index, index, 0, save)
+    if is_best:
+        yield best_event(result)
+
+
+def over_budget(index: int, state: TrainState) -> Note:
+    """The event that says why the run ends before its last round."""
+    text = "KL(policy || base) passed limits.kl_base_budget; the run ends here"
+    return Note("warning", text, index, state.optimizer.finished)
