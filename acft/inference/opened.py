@@ -109,6 +109,7 @@ class OpenedRun:
             self.constraint.score if self.reads_verdicts else None,
             guidance.strength,
             self.delta,
+            self.run.sampling.horizon,
         )
 
     @property

@@ -15,7 +15,7 @@ from acft.inference.opened import OpenedRun, file_hash, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
 from acft.policy import Policy
-from acft.sampling import encode_prompt, left_padded
+from acft.sampling import Decoder, encode_prompt, left_padded
 from acft.scoring import score_texts
 from acft.token_choice import choose, uniforms
 from acft.types import Prompt, TokenBatch
@@ -111,14 +111,17 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 0.9,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    """Texts of each side as they grow; the sides share their random numbers.
+    """Texts of each side as they grow, with the weights that wrote them.
+
+    The sides share their random numbers.
 
     Args:
         session: The process's memory.
         runs: Runs directory.
         run_id: The run whose policies answer.
         prompt: Text to continue.
-        sides: ``{"subject": base | policy | guided, "version": k}`` each.
+        sides: ``{"subject": base | policy | guided, "version": k}`` each; a guided one also says
+            ``"weights": version`` of the policy that the oracle of version k guides.
         samples: Responses of each side.
         seed: Of the random numbers.
         horizon: Longest response in tokens.
@@ -136,8 +139,10 @@ def generate(
     item = Prompt("live", _checked(prompt), "test")
     random = np.stack([uniforms(seed, item.prompt_id, n, horizon) for n in range(samples)])
     for number, side in enumerate(sides):
-        for texts in _grow(opened, side, item, random, temperature, top_p):
-            yield {"side": number, "texts": texts}
+        policy, decoder = _who(opened, side)
+        weights = _weights(opened, policy)
+        for texts in _grow(policy, decoder, item, random, temperature, top_p):
+            yield {"side": number, "texts": texts, "weights": weights}
     return {"done": True}
 
 
@@ -183,8 +188,14 @@ def _valued(
     text = str(tokenizer.decode(ids[start:], skip_special_tokens=True))
     names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
     scores = score_texts([opened.pool(name) for name in names], [text])
+    guidance = opened.guidance(version) if version else None
     return {
         "rows": token_rows(opened, version, ids, start, prompt),
+        "weights": {
+            "base": _weights(opened, opened.base),
+            "tuned": _weights(opened, opened.policy(version)),
+            "guided": guidance.anchor if guidance else None,
+        },
         "start": start,
         "response_ids": ids[start:],
         "scores": {name: values[0] for name, values in scores.items()},
@@ -233,20 +244,33 @@ def _switched_off(opened: OpenedRun) -> float:
             parameters[name].copy_(value)
 
 
+def _who(opened: OpenedRun, side: dict[str, Any]) -> tuple[Policy, Decoder | None]:
+    """The policy that answers for a side, and what guides it."""
+    version = int(side.get("version", 0))
+    if side["subject"] != "guided":
+        return opened.policy(version if side["subject"] == "policy" else 0), None
+    policy = opened.policy(int(side.get("weights", version)))
+    return policy, opened.decoder(version, policy)
+
+
+def _weights(opened: OpenedRun, policy: Policy) -> dict[str, Any]:
+    """Version and hash of what a policy holds, told from the object that answers."""
+    if policy is opened.base:
+        return {"version": 0, "sha256": policy.backbone.sha256}
+    folder = opened.checkpoint(policy.version) / "policy"
+    return {"version": policy.version, "sha256": file_hash(folder)}
+
+
 @torch.inference_mode()
 def _grow(
-    opened: OpenedRun,
-    side: dict[str, Any],
+    policy: Policy,
+    decoder: Decoder | None,
     prompt: Prompt,
     random: Float[np.ndarray, "batch horizon"],
     temperature: float,
     top_p: float,
 ) -> Generator[list[str], None, None]:
-    """Texts of one side after each token."""
-    version = int(side.get("version", 0))
-    guided = side["subject"] == "guided"
-    policy = opened.policy(version if side["subject"] == "policy" else 0)
-    decoder = opened.decoder(version, policy) if guided else None
+    """Texts of a policy, guided where there is a decoder, after each token."""
     backbone = policy.backbone
     ids = encode_prompt(backbone, prompt, chat_template=policy.chat_template)
     token_ids, mask = left_padded([ids] * len(random), pad_token(backbone.tokenizer))

@@ -10,7 +10,6 @@ from acft.ui.live import ask, follow, may_compute, refusal, versions
 from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
 
-NAMES = {"base": "base", "policy": "tuned", "guided": "guided"}
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
 
@@ -24,6 +23,8 @@ class Attempt:
     conditions: dict[str, Any]
     texts: list[list[str]] = field(default_factory=list)
     scores: list[dict[str, list[float]]] = field(default_factory=list)
+    weights: list[dict[str, Any]] = field(default_factory=list)
+    """What answered each side, as the answering process tells it; empty until it does."""
     proof: dict[str, Any] | None = None
     is_over: bool = False
 
@@ -51,8 +52,17 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
         note,
         el("div.toolbar", el("label.side", "Tuned: ", el(
             "select", options, data_query="live_version", aria_label="Policy version",
-            **act("refresh"))), fields),
+            **act("refresh"))), _guided_menu(visit, chosen) if chosen else None, fields),
     )  # fmt: skip
+
+
+def _guided_menu(visit: Visit, version: int) -> Node:
+    tuned = guided_version(visit, version) > 0
+    options = [el("option", "tuned", value="", selected=tuned),
+               el("option", "base", value="base", selected=not tuned)]  # fmt: skip
+    menu = el("select", options, data_query="live_guided", aria_label="Policy that is guided",
+              **act("refresh"))  # fmt: skip
+    return el("label.side", "Oracle guides: ", menu)
 
 
 def version_of(visit: Visit, run: Run) -> int:
@@ -80,20 +90,38 @@ def conditions(visit: Visit) -> dict[str, int]:
 def answers(bench: Workbench, visit: Visit, run: Run, prompt: str) -> Iterator[Node]:
     """The page's part while texts grow; ends with scores."""
     version = version_of(visit, run)
-    kinds = ("base", "policy", "guided") if version else ("base",)
-    sides = [{"subject": kind, "version": version if kind != "base" else 0} for kind in kinds]
-    attempt = Attempt(prompt, sides, conditions(visit), [[] for _ in sides])
+    sides = _sides(version, guided_version(visit, version))
+    attempt = Attempt(
+        prompt, sides, conditions(visit), [[] for _ in sides], weights=[{} for _ in sides]
+    )
     yield el("p.side", "Opening the models …", role="status")
     if version:
         attempt.proof = ask(bench, visit, "identify", run, version=version)
     yield shown(attempt)
     for part in _grown(bench, visit, run, attempt):
         attempt.texts[part["side"]] = part["texts"]
+        attempt.weights[part["side"]] = part.get("weights") or {}
         yield shown(attempt)
     for texts in attempt.texts:
         attempt.scores.append(ask(bench, visit, "judge", run, texts=texts))
     attempt.is_over = True
     yield shown(attempt)
+
+
+def guided_version(visit: Visit, version: int) -> int:
+    """Version of the policy that the oracle guides: the tuned one, or 0 for the base."""
+    return 0 if visit.query.get("live_guided") == "base" else version
+
+
+def _sides(version: int, guided: int) -> list[dict[str, Any]]:
+    base = {"subject": "base", "version": 0}
+    if not version:
+        return [base]
+    return [
+        base,
+        {"subject": "policy", "version": version},
+        {"subject": "guided", "version": version, "weights": guided},
+    ]
 
 
 def _grown(bench: Workbench, visit: Visit, run: Run, attempt: Attempt) -> Iterator[dict[str, Any]]:
@@ -118,10 +146,8 @@ def shown(attempt: Attempt) -> Node:
             _text(text, {name: values[i] for name, values in scores.items()}, attempt.is_over)
             for i, text in enumerate(attempt.texts[number])
         ]
-        name = NAMES[side["subject"]]
-        version = f" version {side['version']}" if side["version"] else ""
         columns.append(
-            el(f"div.live-side.{side['subject']}", el("h3", name + version), badge(attempt, side),
+            el(f"div.live-side.{side['subject']}", el("h3", name_of(side)), badge(attempt, number),
                texts or el("p.side", "…"))
         )  # fmt: skip
     facts = ", ".join(f"{name} {value}" for name, value in attempt.conditions.items())
@@ -139,17 +165,29 @@ def _text(text: str, scores: dict[str, float], is_over: bool) -> Node:  # noqa: 
     return el("div.live-text", veil(text, worst), el("div.scores", shown_scores))
 
 
-def badge(attempt: Attempt, side: dict[str, Any]) -> Node | None:
-    """Hash of the weights that answer and the verdict of the self-test."""
-    proof = attempt.proof
-    if proof is None:
+def name_of(side: dict[str, Any]) -> str:
+    """Who answers, and for a guided side also what guides whom."""
+    version = side["version"]
+    if side["subject"] == "base":
+        return "base"
+    if side["subject"] == "policy":
+        return f"tuned version {version}"
+    whom = f"tuned version {side['weights']}" if side["weights"] else "base"
+    return f"{whom}, guided by the oracle of version {version}"
+
+
+def badge(attempt: Attempt, number: int) -> Node | None:
+    """Hash of the weights that wrote a side's texts and the verdict of the self-test."""
+    proof, used = attempt.proof, attempt.weights[number]
+    if proof is None or not used:
         return None
-    facts = proof["base"] if side["subject"] == "base" else proof["tuned"]
     verdict = el("span.chip.good", "self-test passed", title=(
         f"base and tuned differ by up to {proof['differs']:.3g} nats on a probe; switching the "
         f"adapter off gives the base back within {proof['restored']:.1g}"))  # fmt: skip
     if not proof["is_proved"]:
         verdict = el("span.chip.bad", "self-test FAILED: these may not be the named weights")
-    digest = str(facts.get("sha256", ""))
+    digest = str(used["sha256"])
+    if digest != proof["tuned" if used["version"] else "base"]["sha256"]:
+        verdict = el("span.chip.bad", "these are not the weights that the self-test proved")
     return el("p.side", el("code", f"sha256 {digest[:12]}…", title=digest), " ", verdict,
               f" {proof['dtype']}, {proof['device']}")  # fmt: skip

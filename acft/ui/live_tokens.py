@@ -62,20 +62,39 @@ def _shown(found: dict[str, Any], request: Request) -> tuple[dict[str, Any], Req
     worst = max(found["scores"].values(), default=None)
     value = payload(found["rows"], name="live", toxicity=worst, can_branch=True)
     kept = {"run": request["run"], "prompt": request["prompt"], "start": found["start"],
-            "response_ids": found["response_ids"]}  # fmt: skip
+            "response_ids": found["response_ids"], "weights": found["weights"]}  # fmt: skip
     return value, kept
 
 
-def scrubber(visit: Visit, run: Run) -> Node:
-    """Which checkpoint looks at the text."""
+def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
+    """Which checkpoint looks at the text, and the weights behind the three distributions."""
     chosen = version_of(visit, run)
     options = [
         el("option", f"version {v}" if v else "base", value=str(v), selected=v == chosen)
         for v in versions(run)
     ]
-    return el("p.side", "Values computed on demand under ", el(
-        "select", options, data_query="live_version", aria_label="Checkpoint",
-        **act("again")), " · click an alternative in the pop-up to exchange a token.")  # fmt: skip
+    menu = el("select", options, data_query="live_version", aria_label="Checkpoint", **act("again"))
+    return el(
+        "div",
+        el("p.side", "Values computed on demand under ", menu,
+           " · click an alternative in the pop-up to exchange a token."),
+        el("p.side", _weights("base", weights["base"]), _weights("tuned", weights["tuned"]),
+           el("span.chip.guided", _guided(weights, chosen))),
+    )  # fmt: skip
+
+
+def _weights(name: str, facts: dict[str, Any]) -> list[Node]:
+    digest = str(facts["sha256"])
+    chip = el(f"span.chip.{name}", f"{name} {facts['version']}" if facts["version"] else "base")
+    return [chip, " ", el("code", f"sha256 {digest[:12]}…", title=digest), " "]
+
+
+def _guided(weights: dict[str, Any], version: int) -> str:
+    anchor = weights["guided"]
+    if anchor is None:
+        return "nothing guides this version"
+    whom = f"version {anchor}" if anchor else "the base"
+    return f"guided: {whom} under the oracle of version {version}, as in training"
 
 
 def offer(bench: Workbench, visit: Visit, run: Run) -> Node | None:

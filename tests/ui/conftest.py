@@ -43,7 +43,12 @@ LIVE_ROW = {
 }  # fmt: skip
 
 
-LIVE_ANSWER = {"rows": [LIVE_ROW], "start": 1, "response_ids": [5], "scores": {"jigsaw_tcc": 0.1}}
+BASE_WEIGHTS = {"version": 0, "sha256": "ab" * 32}
+TUNED_WEIGHTS = {"version": 1, "sha256": "cd" * 32}
+LIVE_ANSWER = {
+    "rows": [LIVE_ROW], "start": 1, "response_ids": [5], "scores": {"jigsaw_tcc": 0.1},
+    "weights": {"base": BASE_WEIGHTS, "tuned": TUNED_WEIGHTS, "guided": 0},
+}  # fmt: skip
 
 
 class FakeDesk(Inference):
@@ -74,8 +79,10 @@ class FakeModels(Inference):
     def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
         if operation == "generate":
             for words in range(1, 4):
-                for side in range(len(arguments["sides"])):
-                    yield {"side": side, "texts": [" kind" * words] * arguments["samples"]}
+                for number, side in enumerate(arguments["sides"]):
+                    used = side.get("weights", side["version"])
+                    yield {"side": number, "texts": [" kind" * words] * arguments["samples"],
+                           "weights": TUNED_WEIGHTS if used else BASE_WEIGHTS}  # fmt: skip
             return {"done": True}
         answers = {
             "identify": {"base": {"name": "m", "sha256": "ab" * 32, "source": "packaged"},

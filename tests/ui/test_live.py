@@ -55,8 +55,30 @@ def test_texts_are_veiled_until_they_are_judged(bench):
 def test_a_failed_self_test_is_said_loudly():
     proof = {"base": {"sha256": "a"}, "tuned": {"sha256": "b"}, "differs": 0.0, "restored": 0.0,
              "is_proved": False, "dtype": "float32", "device": "cpu"}  # fmt: skip
-    attempt = live_compare.Attempt("p", [], {}, proof=proof)
-    assert "FAILED" in text_of(live_compare.badge(attempt, {"subject": "policy"}))
+    weights = [{"version": 1, "sha256": "b"}]
+    attempt = live_compare.Attempt("p", [], {}, weights=weights, proof=proof)
+    assert "FAILED" in text_of(live_compare.badge(attempt, 0))
+
+
+def test_other_weights_than_the_proved_ones_are_said_loudly():
+    proof = {"base": {"sha256": "a"}, "tuned": {"sha256": "b"}, "differs": 1.0, "restored": 0.0,
+             "is_proved": True, "dtype": "float32", "device": "cpu"}  # fmt: skip
+    weights = [{"version": 1, "sha256": "c"}]
+    attempt = live_compare.Attempt("p", [], {}, weights=weights, proof=proof)
+    assert "not the weights" in text_of(live_compare.badge(attempt, 0))
+
+
+@pytest.mark.parametrize(("guided", "name", "digest"), [
+    ("", "tuned version 3, guided", "cdcdcdcdcdcd"), ("base", "base, guided", "abababababab"),
+])  # fmt: skip
+def test_the_guided_side_names_the_policy_it_guides_and_the_weights_used(
+    bench, guided, name, digest
+):
+    seen = visit(QUICK, may_change=True, live_guided=guided)
+    *_, last = live_compare.answers(bench, seen, run_of(bench), "The weather")
+    column = text_of(last).split("base, guided" if guided else "tuned version 3, guided")[-1]
+    assert name in text_of(last)
+    assert digest in column
 
 
 def test_a_side_that_fails_leaves_the_others_usable(bench):

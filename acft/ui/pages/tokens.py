@@ -181,7 +181,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 paying(bench, visit)]  # fmt: skip
 
     def live_answer(visit: Visit, run: Run, answer: tuple[dict[str, Any], Request]) -> list[Any]:
-        return [el("div", el("h2", "Tokens"), scrubber(visit, run)), *answer]
+        return [el("div", el("h2", "Tokens"), scrubber(visit, run, answer[1]["weights"])), *answer]
 
     def run_of(visit: Visit) -> Run:
         run = chosen_run(bench, visit)

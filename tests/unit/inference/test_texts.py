@@ -1,0 +1,83 @@
+"""Operations on texts with a real run of a tiny model."""
+
+import pytest
+
+from acft.data import prompt_of
+from acft.inference import texts
+from acft.inference.opened import file_hash, open_run
+from acft.inference.server import Session
+
+PROMPT = "See the rain"
+
+
+@pytest.fixture
+def session():
+    return Session("cpu")
+
+
+def answered(session, paths, *sides, **options):
+    arguments = {"samples": 3, "horizon": 6, "top_p": 1.0, **options}
+    found = {}
+    runs, run_id = str(paths.root.parent), paths.root.name
+    for part in texts.generate(session, runs, run_id, PROMPT, sides, **arguments):
+        found[part["side"]] = part
+    return found
+
+
+def side(subject, version, **more):
+    return {"subject": subject, "version": version, **more}
+
+
+def test_each_side_tells_the_weights_that_wrote_its_texts(session, own_run):
+    found = answered(session, own_run, side("base", 0), side("policy", 2), side("policy", 1))
+    opened = open_run(session, str(own_run.root.parent), own_run.root.name)
+    folders = [own_run.checkpoint(version) / "policy" for version in (2, 1)]
+    assert [found[i]["weights"]["sha256"] for i in range(3)] == [
+        opened.base.backbone.sha256, *map(file_hash, folders),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", [0, 2])
+def test_the_guided_side_draws_from_the_policy_it_names(session, own_run, monkeypatch, weights):
+    opened = open_run(session, str(own_run.root.parent), own_run.root.name)
+    seen = []
+
+    class Spy(texts.CachedDecoder):
+        def __init__(self, model, *rest):
+            seen.append(model)
+            super().__init__(model, *rest)
+
+    monkeypatch.setattr(texts, "CachedDecoder", Spy)
+    found = answered(session, own_run, side("guided", 2, weights=weights))
+    assert found[0]["weights"]["version"] == weights
+    named = opened.tuned if weights else opened.base
+    assert [model is named.backbone.model for model in seen] == [True]
+
+
+def test_a_guided_side_guides_the_tuned_policy_unless_told_otherwise(session, own_run):
+    assert answered(session, own_run, side("guided", 2))[0]["weights"]["version"] == 2
+
+
+def test_guided_answers_may_be_longer_than_the_oracle_knows(session, own_run):
+    found = answered(session, own_run, side("guided", 2), horizon=15)
+    assert found[0]["texts"]
+
+
+def test_the_self_test_passes_and_notices_a_swapped_adapter(session, own_run):
+    runs, run_id = str(own_run.root.parent), own_run.root.name
+    assert texts.identify(session, runs, run_id, 2)["is_proved"]
+    opened = open_run(session, runs, run_id)
+    for name, parameter in opened.tuned.backbone.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    assert not texts.identify(session, runs, run_id, 2)["is_proved"]
+
+
+def test_a_scored_text_tells_whose_distribution_was_guided(session, own_run):
+    ids = list(prompt_of("x y").text.encode()[:2])
+    found = texts.score(session, str(own_run.root.parent), own_run.root.name, 2, PROMPT,
+                        response_ids=[i % 20 + 5 for i in ids])  # fmt: skip
+    assert found["weights"]["guided"] == 1
+    assert found["weights"]["tuned"]["version"] == 2
+    guided = [row for row in found["rows"] if row["in_loss"]]
+    assert all(row["kl_guided_policy"] >= -1e-6 for row in guided)
