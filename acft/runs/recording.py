@@ -1,18 +1,19 @@
 """Finished runs made small enough to travel: packed with a manifest of hashes, checked, copied out.
 
-A recording is an ordinary run directory, so every page and query works on it. It keeps the
-checkpoint that validation prefers, without what only resuming needs.
+A recording is an ordinary run directory, so every page and query works on it; it keeps every sealed
+checkpoint, without what only resuming needs.
 """
 
 import dataclasses
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 from acft.errors import DataError, RunError
-from acft.eventlog import read_events
-from acft.events import Started, to_json
+from acft.eventlog import effective, read_events
+from acft.events import RoundFinished, Started, to_json
 from acft.runs.atomic import replace_bytes, replace_json, sha256, temporary
 from acft.runs.checkpoints import seal, verify
 from acft.runs.directory import all_runs, read_launch, read_status, write_labels, write_status
@@ -32,7 +33,7 @@ def record(run: RunPaths, folder: Path) -> Path:
 
     Raises:
         RunError: The run has not finished, or is too large.
-        DataError: Its checkpoint is damaged.
+        DataError: A checkpoint is damaged.
     """
     status = read_status(run)
     if status.state != "finished":
@@ -100,14 +101,16 @@ def _pack(run: RunPaths, packed: RunPaths) -> None:
 
     shutil.copytree(run.root, packed.root, ignore=left_out)
     packed.checkpoints.mkdir()
-    status = read_status(run)
-    kept = status.best_checkpoint or status.checkpoint
-    verify(run.root / kept)
-    seal(packed.root / kept, lambda target: _copy_checkpoint(run.root / kept, target))
+    for entry in effective(read_events(run.events)):
+        if isinstance(entry.event, RoundFinished):
+            sealed = run.root / entry.event.checkpoint
+            verify(sealed)
+            seal(packed.root / entry.event.checkpoint, partial(_copy_checkpoint, sealed))
     _forget_machine(packed)
 
 
 def _copy_checkpoint(source: Path, target: Path) -> None:
+    """Copies a checkpoint's files that tell what the policies and the oracle were."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
         is_spare = ONLY_FOR_RESUMING.fullmatch(path.name) or path.name == MANIFEST
@@ -119,8 +122,7 @@ def _copy_checkpoint(source: Path, target: Path) -> None:
 def _forget_machine(packed: RunPaths) -> None:
     """Removes what tells of the machine: its paths, processes and boots."""
     nobody = {"pid": 0, "pid_started": 0.0, "boot_id": ""}
-    kept = read_status(packed).best_checkpoint or read_status(packed).checkpoint
-    write_status(packed, dataclasses.replace(read_status(packed), **nobody, checkpoint=kept))
+    write_status(packed, dataclasses.replace(read_status(packed), **nobody))
     write_labels(packed, Labels(tags=(TAG,)))
     launch = dataclasses.replace(read_launch(packed), working_directory="")
     replace_json(packed.launch, dataclasses.asdict(launch))
