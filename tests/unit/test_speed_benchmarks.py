@@ -1,8 +1,9 @@
 """Measurements of speed run on a tiny model so that they cannot rot; the figures mean nothing."""
 
 import pytest
+import torch
 
-from benchmarks import steps
+from benchmarks import memory, rollouts, steps
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +23,20 @@ def test_every_kind_of_step_is_measured_on_the_same_tokens(capsys):
 def test_a_profile_names_operations(capsys):
     steps.main(["--quick", "--profile"])
     assert "aten::" in capsys.readouterr().out
+
+
+def test_memory_is_measured_in_processes_of_their_own(capsys):
+    assert memory.main(["--quick", "--device", "cpu"]) == 0
+    assert "MiB with the KL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_chunked_values_and_gradients_are_those_of_float64(dtype):
+    assert max(memory.errors(500, "cpu", dtype).values()) < 1e-3
+
+
+def test_samplers_draw_as_many_texts_and_are_compared(capsys):
+    rollouts.main(["--quick"])
+    printed = capsys.readouterr().out
+    assert printed.count(" tokens/s ") == 4
+    assert "generate, unmerged LoRA" in printed
