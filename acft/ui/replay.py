@@ -13,8 +13,8 @@ from acft.ui import words
 from acft.ui.dom import Node, act, el
 from acft.ui.reader import Reader, Run, history_of
 
-SPEEDS = (10, 30, 100, 300)
-NORMAL = 30
+SPEEDS = (10.0, 30.0, 100.0, 300.0)
+NORMAL = 30.0
 FRAME_SECONDS = 1.0
 """Between two pictures of a replay."""
 
@@ -99,7 +99,7 @@ def started(query: dict[str, str], now: float | None = None) -> Clock | None:
 
 def link(run: Run) -> str:
     """Address of a run's replay."""
-    return f"run?run={run.run_id}&play={NORMAL}"
+    return f"run?run={run.run_id}&play={NORMAL:.0f}"
 
 
 def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
@@ -111,7 +111,7 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
         aria_label="Place in the recording, seconds", **act("replay", do="place"),
     )  # fmt: skip
     speeds = [
-        el("option", f"{speed} ×", value=str(speed), selected=speed == clock.resume)
+        el("option", f"{speed:.0f} ×", value=f"{speed:.0f}", selected=speed == clock.resume)
         for speed in SPEEDS
     ]
     pause = "continue" if clock.speed == 0 else "pause"

@@ -16,6 +16,8 @@ COLUMNS = {
 }  # fmt: skip
 """Columns of the guidance table and the short names the page uses."""
 ALTERNATIVE = {"id": "id", "text": "t", "base": "b", "policy": "p", "guided": "q"}
+TOLERANCE = 1e-4
+"""Nats by which a sum of shown values may differ from the one the training pass logged."""
 LOWEST = -60.0
 """Stands for minus infinity, which JSON cannot carry; e^-60 is shown as 0."""
 
@@ -42,7 +44,8 @@ def payload(
         value["check"] = {
             "shown": shown,
             "logged": logged_kl,
-            "help": "Sum over the tokens shown (in the loss) against the sum the run recorded",
+            "tolerance": TOLERANCE,
+            "help": "Σ over the tokens shown against what the training pass itself summed",
         }
     return value
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -69,6 +70,8 @@ class Shape:
     advice: str = ""
     hostile_text: str = ""
     """Put in place of some responses; for tests that attack the screen."""
+    tampered: float = 0.0
+    """Nats added to one token of every round after its sum was logged."""
 
 
 class _Writer:
@@ -307,7 +310,20 @@ def _guidance(
             log_r = max(-6.0, min(-0.02, log_r + (-1.4 if spoiled else 0.05)))
             in_response = position >= n_prompt
             rows.append(_token(rng, rollout, index, position, word, log_r, spoiled, in_response))
+    _log_sums(rows, shape.tampered)
     return rows
+
+
+def _log_sums(rows: list[dict[str, Any]], tampered: float) -> None:
+    """Adds what the training pass would have summed; then ``tampered`` nats to the first token."""
+    sums: dict[str, float] = {}
+    for row in rows:
+        paid = float(np.float32(row["kl_guided_policy"] or 0.0)) if row["in_loss"] else 0.0
+        sums[row["sequence_id"]] = sums.get(row["sequence_id"], 0.0) + paid
+    for row in rows:
+        row["kl_logged"] = sums[row["sequence_id"]]
+    first = next(row for row in rows if row["in_loss"])
+    first["kl_guided_policy"] += tampered
 
 
 def _token(

@@ -1,5 +1,6 @@
 """Every endpoint called without the launch token; a demonstration; no tensors in this process."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from acft.ui import options
 from acft.ui.app import build
+from acft.ui.demonstration import way_out
+from acft.ui.dom import text_of
 from acft.ui.guard import Bind
 from acft.ui.page import DEMO, REFUSED
 from tests.ui.conftest import QUICK, make_bench
@@ -139,14 +143,33 @@ def test_a_demonstration_registers_no_changing_handler(runs_dir, experiments):
     assert DEMO != REFUSED
 
 
-def test_a_space_is_a_demonstration_with_recorded_runs(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "value"), [("SYSTEM", "spaces"), ("SPACE_ID", "me/acft")])
+def test_a_space_is_a_demonstration(monkeypatch, tmp_path, name, value):
     from acft.ui.options import Options
 
-    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv(name, value)
     bind = Options(runs=tmp_path).bind
     assert bind.is_demo
     assert bind.is_space
     assert bind.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("flag", ["--demo", "--read-only", "--replay"])
+def test_every_name_of_the_read_only_mode_means_it(flag):
+    parser = argparse.ArgumentParser()
+    options.configure(parser)
+    assert options.from_arguments(parser.parse_args([flag])).bind.is_demo
+
+
+def test_the_name_of_a_space_is_put_into_addresses_only_if_it_is_one(monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "me/acft")
+    shown = way_out(options.Options().bind)
+    assert "git clone https://huggingface.co/spaces/me/acft" in text_of(shown)
+    assert "https://huggingface.co/spaces/me/acft?duplicate=true" in str(shown)
+    monkeypatch.setenv("SPACE_ID", "me/acft; rm -rf ~")
+    shown = way_out(options.Options().bind)
+    assert "rm" not in str(shown)
+    assert "make run" in text_of(shown)
 
 
 def test_a_loosened_default_turns_the_posture_panel_red(bench):
@@ -175,9 +198,8 @@ def test_the_workbench_loads_no_tensors():
     assert done.stdout.strip() == "[]"
 
 
-def test_an_empty_runs_directory_gets_the_recorded_runs_once(runs_dir, tmp_path):
+def test_recorded_runs_that_were_altered_are_left_out_and_said(runs_dir, tmp_path, caplog):
     from acft.ui.app import bring_recorded
 
-    target = tmp_path / "runs"
-    assert len(bring_recorded(runs_dir, target)) == len(bring_recorded(runs_dir, tmp_path / "b"))
-    assert bring_recorded(runs_dir, target) == []
+    assert bring_recorded(runs_dir, tmp_path / "runs") == []  # they have no manifest
+    assert "no manifest" in caplog.text

@@ -23,9 +23,13 @@ def test_who_only_looks_may_not_use_the_processor(bench):
         live.ask(bench, visit(QUICK), "score", run_of(bench))
 
 
-def test_visitors_of_a_space_may_ask_for_live_results(bench):
+def test_visitors_of_a_space_may_ask_for_live_results_where_the_model_is(bench, monkeypatch):
     space = replace(bench, bind=Bind(is_demo=True, is_space=True))
+    monkeypatch.setattr(live, "is_ready", lambda: True)
     assert live.ask(space, visit(QUICK), "score", run_of(bench))["rows"]
+    monkeypatch.setattr(live, "is_ready", lambda: False)
+    with pytest.raises(AcftError, match="need the packaged model"):
+        live.ask(space, visit(QUICK), "score", run_of(bench))
 
 
 def test_a_gpu_that_trains_is_left_alone(bench):

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from acft.errors import ConfigError
+from acft.store.queries.tokens import sum_check
 from acft.ui import charts, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
 from acft.ui.dom import el, text_of
 from acft.ui.pages import compare, rollouts, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.reader import Answer
-from tests.ui.conftest import CONTROL, QUICK, visit
+from tests.ui import synthetic
+from tests.ui.conftest import CONTROL, QUICK, make_bench, visit
 
 
 def answer(prompt="p", sample=0, text="t", score=0.1, subject="base", version=0):
@@ -187,6 +189,24 @@ def test_every_stored_sequence_passes_the_sum_check(bench):
     for row in sequences(bench.store, QUICK).records():
         shown = tokens_page.tokens(bench, visit(QUICK, sequence=str(row["sequence_id"])))
         assert shown["check"]["shown"] == pytest.approx(shown["check"]["logged"], abs=1e-4)
+        assert shown["check"]["logged"] == row["kl_logged"]
+    assert "= training pass" in text_of(tokens_page.sums(bench, QUICK))
+
+
+def test_a_tampered_row_turns_the_sum_check_red(tmp_path, experiments):
+    synthetic.write_run(tmp_path, QUICK, synthetic.Shape(tampered=0.001))
+    bench = make_bench(tmp_path, experiments)
+    assert "differ from the training pass" in text_of(tokens_page.sums(bench, QUICK))
+    listed = text_of(tokens_page.pick(bench, visit(QUICK)))
+    assert listed.count("sum differs") == 3
+    wrong = [row for row in sum_check(bench.store, QUICK).records() if row["gap"] > 1e-4]
+    shown = tokens_page.tokens(bench, visit(QUICK, sequence=wrong[0]["sequence_id"]))
+    assert abs(shown["check"]["shown"] - shown["check"]["logged"]) > shown["check"]["tolerance"]
+
+
+def test_a_run_that_logged_no_sums_shows_no_badge(bench):
+    row = dict.fromkeys(tokens.COLUMNS) | {"token_text": " a", "in_loss": False}
+    assert "check" not in tokens.payload([row], logged_kl=tokens_page.known(math.nan))
 
 
 def test_values_that_were_not_measured_stay_unknown():

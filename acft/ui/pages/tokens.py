@@ -1,5 +1,6 @@
 """Tokens: which tokens of a text pay for the constraint, under base, guided and tuned policy."""
 
+import math
 from typing import Any
 
 import gradio as gr
@@ -7,7 +8,13 @@ import gradio as gr
 from acft.errors import RunError
 from acft.store.queries.answer import Page as Part
 from acft.store.queries.rollouts import rollout
-from acft.store.queries.tokens import guidance, most_shifted, sequence_versions, sequences
+from acft.store.queries.tokens import (
+    guidance,
+    most_shifted,
+    sequence_versions,
+    sequences,
+    sum_check,
+)
 from acft.ui import words
 from acft.ui.dom import Node, act, el, table, veil, view
 from acft.ui.frame import empty, title
@@ -23,11 +30,12 @@ from acft.ui.live_tokens import (
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.reader import Run
 from acft.ui.runs_menu import chosen_run, run_menu
-from acft.ui.tokens import payload, token_view
+from acft.ui.tokens import TOLERANCE, payload, token_view
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
 PAYING = 25
+ALL_SUMS = 100_000
 UNSTORED = (
     "No token values are stored for this text. Each round keeps those of a few rollouts "
     "(method.guidance_sequences)."
@@ -49,19 +57,23 @@ def pick(bench: Workbench, visit: Visit) -> Node:
     choose = el("select", options, data_nav="order", aria_label="Order of texts")
     heading = el("h2", words.count(found.total, "text"), " with token values")
     nothing = el("p.side", "None yet: they are written at the end of each round.")
-    return el("div", run_menu(bench, run), heading, el("p.side", "Order: ", choose),
+    return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),
+              el("p.side", "Order: ", choose),
               el("ul.pick", items) if items else nothing)  # fmt: skip
 
 
 def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> Node:
     sequence = str(row["sequence_id"])
     paid = words.number(row["kl_sum"])
+    logged = known(row["kl_logged"])
+    is_wrong = logged is not None and abs(row["kl_sum"] - logged) > TOLERANCE
     facts = f"Σ KL {paid} nats · round {row['round']} · {row['n_tokens']} tokens"
     text = str(row["text"] or "")
     return el(
         "li",
         el("a", el("span.line", veil(text, toxicity(bench, run_id, sequence), in_link=True)),
-           el("span.sub", facts), href=f"tokens?run={run_id}&sequence={sequence}",
+           el("span.sub", facts, " ", el("b.bad", "sum differs") if is_wrong else None),
+           href=f"tokens?run={run_id}&sequence={sequence}",
            aria_current="true" if sequence == current else None),
     )  # fmt: skip
 
@@ -95,7 +107,27 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
     return payload(rows, name=sequence, toxicity=toxicity(bench, run.run_id, sequence),
-                   logged_kl=moment["kl_sum"])  # fmt: skip
+                   logged_kl=known(moment["kl_logged"]))  # fmt: skip
+
+
+def known(value: Any) -> float | None:
+    """A number of the database; None where it has none."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def sums(bench: Workbench, run_id: str) -> Node | None:
+    """Whether every stored text's KL is the one that the training pass logged."""
+    found = sum_check(bench.store, run_id, page=Part(ALL_SUMS)).records()
+    gaps = [known(row["gap"]) for row in found]
+    logged = [gap for gap in gaps if gap is not None]
+    wrong = sum(gap > TOLERANCE for gap in logged)
+    if not logged:
+        return None
+    if wrong:
+        return el("span.chip.bad", f"{wrong} of {len(logged)} sums differ from the training pass")
+    what = words.count(len(logged), "text")
+    worst = f"largest difference {max(logged):.1e} nats; at most {TOLERANCE:g} is allowed"
+    return el("span.chip.good", f"Σ KL of {what} = training pass", title=worst)
 
 
 def about_text(bench: Workbench, visit: Visit) -> Node:

@@ -175,9 +175,9 @@
       const parts = [];
       if (data.check) {
         const gap = Math.abs(data.check.shown - data.check.logged);
-        const ok = gap <= 1e-4 * Math.max(1, Math.abs(data.check.logged));
+        const ok = gap <= data.check.tolerance;
         parts.push(node("span", { class: `chip ${ok ? "good" : "bad"}`, title: data.check.help },
-          `${ok ? "sum agrees" : "sum differs"}: Σ KL ${number(data.check.shown, 4)} nats, logged ${number(data.check.logged, 4)}, |difference| ${gap.toExponential(1)}`));
+          `${ok ? "sum agrees" : "SUM DIFFERS"}: Σ KL ${number(data.check.shown, 4)} nats, training pass ${number(data.check.logged, 4)}, difference ${gap.toExponential(0)}`));
       }
       const counts = {};
       for (const token of data.tokens.filter((t) => t.in)) {
