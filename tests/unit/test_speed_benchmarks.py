@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import memory, rollouts, steps
+from benchmarks import memory, parallel, rollouts, steps
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +40,10 @@ def test_samplers_draw_as_many_texts_and_are_compared(capsys):
     printed = capsys.readouterr().out
     assert printed.count(" tokens/s ") == 4
     assert "generate, unmerged LoRA" in printed
+
+
+def test_both_schedules_are_timed_and_the_parallel_one_gives_equal_numbers_in_any_order(capsys):
+    assert parallel.main(["--quick", "--threads", "2"]) in (0, 1)
+    printed = capsys.readouterr().out
+    for name in ("sequential", "in turn", "at once", "formula"):
+        assert f"\n{name} " in printed
