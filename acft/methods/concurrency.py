@@ -1,8 +1,8 @@
-"""Running the two jobs of a round one after the other or at once, with the same numbers."""
+"""Running jobs in threads of their own: two of a round at once, or one that cannot yield."""
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 from acft.methods.base import Output
@@ -37,6 +37,41 @@ def both(
         if job.error is not None:
             raise job.error
     return jobs[0].result, jobs[1].result
+
+
+Emit = Callable[[Output], None]
+
+
+def emitted(work: Callable[[Emit], None]) -> Generator[Output, None, None]:
+    """What ``work`` passes to its argument, as it comes; ``work`` runs in a thread of its own.
+
+    An error in it is raised here. When nobody asks for more, its next call raises in the thread.
+    """
+    outputs: queue.Queue[Output | None] = queue.Queue()
+    is_abandoned = threading.Event()
+
+    def emit(output: Output) -> None:
+        if is_abandoned.is_set():
+            raise _Abandoned
+        outputs.put(output)
+
+    def run() -> Generator[Output, None, None]:
+        work(emit)
+        yield from ()
+
+    job = _Job(run(), outputs)
+    job.start()
+    try:
+        yield from _until_ended(outputs, 1)
+    finally:
+        is_abandoned.set()
+        job.join()
+    if job.error is not None:
+        raise job.error
+
+
+class _Abandoned(Exception):  # noqa: N818 - not an error
+    """Ends work whose outputs nobody reads."""
 
 
 class _Job(threading.Thread):

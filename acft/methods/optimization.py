@@ -39,6 +39,20 @@ class PolicyOptimizer:
         fraction = self.finished / max(1, self._n_steps)
         return settings.lr * warm * 0.5 * (1 + math.cos(math.pi * fraction))
 
+    @property
+    def adam(self) -> torch.optim.AdamW:
+        """For a trainer that takes the steps itself; ``prepare`` and ``count`` frame each."""
+        return self._adam
+
+    def prepare(self) -> None:
+        """Set the learning rate of the next step."""
+        for group in self._adam.param_groups:
+            group["lr"] = self.lr
+
+    def count(self, steps: int = 1) -> None:
+        """So many steps have been taken, or were not needed."""
+        self.finished += steps
+
     def step(self) -> float:
         """Take one step with the gradients that are there; returns their norm before clipping.
 
@@ -51,11 +65,10 @@ class PolicyOptimizer:
                 f"the gradient's norm is {norm} in step {self.finished + 1}; "
                 "lower [optimizer] lr or [method] kl_weight"
             )
-        for group in self._adam.param_groups:
-            group["lr"] = self.lr
+        self.prepare()
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
-        self.finished += 1
+        self.count()
         return norm
 
     def save(self, folder: Path) -> None:

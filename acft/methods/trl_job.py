@@ -1,0 +1,81 @@
+"""The steps of a round taken by one of TRL's trainers, told in the project's own events."""
+
+import math
+from collections.abc import Callable, Generator, Mapping
+
+from acft.backbone.trl_steps import TrlSteps
+from acft.errors import NonFiniteError
+from acft.events import Progress, Scalars
+from acft.methods.base import Output
+from acft.methods.concurrency import Emit, emitted
+from acft.methods.optimization import PolicyOptimizer
+from acft.methods.world import World
+from acft.seeding import derive_seed
+
+
+def trl_job(
+    world: World,
+    optimizer: PolicyOptimizer,
+    round_index: int,
+    names: Mapping[str, str],
+    train: Callable[[TrlSteps], None],
+    should_stop: Callable[[], bool],
+) -> Generator[Output, None, None]:
+    """Losses and progress of one round's steps; the policy is updated in place.
+
+    Args:
+        world: Policy, base and settings.
+        optimizer: Takes the steps, with its own learning rates.
+        round_index: From 1.
+        names: Scalars by TRL's name for them.
+        train: Calls the trainer with what it is given.
+        should_stop: Asked after each step.
+
+    Raises:
+        NonFiniteError: Loss or gradient is NaN or infinite.
+    """
+    settings = world.run.optimizer
+
+    def work(emit: Emit) -> None:
+        rates: list[float] = []
+        first = optimizer.finished
+
+        def before_step() -> None:
+            rates.append(optimizer.lr)
+            optimizer.prepare()
+
+        def after_step(logs: Mapping[str, float]) -> bool:
+            optimizer.count()
+            _check(logs, optimizer.finished)
+            values = {names[key]: value for key, value in logs.items() if key in names}
+            values |= {
+                "policy/loss": logs["loss"],
+                "policy/grad_norm": logs["grad_norm"],
+                "policy/lr": rates[-1],
+            }
+            emit(Scalars(round_index, optimizer.finished, values))
+            done = optimizer.finished - first
+            emit(Progress("fit_policy", done, settings.steps_per_round, round_index))
+            return should_stop()
+
+        train(
+            TrlSteps(
+                policy=world.policy.backbone,
+                base=world.base.backbone,
+                optimizer=optimizer.adam,
+                settings=settings,
+                n_steps=settings.steps_per_round,
+                seed=derive_seed(world.run.seed, "trl", round_index),
+                before_step=before_step,
+                after_step=after_step,
+            )
+        )
+        world.policy.version = round_index
+
+    yield from emitted(work)
+
+
+def _check(logs: Mapping[str, float], step: int) -> None:
+    for name in ("loss", "grad_norm"):
+        if not math.isfinite(logs[name]):
+            raise NonFiniteError(f"{name} is {logs[name]} in step {step}; lower [optimizer] lr")
