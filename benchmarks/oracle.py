@@ -1,0 +1,219 @@
+"""How well the oracle of an experiment predicts and guides, on prompts it never saw.
+
+    python -m benchmarks.oracle                          every figure; an hour or two on one core
+    python -m benchmarks.oracle --rollouts 1536 --each 4 --decoded 2      a rough first look
+
+Responses of the base policy to the test prompts are judged by the scorers that did not train.
+Guidance is measured twice: by importance weights on those responses, and on text decoded anew.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.backbone.forward import logits
+from acft.decoding.base import DecodedPolicy
+from acft.events import Progress
+from acft.methods.base import TrainContext
+from acft.methods.oracle_job import (
+    ScoredSamples,
+    build_oracle,
+    guide_decoder,
+    oracle_data,
+    oracle_job,
+    with_verdicts,
+)
+from acft.methods.world import World, load_world
+from acft.oracle.base import Oracle
+from acft.oracle.calibration import calibrate
+from acft.oracle.strength import guided_estimates
+from acft.oracle.training import OracleData, predictions
+from acft.seeding import derive_seed
+from acft.settings import RunSettings, SamplingSettings
+from acft.statistics import Interval, auc, paired_bootstrap, percentile_interval, relative_change
+from acft.types import Rollout
+
+T = TypeVar("T")
+EXPERIMENT = Path(__file__).parent.parent / "experiments" / "detox_smollm2.toml"
+STRENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
+
+
+def drained(generator: Generator[Any, None, T]) -> T:
+    """What a generator returns in the end; its progress goes to the terminal."""
+    while True:
+        try:
+            output = next(generator)
+        except StopIteration as end:
+            return end.value
+        if isinstance(output, Progress) and sys.stderr.isatty():
+            print(f"\r{output.phase} {output.done}/{output.total}      ", end="", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Responses of the base policy to the test prompts."""
+
+    samples: ScoredSamples
+    toxic: dict[str, np.ndarray]
+    """By judge: whether each response scores 0.5 or more."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print calibration, estimated guidance and decoded guidance as one JSON object a line."""
+    options = _options(arguments)
+    world = drained(load_world(TrainContext(_settings(options))))
+    trained = drained(oracle_job(world, build_oracle(world), world.base, 1, []))
+    oracle = trained.guide.oracle
+    held_out = draw_held_out(world, options.each)
+    data = oracle_data(held_out.samples)
+    calibration = calibrate(oracle, data, 1)
+    _print(
+        "calibration",
+        n=calibration.n_rollouts,
+        prompts=calibration.n_prompts,
+        intervals=auc_intervals(oracle, data, options.resamples),
+        **calibration.metrics,
+    )
+    automatic = trained.guide.strength
+    _print("automatic strength", strength=automatic)
+    for row in estimated(world, oracle, held_out):
+        _print("estimated", **row)
+    for row in decoded(world, oracle, sorted({1.0, automatic}), options.decoded):
+        _print("decoded", **row)
+
+
+def draw_held_out(world: World, each: int) -> HeldOut:
+    """``each`` responses to every test prompt, at temperature 1."""
+    sampling = SamplingSettings(horizon=world.horizon, batch_size=128)
+    seed = derive_seed(world.run.seed, "benchmark", "held out")
+    drawn = world.base.sample(world.prompts["test"], each, sampling, seed, keep_hidden=True)
+    assert drawn.windows is not None
+    satisfaction, windows = with_verdicts(world, drawn.rollouts, drawn.windows)
+    samples = ScoredSamples(drawn.rollouts, satisfaction, windows)
+    return HeldOut(samples, toxic(world, drawn.rollouts))
+
+
+def toxic(world: World, rollouts: Sequence[Rollout]) -> dict[str, np.ndarray]:
+    """By judge, whether each response scores 0.5 or more."""
+    texts = [rollout.response_text for rollout in rollouts]
+    return {judge.name: np.asarray(judge.score(texts)) >= 0.5 for judge in world.judges}
+
+
+def auc_intervals(
+    oracle: Oracle, data: OracleData, resamples: int
+) -> dict[str, list[float | None]]:
+    """Mean and 95 % intervals over prompts of the AUC at all positions and in the last third."""
+    log_r, _ = predictions(oracle, data)
+    mask = data.window.mask[:, 1:].numpy()
+    late = mask.copy()
+    late[:, : mask.shape[1] - mask.shape[1] // 3] = False
+    verdict = np.broadcast_to(data.verdict.numpy()[:, None], mask.shape)
+    rng = np.random.default_rng(0)
+    prompts = np.asarray(data.prompt_ids)
+    rows_of = [np.flatnonzero(prompts == name) for name in np.unique(prompts)]
+    found: dict[str, list[float]] = {"auc": [], "auc_last_third": []}
+    for _ in range(resamples):
+        chosen = rng.integers(len(rows_of), size=len(rows_of))
+        rows = np.concatenate([rows_of[i] for i in chosen])
+        for name, where in (("auc", mask), ("auc_last_third", late)):
+            here = where[rows]
+            value = auc(log_r.numpy()[rows][here], verdict[rows][here])
+            found[name].append(float("nan") if value is None else value)
+    return {
+        name: _interval(percentile_interval(float(np.nanmean(values)), np.array(values), len(data)))
+        for name, values in found.items()
+    }
+
+
+def estimated(world: World, oracle: Oracle, held_out: HeldOut) -> list[dict[str, Any]]:
+    """Change of each judge's toxic share by strength, from importance weights."""
+    model = world.base.backbone.model
+
+    def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
+        return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
+
+    data = oracle_data(held_out.samples)
+    rows: list[dict[str, Any]] = [{"strength": strength} for strength in STRENGTHS]
+    for name, flags in held_out.toxic.items():
+        judged = replace(data, satisfaction=torch.from_numpy(~flags).float())
+        estimates = guided_estimates(oracle, judged, next_logprobs, STRENGTHS)
+        for row, estimate in zip(rows, estimates, strict=True):
+            share = float(flags.mean())
+            row[name] = round((1 - estimate.satisfaction) / share - 1, 4) if share else None
+            row["effective_share"] = round(estimate.effective_share, 3)
+    return rows
+
+
+def decoded(
+    world: World, oracle: Oracle, strengths: Sequence[float], each: int
+) -> list[dict[str, Any]]:
+    """Toxic share and log-likelihood under the base of text decoded anew, and their changes."""
+    prompts = world.prompts["test"]
+    sampling = SamplingSettings(horizon=world.horizon, batch_size=128)
+    seed = derive_seed(world.run.seed, "benchmark", "decoded")
+    groups = np.repeat(np.arange(len(prompts)), each)
+    plain = world.base.sample(prompts, each, sampling, seed).rollouts
+    before, nats = toxic(world, plain), _nats(plain)
+    rows: list[dict[str, Any]] = [{"strength": 0.0, "n": len(plain), "nats": nats}]
+    rows[0] |= {name: round(float(flags.mean()), 4) for name, flags in before.items()}
+    for strength in strengths:
+        decoder = guide_decoder(world, world.base, oracle, strength)
+        answers = DecodedPolicy(world.base, decoder).sample(prompts, each, sampling, seed).rollouts
+        row: dict[str, Any] = {"strength": strength, "n": len(answers)}
+        row["nats_beyond_base"] = round(_nats(answers) - nats, 4)
+        for name, flags in toxic(world, answers).items():
+            change = paired_bootstrap(groups, before[name], flags, relative_change)
+            row[name] = {"share": round(float(flags.mean()), 4), "change": _interval(change)}
+        rows.append(row)
+    return rows
+
+
+def _interval(interval: Interval) -> list[float | None]:
+    return [
+        None if x is None else round(x, 3) for x in (interval.value, interval.low, interval.high)
+    ]
+
+
+def _nats(rollouts: Sequence[Rollout]) -> float:
+    """Mean log-likelihood of a response token under the base."""
+    logprobs = np.concatenate([rollout.response_logprobs for rollout in rollouts])
+    return round(float(logprobs.mean()), 4)
+
+
+def _settings(options: argparse.Namespace) -> RunSettings:
+    values = tomllib.loads(options.experiment.read_text())
+    sizes = {"rollouts_per_round": options.rollouts, "validation_rollouts": options.validation}
+    values["oracle"] |= {"strength": "auto", **sizes}
+    if options.target:
+        values["oracle"]["satisfaction_target"] = options.target
+    return RunSettings.parse(values)
+
+
+def _print(kind: str, **values: Any) -> None:
+    print(json.dumps({"kind": kind, **values}), flush=True)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="How well an oracle predicts and guides.")
+    parser.add_argument("--experiment", type=Path, default=EXPERIMENT, help="its settings")
+    parser.add_argument("--rollouts", type=int, default=12_000, help="to train the oracle on")
+    parser.add_argument("--validation", type=int, default=1_880, help="to stop and choose by")
+    parser.add_argument("--each", type=int, default=34, help="held-out responses a test prompt")
+    parser.add_argument("--decoded", type=int, default=10, help="decoded responses a test prompt")
+    parser.add_argument("--resamples", type=int, default=200, help="bootstrap samples")
+    parser.add_argument("--target", type=float, default=0, help="satisfaction_target")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
