@@ -36,6 +36,22 @@ class Validation:
     """Of held-out documents of the general corpora; None without such documents."""
     kl_policy_base: float
     """Nats a token, on the policy's own responses."""
+    n_responses: int = 0
+    """Behind satisfaction and toxic share."""
+
+    @property
+    def toxicity(self) -> float:
+        """Share of responses at fault, in the middle between the constraint and the judges."""
+        return (1 - self.satisfaction + self.toxic_share) / 2
+
+    @property
+    def standard_error(self) -> float:
+        """Of ``toxicity``, as if it were one share of the responses; 0 where none are counted."""
+        return (
+            math.sqrt(self.toxicity * (1 - self.toxicity) / self.n_responses)
+            if self.n_responses
+            else 0.0
+        )
 
 
 def validate(
@@ -54,6 +70,7 @@ def validate(
         answers.toxic_share,
         validation_perplexity(world, policy),
         kl_policy_base(world, policy, answers.rollouts[:KL_BASE_ROLLOUTS]),
+        len(answers.rollouts),
     )
     yield validation_scalars(result, answers, step)
     return result
@@ -138,14 +155,20 @@ def better(new: Validation, best: Validation, base: Validation, tolerance: float
     """Whether ``new`` is preferred: lower toxicity among those whose utility is within tolerance.
 
     A checkpoint whose perplexity exceeds the base's by more than ``tolerance`` loses against any
-    that does not; among two such the smaller perplexity wins.
+    that does not; among two such the smaller perplexity wins. Toxicities within one standard error
+    count as equal, and the smaller perplexity wins: the luckiest of several draws is no better.
+
+    Source: the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984.
     """
     new_excess, best_excess = _excess(new, base), _excess(best, base)
     if (new_excess > tolerance) != (best_excess > tolerance):
         return new_excess <= tolerance
     if new_excess > tolerance:
         return new_excess < best_excess
-    return (_toxicity(new), new_excess) < (_toxicity(best), best_excess)
+    margin = min(new, best, key=lambda item: item.toxicity).standard_error
+    if abs(new.toxicity - best.toxicity) > margin:
+        return new.toxicity < best.toxicity
+    return (new_excess, new.toxicity) < (best_excess, best.toxicity)
 
 
 def best_event(validation: Validation) -> BestCheckpoint:
@@ -161,10 +184,6 @@ def best_event(validation: Validation) -> BestCheckpoint:
         f"satisfaction {validation.satisfaction:.3f}, toxic share {validation.toxic_share:.3f}"
         f"{utility}",
     )
-
-
-def _toxicity(validation: Validation) -> float:
-    return (1 - validation.satisfaction) + validation.toxic_share
 
 
 def _excess(validation: Validation, base: Validation) -> float:

@@ -1,5 +1,6 @@
 """Which checkpoint is preferred, and how the weight of the KL follows satisfaction."""
 
+import dataclasses
 import math
 
 import pytest
@@ -41,6 +42,21 @@ BASE = validation(0.5, 0.2, 10.0)
 )  # fmt: skip
 def test_lower_toxicity_is_preferred_where_utility_is_kept(new, best, is_better):
     assert better(new, best, BASE, tolerance=0.03) is is_better
+
+
+def test_toxicities_closer_than_their_standard_error_are_equal():
+    lucky = dataclasses.replace(validation(0.99, 0.05, 10.2), n_responses=96)
+    later = dataclasses.replace(validation(0.97, 0.04, 9.8), n_responses=96)
+    assert later.toxicity > lucky.toxicity
+    assert better(later, lucky, BASE, tolerance=0.03)
+    counted_well = dataclasses.replace(lucky, n_responses=9_600)
+    assert not better(later, counted_well, BASE, tolerance=0.03)
+
+
+def test_the_standard_error_is_that_of_a_share():
+    found = dataclasses.replace(validation(0.9, 0.1), n_responses=100)
+    assert found.toxicity == pytest.approx(0.1)
+    assert found.standard_error == pytest.approx(0.03)
 
 
 def test_the_event_says_why():
