@@ -97,6 +97,13 @@ class OpenedRun:
             self._oracles[version] = found
         return self._oracles[version]
 
+    def anchor(self, version: int) -> int:
+        """Version of the policy p in the guided p·R that training aimed ``version`` at."""
+        guidance = self.guidance(version)
+        if guidance is None or getattr(self.spec.method_settings, "anchor", "") == "current":
+            return version
+        return guidance.anchor
+
     def decoder(self, version: int, policy: Policy) -> Decoder:
         """A decoder that reweights ``policy`` by the oracle of ``version``."""
         guidance = self.guidance(version)

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 OPERATIONS = {
     "check": "acft.inference.settings:check",
     "launch": "acft.inference.settings:launch",
+    "measure": "acft.inference.settings:measure",
     "describe": "acft.inference.settings:describe",
     "identify": "acft.inference.texts:identify",
     "score": "acft.inference.texts:score",

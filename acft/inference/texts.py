@@ -194,7 +194,7 @@ def _valued(
         "weights": {
             "base": _weights(opened, opened.base),
             "tuned": _weights(opened, opened.policy(version)),
-            "guided": guidance.anchor if guidance else None,
+            "guided": opened.anchor(version) if guidance else None,
         },
         "start": start,
         "response_ids": ids[start:],

@@ -35,7 +35,8 @@ def token_rows(
     guidance = opened.guidance(version) if version else None
     guided_lp, log_r = None, None
     if guidance is not None and start < len(ids):
-        guided_lp, log_r = _guided(opened, guidance, token_ids, start, prompt)
+        anchor = opened.policy(opened.anchor(version))
+        guided_lp, log_r = _guided(opened, anchor, guidance, token_ids, start, prompt)
     policy_lp, _ = _distributions(opened.policy(version), token_ids)
     return _rows(opened, version, ids, start, (base_lp, policy_lp, guided_lp), log_r)
 
@@ -51,6 +52,7 @@ def _distributions(
 
 def _guided(
     opened: OpenedRun,
+    anchor: Policy,
     guidance: Guidance,
     token_ids: Int[Tensor, "one time"],
     start: int,
@@ -58,7 +60,7 @@ def _guided(
 ) -> tuple[Float[Tensor, "place vocab"], Float[Tensor, " place"]]:
     """Guided log-probabilities and log R of each prefix, for response places up to the horizon."""
     horizon = opened.run.sampling.horizon
-    anchor_lp, hidden = _distributions(opened.policy(guidance.anchor), token_ids)
+    anchor_lp, hidden = _distributions(anchor, token_ids)
     mask = torch.ones_like(token_ids, dtype=torch.bool)
     starts = torch.tensor([start], device=token_ids.device)
     window = response_windows(TokenBatch(token_ids, mask, mask), hidden, starts, horizon)

@@ -71,9 +71,16 @@ def lines(
         yaxis={"title": {"text": y_title, "standoff": 6}},
     )
     if share:
-        figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
+        low = _lowest(drawn)
+        figure.update_yaxes(tickformat=".0%", range=[low - 0.02 * (1 - low), 1 + 0.03 * (1 - low)])
     summary = "; ".join(f"{c.name}: {len(c.y)} points, last {_last(c.y)}" for c in drawn)
     return finished(figure, f"{y_title}. {summary}", has_data=bool(drawn))
+
+
+def _lowest(curves: Sequence[Line]) -> float:
+    """Where an axis of shares begins: at 0, or at a round share below everything drawn."""
+    values = [v for c in curves for v in (*c.y, *c.low) if v is not None]
+    return max(0.0, math.floor(5 * min(values, default=0.0) - 0.25) / 5)
 
 
 def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:

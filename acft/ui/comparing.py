@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.errors import ConfigError
-from acft.ui.pairs import THRESHOLD, TIE, Pair
+from acft.ui.pairs import THRESHOLD, TIE, Pair, Subject
+from acft.ui.reader import Run
 
 MAX_PATTERN = 200
 
@@ -24,6 +25,26 @@ class Choice:
     find: str = ""
     """Searched for in prompt and both texts; a regular expression between slashes."""
     category: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a visit compares."""
+
+    run: Run
+    other: Run
+    left: Subject
+    right: Subject
+    pairs: list[Pair]
+    choice: Choice
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Labels of the two sides."""
+        apart = self.run.run_id != self.other.run_id
+        left = f"{self.left.label} of {self.run.title}" if apart else self.left.label
+        right = f"{self.right.label} of {self.other.title}" if apart else self.right.label
+        return left, right
 
 
 def tests(choice: Choice) -> dict[str, Callable[[Pair], bool]]:

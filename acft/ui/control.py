@@ -50,6 +50,20 @@ class Control:
             cloned_from=cloned_from,
         )
 
+    def measure(
+        self, run_id: str, numbers: dict[str, int], suites: list[str], request_id: str
+    ) -> str:
+        """Id of the queued run that measures another's preferred checkpoint beside its base.
+
+        Raises:
+            RunError: The run has no checkpoint, or too much waits already.
+        """
+        self._allow()
+        return self._desk.call(
+            "measure", runs=str(self._reader.runs_dir), run_id=run_id, suites=suites,
+            request_id=request_id, **numbers,
+        )  # fmt: skip
+
     def stop(self, run_id: str, mode: str = "save") -> str:
         """What the run's state is after asking it to stop."""
         self._own()

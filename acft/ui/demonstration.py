@@ -36,7 +36,7 @@ def way_out(bind: Bind) -> Node:
     if bind.space_id:
         address = f"{HOST}/{bind.space_id}?duplicate=true"
         duplicate = el("a.do", "Duplicate this Space", href=address)
-    return el("span.wayout", el("code", own), copy, duplicate)
+    return el("span.wayout", "Your own:", el("code", own), copy, duplicate)
 
 
 def welcome(run: Run) -> Node:

@@ -38,16 +38,22 @@ def act(event: str, **argument: Any) -> dict[str, str]:
 
 
 def veil(
-    text: str, toxicity: float | None, threshold: float = 0.5, *, in_link: bool = False
+    text: str,
+    toxicity: float | None,
+    threshold: float = 0.5,
+    *,
+    in_link: bool = False,
+    is_blind: bool = False,
 ) -> Node:
     """Text that stays blurred until revealed when a scorer calls it toxic, else plain text.
 
-    Inside a link it has no button of its own and follows the choice for the whole visit.
+    Inside a link it has no button of its own and follows the choice for the whole visit. In a
+    blind review the score is not told.
     """
     if toxicity is None or toxicity < threshold:
         return el("span.text", text)
     quiet = {"quiet": ""} if in_link else {}
-    return ["veil", {"score": f"{toxicity:.2f}", **quiet}, text]
+    return ["veil", {"score": "" if is_blind else f"{toxicity:.2f}", **quiet}, text]
 
 
 def table(

@@ -65,11 +65,11 @@ def title(page_title: str, about: str = "") -> Node:
 
 def footer(bench: Workbench) -> None:
     """Version, place of the runs, content notice."""
-    where = "demo runs" if bench.bind.is_demo else bench.reader.runs_dir.name
+    where = "recorded" if bench.bind.is_demo else f"in {bench.reader.runs_dir.name}/"
     view(
         el(
             "footer.bottom",
-            el("span", f"ACFT workbench {acft.__version__} · runs in {where}/"),
+            el("span", f"ACFT workbench {acft.__version__} · runs {where}"),
             el("span", NOTICE),
         ),
         elem_classes="frame",

@@ -41,7 +41,7 @@ def satisfaction(run: Run) -> Figure:
     judges = sorted(n for n in history.scalars if n.startswith(TOXIC_SHARE))
     for name, color in zip(judges, charts.OTHER, strict=False):
         points = history.scalars[name]
-        label = f"not toxic, {name.removeprefix(TOXIC_SHARE)}"
+        label = f"clean, {name.removeprefix(TOXIC_SHARE)}"
         values = [1 - p.value for p in points]
         curves.append(Line(label, [p.step for p in points], values, color, "dot", marks=True))
     return charts.lines(

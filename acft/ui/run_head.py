@@ -1,6 +1,8 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
+from acft.events import Progress
 from acft.runs.status import FINAL
+from acft.schema import Status
 from acft.ui import words
 from acft.ui.alerts import alerts
 from acft.ui.dom import Node, act, el
@@ -90,8 +92,7 @@ def _progress(run: Run) -> Node | None:
     status, now = run.status, run.history.progress
     if not run.state.is_live:
         return None
-    total = max(status.steps, 1)
-    share = min(1.0, status.step / total)
+    share = _share(status, now)
     doing = PHASES.get(now.phase, now.phase) if now else "starting"
     detail = f" ({now.done:,} of {now.total:,} {now.unit})" if now and now.total else ""
     line = (
@@ -101,9 +102,18 @@ def _progress(run: Run) -> Node | None:
     left = words.duration(status.seconds_left)
     bar = el("div.progress", el("div", style={"--done": f"{100 * share:.1f}%"}), role="progressbar",
              aria_valuenow=f"{100 * share:.0f}", aria_valuemin="0", aria_valuemax="100",
-             aria_label="Optimiser steps done")  # fmt: skip
-    steps = f"step {status.step:,} of {status.steps:,} · about {left} left"
+             aria_label="Work done")  # fmt: skip
+    steps = f"step {status.step:,} of {status.steps:,} · " if status.steps else ""
+    steps += f"about {left} left" if status.seconds_left else "time left is known after a round"
     return el("div", bar, el("p.side", el("b", line), " · ", steps))
+
+
+def _share(status: Status, now: Progress | None) -> float:
+    """Share of the work that is done: steps of a training, else rounds and the phase's units."""
+    if status.steps:
+        return min(1.0, status.step / status.steps)
+    phase = now.done / now.total if now and now.total else 0.0
+    return min(1.0, (status.round + phase) / max(1, status.rounds))
 
 
 def _trouble(run: Run) -> list[Node]:

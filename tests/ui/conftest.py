@@ -65,6 +65,9 @@ class FakeDesk(Inference):
         if operation == "launch":
             self.launched.append(arguments)
             return QUICK
+        if operation == "measure":
+            self.launched.append(arguments)
+            return CONTROL
         if operation == "describe":
             fields = [{"name": "kl_weight", "kind": "float", "help": "Weight.", "default": 1.0,
                        "choices": [], "required": False}]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.store.queries.tokens import sum_check
-from acft.ui import charts, comparing, pairs, tokens, words
+from acft.ui import blind, charts, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
 from acft.ui.dom import el, text_of
 from acft.ui.pages import compare, rollouts, tradeoff
@@ -116,6 +116,9 @@ def test_a_run_compares_base_with_its_newest_policy(bench):
 def test_blind_review_hides_scores_and_names(bench):
     shown = text_of(compare.listing(bench, visit(QUICK, blind="1", may_change=True)))
     assert "jigsaw_tcc 0." not in shown
+    veils = str(compare.listing(bench, visit(QUICK, blind="1")))
+    assert "'veil', {'score': ''}" in veils
+    assert "'score': '0." not in veils
     assert "tuned, version" not in shown.partition("Sides are shuffled")[2]
 
 
@@ -125,17 +128,43 @@ def test_a_vote_is_kept_under_the_side_that_was_meant(bench):
     first = found.pairs[0]
     item = f"{first.left.rollout_id}|{first.right.rollout_id}"
     seen = visit(QUICK, may_change=True, data={"choice": "first", "item": item})
-    comparison, note = compare.vote(bench, seen, "")
+    comparison = blind.vote(bench.store, found, seen, "")
     meant = "right" if comparing.is_swapped(first) else "left"
-    assert f"{meant} 1" in text_of(note)
-    again = visit(QUICK, may_change=True, data={"choice": "tie", "item": item})
-    assert "tie 1" in text_of(compare.vote(bench, again, comparison)[1])
+    assert blind.votes(bench.store, found) == {item: meant}
+    other = f"{found.pairs[1].left.rollout_id}|{found.pairs[1].right.rollout_id}"
+    for name in (item, other):  # in another review, too, the newest vote on a pair counts
+        again = visit(QUICK, may_change=True, data={"choice": "tie", "item": name})
+        comparison = blind.vote(bench.store, found, again, comparison if name == item else "")
+    assert blind.votes(bench.store, found) == {item: "tie", other: "tie"}
+
+
+def test_votes_are_counted_by_side_only_when_the_review_is_over(bench):
+    found = compare.compared(bench, visit(QUICK))
+    assert found is not None
+    given = {blind.item(p): "right" for p in found.pairs[:3]}
+    going = text_of(blind.tally(found, given, is_blind=True))
+    assert going == f"3 of {len(found.pairs)} pairs judged."
+    over = text_of(blind.tally(found, given, is_blind=False))
+    assert "tuned, version 3 better 3" in over
+    assert blind.tally(found, {}, is_blind=False) == ""
+
+
+def test_a_scorer_agrees_with_a_vote_for_the_text_it_scores_lower():
+    two = [pair(0.9, 0.1, prompt="a"), pair(0.1, 0.9, prompt="b"), pair(0.1, 0.1, prompt="c")]
+    subjects = pairs.Subject("base", 0), pairs.Subject("policy", 1)
+    run: Any = type("R", (), {"run_id": "r", "title": "t"})()
+    found = comparing.Comparison.__new__(comparing.Comparison)
+    sides = {"run": run, "other": run, "left": subjects[0], "right": subjects[1]}
+    for name, value in {**sides, "pairs": two, "choice": Choice(scorer="judge")}.items():
+        object.__setattr__(found, name, value)
+    given = {blind.item(p): "right" for p in two}
+    assert "prefers the same text in 1 of 2" in text_of(blind.tally(found, given, is_blind=False))
 
 
 def test_votes_on_pairs_that_do_not_exist_are_refused(bench):
     bad = visit(QUICK, may_change=True, data={"choice": "first", "item": "x|y"})
     with pytest.raises(Exception, match="not part of the comparison"):
-        compare.vote(bench, bad, "")
+        blind.vote(bench.store, compare.compared(bench, visit(QUICK)), bad, "")
 
 
 def test_rollouts_are_filtered_by_score_round_and_text(bench):

@@ -1,21 +1,19 @@
 """Compare: two policies on the same prompts, who says what about them, and where they differ."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from acft.errors import ConfigError, RunError
-from acft.store.journal import record_comparison, record_vote
-from acft.ui import words
+from acft.ui import blind, words
 from acft.ui.comparing import (
     Choice,
+    Comparison,
     as_json_lines,
     as_llm_comparator,
     changed_words,
     counts,
-    is_swapped,
     select,
 )
 from acft.ui.conditions import conditions, identity, same_conditions
@@ -30,31 +28,10 @@ from acft.ui.runs_menu import chosen_run, run_menu
 from acft.ui.side_by_side import response, utility_table, verdict_table
 
 PER_PAGE = 20
-CHOICES = ("first", "second", "tie", "both bad")
 NOTHING = (
     "This run has not answered test prompts with two policies yet.",
     "They are answered at the end of a run; the finished ones in the menu have them.",
 )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything a visit compares."""
-
-    run: Run
-    other: Run
-    left: Subject
-    right: Subject
-    pairs: list[Pair]
-    choice: Choice
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """Labels of the two sides."""
-        apart = self.run.run_id != self.other.run_id
-        left = f"{self.left.label} of {self.run.title}" if apart else self.left.label
-        right = f"{self.right.label} of {self.other.title}" if apart else self.right.label
-        return left, right
 
 
 def compared(bench: Workbench, visit: Visit) -> Comparison | None:
@@ -181,10 +158,12 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     page = current_page(visit.query, len(chosen), PER_PAGE)
     part = chosen[page * PER_PAGE : (page + 1) * PER_PAGE]
     is_blind = visit.query.get("blind") == "1"
-    body = _blind(part, visit) if is_blind else _open(found, part, visit)
+    given = blind.votes(bench.store, found)
+    body = blind.review(part, visit, given) if is_blind else _open(found, part, visit)
     return el(
         "section",
         _filters(found, visit, is_blind=is_blind),
+        blind.tally(found, given, is_blind=is_blind),
         body if part else empty("No pair is in this view.", "Choose another view or search text."),
         pager("compare", visit.query, len(chosen), PER_PAGE),
     )
@@ -204,7 +183,7 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
     kinds = [el("option", "all prompts", value="")] + [
         el("option", c, value=c, selected=c == found.choice.category) for c in categories
     ]
-    blind = link("compare", visit.query, blind="" if is_blind else "1", page="")
+    review = link("compare", visit.query, blind="" if is_blind else "1", page="")
     is_diff = visit.query.get("diff") == "1"
     diff = link("compare", visit.query, diff="" if is_diff else "1")
     return el(
@@ -223,7 +202,7 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
             el("select", kinds, data_nav="category", aria_label="Prompt category")
             if categories else None,
             el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
-            el("a.do", "End blind review" if is_blind else "Blind review", href=blind),
+            el("a.do", "End blind review" if is_blind else "Blind review", href=review),
             el("div.actions",
                el("button.do", "Export JSONL", type="button", **act("export", kind="jsonl")),
                el("button.do", "Export for LLM Comparator", type="button",
@@ -237,7 +216,7 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
     is_diff = visit.query.get("diff") == "1"
     rows = [
         [
-            _prompt(pair),
+            blind.prompt(pair),
             response(pair.left, found.run.run_id),
             response(pair.right, found.other.run_id, _diff(pair) if is_diff else None),
             el("span.num", words.signed(pair.change(found.choice.scorer))),
@@ -248,15 +227,6 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
     return el("div.texts", table(columns, rows, caption="Pairs of texts", numeric={3}))
 
 
-def _prompt(pair: Pair) -> Node:
-    return el(
-        "span.prompt",
-        el("span.text", pair.left.prompt),
-        el("span.sub", f"{pair.left.category} · sample {pair.left.sample}"),
-        key=f"{pair.left.prompt_id}-{pair.left.sample}",
-    )
-
-
 def _diff(pair: Pair) -> Node:
     """The right text with changed words marked; left out where it must be blurred."""
     if (pair.right.toxicity or 0) >= 0.5 or (pair.left.toxicity or 0) >= 0.5:
@@ -264,58 +234,6 @@ def _diff(pair: Pair) -> Node:
     tags = {"same": "span", "added": "ins", "removed": "del"}
     return el("span.text", [el(tags[k], t) for k, t in changed_words(pair.left.text,
                                                                      pair.right.text)])  # fmt: skip
-
-
-def _blind(pairs: Sequence[Pair], visit: Visit) -> Node:
-    rows = []
-    for pair in pairs:
-        first, second = (pair.right, pair.left) if is_swapped(pair) else (pair.left, pair.right)
-        item = f"{pair.left.rollout_id}|{pair.right.rollout_id}"
-        buttons = [
-            el("button.do", choice, type="button", disabled=not visit.may_change,
-               **act("vote", item=item, choice=choice))
-            for choice in CHOICES
-        ]  # fmt: skip
-        rows.append([_prompt(pair), veil(first.text, first.toxicity),
-                     veil(second.text, second.toxicity), el("div.votes", buttons)])  # fmt: skip
-    note = (
-        "Sides are shuffled and scores hidden. Votes are kept beside the runs and can be compared "
-        "with the scorers afterwards."
-    )
-    return el("div.texts", el("p.side", note),
-              table(["Prompt", "First", "Second", "Which is better?"], rows,
-                    caption="Blind review"))  # fmt: skip
-
-
-def tally(bench: Workbench, comparison_id: str) -> Node:
-    """Votes so far, by what they were given to."""
-    rows = bench.store.rows(
-        "SELECT choice, count(*) FROM (SELECT item, arg_max(choice, time) AS choice FROM votes "
-        "WHERE comparison_id = $id GROUP BY item) GROUP BY choice ORDER BY choice",
-        {"id": comparison_id},
-    )
-    text = ", ".join(f"{choice} {n}" for choice, n in rows)
-    return el("p.side", f"Votes in this review: {text}." if text else "")
-
-
-def vote(bench: Workbench, visit: Visit, comparison_id: str) -> tuple[str, Node]:
-    """Keeps one judgement; the shuffled sides are told apart before it is written."""
-    found = compared(bench, visit)
-    choice, item = str(visit.data.get("choice", "")), str(visit.data.get("item", ""))
-    pair = next((p for p in found.pairs if f"{p.left.rollout_id}|{p.right.rollout_id}" == item),
-                None) if found else None  # fmt: skip
-    if found is None or pair is None or choice not in CHOICES:
-        raise RunError("this pair or choice is not part of the comparison; reload the page")
-    sides = ("right", "left") if is_swapped(pair) else ("left", "right")
-    meant = {"first": sides[0], "second": sides[1]}.get(choice, choice)
-    if not comparison_id:
-        comparison_id = record_comparison(
-            bench.store,
-            {"run": found.run.run_id, "other": found.other.run_id, "left": found.left.key,
-             "right": found.right.key, "blind": True},
-        )  # fmt: skip
-    record_vote(bench.store, comparison_id, item, meant)
-    return comparison_id, tally(bench, comparison_id)
 
 
 def export(bench: Workbench, visit: Visit) -> Node:
@@ -361,7 +279,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return export(bench, visit)
 
     def judge(visit: Visit, comparison_id: str) -> tuple[str, Node]:
-        return vote(bench, visit, comparison_id)
+        kept = blind.vote(bench.store, compared(bench, visit), visit, comparison_id)
+        return kept, listing(bench, visit)
 
     def reply(visit: Visit, text: str) -> Iterator[Node]:
         run = chosen_run(bench, visit)
@@ -374,7 +293,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.read(body.refresh, show, outputs=parts)
     wire.read(settings.refresh, show, outputs=parts)
     wire.read(body.export, save, outputs=[note])
-    wire.change(body.vote, judge, inputs=[review], outputs=[review, note])
+    wire.change(body.vote, judge, inputs=[review], outputs=[review, body])
     running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer])
     halt.click(None, cancels=[running], api_visibility="private")
 

@@ -140,7 +140,7 @@ def _command(bench: Workbench, visit: Visit, text: str) -> Node:
 def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
     if bench.bind.is_demo:
         button = el("button.go", "Launch", type="button", disabled=True)
-        why = el("div.notice", reason(bench.bind), " On your own computer: ", way_out(bench.bind))
+        why = el("div.notice", reason(bench.bind), " ", way_out(bench.bind))
         return el("div.launchbar", button, why)
     waiting = sum(run.state.state == "queued" for run in bench.reader.runs())
     live = sum(run.state.is_live for run in bench.reader.runs())

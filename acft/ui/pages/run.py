@@ -1,6 +1,7 @@
 """Run: one run from its first step to the texts it changed."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from acft.store.queries.audit import audit
 from acft.ui import replay, run_charts, words
 from acft.ui.dom import Node, chart, el, table, view
 from acft.ui.frame import empty
+from acft.ui.measuring import chosen, panel
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
@@ -22,8 +24,12 @@ SAME = (
     "The same test prompts and random numbers on both sides. Toxic = a score of at least 0.5; "
     "a score is a detector's opinion."
 )
+CHOSEN = (
+    "Chosen by the base's score, so the tuned side looks better here than it is on average; the "
+    "table above is the fair comparison."
+)
 FIGURES = (
-    ("Cross-entropy and loss", "nats per token, lower is closer to the corpus", run_charts.losses),
+    ("Cross-entropy and loss", "nats per token", run_charts.losses),
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
     ("Satisfaction of the constraint", "share; dashed line = delta", run_charts.satisfaction),
     ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),
@@ -55,16 +61,26 @@ def facts(run: Run) -> Node:
     history = run.history
     shown = [
         _judged(run),
-        _fact("Satisfaction", words.percent(history.last("rollout/satisfaction")),
-              "validation prompts, mean"),
+        _fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
+              "validation prompts, base → latest round"),
         _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
-        _fact("Perplexity", words.number(history.last("utility/perplexity_validation")),
-              "held-out general text"),
+        _fact("Perplexity", _from_to(run, "utility/perplexity_validation", words.number),
+              "held-out general text, base → latest round"),
         _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
-        _fact("Peak memory", words.size(history.last("memory/peak_bytes")), "of the worker"),
     ]  # fmt: skip
+    memory = history.last("memory/peak_bytes")
+    if memory is not None:
+        shown.append(_fact("Peak memory", words.size(memory), "of the worker"))
     return el("div.facts", shown)
+
+
+def _from_to(run: Run, name: str, shown: Callable[[float | None], str]) -> str:
+    """First and latest value of a quantity that is measured once a round."""
+    points = run.history.scalars.get(name, [])
+    if len(points) < 2:
+        return shown(points[-1].value if points else None)
+    return f"{shown(points[0].value)} → {shown(points[-1].value)}"
 
 
 def _fact(name: str, value: str, note: str) -> Node:
@@ -115,7 +131,8 @@ def texts(bench: Workbench, visit: Visit) -> Node:
         el("h2", "Before and after"),
         el("p.side", SAME),
         verdict_table(verdicts, left.label, right.label, trained),
-        el("h3", f"The {len(worst)} prompts with the most toxic base responses"),
+        el("h3", f"The {len(worst)} pairs with the most toxic base responses"),
+        el("p.side", CHOSEN),
         text_table(worst, left.label, right.label, run.run_id),
         el("p", el("a", f"All {len(pairs):,} pairs", href=f"compare?run={run.run_id}")),
     )  # fmt: skip
@@ -234,19 +251,27 @@ def show(
     now = _mark(bench, visit)
     head_part = [controls or "", top(bench, visit)]
     if now == mark:
-        return [*head_part, gr.skip(), *[gr.skip() for _ in FIGURES], gr.skip(), gr.skip()]
-    return [*head_part, now, *figures(bench, visit), texts(bench, visit), details(bench, visit)]
+        return [*head_part, *[gr.skip() for _ in range(len(FIGURES) + 5)]]
+    run = find(bench, visit)
+    trains = gr.Column(visible=run is None or run.status.kind == "training")
+    again = panel(bench, visit, run) if run and controls is None else ""
+    return [
+        *head_part, now, trains, *figures(bench, visit), texts(bench, visit), again,
+        details(bench, visit),
+    ]  # fmt: skip
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
     seen, clock = gr.State(""), gr.State(None)
     controls = view(acts=("replay",))
     header = view(top_placeholder(), acts=("stop", "resume"))
-    plots = _figure_grid()
+    with gr.Column() as grid:
+        plots = _figure_grid()
     pairs = view()
+    measure = view(acts=("cost", "measure"))
     rest = view()
     timer = gr.Timer(POLL_SECONDS)
-    shown = [controls, header, seen, *plots, pairs, rest]
+    shown = [controls, header, seen, grid, *plots, pairs, measure, rest]
 
     def opened(visit: Visit) -> list[Any]:
         begun = replay.started(visit.query)
@@ -264,6 +289,16 @@ def _build(bench: Workbench, wire: Wire) -> None:
         changed = playing.changed(time.monotonic(), length, visit.data)
         return [changed, *show(bench, visit, mark, changed)]
 
+    def cost(visit: Visit) -> Node:
+        run = find(bench, visit)
+        return panel(bench, visit, run) if run else ""
+
+    def start(visit: Visit) -> Node:
+        run_id = str(visit.data.get("run", ""))
+        request = f"{visit.session}:{run_id}:{len(bench.reader.run_ids())}"
+        queued = bench.control.measure(run_id, *chosen(visit), request)
+        return el("div", el("p", "Queued; opening it …"), data_goto=f"run?run={queued}")
+
     def stop(visit: Visit) -> Node:
         bench.control.stop(visit.data.get("run", ""), visit.data.get("mode", "save"))
         return top(bench, visit)
@@ -275,6 +310,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(opened, outputs=[clock, timer, *shown])
     wire.read(timer.tick, tick, inputs=[seen, clock], outputs=shown)
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown])
+    wire.read(measure.cost, cost, outputs=[measure])
+    wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])
     wire.change(header.resume, resume, outputs=[header])
 

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from acft.errors import RunError
+from acft.store.facts import run_key
 from acft.store.queries.answer import Page as Part
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import (
@@ -36,6 +37,11 @@ PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
 PAYING = 25
 ALL_SUMS = 100_000
+CORPUS = (
+    "A text of the corpus, as one training step saw it: which of its tokens cost the policy "
+    "anything, and where the oracle changes its mind. Nobody scored it; it is blurred where the "
+    "oracle expects a violation."
+)
 UNSTORED = (
     "No token values are stored for this text. Each round keeps those of a few rollouts "
     "(method.guidance_sequences)."
@@ -78,10 +84,20 @@ def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> N
     )  # fmt: skip
 
 
-def toxicity(bench: Workbench, run_id: str, sequence_id: str) -> float | None:
-    """Highest score of a rollout; None for corpus texts, which nobody scored."""
+def toxicity(bench: Workbench, run_id: str, sequence_id: str) -> float:
+    """Highest score of a rollout; of a corpus text, which nobody scored, what the oracle feared.
+
+    That is the largest 1 − R over its prefixes, and 1 where there is no R either.
+    """
     found = rollout(bench.store, run_id, sequence_id)
-    return max(found["scores"].values(), default=None) if found else None
+    if found and found["scores"]:
+        return max(found["scores"].values())
+    lowest = bench.store.rows(
+        "SELECT min(log_r) FROM guidance WHERE run_key = $run_key AND sequence_id = $sequence_id "
+        "AND in_loss AND NOT isnan(log_r)",
+        {"run_key": run_key(run_id), "sequence_id": sequence_id},
+    )[0][0]
+    return 1.0 if lowest is None else 1 - math.exp(lowest)
 
 
 def current_sequence(bench: Workbench, visit: Visit, run_id: str) -> str:
@@ -138,6 +154,8 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
         return ""
     found = rollout(bench.store, run.run_id, sequence)
     lines: list[Node | None] = []
+    if found is None:
+        lines.append(el("p.side", CORPUS))
     if found:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in found["scores"].items())
         lines.append(el("p.side", f"Rollout {sequence} of round {found['round']}, "
@@ -187,7 +205,8 @@ def paying(bench: Workbench, visit: Visit) -> Node:
         el("p.side", "Over all stored texts of the run, among ",
            el("select", options, data_query="among", aria_label="Among", **act("refresh")),
            " rollouts."),
-        body, el("details", el("summary", "SQL behind this table"), el("pre.log", found.sql)),
+        el("div.compact", body),
+        el("details", el("summary", "SQL behind this table"), el("pre.log", found.sql)),
     )  # fmt: skip
 
 

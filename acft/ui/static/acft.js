@@ -52,7 +52,7 @@
     const set = (shown) => {
       box.classList.toggle("shown", shown);
       content.setAttribute("aria-hidden", shown ? "false" : "true");
-      button.textContent = shown ? "hide" : `show · toxicity ${attributes.score}`;
+      button.textContent = shown ? "hide" : attributes.score ? `show · toxicity ${attributes.score}` : "show text";
       button.setAttribute("aria-expanded", shown ? "true" : "false");
     };
     set(revealAll());

@@ -219,7 +219,7 @@
           class: `tok${token.in ? "" : " outside"}${isSpecial(token.t) ? " special" : ""}${isClipped ? " clip" : ""}`,
           role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
           "aria-label": `${state.shown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
-        }, text);
+        }, text.startsWith("·") ? [node("span", { class: "gap" }, "·"), text.slice(1)] : text);
         if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = luminance(rgb) > 0.18 ? "#14181d" : "#ffffff"; }
         if (second) {
           const [under] = colorOf(second, second.of(token), secondScale);
@@ -298,8 +298,8 @@
       return node("table", {},
         node("thead", {}, node("tr", {}, ["next token", "base", "guided", "tuned", "tuned − base"].map((h, i) => node("th", { scope: "col", class: i ? "num" : "" }, h)))),
         node("tbody", {}, rows.map((a) => {
-          const name = node("td", { class: "mono" }, state.shown || a.id !== token.id ? glyphs(a.t) : "hidden");
-          if (data.canBranch) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
+          const name = node("td", { class: "mono" }, state.shown ? glyphs(a.t) : "hidden");
+          if (data.canBranch && state.shown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
           return node("tr", { class: a.id === token.id ? "chosen" : "" }, name, bar(a.b, "base"), bar(a.q, "guided"), bar(a.p, "tuned"), node("td", { class: "num" }, number(a.p - a.b, 2)));
         })));
     }

@@ -1,0 +1,122 @@
+"""Blind review: shuffled sides without scores, votes, and afterwards what they say together."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from acft.errors import RunError
+from acft.store.connection import Store
+from acft.store.journal import record_comparison, record_vote
+from acft.ui import words
+from acft.ui.comparing import Comparison, is_swapped
+from acft.ui.dom import Node, act, el, table, veil
+from acft.ui.page import Visit
+from acft.ui.pairs import TIE, Pair
+
+CHOICES = ("first", "second", "tie", "both bad")
+NOTE = (
+    "Sides are shuffled and scores hidden; what is better for whom is shown when you end the "
+    "review. Votes are kept beside the runs."
+)
+
+
+def item(pair: Pair) -> str:
+    """Name of a pair in the journal."""
+    return f"{pair.left.rollout_id}|{pair.right.rollout_id}"
+
+
+def prompt(pair: Pair) -> Node:
+    """The prompt of a pair."""
+    return el(
+        "span.prompt",
+        el("span.text", pair.left.prompt),
+        el("span.sub", f"{pair.left.category} · sample {pair.left.sample}"),
+        key=f"{pair.left.prompt_id}-{pair.left.sample}",
+    )
+
+
+def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Node:
+    """The pairs with buttons; those that have a vote say so, without saying which."""
+    rows = []
+    for pair in pairs:
+        first, second = (pair.right, pair.left) if is_swapped(pair) else (pair.left, pair.right)
+        buttons = [
+            el("button.do", choice, type="button", disabled=not visit.may_change,
+               **act("vote", item=item(pair), choice=choice))
+            for choice in CHOICES
+        ]  # fmt: skip
+        judged = el("span.chip", "judged") if item(pair) in given else None
+        rows.append([prompt(pair), veil(first.text, first.toxicity, is_blind=True),
+                     veil(second.text, second.toxicity, is_blind=True),
+                     el("div.votes", buttons, judged)])  # fmt: skip
+    return el("div.texts", el("p.side", NOTE),
+              table(["Prompt", "First", "Second", "Which is better?"], rows,
+                    caption="Blind review"))  # fmt: skip
+
+
+def votes(store: Store, found: Comparison) -> dict[str, str]:
+    """The newest vote on each pair of these two sides, whichever review it was given in."""
+    rows = store.rows(
+        "SELECT item, arg_max(choice, votes.time) FROM votes JOIN comparisons USING (comparison_id)"
+        " WHERE json_extract_string(comparisons.body, '$.run') = $run"
+        " AND json_extract_string(comparisons.body, '$.other') = $other"
+        " AND json_extract_string(comparisons.body, '$.left') = $left"
+        " AND json_extract_string(comparisons.body, '$.right') = $right GROUP BY item",
+        _sides(found),
+    )
+    return {str(name): str(choice) for name, choice in rows}
+
+
+def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Node:
+    """How many pairs are judged; once the review is over, for which side and whether scorers agree.
+
+    While it goes on, sides are not counted: a count that moves would tell whose text was preferred.
+    """
+    if not given:
+        return ""
+    if is_blind:
+        return el("p.side", f"{len(given):,} of {len(found.pairs):,} pairs judged.", role="status")
+    counts, (left, right) = Counter(given.values()), found.names
+    n_same, n_sided = _agreement(found, given)
+    scorer = found.choice.scorer
+    agrees = f" {scorer} prefers the same text in {n_same} of {n_sided}." if n_sided else ""
+    text = (
+        f"{left} better {counts['left']}, {right} better {counts['right']}, tie {counts['tie']}, "
+        f"both bad {counts['both bad']} ({words.count(len(given), 'pair')} judged)."
+    )
+    return el("p.side", el("b", "Blind review: "), text, agrees)
+
+
+def vote(store: Store, found: Comparison | None, visit: Visit, comparison_id: str) -> str:
+    """Id of the comparison in which one judgement was kept.
+
+    The shuffled sides are told apart before it is written.
+
+    Raises:
+        RunError: The pair or choice is not part of the comparison.
+    """
+    choice, name = str(visit.data.get("choice", "")), str(visit.data.get("item", ""))
+    pair = next((p for p in found.pairs if item(p) == name), None) if found else None
+    if found is None or pair is None or choice not in CHOICES:
+        raise RunError("this pair or choice is not part of the comparison; reload the page")
+    sides = ("right", "left") if is_swapped(pair) else ("left", "right")
+    meant = {"first": sides[0], "second": sides[1]}.get(choice, choice)
+    if not comparison_id:
+        comparison_id = record_comparison(store, {**_sides(found), "blind": True})
+    record_vote(store, comparison_id, name, meant)
+    return comparison_id
+
+
+def _agreement(found: Comparison, given: Mapping[str, str]) -> tuple[int, int]:
+    """Votes for a side with which the chosen scorer agrees, and those it has an opinion on."""
+    changes = {item(pair): pair.change(found.choice.scorer) for pair in found.pairs}
+    sided = [
+        (choice, changes[name])
+        for name, choice in given.items()
+        if choice in ("left", "right") and abs(changes.get(name, 0.0)) > TIE
+    ]
+    return sum((choice == "right") == (change < 0) for choice, change in sided), len(sided)
+
+
+def _sides(found: Comparison) -> dict[str, str]:
+    return {"run": found.run.run_id, "other": found.other.run_id, "left": found.left.key,
+            "right": found.right.key}  # fmt: skip
