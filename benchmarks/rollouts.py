@@ -17,9 +17,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from acft.methods.world import World
 from acft.policy import Policy, frozen_copy
@@ -38,8 +38,9 @@ class Contest:
     world: World
     frozen: Policy
     """Takes the merged weights, as in training."""
-    unmerged: PreTrainedModel
-    merged: PreTrainedModel
+    unmerged: Any
+    """Transformers adds ``generate`` to its models at run time only."""
+    merged: Any
     prompts: list[Prompt]
     sampling: SamplingSettings
 
@@ -50,7 +51,7 @@ class Contest:
         return [rollout.response_text for rollout in samples.rollouts]
 
     @torch.no_grad()
-    def generated(self, model: PreTrainedModel) -> list[str]:
+    def generated(self, model: Any) -> list[str]:
         """Responses of ``generate``."""
         tokenizer, sampling = self.world.base.backbone.tokenizer, self.sampling
         texts: list[str] = []

@@ -57,7 +57,7 @@ def random_backbone(shape: str, device: str = "auto", dtype: str = "auto") -> Ba
         use_wide_vectors()
     config = LlamaConfig(
         **SHAPES[shape], max_position_embeddings=4096, bos_token_id=None, eos_token_id=None,
-        pad_token_id=0, attn_implementation="eager" if device == "cpu" else "sdpa",
+        pad_token_id=0,
     )  # fmt: skip
     torch.manual_seed(0)
     before = torch.get_default_dtype()
@@ -67,6 +67,7 @@ def random_backbone(shape: str, device: str = "auto", dtype: str = "auto") -> Ba
             model = LlamaForCausalLM(config)
     finally:
         torch.set_default_dtype(before)
+    model.set_attn_implementation("eager" if device == "cpu" else "sdpa")
     model.eval().requires_grad_(requires_grad=False)
     return Backbone(model, word_tokenizer(config.vocab_size), shape, "local", f"random-{shape}")
 

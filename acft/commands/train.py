@@ -13,10 +13,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code of the run; Ctrl-C saves and stops, a second one stops at once."""
+    """Exit code of the run; Ctrl-C saves and stops, a second one stops at once.
+
+    Started several times over by ``torchrun`` or ``accelerate launch``, the first process is the
+    run and the others do their part of its work.
+    """
     from acft.commands._display import do_here
+    from acft.distributed import ranks
+    from acft.runs.follower import follow
     from acft.runs.launcher import create_here
     from acft.runs.spec import load_spec
 
     spec = load_spec(args.config, args.set)
+    if ranks().rank > 0:
+        follow(spec)
+        return 0
     return do_here(create_here(args.runs, spec, args.config.stem, mirror=args.mirror), spec)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from acft.config import Config
 from acft.data import documents_from_rollouts
+from acft.distributed import ranks
 from acft.events import Note
 from acft.methods.base import METHODS, Checkpoint, Method, Output, TrainContext
 from acft.methods.concurrency import both
@@ -106,7 +107,9 @@ def one_round(
         fit_part = _fit(settings, context, world, state, plan, guide_round)
         with world.divided_threads(jobs=2):
             # torch has one generator for dropout, which two jobs at once would draw from in turns.
-            can_overlap = world.threads > 1 and world.run.adapter.dropout == 0
+            # Likewise, processes that train together would agree with another job than their own.
+            is_alone = ranks().size == 1
+            can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
             new, _ = yield from both(oracle_part, fit_part, at_once=can_overlap)
     else:
         new = yield from oracle_part

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from acft.backbone.forward import has_plain_head, head_weight, logits
 from acft.chunked import Penalty, TokenLosses, token_losses
 from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
+from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
@@ -95,6 +96,12 @@ class _Sums:
         self.kl_policy_guided += float(losses.kl_policy_guided[kl_mask].sum())
         self.n_kl += int(kl_mask.sum())
 
+    def over_ranks(self) -> "_Sums":
+        """The step's sums when its forward passes were shared out; names stay each process's."""
+        names = [item.name for item in fields(self) if item.name != "documents"]
+        values = ranks().sums([getattr(self, name) for name in names])
+        return replace(self, **dict(zip(names, values, strict=True)))
+
 
 def fit_job(
     world: World,
@@ -122,7 +129,7 @@ def fit_job(
     )
     extra = _sampled_batches(world, regularizer, round_index)
     for number in range(1, settings.steps_per_round + 1):
-        if should_stop():
+        if settled(should_stop):
             return
         started = time.monotonic()
         pieces = _pieces(
@@ -131,8 +138,10 @@ def fit_job(
         sums = _Sums()
         step = first + number
         with _seeded_dropout(world, step):
-            for piece in pieces:
+            for piece in ranks().share(pieces):
                 _accumulate(world, piece, regularizer, sums, tap if number == 1 else None)
+        ranks().sum_gradients(world.policy.parameters())
+        sums = sums.over_ranks()
         _check(world, sums, step)
         scalars = {
             "policy/loss": sums.loss,
@@ -153,7 +162,8 @@ def _seeded_dropout(world: World, step: int) -> AbstractContextManager[None]:
     """Makes dropout depend on the step alone; without dropout no random number is touched."""
     if world.run.adapter.dropout == 0:
         return nullcontext()
-    return local_torch_seed(derive_seed(world.run.seed, "policy-dropout", step))
+    others = [ranks().rank] if ranks().rank else []
+    return local_torch_seed(derive_seed(world.run.seed, "policy-dropout", step, *others))
 
 
 def _accumulate(

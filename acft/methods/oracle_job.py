@@ -14,6 +14,7 @@ from acft.assets import cache_folder
 from acft.backbone.forward import head_weight, logits
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
+from acft.distributed import ranks
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.records import rollout_rows
@@ -121,14 +122,16 @@ def oracle_job(
         )
     else:
         oracle.version += 1
+    ranks().copy_first(oracle)
     yield calibrate(oracle, validation, round_index)
     strength = settings.strength
     if strength == "auto":
         strength = yield from choose_strength(
             oracle, validation, next_logprobs, settings, round_index
         )
-    yield Scalars(round_index, 0, {"oracle/strength": float(strength)})
-    guide = Guide(oracle, float(strength), policy.version)
+    strength = ranks().from_first(float(strength))
+    yield Scalars(round_index, 0, {"oracle/strength": strength})
+    guide = Guide(oracle, strength, policy.version)
     return OracleRound(guide, train.rollouts, train.satisfaction)
 
 
@@ -208,13 +211,14 @@ def _scored_draw(
     seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
     drawn: list[Samples] = []
     done = 0
-    for some, each in _portions(prompts, wanted, seed):
+    for some, each in ranks().share(_portions(prompts, wanted, seed)):
         yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
         if should_stop() and drawn:
             break
         sampling = _horizon_sampling(world, world.run.oracle.temperature)
         drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
         done += len(drawn[-1].rollouts)
+    drawn = ranks().joined(drawn)
     yield Progress(f"sample_{purpose}", wanted, wanted, round_index, "responses")
     rollouts = list(itertools.chain.from_iterable(samples.rollouts for samples in drawn))
     windows = join_windows([samples.windows for samples in drawn if samples.windows is not None])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from acft.data import collate, documents_from_rollouts, micro_batches, pad_token
+from acft.distributed import ranks
 from acft.evaluation import Sampler, draw_and_score
 from acft.events import BestCheckpoint, Scalars
 from acft.likelihood import perplexity
@@ -72,6 +73,7 @@ def validate(
         kl_policy_base(world, policy, answers.rollouts[:KL_BASE_ROLLOUTS]),
         len(answers.rollouts),
     )
+    result = ranks().from_first(result)
     yield validation_scalars(result, answers, step)
     return result
 

@@ -177,6 +177,7 @@ class _Attempt:
         self._file.change(rounds=rounds, steps=steps)
 
     def _train(self) -> None:
+        from acft.distributed import agreed  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
@@ -187,7 +188,8 @@ class _Attempt:
         folder, resume_round = _resume_point(self._paths, self._file.status.resumed_from)
         if folder is not None:
             verify(folder)
-        context = TrainContext(spec.settings, folder, resume_round, self._stop.is_set)
+        should_stop = agreed(self._stop.is_set)
+        context = TrainContext(spec.settings, folder, resume_round, should_stop)
         self._recorder = Recorder(self._paths, self._observe)
         status = self._file.status
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}

@@ -1,0 +1,77 @@
+"""Two processes that train one policy take the steps of a single one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from acft.eventlog import read_events
+from acft.events import Scalars
+from acft.schema import RunPaths
+from tests.tiny_run import tiny_settings, train
+from tests.toy_runs import largest_difference
+
+pytestmark = pytest.mark.equivalence
+ROOT = Path(__file__).parents[2]
+SECONDS = 300
+TOLERANCE = 1e-4
+CHANGES = (
+    "optimizer.batch_size=6",
+    'method={name="acft", prefixes=["corpus", "on_policy"]}',
+)
+"""Three forward passes of texts and some of rollouts a step: the processes' shares differ."""
+
+
+def launched(config: Path, runs_dir: Path, cache: Path) -> RunPaths:
+    """A run trained by two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", "--module", "acft", "train", str(config)]
+    command += ["--runs", str(runs_dir), *(part for c in CHANGES for part in ("--set", c))]
+    environment = os.environ | {"ACFT_ASSETS": str(cache), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (paths,) = [
+        RunPaths(folder) for folder in runs_dir.iterdir() if (folder / "spec.toml").exists()
+    ]
+    return paths
+
+
+def scalars(paths: RunPaths) -> dict[tuple, float]:
+    """Every number but times, by round, step and name."""
+    return {
+        (entry.event.round, entry.event.step, name): value
+        for entry in read_events(paths.events)
+        if isinstance(entry.event, Scalars)
+        for name, value in entry.event.values.items()
+        if not name.startswith("time/")
+    }
+
+
+def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    text = tiny_settings(tmp_path)
+    (tmp_path / "tiny.toml").write_text(text)
+    alone, code = train(text, tmp_path / "alone", *CHANGES)
+    assert code == 0
+    together = launched(tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache")
+    expected, found = scalars(alone), scalars(together)
+    assert found.keys() == expected.keys()
+    assert [found[key] for key in expected] == pytest.approx(
+        list(expected.values()), rel=TOLERANCE, abs=TOLERANCE
+    )
+    weights = [
+        load_file(paths.root / "checkpoints" / "round-2" / "policy" / "adapter_model.safetensors")
+        for paths in (alone, together)
+    ]
+    assert largest_difference(*weights) < TOLERANCE
