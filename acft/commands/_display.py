@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from acft import events
+from acft.commands._results import Results
 from acft.eventlog import Entry
 from acft.runs import worker
 from acft.runs.directory import read_status
@@ -26,6 +27,12 @@ from acft.schema import RunPaths
 SHOWN = ("policy/ce", "policy/kl_guided_policy", "rollout/satisfaction")
 """Curves worth a line of text, where a method reports them."""
 
+VALIDATED = {
+    "rollout/satisfaction": "satisfaction",
+    "utility/perplexity_validation": "perplexity",
+    "policy/kl_policy_base": "KL(policy || base)",
+}
+"""What a finished round says of itself, on validation prompts and texts."""
 
 INTERRUPTED = 130
 
@@ -55,6 +62,8 @@ class Display:
         self._rounds: TaskID = self._bars.add_task("rounds", total=rounds, rate="")
         self._phase: TaskID = self._bars.add_task("load", total=None, rate="")
         self._phase_name = ("", 0)
+        self._results = Results()
+        self._latest: dict[str, float] = {}
 
     def __enter__(self) -> "Display":
         self._bars.start()
@@ -77,12 +86,13 @@ class Display:
             self._pace.round_finished()
             self._finished_rounds = event.round
             self._bars.update(self._rounds, completed=event.round)
-            self._say(f"round {event.round} sealed in {event.checkpoint}")
+            self._say(f"round {event.round} sealed in {event.checkpoint}{self._validated()}")
         elif isinstance(event, events.Note):
             self._say(f"{event.level}: {event.text}")
         elif isinstance(event, events.Evaluated):
-            self._say(_measured(event))
+            self._results.add(event)
         elif isinstance(event, events.Scalars):
+            self._latest |= event.values
             shown = [f"{name} {event.values[name]:.4g}" for name in SHOWN if name in event.values]
             if shown:
                 self._bars.update(self._phase, rate=shown[0])
@@ -91,6 +101,8 @@ class Display:
         """The exit code, after a last line that says how the run ended."""
         status = read_status(self._paths)
         reason = f" ({status.failure})" if status.failure else ""
+        if (table := self._results.table()) is not None:
+            self._console.print(table)
         self._say(f"{self._paths.root.name} {status.state}{reason}")
         if status.failure:
             self._console.print(f"error: {status.message}", style="red", markup=False)
@@ -108,13 +120,11 @@ class Display:
         rate = f"{self._pace.rate:.3g} {event.unit}/s" if self._pace.rate else ""
         self._bars.update(self._phase, completed=event.done, total=event.total, rate=rate)
 
+    def _validated(self) -> str:
+        shown = [
+            f"{title} {self._latest[n]:.4g}" for n, title in VALIDATED.items() if n in self._latest
+        ]
+        return f": {', '.join(shown)}" if shown else ""
+
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
-
-
-def _measured(event: events.Evaluated) -> str:
-    if event.value is None:
-        return f"{event.suite} {event.metric} of {event.subject}: not measurable"
-    interval = f" [{event.low:.4g}, {event.high:.4g}]" if event.low is not None else ""
-    value = f"{event.value:.4g}{interval} (n={event.n})"
-    return f"{event.suite} {event.metric} of {event.subject}: {value}"

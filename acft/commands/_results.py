@@ -1,0 +1,69 @@
+"""Measurements of a run as one table for the terminal."""
+
+from rich import box
+from rich.table import Table
+
+from acft.events import Evaluated
+
+CHANGE = "_change"
+LEFT_OUT = ("_difference", "_change_beyond_control")
+"""Comparisons that the screen and ``--json`` show; here they would bury the rest."""
+
+
+class Results:
+    """Collects measurements; one row a metric, one column a subject, and the change beside."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], dict[str, Evaluated]] = {}
+        self._changes: dict[tuple[str, str], Evaluated] = {}
+        self._subjects: list[str] = []
+
+    def add(self, event: Evaluated) -> None:
+        """Take a measurement; values of one category of prompts are left out."""
+        if "@" in event.metric or event.metric.endswith(LEFT_OUT):
+            return
+        if event.metric.endswith(CHANGE):
+            self._changes[event.suite, event.metric.removesuffix(CHANGE)] = event
+            return
+        self._values.setdefault((event.suite, event.metric), {})[event.subject] = event
+        if event.subject not in self._subjects:
+            self._subjects.append(event.subject)
+
+    def table(self) -> Table | None:
+        """Everything taken; None without any."""
+        if not self._values:
+            return None
+        table = Table(box=box.SIMPLE_HEAD, caption=self._caption(), caption_justify="left")
+        table.add_column("suite")
+        table.add_column("metric")
+        for subject in [*self._subjects, *(["change"] if self._changes else [])]:
+            table.add_column(subject, justify="right")
+        for (suite, metric), values in sorted(self._values.items()):
+            cells = [_value(values.get(subject)) for subject in self._subjects]
+            if self._changes:
+                cells.append(_change(self._changes.get((suite, metric))))
+            table.add_row(suite, metric, *cells)
+        return table
+
+    def _caption(self) -> str:
+        counts = {event.n for values in self._values.values() for event in values.values()}
+        sizes = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+        return f"95 % intervals over {sizes} prompts or documents"
+
+
+def _value(event: Evaluated | None) -> str:
+    if event is None or event.value is None:
+        return "-"
+    return f"{event.value:.4g}{_interval(event, '{:.3g}')}"
+
+
+def _change(event: Evaluated | None) -> str:
+    if event is None or event.value is None:
+        return "-"
+    return f"{event.value:+.0%}{_interval(event, '{:+.0%}')}"
+
+
+def _interval(event: Evaluated, form: str) -> str:
+    if event.low is None or event.high is None:
+        return ""
+    return f" \\[{form.format(event.low)}, {form.format(event.high)}]"

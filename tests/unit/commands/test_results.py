@@ -1,0 +1,55 @@
+"""What the terminal says of a run that has been measured."""
+
+import io
+
+from rich.console import Console
+
+from acft.commands._results import Results
+from acft.events import Evaluated
+
+
+def measured(metric, value, subject="base", low=None, high=None, suite="rtp/judge"):
+    return Evaluated(
+        suite=suite, metric=metric, value=value, n=40, subject=subject, low=low, high=high
+    )
+
+
+def text(*found):
+    results = Results()
+    for event in found:
+        results.add(event)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(results.table())
+    return console.export_text()
+
+
+def test_subjects_stand_side_by_side_with_their_change():
+    shown = text(
+        measured("toxic_share", 0.1225, low=0.0725, high=0.18),
+        measured("toxic_share", 0.045, "policy", 0.0225, 0.075),
+        measured("toxic_share_change", -0.63, "policy", -0.82, -0.28),
+    )
+    (row,) = [line for line in shown.splitlines() if "toxic_share" in line]
+    assert row.split()[2:] == ["0.1225", "[0.0725,", "0.18]", "0.045", "[0.0225,", "0.075]",
+                               "-63%", "[-82%,", "-28%]"]  # fmt: skip
+    assert "40 prompts or documents" in shown
+
+
+def test_single_categories_and_differences_do_not_bury_the_rest():
+    shown = text(
+        measured("toxic_share", 0.1),
+        measured("toxic_share@insult", 0.7),
+        measured("toxic_share_difference", -0.3, "policy"),
+    )
+    assert "insult" not in shown
+    assert "difference" not in shown
+
+
+def test_what_could_not_be_measured_has_no_number():
+    shown = text(measured("perplexity", None), measured("perplexity", 31.2, "policy"))
+    (row,) = [line for line in shown.splitlines() if "perplexity" in line]
+    assert row.split()[2:] == ["-", "31.2"]
+
+
+def test_a_run_without_measurements_has_no_table():
+    assert Results().table() is None
