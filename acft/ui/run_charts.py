@@ -15,6 +15,7 @@ COLORS = {
     "policy/kl_policy_guided": charts.POLICY,
     "policy/kl_policy_base": charts.GOOD,
     "rollout/satisfaction": charts.GOOD,
+    "oracle/strength": charts.GUIDED,
 }
 
 

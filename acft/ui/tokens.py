@@ -28,15 +28,26 @@ def payload(
     name: str = "",
     toxicity: float | None = None,
     logged_kl: float | None = None,
+    judge: str = "toxicity",
     can_branch: bool = False,
 ) -> dict[str, Any]:
-    """What the component draws: tokens, sum-check, and whether the text starts out blurred."""
+    """What the component draws: tokens, sum-check, and whether the text starts out blurred.
+
+    Args:
+        rows: Rows of the guidance table.
+        name: Of the sequence.
+        toxicity: From 0.5 on the text is blurred.
+        logged_kl: What the training pass summed, in nats.
+        judge: What says so.
+        can_branch: Whether alternatives can be chosen.
+    """
     if not rows:
         return {"empty": "No token was stored for this text."}
     value: dict[str, Any] = {
         "tokens": [_token(row) for row in rows],
         "name": name,
         "toxicity": toxicity,
+        "judge": judge,
         "canBranch": can_branch,
     }
     if logged_kl is not None:

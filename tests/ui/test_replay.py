@@ -42,7 +42,7 @@ def test_what_is_known_only_grows(recorded):
 
 
 def test_the_time_left_shrinks_to_nothing(recorded):
-    left = [at(recorded, share).status.seconds_left for share in (0.1, 0.5, 0.9)]
+    left = [at(recorded, share).status.seconds_left or 0.0 for share in (0.1, 0.5, 0.9)]
     assert left == sorted(left, reverse=True)
 
 
@@ -109,7 +109,7 @@ def test_a_machine_with_recorded_runs_alone_is_led_to_them(tmp_path, experiments
     synthetic.write_run(tmp_path, QUICK)
     (tmp_path / QUICK / "labels.json").write_text(f'{{"tags": ["{TAG}"]}}')
     bench = make_bench(tmp_path, experiments)
-    assert demonstration.is_recorded(bench.reader.run(QUICK))
+    assert all(map(demonstration.is_recorded, bench.reader.runs()))
     shown = runs_page.overview(bench, visit(may_change=True))
     assert "A recorded run to explore" in text_of(shown)
     assert "Your first own run" in text_of(shown)

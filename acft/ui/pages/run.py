@@ -62,11 +62,11 @@ def facts(run: Run) -> Node:
     shown = [
         _judged(run),
         _fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
-              "validation prompts, base → latest round"),
+              "validation prompts, base → latest"),
         _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
         _fact("Perplexity", _from_to(run, "utility/perplexity_validation", words.number),
-              "held-out general text, base → latest round"),
+              "held-out text, base → latest"),
         _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
     ]  # fmt: skip
     memory = history.last("memory/peak_bytes")

@@ -74,7 +74,7 @@ def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> N
     logged = known(row["kl_logged"])
     is_wrong = logged is not None and abs(row["kl_sum"] - logged) > TOLERANCE
     facts = f"Σ KL {paid} nats · round {row['round']} · {row['n_tokens']} tokens"
-    text = str(row["text"] or "")
+    text = "…" + str(row["text"] or "")
     return el(
         "li",
         el("a", el("span.line", veil(text, toxicity(bench, run_id, sequence), in_link=True)),
@@ -122,7 +122,9 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     moment = next((m for m in moments if str(m["step"]) == step), moments[-1])
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
+    is_scored = rollout(bench.store, run.run_id, sequence) is not None
     return payload(rows, name=sequence, toxicity=toxicity(bench, run.run_id, sequence),
+                   judge="toxicity" if is_scored else "violation feared by the oracle:",
                    logged_kl=known(moment["kl_logged"]))  # fmt: skip
 
 

@@ -142,7 +142,7 @@
         onclick: () => { state[key] = !state[key]; if (key === "isThree") window.acft.setQuery({ view: state.isThree ? "three" : "" }); draw(); },
       }, label);
       const reveal = data.toxicity >= 0.5 ? node("button", { type: "button", class: "quiet", "aria-pressed": state.shown ? "true" : "false",
-        onclick: () => { state.shown = !state.shown; draw(); } }, state.shown ? "Blur text" : `Show text · toxicity ${data.toxicity.toFixed(2)}`) : null;
+        onclick: () => { state.shown = !state.shown; draw(); } }, state.shown ? "Blur text" : `Show text · ${data.judge || "toxicity"} ${data.toxicity.toFixed(2)}`) : null;
       return node("div", { class: "token-controls" },
         node("label", {}, "Colour ", channel), node("label", {}, "Underline ", border),
         toggle("Three rows", "isThree"), toggle("Table", "isTable"), toggle("Scale from this text", "isAuto"), reveal,
@@ -230,6 +230,7 @@
         span.addEventListener("click", () => { focus(i, own); open(i, true, span); });
         return span;
       });
+      if (data.tokens[0].i > 0) box.append(node("span", { class: "gap", "aria-hidden": "true", title: "nothing predicts the first token" }, "…"));
       box.append(...own);
       box.addEventListener("keydown", (event) => key(event, own, channel));
       if (!spans.length) spans = own;
