@@ -1,16 +1,25 @@
-"""Print a paper-style table from the finished runs of an experiment."""
+"""Print a paper-style table from finished runs, or do the runs of a table that are missing."""
 
 import argparse
 import dataclasses
 import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acft.commands._options import add_json, add_runs_dir
 
+if TYPE_CHECKING:
+    from acft.runs.experiment import Experiment, Task
+    from acft.runs.table import ResultTable
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the experiment and its columns."""
+    """Adds the experiment, its columns, and what to do about missing runs."""
     parser.add_argument(
-        "experiment", help="name of the settings file (without .toml), of a sweep or of a tag"
+        "experiment",
+        help="folder with a table.toml, such as experiments/table_a; else the name of a settings "
+        "file (without .toml), of a sweep or of a tag",
     )
     parser.add_argument(
         "--metric", action="append", default=[], metavar="PATTERN",
@@ -18,22 +27,108 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--against", default="", metavar="NAME",
-        help="show relative changes from this subject (base) or variant, with a verdict",
+        help="show relative changes from this subject (base) or row, with a verdict",
     )  # fmt: skip
     parser.add_argument(
         "--margin", type=float, default=0.1, help="equivalent below this change (default: 0.1)"
+    )
+    parser.add_argument("--variant", default="", metavar="NAME", help="another size of a table")
+    missing = parser.add_mutually_exclusive_group()
+    missing.add_argument(
+        "--plan", action="store_true", help="list the runs of a table with their states"
+    )
+    missing.add_argument(
+        "--queue", action="store_true",
+        help="queue the missing runs; call again for the evaluations when they are finished",
+    )  # fmt: skip
+    missing.add_argument(
+        "--run", action="store_true", help="do the missing runs here, one after the other"
     )
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of Markdown")
     add_runs_dir(parser)
     add_json(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prints Markdown, LaTeX or JSON."""
+def run(args: argparse.Namespace) -> int:
+    """Prints Markdown, LaTeX or JSON; the exit code is that of the first run that failed."""
+    from acft.runs.experiment import is_experiment, load_experiment
     from acft.runs.table import result_table
 
-    patterns = args.metric or ["*"]
-    table = result_table(args.runs, args.experiment, patterns, args.against, args.margin)
+    if not is_experiment(Path(args.experiment)):
+        _refuse_table_options(args)
+        patterns = args.metric or ["*"]
+        _print(result_table(args.runs, args.experiment, patterns, args.against, args.margin), args)
+        return 0
+    experiment = load_experiment(Path(args.experiment), args.variant)
+    if args.plan or args.queue:
+        _plan(experiment, args)
+        return 0
+    code = _run_missing(experiment, args.runs) if args.run else 0
+    if not code:
+        _print(experiment.table(args.runs, args.against, args.margin, args.metric), args)
+    return code
+
+
+def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:
+    progress = experiment.progress(args.runs)
+    queued = [_queue(experiment, task, args.runs) for task in progress.ready if args.queue]
+    if queued:
+        from acft.runs.supervisor import ensure_supervisor
+
+        ensure_supervisor(args.runs)
+    if args.json:
+        counts = {"done": len(progress.done), "running": len(progress.running)}
+        print(json.dumps({**counts, "ready": len(progress.ready), "queued": queued}))
+        return
+    for task in (*progress.done, *progress.running, *progress.ready):
+        what = "evaluation" if task.is_evaluation else "training"
+        print(f"{task.state or 'missing':<9} {what:<10} {task.row}  {_seed(task)}  {task.run_id}")
+    print(
+        f"{len(progress.done)} done, {len(progress.running)} queued or running, "
+        f"{len(progress.ready)} missing{' (now queued)' if queued else ''}, "
+        f"{progress.waiting} evaluations wait for their runs"
+    )
+
+
+def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
+    """Exit code of the first run that failed, else 0."""
+    from acft.commands._display import do_here
+    from acft.runs.launcher import create_here
+
+    while ready := experiment.progress(runs_dir).ready:
+        for task in ready:
+            print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)
+            names = {"experiment": experiment.name, "subject": task.subject}
+            code = do_here(create_here(runs_dir, task.spec, **names), task.spec)
+            if code:
+                return code
+    return 0
+
+
+def _queue(experiment: "Experiment", task: "Task", runs_dir: Path) -> str:
+    from acft.runs.launcher import launch
+
+    return launch(
+        runs_dir, task.text, task.overrides,
+        experiment=experiment.name, subject=task.subject, where=task.row,
+    )  # fmt: skip
+
+
+def _seed(task: "Task") -> str:
+    return next((change for change in task.overrides if change.startswith("seed=")), "")
+
+
+def _refuse_table_options(args: argparse.Namespace) -> None:
+    from acft.errors import ConfigError
+
+    if args.plan or args.queue or args.run or args.variant:
+        raise ConfigError(
+            f"{args.experiment!r} is no folder with a table.toml, so its runs are not known; "
+            "--plan, --queue, --run and --variant need one, such as experiments/table_a"
+        )
+
+
+def _print(table: "ResultTable", args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(dataclasses.asdict(table), indent=2))
     else:

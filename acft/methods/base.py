@@ -60,6 +60,9 @@ class Method:
     """Takes the method's settings and the context."""
     facts: Callable[[TrainContext], dict[str, Any]] = lambda _: {}
     """Hashes and versions of models and scorers, recorded before the first step."""
+    used_with: Callable[[Any], dict[str, Any]] = lambda _: {}
+    """Takes the method's settings; what an evaluation's subject needs beside the checkpoint to
+    answer as the method means it to (see subjects.py)."""
 
     @property
     def summary(self) -> str:

@@ -5,6 +5,7 @@ of the base policy, so that both methods may be given the same budget.
 """
 
 from collections.abc import Generator
+from typing import Any
 
 from acft.config import Config
 from acft.decoding.base import DecodedPolicy
@@ -98,4 +99,9 @@ def kl_guided_base(world: World, sampler: DecodedPolicy) -> float:
     return sum(-rollout.log_weight for rollout in rollouts) / max(1, n_tokens)
 
 
-METHODS.add("nado_decoding")(Method(NadoDecodingSettings, train, facts))
+def used_with(settings: NadoDecodingSettings) -> dict[str, Any]:
+    """The decoder."""
+    return {"decoder": "guided", "decoder_options": {"delta": settings.delta}}
+
+
+METHODS.add("nado_decoding")(Method(NadoDecodingSettings, train, facts, used_with))

@@ -9,20 +9,18 @@ import bisect
 import json
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from jaxtyping import Float
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from acft.config import Config
 from acft.data import TokenizedDocument
 from acft.errors import ConfigError, ModelError
 from acft.events import Note
 from acft.methods.base import METHODS, Method, Output, TrainContext
+from acft.methods.controlled import ControlledPolicy, control_ids, n_leading
 from acft.methods.progress import TrainState
 from acft.methods.responses import Judged, own_responses
 from acft.methods.rounds import tuned
@@ -35,9 +33,7 @@ from acft.methods.world import (
     rollouts_to_file,
 )
 from acft.policy import Policy
-from acft.sampling import Samples
 from acft.settings import NonNegativeFloat, PositiveFloat
-from acft.types import Prompt, TokenBatch
 
 POOL, GRADES = "pool.json", "pool-satisfaction.json"
 
@@ -138,10 +134,10 @@ def sorted_responses(
 ) -> list[Weighted]:
     """Each response behind its part's control text; the base policy does not see the text."""
     controls = {
-        level: _control_ids(world.policy, settings.text(level))
+        level: control_ids(world.policy, settings.text(level))
         for level in range(1, settings.quantiles + 1)
     }
-    start = _n_leading(world.policy)
+    start = n_leading(world.policy)
     parts = levels([item.satisfaction for item in judged], settings.quantiles)
     result = []
     for item, level in zip(judged, parts, strict=True):
@@ -154,61 +150,9 @@ def sorted_responses(
     return result
 
 
-@dataclass
-class ControlledPolicy(Policy):
-    """A policy behind a control text that nobody outside sees: not in prompts, ids or positions."""
-
-    control: str = ""
-
-    @classmethod
-    def of(cls, policy: Policy, control: str) -> "ControlledPolicy":
-        """The policy with the text before every prompt and document."""
-        fields = {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
-        return cls(**fields, control=control)
-
-    def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
-        """Last hidden states at the positions of ``batch``."""
-        start = _n_leading(self)
-        ids = torch.tensor(_control_ids(self, self.control), device=batch.token_ids.device)
-        ids = ids.expand(len(batch.token_ids), -1)
-        seen = torch.ones_like(ids, dtype=torch.bool)
-
-        def behind(tensor: Tensor, inserted: Tensor) -> Tensor:
-            return torch.cat([tensor[:, :start], inserted, tensor[:, start:]], dim=1)
-
-        longer = TokenBatch(
-            behind(batch.token_ids, ids),
-            behind(batch.attention_mask, seen),
-            behind(batch.response_mask, ~seen),
-        )
-        return super().hidden(longer)[:, ids.shape[1] :]
-
-    def sample(self, prompts: Sequence[Prompt], *args: Any, **kwargs: Any) -> Samples:
-        """``n`` responses to each prompt, drawn behind the control text."""
-        controlled = [replace(prompt, text=self.control + prompt.text) for prompt in prompts]
-        samples = super().sample(controlled, *args, **kwargs)
-        texts = {prompt.prompt_id: prompt.text for prompt in prompts}
-        rollouts = [
-            replace(
-                rollout,
-                prompt_text=texts[rollout.prompt_id],
-                prompt_ids=self._prompt_ids(texts[rollout.prompt_id]),
-            )
-            for rollout in samples.rollouts
-        ]
-        return replace(samples, rollouts=rollouts)
-
-    def _prompt_ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.backbone.tokenizer(text)["input_ids"])
+def used_with(settings: QuarkSettings) -> dict[str, Any]:
+    """The best part's control text, which evaluations put before the prompts too."""
+    return {"control": settings.text(settings.quantiles)}
 
 
-def _control_ids(policy: Policy, control: str) -> tuple[int, ...]:
-    return tuple(policy.backbone.tokenizer.encode(control, add_special_tokens=False))
-
-
-def _n_leading(policy: Policy) -> int:
-    """Special tokens that the tokenizer puts before every text."""
-    return len(policy.backbone.tokenizer.encode("", add_special_tokens=True))
-
-
-METHODS.add("quark")(Method(QuarkSettings, train, facts))
+METHODS.add("quark")(Method(QuarkSettings, train, facts, used_with))

@@ -10,6 +10,7 @@ from acft.config import Config
 from acft.constraints import Constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
 from acft.errors import ConfigError, DataError
+from acft.methods.controlled import ControlledPolicy
 from acft.methods.oracle_job import build_oracle
 from acft.methods.progress import load_oracle, read_state
 from acft.methods.world import World
@@ -36,6 +37,8 @@ class SubjectSettings(Config):
     """Registered decoder that draws (see ``acft list``); likelihoods are always the policy's."""
     decoder_options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the decoder; a guided one takes its strength from the checkpoint."""
+    control: str = ""
+    """Text before every prompt and document, for policies that were taught to answer behind it."""
 
 
 def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
@@ -57,7 +60,7 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
         trained.load(folder, subject.version)
         base = trained.snapshot(base)
     base.version = subject.version
-    return base
+    return ControlledPolicy.of(base, subject.control) if subject.control else base
 
 
 def open_sampler(

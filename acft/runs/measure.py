@@ -54,16 +54,29 @@ def measurement(
         launch = read_launch(paths)
         text = paths.spec.read_text(encoding="utf-8")
         own, experiment = list(launch.overrides), launch.experiment
-        subjects[POLICY] = _checkpoint(paths)
+        subjects[POLICY] = result_of(paths)
     if control:
-        subjects[CONTROL] = _checkpoint(find_run(runs_dir, control))
-    method = {"name": EVALUATE, "suites": list(suites), "subjects": subjects}
-    own += [
+        subjects[CONTROL] = result_of(find_run(runs_dir, control))
+    own += as_evaluation(suites, subjects)
+    return Measurement(text, (*own, *overrides), subject, experiment)
+
+
+def as_evaluation(
+    suites: Sequence[str], subjects: Mapping[str, Mapping[str, Any]], **settings: Any
+) -> list[str]:
+    """Overrides that turn settings of a run into those of an evaluation.
+
+    Args:
+        suites: Registered suites.
+        subjects: Settings of each subject by its name.
+        settings: More settings of the evaluation.
+    """
+    method = {"name": EVALUATE, "suites": list(suites), "subjects": subjects, **settings}
+    return [
         f"method={inline(method)}",
         f"schedule.rounds={len(suites) * len(subjects)}",
         "optimizer.warmup_steps=0",
     ]
-    return Measurement(text, (*own, *overrides), subject, experiment)
 
 
 def inline(value: Any) -> str:
@@ -76,12 +89,21 @@ def inline(value: Any) -> str:
     return json.dumps(value)
 
 
-def _checkpoint(paths: RunPaths) -> dict[str, Any]:
-    """The verified best checkpoint of a run, or its last where none was called best."""
+def result_of(paths: RunPaths) -> dict[str, Any]:
+    """The verified best checkpoint of a run, or its last where none was called best, as a subject.
+
+    Raises:
+        RunError: No round of the run is sealed.
+    """
     status = read_status(paths)
     name = status.best_checkpoint or status.checkpoint
     if not name:
         raise RunError(f"run {paths.root.name} has no sealed checkpoint to measure")
     folder = (paths.root / name).resolve()
     verify(folder)
-    return {"checkpoint": str(folder), "version": int(name.rpartition("-")[2])}
+    spec = parse_spec(paths.spec.read_text(encoding="utf-8"), read_launch(paths).overrides)
+    return {
+        "checkpoint": str(folder),
+        "version": int(name.rpartition("-")[2]),
+        **spec.method.used_with(spec.method_settings),
+    }

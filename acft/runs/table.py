@@ -8,7 +8,7 @@ import fnmatch
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,12 +122,32 @@ def result_table(
     Raises:
         DataError: No finished run of that name has measured anything.
     """
-    found = _collected(runs_dir, experiment, patterns)
-    if not found:
+    members = [
+        (paths, _variant(runs_dir, launch)) for paths, launch in _members(runs_dir, experiment)
+    ]
+    table = table_of(members, patterns, against, margin)
+    if table is None:
         raise DataError(
             f"no finished run of {experiment!r} in {str(runs_dir)!r} has measurements; name an "
             "experiment, sweep or tag, and check --metric"
         )
+    return table
+
+
+def table_of(
+    members: Iterable[tuple[RunPaths, str]],
+    patterns: Sequence[str] = ("*",),
+    against: str = "",
+    margin: float = MARGIN,
+) -> ResultTable | None:
+    """The measurements of finished runs, each under the name of its variant; None without any.
+
+    Raises:
+        DataError: Nothing can be compared with ``against``.
+    """
+    found = _collected(members, patterns)
+    if not found:
+        return None
     if against:
         return _compared(found, against, margin)
     rows = [
@@ -149,10 +169,9 @@ _Cells = dict[tuple[str, str], dict[str, list[_Seen]]]
 """By variant and subject, then by column."""
 
 
-def _collected(runs_dir: Path, experiment: str, patterns: Sequence[str]) -> _Cells:
+def _collected(members: Iterable[tuple[RunPaths, str]], patterns: Sequence[str]) -> _Cells:
     found: _Cells = defaultdict(dict)
-    for paths, launch in _members(runs_dir, experiment):
-        variant = _variant(runs_dir, launch)
+    for paths, variant in members:
         totals = _totals(paths)
         for event in _measurements(paths):
             column = f"{event.suite} {event.metric}"

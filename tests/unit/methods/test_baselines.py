@@ -10,9 +10,10 @@ from acft.errors import ConfigError, DataError, ModelError
 from acft.events import Note, Scalars
 from acft.methods.base import METHODS
 from acft.methods.concurrency import emitted
+from acft.methods.controlled import ControlledPolicy
 from acft.methods.dpo import pairs_of
 from acft.methods.optimization import PolicyOptimizer
-from acft.methods.quark import ControlledPolicy, QuarkSettings, levels, sorted_responses
+from acft.methods.quark import QuarkSettings, levels, sorted_responses
 from acft.methods.responses import Judged, own_responses, portions
 from acft.methods.rl import RlSettings, responses_per_step
 from acft.methods.weighted_fit import BasePull, Weighted, weighted_fit

@@ -1,0 +1,71 @@
+"""A policy that answers behind a control text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.policy import Policy
+from acft.sampling import Samples
+from acft.types import Prompt, TokenBatch
+
+
+@dataclass
+class ControlledPolicy(Policy):
+    """A policy behind a control text that nobody outside sees: not in prompts, ids or positions."""
+
+    control: str = ""
+
+    @classmethod
+    def of(cls, policy: Policy, control: str) -> "ControlledPolicy":
+        """The policy with the text before every prompt and document."""
+        fields = {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
+        return cls(**fields, control=control)
+
+    def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
+        """Last hidden states at the positions of ``batch``."""
+        start = n_leading(self)
+        ids = torch.tensor(control_ids(self, self.control), device=batch.token_ids.device)
+        ids = ids.expand(len(batch.token_ids), -1)
+        seen = torch.ones_like(ids, dtype=torch.bool)
+
+        def behind(tensor: Tensor, inserted: Tensor) -> Tensor:
+            return torch.cat([tensor[:, :start], inserted, tensor[:, start:]], dim=1)
+
+        longer = TokenBatch(
+            behind(batch.token_ids, ids),
+            behind(batch.attention_mask, seen),
+            behind(batch.response_mask, ~seen),
+        )
+        return super().hidden(longer)[:, ids.shape[1] :]
+
+    def sample(self, prompts: Sequence[Prompt], *args: Any, **kwargs: Any) -> Samples:
+        """``n`` responses to each prompt, drawn behind the control text."""
+        controlled = [replace(prompt, text=self.control + prompt.text) for prompt in prompts]
+        samples = super().sample(controlled, *args, **kwargs)
+        texts = {prompt.prompt_id: prompt.text for prompt in prompts}
+        rollouts = [
+            replace(
+                rollout,
+                prompt_text=texts[rollout.prompt_id],
+                prompt_ids=self._prompt_ids(texts[rollout.prompt_id]),
+            )
+            for rollout in samples.rollouts
+        ]
+        return replace(samples, rollouts=rollouts)
+
+    def _prompt_ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.backbone.tokenizer(text)["input_ids"])
+
+
+def control_ids(policy: Policy, control: str) -> tuple[int, ...]:
+    """Tokens of a control text."""
+    return tuple(policy.backbone.tokenizer.encode(control, add_special_tokens=False))
+
+
+def n_leading(policy: Policy) -> int:
+    """Special tokens that the tokenizer puts before every text."""
+    return len(policy.backbone.tokenizer.encode("", add_special_tokens=True))

@@ -1,0 +1,243 @@
+"""A table as an experiment: which rows with which seeds, and what of it is done, missing or next.
+
+A folder of ``experiments/`` with a ``table.toml`` is one. Each row is the experiment's settings
+with a few changes, trained once for each seed, then measured by the same suites on the same
+prompts. Runs are recognised by what they compute, so whatever is there is not done again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from acft.benchmarks.base import SUITES
+from acft.config import Config, read_toml
+from acft.errors import ConfigError, DataError
+from acft.registry import did_you_mean
+from acft.runs.directory import all_runs, read_launch, read_status
+from acft.runs.measure import POLICY, as_evaluation, result_of
+from acft.runs.spec import Spec, parse_spec, read_text
+from acft.runs.table import MARGIN, ResultTable, table_of
+from acft.schema import RunPaths
+from acft.settings import Names, NonNegative
+
+FILE = "table.toml"
+
+
+class RowSettings(Config):
+    """One row of the table."""
+
+    name: str
+    """What the table calls it."""
+    changes: Names = ()
+    """``section.key=value`` on top of the variant's settings, as in ``--set``."""
+    is_base: bool = False
+    """Nothing is trained; the model is measured as it is."""
+
+
+class VariantSettings(Config):
+    """One size of the experiment: another model, the same rows."""
+
+    file: str
+    """Settings file, relative to the table's."""
+    suites: Names = ("rtp", "perplexity")
+    """What measures every row."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of each suite, by its name."""
+    columns: Names = ("*",)
+    """Measurements in the table, as ``suite/scorer quantity`` with wildcards."""
+
+    @field_validator("suites")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for name in value:
+                SUITES.get(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class TableSettings(Config):
+    """The content of ``table.toml``."""
+
+    title: str
+    """What the table shows."""
+    seeds: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
+    """Each row is trained once with each."""
+    rows: Annotated[tuple[RowSettings, ...], Field(strict=False, min_length=1)]
+    variants: Annotated[dict[str, VariantSettings], Field(min_length=1)]
+    """By name; the first is the default."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "TableSettings":
+        names = [row.name for row in self.rows]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two rows have the same name: {', '.join(sorted(names))}")
+        return self
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that belongs to the table."""
+
+    row: str
+    text: str
+    overrides: tuple[str, ...]
+    run_id: str = ""
+    """Of the run that does it, if there is one."""
+    state: str = ""
+    """Of that run."""
+    is_evaluation: bool = False
+    subject: str = ""
+    """Run or model that an evaluation measures."""
+
+    @property
+    def spec(self) -> Spec:
+        """The checked settings."""
+        return parse_spec(self.text, self.overrides, self.row)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The tasks of a table."""
+
+    done: list[Task]
+    running: list[Task]
+    """Queued ones included."""
+    ready: list[Task]
+    """Can be started now."""
+    waiting: int
+    """Evaluations of runs that are not finished."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table's rows at one size."""
+
+    name: str
+    """Of its folder; runs are listed under it."""
+    variant_name: str
+    settings: TableSettings
+    text: str
+    """Settings that the rows change."""
+
+    @property
+    def variant(self) -> VariantSettings:
+        """The size."""
+        return self.settings.variants[self.variant_name]
+
+    def progress(self, runs_dir: Path) -> Progress:
+        """What is done and what can be started.
+
+        Raises:
+            ConfigError: A row's settings are impossible.
+        """
+        known = _by_fingerprint(runs_dir)
+        done, running, ready, waiting = [], [], [], 0
+        for row in self.settings.rows:
+            for changes in self._repetitions(row):
+                training = Task(row.name, self.text, changes)
+                if not row.is_base:
+                    training = _found(training, known)
+                    if training.state != "finished":
+                        (running if training.run_id else ready).append(training)
+                        waiting += 1
+                        continue
+                    done.append(training)
+                evaluation = _found(self._evaluation(runs_dir, training, changes), known)
+                group = {"finished": done, "": ready}.get(evaluation.state, running)
+                group.append(evaluation)
+        return Progress(done, running, ready, waiting)
+
+    def table(
+        self,
+        runs_dir: Path,
+        against: str = "",
+        margin: float = MARGIN,
+        columns: Sequence[str] = (),
+    ) -> ResultTable:
+        """The rows that are measured so far; ``columns`` instead of the variant's.
+
+        Raises:
+            DataError: There are none.
+        """
+        done = self.progress(runs_dir).done
+        members = [(RunPaths(runs_dir / t.run_id), t.row) for t in done if t.is_evaluation]
+        table = table_of(members, columns or self.variant.columns, against, margin)
+        if table is None:
+            raise DataError(
+                f"no row of {self.name!r} ({self.variant_name}) is measured yet in "
+                f"{str(runs_dir)!r}; --queue or --run starts what is missing"
+            )
+        return table
+
+    def _repetitions(self, row: RowSettings) -> Iterator[tuple[str, ...]]:
+        if row.is_base:
+            yield row.changes
+            return
+        for seed in self.settings.seeds:
+            yield (*row.changes, f"seed={seed}")
+
+    def _evaluation(self, runs_dir: Path, training: Task, changes: tuple[str, ...]) -> Task:
+        """The same suites, prompts and draws for every row."""
+        subject: dict[str, Any] = {}
+        measured = training.spec.settings.model.name
+        if training.run_id:
+            subject = result_of(RunPaths(runs_dir / training.run_id))
+            measured = training.run_id
+        variant = self.variant
+        method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options)
+        return Task(
+            training.row, self.text, (*changes, *method), is_evaluation=True, subject=measured
+        )
+
+
+def load_experiment(path: Path, variant: str = "") -> Experiment:
+    """The experiment of a folder with a ``table.toml``, at one of its sizes.
+
+    Raises:
+        ConfigError: Any number of problems, of the table or of any row, one line for each.
+    """
+    file = path / FILE
+    settings = TableSettings.parse(read_toml(file), FILE)
+    name = variant or next(iter(settings.variants))
+    if name not in settings.variants:
+        allowed = ", ".join(settings.variants)
+        raise ConfigError(
+            f"{str(file)!r} has no variant {name!r}{did_you_mean(name, list(settings.variants))} "
+            f"(allowed: {allowed})"
+        )
+    text = read_text(path / settings.variants[name].file)
+    experiment = Experiment(path.resolve().name, name, settings, text)
+    for row in settings.rows:
+        parse_spec(text, row.changes, f"{file}, row {row.name!r}")
+    return experiment
+
+
+def is_experiment(path: Path) -> bool:
+    """Whether a folder holds a table."""
+    return (path / FILE).is_file()
+
+
+def _by_fingerprint(runs_dir: Path) -> dict[str, tuple[str, str]]:
+    """Id and state by fingerprint, of all runs that have not failed; finished ones win."""
+    found: dict[str, tuple[str, str]] = {}
+    for paths in all_runs(runs_dir):
+        try:
+            fingerprint = read_launch(paths).fingerprint
+        except DataError:
+            continue  # its settings are unknown, so it cannot stand for any row
+        state = read_status(paths).state
+        is_wanted = fingerprint and state not in ("failed", "stopped", "lost")
+        if is_wanted and found.get(fingerprint, ("", ""))[1] != "finished":
+            found[fingerprint] = (paths.root.name, state)
+    return found
+
+
+def _found(task: Task, known: dict[str, tuple[str, str]]) -> Task:
+    """The task with the run that does it already."""
+    run_id, state = known.get(task.spec.fingerprint, ("", ""))
+    return replace(task, run_id=run_id, state=state)
