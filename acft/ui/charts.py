@@ -229,7 +229,8 @@ def _add_band(figure: go.Figure, curve: Line) -> None:
         return
     red, green, blue = (int(curve.color[i : i + 2], 16) for i in (1, 3, 5))
     figure.add_scatter(
-        x=[*curve.x, *reversed(curve.x)], y=[*curve.high, *reversed(curve.low)], fill="toself", mode="lines",
+        x=[*curve.x, *reversed(curve.x)], y=[*curve.high, *reversed(curve.low)],
+        mode="lines", fill="toself",
         fillcolor=f"rgba({red},{green},{blue},0.16)", line={"width": 0}, hoverinfo="skip",
         showlegend=False,
     )  # fmt: skip

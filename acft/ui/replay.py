@@ -1,5 +1,6 @@
 """A run played as if it were live: the same page, shown only what was known at each moment."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -107,7 +108,7 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
     at = min(clock.position(now), length)
     is_over = at >= length
     place = el(
-        "input", type="range", min="0", max=f"{length:.0f}", step="1", value=f"{at:.0f}",
+        "input", type="range", min="0", max=str(math.ceil(length)), step="1", value=f"{at:.0f}",
         aria_label="Place in the recording, seconds", **act("replay", do="place"),
     )  # fmt: skip
     speeds = [
