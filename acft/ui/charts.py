@@ -148,7 +148,7 @@ def trade_off(points: Sequence[dict[str, Any]], x_title: str, y_title: str) -> F
                     "symbol": [shapes.get(p["subject"], "square") for p in own]},
             error_x=_bars(own, "x", color), error_y=_bars(own, "y", color),
             customdata=[[p["run_id"], plain(f"{p['subject']}, version {p['policy_version']}"),
-                         p["x_n"], p["y_n"]] for p in own],
+                         p["x_n"] or "?", p["y_n"] or "?"] for p in own],
             hovertemplate="%{customdata[1]}<br>" + plain(x_title) + " %{x:.4g} (n = "
             "%{customdata[2]})<br>" + plain(y_title) + " %{y:.4g} (n = %{customdata[3]})",
         )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.store.queries.tokens import sum_check
-from acft.ui import blind, charts, comparing, pairs, tokens, words
+from acft.ui import blind, charts, checkpoints, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
 from acft.ui.dom import el, text_of
 from acft.ui.pages import compare, rollouts, tradeoff
@@ -200,6 +200,19 @@ def test_every_policy_with_both_measures_is_a_point(bench):
     found = tradeoff.points(bench, visit())
     assert {p["subject"] for p in found} == {"base", "policy"}
     assert tradeoff.figure(bench, visit())["data"]
+
+
+def test_every_checkpoint_is_a_point_of_what_validation_measured(bench):
+    chosen = checkpoints.measures(bench.reader.runs())
+    up = next(m for m in chosen if m.metric == "rollout/satisfaction")
+    seen = visit(QUICK, y=tradeoff._key(up))
+    found = [p for p in tradeoff.points(bench, seen) if p["run_id"] == QUICK]
+    assert len(found) >= 3
+    assert [p["policy_version"] for p in found] == sorted(p["policy_version"] for p in found)
+    _, across, _ = tradeoff.axes(bench, seen)
+    assert across is not None
+    assert across.suite == checkpoints.SUITE  # never test data against validation data
+    assert "Perplexity" in text_of(tradeoff.numbers(bench, seen))
 
 
 def test_a_clicked_point_leads_to_its_texts():

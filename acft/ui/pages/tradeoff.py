@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from acft.store.queries.evaluations import Measure, measures, trade_off
-from acft.ui import charts, words
+from acft.ui import charts, checkpoints, words
 from acft.ui.dom import Node, act, chart, el, table, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 
-UTILITY = ("perplexity", "bits_per_byte", "distinct")
+UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
 
 
@@ -17,9 +17,14 @@ def axes(bench: Workbench, visit: Visit) -> tuple[list[Measure], Measure | None,
     """All measured quantities, and the two that are drawn."""
     found = [Measure(row["suite"], row["metric"]) for row in measures(bench.store).records()]
     plain = [m for m in found if not m.metric.endswith(("_change", "_difference", "_control"))]
-    across = _named(plain, visit.query.get("x", "")) or _first(plain, UTILITY)
-    up = _named(plain, visit.query.get("y", "")) or _first(plain, TOXICITY)
-    return plain, across, up
+    after_rounds = checkpoints.measures(bench.reader.runs())
+    everything = [*plain, *after_rounds]
+    up = _named(everything, visit.query.get("y", "")) or _first(plain, TOXICITY)
+    # Numbers of test and of validation data are never drawn against each other.
+    same = [m for m in everything if up and (m.suite == checkpoints.SUITE)
+            == (up.suite == checkpoints.SUITE)]  # fmt: skip
+    across = _named(same, visit.query.get("x", "")) or _first(same, UTILITY)
+    return everything, across, up
 
 
 def _key(measure: Measure) -> str:
@@ -27,6 +32,8 @@ def _key(measure: Measure) -> str:
 
 
 def _label(measure: Measure) -> str:
+    if measure.suite == checkpoints.SUITE:
+        return checkpoints.label(measure)
     return f"{measure.metric} ({measure.suite})"
 
 
@@ -44,6 +51,8 @@ def points(bench: Workbench, visit: Visit) -> list[dict[str, Any]]:
     _, across, up = axes(bench, visit)
     if across is None or up is None:
         return []
+    if up.suite == checkpoints.SUITE:
+        return checkpoints.points(bench.reader.runs(), across, up)
     return trade_off(bench.store, bench.reader.run_ids(), across, up).records()
 
 
@@ -56,8 +65,8 @@ def menus(bench: Workbench, visit: Visit) -> Node:
             "A run measures toxicity and perplexity when it ends; each policy becomes one point.",
         )
     return el("div.toolbar", _menu("y", "Up", found, up), _menu("x", "Across", found, across),
-              el("span.side", "Open circles are base policies. Bars are 95 % intervals. Click a "
-                 "point to see the texts that moved."))  # fmt: skip
+              el("span.side", "Open circles are base policies, bars 95 % intervals. Click a "
+                 "point to see the texts that moved. Validation has every checkpoint."))  # fmt: skip
 
 
 def _menu(name: str, label: str, found: Sequence[Measure], chosen: Measure) -> Node:
@@ -99,7 +108,8 @@ def numbers(bench: Workbench, visit: Visit) -> Node:
 
 def _value(point: dict[str, Any], axis: str) -> Node:
     span = words.interval(point[f"{axis}_low"], point[f"{axis}_high"])
-    note = f"{span} · n = {point[f'{axis}_n']:,}" if span else f"n = {point[f'{axis}_n']:,}"
+    n = point[f"{axis}_n"]
+    note = " · ".join(filter(None, [span, "" if n is None else f"n = {n:,}"]))
     return el("span", words.number(point[axis], 4), el("span.sub", note))
 
 
