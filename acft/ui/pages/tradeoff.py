@@ -66,7 +66,7 @@ def menus(bench: Workbench, visit: Visit) -> Node:
         )
     return el("div.toolbar", _menu("y", "Up", found, up), _menu("x", "Across", found, across),
               el("span.side", "Open circles are base policies, bars 95 % intervals. Click a "
-                 "point to see the texts that moved. Validation has every checkpoint."))  # fmt: skip
+                 "point for the texts that moved. Validation has every checkpoint."))  # fmt: skip
 
 
 def _menu(name: str, label: str, found: Sequence[Measure], chosen: Measure) -> Node:
