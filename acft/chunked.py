@@ -8,7 +8,7 @@ Values and gradients are those of ``nll`` and ``kl_divergence`` on the whole ``[
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,18 @@ from acft.objective import expectation, nll, upcast
 
 Target = Callable[[Int[Tensor, " row"]], Float[Tensor, "row vocab"]]
 """Log-probabilities of the guided policy at the given positions; called without gradients."""
+
+
+@runtime_checkable
+class SpreadTarget(Protocol):
+    """A target known in part: the policy's own log-probabilities complete it."""
+
+    def spread(
+        self, positions: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
+    ) -> Float[Tensor, "row vocab"]:
+        """Log-probabilities of the guided policy at the given positions, without gradients."""
+        ...
+
 
 KlDirection = Literal["guided_policy", "policy_guided"]
 _DIRECTIONS = get_args(KlDirection)
@@ -37,9 +49,17 @@ class Penalty:
 
     weights: Float[Tensor, " position"]
     """``kl_weight`` where the KL is in the loss, else 0; no target is computed there."""
-    target: Target
+    target: Target | SpreadTarget
     kl: KlDirection = "guided_policy"
     """The KL's first argument first."""
+
+    def logprobs(
+        self, rows: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
+    ) -> Float[Tensor, "row vocab"]:
+        """Log-probabilities of the guided policy at the given positions."""
+        if isinstance(self.target, SpreadTarget):
+            return self.target.spread(rows, policy_logprobs.detach())
+        return self.target(rows)
 
 
 @dataclass(frozen=True)
@@ -160,8 +180,13 @@ def _chunk(
     In place wherever a tensor is ours: these tensors are what sets the peak memory. For the same
     reason the target comes first, before there are logits.
     """
-    q_logprobs = None if penalty is None else upcast(penalty.target(rows))
+    target = None if penalty is None else penalty.target
+    q_logprobs = None
+    if target is not None and not isinstance(target, SpreadTarget):
+        q_logprobs = upcast(target(rows))
     logprobs = upcast(logits()).log_softmax(dim=-1)
+    if isinstance(target, SpreadTarget):
+        q_logprobs = upcast(target.spread(rows, logprobs))
     targets = terms.targets[rows]
     token_nll = nll(logprobs, targets)
     weights = terms.nll_weights[rows].to(logprobs.dtype)

@@ -1,6 +1,6 @@
 """Float32 matrix products of the packaged model's shapes: MKL against oneDNN, speed and error.
 
-    python -m benchmarks.products
+python -m benchmarks.products
 """
 
 import time

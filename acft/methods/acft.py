@@ -5,9 +5,10 @@ LLM box) and objective.py (the equations).
 """
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from acft.config import Config
 from acft.data import documents_from_rollouts
@@ -19,9 +20,11 @@ from acft.methods.final import final_evaluation
 from acft.methods.fit_job import Regularizer, fit_job
 from acft.methods.guidance import GuidanceTap
 from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
+from acft.methods.precompute import with_known
 from acft.methods.progress import TrainState
 from acft.methods.validation import best_event, better, validate
 from acft.methods.world import World, facts, load_world
+from acft.policy import Policy
 from acft.schedule import Round, rounds
 from acft.settings import Fraction, NonNegative, NonNegativeFloat, OpenFraction, PositiveFloat
 from acft.types import Rollout
@@ -58,8 +61,21 @@ class AcftSettings(Config):
     """Dual ascent: log kl_weight rises by this times the missing satisfaction after each round."""
     kl_weight_max: PositiveFloat = 100.0
     """Largest weight that dual ascent may choose."""
+    guidance_top_k: NonNegative = 0
+    """Guidance of corpus texts is computed once, in the oracle's job, and this many tokens of it
+    kept with the exact mass of the rest; ``guidance/sparse_error`` says what that loses; 0 = all
+    tokens, computed in every step."""
     guidance_sequences: NonNegative = 8
     """Sequences of each round whose per-token guidance is kept."""
+
+    @model_validator(mode="after")
+    def _guidance_can_be_kept(self) -> "AcftSettings":
+        if self.guidance_top_k and self.anchor == "current":
+            raise ValueError(
+                f"guidance_top_k {self.guidance_top_k} keeps what a snapshot says, but anchor is "
+                "'current'; set anchor to 'snapshot', or guidance_top_k to 0"
+            )
+        return self
 
 
 def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, None, None]:
@@ -97,11 +113,7 @@ def one_round(
     plan: Round,
 ) -> Generator[Output, None, None]:
     """Both jobs of a round, at once where the schedule allows it."""
-    assert state.oracle is not None
-    oracle_part = oracle_job(
-        world, state.oracle, state.snapshot(plan.sample_from), plan.index,
-        state.recent, context.should_stop,
-    )  # fmt: skip
+    oracle_part = _oracle(settings, context, world, state, plan)
     if plan.is_concurrent:
         guide_round = state.recent[-1]
         fit_part = _fit(settings, context, world, state, plan, guide_round)
@@ -116,6 +128,25 @@ def one_round(
         if not context.should_stop():
             yield from _fit(settings, context, world, state, plan, new)
     state.finish_oracle(new)
+
+
+def _oracle(
+    settings: AcftSettings, context: TrainContext, world: World, state: TrainState, plan: Round
+) -> Generator[Output, None, OracleRound]:
+    """The oracle's job, and what its guide will be asked about the texts of the round it guides."""
+    assert state.oracle is not None
+    policy = state.snapshot(plan.sample_from)
+    new = yield from oracle_job(
+        world, state.oracle, policy, plan.index, state.recent, context.should_stop
+    )
+    is_ahead = world.run.schedule.kind == "parallel"
+    following = plan.index + 1 if is_ahead and plan.is_concurrent else plan.index
+    if not settings.guidance_top_k or following > world.run.schedule.rounds:
+        return new
+    rule = _regularizer(settings, state, new, policy)
+    return replace(
+        new, guide=(yield from with_known(world, rule, following, settings.guidance_top_k))
+    )
 
 
 def close_round(
@@ -156,20 +187,14 @@ def _fit(
     plan: Round,
     guide_round: OracleRound,
 ) -> Generator[Output, None, None]:
-    guide = guide_round.guide
     anchor = state.snapshot(plan.anchor) if settings.anchor == "snapshot" else None
-    regularizer = Regularizer(
-        guide=guide,
-        anchor=anchor,
-        kl_weight=state.kl_weight,
-        kl=settings.kl,
-        delta=settings.delta,
-        is_adaptive=settings.adaptive,
-        on_corpus="corpus" in settings.prefixes,
-        is_reach_weighted=settings.reach_weighted,
-        sampled=_sampled_documents(settings, guide_round.rollouts, guide_round.satisfaction),
-    )
-    tap = GuidanceTap(world, plan.index - 1, guide.oracle.version, settings.guidance_sequences)
+    regularizer = _regularizer(settings, state, guide_round, anchor)
+    if settings.guidance_top_k:
+        # what the oracle's job left is complete, except in round 2 and after a resumed round
+        guide = yield from with_known(world, regularizer, plan.index, settings.guidance_top_k)
+        regularizer = replace(regularizer, guide=guide)
+    version = guide_round.guide.oracle.version
+    tap = GuidanceTap(world, plan.index - 1, version, settings.guidance_sequences)
     yield from fit_job(
         world,
         state.optimizer,
@@ -178,6 +203,22 @@ def _fit(
         ce_weight=settings.ce_weight,
         tap=tap,
         should_stop=context.should_stop,
+    )
+
+
+def _regularizer(
+    settings: AcftSettings, state: TrainState, guide_round: OracleRound, anchor: Policy | None
+) -> Regularizer:
+    return Regularizer(
+        guide=guide_round.guide,
+        anchor=anchor,
+        kl_weight=state.kl_weight,
+        kl=settings.kl,
+        delta=settings.delta,
+        is_adaptive=settings.adaptive,
+        on_corpus="corpus" in settings.prefixes,
+        is_reach_weighted=settings.reach_weighted,
+        sampled=_sampled_documents(settings, guide_round.rollouts, guide_round.satisfaction),
     )
 
 

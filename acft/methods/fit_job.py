@@ -20,6 +20,7 @@ from acft.methods.base import Output
 from acft.methods.guidance import GuidanceTap
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.oracle_job import Guide
+from acft.methods.sparse import CachedTarget, key_of
 from acft.methods.world import World
 from acft.objective import (
     align,
@@ -184,7 +185,12 @@ def _accumulate(
     weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
     penalty = None
     if regularizer is not None and bool((weights != 0).any()):
-        target = _Target(world, piece.documents, batch, hidden.detach(), regularizer)
+        penalised = [d for d, w in zip(piece.documents, piece.kl_weights, strict=True) if w != 0]
+        known = regularizer.guide.known
+        if known and all(key_of(document) in known for document in penalised):
+            target = CachedTarget(piece.documents, known, aligned.mask_all, world.horizon)
+        else:
+            target = _Target(world, piece.documents, batch, hidden.detach(), regularizer)
         if regularizer.is_reach_weighted:
             weights = weights * target.reach()
         penalty = Penalty(weights, target, regularizer.kl)
@@ -231,7 +237,7 @@ def losses_at(
         return TokenLosses(total, cross_entropy.detach(), zero, zero)
     rows = penalty.weights.nonzero()[:, 0]
     with torch.no_grad():
-        guided = penalty.target(rows)
+        guided = penalty.logprobs(rows, next_logprobs[rows])
     forward = zero.index_put((rows,), kl_divergence(guided, next_logprobs[rows]))
     reverse = zero.index_put((rows,), kl_divergence(next_logprobs[rows], guided))
     chosen = forward if penalty.kl == "guided_policy" else reverse
@@ -268,14 +274,21 @@ class _Target:
 
     @torch.no_grad()
     def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
+        return self.beside_anchor(positions)[1]
+
+    @torch.no_grad()
+    def beside_anchor(
+        self, positions: Int[Tensor, " row"]
+    ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
+        """Log-probabilities of the anchor and of the guided policy."""
         rows, times = self._rows[positions], self._times[positions]
         places = times - self._starts[rows] + 1
         next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
         next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
         strength = self._regularizer.guide.strength
         if self._log_r_prompt is None:
-            return guided_next_logprobs(next_logprobs, next_log_r, strength)
-        return guided_next_logprobs_soft(
+            return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength)
+        return next_logprobs, guided_next_logprobs_soft(
             next_logprobs,
             next_log_r,
             self._regularizer.delta,

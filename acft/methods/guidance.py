@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,13 +20,8 @@ TOP = 5
 """Likeliest tokens kept under each of base, policy and guided."""
 
 
-@runtime_checkable
 class TokenTarget(Protocol):
     """What the tap asks of the KL's target."""
-
-    def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
-        """Log-probabilities of the guided policy."""
-        ...
 
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
         """Log R of each prefix that ends in a response token."""
@@ -91,8 +86,8 @@ class GuidanceTap:
         base_hidden = hidden_states(base_model, token_ids[None], everything)[0, :-1]
         base_lp = logits(base_model, base_hidden).log_softmax(dim=-1)
         inside = positions[is_penalised]
-        guided_lp = penalty.target(inside)
-        log_r = penalty.target.token_log_r()[row]  # pyright: ignore[reportFunctionMemberAccess]
+        guided_lp = penalty.logprobs(inside, policy_lp[is_penalised])
+        log_r = cast("TokenTarget", penalty.target).token_log_r()[row]
         where = {int(p): i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
         entropies = entropy(policy_lp)
         logged = float(losses.kl_guided_policy[inside].double().sum())

@@ -3,8 +3,8 @@
 import copy
 import itertools
 import json
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.records import rollout_rows
 from acft.methods.replay import replayed
+from acft.methods.sparse import Key, SparseGuidance
 from acft.methods.world import World
 from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
 from acft.oracle.calibration import calibrate
@@ -40,6 +41,8 @@ class Guide:
     strength: float
     policy_version: int
     """Of the policy whose responses trained it."""
+    known: Mapping[Key, SparseGuidance] = field(default_factory=dict)
+    """Guidance of documents, computed once; see ``methods/sparse.py``."""
 
 
 @dataclass(frozen=True)
