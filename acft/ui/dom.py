@@ -64,9 +64,17 @@ def table(
 ) -> Node:
     """A table with header cells; columns in ``numeric`` are aligned for comparing numbers."""
     numbers = numeric or set()
+    # On a phone rows become blocks without a head; numbers then carry the name of their column.
+    labels = {index: text_of(columns[index]) for index in numbers}
     head = [_cell("th", index, cell, numbers, scope="col") for index, cell in enumerate(columns)]
     body = [
-        el("tr", [_cell("td", index, cell, numbers) for index, cell in enumerate(row)])
+        el(
+            "tr",
+            [
+                _cell("td", index, cell, numbers, data_label=labels.get(index))
+                for index, cell in enumerate(row)
+            ],
+        )
         for row in rows
     ]
     label = el("caption.sr", caption) if caption else None

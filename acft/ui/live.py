@@ -16,6 +16,11 @@ LOAD_SECONDS = 900.0
 """Opening a model on a busy machine takes minutes at worst."""
 
 
+def is_possible(bench: Workbench) -> bool:
+    """Whether anybody who opens this workbench could get live results."""
+    return not bench.bind.is_demo or (bench.bind.is_space and is_ready())
+
+
 def may_compute(bench: Workbench, visit: Visit) -> bool:
     """Whether this visit may use the machine's processor for live results."""
     return visit.may_change or (bench.bind.is_space and is_ready())

@@ -19,6 +19,7 @@ from acft.ui.comparing import (
 from acft.ui.conditions import conditions, identity, same_conditions
 from acft.ui.dom import Node, act, el, table, veil, view
 from acft.ui.frame import empty, title
+from acft.ui.live import is_possible
 from acft.ui.live_compare import answers, controls
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pager import current_page, link, pager
@@ -266,7 +267,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     review = gr.State("")
     view(el("h2.part", "Try a prompt of your own"))
     settings = view(acts=("refresh",))
-    with gr.Row(elem_classes="prompt-row"):
+    with gr.Row(elem_classes="prompt-row", visible=is_possible(bench)):
         prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000, scale=5)
         go = gr.Button("Answer", variant="primary", scale=1, min_width=90)
         halt = gr.Button("Stop", scale=1, min_width=80)

@@ -19,6 +19,7 @@ from acft.store.queries.tokens import (
 from acft.ui import words
 from acft.ui.dom import Node, act, el, table, veil, view
 from acft.ui.frame import empty, title
+from acft.ui.live import is_possible
 from acft.ui.live_tokens import (
     Request,
     branched,
@@ -220,11 +221,12 @@ def _build(bench: Workbench, wire: Wire) -> None:
         with gr.Column(scale=3, min_width=340):
             about = view(acts=("refresh", "compute", "again"))
             shown = token_view()
-            view(el("h2.part", "Score a text of your own"))
-            with gr.Row():
-                prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000)
-                response = gr.Textbox(label="Response", lines=2, max_length=4000)
-            go = gr.Button("Score", size="sm", elem_classes="narrow")
+            with gr.Column(visible=is_possible(bench)):
+                view(el("h2.part", "Score a text of your own"))
+                with gr.Row():
+                    prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000)
+                    response = gr.Textbox(label="Response", lines=2, max_length=4000)
+                go = gr.Button("Score", size="sm", elem_classes="narrow")
     vocabulary = view(acts=("refresh",))
     request = gr.State({})
     live = [about, shown, request]
