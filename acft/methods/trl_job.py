@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Generator, Mapping
 
 from acft.backbone.trl_steps import TrlSteps
-from acft.errors import NonFiniteError
-from acft.events import Progress, Scalars
+from acft.distributed import ranks
+from acft.errors import ConfigError, NonFiniteError
+from acft.events import Note, Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.concurrency import Emit, emitted
 from acft.methods.optimization import PolicyOptimizer
@@ -32,9 +33,18 @@ def trl_job(
         should_stop: Asked after each step.
 
     Raises:
+        ConfigError: Several processes train the policy.
         NonFiniteError: Loss or gradient is NaN or infinite.
     """
     settings = world.run.optimizer
+    if ranks().size > 1:
+        raise ConfigError(
+            f"method {world.run.method.get('name')!r} trains in one process, not in "
+            f"{ranks().size}; start it without torchrun or accelerate"
+        )
+    if world.run.adapter.dropout:
+        text = f"[adapter] dropout = {world.run.adapter.dropout}: TRL trains without dropout"
+        yield Note("warning", text, round_index)
 
     def work(emit: Emit) -> None:
         rates: list[float] = []

@@ -11,6 +11,7 @@ from torch import Tensor
 from acft.backbone.forward import logits
 from acft.chunked import Penalty
 from acft.data import TokenizedDocument, collate, micro_batches, pad_token
+from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
@@ -18,6 +19,7 @@ from acft.methods.fit_job import losses_at
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.world import World
 from acft.objective import align
+from acft.oracle.training import local_torch_seed
 from acft.seeding import derive_seed
 from acft.types import TokenBatch
 
@@ -71,14 +73,18 @@ def weighted_fit(
     settings = world.run.optimizer
     batches = _batches(world, responses, round_index)
     for number in range(1, settings.steps_per_round + 1):
-        if should_stop():
+        if settled(should_stop):
             return
         started = time.monotonic()
+        step = optimizer.finished + 1
         chosen = next(batches)
         sums = _Sums(sum(len(_response_ids(item.document)) for item in chosen))
-        for some in micro_batches(chosen, settings.micro_batch_size):
-            _accumulate(world, some, pull, sums)
-        step = optimizer.finished + 1
+        seed = derive_seed(world.run.seed, "policy-dropout", step, ranks().rank)
+        with local_torch_seed(seed):
+            for some in ranks().share(list(micro_batches(chosen, settings.micro_batch_size))):
+                _accumulate(world, some, pull, sums)
+        ranks().sum_gradients(world.policy.parameters())
+        sums.loss, sums.nll, sums.kl = ranks().sums([sums.loss, sums.nll, sums.kl])
         if not torch.isfinite(torch.tensor(sums.loss)):
             raise NonFiniteError(f"the loss is {sums.loss} in step {step}; lower [optimizer] lr")
         seconds = time.monotonic() - started

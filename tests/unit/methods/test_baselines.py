@@ -21,7 +21,7 @@ from acft.objective import entropy, kl_divergence
 from acft.settings import SamplingSettings
 from acft.types import Prompt, Rollout
 from tests.fakes import save_tiny_model
-from tests.toy_runs import ALWAYS, drained, toy_run, trained, world_of
+from tests.toy_runs import ALWAYS, drained, largest_difference, toy_run, trained, world_of
 
 NO_C = {"kind": "pattern", "pattern": r"c", "must": "not_occur"}
 
@@ -228,6 +228,21 @@ def test_heavier_responses_become_likelier(tmp_path):
     mask = batch.response_mask[:, 1:]
     before, after = (p.token_logprobs(batch)[mask].sum() for p in (world.base, world.policy))
     assert after > before + 1.0
+
+
+def test_dropout_depends_on_the_step_alone(tmp_path):
+    run = toy_run(tmp_path, "adapter.dropout=0.3", "schedule.rounds=2")
+    whole = trained(tmp_path / "a", run, {"name": "dpg"})
+    torch.rand(5)  # another process is at another place of torch's own random numbers
+    again = trained(tmp_path / "b", run, {"name": "dpg"}, resume=(whole.checkpoints[1], 1))
+    assert largest_difference(again.weights(2), whole.weights(2)) == 0.0
+
+
+def test_trl_trains_without_dropout_and_says_so(tmp_path):
+    run = toy_run(tmp_path, "adapter.dropout=0.3", "schedule.rounds=1")
+    outputs = trained(tmp_path / "a", run, {"name": "rl"}).outputs
+    notes = [output.text for output in outputs if isinstance(output, Note)]
+    assert notes == ["[adapter] dropout = 0.3: TRL trains without dropout"]
 
 
 # --- work that cannot yield ----------------------------------------------------------------------
