@@ -19,6 +19,7 @@ OPERATIONS = {
     "check": "acft.inference.settings:check",
     "launch": "acft.inference.settings:launch",
     "measure": "acft.inference.settings:measure",
+    "preflight": "acft.inference.preflight:preflight",
     "describe": "acft.inference.settings:describe",
     "identify": "acft.inference.texts:identify",
     "score": "acft.inference.texts:score",

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from acft.errors import RunError
 from acft.inference.client import Inference
@@ -15,6 +16,8 @@ MAX_QUEUED = 20
 MAX_PER_HOUR = 60
 MAX_SPEC_LETTERS = 100_000
 HOUR = 3600.0
+LOAD_SECONDS = 600.0
+"""Opening a model on a busy machine takes minutes at worst."""
 
 
 class Control:
@@ -32,6 +35,13 @@ class Control:
         """Problems of a settings text, one line each."""
         _limit_text(text)
         return self._desk.call("check", text=text)["problems"]
+
+    def preflight(self, text: str) -> dict[str, Any]:
+        """What a run with these settings would read and need."""
+        _limit_text(text)
+        return self._desk.call(
+            "preflight", LOAD_SECONDS, runs=str(self._reader.runs_dir), text=text
+        )
 
     def launch(self, text: str, request_id: str = "", cloned_from: str = "") -> str:
         """Id of the queued run; a repeated request gives the same run.

@@ -51,6 +51,19 @@ LIVE_ANSWER = {
 }  # fmt: skip
 
 
+PREFLIGHT: dict[str, Any] = {
+    "problems": [], "free_bytes": 10**10, "expected": None,
+    "prompts": {"train": 6, "validation": 2, "test": 2},
+    "corpora": [
+        {"source": "base_rollouts", "domain": "attribute", "note": "written by the policy"},
+        {"source": "sotu", "domain": "general", "documents": {"train": 5}, "n_dropped": 1,
+         "n_cut": 2, "n_looked_at": 5,
+         "samples": [[{"text": "A", "in_ce": False, "in_kl": False},
+                      {"text": " year", "in_ce": True, "in_kl": True}]]},
+    ],
+}  # fmt: skip
+
+
 class FakeDesk(Inference):
     """Stands in for the process that checks settings."""
 
@@ -65,6 +78,8 @@ class FakeDesk(Inference):
         if operation == "launch":
             self.launched.append(arguments)
             return QUICK
+        if operation == "preflight":
+            return PREFLIGHT
         if operation == "measure":
             self.launched.append(arguments)
             return CONTROL

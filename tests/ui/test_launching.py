@@ -7,7 +7,7 @@ import pytest
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings
-from acft.ui import control, form, settings_text
+from acft.ui import control, form, preflight, settings_text
 from acft.ui.dom import text_of
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
@@ -194,3 +194,22 @@ def _button(node: Any, label: str) -> Any:
             if found is not None:
                 return found
     return None
+
+
+def test_what_a_run_will_read_is_shown_with_its_loss_mask(bench):
+    shown = preflight.shown(bench.control.preflight("title = 'x'"))
+    assert "6 train, 2 validation, 2 test" in text_of(shown)
+    assert "written by the policy" in text_of(shown)
+    assert "'class': 'seen kl'}, ' year'" in str(shown)
+    assert "'class': 'seen read'}, 'A'" in str(shown)
+
+
+def test_problems_with_the_data_are_told_before_the_launch():
+    shown = preflight.shown({"problems": ["[corpus.0] source = 'x': no such file"]})
+    assert "could not start" in text_of(shown)
+    assert "no such file" in text_of(shown)
+
+
+def test_looking_at_the_data_is_only_for_who_may_launch(bench):
+    assert "'disabled': ''" in str(preflight.button(visit()))
+    assert "disabled" not in str(preflight.button(visit(may_change=True)))

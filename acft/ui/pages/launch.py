@@ -9,7 +9,7 @@ import gradio as gr
 from acft.errors import AcftError, ConfigError
 from acft.inference.client import Inference
 from acft.settings import RunSettings
-from acft.ui import settings_text, words
+from acft.ui import preflight, settings_text, words
 from acft.ui.control import preset, preset_names
 from acft.ui.demonstration import reason, way_out
 from acft.ui.dom import Node, act, el, view
@@ -86,6 +86,7 @@ def side(bench: Workbench, visit: Visit, text: str, found: list[str], *, is_thor
         "div",
         _verdict(found) if is_thorough or found else checking,
         _plan(text) if not found else None,
+        preflight.button(visit) if not found and not bench.bind.is_demo else None,
         _command(bench, visit, text),
         _launch_button(bench, visit, is_ready=is_thorough and not found),
     )
@@ -183,6 +184,23 @@ def show(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True)
     return [form(values, described(bench.desk) if is_thorough else {}, found), aside]
 
 
+def first(bench: Workbench, visit: Visit, draft: str) -> list[Any]:
+    """What the page opens with; the thorough check follows."""
+    content = opened(bench, visit, draft)
+    return [top(bench, visit), content, *show(bench, visit, content, is_thorough=False)]
+
+
+def taken(bench: Workbench, visit: Visit, content: str) -> list[Any]:
+    """The page with the text of a file or preset, else with the text as it is."""
+    value = str(visit.data.get("value", ""))
+    chosen = visit.query.get("preset", "")
+    if "\n" in value:
+        content = value
+    elif chosen in preset_names(bench.experiments):
+        content = preset(bench.experiments, chosen)
+    return [top(bench, visit), content, *show(bench, visit, content)]
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Launch", "One settings file: edit it on either side, both stay in step."))
     start = view(acts=("preset", "import_text"))
@@ -194,12 +212,12 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 label="Settings (TOML)", lines=14, max_lines=30, elem_classes="code",
                 max_length=100_000, autoscroll=False,
             )  # fmt: skip
-            aside = view(acts=("launch",))
+            aside = view(acts=("launch", "preflight"))
+            flight = view()
     outputs = [fields, aside]
 
     def open_page(visit: Visit, draft: str) -> list[Any]:
-        content = opened(bench, visit, draft)
-        return [top(bench, visit), content, *show(bench, visit, content, is_thorough=False)]
+        return first(bench, visit, draft)
 
     def change(visit: Visit, content: str) -> list[Any]:
         now = edited(content, visit.data)
@@ -209,13 +227,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return show(bench, visit, content)
 
     def take(visit: Visit, content: str) -> list[Any]:
-        value = str(visit.data.get("value", ""))
-        chosen = visit.query.get("preset", "")
-        if "\n" in value:
-            content = value
-        elif chosen in preset_names(bench.experiments):
-            content = preset(bench.experiments, chosen)
-        return [top(bench, visit), content, *show(bench, visit, content)]
+        return taken(bench, visit, content)
+
+    def look(visit: Visit, content: str) -> Node:  # noqa: ARG001
+        return preflight.shown(bench.control.preflight(content))
 
     def launch(visit: Visit, content: str) -> Node:
         request = f"{visit.session}:{hash(content)}:{len(bench.reader.run_ids())}"
@@ -230,6 +245,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         wire.read(event, take, inputs=[text], outputs=[start, text, *outputs])
     wire.read(text.input, typed, inputs=[text], outputs=outputs, trigger_mode="always_last")
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
+    # It reads files that the settings name, so it needs the token although it changes nothing.
+    wire.change(aside.preflight, look, inputs=[text], outputs=[flight], show_progress="minimal")
     wire.change(aside.launch, launch, inputs=[text], outputs=[aside])
 
 

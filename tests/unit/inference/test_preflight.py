@@ -1,0 +1,29 @@
+import json
+
+from acft.inference.preflight import preflight
+from acft.inference.server import Session
+from tests.tiny_run import tiny_settings
+
+
+def test_sizes_samples_and_room_are_told_without_creating_a_run(tmp_path):
+    text = tiny_settings(tmp_path)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    found = preflight(Session("cpu"), str(runs), text)
+    assert found["problems"] == []
+    assert sum(found["prompts"].values()) == 36
+    own, lines = found["corpora"]
+    assert "written by the policy" in own["note"]
+    assert sum(lines["documents"].values()) == 40
+    assert any(token["in_ce"] for token in lines["samples"][0])
+    assert found["free_bytes"] > 0
+    assert list(runs.iterdir()) == []
+    json.dumps(found)
+
+
+def test_a_missing_source_is_a_problem_and_nothing_is_opened(tmp_path):
+    text = tiny_settings(tmp_path)
+    (tmp_path / "lines.txt").unlink()
+    found = preflight(Session("cpu"), str(tmp_path), text)
+    assert "lines.txt" in found["problems"][0]
+    assert "corpora" not in found
