@@ -138,9 +138,10 @@ def wilson(successes: int, n: int) -> Interval:
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     stderr = float(np.sqrt(share * (1 - share) / n))
-    return Interval(
-        share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n, stderr
-    )
+    # the ends are 0 and 1 by the formula; rounding would make them 3e-18 and the like
+    low = 0.0 if successes == 0 else float(centre - half)
+    high = 1.0 if successes == n else float(centre + half)
+    return Interval(share, low, high, n, stderr)
 
 
 def equivalence(

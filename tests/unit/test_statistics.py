@@ -225,3 +225,9 @@ def test_bootstrap_accepts_any_statistic_of_rows(judged) -> None:
 )
 def test_equivalence_is_read_from_the_interval(low, high, verdict) -> None:
     assert equivalence(Interval(0.0, low, high, 10), margin=0.1) == verdict
+
+
+@pytest.mark.parametrize("n", [1, 40, 100, 2500])
+def test_a_share_of_none_or_all_ends_exactly_at_zero_or_one(n: int) -> None:
+    assert wilson(0, n).low == 0.0
+    assert wilson(n, n).high == 1.0
