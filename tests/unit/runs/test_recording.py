@@ -51,7 +51,7 @@ def test_every_change_is_noticed(recorded):
     for change in (
         lambda: packed.events.write_bytes(events + b"\n"),
         lambda: (packed.root / "extra").write_text(""),
-        lambda: packed.spec.unlink(),
+        packed.spec.unlink,
     ):
         recording.check(recorded)
         before = {p: p.read_bytes() for p in packed.root.rglob("*") if p.is_file()}
