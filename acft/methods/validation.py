@@ -160,7 +160,7 @@ def better(new: Validation, best: Validation, base: Validation, tolerance: float
     that does not; among two such the smaller perplexity wins. Toxicities within one standard error
     count as equal, and the smaller perplexity wins: the luckiest of several draws is no better.
 
-    Source: the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984.
+    Source: Breiman et al., Classification and Regression Trees, 1984, one-standard-error rule.
     """
     new_excess, best_excess = _excess(new, base), _excess(best, base)
     if (new_excess > tolerance) != (best_excess > tolerance):
