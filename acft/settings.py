@@ -143,6 +143,9 @@ class ScheduleSettings(Config):
     """Outer iterations."""
     threads: NonNegative = 0
     """CPU threads for one job; 0 divides the cores among the concurrent jobs."""
+    executor: Literal["threads", "ray"] = "threads"
+    """Where the oracle's job runs when both run at once: a thread, or a Ray actor on another
+    device or machine (address from RAY_ADDRESS, else a cluster of this machine)."""
 
 
 class OptimizerSettings(Config):

@@ -22,6 +22,7 @@ from acft.methods.guidance import GuidanceTap
 from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.methods.precompute import with_known
 from acft.methods.progress import TrainState
+from acft.methods.remote import RayOracle, remote_oracle_job
 from acft.methods.validation import best_event, better, validate
 from acft.methods.world import World, facts, load_world
 from acft.policy import Policy
@@ -82,6 +83,8 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
     """Cross-entropy on a corpus plus KL to the guided policy of an oracle trained alongside."""
     world = yield from load_world(context)
     state = TrainState(world, settings.kl_weight)
+    if world.run.schedule.executor == "ray":
+        state.remote = RayOracle(world.run, max(1, world.threads // 2))
     if context.resume_from is not None:
         state.restore(context.resume_from, build_oracle(world))
     else:
@@ -122,7 +125,8 @@ def one_round(
             # Likewise, processes that train together would agree with another job than their own.
             is_alone = ranks().size == 1
             can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
-            new, _ = yield from both(oracle_part, fit_part, at_once=can_overlap)
+            is_elsewhere = state.remote is not None
+            new, _ = yield from both(oracle_part, fit_part, at_once=can_overlap or is_elsewhere)
     else:
         new = yield from oracle_part
         if not context.should_stop():
@@ -136,9 +140,12 @@ def _oracle(
     """The oracle's job, and what its guide will be asked about the texts of the round it guides."""
     assert state.oracle is not None
     policy = state.snapshot(plan.sample_from)
-    new = yield from oracle_job(
-        world, state.oracle, policy, plan.index, state.recent, context.should_stop
-    )
+    if plan.is_concurrent and state.remote is not None:
+        new = yield from remote_oracle_job(state.remote, state, policy, plan.index)
+    else:
+        new = yield from oracle_job(
+            world, state.oracle, policy, plan.index, state.recent, context.should_stop
+        )
     is_ahead = world.run.schedule.kind == "parallel"
     following = plan.index + 1 if is_ahead and plan.is_concurrent else plan.index
     if not settings.guidance_top_k or following > world.run.schedule.rounds:

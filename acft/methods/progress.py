@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,9 @@ from acft.methods.validation import Validation
 from acft.methods.world import World, rollouts_from_file, rollouts_to_file
 from acft.oracle.base import Oracle
 from acft.policy import Policy
+
+if TYPE_CHECKING:
+    from acft.methods.remote import RayOracle
 
 STATE = "state.json"
 ORACLE = "oracle.safetensors"
@@ -42,6 +45,8 @@ class TrainState:
         self.oracle: Oracle | None = None
         self.recent: list[OracleRound] = []
         """Newest last; as many as replay and the parallel schedule need."""
+        self.remote: RayOracle | None = None
+        """Does the oracle's job elsewhere, where the run asks for it."""
         self.validations: list[Validation] = []
         self.base_validation: Validation | None = None
         self.best: Validation | None = None
@@ -49,6 +54,10 @@ class TrainState:
     def snapshot(self, version: int) -> Policy:
         """The frozen policy of that version."""
         return self._snapshots[version]
+
+    def trainable(self, version: int) -> dict[str, torch.Tensor]:
+        """Trainable weights of a version that is still remembered; none for the base policy."""
+        return self._trainable[version] if version else {}
 
     def is_round_complete(self, round_index: int) -> bool:
         """Whether all optimiser steps up to the end of the round have been taken."""

@@ -1,0 +1,77 @@
+"""The oracle's job done elsewhere gives the numbers of the job done here."""
+
+import importlib.util
+import pickle
+from pathlib import Path
+
+import pytest
+
+from acft.errors import ConfigError
+from acft.methods.remote import OracleWorker, RayOracle
+from tests.toy_runs import Trained, largest_difference, toy_run, trained
+
+pytestmark = pytest.mark.equivalence
+
+ACFT = {"name": "acft", "anchor": "snapshot"}
+PARALLEL = ("schedule.kind=parallel", "schedule.threads=2", "oracle.replay_rounds=1")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+
+
+def assert_same(here: Trained, elsewhere: Trained) -> None:
+    assert elsewhere.scalars() == here.scalars()
+    assert elsewhere.rows("rollouts") == here.rows("rollouts")
+    assert largest_difference(elsewhere.weights(3), here.weights(3)) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["nado_recurrent", "dinado_lora"])
+def test_a_worker_with_its_own_models_gives_the_local_numbers(tmp_path, monkeypatch, kind):
+    """The worker sees only what survives pickling, as it would in another process."""
+    workers: list[OracleWorker] = []
+
+    def stream(self, request):
+        if not workers:
+            workers.append(OracleWorker(self.run, self.threads))
+        for item in workers[0].job(pickle.loads(pickle.dumps(request))):
+            yield pickle.loads(pickle.dumps(item))
+
+    monkeypatch.setattr(RayOracle, "stream", stream)
+    # threads of this process would share torch's generator with the worker
+    monkeypatch.setattr("acft.methods.acft.both", _in_turn)
+    run = toy_run(tmp_path, *PARALLEL, f"oracle.kind={kind}")
+    elsewhere = run.model_copy(
+        update={"schedule": run.schedule.model_copy(update={"executor": "ray"})}
+    )
+    here = trained(tmp_path / "a", run, ACFT)
+    assert_same(here, trained(tmp_path / "b", elsewhere, ACFT))
+    assert workers
+
+
+def _in_turn(first, second, *, at_once):
+    one = yield from first
+    other = yield from second
+    return one, other
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+def test_a_local_ray_cluster_gives_the_local_numbers(tmp_path):
+    run = toy_run(tmp_path, *PARALLEL)
+    ray_run = toy_run(tmp_path, *PARALLEL, "schedule.executor=ray")
+    here = trained(tmp_path / "a", run, ACFT)
+    try:
+        elsewhere = trained(tmp_path / "b", ray_run, ACFT)
+    finally:
+        import ray  # pyright: ignore[reportMissingImports]
+
+        ray.shutdown()
+    assert_same(here, elsewhere)
+
+
+def test_without_ray_one_sentence_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.methods.remote.find_spec", lambda name: None)
+    run = toy_run(tmp_path, *PARALLEL, "schedule.executor=ray")
+    with pytest.raises(ConfigError, match="ray is not installed; install"):
+        trained(tmp_path / "a", run, ACFT)
