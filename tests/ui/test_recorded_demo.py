@@ -1,0 +1,89 @@
+"""The run that comes with the project: whole, small, real, and enough for every page."""
+
+import dataclasses
+
+import pytest
+
+from acft.corpora.base import PROMPT_SETS
+from acft.runs import recording
+from acft.store.queries.tokens import sum_check
+from acft.ui import app
+from acft.ui.dom import text_of
+from acft.ui.options import DEMO_RUNS, EXPERIMENTS, Options
+from acft.ui.page import PAGES
+from acft.ui.pages import compare, rollouts, tokens
+from acft.ui.pages import run as run_page
+from acft.ui.pages import runs as runs_page
+from tests.ui.conftest import make_bench, visit
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return make_bench(DEMO_RUNS, EXPERIMENTS)
+
+
+@pytest.fixture(scope="module")
+def run(demo):
+    (only,) = demo.reader.runs()
+    return only
+
+
+def test_every_file_is_as_it_was_recorded_and_all_are_small():
+    assert len(recording.check(DEMO_RUNS)) == 1
+    size = sum(path.stat().st_size for path in DEMO_RUNS.rglob("*") if path.is_file())
+    assert size <= recording.MAX_BYTES
+
+
+def test_it_is_a_finished_run_of_the_settings_it_is_said_to_be(run):
+    assert run.state.state == "finished"
+    assert run.paths.spec.read_text() == (EXPERIMENTS / "demo.toml").read_text()
+    assert recording.TAG in run.labels.tags
+
+
+def test_its_prompts_are_those_written_for_this_project(demo, run):
+    written = {record.text.strip() for record in PROMPT_SETS.get("demo").load()}
+    asked = {a.prompt for a in demo.reader.answers(run)}
+    assert asked
+    assert asked <= written
+
+
+def test_its_weights_are_all_there(run):
+    for sealed in run.history.rounds:
+        folder = run.paths.root / sealed.checkpoint
+        assert (folder / "policy" / "adapter_model.safetensors").is_file()
+        assert (folder / "oracle" / "oracle.safetensors").is_file()
+
+
+def test_every_stored_text_passes_the_sum_check(demo, run):
+    rows = sum_check(demo.store, run.run_id).records()
+    assert rows
+    assert all(row["gap"] <= 1e-4 for row in rows)
+
+
+def test_every_page_has_something_to_show(demo, run):
+    seen = visit(run.run_id)
+    assert "A recorded run to explore" in text_of(runs_page.overview(demo, seen))
+    assert run_page.before_after(demo, run) is not None
+    assert all(figure["data"] for figure in run_page.figures(demo, seen))
+    assert tokens.tokens(demo, seen)["tokens"]
+    assert compare.compared(demo, seen) is not None
+    assert rollouts.answer(demo, seen, run).records()
+
+
+def test_a_space_starts_with_it_and_offers_no_way_to_change_anything(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPACE_ID", "somebody/acft")
+    options = dataclasses.replace(Options(), runs=tmp_path / "none")
+    bench = app.workbench(options)
+    assert [run.title for run in bench.reader.runs()] == [
+        "recorded: a better-tempered SmolLM2-135M"
+    ]
+    blocks = app.build(bench)
+    names = {getattr(fn.fn, "__name__", "") for fn in blocks.fns.values()}
+    assert not names & {"launch", "quickstart", "stop", "resume", "judge", "start"}
+    assert len(list(PAGES.items())) == 8
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_empty_runs_directory_gets_a_copy_once(tmp_path):
+    assert len(app.bring_recorded(DEMO_RUNS, tmp_path / "runs")) == 1
+    assert app.bring_recorded(DEMO_RUNS, tmp_path / "runs") == []
