@@ -230,7 +230,6 @@
         span.addEventListener("click", () => { focus(i, own); open(i, true, span); });
         return span;
       });
-      if (state.shown && data.tokens[0].i > 0) box.append(node("span", { class: "gap", "aria-hidden": "true", title: "nothing predicts the first token" }, "…"));
       box.append(...own);
       box.addEventListener("keydown", (event) => key(event, own, channel));
       if (!spans.length) spans = own;
