@@ -111,7 +111,7 @@ def use_wide_vectors() -> bool:
     cpu = torch.cpu.get_capabilities()
     is_better = bool(cpu.get("avx512_f")) and not cpu.get("amx_tile")
     if is_better:
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        torch.set_float32_matmul_precision("medium")
     return is_better
 
 

@@ -89,7 +89,7 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
         state.restore(context.resume_from, build_oracle(world))
     else:
         state.oracle = build_oracle(world)
-        state.base_validation = yield from validate(world, world.base, 0, 0, context.should_stop)
+        state.base_validation = yield from validate(world, world.base, 0, 0)
     schedule = world.run.schedule
     for plan in rounds(schedule.kind, schedule.rounds, context.resume_round + 1):
         if context.should_stop():
@@ -166,9 +166,7 @@ def close_round(
     """Validation, dual ascent, choice of the best checkpoint, and the checkpoint itself."""
     state.finish_policy(plan.index, keep=plan.index - 1)
     policy = state.snapshot(plan.index)
-    result = yield from validate(
-        world, policy, plan.index, state.optimizer.finished, context.should_stop
-    )
+    result = yield from validate(world, policy, plan.index, state.optimizer.finished)
     if settings.kl_weight_target:
         state.ascend(
             settings.kl_weight_target - result.satisfaction,

@@ -45,7 +45,7 @@ def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Ou
     if context.resume_from is not None:
         state.restore(context.resume_from, state.oracle)
     else:
-        state.base_validation = yield from validate(world, world.base, 0, 0, context.should_stop)
+        state.base_validation = yield from validate(world, world.base, 0, 0)
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
         if context.should_stop():
             return

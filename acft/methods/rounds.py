@@ -33,7 +33,7 @@ def tuned(
     if context.resume_from is not None:
         state.restore(context.resume_from, None)
     else:
-        state.base_validation = yield from validate(world, world.base, 0, 0, context.should_stop)
+        state.base_validation = yield from validate(world, world.base, 0, 0)
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
         if context.should_stop():
             return state

@@ -1,7 +1,7 @@
 """After each round, on validation data: satisfaction, toxicity, utility, distance from the base."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,11 +60,14 @@ def validate(
     policy: Policy,
     round_index: int,
     step: int,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, Validation]:
-    """Progress, rows and scalars of one validation; returns the ``Validation``."""
+    """Progress, rows and scalars of one validation; returns the ``Validation``.
+
+    A request to stop waits for the end: half a validation would choose another checkpoint than the
+    uninterrupted run.
+    """
     subject = "base" if policy.version == 0 else "policy"
-    answers = yield from validation_answers(world, policy, subject, round_index, should_stop)
+    answers = yield from validation_answers(world, policy, subject, round_index)
     result = Validation(
         round_index,
         answers.satisfaction,
@@ -103,7 +106,6 @@ def validation_answers(
     sampler: Sampler,
     subject: str,
     round_index: int,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, Answers]:
     """Progress and rows of responses to the validation prompts; returns them with verdicts."""
     settings = world.run.evaluation
@@ -114,7 +116,7 @@ def validation_answers(
     scored = yield from draw_and_score(
         sampler, prompts, settings.validation_continuations, sampling,
         derive_seed(world.run.seed, "validation"), world.judges, world.constraint,
-        phase="validate", round=round_index, should_stop=should_stop,
+        phase="validate", round=round_index,
     )  # fmt: skip
     rollouts = [item.rollout for item in scored]
     satisfaction = [item.satisfaction for item in scored]

@@ -5,6 +5,9 @@ import math
 
 import pytest
 
+from acft.events import Progress
+from acft.methods.acft import AcftSettings, train
+from acft.methods.base import Checkpoint, TrainContext
 from acft.methods.progress import TrainState
 from acft.methods.validation import Validation, best_event, better
 from tests.toy_runs import toy_run, world_of
@@ -84,3 +87,16 @@ def test_dual_ascent_lowers_the_weight_beyond_the_target(state):
 def test_dual_ascent_stops_at_the_largest_weight(state):
     state.ascend(missing=1.0, rate=4.0, largest=5.0)
     assert state.kl_weight == 5.0
+
+
+def test_a_stop_after_the_last_step_of_a_round_still_seals_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    is_asked = []
+    context = TrainContext(toy_run(tmp_path), should_stop=lambda: bool(is_asked))
+    sealed = []
+    for output in train(AcftSettings(), context):
+        if isinstance(output, Progress) and output.phase == "fit_policy" and output.done == 3:
+            is_asked.append(True)
+        if isinstance(output, Checkpoint):
+            sealed.append(output.round)
+    assert sealed == [1]
