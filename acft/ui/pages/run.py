@@ -98,7 +98,7 @@ def _judged(run: Run) -> Node:
     after = words.percent(tuned.value) if tuned else "…"
     judge = base.suite.rpartition("/")[2]
     return _fact(
-        "Toxic responses", f"{words.percent(base.value)} → {after}", f"{judge}, {base.n:,} prompts each"
+        "Toxic responses", f"{words.percent(base.value)} → {after}", f"{judge}, n = {base.n:,} each"
     )
 
 
