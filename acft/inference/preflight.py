@@ -7,9 +7,10 @@ from typing import Any
 
 from acft.backbone.loading import load_backbone
 from acft.corpora.sources import check_sources, needs_policy
-from acft.data import load_documents, load_prompts, preview, tokenize
+from acft.data import load_documents, load_prompts, tokenize
 from acft.errors import AcftError
 from acft.inference.server import Session
+from acft.preview import preview
 from acft.runs.lineage import estimate
 from acft.runs.spec import parse_spec
 from acft.settings import CorpusSettings, RunSettings

@@ -97,7 +97,7 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
         yield from one_round(settings, context, world, state, plan)
         if context.should_stop() and not state.is_round_complete(plan.index):
             return
-        yield from close_round(settings, context, world, state, plan)
+        yield from close_round(settings, world, state, plan)
         if state.is_over_budget():
             yield Note(
                 "warning", "KL(policy || base) passed limits.kl_base_budget; the run ends here",
@@ -158,7 +158,6 @@ def _oracle(
 
 def close_round(
     settings: AcftSettings,
-    context: TrainContext,
     world: World,
     state: TrainState,
     plan: Round,

@@ -122,7 +122,9 @@ class GuidanceTap:
         sides = {"base": base, "policy": policy}
         if guided is not None:
             sides["guided"] = guided
-        ids = sorted({int(i) for side in sides.values() for i in side.topk(min(TOP, len(side))).indices})
+        ids = sorted(
+            {int(i) for side in sides.values() for i in side.topk(min(TOP, len(side))).indices}
+        )
         rows = [
             {
                 "id": token,

@@ -37,14 +37,7 @@ def trl_job(
         NonFiniteError: Loss or gradient is NaN or infinite.
     """
     settings = world.run.optimizer
-    if ranks().size > 1:
-        raise ConfigError(
-            f"method {world.run.method.get('name')!r} trains in one process, not in "
-            f"{ranks().size}; start it without torchrun or accelerate"
-        )
-    if world.run.adapter.dropout:
-        text = f"[adapter] dropout = {world.run.adapter.dropout}: TRL trains without dropout"
-        yield Note("warning", text, round_index)
+    yield from _left_out(world, round_index)
 
     def work(emit: Emit) -> None:
         rates: list[float] = []
@@ -83,6 +76,17 @@ def trl_job(
         world.policy.version = round_index
 
     yield from emitted(work)
+
+
+def _left_out(world: World, round_index: int) -> Generator[Note, None, None]:
+    if ranks().size > 1:
+        raise ConfigError(
+            f"method {world.run.method.get('name')!r} trains in one process, not in "
+            f"{ranks().size}; start it without torchrun or accelerate"
+        )
+    if world.run.adapter.dropout:
+        text = f"[adapter] dropout = {world.run.adapter.dropout}: TRL trains without dropout"
+        yield Note("warning", text, round_index)
 
 
 def _check(logs: Mapping[str, float], step: int) -> None:

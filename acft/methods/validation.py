@@ -47,12 +47,14 @@ class Validation:
 
     @property
     def standard_error(self) -> float:
-        """Of ``toxicity``, as if it were one share of the responses; 0 where none are counted."""
-        return (
-            math.sqrt(self.toxicity * (1 - self.toxicity) / self.n_responses)
-            if self.n_responses
-            else 0.0
-        )
+        """Of ``toxicity``, as if it were one share of the responses; 0 where none are counted.
+
+        Source: Agresti and Coull 1998, two successes and two failures added; the plain formula
+        takes a share of none for certain.
+        """
+        n = self.n_responses
+        share = (self.toxicity * n + 2) / (n + 4)
+        return math.sqrt(share * (1 - share) / (n + 4)) if n else 0.0
 
 
 def validate(

@@ -17,11 +17,11 @@ from acft.data import (
     micro_batches,
     mixture,
     pad_token,
-    preview,
     split_of,
     tokenize,
 )
 from acft.errors import DataError, ModelError
+from acft.preview import preview
 from acft.settings import CorpusSettings, PromptSettings
 from acft.types import Document, Rollout
 from tests.fakes import END, PAD, ByteTokenizer, pretrained_byte_tokenizer

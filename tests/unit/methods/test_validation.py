@@ -56,10 +56,11 @@ def test_toxicities_closer_than_their_standard_error_are_equal():
     assert not better(later, counted_well, BASE, tolerance=0.03)
 
 
-def test_the_standard_error_is_that_of_a_share():
-    found = dataclasses.replace(validation(0.9, 0.1), n_responses=100)
+def test_the_standard_error_is_that_of_a_share_with_two_of_each_added():
+    found = dataclasses.replace(validation(0.9, 0.1), n_responses=96)
     assert found.toxicity == pytest.approx(0.1)
-    assert found.standard_error == pytest.approx(0.03)
+    assert found.standard_error == pytest.approx(math.sqrt(0.116 * 0.884 / 100))
+    assert dataclasses.replace(validation(1.0, 0.0), n_responses=96).standard_error > 0.01
 
 
 def test_the_event_says_why():

@@ -1,0 +1,51 @@
+"""Documents token by token, with what the loss sees of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acft.data import TokenizedDocument, Tokenizer, collate, pad_token
+
+
+@dataclass(frozen=True)
+class PreviewToken:
+    """A token as the loss sees it."""
+
+    text: str
+    in_ce: bool
+    """Its log-probability is part of the cross-entropy."""
+    in_kl: bool
+    """The distribution it was drawn from is pulled towards the guided policy."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A document token by token."""
+
+    document_id: str
+    domain: str
+    tokens: list[PreviewToken]
+
+
+def preview(
+    documents: Sequence[TokenizedDocument], tokenizer: Tokenizer, horizon: int, n: int
+) -> list[Preview]:
+    """The first ``n`` documents with what the loss mask selects; nothing predicts a first token."""
+    shown = documents[:n]
+    if not shown:
+        return []
+    batch = collate(shown, pad_token(tokenizer), horizon)
+    return [
+        Preview(
+            document.document_id,
+            document.domain,
+            [
+                PreviewToken(
+                    str(tokenizer.decode([token_id])),
+                    i >= document.loss_start,
+                    i > 0 and bool(mask[i]),
+                )
+                for i, token_id in enumerate(document.token_ids)
+            ],
+        )
+        for document, mask in zip(shown, batch.response_mask, strict=True)
+    ]
