@@ -74,6 +74,26 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     return Backbone(model, tokenizer, settings.name, source, weights_sha256(path))
 
 
+def load_tokenizer(settings: ModelSettings) -> Any:
+    """The tokenizer of the model a run names, without its weights.
+
+    Raises:
+        ModelError: Nothing of that name, or the files do not open.
+    """
+    place, source = _source(settings)
+    if source != "hub":
+        place = str(_locate(settings)[0])
+    try:
+        return AutoTokenizer.from_pretrained(
+            place, revision=settings.revision or "main", trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"[model] name = {settings.name!r} has no tokenizer that opens: {first_line}"
+        ) from error
+
+
 def resolve_device(device: str) -> str:
     """The device to compute on; ``auto`` is CUDA where there is one, else the CPU.
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from acft.backbone.loading import load_backbone
+from acft.backbone.loading import load_tokenizer
 from acft.corpora.sources import check_sources, needs_policy
 from acft.data import load_documents, load_prompts, tokenize
 from acft.errors import AcftError
@@ -39,7 +39,7 @@ def preflight(session: Session, runs: str, text: str) -> dict[str, Any]:  # noqa
         prompts = load_prompts(run.prompts, run.seed)
         splits = ("train", "validation", "test")
         found["prompts"] = {s: sum(p.split == s for p in prompts) for s in splits}
-        tokenizer = load_backbone(run.model, "cpu", "float32").tokenizer
+        tokenizer = load_tokenizer(run.model)
         found["corpora"] = [_corpus(run, corpus, tokenizer) for corpus in run.corpus]
     return found
 
@@ -52,7 +52,7 @@ def _corpus(run: RunSettings, corpus: CorpusSettings, tokenizer: Any) -> dict[st
         splits = load_documents(corpus, run.seed)
         made = tokenize(
             splits["train"][:500], tokenizer, run.optimizer.max_tokens, run.seed,
-            chat_template=run.model.chat_template,
+            chat_template=run.model.chat_template, loss=corpus.loss,
         )  # fmt: skip
     except AcftError as error:
         return {**facts, "note": str(error)}

@@ -97,6 +97,8 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
         yield from one_round(settings, context, world, state, plan)
         if context.should_stop() and not state.is_round_complete(plan.index):
             return
+        if not state.recent[-1].is_whole:
+            return
         yield from close_round(settings, world, state, plan)
         if state.is_over_budget():
             yield Note(
@@ -174,7 +176,9 @@ def close_round(
         )
     assert state.base_validation is not None
     tolerance = world.run.evaluation.tolerance_utility
-    is_best = state.best is None or better(result, state.best, state.base_validation, tolerance)
+    is_best = state.best is None or better(
+        result, state.best, state.validations, state.base_validation, tolerance
+    )
     state.validations.append(result)
     if is_best:
         state.set_best(result)

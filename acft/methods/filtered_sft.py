@@ -44,13 +44,17 @@ def train(settings: FilteredSftSettings, context: TrainContext) -> Generator[Out
 def _satisfying(
     world: World, documents: Sequence[TokenizedDocument], threshold: float, source: str
 ) -> Generator[Output, None, list[TokenizedDocument]]:
-    """The documents that satisfy the constraint, judged whole, as cross-entropy teaches them."""
+    """The documents whose learned part satisfies the constraint.
+
+    That is the response behind its prompt where prompts carry no loss, else the whole text.
+    """
     kept: list[TokenizedDocument] = []
     for start in range(0, len(documents), BATCH):
         yield Progress("filter", start, len(documents), 0, "documents")
         some = documents[start : start + BATCH]
-        texts = [world.decode(document.token_ids) for document in some]
-        prompts = [world.decode(document.token_ids[: document.response_start]) for document in some]
+        given = [0 if document.loss_start == 1 else document.loss_start for document in some]
+        prompts = [world.decode(d.token_ids[:n]) for d, n in zip(some, given, strict=True)]
+        texts = [world.decode(d.token_ids[n:]) for d, n in zip(some, given, strict=True)]
         grades = world.constraint.score(prompts, texts)
         kept += [
             document for document, grade in zip(some, grades, strict=True) if grade > threshold

@@ -54,6 +54,8 @@ class OracleRound:
     """This round's training responses, for replay and on-policy prefixes."""
     satisfaction: list[float]
     """Graded, of each of them."""
+    is_whole: bool = True
+    """False where a stop cut the drawing short; such a round is not sealed."""
 
 
 def build_oracle(world: World) -> Oracle:
@@ -135,7 +137,9 @@ def oracle_job(
     strength = ranks().from_first(float(strength))
     yield Scalars(round_index, 0, {"oracle/strength": strength})
     guide = Guide(oracle, strength, policy.version)
-    return OracleRound(guide, train.rollouts, train.satisfaction)
+    drawn = len(train.rollouts), len(held_out.rollouts)
+    is_whole = drawn == (settings.rollouts_per_round, settings.validation_rollouts)
+    return OracleRound(guide, train.rollouts, train.satisfaction, is_whole)
 
 
 @dataclass(frozen=True)

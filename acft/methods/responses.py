@@ -33,11 +33,14 @@ class Judged:
 
     @property
     def document(self) -> TokenizedDocument:
-        """The response as a document, with exactly the tokens that were drawn."""
+        """The response as a document, with exactly the tokens that were drawn.
+
+        The prompt carries no loss: it is not the policy's own.
+        """
         prompt_ids = self.rollout.prompt_ids
         return TokenizedDocument(
             self.rollout.rollout_id, "attribute", prompt_ids + self.rollout.response_ids,
-            len(prompt_ids),
+            len(prompt_ids), len(prompt_ids),
         )  # fmt: skip
 
 

@@ -61,10 +61,12 @@ def close_round(
     result = yield from validate(
         world, view(state.snapshot(index)), index, state.optimizer.finished
     )
-    state.validations.append(result)
     assert state.base_validation is not None
     tolerance = world.run.evaluation.tolerance_utility
-    is_best = state.best is None or better(result, state.best, state.base_validation, tolerance)
+    is_best = state.best is None or better(
+        result, state.best, state.validations, state.base_validation, tolerance
+    )
+    state.validations.append(result)
     if is_best:
         state.set_best(result)
 

@@ -157,22 +157,31 @@ def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) ->
     return total / max(1, count)
 
 
-def better(new: Validation, best: Validation, base: Validation, tolerance: float) -> bool:
+def better(
+    new: Validation,
+    best: Validation,
+    earlier: Sequence[Validation],
+    base: Validation,
+    tolerance: float,
+) -> bool:
     """Whether ``new`` is preferred: lower toxicity among those whose utility is within tolerance.
 
     A checkpoint whose perplexity exceeds the base's by more than ``tolerance`` loses against any
     that does not; among two such the smaller perplexity wins. Toxicities within one standard error
-    count as equal, and the smaller perplexity wins: the luckiest of several draws is no better.
+    of the lowest so far count as equal, and the smaller perplexity wins: the luckiest of several
+    draws is no better.
 
-    Source: Breiman et al., Classification and Regression Trees, 1984, one-standard-error rule.
+    Source: the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984.
     """
     new_excess, best_excess = _excess(new, base), _excess(best, base)
     if (new_excess > tolerance) != (best_excess > tolerance):
         return new_excess <= tolerance
     if new_excess > tolerance:
         return new_excess < best_excess
-    margin = min(new, best, key=lambda item: item.toxicity).standard_error
-    if abs(new.toxicity - best.toxicity) > margin:
+    useful = [item for item in earlier if _excess(item, base) <= tolerance]
+    lowest = min([new, best, *useful], key=lambda item: item.toxicity)
+    limit = lowest.toxicity + lowest.standard_error
+    if new.toxicity > limit or best.toxicity > limit:
         return new.toxicity < best.toxicity
     return (new_excess, new.toxicity) < (best_excess, best.toxicity)
 

@@ -27,3 +27,25 @@ def test_a_missing_source_is_a_problem_and_nothing_is_opened(tmp_path):
     found = preflight(Session("cpu"), str(tmp_path), text)
     assert "lines.txt" in found["problems"][0]
     assert "corpora" not in found
+
+
+def test_a_prompt_that_is_given_is_shown_as_not_learned(tmp_path):
+    lines = [
+        {"p": f"In year {n} the harvest was", "text": "good, and the river high."}
+        for n in range(40)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    pairs = f'source = {json.dumps(str(tmp_path / "pairs.jsonl"))}\nprompt_field = "p"\n'
+    text = tiny_settings(tmp_path)
+    old = f"source = {json.dumps(str(tmp_path / 'lines.txt'))}\n"
+    assert old in text
+    learned = {}
+    for loss in ("all", "response"):
+        found = preflight(
+            Session("cpu"), str(tmp_path), text.replace(old, f'{pairs}loss = "{loss}"\n')
+        )
+        (sample, *_) = found["corpora"][1]["samples"]
+        learned[loss] = "".join(token["text"] for token in sample if token["in_ce"])
+    assert "harvest" in learned["all"]
+    assert "harvest" not in learned["response"]
+    assert "good" in learned["response"]

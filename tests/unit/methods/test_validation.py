@@ -6,6 +6,7 @@ import math
 import pytest
 
 from acft.events import Progress
+from acft.methods import acft as methods
 from acft.methods.acft import AcftSettings, train
 from acft.methods.base import Checkpoint, TrainContext
 from acft.methods.progress import TrainState
@@ -44,16 +45,28 @@ BASE = validation(0.5, 0.2, 10.0)
     ],
 )  # fmt: skip
 def test_lower_toxicity_is_preferred_where_utility_is_kept(new, best, is_better):
-    assert better(new, best, BASE, tolerance=0.03) is is_better
+    assert better(new, best, [], BASE, tolerance=0.03) is is_better
 
 
 def test_toxicities_closer_than_their_standard_error_are_equal():
     lucky = dataclasses.replace(validation(0.99, 0.05, 10.2), n_responses=96)
     later = dataclasses.replace(validation(0.97, 0.04, 9.8), n_responses=96)
     assert later.toxicity > lucky.toxicity
-    assert better(later, lucky, BASE, tolerance=0.03)
+    assert better(later, lucky, [], BASE, tolerance=0.03)
     counted_well = dataclasses.replace(lucky, n_responses=9_600)
-    assert not better(later, counted_well, BASE, tolerance=0.03)
+    assert not better(later, counted_well, [], BASE, tolerance=0.03)
+
+
+def test_small_steps_do_not_add_up_to_a_large_one():
+    rounds = [
+        dataclasses.replace(validation(1 - t, t, 10.0 - i), n_responses=96)
+        for i, t in enumerate((0.05, 0.065, 0.08, 0.10))
+    ]
+    best = rounds[0]
+    for index, new in enumerate(rounds[1:], start=1):
+        best = new if better(new, best, rounds[:index], BASE, tolerance=0.03) else best
+    assert best.toxicity <= rounds[0].toxicity + rounds[0].standard_error
+    assert best is rounds[1]
 
 
 def test_the_standard_error_is_that_of_a_share_with_two_of_each_added():
@@ -101,3 +114,29 @@ def test_a_stop_after_the_last_step_of_a_round_still_seals_it(tmp_path, monkeypa
         if isinstance(output, Checkpoint):
             sealed.append(output.round)
     assert sealed == [1]
+
+
+def test_a_round_whose_oracle_was_cut_short_is_not_sealed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    run = toy_run(tmp_path, "oracle.rollouts_per_round=600", "oracle.validation_rollouts=32")
+    is_asked = []
+    context = TrainContext(run, should_stop=lambda: bool(is_asked))
+    real, found = methods.oracle_job, []
+
+    def asked_in_the_middle(*arguments):
+        """A stop that comes while the oracle still draws, and after the fit has ended."""
+        job = real(*arguments[:5], lambda: bool(is_asked))
+        while True:
+            try:
+                output = next(job)
+            except StopIteration as end:
+                is_asked.clear()
+                found.append(end.value)
+                return end.value
+            is_asked.extend([True] if getattr(output, "phase", "") == "sample_oracle" else [])
+            yield output
+
+    monkeypatch.setattr(methods, "oracle_job", asked_in_the_middle)
+    outputs = list(train(AcftSettings(), context))
+    assert not found[0].is_whole
+    assert not any(isinstance(output, Checkpoint) for output in outputs)
