@@ -34,8 +34,8 @@ class Results:
         if not self._values:
             return None
         table = Table(box=box.SIMPLE_HEAD, caption=self._caption(), caption_justify="left")
-        table.add_column("suite")
-        table.add_column("metric")
+        table.add_column("suite", no_wrap=True)
+        table.add_column("metric", no_wrap=True)
         for subject in [*self._subjects, *(["change"] if self._changes else [])]:
             table.add_column(subject, justify="right")
         for (suite, metric), values in sorted(self._values.items()):
