@@ -32,12 +32,14 @@ def record(run: RunPaths, folder: Path) -> Path:
     """The packed run, alone in ``folder`` with a fresh manifest; an earlier recording goes.
 
     Raises:
-        RunError: The run has not finished, or is too large.
+        RunError: The run has not finished, is too large, or ``folder`` holds runs that are no
+            recordings.
         DataError: A checkpoint is damaged.
     """
     status = read_status(run)
     if status.state != "finished":
         raise RunError(f"run {run.root.name} is {status.state}; only finished runs are recorded")
+    _refuse_other_runs(folder)
     folder.mkdir(parents=True, exist_ok=True)
     packed = RunPaths(temporary(folder / run.root.name))
     try:
@@ -46,9 +48,15 @@ def record(run: RunPaths, folder: Path) -> Path:
     except BaseException:
         shutil.rmtree(packed.root, ignore_errors=True)
         raise
-    for earlier in all_runs(folder):
-        shutil.rmtree(earlier.root)
-    final = packed.root.rename(folder / run.root.name)
+    final = folder / run.root.name
+    earlier = [paths.root for paths in all_runs(folder)]
+    if final in earlier:
+        earlier[earlier.index(final)] = final.rename(temporary(final))
+    packed.root.rename(final)
+    # names old and new ones, so that a recording cut short here can be repeated
+    replace_json(folder / MANIFEST, {"files": _files(folder)})
+    for path in earlier:
+        shutil.rmtree(path)
     replace_json(folder / MANIFEST, {"files": _files(folder)})
     return final
 
@@ -61,10 +69,7 @@ def check(folder: Path) -> list[RunPaths]:
     """
     if not (folder / MANIFEST).exists() and not all_runs(folder):
         return []
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"recorded runs in {str(folder)!r} have no manifest: {error}") from None
+    expected = _manifest(folder)
     found = _files(folder)
     unlike = sorted(name for name in expected | found if expected.get(name) != found.get(name))
     if unlike:
@@ -90,6 +95,27 @@ def copy_out(folder: Path, runs_dir: Path) -> list[str]:
         shutil.copytree(paths.root, unfinished)
         unfinished.rename(runs_dir / paths.root.name)
     return [paths.root.name for paths in recorded]
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, str | int]]:
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"recorded runs in {str(folder)!r} have no manifest: {error}") from None
+
+
+def _refuse_other_runs(folder: Path) -> None:
+    """A recording replaces recordings, never a run that somebody may need."""
+    present = {paths.root.name for paths in all_runs(folder)}
+    if not present:
+        return
+    named = _manifest(folder) if (folder / MANIFEST).exists() else {}
+    others = sorted(present - {name.split("/")[0] for name in named})
+    if others:
+        raise RunError(
+            f"{str(folder)!r} holds run {others[0]}, which its manifest does not name as a "
+            "recording; choose an empty folder, or move that run away"
+        )
 
 
 def _pack(run: RunPaths, packed: RunPaths) -> None:

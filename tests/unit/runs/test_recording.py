@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -92,3 +93,18 @@ def test_recordings_are_copied_into_an_empty_runs_directory_only_once(recorded, 
     assert len(recording.copy_out(recorded, runs)) == 1
     assert recording.copy_out(recorded, runs) == []
     assert recording.copy_out(tmp_path / "nothing", tmp_path / "other") == []
+
+
+def test_recording_again_replaces_the_recording(recorded, own_run):
+    assert recording.record(own_run, recorded) == recorded / own_run.root.name
+    assert [paths.root.name for paths in recording.check(recorded)] == [own_run.root.name]
+    assert sorted(path.name for path in recorded.iterdir()) == [own_run.root.name, "manifest.json"]
+
+
+def test_runs_that_are_no_recordings_are_never_deleted(recorded, own_run, tmp_path):
+    for folder in (own_run.root.parent, recorded):
+        shutil.copytree(own_run.root, folder / "20250101-000000-mine")
+        with pytest.raises(RunError, match="does not name as a recording"):
+            recording.record(own_run, folder)
+        assert (folder / "20250101-000000-mine" / own_run.events.name).exists()
+        assert not list(folder.glob(".tmp-*"))
