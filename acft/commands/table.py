@@ -91,17 +91,28 @@ def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:
 
 
 def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
-    """Exit code of the first run that failed, else 0."""
+    """Exit code of the first run that failed, else 0.
+
+    Raises:
+        RunError: Others do some of the runs and have not finished them.
+    """
     from acft.commands._display import do_here
+    from acft.errors import RunError
     from acft.runs.launcher import create_here
 
-    while ready := experiment.progress(runs_dir).ready:
-        for task in ready:
+    while (progress := experiment.progress(runs_dir)).ready:
+        for task in progress.ready:
             print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)
             names = {"experiment": experiment.name, "subject": task.subject}
             code = do_here(create_here(runs_dir, task.spec, **names), task.spec)
             if code:
                 return code
+    if progress.running:
+        raise RunError(
+            f"{len(progress.running)} runs of {experiment.name!r} are queued or running elsewhere "
+            f"and {progress.waiting} evaluations wait, so its table is not complete; call again "
+            "when they have finished"
+        )
     return 0
 
 

@@ -16,9 +16,10 @@ from acft.benchmarks.base import SUITES
 from acft.config import Config, read_toml
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
-from acft.runs.directory import all_runs, read_launch, read_status
+from acft.runs.directory import all_runs, read_launch
 from acft.runs.measure import POLICY, as_evaluation, result_of
 from acft.runs.spec import Spec, parse_spec, read_text
+from acft.runs.status import current_state
 from acft.runs.table import MARGIN, ResultTable, table_of
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
@@ -230,7 +231,7 @@ def _by_fingerprint(runs_dir: Path) -> dict[str, tuple[str, str]]:
             fingerprint = read_launch(paths).fingerprint
         except DataError:
             continue  # its settings are unknown, so it cannot stand for any row
-        state = read_status(paths).state
+        state = current_state(paths)[1].state
         is_wanted = fingerprint and state not in ("failed", "stopped", "lost")
         if is_wanted and found.get(fingerprint, ("", ""))[1] != "finished":
             found[fingerprint] = (paths.root.name, state)

@@ -101,6 +101,19 @@ def test_runs_are_queued_once_and_evaluations_follow_their_runs(folder, tmp_path
     assert read_launch(paths).experiment == "tiny_table"
     write_status(paths, Status(state="failed"))
     assert counts(experiment, runs) == (0, 6, 1, 6), "a failed run may be done again"
+    write_status(paths, Status(state="running"))
+    assert counts(experiment, runs) == (0, 6, 1, 6), "nobody does it any more"
+
+
+def test_a_table_that_others_have_yet_to_finish_is_not_done(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda runs: "nobody")
+    only_base = TABLE[: TABLE.index('[[rows]]\nname = "SFT"')]
+    sizes = TABLE[TABLE.index("[variants.small]") :]
+    (folder / "table.toml").write_text(only_base + sizes)
+    runs = str(tmp_path / "runs")
+    assert main(["table", str(folder), "--queue", "--runs", runs]) == 0
+    assert main(["table", str(folder), "--run", "--runs", runs]) != 0
+    assert "1 runs of 'tiny_table' are queued or running elsewhere" in capsys.readouterr().err
 
 
 def test_an_empty_table_says_how_to_fill_it(folder, tmp_path, capsys):
