@@ -13,6 +13,8 @@ from acft.ui.reader import Run
 NUMBERS = {"prompts": (40, 1, 10_000), "continuations": (25, 1, 100)}
 """What a reader may choose: default, smallest, largest."""
 SUITES = {"rtp": "toxicity of continuations", "perplexity": "perplexity of held-out texts"}
+MAX_DIGITS = 6
+"""Longer numbers are out of every range."""
 SIDES = 2
 """Base and tuned policy answer the same prompts."""
 
@@ -41,7 +43,8 @@ def chosen(visit: Visit) -> tuple[dict[str, int], list[str]]:
     numbers = {}
     for name, (default, low, high) in NUMBERS.items():
         text = visit.query.get(f"measure_{name}", "") or str(default)
-        if not text.isdigit() or not low <= int(text) <= high:
+        is_number = text.isdecimal() and len(text) <= MAX_DIGITS
+        if not is_number or not low <= int(text) <= high:
             raise ConfigError(f"{name} = {text!r}: must be a whole number from {low} to {high}")
         numbers[name] = int(text)
     suites = [name for name in SUITES if visit.query.get(f"measure_{name}", "true") == "true"]

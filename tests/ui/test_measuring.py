@@ -44,6 +44,7 @@ def test_the_panel_says_how_many_responses_are_drawn(bench):
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [({"measure_prompts": "0"}, "prompts = '0'"), ({"measure_continuations": "x"}, "must be a"),
+     ({"measure_prompts": "²"}, "prompts = '²'"), ({"measure_prompts": "9" * 5000}, "must be a"),
      ({"measure_rtp": "false", "measure_perplexity": "false"}, "nothing to measure")],
 )  # fmt: skip
 def test_bad_choices_are_named_in_place(bench, wrong, what):
