@@ -147,6 +147,15 @@ class ScheduleSettings(Config):
     """Where the oracle's job runs when both run at once: a thread, or a Ray actor on another
     device or machine (address from RAY_ADDRESS, else a cluster of this machine)."""
 
+    @model_validator(mode="after")
+    def _ray_has_jobs_at_once(self) -> "ScheduleSettings":
+        if self.executor == "ray" and self.kind == "sequential":
+            raise ValueError(
+                "executor 'ray' does the oracle's job beside the policy's, but kind is "
+                "'sequential'; set kind to 'parallel', or executor to 'threads'"
+            )
+        return self
+
 
 class OptimizerSettings(Config):
     """Training of the policy."""

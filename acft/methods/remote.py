@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acft.distributed import ranks
 from acft.errors import ConfigError
 from acft.methods.base import Output, TrainContext
 from acft.methods.oracle_job import Guide, OracleRound, build_oracle, oracle_job
@@ -102,6 +103,18 @@ class RayOracle:
     run: RunSettings
     threads: int
     _actor: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuses several processes, whose jobs run one after the other.
+
+        Raises:
+            ConfigError: There are several.
+        """
+        if (size := ranks().size) > 1:
+            raise ConfigError(
+                f"[schedule] executor = 'ray' with {size} processes: they do both jobs themselves, "
+                "one after the other; start one process, or set executor to 'threads'"
+            )
 
     def stream(self, request: OracleRequest) -> Iterator[Output | OracleReply]:
         """What the actor yields.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from acft.distributed import Ranks
 from acft.errors import ConfigError
 from acft.methods.remote import OracleWorker, RayOracle
 from tests.toy_runs import Trained, largest_difference, toy_run, trained
@@ -75,3 +76,14 @@ def test_without_ray_one_sentence_says_so(tmp_path, monkeypatch):
     run = toy_run(tmp_path, *PARALLEL, "schedule.executor=ray")
     with pytest.raises(ConfigError, match="ray is not installed; install"):
         trained(tmp_path / "a", run, ACFT)
+
+
+def test_ray_beside_a_sequential_schedule_is_refused_with_the_settings(tmp_path):
+    with pytest.raises(ConfigError, match="set kind to 'parallel'"):
+        toy_run(tmp_path, "schedule.kind=sequential", "schedule.executor=ray")
+
+
+def test_ray_is_refused_to_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.methods.remote.ranks", lambda: Ranks(0, 2))
+    with pytest.raises(ConfigError, match="with 2 processes"):
+        RayOracle(toy_run(tmp_path, *PARALLEL, "schedule.executor=ray"), 1)
