@@ -51,13 +51,10 @@ def trl_job(
             optimizer.count()
             _check(logs, optimizer.finished)
             values = {names[key]: value for key, value in logs.items() if key in names}
-            values |= {
-                "policy/loss": logs["loss"],
-                "policy/grad_norm": logs["grad_norm"],
-                "policy/lr": rates[-1],
-            }
-            emit(Scalars(round_index, optimizer.finished, values))
+            values |= {f"policy/{name}": logs[name] for name in ("loss", "grad_norm")}
+            values["policy/lr"] = rates[-1]
             done = optimizer.finished - first
+            emit(Scalars(round_index, optimizer.finished, values))
             emit(Progress("fit_policy", done, settings.steps_per_round, round_index))
             return should_stop()
 
