@@ -65,7 +65,7 @@ def train(settings: RlSettings, context: TrainContext) -> Generator[Output, None
             )  # fmt: skip
 
         yield from trl_job(world, state.optimizer, index, NAMES, play, context.should_stop)
-        yield from recorded(world, game.judged, index, state.snapshot(index - 1))
+        yield from recorded(world, game.judged, index, world.policy)
 
     yield from tuned(world, context, one_round)
 

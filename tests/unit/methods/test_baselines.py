@@ -124,6 +124,7 @@ def test_a_group_larger_than_all_prompts_still_has_different_responses(tmp_path)
     rows = trained(tmp_path / "run", run, {"name": "rl", "group": 20}).rows("rollouts")
     rows = [row for row in rows if row["purpose"] == "train"]
     assert len(rows) == len({row["rollout_id"] for row in rows}) == 320
+    assert {row["subject"] for row in rows} == {"policy"}, "drawn while it was being tuned"
     assert len({row["response_text"] for row in rows}) > 100
 
 
