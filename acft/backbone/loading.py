@@ -49,15 +49,17 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     """
     path, source = _locate(settings)
     disable_progress_bar()
+    kind = resolve_dtype(dtype, device)
     if device == "cpu":
         use_wide_vectors()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=getattr(torch, resolve_dtype(dtype, device)),
-            # a fused kernel only pays for texts longer than those of a CPU
-            attn_implementation="eager" if device == "cpu" else None,
+            dtype=getattr(torch, kind),
+            # on a CPU the fused kernel is slower for short texts; in bfloat16 it also rounds
+            # otherwise, and exported weights are to give the same logits elsewhere
+            attn_implementation="eager" if (device, kind) == ("cpu", "float32") else None,
             use_safetensors=True,
             trust_remote_code=False,
         )
