@@ -7,6 +7,7 @@ import secrets
 import sys
 import tempfile
 import webbrowser
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from acft.runs.directory import all_runs
 from acft.runs.ownership import owner
 from acft.runs.recording import check, copy_out
 from acft.runs.supervisor import Supervisor
-from acft.store.connection import Store, open_memory_store, open_store
+from acft.store.connection import open_memory_store, open_store
 from acft.store.ingest import Ingester
 from acft.ui import frame
 from acft.ui.control import Control
@@ -63,7 +64,9 @@ def workbench(options: Options) -> Workbench:
     token = secrets.token_hex(32) if bind.is_demo else launch_token(runs)
     gate = Gate(token, cookie=f"acft_token_{options.port}")
     reader, desk, models = Reader(runs), Inference("cpu"), Inference(devices()[0].name)
-    store, elsewhere = _open(runs, bind, models)
+    supervisor, elsewhere = _supervise(runs, bind, models)
+    # Only the process that supervises the runs may write the database file.
+    store = open_store(runs) if supervisor else open_memory_store(runs)
     ingester = Ingester(store)
     ingester.start()
     return Workbench(
@@ -76,6 +79,7 @@ def workbench(options: Options) -> Workbench:
         control=Control(reader, desk, elsewhere),
         desk=desk,
         models=models,
+        supervisor=supervisor,
     )
 
 
@@ -88,16 +92,13 @@ def bring_recorded(recorded: Path, runs: Path) -> list[str]:
         return []
 
 
-def _open(runs: Path, bind: Bind, models: Inference) -> tuple[Store, str]:
-    """The database, and who supervises the runs if that is not us."""
+def _supervise(runs: Path, bind: Bind, models: Inference) -> tuple[Supervisor | None, str]:
+    """Our own supervisor if there is to be one, and who supervises the runs if not."""
     if bind.is_demo:
-        store, elsewhere = open_memory_store(runs), "nobody"
-    else:
-        # Models for live results make room before a run starts; they come back when asked for.
-        supervisor = Supervisor(runs, before_start=lambda _: models.close())
-        elsewhere = "" if supervisor.start() else _owner_label(runs)
-        store = open_memory_store(runs) if elsewhere else open_store(runs)
-    return store, elsewhere
+        return None, "nobody"
+    # Models for live results make room before a run starts; they come back when asked for.
+    supervisor = Supervisor(runs, before_start=lambda _: models.close())
+    return (supervisor, "") if supervisor.start() else (None, _owner_label(runs))
 
 
 def _owner_label(runs: Path) -> str:
@@ -188,13 +189,13 @@ def serve(options: Options) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        bench = workbench(options)
-        blocks = launch(bench, options)
+        with closing(workbench(options)) as bench:
+            blocks = launch(bench, options)
+            announce(bench, blocks, options)
+            blocks.block_thread()
     except (AcftError, OSError) as error:
         LOG.error("%s", error)  # noqa: TRY400 - the sentence is the message
         return 2
-    announce(bench, blocks, options)
-    blocks.block_thread()
     return 0
 
 

@@ -17,6 +17,7 @@ from gradio.context import Context
 from acft.errors import AcftError
 from acft.inference.client import Inference
 from acft.registry import Registry
+from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
@@ -51,6 +52,18 @@ class Workbench:
     """Process that holds the models of the run last asked about."""
     served: Mapping[str, Any] = field(default_factory=dict)
     """Arguments the server was started with, for the posture panel."""
+    supervisor: Supervisor | None = None
+    """Starts and watches runs; none where another process does, or nobody."""
+
+    def close(self) -> None:
+        """Ends threads and processes of the workbench; runs go on."""
+        # A thread still inside DuckDB when Python ends takes the whole process down with it.
+        self.ingester.stop()
+        if self.supervisor is not None:
+            self.supervisor.close()
+        self.desk.close()
+        self.models.close()
+        self.store.close()
 
 
 @dataclass(frozen=True)

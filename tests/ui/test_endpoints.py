@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from acft.runs.ownership import owner
 from acft.ui import options
 from acft.ui.app import build
 from acft.ui.demonstration import way_out
@@ -203,3 +205,15 @@ def test_recorded_runs_that_were_altered_are_left_out_and_said(runs_dir, tmp_pat
 
     assert bring_recorded(runs_dir, tmp_path / "runs") == []  # they have no manifest
     assert "no manifest" in caplog.text
+
+
+def test_an_interrupted_workbench_ends_its_threads_and_lets_another_take_over(tmp_path):
+    command = [sys.executable, "-m", "acft", "serve", "--port", "0", "--runs", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = next(line for line in process.stderr if "ACFT workbench" in line)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 0, said + rest
+    assert "terminate called" not in rest
+    assert owner(tmp_path) is None

@@ -70,10 +70,13 @@ def test_every_page_has_something_to_show(demo, run):
     assert rollouts.answer(demo, seen, run).records()
 
 
-def test_a_space_starts_with_it_and_offers_no_way_to_change_anything(monkeypatch, tmp_path):
+def test_a_space_starts_with_it_and_offers_no_way_to_change_anything(
+    monkeypatch, tmp_path, request
+):
     monkeypatch.setenv("SPACE_ID", "somebody/acft")
     options = dataclasses.replace(Options(), runs=tmp_path / "none")
     bench = app.workbench(options)
+    request.addfinalizer(bench.close)
     assert [run.title for run in bench.reader.runs()] == [
         "recorded: a better-tempered SmolLM2-135M"
     ]
