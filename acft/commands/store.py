@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from acft.commands._options import add_json, add_runs_dir
+from acft.ui.options import add_guidance_rounds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     rebuild = actions.add_parser("rebuild", help="make the database again from the run directories")
     add_runs_dir(rebuild)
+    add_guidance_rounds(rebuild)
     snapshot = actions.add_parser("snapshot", help="write a consistent copy of the database")
     snapshot.add_argument("file", type=Path, help="file to be made")
     add_runs_dir(snapshot)
@@ -35,9 +37,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rebuild(args: argparse.Namespace) -> int:
+    from acft.store.ingest import Retention
     from acft.store.rebuild import rebuild
 
-    n_runs = rebuild(_existing(args.runs))
+    n_runs = rebuild(_existing(args.runs), retention=Retention(args.guidance_rounds))
     print(f"database of {n_runs} runs made again in {str(args.runs)!r}")
     return 0
 

@@ -172,7 +172,8 @@ class Ingester:
             self._forget(run_id, keep=("runs",))
             chunk = read_on(paths.events, Position())
         assert chunk is not None, "a file always continues nothing"
-        if chunk.lines or chunk.problem != known_problem:
+        is_first_look = run_id not in self._sizes  # the retention may have been set anew
+        if chunk.lines or chunk.problem != known_problem or is_first_look:
             with self._store.write() as connection:
                 piece = _Piece(connection, paths)
                 piece.insert(chunk, self._tables)
@@ -231,12 +232,13 @@ class _Piece:
         )
 
     def apply(self, retention: Retention) -> None:
-        """Leaves out guidance of old rounds, and brings back what an undone round made old."""
-        if not retention.guidance_rounds:
-            return
+        """Leaves out guidance of old rounds, and brings back what is no longer old.
+
+        An undone round can make an earlier one recent again, and so can another retention.
+        """
         found = self._connection.execute(
             "SELECT shard_seq, name, rows, sha256, round, state, "
-            "round > max(round) OVER () - $rounds AS is_wanted "
+            "$rounds = 0 OR round > max(round) OVER () - $rounds AS is_wanted "
             "FROM shards WHERE run_id = $run_id AND table_name = 'guidance'",
             {"run_id": self._run_id, "rounds": retention.guidance_rounds},
         ).fetchall()
@@ -246,6 +248,8 @@ class _Piece:
             for seq, name, rows, digest, round_index, state, wanted in found
             if state == "dropped" and wanted
         ]
+        if not old and not back:
+            return
         self._delete_rows(old)
         self._connection.execute(
             "UPDATE shards SET state = 'dropped' "

@@ -29,7 +29,7 @@ from acft.runs.ownership import owner
 from acft.runs.recording import check, copy_out
 from acft.runs.supervisor import Supervisor
 from acft.store.connection import open_memory_store, open_store
-from acft.store.ingest import Ingester
+from acft.store.ingest import Ingester, Retention
 from acft.ui import frame
 from acft.ui.control import Control
 from acft.ui.dom import ASSETS
@@ -67,7 +67,7 @@ def workbench(options: Options) -> Workbench:
     supervisor, elsewhere = _supervise(runs, bind, models)
     # Only the process that supervises the runs may write the database file.
     store = open_store(runs) if supervisor else open_memory_store(runs)
-    ingester = Ingester(store)
+    ingester = Ingester(store, Retention(options.guidance_rounds))
     ingester.start()
     return Workbench(
         reader=reader,
@@ -193,6 +193,8 @@ def serve(options: Options) -> int:
             blocks = launch(bench, options)
             announce(bench, blocks, options)
             blocks.block_thread()
+    except KeyboardInterrupt:
+        return 0
     except (AcftError, OSError) as error:
         LOG.error("%s", error)  # noqa: TRY400 - the sentence is the message
         return 2

@@ -29,6 +29,8 @@ class Options:
     public: bool = False
     demo: bool = False
     auth_file: Path | None = None
+    guidance_rounds: int = 0
+    """Guidance of so many latest rounds of each run stays in the database; 0 = all."""
     open_browser: bool = False
     """Show it in a browser when it is ready."""
 
@@ -72,9 +74,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--demo", "--read-only", "--replay", action="store_true",
         help="read-only: nothing can be launched; without runs of your own, the recorded one",
     )  # fmt: skip
+    add_guidance_rounds(parser)
     parser.add_argument(
         "--no-browser", action="store_true", help="do not open a browser (in a terminal it does)"
     )
+
+
+def add_guidance_rounds(parser: argparse.ArgumentParser) -> None:
+    """Adds how much token-level guidance the database keeps."""
+    parser.add_argument(
+        "--guidance-rounds", type=_count, default=0, metavar="N",
+        help="keep guidance of the last N rounds of each run in the database (default: 0 = all); "
+        "the files of the runs are never touched",
+    )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
 
 
 def from_arguments(arguments: argparse.Namespace) -> Options:
@@ -83,6 +101,6 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     if port is None:
         port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
     is_wanted = not arguments.no_browser and sys.stdout.isatty()
-    names = ("runs", "experiments", "host", "public", "demo", "auth_file")
+    names = ("runs", "experiments", "host", "public", "demo", "auth_file", "guidance_rounds")
     values = {name: getattr(arguments, name) for name in names}
     return Options(port=port, open_browser=is_wanted, **values)

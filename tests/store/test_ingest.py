@@ -340,7 +340,7 @@ def test_an_unreadable_line_is_kept_as_a_problem_of_the_run(store, ingester, run
     assert column(store, "SELECT problem FROM positions") == [""]
 
 
-def test_guidance_of_old_rounds_can_be_left_out(store, run):
+def test_guidance_of_old_rounds_can_be_left_out_and_brought_back(store, run):
     ingester = Ingester(store, Retention(guidance_rounds=2))
     for index in (1, 2):
         run.seal_round(index, 0.5)
@@ -353,6 +353,11 @@ def test_guidance_of_old_rounds_can_be_left_out(store, run):
     assert column(store, "SELECT count(*) FROM rollouts") == [3]
     states = "SELECT state FROM shards WHERE table_name = 'guidance' ORDER BY round"
     assert column(store, states) == ["dropped", "loaded", "loaded"]
+    Ingester(store, Retention(guidance_rounds=1)).poll()
+    assert column(store, states) == ["dropped", "dropped", "loaded"]
+    Ingester(store).poll()
+    assert column(store, states) == ["loaded", "loaded", "loaded"]
+    assert column(store, "SELECT DISTINCT round FROM guidance ORDER BY 1") == [1, 2, 3]
 
 
 def test_only_the_runs_and_tables_that_are_asked_for_are_read(store, run, tmp_path):
