@@ -194,6 +194,7 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     values = tomllib.loads(options.experiment.read_text())
     sizes = {"rollouts_per_round": options.rollouts, "validation_rollouts": options.validation}
     values["oracle"] |= {"strength": "auto", **sizes}
+    values["schedule"] |= {"threads": options.threads}
     if options.target:
         values["oracle"]["satisfaction_target"] = options.target
     return RunSettings.parse(values)
@@ -211,6 +212,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--each", type=int, default=34, help="held-out responses a test prompt")
     parser.add_argument("--decoded", type=int, default=10, help="decoded responses a test prompt")
     parser.add_argument("--resamples", type=int, default=200, help="bootstrap samples")
+    parser.add_argument("--threads", type=int, default=0, help="processor cores; 0 = all")
     parser.add_argument("--target", type=float, default=0, help="satisfaction_target")
     return parser.parse_args(arguments)
 
