@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from acft.errors import ConfigError
+
 CORES_PER_RUN = 2
-"""CPU runs share the machine in portions of so many cores."""
+"""CPU runs share the machine in portions of so many cores, unless ``CPU_RUNS`` says otherwise."""
+CPU_RUNS = "ACFT_CPU_RUNS"
+"""Environment variable: most runs on the CPU at once."""
 GPU_FREE_FRACTION = 0.5
 """A GPU with less free memory than this is taken by somebody else."""
 GIBIBYTE = 1024**3
@@ -32,10 +36,26 @@ def cores() -> int:
 
 
 def devices() -> list[Device]:
-    """All places for runs, GPUs first."""
+    """All places for runs, GPUs first.
+
+    Raises:
+        ConfigError: ``ACFT_CPU_RUNS`` is not a number from 1 to that of the cores.
+    """
     gpus = [Device(f"cuda:{index}") for index in _gpu_indices()]
     apple = [Device("mps")] if sys.platform == "darwin" and os.uname().machine == "arm64" else []
-    return [*gpus, *apple, Device("cpu", max(1, cores() // CORES_PER_RUN))]
+    return [*gpus, *apple, Device("cpu", _cpu_runs())]
+
+
+def _cpu_runs() -> int:
+    wanted = os.environ.get(CPU_RUNS, "")
+    if not wanted:
+        return max(1, cores() // CORES_PER_RUN)
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= cores():
+        raise ConfigError(
+            f"{CPU_RUNS} is {wanted!r}; set it to a whole number from 1 to {cores()}, "
+            "the number of cores, or unset it"
+        )
+    return int(wanted)
 
 
 def candidates(wanted: str, present: list[Device]) -> list[Device]:

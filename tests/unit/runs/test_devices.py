@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from acft.errors import ConfigError
 from acft.runs import devices
 from acft.runs.devices import Device, gpu_obstacle
 
@@ -68,3 +69,19 @@ def test_hidden_gpus_are_not_used(two_gpus, monkeypatch, visible, expected):
 def test_the_cpu_takes_a_run_for_every_two_cores(monkeypatch, cores, slots):
     monkeypatch.setattr(devices, "cores", lambda: cores)
     assert devices.devices()[-1] == Device("cpu", slots)
+
+
+def test_how_many_runs_share_the_cpu_can_be_set(monkeypatch):
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.delenv(devices.CPU_RUNS, raising=False)
+    assert devices.devices()[-1] == Device("cpu", 4)
+    monkeypatch.setenv(devices.CPU_RUNS, "8")
+    assert devices.devices()[-1] == Device("cpu", 8)
+
+
+@pytest.mark.parametrize("wanted", ["9", "0", "-1", "two"])
+def test_a_number_of_cpu_runs_beyond_the_cores_is_refused(monkeypatch, wanted):
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setenv(devices.CPU_RUNS, wanted)
+    with pytest.raises(ConfigError, match=f"ACFT_CPU_RUNS is '{wanted}'; set it to .* 1 to 8"):
+        devices.devices()
