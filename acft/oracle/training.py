@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from acft.errors import NonFiniteError
+from acft.errors import DataError, NonFiniteError
 from acft.events import Event, Progress, Scalars
 from acft.objective import consistency_gap, oracle_bce, token_mean
 from acft.oracle.base import Oracle, response_positions
@@ -83,9 +83,12 @@ def fit_oracle(
     """Progress and losses while the oracle learns; returns a ``FitReport`` and leaves the best.
 
     Raises:
+        DataError: In the first round, when nobody or everybody satisfies the constraint.
         NonFiniteError: The loss became NaN or infinite.
     """
     labels = train.labels(settings)
+    if round_index == 1:
+        _require_both(torch.cat([labels, validation.labels(settings)]))
     weights, odds = _sampling(train, settings)
     optimizer = torch.optim.AdamW(
         [p for p in oracle.parameters() if p.requires_grad],
@@ -125,6 +128,20 @@ def fit_oracle(
     oracle.eval()
     oracle.version += 1
     return FitReport(epoch, best_epoch, best_loss, epoch * n_steps)
+
+
+def _require_both(labels: Float[Tensor, " batch"]) -> None:
+    """Raises DataError when all labels are equal; in later rounds that is success."""
+    if bool((labels != labels[0]).any()):
+        return
+    n, is_satisfied = len(labels), bool(labels[0] > 0.5)
+    found = f"all {n} responses satisfy" if is_satisfied else f"none of {n} responses satisfies"
+    raise DataError(
+        f"{found} the constraint, so that no guidance can be learned from them; "
+        f"{'tighten' if is_satisfied else 'loosen'} [[constraint]], choose [prompts] that lead to "
+        f"{'violations' if is_satisfied else 'satisfaction'}, or draw more "
+        f"({n} = [oracle] rollouts_per_round + validation_rollouts)"
+    )
 
 
 def predictions(

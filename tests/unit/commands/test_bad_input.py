@@ -1,0 +1,68 @@
+"""Bad input to a run: one sentence with the way out, exit code 2, nothing half done."""
+
+import json
+
+import pytest
+
+from acft.__main__ import main
+from acft.runs.directory import all_runs, read_status
+from tests.tiny_run import tiny_settings
+
+NOWHERE = "/no/such/place"
+NOBODY = ["constraint.0.pattern='#'", "constraint.0.must='occur'"]
+EVERYBODY = ["constraint.0.pattern='#'", "constraint.0.must='not_occur'"]
+CASES = {
+    "a missing model": ([f"model.name='{NOWHERE}'"], "is no directory"),
+    "a misspelt model": (["model.name='smollm2-135'"], "did you mean 'smollm2-135m'?"),
+    "a missing corpus": ([f"corpus.1.source='{NOWHERE}.txt'"], NOWHERE),
+    "an empty corpus": (["corpus.1.source='EMPTY'"], "has no texts; name another"),
+    "empty prompts": (["prompts.source='EMPTY'"], "has no prompts; name another"),
+    "a constraint nobody satisfies": (NOBODY, "none of 72 responses satisfies the constraint"),
+    "a constraint everybody satisfies": (EVERYBODY, "all 72 responses satisfy the constraint"),
+    "prompts longer than the context": (
+        ["sampling.horizon=125", "optimizer.max_tokens=128"],
+        "shorten or remove them, or lower the horizon",
+    ),
+}
+
+
+@pytest.fixture
+def train(tmp_path, capsys):
+    """Trains with settings changed: the exit code, what was said, and the run if there is one."""
+    (tmp_path / "empty.txt").write_text("")
+    config = tmp_path / "tiny.toml"
+    config.write_text(tiny_settings(tmp_path))
+
+    def trained(*changes):
+        changes = [change.replace("EMPTY", str(tmp_path / "empty.txt")) for change in changes]
+        options = [word for change in changes for word in ("--set", change)]
+        capsys.readouterr()
+        code = main(["train", str(config), "--runs", str(tmp_path / "runs"), *options])
+        runs = all_runs(tmp_path / "runs") if (tmp_path / "runs").exists() else []
+        return code, " ".join(capsys.readouterr().err.split()), next(iter(runs), None)
+
+    return trained
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_sentence_with_the_way_out(train, name):
+    changes, told = CASES[name]
+    code, said, run = train(*changes)
+    assert code == 2
+    assert told in said
+    assert "Traceback" not in said
+    status = read_status(run)
+    assert status.state == "failed"
+    assert told in status.message
+    assert status.advice
+    assert not list(run.checkpoints.iterdir())
+
+
+def test_a_tokenizer_without_a_pad_token_is_no_obstacle(train, tmp_path):
+    file = tmp_path / "model" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    del config["pad_token"]
+    file.write_text(json.dumps(config))
+    code, said, run = train("schedule.rounds=1")
+    assert code == 0, said
+    assert read_status(run).state == "finished"
