@@ -1,6 +1,11 @@
 """Measurements of a run as one table for the terminal."""
 
+from itertools import groupby
+from operator import itemgetter
+from pathlib import PurePath
+
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from acft.events import Evaluated
@@ -34,21 +39,28 @@ class Results:
         if not self._values:
             return None
         table = Table(box=box.SIMPLE_HEAD, caption=self._caption(), caption_justify="left")
-        table.add_column("suite", no_wrap=True)
-        table.add_column("metric", no_wrap=True)
+        table.add_column("suite, metric", no_wrap=True)
         for subject in [*self._subjects, *(["change"] if self._changes else [])]:
-            table.add_column(subject, justify="right")
-        for (suite, metric), values in sorted(self._values.items()):
-            cells = [_value(values.get(subject)) for subject in self._subjects]
-            if self._changes:
-                cells.append(_change(self._changes.get((suite, metric))))
-            table.add_row(suite, metric, *cells)
+            table.add_column(subject, justify="right", overflow="fold")
+        for suite, metrics in groupby(sorted(self._values), key=itemgetter(0)):
+            table.add_row(f"[bold]{escape(_short(suite))}")
+            for key in metrics:
+                cells = [_value(self._values[key].get(subject)) for subject in self._subjects]
+                if self._changes:
+                    cells.append(_change(self._changes.get(key)))
+                table.add_row(f"  {escape(key[1])}", *cells)
         return table
 
     def _caption(self) -> str:
         counts = {event.n for values in self._values.values() for event in values.values()}
         sizes = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         return f"95 % intervals over {sizes} prompts or documents"
+
+
+def _short(suite: str) -> str:
+    """The suite, with a corpus that is a file by its name alone."""
+    kind, slash, source = suite.partition("/")
+    return f"{kind}{slash}{PurePath(source).name}"
 
 
 def _value(event: Evaluated | None) -> str:
@@ -66,4 +78,5 @@ def _change(event: Evaluated | None) -> str:
 def _interval(event: Evaluated, form: str) -> str:
     if event.low is None or event.high is None:
         return ""
-    return f" \\[{form.format(event.low)}, {form.format(event.high)}]"
+    # Without a space inside, a narrow column breaks before the interval and never in it.
+    return f" \\[{form.format(event.low)},{form.format(event.high)}]"

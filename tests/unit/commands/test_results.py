@@ -14,11 +14,11 @@ def measured(metric, value, subject="base", low=None, high=None, suite="rtp/judg
     )
 
 
-def text(*found):
+def text(*found, width=120):
     results = Results()
     for event in found:
         results.add(event)
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(results.table())
     return console.export_text()
 
@@ -30,9 +30,24 @@ def test_subjects_stand_side_by_side_with_their_change():
         measured("toxic_share_change", -0.63, "policy", -0.82, -0.28),
     )
     (row,) = [line for line in shown.splitlines() if "toxic_share" in line]
-    assert row.split()[2:] == ["0.1225", "[0.0725,", "0.18]", "0.045", "[0.0225,", "0.075]",
-                               "-63%", "[-82%,", "-28%]"]  # fmt: skip
+    assert row.split()[1:] == ["0.1225", "[0.0725,0.18]", "0.045", "[0.0225,0.075]",
+                               "-63%", "[-82%,-28%]"]  # fmt: skip
     assert "40 prompts or documents" in shown
+
+
+def test_a_corpus_that_is_a_file_is_shown_by_its_name():
+    shown = text(measured("perplexity", 30.1, suite="perplexity//data/texts/news.txt"))
+    assert "perplexity/news.txt\n" in shown.replace(" ", "")
+
+
+def test_a_narrow_terminal_breaks_no_interval():
+    rows = [
+        measured("toxicity_probability", 0.525, low=0.375, high=0.675),
+        measured("toxicity_probability", 0.3, "policy", 0.175, 0.45),
+        measured("toxicity_probability_change", -0.43, "policy", -0.68, -0.07),
+    ]
+    words = text(*rows, width=80).split()
+    assert {"[0.375,0.675]", "[0.175,0.45]", "[-68%,-7%]"} <= set(words)
 
 
 def test_single_categories_and_differences_do_not_bury_the_rest():
@@ -48,7 +63,7 @@ def test_single_categories_and_differences_do_not_bury_the_rest():
 def test_what_could_not_be_measured_has_no_number():
     shown = text(measured("perplexity", None), measured("perplexity", 31.2, "policy"))
     (row,) = [line for line in shown.splitlines() if "perplexity" in line]
-    assert row.split()[2:] == ["-", "31.2"]
+    assert row.split()[1:] == ["-", "31.2"]
 
 
 def test_a_run_without_measurements_has_no_table():
