@@ -23,7 +23,7 @@ from torch import Tensor
 
 from acft.backbone.forward import logits
 from acft.decoding.base import DecodedPolicy
-from acft.events import Progress
+from acft.events import Progress, Scalars
 from acft.methods.base import TrainContext
 from acft.methods.oracle_job import (
     ScoredSamples,
@@ -36,7 +36,7 @@ from acft.methods.oracle_job import (
 from acft.methods.world import World, load_world
 from acft.oracle.base import Oracle
 from acft.oracle.calibration import calibrate
-from acft.oracle.strength import guided_estimates
+from acft.oracle.strength import GuidedEstimate, guided_estimates, smallest_strength
 from acft.oracle.training import OracleData, predictions
 from acft.seeding import derive_seed
 from acft.settings import RunSettings, SamplingSettings
@@ -72,8 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print calibration, estimated guidance and decoded guidance as one JSON object a line."""
     options = _options(arguments)
     world = drained(load_world(TrainContext(_settings(options))))
-    trained = drained(oracle_job(world, build_oracle(world), world.base, 1, []))
-    oracle = trained.guide.oracle
+    tried: list[GuidedEstimate] = []
+    job = oracle_job(world, build_oracle(world), world.base, 1, [])
+    oracle = drained(_watched(job, tried)).guide.oracle
     held_out = draw_held_out(world, options.each)
     data = oracle_data(held_out.samples)
     calibration = calibrate(oracle, data, 1)
@@ -84,12 +85,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         intervals=auc_intervals(oracle, data, options.resamples),
         **calibration.metrics,
     )
-    automatic = trained.guide.strength
-    _print("automatic strength", strength=automatic)
+    automatic = {target: smallest_strength(tried, target) for target in options.targets}
+    _print("automatic strength", by_target=automatic)
     for row in estimated(world, oracle, held_out):
         _print("estimated", **row)
-    for row in decoded(world, oracle, sorted({1.0, automatic}), options.decoded):
+    for row in decoded(world, oracle, sorted({1.0, *automatic.values()}), options.decoded):
         _print("decoded", **row)
+
+
+def _watched(job: Generator[Any, None, T], tried: list[GuidedEstimate]) -> Generator[Any, None, T]:
+    """The same job; what it estimates of each strength on validation prompts joins ``tried``."""
+    while True:
+        try:
+            output = next(job)
+        except StopIteration as end:
+            return end.value
+        if isinstance(output, Scalars) and "oracle/tried_strength" in output.values:
+            names = ("tried_strength", "guided_satisfaction", "guided_effective_share")
+            tried.append(GuidedEstimate(*(output.values[f"oracle/{name}"] for name in names)))
+        yield output
 
 
 def draw_held_out(world: World, each: int) -> HeldOut:
@@ -195,8 +209,6 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     sizes = {"rollouts_per_round": options.rollouts, "validation_rollouts": options.validation}
     values["oracle"] |= {"strength": "auto", **sizes}
     values["schedule"] |= {"threads": options.threads}
-    if options.target:
-        values["oracle"]["satisfaction_target"] = options.target
     return RunSettings.parse(values)
 
 
@@ -213,7 +225,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoded", type=int, default=10, help="decoded responses a test prompt")
     parser.add_argument("--resamples", type=int, default=200, help="bootstrap samples")
     parser.add_argument("--threads", type=int, default=0, help="processor cores; 0 = all")
-    parser.add_argument("--target", type=float, default=0, help="satisfaction_target")
+    parser.add_argument(
+        "--targets", type=float, nargs="+", default=[0.98, 0.995], help="of automatic strength"
+    )
     return parser.parse_args(arguments)
 
 
