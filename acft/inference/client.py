@@ -35,6 +35,11 @@ class Inference:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was never started, or ended by ``close`` and not by itself."""
+        return self._process is None
+
+    @property
     def pid(self) -> int:
         """Process number, 0 when it does not run."""
         return self._process.pid if self._process and self.is_running else 0

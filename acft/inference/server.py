@@ -20,6 +20,7 @@ OPERATIONS = {
     "launch": "acft.inference.settings:launch",
     "measure": "acft.inference.settings:measure",
     "preflight": "acft.inference.preflight:preflight",
+    "rehearse": "acft.inference.rehearsal:rehearse",
     "describe": "acft.inference.settings:describe",
     "identify": "acft.inference.texts:identify",
     "score": "acft.inference.texts:score",

@@ -63,7 +63,8 @@ def workbench(options: Options) -> Workbench:
     # Nobody can know a demonstration's token, so nothing that needs one can happen there.
     token = secrets.token_hex(32) if bind.is_demo else launch_token(runs)
     gate = Gate(token, cookie=f"acft_token_{options.port}")
-    reader, desk, models = Reader(runs), Inference("cpu"), Inference(devices()[0].name)
+    device = devices()[0].name
+    reader, desk, models = Reader(runs), Inference("cpu"), Inference(device)
     supervisor, elsewhere = _supervise(runs, bind, models)
     # Only the process that supervises the runs may write the database file.
     store = open_store(runs) if supervisor else open_memory_store(runs)
@@ -79,6 +80,7 @@ def workbench(options: Options) -> Workbench:
         control=Control(reader, desk, elsewhere),
         desk=desk,
         models=models,
+        trial=Inference(device),
         supervisor=supervisor,
     )
 

@@ -55,7 +55,7 @@ def follow(
     """
     if not may_compute(bench, visit):
         raise AcftError(refusal(bench))
-    _not_while_training(bench)
+    not_while_training(bench)
     runs = str(bench.reader.runs_dir)
     return (
         yield from bench.models.stream(
@@ -64,7 +64,7 @@ def follow(
     )
 
 
-def _not_while_training(bench: Workbench) -> None:
+def not_while_training(bench: Workbench) -> None:
     """A GPU that trains has no room for a second copy of the model."""
     device = bench.models.device
     if device == "cpu":

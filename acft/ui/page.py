@@ -52,6 +52,8 @@ class Workbench:
     """Process that holds the models of the run last asked about."""
     served: Mapping[str, Any] = field(default_factory=dict)
     """Arguments the server was started with, for the posture panel."""
+    trial: Inference = field(default_factory=Inference)
+    """Process that takes one step of a form's settings; it lives no longer than that."""
     supervisor: Supervisor | None = None
     """Starts and watches runs; none where another process does, or nobody."""
 
@@ -63,6 +65,7 @@ class Workbench:
             self.supervisor.close()
         self.desk.close()
         self.models.close()
+        self.trial.close()
         self.store.close()
 
 

@@ -1,28 +1,161 @@
-"""What a run would read and need, as the launch page shows it."""
+"""What a run would read and need, and what one measured step of it took; for the launch page."""
 
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from acft.errors import AcftError
 from acft.ui import words
 from acft.ui.dom import Node, act, el, table
-from acft.ui.page import Visit
+from acft.ui.live import LOAD_SECONDS, not_while_training
+from acft.ui.page import REFUSED, Visit, Workbench
 
 LEGEND = (
     "Plain tokens are learned by cross-entropy, underlined ones also carry the KL, faint ones are "
     "only read."
 )
+ABOUT = (
+    "opens model, scorers and texts in another process, takes one optimiser step to measure it, "
+    "and throws everything away"
+)
+NOT_COUNTED = "Loading, judging of test responses and perplexity come on top."
+Step = tuple[str, float]
+"""What was done and when it began, in seconds of the monotonic clock."""
 
 
 def button(visit: Visit) -> Node:
     """The control that asks for it; it reads files that the settings name."""
     return el(
         "div.actions",
-        el("button.do", "Look at the data first", type="button", disabled=not visit.may_change,
+        el("button.do", "Try it out first", type="button", disabled=not visit.may_change,
            **act("preflight")),
-        el("span.side", "opens model and texts in another process, changes nothing"),
+        el("span.side", ABOUT),
     )  # fmt: skip
 
 
-def shown(found: dict[str, Any]) -> Node:
+def waiting() -> Node:
+    """The page's part until it is this one's turn."""
+    return _underway([("waiting for the models to be free", time.monotonic())])
+
+
+def flight(bench: Workbench, visit: Visit, text: str) -> Iterator[Node]:
+    """The page's part while data are read, models opened and a step is taken; ends with results.
+
+    Raises:
+        AcftError: The visit may not, or settings, data or machine do not let the run take a step.
+    """
+    if not visit.may_change:
+        raise AcftError(REFUSED)
+    steps: list[Step] = [("reading the data", time.monotonic())]
+    yield _underway(steps)
+    data = bench.control.preflight(text)
+    if data["problems"]:
+        yield shown(data)
+        return
+    not_while_training(bench)
+    # Two models at once may not fit; live results open theirs again when they are asked for.
+    bench.models.close()
+    parts = bench.trial.stream("rehearse", LOAD_SECONDS, text=text)
+    try:
+        while True:
+            step = next(parts)["doing"]
+            if step != steps[-1][0]:
+                steps.append((step, time.monotonic()))
+                yield el("div", _underway(steps), shown(data))
+    except StopIteration as end:
+        yield el("div", measured(end.value, _others(bench)), shown(data))
+    except AcftError:
+        if not bench.trial.is_closed:
+            raise
+        yield el("div", el("div.notice", "Cancelled; nothing was kept."), shown(data))
+    finally:
+        bench.trial.close()
+
+
+def measured(found: Mapping[str, Any], others: Sequence[str] = ()) -> Node:
+    """Checks, the step, the run's expected time and the memory."""
+    checks = [
+        el("li", el("span.chip.good", "fits") if check["is_ok"] else el("span.chip.bad", "problem"),
+           " ", el("b", check["name"]), ": ", check["text"])
+        for check in found["checks"]
+    ]  # fmt: skip
+    return el(
+        "section",
+        el("h2", "One step, measured"),
+        el("div.notice.warn", f"Measured while {', '.join(others)} was at work; alone it is "
+           "faster.") if others else None,
+        _numbers(found) if "step" in found else el(
+            "div.notice.bad", "No step was taken; training would fail at the problem below."),
+        el("h3", "Do the parts fit together?"),
+        el("ul.checks", checks),
+    )  # fmt: skip
+
+
+def _numbers(found: Mapping[str, Any]) -> Node:
+    step = found["step"]
+    low, high = found["seconds"]
+    share = found["peak_bytes"] / max(1, found["memory_bytes"])
+    terms = "cross-entropy and KL" if found["has_kl"] else "cross-entropy alone"
+    whole = words.span(low, high) if found["is_whole"] else f"over {words.duration(low)}"
+    loss = f", loss {words.number(step['policy/loss'])}" if step else ""
+    seconds = words.seconds(step.get("time/step_seconds"))
+    return el(
+        "div",
+        el(
+            "div.facts",
+            _fact("One optimiser step", seconds, terms + loss),
+            _fact("The whole run", whole, f"on {found['device']}, {found['dtype']}"),
+            _fact("Peak memory", words.size(found["peak_bytes"]),
+                  f"{share:.0%} of {words.size(found['memory_bytes'])}"),
+        ),
+        None if found["is_whole"] else el(
+            "div.notice", f"{found['method']} computes more than this in each step or round; its "
+            "own loss is not measured here."),
+        el("details", el("summary", "What the time is made of"), _work(found["work"]),
+           el("p.side", NOT_COUNTED)),
+    )  # fmt: skip
+
+
+def _fact(name: str, value: str, note: str) -> Node:
+    return el("div.fact", el("span.name", name), el("span.value", value), el("span.note", note))
+
+
+def _work(work: Sequence[Mapping[str, Any]]) -> Node:
+    rows = [[part["what"], f"{part['n']:,}", words.span(part["low"], part["high"])]
+            for part in work]  # fmt: skip
+    return table(["Work", "Number", "Time"], rows, caption="Expected work", numeric={1, 2})
+
+
+def _underway(steps: Sequence[Step]) -> Node:
+    """What is done and what happens now, with the way out."""
+    ends = [begun for _, begun in steps[1:]]
+    lines = [
+        el("li.done", f"{what}, {words.seconds(end - begun)}")
+        for (what, begun), end in zip(steps, ends, strict=False)
+    ]
+    return el(
+        "section.underway",
+        el("h2", "Trying it out"),
+        el(
+            "ol.plain",
+            lines,
+            el(
+                "li",
+                el("b", f"{steps[-1][0]} … ", role="status"),
+                el("span.side", data_ticking=True),
+                key=steps[-1][0],
+            ),
+        ),
+        el("button.do", "Cancel", type="button", **act("withdraw")),
+    )
+
+
+def _others(bench: Workbench) -> list[str]:
+    """Titles of runs that are at work now."""
+    return [run.title for run in bench.reader.runs() if run.state.is_live]
+
+
+def shown(found: Mapping[str, Any]) -> Node:
     """Problems, or prompts, corpora with samples, and what the run will need."""
     if found["problems"]:
         items = [el("li", problem) for problem in found["problems"]]
@@ -39,7 +172,7 @@ def shown(found: dict[str, Any]) -> Node:
     )  # fmt: skip
 
 
-def _row(corpus: dict[str, Any]) -> list[Node]:
+def _row(corpus: Mapping[str, Any]) -> list[Node]:
     if "note" in corpus:
         return [el("code", corpus["source"]), corpus["domain"], el("span.side", corpus["note"]),
                 words.DASH, words.DASH]  # fmt: skip
@@ -49,18 +182,18 @@ def _row(corpus: dict[str, Any]) -> list[Node]:
             f"{corpus['n_dropped']:,}{of}", f"{corpus['n_cut']:,}{of}"]  # fmt: skip
 
 
-def _need(found: dict[str, Any]) -> str:
+def _need(found: Mapping[str, Any]) -> str:
     free = f"{words.size(found['free_bytes'])} of disk are free"
     expected = found["expected"]
     if expected is None:
-        return f"No finished run resembles this one, so its time is not known; {free}."
+        return f"No finished run resembles this one to tell time and size from; {free}."
     return (
         f"Like {words.count(len(expected['runs']), 'earlier run')}: about "
         f"{words.duration(expected['seconds'])} and {words.size(expected['bytes'])}; {free}."
     )
 
 
-def _samples(corpus: dict[str, Any]) -> Node:
+def _samples(corpus: Mapping[str, Any]) -> Node:
     texts = [el("p.sample", [_token(token) for token in sample]) for sample in corpus["samples"]]
     return el(
         "details",
@@ -70,6 +203,6 @@ def _samples(corpus: dict[str, Any]) -> Node:
     )
 
 
-def _token(token: dict[str, Any]) -> Node:
+def _token(token: Mapping[str, Any]) -> Node:
     kind = "kl" if token["in_kl"] else "ce" if token["in_ce"] else "read"
     return el(f"span.seen.{kind}", str(token["text"]))

@@ -56,6 +56,20 @@ def duration(seconds: Number | None) -> str:
     return f"{whole // DAY} d {whole % DAY // HOUR} h"
 
 
+def seconds(value: Number | None) -> str:
+    """A short time with its tenths: ``0.35 s``, ``4.2 s``, ``42 s``, then like ``duration``."""
+    if value is None or not 0 <= value < MINUTE:
+        return duration(value)
+    return f"{value:.2f} s" if value < 1 else f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+
+
+def span(low: Number, high: Number) -> str:
+    """A time between two bounds, or about the one they share when they are close."""
+    if high - low < 0.1 * high:
+        return f"about {duration(high)}"
+    return f"{duration(low)} to {duration(high)}"
+
+
 def ago(moment: Number, now: Number | None = None) -> str:
     """How long ago a moment (seconds since the epoch) was."""
     if not moment:

@@ -1,6 +1,7 @@
 """A workbench over synthetic runs: as plain objects, and served to a browser."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from acft.errors import AcftError
 from acft.inference.client import Inference
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
@@ -62,6 +64,43 @@ PREFLIGHT: dict[str, Any] = {
                       {"text": " year", "in_ce": True, "in_kl": True}]]},
     ],
 }  # fmt: skip
+
+
+REHEARSED: dict[str, Any] = {
+    "device": "cpu", "dtype": "float32", "method": "acft", "is_whole": True, "has_kl": True,
+    "checks": [{"name": "Tokenizer and model", "is_ok": True, "text": "token ids up to 48"},
+               {"name": "Length", "is_ok": False, "text": "the model reads 32"}],
+    "step": {"time/step_seconds": 4.2, "policy/loss": 3.1},
+    "work": [{"what": "optimiser steps", "n": 60, "low": 252.0, "high": 252.0},
+             {"what": "responses read by the oracle", "n": 9, "low": 60.0, "high": 300.0}],
+    "seconds": [312.0, 552.0], "peak_bytes": 1_500_000_000, "memory_bytes": 8_000_000_000,
+}  # fmt: skip
+
+
+class FakeTrial(Inference):
+    """Stands in for the process that takes one step; waits where a test says so."""
+
+    def __init__(self, error: AcftError | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.asked: list[str] = []
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+        self.asked.append(arguments["text"])
+        yield {"doing": "opening the model"}
+        yield {"doing": "taking one optimiser step"}
+        self.hold.wait(30)
+        if self.error is not None:
+            raise self.error
+        return REHEARSED
+
+    def close(self) -> None:
+        """Ends a step that a test holds."""
+        if not self.hold.is_set():
+            self.error = AcftError("the inference process was ended")
+            self.hold.set()
 
 
 class FakeDesk(Inference):
@@ -157,6 +196,7 @@ def make_bench(runs: Path, experiments: Path, bind: Bind = HERE) -> Workbench:
         Control(reader, desk),
         desk,
         FakeModels(),
+        trial=FakeTrial(),
     )
 
 

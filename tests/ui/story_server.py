@@ -18,7 +18,7 @@ from acft.settings import RunSettings
 from acft.ui import app, settings_text
 from acft.ui.control import Control
 from acft.ui.options import Options
-from tests.ui.conftest import FakeDesk, FakeModels
+from tests.ui.conftest import FakeDesk, FakeModels, FakeTrial
 from tests.ui.story_method import WORKER
 
 
@@ -64,6 +64,7 @@ def main() -> None:
         bench,
         desk=desk,
         models=FakeModels(),
+        trial=FakeTrial(),
         control=Control(bench.reader, desk, bench.control.owner),
     )
     blocks = app.launch(bench, options)

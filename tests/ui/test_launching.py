@@ -1,5 +1,6 @@
 """The settings text, its form, and everything that may be done to runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from acft.ui.dom import text_of
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
-from tests.ui.conftest import FAILED, QUICK, visit
+from tests.ui.conftest import FAILED, QUICK, REHEARSED, FakeTrial, visit
 
 TEXT = '# kept\ntitle = "a"  # also kept\n\n[schedule]\nrounds = 3\n'
 
@@ -208,6 +209,66 @@ def test_problems_with_the_data_are_told_before_the_launch():
     shown = preflight.shown({"problems": ["[corpus.0] source = 'x': no such file"]})
     assert "could not start" in text_of(shown)
     assert "no such file" in text_of(shown)
+
+
+def flown(bench, text=TEXT):
+    return [text_of(node) for node in preflight.flight(bench, visit(may_change=True), text)]
+
+
+def test_a_measured_step_tells_seconds_whole_time_and_memory(bench):
+    steps = flown(bench)
+    assert "reading the data" in steps[0]
+    assert any("taking one optimiser step …" in step for step in steps)
+    assert "4.2 s" in steps[-1]
+    assert "5 min 12 s to 9 min 12 s" in steps[-1]
+    assert "1.5 GB" in steps[-1]
+    assert "19% of 8.0 GB" in steps[-1]
+    assert "6 train, 2 validation, 2 test" in steps[-1]
+
+
+def test_parts_that_do_not_fit_together_are_marked(bench):
+    shown = flown(bench)[-1]
+    assert "fits Tokenizer and model: token ids up to 48" in shown
+    assert "problem Length: the model reads 32" in shown
+
+
+def test_a_step_that_fails_is_told_as_the_sentence_it_failed_with(bench):
+    broken = replace(bench, trial=FakeTrial(AcftError("the device ran out of memory")))
+    broken.trial._process = object()  # it ended by itself
+    with pytest.raises(AcftError, match="out of memory"):
+        flown(broken)
+
+
+def test_a_cancelled_step_says_so_and_keeps_what_was_read(bench):
+    trial = FakeTrial()
+    trial.hold.clear()
+    steps = preflight.flight(replace(bench, trial=trial), visit(may_change=True), TEXT)
+    assert "Cancel" in text_of(next(steps))
+    next(steps)
+    next(steps)
+    trial.close()
+    last = text_of(next(steps))
+    assert "Cancelled; nothing was kept." in last
+    assert "6 train" in last
+
+
+def test_who_only_looks_gets_no_step(bench):
+    with pytest.raises(AcftError, match="may look"):
+        next(preflight.flight(bench, visit(), TEXT))
+
+
+def test_no_step_is_tried_where_the_data_have_problems(bench, monkeypatch):
+    monkeypatch.setattr(bench.desk, "call", lambda *_, **__: {"problems": ["no such file"]})
+    trial = FakeTrial()
+    assert "no such file" in flown(replace(bench, trial=trial))[-1]
+    assert trial.asked == []
+
+
+def test_a_method_that_computes_more_is_said_to(bench):
+    shown = text_of(preflight.measured({**REHEARSED, "is_whole": False, "method": "rl"}, ["Other"]))
+    assert "over 5 min 12 s" in shown
+    assert "rl computes more" in shown
+    assert "while Other was at work" in shown
 
 
 def test_looking_at_the_data_is_only_for_who_may_launch(bench):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -213,7 +214,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 max_length=100_000, autoscroll=False,
             )  # fmt: skip
             aside = view(acts=("launch", "preflight"))
-            flight = view()
+            flight = view(acts=("withdraw",))
     outputs = [fields, aside]
 
     def open_page(visit: Visit, draft: str) -> list[Any]:
@@ -229,9 +230,6 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def take(visit: Visit, content: str) -> list[Any]:
         return taken(bench, visit, content)
 
-    def look(visit: Visit, content: str) -> Node:  # noqa: ARG001
-        return preflight.shown(bench.control.preflight(content))
-
     def launch(visit: Visit, content: str) -> Node:
         request = f"{visit.session}:{hash(content)}:{len(bench.reader.run_ids())}"
         run_id = bench.control.launch(content, request, visit.query.get("from", ""))
@@ -245,9 +243,25 @@ def _build(bench: Workbench, wire: Wire) -> None:
         wire.read(event, take, inputs=[text], outputs=[start, text, *outputs])
     wire.read(text.input, typed, inputs=[text], outputs=outputs, trigger_mode="always_last")
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
-    # It reads files that the settings name, so it needs the token although it changes nothing.
-    wire.change(aside.preflight, look, inputs=[text], outputs=[flight], show_progress="minimal")
+    _wire_preflight(bench, wire, aside, flight, text)
     wire.change(aside.launch, launch, inputs=[text], outputs=[aside])
+
+
+def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text: Any) -> None:
+    def begin(visit: Visit) -> Node:  # noqa: ARG001
+        return preflight.waiting()
+
+    def try_out(visit: Visit, content: str) -> Iterator[Node]:
+        yield from preflight.flight(bench, visit, content)
+
+    def withdraw(visit: Visit) -> Any:  # noqa: ARG001
+        bench.trial.close()
+        return gr.skip()
+
+    # It reads files that the settings name, so it needs the token although it changes nothing.
+    begun = wire.change(aside.preflight, begin, outputs=[flight])
+    wire.stream(begun.success, try_out, inputs=[text], outputs=[flight])
+    wire.change(flight.withdraw, withdraw, outputs=[flight])
 
 
 PAGES.add("launch")(Page("Launch", "launch", 20, _build))

@@ -101,6 +101,13 @@
     return dom;
   }
 
+  // Seconds since an element appeared, so that a long wait is seen to go on.
+  setInterval(() => document.querySelectorAll("[data-ticking]").forEach((dom) => {
+    dom.acftSince = dom.acftSince || Date.now();
+    const seconds = Math.round((Date.now() - dom.acftSince) / 1000);
+    dom.textContent = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
+  }), 1000);
+
   const keyOf = (node) => (Array.isArray(node) ? `${node[0]}|${node[1].key || ""}` : "text");
 
   // Changes only what differs, so that focus, scrolling, open details and revealed text survive.

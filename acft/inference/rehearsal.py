@@ -1,0 +1,235 @@
+"""A run's first optimiser step and a few of its responses, taken once to be timed, kept nowhere."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from acft.constraints import build_constraint
+from acft.corpora.sources import needs_policy
+from acft.data import (
+    TokenizedDocument,
+    collate,
+    documents_from_rollouts,
+    load_documents,
+    load_prompts,
+    pad_token,
+    tokenize,
+)
+from acft.errors import AcftError, DataError
+from acft.events import Progress, Scalars
+from acft.inference.server import Session
+from acft.inference.vocabulary import check_oracle, check_vocabulary
+from acft.inference.workload import COUNTED, WITHOUT_STEPS, Speeds, expected_work
+from acft.methods.acft import AcftSettings
+from acft.methods.fit_job import Regularizer, fit_job
+from acft.methods.optimization import PolicyOptimizer
+from acft.methods.oracle_job import Guide, OracleRound, build_oracle, oracle_job
+from acft.methods.world import DEFAULT_BASE_ROLLOUTS, World
+from acft.oracle.windows import response_windows
+from acft.policy import base_policy, trainable_policy
+from acft.runs.failures import classify
+from acft.runs.spec import Spec, parse_spec
+from acft.scorers import Scorer
+from acft.scoring import ScorerPool
+from acft.seeding import derive_seed
+from acft.settings import CorpusSettings, RunSettings, SamplingSettings
+from acft.types import Prompt, Rollout
+
+SAMPLED = 64
+"""Responses drawn to be timed, and again to train an oracle that can guide the step."""
+PASSES = 2
+"""Passes of that oracle over them; the second is timed."""
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+PHASES = {
+    "sample_oracle": "drawing and judging responses for the oracle",
+    "sample_validation": "drawing and judging responses for the oracle",
+    "fit_oracle": "training an oracle on them, to guide the step",
+}
+Part = dict[str, Any]
+"""``{"doing": what happens now}``."""
+
+
+def rehearse(session: Session, text: str) -> Generator[Part, None, dict[str, Any]]:  # noqa: ARG001
+    """What happens now, several times; returns checks, seconds, memory and expected time.
+
+    Raises:
+        AcftError: The run could not take a step; says why as the run itself would.
+    """
+    spec = parse_spec(text)
+    try:
+        return (yield from _rehearsed(spec))
+    except AcftError:
+        raise
+    except (OSError, RuntimeError, MemoryError) as error:
+        failure = classify(error, spec.settings, "fit_policy")
+        raise AcftError(f"{failure.message}; {failure.advice}") from error
+
+
+def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
+    run, method = spec.settings, spec.method_settings
+    yield {"doing": "opening the model"}
+    world, drawing = yield from _small_world(run)
+    everyone = [prompt for part in world.prompts.values() for prompt in part]
+    names = dict.fromkeys([*world.constraint.scorers, *run.evaluation.scorers])
+    checks = check_vocabulary(world.base.backbone, run, everyone, list(names))
+    found: dict[str, Any] = {"device": world.base.device, "method": spec.method_name}
+    found["dtype"] = str(world.base.backbone.model.dtype).removeprefix("torch.")
+    if not checks[0].is_ok:
+        return {**found, "checks": [check.plain() for check in checks]}
+    speeds, rule, ce_weight = Speeds(0.0, drawing), None, 1.0
+    if isinstance(method, AcftSettings):
+        ce_weight = method.ce_weight
+        trained, judged, read = yield from _small_oracle(world)
+        speeds = replace(speeds, judged_response=judged, oracle_pass=read)
+        checks.append(check_oracle(world.base.backbone, _judged_tokens(world, trained.guide)))
+        rule = _regularizer(method, world, trained) if method.kl_weight else None
+    yield {"doing": "taking one optimiser step"}
+    values = {} if spec.method_name in WITHOUT_STEPS else _step(world, rule, ce_weight)
+    speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
+    work = expected_work(spec, speeds, sum(_n_drawn(c) for c in run.corpus if needs_policy(c)))
+    return {
+        **found,
+        "checks": [check.plain() for check in checks],
+        "step": {name: float(value) for name, value in values.items()},
+        "has_kl": rule is not None,
+        "is_whole": spec.method_name in COUNTED,
+        "work": [part.plain() for part in work],
+        "seconds": [sum(part.low for part in work), sum(part.high for part in work)],
+        **_memory(),
+    }
+
+
+def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]:
+    """What a run loads, with few responses in place of a corpus the policy writes; s a response."""
+    threads = run.schedule.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    prompts = _by_split(load_prompts(run.prompts, run.seed))
+    base = base_policy(run, workers=threads if run.device != "cuda" else 1)
+    base.version = 0
+    yield {"doing": "opening the scorers"}
+    pool = ScorerPool(run.device if run.device != "auto" else "cpu")
+    constraint = build_constraint(run.constraint, pool)
+    trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
+    yield {"doing": f"drawing {SAMPLED} responses"}
+    started = time.monotonic()
+    some = prompts["train"][:SAMPLED]
+    sampling = SamplingSettings(horizon=run.sampling.horizon, batch_size=run.sampling.batch_size)
+    seed = derive_seed(run.seed, "rehearsal")
+    drawn = base.sample(some, -(-SAMPLED // len(some)), sampling, seed).rollouts
+    each = (time.monotonic() - started) / len(drawn)
+    yield {"doing": "reading the corpora"}
+    tokenizer = base.backbone.tokenizer
+    corpora = [(c.weight, _documents(c, run, tokenizer, drawn)) for c in run.corpus]
+    policy = trainable_policy(base, run.adapter, derive_seed(run.seed, "adapter"))
+    world = World(run, base, policy, constraint, trainers, [], prompts, corpora, threads=threads)
+    return world, each
+
+
+def _by_split(prompts: list[Prompt]) -> dict[str, list[Prompt]]:
+    found: dict[str, list[Prompt]] = {"train": [], "validation": [], "test": []}
+    for prompt in prompts:
+        found[prompt.split].append(prompt)
+    for split in ("train", "validation"):
+        if not found[split]:
+            raise DataError(
+                f"[prompts] leaves no prompt in the {split} split of {len(prompts)}; give at least "
+                "20 prompts, splits are made by a hash of each text"
+            )
+    return found
+
+
+def _documents(
+    corpus: CorpusSettings, run: RunSettings, tokenizer: Any, drawn: list[Rollout]
+) -> list[TokenizedDocument]:
+    if needs_policy(corpus):
+        return documents_from_rollouts(drawn, corpus.domain, corpus.loss)
+    return tokenize(
+        load_documents(corpus, run.seed)["train"], tokenizer, run.optimizer.max_tokens, run.seed,
+        chat_template=run.model.chat_template, loss=corpus.loss,
+    ).documents  # fmt: skip
+
+
+def _n_drawn(corpus: CorpusSettings) -> int:
+    return corpus.max_documents or DEFAULT_BASE_ROLLOUTS
+
+
+def _small_oracle(world: World) -> Generator[Part, None, tuple[OracleRound, float, float]]:
+    """An oracle of the run's kind; seconds of a judged response, and of reading one in a pass."""
+    yield {"doing": "judging the vocabulary, once for this model and constraint"}
+    few = {"rollouts_per_round": SAMPLED, "validation_rollouts": SAMPLED, "max_epochs": PASSES}
+    settings = world.run.oracle.model_copy(update=few)
+    small = replace(world, run=world.run.model_copy(update={"oracle": settings}))
+    job = oracle_job(small, build_oracle(small), world.snapshot(), 1, ())
+    begun: dict[str, float] = {}
+    passes: list[float] = []
+    while True:
+        try:
+            event = next(job)
+        except StopIteration as end:
+            judged = (begun["sample_validation"] - begun["sample_oracle"]) / SAMPLED
+            read = (passes[-1] - passes[-2]) / (2 * SAMPLED) if len(passes) > 1 else 0.0
+            return end.value, judged, read
+        if isinstance(event, Progress):
+            now = time.monotonic()
+            begun.setdefault(event.phase, now)
+            if event.phase == "fit_oracle":
+                passes.append(now)
+            yield {"doing": PHASES.get(event.phase, event.phase)}
+
+
+def _judged_tokens(world: World, guide: Guide) -> int:
+    """Tokens that the oracle has an opinion on."""
+    document = world.corpora[0][1][0]
+    batch = collate([document], pad_token(world.base.backbone.tokenizer), world.horizon)
+    with torch.inference_mode():
+        batch = batch.to(world.base.device)
+        starts = torch.tensor([document.response_start], device=batch.token_ids.device)
+        window = response_windows(batch, world.base.hidden(batch), starts, world.horizon)
+        return int(guide.oracle.next_log_r(guide.oracle.states(window)[:, :1]).shape[-1])
+
+
+def _regularizer(method: AcftSettings, world: World, trained: OracleRound) -> Regularizer:
+    """The KL term of a first round, towards what the small oracle says."""
+    prefixes = set(method.prefixes)
+    responses = documents_from_rollouts(trained.rollouts, "attribute")
+    return Regularizer(
+        guide=trained.guide,
+        anchor=world.snapshot() if method.anchor == "snapshot" else None,
+        kl_weight=method.kl_weight,
+        kl=method.kl,
+        delta=method.delta,
+        is_adaptive=method.adaptive,
+        on_corpus="corpus" in prefixes,
+        is_reach_weighted=method.reach_weighted,
+        sampled=[(d, 1.0) for d in responses] if prefixes - {"corpus"} else (),
+    )
+
+
+def _step(world: World, rule: Regularizer | None, ce_weight: float) -> dict[str, float]:
+    """Scalars of one step, as the run itself logs them; a GPU takes one before to warm up."""
+    n = 1 if world.base.device == "cpu" else 2
+    optimizer = world.run.optimizer.model_copy(update={"steps_per_round": n})
+    schedule = world.run.schedule.model_copy(update={"rounds": 1})
+    run = world.run.model_copy(update={"optimizer": optimizer, "schedule": schedule})
+    steps = PolicyOptimizer(world.policy.parameters(), optimizer, n)
+    values: dict[str, float] = {}
+    for event in fit_job(replace(world, run=run), steps, rule, 1, ce_weight=ce_weight):
+        if isinstance(event, Scalars):
+            values = dict(event.values)
+    return values
+
+
+def _memory() -> dict[str, int]:
+    """Bytes this process or its GPU held at most, and bytes there are."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        total = torch.cuda.get_device_properties(0).total_memory
+        return {"peak_bytes": torch.cuda.max_memory_reserved(), "memory_bytes": int(total)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"peak_bytes": peak, "memory_bytes": total}
