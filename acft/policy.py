@@ -18,6 +18,8 @@ from acft.backbone.adapters import (
 )
 from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone, load_backbone, resolve_device
+from acft.engines import DrawRequest, Engine
+from acft.engines.local import LOCAL
 from acft.objective import align, nll
 from acft.sampling import Decoder, Samples, draw
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
@@ -43,6 +45,10 @@ class Policy:
     chat_template: bool = False
     workers: Workers = field(default_factory=Workers)
     """Shared by all copies of a policy."""
+    engine: Engine = LOCAL
+    """What draws responses; likewise."""
+    weights: str = ""
+    """What the engine calls this version's weights; empty for the base policy's."""
 
     @property
     def device(self) -> str:
@@ -75,13 +81,22 @@ class Policy:
         keep_hidden: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Samples:
-        """``n`` responses to each prompt; see ``sampling.draw``."""
-        return draw(
-            self.backbone, prompts, n, sampling, seed,
-            policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
-            keep_hidden=keep_hidden, workers=self.workers.count, progress=progress,
-            should_stop=should_stop,
+        """``n`` responses to each prompt; see ``sampling.draw``.
+
+        A decoder needs every next-token distribution, so it is always this process that draws.
+        """
+        if decoder is not None:
+            return draw(
+                self.backbone, prompts, n, sampling, seed,
+                policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
+                keep_hidden=keep_hidden, workers=self.workers.count, progress=progress,
+                should_stop=should_stop,
+            )  # fmt: skip
+        request = DrawRequest(
+            prompts, n, sampling, seed, self.version, self.chat_template, keep_hidden,
+            self.workers.count, progress, should_stop,
         )  # fmt: skip
+        return self.engine.draw(self.backbone, self.weights, request)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters in a fixed order."""
@@ -90,7 +105,8 @@ class Policy:
     def snapshot(self, into: "Policy") -> "Policy":
         """``into``, overwritten by this policy's weights with the adapter merged."""
         merge_into(into.backbone.model, self.backbone.model)
-        return replace(into, version=self.version)
+        weights = self.engine.publish(self.backbone, into.backbone, self.adapter)
+        return replace(into, version=self.version, weights=weights)
 
     def save(self, folder: Path) -> None:
         """Write the trainable weights."""

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +18,7 @@ from acft.backbone.loading import Backbone
 from acft.errors import DataError
 from acft.settings import SamplingSettings
 from acft.token_choice import choose, uniforms
-from acft.types import Prompt, Rollout, Window
+from acft.types import DrawChecks, Prompt, Rollout, Window
 
 CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
@@ -56,6 +56,8 @@ class Samples:
 
     rollouts: list[Rollout]
     windows: Window | None = None
+    checks: DrawChecks = field(default_factory=DrawChecks)
+    """Of responses that a server drew."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def draw(
         DataError: A prompt is empty or, with the horizon, longer than the model's context.
     """
     encoded = [encode_prompt(backbone, prompt, chat_template=chat_template) for prompt in prompts]
-    _check_lengths(prompts, encoded, sampling.horizon, backbone.context_length)
+    check_lengths(prompts, encoded, sampling.horizon, backbone.context_length)
     requests = [
         _Request(prompt, ids, sample)
         for prompt, ids in zip(prompts, encoded, strict=True)
@@ -179,21 +181,29 @@ def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) ->
     Raises:
         DataError: The prompt has no tokens, or the tokenizer has no chat template.
     """
-    tokenizer = backbone.tokenizer
-    if chat_template:
-        if not tokenizer.chat_template:
-            raise DataError(
-                f"[model] chat_template = true, but the tokenizer of {backbone.name!r} has none; "
-                "set it to false to continue raw text"
-            )
-        message = [{"role": "user", "content": prompt.text}]
-        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    else:
-        text = prompt.text
-    ids = tokenizer(str(text), add_special_tokens=not chat_template)["input_ids"]
+    text = full_prompt(backbone, prompt, chat_template=chat_template)
+    ids = backbone.tokenizer(text, add_special_tokens=not chat_template)["input_ids"]
     if not ids:
         raise DataError(f"prompt {prompt.prompt_id!r} is empty after tokenisation; remove it")
     return tuple(ids)
+
+
+def full_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> str:
+    """A prompt's text as the model reads it.
+
+    Raises:
+        DataError: The tokenizer has no chat template.
+    """
+    if not chat_template:
+        return prompt.text
+    tokenizer = backbone.tokenizer
+    if not tokenizer.chat_template:
+        raise DataError(
+            f"[model] chat_template = true, but the tokenizer of {backbone.name!r} has none; "
+            "set it to false to continue raw text"
+        )
+    message = [{"role": "user", "content": prompt.text}]
+    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
 
 
 def _draw_batch(
@@ -356,9 +366,14 @@ def _in_request_order(
     return Samples([rollouts[i] for i in position], whole[torch.tensor(position)])
 
 
-def _check_lengths(
+def check_lengths(
     prompts: Sequence[Prompt], encoded: list[tuple[int, ...]], horizon: int, context: int
 ) -> None:
+    """Refuses prompts that leave no room for a response.
+
+    Raises:
+        DataError: There are such.
+    """
     too_long = [
         (prompt.prompt_id, len(ids))
         for prompt, ids in zip(prompts, encoded, strict=True)

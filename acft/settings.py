@@ -86,6 +86,31 @@ class SamplingSettings(Config):
     """Responses drawn at once; changes speed, never the drawn random numbers."""
 
 
+class EngineSettings(Config):
+    """What draws responses: this process, or a server made for it."""
+
+    kind: str = "local"
+    """A registered engine (see ``acft list``); others than ``local`` are servers."""
+    address: str = ""
+    """Where the server is, such as http://127.0.0.1:8000; empty: what ACFT_ENGINE_ADDRESS says.
+    Taken from files and the command line, never from a browser."""
+    folder: str = ""
+    """Where new weights are left for the server, on a disk that it sees under the same path; empty:
+    what ACFT_ENGINE_FOLDER says, else the cache. Never taken from a browser either."""
+    model: str = ""
+    """What the server calls the base policy; empty: ``[model] name``."""
+    requests: Positive = 64
+    """Requests at once; some servers take one only."""
+    timeout_seconds: PositiveFloat = 300.0
+    """Patience with one request."""
+    retries: NonNegative = 4
+    """Further tries of a failed request, each after twice the pause of the one before."""
+    reload_seconds: NonNegativeFloat = 0.0
+    """Patience until a server that cannot load weights by itself has been started with new ones."""
+    gap_max: PositiveFloat = 0.1
+    """Nats a token that log-probabilities of server and policy may differ on average."""
+
+
 class OracleSettings(Config):
     """The auxiliary token-level model R and its training."""
 
@@ -240,6 +265,7 @@ class RunSettings(Config):
     )
     prompts: PromptSettings = PromptSettings()
     sampling: SamplingSettings = SamplingSettings()
+    engine: EngineSettings = EngineSettings()
     oracle: OracleSettings = OracleSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     optimizer: OptimizerSettings = OptimizerSettings()

@@ -60,6 +60,43 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class DrawChecks:
+    """What was found when responses of a server were read again by the policy itself; sums."""
+
+    n_drawn: int = 0
+    n_refused: int = 0
+    """Responses that were not taken, because their tokens could not be told for certain."""
+    n_tokens: int = 0
+    surprise: float = 0.0
+    """Minus log-probability of each token less its expectation, in nats; near zero."""
+    variance: float = 0.0
+    """Of the surprise, if the server draws from the policy."""
+    gap: float = 0.0
+    """|log-probability told by the server - the policy's|, in nats."""
+    n_gap: int = 0
+    """Tokens whose log-probability the server told."""
+
+    def __add__(self, other: "DrawChecks") -> "DrawChecks":
+        """Both together."""
+        return DrawChecks(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def z(self) -> float:
+        """The surprise in its standard deviations."""
+        return self.surprise / max(self.variance, 1e-9) ** 0.5
+
+    def scalars(self) -> dict[str, float]:
+        """Rates and means by metric name; nothing where no server drew."""
+        if not self.n_drawn:
+            return {}
+        found = {
+            "engine/refused_share": self.n_refused / (self.n_drawn + self.n_refused),
+            "engine/surprise_z": self.z,
+        }
+        return found | ({"engine/logprob_gap": self.gap / self.n_gap} if self.n_gap else {})
+
+
+@dataclass(frozen=True)
 class ScoredRollout:
     """A rollout with the constraint's verdict and the raw scores behind it."""
 

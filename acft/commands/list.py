@@ -14,6 +14,7 @@ REGISTRIES: dict[str, str] = {
     "scorers": "acft.scorers.base:SCORERS",
     "oracles": "acft.oracle.base:ORACLES",
     "decoders": "acft.decoding.base:DECODERS",
+    "engines": "acft.engines.base:ENGINES",
     "corpora": "acft.corpora.base:CORPORA",
     "prompts": "acft.corpora.base:PROMPT_SETS",
     "metrics": "acft.metrics.base:METRICS",

@@ -6,6 +6,7 @@ from typing import Any
 
 from acft.config import Config
 from acft.constraints import CONSTRAINTS
+from acft.engines import refuse_places
 from acft.errors import ConfigError
 from acft.inference.fields import fields_of
 from acft.inference.server import Session
@@ -19,6 +20,7 @@ def check(session: Session, text: str) -> dict[str, Any]:  # noqa: ARG001
     """Problems of a settings text, one line each; none when it can be launched."""
     try:
         spec = parse_spec(text)
+        refuse_places(spec.settings)
     except ConfigError as error:
         return {"problems": str(error).splitlines()}
     return {"problems": [], "title": spec.title}
@@ -31,7 +33,12 @@ def launch(
     request_id: str,
     cloned_from: str = "",
 ) -> str:
-    """Id of the queued run."""
+    """Id of the queued run.
+
+    Raises:
+        ConfigError: The settings have problems, or say what a browser may not.
+    """
+    refuse_places(parse_spec(text).settings)
     return launcher.launch(Path(runs), text, request_id=request_id, cloned_from=cloned_from)
 
 

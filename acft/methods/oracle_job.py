@@ -30,7 +30,7 @@ from acft.policy import Policy
 from acft.sampling import Samples, join_windows
 from acft.seeding import derive_seed
 from acft.settings import OracleSettings, SamplingSettings
-from acft.types import Prompt, Rollout, Window
+from acft.types import DrawChecks, Prompt, Rollout, Window
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,9 @@ def _scored_draw(
         drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
         done += len(drawn[-1].rollouts)
     drawn = ranks().joined(drawn)
+    checks = sum((samples.checks for samples in drawn), DrawChecks())
+    if found := checks.scalars():
+        yield Scalars(round_index, 0, {f"{name}_{purpose}": v for name, v in found.items()})
     yield Progress(f"sample_{purpose}", wanted, wanted, round_index, "responses")
     rollouts = list(itertools.chain.from_iterable(samples.rollouts for samples in drawn))
     windows = join_windows([samples.windows for samples in drawn if samples.windows is not None])

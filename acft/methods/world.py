@@ -25,6 +25,7 @@ from acft.data import (
     load_prompts,
     tokenize,
 )
+from acft.engines import build_engine
 from acft.errors import DataError
 from acft.events import Event, Note, Progress
 from acft.methods.base import TrainContext
@@ -125,6 +126,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     threads = run.schedule.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     yield Progress("load", 0, 4, context.resume_round, "parts")
+    engine = build_engine(run)
     prompts = _prompts_by_split(run)
     pool = ScorerPool(run.device if run.device != "auto" else "cpu")
     constraint = build_constraint(run.constraint, pool)
@@ -153,6 +155,8 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
             ).documents
         corpora.append((corpus.weight, documents))
     yield Progress("load", 3, 4, context.resume_round, "parts")
+    # only now: texts that the base policy writes as a corpus are the same for all engines
+    base.engine = engine
     policy = trainable_policy(base, run.adapter, derive_seed(run.seed, "adapter"))
     yield Progress("load", 4, 4, context.resume_round, "parts")
     return World(

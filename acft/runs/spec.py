@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from acft import __version__
 from acft.config import Config, apply_overrides
 from acft.constraints import ParsedConstraint, parse_constraints
+from acft.engines import ENGINES
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
 from acft.settings import RunSettings
@@ -113,6 +114,7 @@ def parse_spec(text: str, overrides: Sequence[str] = (), where: str = "the setti
     constraints = _collect(problems, lambda: parse_constraints(tables))
     if settings is not None:
         problems += _contradictions(settings)
+        _collect(problems, functools.partial(ENGINES.get, settings.engine.kind))
     if problems or settings is None or method is None or constraints is None:
         raise ConfigError("\n".join(problems))
     return Spec(text, tuple(overrides), settings, *method, constraints)

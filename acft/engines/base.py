@@ -1,0 +1,78 @@
+"""What an engine is, and the registry of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from acft.backbone.loading import Backbone
+from acft.registry import Registry
+from acft.sampling import Samples
+from acft.settings import AdapterSettings, RunSettings, SamplingSettings
+from acft.types import Prompt
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """``n`` responses to each prompt, and how they are drawn."""
+
+    prompts: Sequence[Prompt]
+    n: int
+    sampling: SamplingSettings
+    seed: int
+    policy_version: int = 0
+    chat_template: bool = False
+    keep_hidden: bool = False
+    workers: int = 1
+    """Threads of this process that may compute."""
+    progress: Callable[[int, int], None] | None = None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Draws responses of a policy."""
+
+    def publish(self, tuned: Backbone, merged: Backbone, adapter: AdapterSettings | None) -> str:
+        """Makes new weights available to ``draw``; returns the name it knows them by.
+
+        Args:
+            tuned: The model with its trainable part.
+            merged: The same function as plain weights.
+            adapter: What kind of trainable part it is; None is all weights.
+        """
+        ...
+
+    def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:
+        """Responses ordered by prompt and sample number, as ``sampling.draw`` returns them.
+
+        Args:
+            backbone: The policy that is drawn from, here.
+            weights: Its name given by ``publish``; empty for the base policy.
+            request: What to draw.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """A registered engine."""
+
+    build: Callable[[RunSettings], Engine]
+
+    @property
+    def summary(self) -> str:
+        """First line of the builder's documentation."""
+        return (self.build.__doc__ or "").strip().splitlines()[0]
+
+
+ENGINES: Registry[EngineKind] = Registry("engine", "acft.engines")
+"""Every engine by name."""
+
+
+def build_engine(run: RunSettings) -> Engine:
+    """The engine a run names.
+
+    Raises:
+        ConfigError: There is no such engine, or a setting that it needs is missing.
+    """
+    return ENGINES.get(run.engine.kind).build(run)

@@ -1,0 +1,39 @@
+"""Drawing in this process, with the policy's own weights."""
+
+from acft.backbone.loading import Backbone
+from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
+from acft.sampling import Samples, draw
+from acft.settings import AdapterSettings, RunSettings
+
+
+class LocalEngine:
+    """Has the weights already."""
+
+    def publish(
+        self,
+        tuned: Backbone,  # noqa: ARG002
+        merged: Backbone,  # noqa: ARG002
+        adapter: AdapterSettings | None,  # noqa: ARG002
+    ) -> str:
+        """Nothing to do; every policy brings its weights."""
+        return ""
+
+    def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:  # noqa: ARG002
+        """See ``sampling.draw``."""
+        return draw(
+            backbone, request.prompts, request.n, request.sampling, request.seed,
+            policy_version=request.policy_version, chat_template=request.chat_template,
+            keep_hidden=request.keep_hidden, workers=request.workers, progress=request.progress,
+            should_stop=request.should_stop,
+        )  # fmt: skip
+
+
+LOCAL = LocalEngine()
+
+
+def build(run: RunSettings) -> Engine:  # noqa: ARG001
+    """This process, with the weights it trains; needs no server."""
+    return LOCAL
+
+
+ENGINES.add("local")(EngineKind(build))

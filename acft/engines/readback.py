@@ -1,0 +1,131 @@
+"""Responses that a server drew, read again by the policy: log-probabilities, states, and checks.
+
+A server's word is not taken for anything that a loss depends on. One forward pass over prompt and
+response, far cheaper than drawing, gives what the policy itself says of each token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from acft.backbone.forward import logits, response_states
+from acft.backbone.loading import Backbone
+from acft.sampling import left_padded
+from acft.settings import SamplingSettings
+from acft.types import DrawChecks, Window
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the policy says of some responses."""
+
+    logprobs: list[tuple[float, ...]]
+    """Of each token at temperature 1, in nats."""
+    drawn_logprobs: list[tuple[float, ...]]
+    """The same at the temperature and nucleus that were asked for."""
+    window: Window | None
+    checks: DrawChecks
+
+
+@torch.no_grad()
+def read_again(
+    backbone: Backbone,
+    prompts: Sequence[tuple[int, ...]],
+    responses: Sequence[tuple[int, ...]],
+    sampling: SamplingSettings,
+    *,
+    keep_hidden: bool,
+) -> Read:
+    """One batch of responses as the policy sees them."""
+    model = backbone.model
+    prompt_ids, prompt_mask = left_padded(prompts, backbone.tokenizer.pad_token_id or 0)
+    response_ids, mask = right_padded(responses)
+    states = response_states(
+        model, *(t.to(model.device) for t in (prompt_ids, prompt_mask, response_ids, mask))
+    )
+    policy_lps, drawn_lps, surprise, variance = [], [], 0.0, 0.0
+    for place in range(response_ids.shape[1]):
+        next_logprobs = logits(model, states[:, place]).log_softmax(dim=-1)
+        chosen = response_ids[:, place].to(model.device)
+        is_there = mask[:, place].to(model.device)
+        proposal, drawn = proposed(next_logprobs, chosen, sampling.temperature, sampling.top_p)
+        mean, spread = _moments(proposal)
+        policy_lps.append(next_logprobs.gather(1, chosen[:, None])[:, 0])
+        drawn_lps.append(drawn)
+        surprise += float((-drawn - mean)[is_there].double().sum())
+        variance += float(spread[is_there].double().sum())
+    n_tokens = int(mask.sum())
+    checks = DrawChecks(len(responses), 0, n_tokens, surprise, variance)
+    window = None
+    if keep_hidden:
+        window = _window(prompts, response_ids, mask, states, sampling.horizon)
+    return Read(_ragged(policy_lps, mask), _ragged(drawn_lps, mask), window, checks)
+
+
+def proposed(
+    next_logprobs: Float[Tensor, "batch vocab"],
+    chosen: Int[Tensor, " batch"],
+    temperature: float,
+    top_p: float,
+) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, " batch"]]:
+    """Log-probabilities at a temperature and nucleus, and those of the chosen tokens.
+
+    A chosen token beyond the nucleus, which rounding may put there, counts as its last one.
+    """
+    if temperature != 1.0:
+        next_logprobs = (next_logprobs / temperature).log_softmax(dim=-1)
+    picked = next_logprobs.gather(1, chosen[:, None])[:, 0]
+    if top_p >= 1.0:
+        return next_logprobs, picked
+    ordered, ids = next_logprobs.sort(dim=-1, descending=True)
+    mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+    kept = ordered.masked_fill(mass_before >= top_p, -torch.inf)
+    total = kept.logsumexp(dim=-1, keepdim=True)
+    nucleus = torch.empty_like(kept).scatter(1, ids, kept - total)
+    return nucleus, picked - total[:, 0]
+
+
+def _moments(
+    logprobs: Float[Tensor, "batch vocab"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Mean and variance of minus log-probability of a token drawn from the distribution."""
+    finite = logprobs.masked_fill(logprobs == -torch.inf, 0.0)
+    probs = logprobs.exp()
+    mean = -(probs * finite).sum(dim=-1)
+    return mean, (probs * finite.square()).sum(dim=-1) - mean.square()
+
+
+def _window(
+    prompts: Sequence[tuple[int, ...]],
+    response_ids: Int[Tensor, "batch step"],
+    mask: Bool[Tensor, "batch step"],
+    states: Float[Tensor, "batch window width"],
+    horizon: int,
+) -> Window:
+    missing = horizon - response_ids.shape[1]
+    token_ids = pad(response_ids, (1, missing))
+    token_ids[:, 0] = torch.tensor([ids[-1] for ids in prompts])
+    whole = pad(pad(mask, (1, 0), value=True), (0, missing))
+    prompt_ids, prompt_mask = left_padded(prompts)
+    hidden = pad(states.to("cpu", torch.float16), (0, 0, 0, missing))
+    return Window(hidden, token_ids, whole, torch.full(whole.shape, 0.5), prompt_ids, prompt_mask)
+
+
+def right_padded(
+    sequences: Sequence[tuple[int, ...]],
+) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """Token ids padded on the right to the longest, and True where there is a token."""
+    longest = max(map(len, sequences))
+    ids = [[*sequence, *[0] * (longest - len(sequence))] for sequence in sequences]
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    return torch.tensor(ids, dtype=torch.long), torch.arange(longest) < lengths[:, None]
+
+
+def _ragged(columns: list[Tensor], mask: Bool[Tensor, "batch step"]) -> list[tuple[float, ...]]:
+    rows = torch.stack(columns, dim=1).tolist()
+    lengths = mask.sum(dim=1).tolist()
+    return [tuple(row[:length]) for row, length in zip(rows, lengths, strict=True)]
