@@ -22,7 +22,7 @@ from acft.methods.guidance import GuidanceTap
 from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.methods.precompute import with_known
 from acft.methods.progress import TrainState
-from acft.methods.remote import RayOracle, remote_oracle_job
+from acft.methods.remote import RayOracle, check_executor, remote_oracle_job
 from acft.methods.validation import best_event, better, validate
 from acft.methods.world import World, facts, load_world
 from acft.policy import Policy
@@ -81,6 +81,7 @@ class AcftSettings(Config):
 
 def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, None, None]:
     """Cross-entropy on a corpus plus KL to the guided policy of an oracle trained alongside."""
+    check_executor(context.run)
     world = yield from load_world(context)
     state = TrainState(world, settings.kl_weight)
     if world.run.schedule.executor == "ray":
@@ -153,9 +154,10 @@ def _oracle(
     if not settings.guidance_top_k or following > world.run.schedule.rounds:
         return new
     rule = _regularizer(settings, state, new, policy)
-    return replace(
-        new, guide=(yield from with_known(world, rule, following, settings.guidance_top_k))
+    guide = yield from with_known(
+        world, rule, following, settings.guidance_top_k, context.should_stop
     )
+    return replace(new, guide=guide)
 
 
 def close_round(
@@ -199,7 +201,9 @@ def _fit(
     regularizer = _regularizer(settings, state, guide_round, anchor)
     if settings.guidance_top_k:
         # what the oracle's job left is complete, except in round 2 and after a resumed round
-        guide = yield from with_known(world, regularizer, plan.index, settings.guidance_top_k)
+        guide = yield from with_known(
+            world, regularizer, plan.index, settings.guidance_top_k, context.should_stop
+        )
         regularizer = replace(regularizer, guide=guide)
     version = guide_round.guide.oracle.version
     tap = GuidanceTap(world, plan.index - 1, version, settings.guidance_sequences)

@@ -253,7 +253,7 @@ class _Target:
         world: World,
         documents: Sequence[TokenizedDocument],
         batch: TokenBatch,
-        hidden: Float[Tensor, "batch time width"],
+        hidden: Float[Tensor, "batch time width"] | None,  # the policy's; not read with an anchor
         regularizer: Regularizer,
     ) -> None:
         self._regularizer = regularizer
@@ -261,7 +261,10 @@ class _Target:
         with torch.no_grad():
             source = regularizer.anchor or world.policy
             self._model = source.backbone.model
-            self._hidden = hidden if regularizer.anchor is None else source.hidden(batch)
+            if regularizer.anchor is not None:
+                hidden = regularizer.anchor.hidden(batch)
+            assert hidden is not None
+            self._hidden = hidden
             self._starts = torch.tensor([d.response_start for d in documents], device=hidden.device)
             window = response_windows(batch, self._hidden, self._starts, world.horizon)
             window.verdicts.copy_(world.document_verdicts(documents))

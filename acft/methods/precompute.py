@@ -1,6 +1,6 @@
 """Guidance of the texts that a round will train on, computed once before its steps."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
+from acft.distributed import settled
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.fit_job import Regularizer, _Target
@@ -20,12 +21,17 @@ from acft.types import TokenBatch
 
 
 def with_known(
-    world: World, rule: Regularizer, round_index: int, top: int
+    world: World,
+    rule: Regularizer,
+    round_index: int,
+    top: int,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, Guide]:
     """Progress while guidance of a round's texts is computed; returns the guide that knows it.
 
-    A guide that knows all of them is returned as it is. The scalars say what keeping ``top`` tokens
-    costs: nats a position that the KL from the anchor loses because the others are one bucket.
+    A guide that knows all of them is returned as it is, and so is one whose work was stopped. The
+    scalars say what keeping ``top`` tokens costs: nats a position that the KL from the anchor loses
+    because the others are one bucket.
     """
     wanted = {key_of(d): d for d in _documents(world, round_index) if rule.applies_to(d)}
     if wanted.keys() <= rule.guide.known.keys():
@@ -36,6 +42,8 @@ def with_known(
     by_length = sorted(wanted.values(), key=lambda document: len(document.token_ids))
     done = 0
     for some in micro_batches(by_length, world.run.optimizer.micro_batch_size):
+        if settled(should_stop):
+            return rule.guide
         rows, missing = _guidance(world, rule, some, top)
         known |= rows
         lost.append(missing)
@@ -70,7 +78,7 @@ def _guidance(
     assert rule.anchor is not None
     batch = collate(documents, pad_token(rule.anchor.backbone.tokenizer), world.horizon)
     batch = batch.to(rule.anchor.device)
-    target = _Target(world, documents, batch, rule.anchor.hidden(batch), rule)
+    target = _Target(world, documents, batch, None, rule)
     reach, token_log_r = target.reach(), target.token_log_r()
     known, lost = {}, []
     for document, places, log_r in zip(documents, _positions(batch), token_log_r, strict=True):

@@ -96,6 +96,19 @@ class OracleWorker:
         return self._world.snapshot()
 
 
+def check_executor(run: RunSettings) -> None:
+    """Refuses executor ray to several processes, whose jobs run one after the other.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    if run.schedule.executor == "ray" and (size := ranks().size) > 1:
+        raise ConfigError(
+            f"[schedule] executor = 'ray' with {size} processes: they do both jobs themselves, "
+            "one after the other; start one process, or set executor to 'threads'"
+        )
+
+
 @dataclass
 class RayOracle:
     """A Ray actor that does the oracle's jobs; made when the first job is asked for."""
@@ -103,18 +116,6 @@ class RayOracle:
     run: RunSettings
     threads: int
     _actor: Any = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        """Refuses several processes, whose jobs run one after the other.
-
-        Raises:
-            ConfigError: There are several.
-        """
-        if (size := ranks().size) > 1:
-            raise ConfigError(
-                f"[schedule] executor = 'ray' with {size} processes: they do both jobs themselves, "
-                "one after the other; start one process, or set executor to 'threads'"
-            )
 
     def stream(self, request: OracleRequest) -> Iterator[Output | OracleReply]:
         """What the actor yields.

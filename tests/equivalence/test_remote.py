@@ -83,7 +83,8 @@ def test_ray_beside_a_sequential_schedule_is_refused_with_the_settings(tmp_path)
         toy_run(tmp_path, "schedule.kind=sequential", "schedule.executor=ray")
 
 
-def test_ray_is_refused_to_several_processes(tmp_path, monkeypatch):
+def test_ray_is_refused_to_several_processes_before_anything_loads(tmp_path, monkeypatch):
     monkeypatch.setattr("acft.methods.remote.ranks", lambda: Ranks(0, 2))
+    monkeypatch.setattr("acft.methods.acft.load_world", lambda context: pytest.fail("loaded"))
     with pytest.raises(ConfigError, match="with 2 processes"):
-        RayOracle(toy_run(tmp_path, *PARALLEL, "schedule.executor=ray"), 1)
+        trained(tmp_path / "a", toy_run(tmp_path, *PARALLEL, "schedule.executor=ray"), ACFT)

@@ -8,9 +8,13 @@ import torch
 
 import acft.methods.acft as acft_module
 from acft.errors import ConfigError
+from acft.methods import precompute
 from acft.methods.acft import AcftSettings
+from acft.methods.base import METHODS, Checkpoint, TrainContext
 from acft.methods.sparse import sparsified, spread
 from acft.objective import kl_divergence
+from acft.policy import Policy
+from acft.types import TokenBatch
 from tests.toy_runs import N_SYMBOLS, largest_difference, toy_run, trained
 
 pytestmark = pytest.mark.equivalence
@@ -96,3 +100,45 @@ def test_the_jobs_order_and_a_resumed_run_change_no_bit(place, tmp_path, monkeyp
 def test_a_policy_that_is_its_own_anchor_has_nothing_to_keep():
     with pytest.raises(ConfigError, match="guidance_top_k 8 keeps what a snapshot says"):
         AcftSettings.parse({"anchor": "current", "guidance_top_k": 8}, "method")
+
+
+def test_the_anchor_reads_each_text_once(place, tmp_path, monkeypatch):
+    read: list[int] = []
+    hidden = Policy.hidden
+
+    def counted(self: Policy, batch: TokenBatch) -> torch.Tensor:
+        if is_at_work:
+            read.append(len(batch.token_ids))
+        return hidden(self, batch)
+
+    is_at_work = False
+    guidance = precompute._guidance
+
+    def watched(world, rule, documents, top):
+        nonlocal is_at_work
+        is_at_work = True
+        found = guidance(world, rule, documents, top)
+        is_at_work = False
+        assert read == [len(documents)]
+        read.clear()
+        return found
+
+    monkeypatch.setattr(Policy, "hidden", counted)
+    monkeypatch.setattr(precompute, "_guidance", watched)
+    trained(tmp_path / "a", toy_run(place, "schedule.rounds=1"), ACFT | {"guidance_top_k": 2})
+
+
+def test_a_request_to_stop_ends_the_computing_of_guidance(place, monkeypatch):
+    calls: list[int] = []
+    guidance = precompute._guidance
+
+    def counted(*arguments):
+        calls.append(1)
+        return guidance(*arguments)
+
+    monkeypatch.setattr(precompute, "_guidance", counted)
+    settings = AcftSettings(anchor="snapshot", guidance_top_k=2)
+    context = TrainContext(toy_run(place), should_stop=lambda: len(calls) >= 2)
+    outputs = list(METHODS.get("acft").train(settings, context))
+    assert len(calls) == 2
+    assert not any(isinstance(output, Checkpoint) for output in outputs)
