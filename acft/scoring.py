@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections import OrderedDict
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from acft.errors import AcftError, ModelError
@@ -17,11 +18,32 @@ CACHE_LIMIT = 500_000
 _FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
+class TextCounts:
+    """How many texts scorers were asked about; jobs in several threads may add at once."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, scorer: str, judged: int, remembered: int) -> None:
+        """Count one question."""
+        with self._lock:
+            self._counts[f"texts/{scorer}"] += judged
+            self._counts[f"remembered/{scorer}"] += remembered
+
+    def take(self) -> dict[str, int]:
+        """``texts/<scorer>`` and ``remembered/<scorer>`` since the last call."""
+        with self._lock:
+            taken, self._counts = self._counts, Counter()
+        return dict(taken)
+
+
 class ScoreCache:
     """Scores already computed, by scorer, weights and text; the least recently used go first."""
 
-    def __init__(self, limit: int = CACHE_LIMIT) -> None:
+    def __init__(self, limit: int = CACHE_LIMIT, counts: TextCounts | None = None) -> None:
         self._limit = limit
+        self._counts = counts or TextCounts()
         self._scores: OrderedDict[bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -37,6 +59,7 @@ class ScoreCache:
         keys = {text: _key(scorer, text) for text in dict.fromkeys(texts)}
         known = {text: self._recall(key) for text, key in keys.items() if key in self._scores}
         new = [text for text in keys if text not in known]
+        self._counts.add(scorer.name, len(new), len(texts) - len(new))
         if new:
             known.update(zip(new, checked_scores(scorer, new), strict=True))
         for text in new:
@@ -72,11 +95,14 @@ class ScorerPool:
     """Scorers by name, each loaded when first asked for, all with one cache."""
 
     def __init__(
-        self, device: str = "cpu", load: Callable[[str, str], Scorer] = load_scorer
+        self,
+        device: str = "cpu",
+        load: Callable[[str, str], Scorer] = load_scorer,
+        counts: TextCounts | None = None,
     ) -> None:
         self._device = device
         self._load = load
-        self._cache = ScoreCache()
+        self._cache = ScoreCache(counts=counts)
         self._scorers: dict[str, CachedScorer] = {}
 
     def __call__(self, name: str) -> CachedScorer:

@@ -129,6 +129,8 @@ class _GroupTrainer(RLOOTrainer):
 
     def _generate(self, prompts: list[str]) -> tuple[list[list[int]], list[list[int]], list[str]]:
         drawn = self._draw(prompts)
+        self.state.num_input_tokens_seen += sum(map(len, [*drawn.prompt_ids, *drawn.response_ids]))
+        self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
         return drawn.prompt_ids, drawn.response_ids, drawn.responses
 
     def _send_telemetry(self) -> None:

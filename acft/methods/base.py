@@ -5,13 +5,14 @@ sealed and checkpoints to be saved; whoever runs it decides where they go.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from acft.config import Config
 from acft.events import Event
 from acft.registry import Registry
+from acft.scoring import TextCounts
 from acft.settings import RunSettings
 
 
@@ -49,6 +50,8 @@ class TrainContext:
     """Finished rounds in that checkpoint."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked between steps; when true the method ends after sealing what it has."""
+    texts: TextCounts = field(default_factory=TextCounts)
+    """Counts what the run's scorers are asked; see accounting.py."""
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,8 @@ def _load_scorers(context: TrainContext) -> Generator[Output, None, list[Scorer]
 
 
 def _pool(context: TrainContext) -> ScorerPool:
-    return ScorerPool("cuda" if context.run.device == "cuda" else "cpu")
+    device = "cuda" if context.run.device == "cuda" else "cpu"
+    return ScorerPool(device, counts=context.texts)
 
 
 def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Judge]:

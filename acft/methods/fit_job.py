@@ -86,6 +86,8 @@ class _Sums:
     kl_policy_guided: float = 0.0
     n_kl: int = 0
     loss: float = 0.0
+    n_read: int = 0
+    """Tokens of all documents, prompts and KL-only ones included."""
     documents: list[str] = field(default_factory=list)
 
     def add(self, losses: TokenLosses, ce_mask: Tensor, kl_mask: Tensor) -> None:
@@ -148,6 +150,7 @@ def fit_job(
             "policy/loss": sums.loss,
             "policy/lr": optimizer.lr,
             "policy/grad_norm": optimizer.step(),
+            "policy/tokens": float(sums.n_read),
             **_means(sums, regularizer),
             "time/step_seconds": time.monotonic() - started,
             "time/tokens_per_second": sums.n_tokens / (time.monotonic() - started),
@@ -204,6 +207,7 @@ def _accumulate(
     )
     losses.total.sum().backward()
     sums.add(losses, ce_weights > 0, weights != 0)
+    sums.n_read += sum(len(document.token_ids) for document in piece.documents)
     sums.documents += [document.document_id for document in piece.documents]
     if tap is not None and penalty is not None:
         tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)

@@ -93,6 +93,7 @@ def weighted_fit(
             "policy/lr": optimizer.lr,
             "policy/grad_norm": optimizer.step(),
             "policy/ce": sums.nll / sums.n_tokens,
+            "policy/tokens": float(sum(len(item.document.token_ids) for item in chosen)),
             "time/step_seconds": seconds,
             "time/tokens_per_second": sums.n_tokens / seconds,
         }

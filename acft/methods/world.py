@@ -128,7 +128,8 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     yield Progress("load", 0, 4, context.resume_round, "parts")
     engine = build_engine(run)
     prompts = _prompts_by_split(run)
-    pool = ScorerPool(run.device if run.device != "auto" else "cpu")
+    device = run.device if run.device != "auto" else "cpu"
+    pool = ScorerPool(device, counts=context.texts)
     constraint = build_constraint(run.constraint, pool)
     trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
     judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]

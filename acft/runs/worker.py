@@ -178,6 +178,7 @@ class _Attempt:
 
     def _train(self) -> None:
         from acft.distributed import agreed  # noqa: PLC0415
+        from acft.methods.accounting import accounted  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
@@ -198,14 +199,12 @@ class _Attempt:
             log.info("removed %s, which no finished round needs", path.name)
         facts = spec.method.facts(context)
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
-        outputs = spec.method.train(spec.method_settings, context)
-        for output in outputs:
-            self._recorder.take(output)
-            if self._stop.mode == "now":
-                break
-        close = getattr(outputs, "close", None)
-        if close is not None:
-            close()
+        method = spec.method.train(spec.method_settings, context)
+        with closing(accounted(method, context)) as outputs:
+            for output in outputs:
+                self._recorder.take(output)
+                if self._stop.mode == "now":
+                    break
 
     def _observe(self, entry: Entry) -> None:
         """Keeps the status in step with the events."""

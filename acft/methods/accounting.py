@@ -1,0 +1,119 @@
+"""What a run costs: texts judged, tokens drawn, tokens trained on, seconds; for equal budgets.
+
+Whatever runs a method passes its outputs through ``accounted``, which adds one ``Scalars`` event
+for each round, so every method is counted in the same way and none has to think of it. Each event
+holds what was spent since the one before; a run's bill is their sum over the events that count.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from acft.events import Event, Progress, Scalars
+from acft.methods.base import Checkpoint, Output, Rows, TrainContext
+
+BILL = "budget/"
+"""Of the names of all values:
+
+``budget/texts/<scorer>``
+    New texts that a scorer judged.
+``budget/remembered/<scorer>``
+    Texts that it was asked about again, in a run that remembered the answer.
+``budget/sampled_tokens/training``, ``…/measuring``
+    Response tokens drawn to learn from, and drawn to be judged only.
+``budget/trained_tokens``
+    Tokens read in optimiser steps of the policy, prompts included, padding left out.
+``budget/seconds/loading``, ``…/training``, ``…/measuring``
+    Wall time by what the run was doing.
+"""
+TRAINED = "policy/tokens"
+"""What an optimiser step reports; summed up into the bill."""
+MEASURED = ("validation_policy", "test")
+"""Purposes of responses from which nothing is learned."""
+LOADING = ("load", "corpus")
+TRAINING = ("sample", "filter", "guide", "fit")
+"""Beginnings of the names of phases; all others measure."""
+
+
+def accounted(outputs: Iterable[Output], context: TrainContext) -> Generator[Output, None, None]:
+    """The outputs of a method; before each checkpoint and at the end comes what was spent."""
+    meter = _Meter(context)
+    with _closed(outputs):
+        for output in outputs:
+            meter.take(output)
+            if isinstance(output, Checkpoint):
+                yield meter.bill()
+            yield output
+    yield meter.bill()
+
+
+def bill(events: Iterable[Event]) -> dict[str, float]:
+    """All that a run spent, by name without ``budget/``; empty where nothing was counted."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for event in events:
+        for name, value in event.values.items() if isinstance(event, Scalars) else ():
+            if name.startswith(BILL):
+                total[name.removeprefix(BILL)] += value
+    return dict(sorted(total.items()))
+
+
+class _Meter:
+    """Adds up what passes by, and asks the scorers."""
+
+    def __init__(self, context: TrainContext, clock: Callable[[], float] = time.monotonic) -> None:
+        self._texts = context.texts
+        self._clock = clock
+        self._since = clock()
+        self._doing = "loading"
+        self._round = context.resume_round
+        self._step = 0
+        self._spent: defaultdict[str, float] = defaultdict(float)
+
+    def take(self, output: Output) -> None:
+        """Count one output, and the time until it came."""
+        self._pass_time()
+        if isinstance(output, Progress):
+            self._doing = _activity(output.phase)
+        elif isinstance(output, Scalars):
+            self._step = max(self._step, output.step)
+            self._spent["trained_tokens"] += output.values.get(TRAINED, 0.0)
+        elif isinstance(output, Rows) and output.table == "rollouts":
+            self._add_drawn(output.rows)
+        if isinstance(output, Checkpoint):
+            self._round = output.round
+
+    def bill(self) -> Scalars:
+        """What was spent since the last one."""
+        self._pass_time()
+        spent, self._spent = self._spent, defaultdict(float)
+        spent.update(self._texts.take())
+        new = {f"{BILL}{name}": float(value) for name, value in spent.items() if value}
+        return Scalars(self._round, self._step, new)
+
+    def _pass_time(self) -> None:
+        now = self._clock()
+        self._spent[f"seconds/{self._doing}"] += now - self._since
+        self._since = now
+
+    def _add_drawn(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:  # which may leave out columns
+            use = "measuring" if row.get("purpose") in MEASURED else "training"
+            self._spent[f"sampled_tokens/{use}"] += row.get("n_tokens") or 0
+
+
+def _activity(phase: str) -> str:
+    if phase in LOADING:
+        return "loading"
+    return "training" if phase.startswith(TRAINING) else "measuring"
+
+
+@contextmanager
+def _closed(outputs: Iterable[Output]) -> Iterator[None]:
+    """Ends a generator that is left early; other iterables have nothing to end."""
+    if isinstance(outputs, Generator):
+        with closing(outputs):
+            yield
+    else:
+        yield

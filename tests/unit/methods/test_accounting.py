@@ -1,0 +1,85 @@
+"""What runs cost."""
+
+import pytest
+
+from acft.eventlog import effective, read_events
+from acft.events import Progress, Scalars
+from acft.methods.accounting import accounted, bill
+from acft.methods.base import Checkpoint, Rows, TrainContext
+from acft.scoring import ScoreCache, TextCounts
+from acft.settings import RunSettings
+from tests.fake_scorers import RuleScorer
+from tests.tiny_run import tiny_settings, train
+
+
+def context(**fields) -> TrainContext:
+    return TrainContext(RunSettings.model_construct(), **fields)
+
+
+def drawn(purpose: str, n_tokens: int) -> Rows:
+    return Rows("rollouts", 1, [{"purpose": purpose, "n_tokens": n_tokens}])
+
+
+def checkpoint(index: int) -> Checkpoint:
+    return Checkpoint(index, index, 0, lambda _: None)
+
+
+def test_a_round_is_billed_before_it_is_sealed_and_the_rest_at_the_end():
+    outputs = [drawn("oracle", 5), checkpoint(1), drawn("test", 7)]
+    passed = list(accounted(outputs, context()))
+    assert [type(output) for output in passed] == [Rows, Scalars, Checkpoint, Rows, Scalars]
+    assert bill([passed[1]])["sampled_tokens/training"] == 5
+    assert bill([passed[4]])["sampled_tokens/measuring"] == 7
+    assert "sampled_tokens/training" not in bill([passed[4]])
+
+
+def test_what_is_drawn_to_learn_from_and_to_be_judged_is_kept_apart():
+    purposes = ["oracle", "validation", "train", "validation_policy", "test"]
+    passed = list(accounted([drawn(purpose, 1) for purpose in purposes], context()))
+    spent = bill([passed[-1]])
+    assert (spent["sampled_tokens/training"], spent["sampled_tokens/measuring"]) == (3, 2)
+
+
+def test_time_goes_to_what_the_run_was_doing():
+    phases = ["load", "sample_oracle", "fit_oracle", "fit_policy", "validate", "perplexity"]
+    passed = list(accounted([Progress(phase, 0, 1, 1) for phase in phases], context()))
+    kinds = {name for name in bill([passed[-1]]) if name.startswith("seconds/")}
+    assert kinds == {"seconds/loading", "seconds/training", "seconds/measuring"}
+
+
+def test_a_scorer_is_billed_for_new_texts_and_remembered_ones_apart():
+    counts = TextCounts()
+    cache = ScoreCache(counts=counts)
+    cache.score(RuleScorer("judge"), ["a", "b", "a"])
+    cache.score(RuleScorer("judge"), ["b", "c"])
+    (event,) = accounted([], context(texts=counts))
+    assert (bill([event])["texts/judge"], bill([event])["remembered/judge"]) == (3, 2)
+
+
+def test_leaving_early_ends_the_method():
+    ended = []
+
+    def outputs():
+        try:
+            yield drawn("oracle", 1)
+        finally:
+            ended.append(True)
+
+    passing = accounted(outputs(), context())
+    next(passing)
+    passing.close()
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("method", ["acft", "sft", "rl", "dpo", "dpg", "nado_decoding"])
+def test_every_method_is_billed_for_what_it_did(tmp_path, method):
+    text = tiny_settings(tmp_path)
+    paths, code = train(text, tmp_path / "runs", f'method={{name="{method}"}}')
+    assert code == 0
+    events = [entry.event for entry in effective(read_events(paths.events))]
+    spent = bill(events)
+    trained = [e.values.get("policy/tokens", 0) for e in events if isinstance(e, Scalars)]
+    assert spent.get("trained_tokens", 0) == sum(trained)
+    assert (spent.get("trained_tokens", 0) > 0) == (method != "nado_decoding")
+    assert ("sampled_tokens/training" in spent) == (method != "sft")
+    assert spent["sampled_tokens/measuring"] > 0
