@@ -101,12 +101,12 @@ def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
     from acft.runs.launcher import create_here
 
     while (progress := experiment.progress(runs_dir)).ready:
-        for task in progress.ready:
-            print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)
-            names = {"experiment": experiment.name, "subject": task.subject}
-            code = do_here(create_here(runs_dir, task.spec, **names), task.spec)
-            if code:
-                return code
+        task = progress.ready[0]
+        print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)
+        names = {"experiment": experiment.name, "subject": task.subject}
+        code = do_here(create_here(runs_dir, task.spec, **names), task.spec)
+        if code:
+            return code
     if progress.running:
         raise RunError(
             f"{len(progress.running)} runs of {experiment.name!r} are queued or running elsewhere "

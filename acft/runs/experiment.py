@@ -43,6 +43,8 @@ class VariantSettings(Config):
 
     file: str
     """Settings file, relative to the table's."""
+    changes: Names = ()
+    """``section.key=value`` for every row of this size, before the row's own."""
     suites: Names = ("rtp", "perplexity")
     """What measures every row."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -109,7 +111,8 @@ class Progress:
     running: list[Task]
     """Queued ones included."""
     ready: list[Task]
-    """Can be started now."""
+    """Can be started now, in the order that gives whole tables early: an evaluation as soon as its
+    run is there, every row with the first seed before any with the second."""
     waiting: int
     """Evaluations of runs that are not finished."""
 
@@ -138,19 +141,18 @@ class Experiment:
         """
         known = _by_fingerprint(runs_dir)
         done, running, ready, waiting = [], [], [], 0
-        for row in self.settings.rows:
-            for changes in self._repetitions(row):
-                training = Task(row.name, self.text, changes)
-                if not row.is_base:
-                    training = _found(training, known)
-                    if training.state != "finished":
-                        (running if training.run_id else ready).append(training)
-                        waiting += 1
-                        continue
-                    done.append(training)
-                evaluation = _found(self._evaluation(runs_dir, training, changes), known)
-                group = {"finished": done, "": ready}.get(evaluation.state, running)
-                group.append(evaluation)
+        for row, changes in self._repetitions():
+            training = Task(row.name, self.text, changes)
+            if not row.is_base:
+                training = _found(training, known)
+                if training.state != "finished":
+                    (running if training.run_id else ready).append(training)
+                    waiting += 1
+                    continue
+                done.append(training)
+            evaluation = _found(self._evaluation(runs_dir, training, changes), known)
+            group = {"finished": done, "": ready}.get(evaluation.state, running)
+            group.append(evaluation)
         return Progress(done, running, ready, waiting)
 
     def table(
@@ -166,7 +168,9 @@ class Experiment:
             DataError: There are none.
         """
         done = self.progress(runs_dir).done
-        members = [(RunPaths(runs_dir / t.run_id), t.row) for t in done if t.is_evaluation]
+        names = [row.name for row in self.settings.rows]
+        measured = sorted((t for t in done if t.is_evaluation), key=lambda t: names.index(t.row))
+        members = [(RunPaths(runs_dir / t.run_id), t.row) for t in measured]
         table = table_of(members, columns or self.variant.columns, against, margin)
         if table is None:
             raise DataError(
@@ -175,12 +179,15 @@ class Experiment:
             )
         return table
 
-    def _repetitions(self, row: RowSettings) -> Iterator[tuple[str, ...]]:
-        if row.is_base:
-            yield row.changes
-            return
-        for seed in self.settings.seeds:
-            yield (*row.changes, f"seed={seed}")
+    def _repetitions(self) -> Iterator[tuple[RowSettings, tuple[str, ...]]]:
+        """Rows with their changes: all with the first seed, then all with the next."""
+        for number, seed in enumerate(self.settings.seeds):
+            for row in self.settings.rows:
+                changes = (*self.variant.changes, *row.changes)
+                if not row.is_base:
+                    yield row, (*changes, f"seed={seed}")
+                elif number == 0:
+                    yield row, changes
 
     def _evaluation(self, runs_dir: Path, training: Task, changes: tuple[str, ...]) -> Task:
         """The same suites, prompts and draws for every row."""
@@ -214,7 +221,8 @@ def load_experiment(path: Path, variant: str = "") -> Experiment:
     text = read_text(path / settings.variants[name].file)
     experiment = Experiment(path.resolve().name, name, settings, text)
     for row in settings.rows:
-        parse_spec(text, row.changes, f"{file}, row {row.name!r}")
+        changes = (*experiment.variant.changes, *row.changes)
+        parse_spec(text, changes, f"{file}, row {row.name!r}")
     return experiment
 
 
