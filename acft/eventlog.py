@@ -6,6 +6,7 @@
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,22 @@ from acft.events import (
 
 UNSYNCED = (Progress, Scalars)
 """Kinds too frequent to wait for the disk; ``EventWriter.sync`` takes them along."""
+
+
+BILL = "budget/"
+"""Of the names of all values:
+
+``budget/texts/<scorer>``
+    New texts that a scorer judged.
+``budget/remembered/<scorer>``
+    Texts that it was asked about again, in a run that remembered the answer.
+``budget/sampled_tokens/training``, ``…/measuring``
+    Response tokens drawn to learn from, and drawn to be judged only.
+``budget/trained_tokens``
+    Tokens read in optimiser steps of the policy, prompts included, padding left out.
+``budget/seconds/loading``, ``…/training``, ``…/measuring``
+    Wall time by what the run was doing.
+"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,20 @@ def effective(entries: Iterable[Entry]) -> list[Entry]:
             kept = _undo(kept, entry.event.resumed_from_round)
         kept.append(entry)
     return kept
+
+
+def bill(events: Iterable[Event]) -> dict[str, float]:
+    """All that a run spent, by name without ``budget/``; empty where nothing was counted.
+
+    Args:
+        events: Those that count; see ``effective``.
+    """
+    total: defaultdict[str, float] = defaultdict(float)
+    for event in events:
+        for name, value in event.values.items() if isinstance(event, Scalars) else ():
+            if name.startswith(BILL):
+                total[name.removeprefix(BILL)] += value
+    return dict(sorted(total.items()))
 
 
 def _write_all(file: BinaryIO, line: bytes) -> None:

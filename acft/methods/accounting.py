@@ -11,23 +11,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-from acft.events import Event, Progress, Scalars
+from acft.eventlog import BILL
+from acft.events import Progress, Scalars
 from acft.methods.base import Checkpoint, Output, Rows, TrainContext
 
-BILL = "budget/"
-"""Of the names of all values:
-
-``budget/texts/<scorer>``
-    New texts that a scorer judged.
-``budget/remembered/<scorer>``
-    Texts that it was asked about again, in a run that remembered the answer.
-``budget/sampled_tokens/training``, ``…/measuring``
-    Response tokens drawn to learn from, and drawn to be judged only.
-``budget/trained_tokens``
-    Tokens read in optimiser steps of the policy, prompts included, padding left out.
-``budget/seconds/loading``, ``…/training``, ``…/measuring``
-    Wall time by what the run was doing.
-"""
 TRAINED = "policy/tokens"
 """What an optimiser step reports; summed up into the bill."""
 MEASURED = ("validation_policy", "test")
@@ -47,16 +34,6 @@ def accounted(outputs: Iterable[Output], context: TrainContext) -> Generator[Out
                 yield meter.bill()
             yield output
     yield meter.bill()
-
-
-def bill(events: Iterable[Event]) -> dict[str, float]:
-    """All that a run spent, by name without ``budget/``; empty where nothing was counted."""
-    total: defaultdict[str, float] = defaultdict(float)
-    for event in events:
-        for name, value in event.values.items() if isinstance(event, Scalars) else ():
-            if name.startswith(BILL):
-                total[name.removeprefix(BILL)] += value
-    return dict(sorted(total.items()))
 
 
 class _Meter:

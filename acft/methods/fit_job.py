@@ -198,13 +198,8 @@ def _accumulate(
             weights = weights * target.reach()
         penalty = Penalty(weights, target, regularizer.kl)
     ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[aligned.mask_all]
-    losses = losses_at(
-        policy,
-        aligned.values[aligned.mask_all],
-        aligned.targets[aligned.mask_all],
-        ce_weights,
-        penalty,
-    )
+    values, targets = aligned.values[aligned.mask_all], aligned.targets[aligned.mask_all]
+    losses = losses_at(policy, values, targets, ce_weights, penalty)
     losses.total.sum().backward()
     sums.add(losses, ce_weights > 0, weights != 0)
     sums.n_read += sum(len(document.token_ids) for document in piece.documents)
@@ -295,12 +290,9 @@ class _Target:
         strength = self._regularizer.guide.strength
         if self._log_r_prompt is None:
             return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength)
+        delta, log_r_prompt = self._regularizer.delta, self._log_r_prompt[rows]
         return next_logprobs, guided_next_logprobs_soft(
-            next_logprobs,
-            next_log_r,
-            self._regularizer.delta,
-            self._log_r_prompt[rows],
-            strength,
+            next_logprobs, next_log_r, delta, log_r_prompt, strength
         )
 
     @torch.no_grad()

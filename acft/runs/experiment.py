@@ -18,7 +18,7 @@ from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.directory import all_runs, read_launch
 from acft.runs.measure import POLICY, as_evaluation, result_of
-from acft.runs.spec import Spec, parse_spec, read_text
+from acft.runs.spec import Spec, load_spec, parse_spec, read_text
 from acft.runs.status import current_state
 from acft.runs.table import MARGIN, ResultTable, table_of
 from acft.schema import RunPaths
@@ -235,15 +235,23 @@ def _by_fingerprint(runs_dir: Path) -> dict[str, tuple[str, str]]:
     """Id and state by fingerprint, of all runs that have not failed; finished ones win."""
     found: dict[str, tuple[str, str]] = {}
     for paths in all_runs(runs_dir):
-        try:
-            fingerprint = read_launch(paths).fingerprint
-        except DataError:
-            continue  # its settings are unknown, so it cannot stand for any row
+        fingerprint = _fingerprint(paths)
         state = current_state(paths)[1].state
         is_wanted = fingerprint and state not in ("failed", "stopped", "lost")
         if is_wanted and found.get(fingerprint, ("", ""))[1] != "finished":
             found[fingerprint] = (paths.root.name, state)
     return found
+
+
+def _fingerprint(paths: RunPaths) -> str:
+    """Of the run's settings as they are understood now; empty where they are unknown.
+
+    The recorded one would change with every setting that a later version adds.
+    """
+    try:
+        return load_spec(paths.spec, read_launch(paths).overrides).fingerprint
+    except (ConfigError, DataError):
+        return ""
 
 
 def _found(task: Task, known: dict[str, tuple[str, str]]) -> Task:

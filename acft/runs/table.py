@@ -14,8 +14,8 @@ from pathlib import Path
 
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import DataError
-from acft.eventlog import effective, read_events
-from acft.events import Evaluated
+from acft.eventlog import bill, effective, read_events
+from acft.events import BestCheckpoint, Evaluated, Event, Scalars
 from acft.runs.directory import all_runs, read_labels, read_launch, read_status
 from acft.schema import Launch, RunPaths
 from acft.statistics import equivalence
@@ -25,6 +25,9 @@ AS_WRITTEN = "as written"
 SEED = "seed="
 MARGIN = 0.1
 """Relative change below which two variants count as equivalent, by default."""
+BUDGET, VALIDATION, POLICY = "budget", "validation", "policy"
+VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
+"""What of a validation can be a column."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def result_table(
         runs_dir: Directory of all runs.
         experiment: Name of the settings file without its ending, of a sweep or of a tag.
         patterns: Columns to keep, as ``suite/scorer quantity`` with wildcards. Measurements of
-            single prompt categories (``quantity@category``) need a pattern with ``@``.
+            single prompt categories (``quantity@category``) need a pattern with ``@``; what the
+            runs cost, one that begins with ``budget``, and their validation with ``validation``.
         against: Show relative changes instead, from the same variant's subject of that name
             (``base``) or else from the variant of that name.
         margin: A change inside ± this, interval included, is equivalent.
@@ -173,7 +177,7 @@ def _collected(members: Iterable[tuple[RunPaths, str]], patterns: Sequence[str])
     found: _Cells = defaultdict(dict)
     for paths, variant in members:
         totals = _totals(paths)
-        for event in _measurements(paths):
+        for event in (*_measurements(paths), *_of_training(paths, patterns)):
             column = f"{event.suite} {event.metric}"
             if _is_wanted(column, patterns):
                 seen = _Seen(event, totals.get((event.subject, column)))
@@ -236,9 +240,39 @@ def _measurements(paths: RunPaths) -> list[Evaluated]:
     return [event for event in events if isinstance(event, Evaluated)]
 
 
+def _of_training(paths: RunPaths, patterns: Sequence[str]) -> Iterator[Evaluated]:
+    """What a run spent and how its preferred policy was validated, where a pattern names that.
+
+    An evaluation has the numbers of the run that it measured.
+    """
+    wanted = {suite for suite in (BUDGET, VALIDATION) if any(p.startswith(suite) for p in patterns)}
+    if not wanted:
+        return
+    trained = RunPaths(paths.root.parent / (read_launch(paths).subject or paths.root.name))
+    if not trained.events.is_file():  # an evaluation of a model
+        return
+    events = [entry.event for entry in effective(read_events(trained.events))]
+    numbers = {BUDGET: bill(events), VALIDATION: _validated(events)}
+    for suite in sorted(wanted):
+        for name, value in numbers[suite].items():
+            yield Evaluated(suite, name, POLICY, value, 1)
+
+
+def _validated(events: Sequence[Event]) -> dict[str, float]:
+    """The last numbers of the round that was preferred; of the last round where none was."""
+    best = [event.round for event in events if isinstance(event, BestCheckpoint)]
+    scalars = [event for event in events if isinstance(event, Scalars)]
+    rounds = best or [event.round for event in scalars]
+    found: dict[str, float] = {}
+    for event in scalars:
+        if event.round == rounds[-1]:
+            found |= event.values
+    return {name: found[name] for name in VALIDATED if name in found}
+
+
 def _is_wanted(column: str, patterns: Sequence[str]) -> bool:
     return any(
-        fnmatch.fnmatch(column, pattern) and ("@" in pattern or "@" not in column)
+        fnmatch.fnmatchcase(column, pattern) and ("@" in pattern or "@" not in column)
         for pattern in patterns
     )
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from acft.eventlog import effective, read_events
+from acft.eventlog import bill, effective, read_events
 from acft.events import Progress, Scalars
-from acft.methods.accounting import accounted, bill
+from acft.methods.accounting import accounted
 from acft.methods.base import Checkpoint, Rows, TrainContext
 from acft.scoring import ScoreCache, TextCounts
 from acft.settings import RunSettings

@@ -7,7 +7,7 @@ from acft.benchmarks.results import Results
 from acft.config import apply_overrides
 from acft.errors import DataError, RunError
 from acft.eventlog import EventWriter
-from acft.events import Evaluated
+from acft.events import BestCheckpoint, Evaluated, Scalars
 from acft.runs import lineage
 from acft.runs.directory import create_run, write_status
 from acft.runs.measure import inline, measurement
@@ -212,3 +212,17 @@ def test_latex_escapes_what_latex_reads_as_commands(tmp_path):
     assert r"50 \% of a\_b \& c" in latex
     assert r"rtp/judge toxic\_share \\" in latex
     assert latex.startswith(r"\begin{tabular}{llr}")
+
+
+def test_what_runs_cost_is_a_column_when_asked_for(tmp_path):
+    trained = [
+        Scalars(1, 5, {"budget/texts/judge": 7.0, "policy/kl_policy_base": 0.2}),
+        BestCheckpoint(1, "checkpoints/round-1", "best"),
+        Scalars(2, 10, {"budget/texts/judge": 3.0, "policy/kl_policy_base": 0.4}),
+    ]
+    run = finished(tmp_path, trained, "method.x=1", experiment="")
+    finished(tmp_path, shares(0.3), "method={}", subject=run.root.name)
+    assert len(result_table(tmp_path, "exp").columns) == 1
+    (row,) = result_table(tmp_path, "exp", ["budget *", "validation *"]).rows
+    values = {name: cell.value for name, cell in row.cells.items()}
+    assert values == {"budget texts/judge": 10.0, "validation policy/kl_policy_base": 0.2}
