@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from acft.backbone.adapters import (
     add_adapter,
+    frozen_with_adapter,
     load_trainable,
     merge_into,
     plain_copy,
@@ -18,6 +19,7 @@ from acft.backbone.adapters import (
 )
 from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone, load_backbone, resolve_device
+from acft.backbone.quantized import is_quantized
 from acft.engines import DrawRequest, Engine
 from acft.engines.local import LOCAL
 from acft.objective import align, nll
@@ -103,8 +105,15 @@ class Policy:
         return trainable_parameters(self.backbone.model)
 
     def snapshot(self, into: "Policy") -> "Policy":
-        """``into``, overwritten by this policy's weights with the adapter merged."""
-        merge_into(into.backbone.model, self.backbone.model)
+        """``into``, overwritten by this policy's weights with the adapter merged.
+
+        Quantised weights stay as they are, shared, with a frozen copy of the adapter beside them.
+        """
+        if is_quantized(self.backbone.model):
+            frozen = frozen_with_adapter(self.backbone.model)
+            into = replace(into, backbone=replace(into.backbone, model=frozen))
+        else:
+            merge_into(into.backbone.model, self.backbone.model)
         weights = self.engine.publish(self.backbone, into.backbone, self.adapter)
         return replace(into, version=self.version, weights=weights)
 

@@ -28,6 +28,9 @@ class ModelSettings(Config):
     """Hub revision (commit, tag or branch); empty takes the newest and records its commit."""
     chat_template: bool = False
     """Wrap prompts in the tokenizer's chat template instead of continuing raw text."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Store the frozen weights of all linear layers but the output head in 4 or 8 bits, by
+    bitsandbytes; adapters keep their precision, and base policy and snapshots share the weights."""
 
 
 class AdapterSettings(Config):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from acft.backbone.quantized import is_quantized, shared_tensors
 from acft.errors import ModelError
 from acft.settings import AdapterSettings
 
@@ -28,8 +29,16 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
 
     LoRA's second factor starts at zero, so the function computed does not change; the first is
     drawn from ``seed`` alone.
+
+    Raises:
+        ModelError: All weights are to be trained, and they are quantised.
     """
     if settings.kind == "full":
+        if is_quantized(model):
+            raise ModelError(
+                "[adapter] kind = 'full' trains every weight, but [model] quantization stores them "
+                "in few bits; set kind to 'lora', or quantization to 'none'"
+            )
         return model.requires_grad_(requires_grad=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -57,7 +66,12 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A frozen copy of a model that has no adapter yet; the target of ``merge_into``."""
+    """A frozen copy of a model that has no adapter yet; the target of ``merge_into``.
+
+    Nothing is merged into quantised weights, so copies of those share them.
+    """
+    if is_quantized(model):
+        return _copy_sharing(model, model.parameters(), {}).eval()
     return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
 
 
@@ -74,6 +88,12 @@ def merge_into(target: PreTrainedModel, model: PreTrainedModel) -> None:
     source = dict(model.named_parameters())
     for name, parameter in parameters.items():
         parameter.copy_(source[_unwrapped(name, source)])
+
+
+def frozen_with_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy with frozen adapters of its own that shares the model's frozen weights."""
+    frozen = (parameter for parameter in model.parameters() if not parameter.requires_grad)
+    return _copy_sharing(model, frozen, {}).eval().requires_grad_(requires_grad=False)
 
 
 class AdaptedCopy:
@@ -100,7 +120,7 @@ class AdaptedCopy:
 def _copy_sharing(
     model: PreTrainedModel, shared: Iterable[nn.Parameter], memo: dict[int, Any]
 ) -> PreTrainedModel:
-    memo.update({id(parameter): parameter for parameter in shared})
+    memo.update({id(tensor): tensor for tensor in (*shared, *shared_tensors(model))})
     return copy.deepcopy(model, memo)
 
 

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from acft.assets import converted_model_folder, packaged_model_path, packaged_models
 from acft.backbone import toy
+from acft.backbone.quantized import loading_options, make_shareable
 from acft.errors import ModelError
 from acft.registry import did_you_mean
 from acft.settings import ModelSettings
@@ -52,6 +53,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     kind = resolve_dtype(dtype, device)
     if device == "cpu":
         use_wide_vectors()
+    fewer_bits = loading_options(settings, device, getattr(torch, kind))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -62,6 +64,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
             attn_implementation="eager" if (device, kind) == ("cpu", "float32") else None,
             use_safetensors=True,
             trust_remote_code=False,
+            **fewer_bits,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
@@ -69,11 +72,14 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
             f"[model] name = {settings.name!r} does not open as a causal language model: "
             f"{first_line}"
         ) from error
-    model.to(device)  # pyright: ignore[reportArgumentType]
+    if fewer_bits:
+        make_shareable(model)
+    else:
+        model.to(device)  # pyright: ignore[reportArgumentType]
     model.eval().requires_grad_(requires_grad=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    return Backbone(model, tokenizer, settings.name, source, weights_sha256(path))
+    return Backbone(model, tokenizer, settings.name, source, _identity(path, settings))
 
 
 def load_tokenizer(settings: ModelSettings) -> Any:
@@ -165,7 +171,15 @@ def model_sha256(settings: ModelSettings) -> str:
     Raises:
         ModelError: The model cannot be had.
     """
-    return weights_sha256(_locate(settings)[0])
+    return _identity(_locate(settings)[0], settings)
+
+
+def _identity(folder: Path, settings: ModelSettings) -> str:
+    """The hash of the weights; another one where they are used in fewer bits."""
+    whole = weights_sha256(folder)
+    if settings.quantization == "none":
+        return whole
+    return hashlib.sha256(f"{whole}:{settings.quantization}".encode()).hexdigest()
 
 
 def check_model(settings: ModelSettings) -> str:

@@ -8,10 +8,21 @@ from torch import nn
 
 from acft.backbone.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from acft.backbone.loading import Backbone
+from acft.backbone.quantized import is_quantized
+from acft.errors import ModelError
 
 
 def write_model(backbone: Backbone, folder: Path) -> None:
-    """Safetensors in the weights' own dtype, configuration and tokenizer."""
+    """Safetensors in the weights' own dtype, configuration and tokenizer.
+
+    Raises:
+        ModelError: The weights are quantised; an adapter cannot be merged into them.
+    """
+    if is_quantized(backbone.model):
+        raise ModelError(
+            f"the frozen weights of {backbone.name!r} are quantised ([model] quantization), so "
+            "there are no whole weights to write; write the adapter alone"
+        )
     backbone.model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
 
