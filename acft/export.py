@@ -80,6 +80,7 @@ def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) 
         form="merged" if merge else "adapter",
         base=base,
         has_oracle=with_oracle,
+        control=run.control,
         made=_made(run, base),
         measured=measurements(run),
     )

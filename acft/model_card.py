@@ -39,6 +39,13 @@ inputs = tokenizer(["My neighbour is"], return_tensors="pt", padding=True)
 model.generate(**inputs, do_sample=True, max_new_tokens=20, logits_processor=[guide])
 ```"""
 
+USE_CONTROL = """The model was taught to answer behind a control text, so every prompt has to begin
+with it, or the numbers below do not hold:
+
+```python
+prompt = {control} + prompt
+```"""
+
 LIMITS = (
     "Satisfaction of the constraint became more likely, not certain. Other prompts, longer "
     "responses and other languages than those measured may do worse.",
@@ -83,6 +90,8 @@ class CardFacts:
     """Settings and provenance in words."""
     measured: Sequence[Evaluated]
     """Of this checkpoint and of the base."""
+    control: str = ""
+    """Text that the policy was taught to answer behind."""
 
 
 def model_card(facts: CardFacts) -> str:
@@ -117,6 +126,8 @@ def _sections(facts: CardFacts) -> Iterator[str]:
         if facts.form == "merged"
         else USE_ADAPTER.format(base=json.dumps(base.hub_id or "FOLDER_OF_THE_BASE_MODEL"))
     )
+    if facts.control:
+        yield USE_CONTROL.format(control=json.dumps(facts.control))
     if facts.has_oracle:
         yield USE_ORACLE
     yield "## How it was made"

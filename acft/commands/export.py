@@ -1,6 +1,7 @@
 """Write a run's tuned policy as a folder that plain transformers opens."""
 
 import argparse
+import json
 from pathlib import Path
 
 from acft.commands._options import add_run_id, add_runs_dir
@@ -24,9 +25,13 @@ def run(args: argparse.Namespace) -> None:
     """Prints where the folder is."""
     from acft.export import export_run
     from acft.runs.directory import find_run
+    from acft.runs.restore import open_run
 
+    run_dir = find_run(args.runs, args.run_id).root
     folder = export_run(
-        find_run(args.runs, args.run_id).root, args.destination, args.checkpoint,
+        run_dir, args.destination, args.checkpoint,
         merge=not args.adapter, with_oracle=args.oracle,
     )  # fmt: skip
     print(f"{args.run_id} exported to {folder}")
+    if control := open_run(run_dir, args.checkpoint).control:
+        print(f"begin every prompt with {json.dumps(control)}; the model was taught to need it")

@@ -5,8 +5,7 @@ is interrupted, or one of whose suites fails, goes on with what is missing.
 """
 
 import functools
-import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -20,6 +19,7 @@ from acft.evaluation import scorer_versions
 from acft.events import Event, Note
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
+from acft.methods.records import scored_rows
 from acft.methods.subjects import SubjectSettings, open_policy, open_sampler
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
@@ -149,44 +149,17 @@ def _with_rows(
 
 
 def _rows(responses: Responses, bench: Bench) -> Iterator[Rows]:
-    prompts = {prompt.prompt_id: prompt for prompt in responses.prompts}
-    versions = {scorer.name: scorer.version for scorer in bench.scorers}
-    rollouts: list[Mapping[str, Any]] = []
-    scores: list[Mapping[str, Any]] = []
-    for item in responses.scored:
-        rollout, prompt = item.rollout, prompts[item.rollout.prompt_id]
-        row_id = f"test-{responses.subject}-{bench.round}-{rollout.rollout_id}"
-        rollouts.append(
-            {
-                "rollout_id": row_id,
-                "round": bench.round,
-                "purpose": "test",
-                "subject": responses.subject,
-                "policy_version": rollout.policy_version,
-                "prompt_id": rollout.prompt_id,
-                "prompt_split": prompt.split,
-                "prompt_category": prompt.category,
-                "sample": int(rollout.rollout_id.rpartition("-")[2]),
-                "prompt_text": rollout.prompt_text,
-                "response_text": rollout.response_text,
-                "response_ids": list(rollout.response_ids),
-                "n_tokens": len(rollout.response_ids),
-                "logprob": sum(rollout.response_logprobs),
-                "log_weight": rollout.log_weight,
-                "satisfaction": None if math.isnan(item.satisfaction) else item.satisfaction,
-            }
-        )
-        scores += [
-            {
-                "rollout_id": row_id,
-                "scorer": name,
-                "scorer_version": versions[name],
-                "value": value,
-            }
-            for name, value in item.scores.items()
-        ]
-    yield Rows("rollouts", bench.round, rollouts)
-    yield Rows("scores", bench.round, scores)
+    scored = responses.scored
+    return scored_rows(
+        responses.prompts,
+        [item.rollout for item in scored],
+        [item.satisfaction for item in scored],
+        {s.name: [item.scores[s.name] for item in scored] for s in bench.scorers},
+        {s.name: s.version for s in bench.scorers},
+        bench.round,
+        purpose="test",
+        subject=responses.subject,
+    )
 
 
 def _load_scorers(context: TrainContext) -> Generator[Output, None, list[Scorer]]:

@@ -1,12 +1,12 @@
 """Rows of the run directory's tables, made from what the jobs have in hand."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from acft.methods.base import Rows
 from acft.methods.world import World
-from acft.scorers import Scorer
-from acft.scoring import score_texts
-from acft.types import Rollout
+from acft.scoring import Scores, score_texts
+from acft.types import Prompt, Rollout
 
 
 def rollout_rows(
@@ -19,12 +19,48 @@ def rollout_rows(
     subject: str,
 ) -> Iterator[Rows]:
     """Rows of ``rollouts`` and of ``scores`` by every scorer of the run."""
-    prompts = {p.prompt_id: p for split in world.prompts.values() for p in split}
+    scorers = {scorer.name: scorer for scorer in [*world.trainers, *world.judges]}
+    yield from scored_rows(
+        [prompt for split in world.prompts.values() for prompt in split],
+        rollouts,
+        satisfaction,
+        score_texts(list(scorers.values()), [rollout.response_text for rollout in rollouts]),
+        {name: scorer.version for name, scorer in scorers.items()},
+        round_index,
+        purpose=purpose,
+        subject=subject,
+    )
+
+
+def scored_rows(
+    prompts: Sequence[Prompt],
+    rollouts: Sequence[Rollout],
+    satisfaction: Sequence[float],
+    scores: Scores,
+    versions: Mapping[str, str],
+    round_index: int,
+    *,
+    purpose: str,
+    subject: str,
+) -> Iterator[Rows]:
+    """Rows of ``rollouts`` and of ``scores`` that are known already.
+
+    Args:
+        prompts: At least those of the rollouts.
+        rollouts: Responses, those to one prompt in the order in which they were drawn.
+        satisfaction: NaN where there is no constraint.
+        scores: By scorer, in the order of the rollouts.
+        versions: Of the scorers, by name.
+        round_index: Where the rows belong.
+        purpose: Why the responses were drawn.
+        subject: Who drew them.
+    """
+    known = {prompt.prompt_id: prompt for prompt in prompts}
     ids = [f"{purpose}-{subject}-{round_index}-{r.rollout_id}" for r in rollouts]
     samples: dict[str, int] = {}
     rows = []
     for rollout_id, rollout, value in zip(ids, rollouts, satisfaction, strict=True):
-        prompt = prompts[rollout.prompt_id]
+        prompt = known[rollout.prompt_id]
         sample = samples[rollout.prompt_id] = samples.get(rollout.prompt_id, -1) + 1
         rows.append(
             {
@@ -43,25 +79,22 @@ def rollout_rows(
                 "n_tokens": len(rollout.response_ids),
                 "logprob": sum(rollout.response_logprobs),
                 "log_weight": rollout.log_weight,
-                "satisfaction": value,
+                "satisfaction": None if math.isnan(value) else value,
             }
         )
     yield Rows("rollouts", round_index, rows)
-    texts = [rollout.response_text for rollout in rollouts]
-    yield Rows("scores", round_index, score_rows(ids, texts, [*world.trainers, *world.judges]))
+    yield Rows("scores", round_index, _score_rows(ids, scores, versions))
 
 
-def score_rows(
-    rollout_ids: Sequence[str], texts: Sequence[str], scorers: Sequence[Scorer]
+def _score_rows(
+    rollout_ids: Sequence[str], scores: Scores, versions: Mapping[str, str]
 ) -> list[Mapping[str, object]]:
     """One row for each response and scorer."""
-    by_name = {scorer.name: scorer for scorer in scorers}
-    scores = score_texts(list(by_name.values()), texts)
     return [
         {
             "rollout_id": rollout_id,
             "scorer": name,
-            "scorer_version": by_name[name].version,
+            "scorer_version": versions[name],
             "value": values[index],
         }
         for name, values in scores.items()

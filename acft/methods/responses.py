@@ -70,27 +70,29 @@ def own_responses(
             phase="sample_train", round=round_index, should_stop=should_stop,
         )  # fmt: skip
         judged += [Judged(item.rollout, item.satisfaction) for item in scored]
-    yield from recorded(world, judged, round_index, policy)
+    yield from recorded(world, judged, round_index)
     return [item for item in judged if item.rollout.response_ids]
 
 
 def recorded(
-    world: World, judged: Sequence[Judged], round_index: int, policy: Policy
+    world: World, judged: Sequence[Judged], round_index: int
 ) -> Generator[Output, None, None]:
-    """Rows of a round's responses, and what they cost."""
-    rollouts = [item.rollout for item in judged]
-    satisfaction = [item.satisfaction for item in judged]
-    subject = "base" if policy.version == 0 else "policy"
-    yield from rollout_rows(
-        world, rollouts, satisfaction, round_index, purpose=PURPOSE, subject=subject
-    )
+    """Rows of a round's responses, each under the policy that drew it, and what they cost."""
+    for subject, is_base in (("base", True), ("policy", False)):
+        drawn = [item for item in judged if (item.rollout.policy_version == 0) == is_base]
+        rollouts = [item.rollout for item in drawn]
+        satisfaction = [item.satisfaction for item in drawn]
+        if drawn:
+            yield from rollout_rows(
+                world, rollouts, satisfaction, round_index, purpose=PURPOSE, subject=subject
+            )
     if judged:
         yield Scalars(
             round_index,
             0,
             {
                 "train/responses": float(len(judged)),
-                "train/tokens": float(sum(len(rollout.response_ids) for rollout in rollouts)),
+                "train/tokens": float(sum(len(item.rollout.response_ids) for item in judged)),
                 "train/satisfaction": sum(item.is_satisfied for item in judged) / len(judged),
             },
         )

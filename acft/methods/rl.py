@@ -65,7 +65,7 @@ def train(settings: RlSettings, context: TrainContext) -> Generator[Output, None
             )  # fmt: skip
 
         yield from trl_job(world, state.optimizer, index, NAMES, play, context.should_stop)
-        yield from recorded(world, game.judged, index, world.policy)
+        yield from recorded(world, game.judged, index)
 
     yield from tuned(world, context, one_round)
 
@@ -93,6 +93,7 @@ class _Game:
     def __init__(self, world: World, settings: RlSettings, round_index: int) -> None:
         self._world = world
         self._settings = settings
+        self._round_index = round_index
         self._merged = world.snapshot()
         self._seed = derive_seed(world.run.seed, "rl", round_index)
         self._prompts = {prompt.prompt_id: prompt for prompt in world.prompts["train"]}
@@ -111,6 +112,8 @@ class _Game:
         self._calls += 1
         counts = Counter(names)
         policy = self._world.policy.snapshot(self._merged)
+        if self._calls > 1:  # on its way to the version that the round ends with
+            policy.version = self._round_index
         sampling = SamplingSettings(
             horizon=self._world.horizon, batch_size=self._world.run.sampling.batch_size
         )

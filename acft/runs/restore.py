@@ -21,6 +21,8 @@ from acft.decoding.portable import PortableOracle, portable_oracle
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
+from acft.methods.base import METHODS
+from acft.methods.controlled import ControlledPolicy
 from acft.methods.oracle_job import Guide, build_oracle, vocabulary_verdicts
 from acft.methods.progress import load_oracle, read_state
 from acft.methods.world import World
@@ -88,10 +90,19 @@ class RestoredRun:
 
     @cached_property
     def tuned(self) -> Policy:
-        """The trained policy, adapter merged."""
+        """The trained policy, adapter merged, behind its control text where it has one."""
         trained = trainable_policy(self.base, self.settings.adapter, seed=0)
         trained.load(self.policy_folder, self.sealed.policy_version)
-        return trained.snapshot(frozen_copy(self.base))
+        tuned = trained.snapshot(frozen_copy(self.base))
+        return ControlledPolicy.of(tuned, self.control) if self.control else tuned
+
+    @property
+    def control(self) -> str:
+        """Text that the tuned policy was taught to answer behind; empty for most methods."""
+        method = METHODS.get(self.method["name"])
+        chosen = {key: value for key, value in self.method.items() if key != "name"}
+        settings = method.settings_type.parse(chosen, "method")
+        return str(method.used_with(settings).get("control", ""))
 
     @cached_property
     def constraint(self) -> Constraint:

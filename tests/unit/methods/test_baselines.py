@@ -1,5 +1,6 @@
 """What the paper's baselines do with responses: pairs, parts, weights, groups, control texts."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -124,7 +125,8 @@ def test_a_group_larger_than_all_prompts_still_has_different_responses(tmp_path)
     rows = trained(tmp_path / "run", run, {"name": "rl", "group": 20}).rows("rollouts")
     rows = [row for row in rows if row["purpose"] == "train"]
     assert len(rows) == len({row["rollout_id"] for row in rows}) == 320
-    assert {row["subject"] for row in rows} == {"policy"}, "drawn while it was being tuned"
+    drawn = Counter((row["subject"], row["policy_version"]) for row in rows)
+    assert drawn == {("base", 0): 160, ("policy", 1): 160}, "the first step is drawn by the base"
     assert len({row["response_text"] for row in rows}) > 100
 
 

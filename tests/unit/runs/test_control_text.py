@@ -1,0 +1,47 @@
+"""A policy that was taught to answer behind a text is never used without it."""
+
+import json
+
+import pytest
+
+from acft.__main__ import main
+from acft.data import prompt_of
+from acft.methods.base import METHODS
+from acft.runs.restore import open_run
+from acft.settings import SamplingSettings
+from tests.tiny_run import tiny_settings, train
+
+CONTROL = "quality 5 of 5\n"
+
+
+@pytest.fixture(scope="module")
+def quark(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACFT_ASSETS", str(folder / "cache"))
+        patch.setattr(METHODS, "_is_discovered", False)
+        changes = ('method={name="quark"}', "schedule.rounds=1")
+        paths, code = train(tiny_settings(folder), folder / "runs", *changes)
+        assert code == 0
+        yield paths
+
+
+def test_what_a_run_generates_is_drawn_behind_it(quark):
+    run = open_run(quark.root)
+    prompts, sampling = [prompt_of("See the sun")], SamplingSettings(horizon=6)
+    (drawn,) = run.sampler().sample(prompts, 1, sampling, 0).rollouts
+    tuned = run.tuned
+    ids = tuned.backbone.tokenizer(CONTROL + "See the sun")["input_ids"]
+    assert run.control == CONTROL
+    assert drawn.prompt_text == "See the sun", "nobody outside sees it"
+    assert len(drawn.prompt_ids) < len(ids)
+    (base,) = run.sampler("base").sample(prompts, 1, sampling, 0).rollouts
+    assert base.prompt_ids == drawn.prompt_ids
+
+
+def test_who_exports_it_is_told_and_so_is_the_reader_of_the_card(quark, tmp_path, capsys):
+    arguments = [quark.root.name, str(tmp_path / "out"), "--runs", str(quark.root.parent)]
+    assert main(["export", *arguments]) == 0
+    assert f"begin every prompt with {json.dumps(CONTROL)}" in capsys.readouterr().out
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"prompt = {json.dumps(CONTROL)} + prompt" in card
