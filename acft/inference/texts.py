@@ -196,6 +196,7 @@ def _valued(
             "tuned": _weights(opened, opened.policy(version)),
             "guided": opened.anchor(version) if guidance else None,
         },
+        "first": str(tokenizer.decode(ids[:1])),
         "start": start,
         "response_ids": ids[start:],
         "scores": {name: values[0] for name, values in scores.items()},

@@ -29,7 +29,9 @@ def prompt(pair: Pair) -> Node:
     return el(
         "span.prompt",
         el("span.text", pair.left.prompt),
-        el("span.sub", f"{pair.left.category} · sample {pair.left.sample}"),
+        el(
+            "span.sub", " · ".join(filter(None, [pair.left.category, f"sample {pair.left.sample}"]))
+        ),
         key=f"{pair.left.prompt_id}-{pair.left.sample}",
     )
 

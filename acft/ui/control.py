@@ -4,12 +4,14 @@ import secrets
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from acft.errors import RunError
 from acft.inference.client import Inference
 from acft.runs import launcher
+from acft.runs.directory import find_run, read_labels, write_labels
 from acft.ui.reader import Reader
 
 MAX_QUEUED = 20
@@ -83,6 +85,17 @@ class Control:
         """The round after which the run, queued again, goes on."""
         self._own()
         return launcher.resume(self._reader.runs_dir, run_id)
+
+    def label(self, run_id: str, **changes: Any) -> None:
+        """Sets tags, notes or the archived flag of a run.
+
+        Raises:
+            RunError: There is no such run, or another process supervises these.
+        """
+        self._own()
+        # Not by runs.lineage, which reads settings and so loads tensors.
+        paths = find_run(self._reader.runs_dir, run_id)
+        write_labels(paths, replace(read_labels(paths), **changes))
 
     def _own(self) -> None:
         if self.owner:

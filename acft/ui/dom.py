@@ -82,6 +82,13 @@ def table(
     return el("div.scroll", grid, tabindex="0", role="region", aria_label=caption or "table")
 
 
+def sql_behind(what: str, sql: str) -> Node:
+    """The query behind a table or chart, folded, to be read and copied."""
+    copy = el("button.do", "Copy query", type="button", data_do="copy", data_text=sql)
+    return el("details", el("summary", f"SQL behind this {what}"),
+              el("pre.log", sql, tabindex="0"), el("div.actions", copy))  # fmt: skip
+
+
 def text_of(node: Any) -> str:
     """All text inside a node, for tests and for plain-text export."""
     if isinstance(node, str):

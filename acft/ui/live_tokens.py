@@ -60,7 +60,8 @@ def branched(
 
 def _shown(found: dict[str, Any], request: Request) -> tuple[dict[str, Any], Request]:
     worst = max(found["scores"].values(), default=None)
-    value = payload(found["rows"], name="live", toxicity=worst, can_branch=True)
+    value = payload(found["rows"], name="live", toxicity=worst, can_branch=True,
+                    first=str(found.get("first", "")))  # fmt: skip
     kept = {"run": request["run"], "prompt": request["prompt"], "start": found["start"],
             "response_ids": found["response_ids"], "weights": found["weights"]}  # fmt: skip
     return value, kept

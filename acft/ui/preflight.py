@@ -1,5 +1,6 @@
 """What a run would read and need, and what one measured step of it took; for the launch page."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,9 +16,11 @@ LEGEND = (
     "only read."
 )
 ABOUT = (
-    "opens model, scorers and texts in another process, takes one optimiser step to measure it, "
-    "and throws everything away"
+    "Opens model, scorers and texts in another process, takes one optimiser step to measure it, "
+    "and throws everything away."
 )
+BUSY = 1.5
+"""Load of each core from which on others are at work; the step itself keeps all cores busy."""
 NOT_COUNTED = "Loading, judging of test responses and perplexity come on top."
 Step = tuple[str, float]
 """What was done and when it began, in seconds of the monotonic clock."""
@@ -151,8 +154,12 @@ def _underway(steps: Sequence[Step]) -> Node:
 
 
 def _others(bench: Workbench) -> list[str]:
-    """Titles of runs that are at work now."""
-    return [run.title for run in bench.reader.runs() if run.state.is_live]
+    """What else is at work now and makes measured times longer than they need be."""
+    found = [run.title for run in bench.reader.runs() if run.state.is_live]
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if not found and load > BUSY * cores:
+        found = [f"other work (load {load:.1f} on {words.count(cores, 'core')})"]
+    return found
 
 
 def shown(found: Mapping[str, Any]) -> Node:

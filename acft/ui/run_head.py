@@ -1,9 +1,10 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
 from acft.events import Progress
+from acft.runs.directory import read_launch
 from acft.runs.status import FINAL
 from acft.schema import Status
-from acft.ui import words
+from acft.ui import labels, words
 from acft.ui.alerts import alerts
 from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit
@@ -38,7 +39,8 @@ def head(run: Run, others: list[tuple[str, str]], visit: Visit) -> Node:
             _choice(run, others),
             _buttons(run, visit),
         ),
-        el("p.side", _origin(run)),
+        el("p.side", _origin(run), _subject(run), " ", labels.chips(run), labels.notes(run)),
+        labels.editor(run, visit),
         _progress(run),
         _trouble(run),
     )
@@ -86,6 +88,14 @@ def _origin(run: Run) -> str:
     if run.state.is_live and len(run.history.attempts) > 1:
         parts.append(f"attempt {len(run.history.attempts)}")
     return " · ".join(parts)
+
+
+def _subject(run: Run) -> list[Node]:
+    """The run whose policy a measurement measures."""
+    if run.status.kind == "training" or not run.paths.launch.exists():
+        return []
+    name = read_launch(run.paths).subject
+    return [" · measures ", el("a", name, href=f"run?run={name}")] if name else []
 
 
 def _progress(run: Run) -> Node | None:

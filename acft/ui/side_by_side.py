@@ -14,6 +14,8 @@ GOOD, NEUTRAL, BAD = "good", "", "bad"
 
 def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by: set[str]) -> Node:
     """One row for each scorer: both sides, the change with its interval, wins and losses."""
+    if not verdicts:
+        return el("p.side", "No scorer judged these texts: evaluation.scorers names none.")
     columns = [
         "Scorer", f"Toxic, {left}", f"Toxic, {right}", "Change (95 % interval)",
         f"Mean, {left}", f"Mean, {right}", "Prompts with any toxic", "Better / equal / worse",
@@ -113,7 +115,8 @@ def text_table(pairs: Sequence[Pair], left: str, right: str, run_id: str) -> Nod
     rows: list[list[Node]] = [
         [
             el("span.prompt", el("span.text", pair.left.prompt),
-               el("span.sub", pair.left.category, f" · sample {pair.left.sample}")),
+               el("span.sub", " · ".join(filter(None, [pair.left.category,
+                                                      f"sample {pair.left.sample}"])))),
             response(pair.left, run_id),
             response(pair.right, run_id),
         ]

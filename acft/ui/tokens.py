@@ -7,7 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from acft.ui import hot_words
 from acft.ui.dom import ASSETS, HEAD
+from acft.ui.hot_words import hot_tokens
 
 COLUMNS = {
     "position": "i", "token_id": "id", "token_text": "t", "logprob_base": "b",
@@ -30,6 +32,7 @@ def payload(
     logged_kl: float | None = None,
     judge: str = "toxicity",
     can_branch: bool = False,
+    first: str = "",
 ) -> dict[str, Any]:
     """What the component draws: tokens, sum-check, and whether the text starts out blurred.
 
@@ -40,15 +43,18 @@ def payload(
         logged_kl: What the training pass summed, in nats.
         judge: What says so.
         can_branch: Whether alternatives can be chosen.
+        first: Text of the first token, which has no row; empty where it is not known.
     """
     if not rows:
         return {"empty": "No token was stored for this text."}
+    hot = hot_tokens([str(row["token_text"]) for row in rows])
     value: dict[str, Any] = {
-        "tokens": [_token(row) for row in rows],
+        "tokens": [_token(row, is_hot=is_hot) for row, is_hot in zip(rows, hot, strict=True)],
         "name": name,
         "toxicity": toxicity,
         "judge": judge,
         "canBranch": can_branch,
+        "first": "" if hot_words.is_hot(first) else first,
     }
     if logged_kl is not None:
         shown = math.fsum(float(r["kl_guided_policy"] or 0.0) for r in rows if r["in_loss"])
@@ -73,13 +79,17 @@ def token_view(**options: Any) -> gr.HTML:
     )
 
 
-def _token(row: Mapping[str, Any]) -> dict[str, Any]:
+def _token(row: Mapping[str, Any], *, is_hot: bool) -> dict[str, Any]:
     token = {short: _plain(row[name]) for name, short in COLUMNS.items()}
-    token["alt"] = [
-        {short: _plain(entry.get(name)) for name, short in ALTERNATIVE.items()}
-        for entry in _entries(row.get("alternatives"))
-    ]
+    if is_hot:
+        token["hot"] = True
+    token["alt"] = [_alternative(entry) for entry in _entries(row.get("alternatives"))]
     return token
+
+
+def _alternative(entry: Mapping[str, Any]) -> dict[str, Any]:
+    found = {short: _plain(entry.get(name)) for name, short in ALTERNATIVE.items()}
+    return {**found, "hot": True} if hot_words.is_hot(str(entry.get("text", ""))) else found
 
 
 def _entries(alternatives: Any) -> Sequence[Mapping[str, Any]]:

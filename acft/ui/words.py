@@ -66,8 +66,8 @@ def seconds(value: Number | None) -> str:
 def span(low: Number, high: Number) -> str:
     """A time between two bounds, or about the one they share when they are close."""
     if high - low < 0.1 * high:
-        return f"about {duration(high)}"
-    return f"{duration(low)} to {duration(high)}"
+        return f"about {seconds(high)}"
+    return f"{seconds(low)} to {seconds(high)}"
 
 
 def ago(moment: Number, now: Number | None = None) -> str:

@@ -57,7 +57,16 @@ def test_no_endpoint_changes_anything_without_the_token(served):
 
 def test_every_changing_handler_refuses_without_the_token(served):
     changing = served.blocks.acft_wire.changing
-    assert {"quickstart", "launch", "stop", "resume", "judge", "begin", "withdraw"} <= set(changing)
+    assert {
+        "quickstart",
+        "launch",
+        "stop",
+        "resume",
+        "judge",
+        "begin",
+        "withdraw",
+        "relabel",
+    } <= set(changing)
     functions = [
         fn for fn in served.blocks.fns.values() if getattr(fn.fn, "__name__", "") in changing
     ]
@@ -140,7 +149,16 @@ def test_a_demonstration_registers_no_changing_handler(runs_dir, experiments):
     bench = make_bench(runs_dir, experiments, Bind(is_demo=True))
     blocks = build(bench)
     names = {name_of(fn) for fn in blocks.fns.values()}
-    assert not names & {"launch", "quickstart", "stop", "resume", "judge", "begin", "withdraw"}
+    assert not names & {
+        "launch",
+        "quickstart",
+        "stop",
+        "resume",
+        "judge",
+        "begin",
+        "withdraw",
+        "relabel",
+    }
     assert "_refuse_demo" in names
     assert DEMO != REFUSED
 

@@ -196,7 +196,7 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
                value=found.choice.find, aria_label="Find in texts", maxlength="200",
                **act("refresh")),
             el("label.side", "by ", el("select", scorers, data_nav="scorer",
-                                       aria_label="Scorer")),
+                                       aria_label="Scorer")) if scorers else None,
             el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
                step="0.05", value=f"{found.choice.threshold:g}", data_query="threshold",
                aria_label="Threshold", **act("refresh"))),
@@ -224,7 +224,7 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
         ]
         for pair in pairs
     ]
-    columns = ["Prompt", left, right, f"Change, {found.choice.scorer}"]
+    columns = ["Prompt", left, right, f"Change, {found.choice.scorer}".rstrip(", ")]
     return el("div.texts", table(columns, rows, caption="Pairs of texts", numeric={3}))
 
 

@@ -110,7 +110,7 @@ def _plan(text: str) -> Node:
     rounds, steps = settings.schedule.rounds, settings.optimizer.steps_per_round
     rollouts = settings.oracle.rollouts_per_round
     judged = 2 * settings.evaluation.test_prompts * settings.evaluation.continuations
-    judges = ", ".join(settings.evaluation.scorers)
+    judges = ", ".join(settings.evaluation.scorers) or "nobody (evaluation.scorers is empty)"
     lines = [
         f"{words.count(rounds, 'round')}, each {rollouts:,} rollouts of up to "
         f"{settings.sampling.horizon} tokens and {steps:,} optimiser steps of "

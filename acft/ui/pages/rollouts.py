@@ -11,7 +11,7 @@ from acft.store.queries.answer import Page as Part
 from acft.store.queries.rollouts import RolloutFilter, ScoreRange
 from acft.store.sandbox import Caps, run_query
 from acft.ui import charts, words
-from acft.ui.dom import Node, act, chart, el, table, veil, view
+from acft.ui.dom import Node, act, chart, el, sql_behind, table, veil, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pager import link, pager
@@ -90,8 +90,7 @@ def listing(bench: Workbench, visit: Visit) -> Node:
         _filters(bench, visit, run, names),
         body,
         pager("rollouts", visit.query, found.total, PER_PAGE),
-        el("details", el("summary", "SQL behind this table"),
-           el("pre.log", found.sql, tabindex="0")),
+        sql_behind("table", found.sql),
     )  # fmt: skip
 
 
@@ -157,13 +156,14 @@ def _menu(visit: Visit, column: str, label: str, values: list[Any]) -> Node:
     return el("select", options, data_query=column, aria_label=label, **act("refresh"))
 
 
-def shares(bench: Workbench, visit: Visit) -> charts.Figure:
-    """Distribution of satisfaction over rounds."""
+def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
+    """Distribution of satisfaction over rounds, and the query behind it."""
     run = chosen_run(bench, visit)
     if run is None:
-        return charts.nothing("No runs yet.")
-    found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=20).records()
-    return charts.heatmap(found, "satisfaction of the constraint")
+        return charts.nothing("No runs yet."), ""
+    found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=20)
+    figure = charts.heatmap(found.records(), "satisfaction of the constraint")
+    return figure, sql_behind("chart", found.sql)
 
 
 def query(bench: Workbench, visit: Visit, sql: str) -> Node:
@@ -190,6 +190,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     board = view(acts=("refresh",))
     view(el("h2.part", "Satisfaction over rounds"))
     plot = chart()
+    behind = view()
     view(el("div", el("h2", "Ask in SQL"), el(
         "p.side", "One SELECT over a copy of this run's sealed shards, in a process of its own: "
         "no files, no settings, ten seconds, 200 rows. Tables: rollouts, scores, guidance, "
@@ -200,13 +201,13 @@ def _build(bench: Workbench, wire: Wire) -> None:
     result = view()
 
     def show(visit: Visit) -> list[Any]:
-        return [listing(bench, visit), shares(bench, visit)]
+        return [listing(bench, visit), *shares(bench, visit)]
 
     def run_sql(visit: Visit, text: str) -> Node:
         return query(bench, visit, text)
 
-    wire.on_load(show, outputs=[board, plot])
-    wire.read(board.refresh, show, outputs=[board, plot])
+    wire.on_load(show, outputs=[board, plot, behind])
+    wire.read(board.refresh, show, outputs=[board, plot, behind])
     wire.read(button.click, run_sql, inputs=[sql], outputs=[result], queue=True,
               concurrency_id="sql", concurrency_limit=2, show_progress="minimal")  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from acft.store.queries.audit import audit
-from acft.ui import replay, run_charts, words
+from acft.ui import labels, replay, run_charts, words
 from acft.ui.dom import Node, chart, el, table, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, panel
@@ -59,6 +59,8 @@ def top(bench: Workbench, visit: Visit) -> Node:
 def facts(run: Run) -> Node:
     """The numbers a reader looks for first, each with unit and n."""
     history = run.history
+    if run.status.kind != "training":
+        return el("div.facts", _judged(run))
     shown = [
         _judged(run),
         _fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
@@ -98,7 +100,9 @@ def _judged(run: Run) -> Node:
     after = words.percent(tuned.value) if tuned else "…"
     judge = base.suite.rpartition("/")[2]
     return _fact(
-        "Toxic responses", f"{words.percent(base.value)} → {after}", f"{judge}, n = {base.n:,} each"
+        "Toxic responses",
+        f"{words.percent(base.value)} → {after}",
+        f"{judge}, n = {base.n:,} each",
     )
 
 
@@ -130,12 +134,22 @@ def texts(bench: Workbench, visit: Visit) -> Node:
         "section",
         el("h2", "Before and after"),
         el("p.side", SAME),
+        _preferred(run),
         verdict_table(verdicts, left.label, right.label, trained),
         el("h3", f"The {len(worst)} pairs with the most toxic base responses"),
         el("p.side", CHOSEN),
         text_table(worst, left.label, right.label, run.run_id),
         el("p", el("a", f"All {len(pairs):,} pairs", href=f"compare?run={run.run_id}")),
     )  # fmt: skip
+
+
+def _preferred(run: Run) -> Node | None:
+    """Why this version was chosen to be measured."""
+    best = run.history.best
+    if best is None or len(run.history.rounds) < 2:
+        return None
+    return el("p.side", f"Of {len(run.history.rounds)} rounds the checkpoint of round {best.round} "
+              f"is preferred, by validation alone: {best.reason}.")  # fmt: skip
 
 
 def before_after(
@@ -264,7 +278,7 @@ def show(
 def _build(bench: Workbench, wire: Wire) -> None:
     seen, clock = gr.State(""), gr.State(None)
     controls = view(acts=("replay",))
-    header = view(top_placeholder(), acts=("stop", "resume"))
+    header = view(top_placeholder(), acts=("stop", "resume", "relabel"))
     with gr.Column() as grid:
         plots = _figure_grid()
     pairs = view()
@@ -307,6 +321,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
         bench.control.resume(visit.data.get("run", ""))
         return top(bench, visit)
 
+    def relabel(visit: Visit) -> Node:
+        bench.control.label(str(visit.data.get("run", "")), **labels.changes(visit.data))
+        return top(bench, visit)
+
     wire.on_load(opened, outputs=[clock, timer, *shown])
     wire.read(timer.tick, tick, inputs=[seen, clock], outputs=shown)
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown])
@@ -314,6 +332,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])
     wire.change(header.resume, resume, outputs=[header])
+    wire.change(header.relabel, relabel, outputs=[header])
 
 
 def top_placeholder() -> Node:

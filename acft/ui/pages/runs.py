@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from acft.store.queries.runs import settings_difference
-from acft.ui import charts, words
+from acft.ui import charts, labels, words
 from acft.ui.control import preset, preset_names
 from acft.ui.demonstration import is_recorded, welcome
 from acft.ui.dom import Node, act, chart, el, sparkline, table, view
@@ -32,18 +32,24 @@ def overview(bench: Workbench, visit: Visit) -> Node:
     if not runs:
         return el("div", _first(bench, visit), empty("No runs yet.", "They appear here, live."))
     is_new_here = all(map(is_recorded, runs))
-    shown = [run for run in runs if _matches(run, visit.query.get("find", ""))]
+    shown = [
+        run
+        for run in runs
+        if labels.belongs(run, visit) and _matches(run, visit.query.get("find", ""))
+    ]
     columns = (
         el("span.sr", "Compare"), "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)",
         "Time", "Left",
     )  # fmt: skip
     selected = chosen(visit)
-    rows = [_row(run, run.run_id in selected) for run in shown]
+    rows = [_row(run, visit, run.run_id in selected) for run in shown]
     return el(
         "div",
         el("div.heroes", welcome(runs[0]), _first(bench, visit)) if is_new_here else None,
-        _tools(bench, visit, len(shown), len(runs)),
-        table(columns, rows, caption="Runs, newest first", numeric={6, 7}),
+        _tools(bench, visit, runs, len(shown)),
+        table(columns, rows, caption="Runs, newest first", numeric={6, 7})
+        if rows
+        else empty("No run passes these filters.", el("a", "Show all runs", href="./")),
     )
 
 
@@ -63,9 +69,10 @@ def _quickstart(visit: Visit, kind: str) -> Node:
     )  # fmt: skip
 
 
-def _tools(bench: Workbench, visit: Visit, n_shown: int, n_all: int) -> Node:
+def _tools(bench: Workbench, visit: Visit, runs: list[Run], n_shown: int) -> Node:
+    n_all = len(runs)
     search = el(
-        "input", type="search", placeholder="Find by name, id, method, tag", data_query="find",
+        "input", type="search", placeholder="Find by name, id, method, note", data_query="find",
         value=visit.query.get("find", ""), aria_label="Find runs", maxlength="80", **act("refresh"),
     )  # fmt: skip
     number = words.count(n_all, "run") if n_shown == n_all else f"{n_shown} of {n_all} runs"
@@ -75,26 +82,28 @@ def _tools(bench: Workbench, visit: Visit, n_shown: int, n_all: int) -> Node:
             buttons.append(_quickstart(visit, "do"))
         buttons.append(el("a.go", "New run", href="launch"))
     hint = el("span.side", number, " · tick two or more to compare them")
-    return el("div.toolbar", search, hint, el("div.actions", buttons))
+    menus = [labels.tag_menu(runs, visit), labels.archived_box(runs, visit)]
+    return el("div.toolbar", search, menus, hint, el("div.actions", buttons))
 
 
 def _matches(run: Run, wanted: str) -> bool:
-    text = " ".join([run.title, run.run_id, run.method, run.state.label, *run.labels.tags])
+    text = " ".join([run.title, run.run_id, run.method, run.state.label, run.labels.notes,
+                     *run.labels.tags])  # fmt: skip
     return all(word in text.lower() for word in wanted.lower().split())
 
 
-def _row(run: Run, selected: bool) -> list[Node]:  # noqa: FBT001
+def _row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT001
     history, run_id = run.history, run.run_id
     satisfied = [point.value for point in history.scalars.get(SATISFACTION, [])]
     kl = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
     ended = run.status.ended or run.status.heartbeat
     spent = ended - run.status.started if run.status.started else None
-    tags = [el("span.chip", tag) for tag in run.labels.tags]
     return [
         el("input", type="checkbox", name=run_id, checked=selected, key=run_id,
            data_member="select", aria_label=f"Compare {run.title}", **act("refresh")),
-        el("span", el("a", run.title, href=f"run?run={run_id}"), " ", tags,
-           el("span.sub", f"{run_id} · {run.method or 'not started'}")),
+        el("div", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
+           el("span.sub", f"{run_id} · {run.method or 'not started'}"), labels.notes(run),
+           labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
         el("span", f"{run.status.round} of {run.status.rounds or '?'}",
            el("span.sub", f"step {run.status.step:,}")),
@@ -165,7 +174,7 @@ def start_quickstart(bench: Workbench, visit: Visit) -> Node:
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Runs", "Every run on this machine, as it really is."))
-    board = view(acts=("refresh", "quickstart"))
+    board = view(acts=("refresh", "quickstart", "relabel"))
     with gr.Row(visible=False) as row:
         plots = []
         for name in OVERLAID:
@@ -190,10 +199,15 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def quickstart(visit: Visit) -> Node:
         return start_quickstart(bench, visit)
 
+    def relabel(visit: Visit) -> Node:
+        bench.control.label(str(visit.data.get("run", "")), **labels.changes(visit.data))
+        return overview(bench, visit)
+
     wire.on_load(show, outputs=[board, *beside])
     wire.read(timer.tick, tick, outputs=[board])
     wire.read(board.refresh, show, outputs=[board, *beside])
     wire.change(board.quickstart, quickstart, outputs=[board])
+    wire.change(board.relabel, relabel, outputs=[board])
 
 
 PAGES.add("runs")(Page("Runs", "", 10, _build))

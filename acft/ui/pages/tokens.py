@@ -17,8 +17,9 @@ from acft.store.queries.tokens import (
     sum_check,
 )
 from acft.ui import words
-from acft.ui.dom import Node, act, el, table, veil, view
+from acft.ui.dom import Node, act, el, sql_behind, table, veil, view
 from acft.ui.frame import empty, title
+from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
 from acft.ui.live_tokens import (
     Request,
@@ -169,7 +170,7 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
         lines.append(_scrubber(visit, moments))
     if found:
         lines.append(offer(bench, visit, run))
-    return el("div", el("h2", "Tokens"), lines)
+    return el("div", el("h2", "The chosen text"), lines)
 
 
 def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
@@ -192,7 +193,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     among = among if among in ("all", "satisfied", "violated") else "all"
     found = most_shifted(bench.store, run.run_id, among=among, min_count=1, page=Part(PAYING))
     rows = [
-        [el("code", str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
+        [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
          words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
          words.signed(row["pull_mean"])]
         for row in found.records()
@@ -209,8 +210,16 @@ def paying(bench: Workbench, visit: Visit) -> Node:
            el("select", options, data_query="among", aria_label="Among", **act("refresh")),
            " rollouts."),
         el("div.compact", body),
-        el("details", el("summary", "SQL behind this table"), el("pre.log", found.sql)),
+        sql_behind("table", found.sql),
     )  # fmt: skip
+
+
+def _token(text: str) -> Node:
+    """A token with its spaces visible; blurred when it is toxic by itself."""
+    shown = text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") or "∅"
+    if is_hot(text):
+        return ["veil", {"score": ""}, shown]
+    return el("code", shown)
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -236,7 +245,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 paying(bench, visit)]  # fmt: skip
 
     def live_answer(visit: Visit, run: Run, answer: tuple[dict[str, Any], Request]) -> list[Any]:
-        return [el("div", el("h2", "Tokens"), scrubber(visit, run, answer[1]["weights"])), *answer]
+        return [
+            el("div", el("h2", "A text computed now"), scrubber(visit, run, answer[1]["weights"])),
+            *answer,
+        ]
 
     def run_of(visit: Visit) -> Run:
         run = chosen_run(bench, visit)

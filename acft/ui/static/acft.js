@@ -189,8 +189,9 @@
     document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
   }
 
-  const isTyped = (control) =>
-    control.tagName === "TEXTAREA" || (control.tagName === "INPUT" && /^(text|search|number)$/.test(control.type));
+  // What is typed is sent as it is typed, or when the field is left.
+  const isTyped = (control) => !("late" in control.dataset) && (
+    control.tagName === "TEXTAREA" || (control.tagName === "INPUT" && /^(text|search|number)$/.test(control.type)));
 
   async function readFile(control) {
     const file = control.files && control.files[0];

@@ -102,8 +102,10 @@
       channel: CHANNELS[query.get("channel")] ? query.get("channel") : "kl",
       border: CHANNELS[query.get("border")] ? query.get("border") : "",
       isAuto: false, isTable: false, isThree: query.get("view") === "three",
-      focus: Math.max(0, parseInt(query.get("at") || "0", 10) || 0), pinned: query.has("at"), shown: false,
+      focus: Math.max(0, parseInt(query.get("at") || "0", 10) || 0), pinned: query.has("at"), shown: false, showHot: false, opened: new Set(),
     };
+    // Words that are toxic by themselves stay hidden one by one, however harmless the text is.
+    const sees = (token) => state.shown && (!token.hot || state.showHot || state.opened.has(token.i));
     let data = null, spans = [], popup = null, openTimer = 0, hideTimer = 0;
 
     const draw = () => {
@@ -117,6 +119,7 @@
       }
       state.focus = Math.min(state.focus, data.tokens.length - 1);
       state.shown = window.acft.revealAll() || !(data.toxicity >= 0.5) || state.shown;
+      state.showHot = state.showHot || window.acft.revealAll();
       holder.append(controls(), legend(), curve());
       const body = node("div", { class: "token-body" });
       if (state.isTable) body.append(table());
@@ -141,11 +144,14 @@
         type: "button", class: "quiet", "aria-pressed": state[key] ? "true" : "false",
         onclick: () => { state[key] = !state[key]; if (key === "isThree") window.acft.setQuery({ view: state.isThree ? "three" : "" }); draw(); },
       }, label);
-      const reveal = data.toxicity >= 0.5 ? node("button", { type: "button", class: "quiet", "aria-pressed": state.shown ? "true" : "false",
+      const reveal = data.toxicity >= 0.5 ? node("button", { type: "button", class: "do", "aria-pressed": state.shown ? "true" : "false",
         onclick: () => { state.shown = !state.shown; draw(); } }, state.shown ? "Blur text" : `Show text · ${data.judge || "toxicity"} ${data.toxicity.toFixed(2)}`) : null;
+      const n = data.tokens.filter((t) => t.hot).length;
+      const hots = state.shown && n ? node("button", { type: "button", class: "do", "aria-pressed": state.showHot ? "true" : "false",
+        onclick: () => { state.showHot = !state.showHot; state.opened.clear(); draw(); } }, state.showHot ? "Blur toxic words" : `Show ${n} blurred token${n === 1 ? "" : "s"}`) : null;
       return node("div", { class: "token-controls" },
         node("label", {}, "Colour ", channel), node("label", {}, "Underline ", border),
-        toggle("Three rows", "isThree"), toggle("Table", "isTable"), toggle("Scale from this text", "isAuto"), reveal,
+        toggle("Three rows", "isThree"), toggle("Table", "isTable"), toggle("Scale from this text", "isAuto"), reveal, hots,
         node("span", { class: "side keys" }, "keys: ← → move · n p hot tokens · 1–9 channel · Enter pin · Esc close"));
     }
 
@@ -177,7 +183,7 @@
         const gap = Math.abs(data.check.shown - data.check.logged);
         const ok = gap <= data.check.tolerance;
         parts.push(node("span", { class: `chip ${ok ? "good" : "bad"}`, title: data.check.help },
-          `${ok ? "sum agrees" : "SUM DIFFERS"}: Σ KL ${number(data.check.shown, 4)} nats, training pass ${number(data.check.logged, 4)}, difference ${gap.toExponential(0)}`));
+          `${ok ? "sum agrees" : "SUM DIFFERS"}: Σ KL ${number(data.check.shown, 4)} nats, training pass ${number(data.check.logged, 4)}, difference ${gap ? gap.toExponential(0) : "0"}`));
       }
       const counts = {};
       for (const token of data.tokens.filter((t) => t.in)) {
@@ -214,11 +220,12 @@
       const box = node("div", { class: `token-line${state.shown ? "" : " veiled"}`, role: "listbox", "aria-label": `Tokens coloured by ${channel.name}`, "aria-orientation": "horizontal" });
       const own = data.tokens.map((token, i) => {
         const value = channel.of(token), [rgb, isClipped] = colorOf(channel, value, scale);
-        const text = state.shown ? glyphs(token.t) : "•".repeat(Math.max(1, token.t.trim().length));
+        const isShown = sees(token);
+        const text = isShown ? glyphs(token.t) : "•".repeat(Math.max(1, token.t.trim().length));
         const span = node("span", {
-          class: `tok${token.in ? "" : " outside"}${isSpecial(token.t) ? " special" : ""}${isClipped ? " clip" : ""}`,
+          class: `tok${token.in ? "" : " outside"}${isSpecial(token.t) ? " special" : ""}${isClipped ? " clip" : ""}${state.shown && !isShown ? " hot" : ""}`,
           role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
-          "aria-label": `${state.shown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
+          "aria-label": `${isShown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
         }, text.startsWith("·") ? [node("span", { class: "gap" }, "·"), text.slice(1)] : text);
         if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = luminance(rgb) > 0.18 ? "#14181d" : "#ffffff"; }
         if (second) {
@@ -230,7 +237,8 @@
         span.addEventListener("click", () => { focus(i, own); open(i, true, span); });
         return span;
       });
-      box.append(...own);
+      const first = data.first ? (state.shown ? glyphs(data.first) : "•") : "…";
+      box.append(node("span", { class: "tok unvalued", "aria-hidden": "true", title: "Nothing predicts the first token, so it has no values" }, first), ...own);
       box.addEventListener("keydown", (event) => key(event, own, channel));
       if (!spans.length) spans = own;
       return box;
@@ -269,7 +277,8 @@
       state.pinned = pin;
       if (pin) window.acft.setQuery({ at: i });
       spans.forEach((s, j) => s.setAttribute("aria-selected", j === i && pin ? "true" : "false"));
-      const shown = state.shown ? glyphs(token.t) : "hidden";
+      const shown = sees(token) ? glyphs(token.t) : "hidden";
+      const unveil = state.shown && !sees(token) ? node("button", { type: "button", class: "quiet", onclick: () => { state.opened.add(token.i); state.pinned = true; state.focus = i; draw(); } }, "show this token") : null;
       const rank = rankOf(token);
       const facts = [
         ["log p, base", number(token.b)], ["log p, guided", number(token.q)], ["log p, tuned", number(token.p)],
@@ -278,10 +287,10 @@
         ["rank, base", Number.isFinite(rank) ? String(rank) : `> ${(token.alt || []).length}`],
       ];
       popup.replaceChildren(
-        node("div", { class: "popup-head" }, node("b", { class: "mono" }, shown), node("span", { class: "side" }, `token ${token.id} · position ${token.i}${token.in ? "" : " · not in the loss"}`),
+        node("div", { class: "popup-head" }, node("b", { class: "mono" }, shown), unveil, node("span", { class: "side" }, `token ${token.id} · position ${token.i}${token.in ? "" : " · not in the loss"}`),
           node("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => { close(); anchor.focus(); } }, "✕")),
         node("dl", { class: "popup-facts" }, facts.map(([name, value]) => node("div", {}, node("dt", {}, name), node("dd", { class: "num" }, value)))),
-        alternatives(token));
+        alternatives(token, i));
       popup.hidden = false;
       const box = holder.getBoundingClientRect(), at = anchor.getBoundingClientRect();
       const width = Math.min(500, box.width);
@@ -290,7 +299,7 @@
       popup.style.top = `${at.bottom - box.top + 6}px`;
     }
 
-    function alternatives(token) {
+    function alternatives(token, i) {
       const best = (a) => Math.max(...[a.b, a.p, a.q].filter(Number.isFinite));
       const rows = (token.alt || []).slice().sort((a, b) => best(b) - best(a));
       if (!rows.length) return node("p", { class: "side" }, "No alternatives were stored for this token.");
@@ -298,8 +307,9 @@
       return node("table", {},
         node("thead", {}, node("tr", {}, ["next token", "base", "guided", "tuned", "tuned − base"].map((h, i) => node("th", { scope: "col", class: i ? "num" : "" }, h)))),
         node("tbody", {}, rows.map((a) => {
-          const name = node("td", { class: "mono" }, state.shown ? glyphs(a.t) : "hidden");
-          if (data.canBranch && state.shown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
+          const isShown = state.shown && (!a.hot || state.showHot || state.opened.has(token.i));
+          const name = node("td", { class: "mono" }, isShown ? glyphs(a.t) : state.shown ? node("button", { type: "button", class: "quiet", title: "A toxic word", onclick: () => { state.opened.add(token.i); state.pinned = true; state.focus = i; draw(); } }, "hidden · show") : "hidden");
+          if (data.canBranch && isShown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
           return node("tr", { class: a.id === token.id ? "chosen" : "" }, name, bar(a.b, "base"), bar(a.q, "guided"), bar(a.p, "tuned"), node("td", { class: "num" }, number(a.p - a.b, 2)));
         })));
     }
@@ -308,10 +318,10 @@
       ["change", (t) => t.p - t.b], ["guidance", (t) => t.q - t.p], ["KL", (t) => t.k], ["R of prefix", (t) => Math.exp(t.r)], ["entropy", (t) => t.h], ["in loss", (t) => (t.in ? "yes" : "no")]];
 
     function table() {
-      const cell = (value, i) => (i === 1 ? node("td", { class: "mono" }, state.shown ? glyphs(value) : "hidden") : node("td", { class: "num" }, typeof value === "number" && i > 2 ? number(value) : String(value)));
+      const cell = (value, i, isShown) => (i === 1 ? node("td", { class: "mono" }, isShown ? glyphs(value) : "hidden") : node("td", { class: "num" }, typeof value === "number" && i > 2 ? number(value) : String(value)));
       return node("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of every token" },
         node("table", {}, node("thead", {}, node("tr", {}, COLUMNS.map(([name], i) => node("th", { scope: "col", class: i === 1 ? "" : "num" }, name)))),
-          node("tbody", {}, data.tokens.map((t) => node("tr", {}, COLUMNS.map(([, of], i) => cell(of(t), i)))))));
+          node("tbody", {}, data.tokens.map((t) => node("tr", {}, COLUMNS.map(([, of], i) => cell(of(t), i, sees(t))))))));
     }
 
     function exports() {
@@ -337,7 +347,7 @@
       let x = 16, y = 62;
       const parts = [];
       for (const token of data.tokens) {
-        const text = state.shown ? glyphs(token.t).replace(/\n/g, "") : "•";
+        const text = sees(token) ? glyphs(token.t).replace(/\n/g, "") : "•";
         const width = text.length * unit + 4;
         if (x + width > limit) { x = 16; y += step; }
         const [rgb] = colorOf(channel, channel.of(token), scale);
@@ -364,9 +374,9 @@
     }
 
     document.addEventListener("acft-theme", draw);
-    document.addEventListener("acft-reveal", (event) => { state.shown = event.detail; draw(); });
+    document.addEventListener("acft-reveal", (event) => { state.shown = state.showHot = event.detail; draw(); });
     document.addEventListener("keydown", (event) => { if (event.key === "Escape" && popup && !popup.hidden) close(); });
-    watch("value", () => { state.shown = false; draw(); });
+    watch("value", () => { state.shown = state.showHot = false; state.opened.clear(); draw(); });
     draw();
   }
 

@@ -1,0 +1,72 @@
+"""Words that are toxic by themselves, known by hash so that no page and no file has to spell them.
+
+``python -m acft.ui.hot_words`` writes the list anew: words of the packaged model's vocabulary and
+of the packaged prompts to which the packaged word-based scorer gives at least 0.5.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+FILE = Path(__file__).parent / "static" / "hot_words.txt"
+SCORER = "profanity_svm"
+THRESHOLD = 0.5
+WORD = re.compile(r"[A-Za-z]{3,}")
+
+
+@functools.cache
+def _hashes() -> frozenset[str]:
+    return frozenset(FILE.read_text(encoding="ascii").split())
+
+
+@functools.lru_cache(maxsize=100_000)
+def is_hot(text: str) -> bool:
+    """Whether any word of a text is toxic by itself."""
+    return any(_hash(word) in _hashes() for word in WORD.findall(text))
+
+
+def hot_tokens(texts: Sequence[str]) -> list[bool]:
+    """Which tokens belong to such a word, also where several make up one."""
+    joined, found = "".join(texts), [False] * len(texts)
+    ends, length = [], 0
+    for text in texts:
+        length += len(text)
+        ends.append(length)
+    for word in WORD.finditer(joined):
+        if _hash(word[0]) in _hashes():
+            for index, end in enumerate(ends):
+                start = end - len(texts[index])
+                found[index] |= start < word.end() and end > word.start()
+    return found
+
+
+def _hash(word: str) -> str:
+    return hashlib.sha256(word.lower().encode()).hexdigest()[:10]
+
+
+def _words() -> list[str]:
+    """Every word that a text of the packaged model is likely to have."""
+    from acft.backbone.loading import load_tokenizer  # noqa: PLC0415 - loads tensors
+    from acft.data import load_prompts  # noqa: PLC0415 - loads tensors
+    from acft.settings import ModelSettings, PromptSettings  # noqa: PLC0415
+
+    vocabulary: Iterable[str] = load_tokenizer(ModelSettings()).get_vocab()
+    prompts = load_prompts(PromptSettings(), 0)
+    texts = [*vocabulary, *(prompt.text for prompt in prompts)]
+    return sorted({word.lower() for text in texts for word in WORD.findall(text)})
+
+
+def hashes() -> list[str]:
+    """What belongs into the file."""
+    from acft.scorers.base import load_scorer  # noqa: PLC0415 - loads tensors
+
+    words = _words()
+    scores = load_scorer(SCORER).score(words)
+    hot = [word for word, score in zip(words, scores, strict=True) if score >= THRESHOLD]
+    return sorted(map(_hash, hot))
+
+
+if __name__ == "__main__":
+    FILE.write_text("\n".join(hashes()) + "\n", encoding="ascii")

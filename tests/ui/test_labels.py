@@ -1,0 +1,84 @@
+"""Tags and notes: who may change them, how runs are found by them."""
+
+import json
+import re
+
+import pytest
+
+from acft.errors import AcftError, ConfigError
+from acft.ui import labels
+from acft.ui.dom import text_of
+from acft.ui.pages import runs as page
+from tests.ui.conftest import CONTROL, QUICK, visit
+from tests.ui.test_stories import PATIENCE, server, state  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def labelled(bench):
+    """A workbench whose quickstart is tagged; labels are as before afterwards."""
+    bench.control.label(QUICK, tags=("paper", "seed 1"), notes="the first try")
+    yield bench
+    bench.control.label(QUICK, tags=(), notes="", archived=False)
+
+
+def test_tags_are_separated_by_commas_and_tidied():
+    assert labels.changes({"what": "tags", "value": " a,b  c,, a "}) == {"tags": ("a", "b c")}
+    assert labels.changes({"what": "notes", "value": " x\ny "}) == {"notes": "x\ny"}
+    assert labels.changes({"what": "archived", "value": True}) == {"archived": True}
+
+
+@pytest.mark.parametrize("data", [
+    {"what": "tags", "value": "x" * 41}, {"what": "tags", "value": ",".join("abcdefghijklm")},
+    {"what": "notes", "value": "x" * 2001}, {"what": "title", "value": "x"},
+    {"what": "archived", "value": "yes"}, {},
+])  # fmt: skip
+def test_what_is_no_label_or_too_long_is_refused(data):
+    with pytest.raises(ConfigError):
+        labels.changes(data)
+
+
+def test_runs_are_found_by_tag_and_by_note(labelled):
+    listed = text_of(page.overview(labelled, visit(tag="paper")))
+    assert QUICK in listed
+    assert CONTROL not in listed
+    assert "paper (1)" in listed
+    assert QUICK in text_of(page.overview(labelled, visit(find="first try")))
+    assert "No run passes" in text_of(page.overview(labelled, visit(tag="unknown")))
+
+
+def test_archived_runs_are_left_out_until_asked_for(labelled):
+    labelled.control.label(QUICK, archived=True)
+    assert QUICK not in text_of(page.overview(labelled, visit()))
+    assert "1 archived too" in text_of(page.overview(labelled, visit()))
+    assert QUICK in text_of(page.overview(labelled, visit(archived="true")))
+
+
+def test_only_who_may_change_runs_gets_fields(labelled):
+    assert "Edit tags" not in text_of(page.overview(labelled, visit()))
+    assert "Edit tags" in text_of(page.overview(labelled, visit(may_change=True)))
+
+
+def test_labels_of_runs_that_another_process_supervises_stay(labelled):
+    labelled.control.owner = "the workbench with pid 7"
+    with pytest.raises(AcftError, match="pid 7"):
+        labelled.control.label(QUICK, tags=("x",))
+    labelled.control.owner = ""
+
+
+@pytest.mark.ui
+def test_a_run_is_tagged_and_found_by_its_tag(page, server):  # noqa: F811
+    page.goto(server.link("/"))
+    page.get_by_role("button", name="Start the quickstart run").first.click()
+    page.wait_for_url(re.compile(r"/run\?run="), timeout=PATIENCE)
+    state(page, "running")
+    page.get_by_text("Edit tags and notes").click()
+    page.get_by_label("Tags, separated by commas").fill("paper, first")
+    page.get_by_label("Notes", exact=True).fill("higher rate")
+    page.get_by_label("Notes", exact=True).blur()
+    page.locator("a.chip", has_text="paper").click()
+    page.get_by_role("combobox", name="Tag").wait_for(timeout=PATIENCE)
+    assert page.get_by_role("combobox", name="Tag").input_value() == "paper"
+    page.get_by_text("higher rate").first.wait_for(timeout=PATIENCE)
+    (run,) = [path for path in server.runs.iterdir() if path.is_dir()]
+    assert json.loads((run / "labels.json").read_text())["tags"] == ["first", "paper"]
+    server.open_gate()
