@@ -39,7 +39,7 @@ def head(run: Run, others: list[tuple[str, str]], visit: Visit) -> Node:
             _choice(run, others),
             _buttons(run, visit),
         ),
-        el("p.side", _origin(run), _subject(run), " ", labels.chips(run), labels.notes(run)),
+        el("p.side", _origin(run), measured_run(run), " ", labels.chips(run), labels.notes(run)),
         labels.editor(run, visit),
         _progress(run),
         _trouble(run),
@@ -90,7 +90,7 @@ def _origin(run: Run) -> str:
     return " · ".join(parts)
 
 
-def _subject(run: Run) -> list[Node]:
+def measured_run(run: Run) -> list[Node]:
     """The run whose policy a measurement measures."""
     if run.status.kind == "training" or not run.paths.launch.exists():
         return []

@@ -13,6 +13,7 @@ from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.quantities import quantity
 from acft.ui.reader import Run
+from acft.ui.run_head import measured_run
 from acft.ui.states import state_chip
 
 POLL_SECONDS = 2.0
@@ -102,8 +103,8 @@ def _row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT001
         el("input", type="checkbox", name=run_id, checked=selected, key=run_id,
            data_member="select", aria_label=f"Compare {run.title}", **act("refresh")),
         el("div", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
-           el("span.sub", f"{run_id} · {run.method or 'not started'}"), labels.notes(run),
-           labels.editor(run, visit), key=run_id),
+           el("span.sub", f"{run_id} · {run.method or 'not started'}", measured_run(run)),
+           labels.notes(run), labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
         el("span", f"{run.status.round} of {run.status.rounds or '?'}",
            el("span.sub", f"step {run.status.step:,}")),
@@ -121,6 +122,8 @@ def _reason(run: Run) -> Node | None:
 
 
 def _trend(values: list[float], label: str, last: str) -> Node:
+    if not values:
+        return words.DASH
     return el("span.trend", sparkline(values[-200:], label), el("span.num", last))
 
 
@@ -150,7 +153,8 @@ def differences(bench: Workbench, visit: Visit) -> Node:
     run_ids = [run_id for run_id in chosen(visit) if bench.reader.paths(run_id)]
     if len(run_ids) < 2:
         return ""
-    titles = [run.title for run in map(bench.reader.run, run_ids) if run is not None]
+    found = [run for run in map(bench.reader.run, run_ids) if run is not None]
+    titles = [el("span", run.title, el("span.sub", f" {run.run_id}")) for run in found]
     rows = [
         [el("code", str(row["setting"])), *[_value(row.get(run_id)) for run_id in run_ids]]
         for row in settings_difference(bench.store, run_ids).records()

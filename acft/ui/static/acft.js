@@ -173,12 +173,12 @@
       const control = event.target.closest("[data-act],[data-nav]");
       if (control && !isTyped(control)) changed(control);
     });
-    let typing = 0;
     holder.addEventListener("input", (event) => {
       const control = event.target.closest("[data-act]");
       if (!control || !isTyped(control)) return;
-      clearTimeout(typing);
-      typing = setTimeout(() => changed(control), 350);
+      // One clock for each field: who tabs on quickly has changed both.
+      clearTimeout(control.acftTyping);
+      control.acftTyping = setTimeout(() => changed(control), 350);
     });
     watch("value", () => { draw(); countDrawing(); });
     draw();
@@ -321,7 +321,7 @@
       const has = Boolean(figure && figure.data && figure.data.length);
       plot.hidden = !has;
       empty.hidden = has;
-      empty.textContent = (figure && figure.empty) || "Nothing measured yet.";
+      empty.textContent = figure ? figure.empty || "Nothing measured yet." : "Reading …";
       if (!has) return;
       const height = (figure.layout && figure.layout.height) || 240;
       plot.style.height = `${height}px`;
