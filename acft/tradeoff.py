@@ -28,20 +28,30 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return best
 
 
+def mixture_at(points: Sequence[Point], cost: float) -> list[tuple[Point, float]]:
+    """Settings on a method's frontier and their shares, whose mixture has the given cost.
+
+    Above its most expensive useful setting that setting alone; below its cheapest none, since
+    nothing was measured there.
+    """
+    best = frontier(points)
+    if not best or cost < best[0].cost:
+        return []
+    for left, right in pairwise(best):
+        if cost <= right.cost:
+            share = (cost - left.cost) / (right.cost - left.cost)
+            return [(left, 1 - share), (right, share)]
+    return [(best[-1], 1.0)]
+
+
 def harm_at(points: Sequence[Point], cost: float) -> float | None:
     """Harm of a method at a given cost, between two settings on its frontier by interpolation.
 
     Above its most expensive useful setting a method keeps that setting's harm; below its cheapest
-    there is no number, since nothing was measured there.
+    there is no number.
     """
-    best = frontier(points)
-    if not best or cost < best[0].cost:
-        return None
-    for left, right in pairwise(best):
-        if cost <= right.cost:
-            share = (cost - left.cost) / (right.cost - left.cost)
-            return left.harm + share * (right.harm - left.harm)
-    return best[-1].harm
+    mixed = mixture_at(points, cost)
+    return sum(share * point.harm for point, share in mixed) if mixed else None
 
 
 @dataclass(frozen=True)

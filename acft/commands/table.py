@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     missing.add_argument(
         "--run", action="store_true", help="do the missing runs here, one after the other"
     )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also write the figures of a table as SVG"
+    )
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of Markdown")
     add_runs_dir(parser)
     add_json(parser)
@@ -66,7 +70,17 @@ def run(args: argparse.Namespace) -> int:
     code = _run_missing(experiment, args.runs) if args.run else 0
     if not code:
         _print(experiment.table(args.runs, args.against, args.margin, args.metric), args)
+        if args.figures:
+            _write_figures(experiment.figures(args.runs), args.figures)
     return code
+
+
+def _write_figures(figures: dict[str, str], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, svg in figures.items():
+        file = folder / (re.sub(r"[^\w.-]+", "-", name).strip("-") + ".svg")
+        file.write_text(svg, encoding="utf-8")
+        print(f"wrote {file}", file=sys.stderr)
 
 
 def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:
@@ -132,10 +146,10 @@ def _seed(task: "Task") -> str:
 def _refuse_table_options(args: argparse.Namespace) -> None:
     from acft.errors import ConfigError
 
-    if args.plan or args.queue or args.run or args.variant:
+    if args.plan or args.queue or args.run or args.variant or args.figures:
         raise ConfigError(
             f"{args.experiment!r} is no folder with a table.toml, so its runs are not known; "
-            "--plan, --queue, --run and --variant need one, such as experiments/table_a"
+            "--plan, --queue, --run, --figures and --variant need one, such as experiments/table_a"
         )
 
 

@@ -7,7 +7,7 @@ holds what was spent since the one before; a run's bill is their sum over the ev
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -39,10 +39,9 @@ def accounted(outputs: Iterable[Output], context: TrainContext) -> Generator[Out
 class _Meter:
     """Adds up what passes by, and asks the scorers."""
 
-    def __init__(self, context: TrainContext, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, context: TrainContext) -> None:
         self._texts = context.texts
-        self._clock = clock
-        self._since = clock()
+        self._since = time.monotonic()
         self._doing = "loading"
         self._round = context.resume_round
         self._step = 0
@@ -50,9 +49,8 @@ class _Meter:
 
     def take(self, output: Output) -> None:
         """Count one output, and the time until it came."""
-        self._pass_time()
         if isinstance(output, Progress):
-            self._doing = _activity(output.phase)
+            self._begin_or_go_on(output)
         elif isinstance(output, Scalars):
             self._step = max(self._step, output.step)
             self._spent["trained_tokens"] += output.values.get(TRAINED, 0.0)
@@ -69,8 +67,16 @@ class _Meter:
         new = {f"{BILL}{name}": float(value) for name, value in spent.items() if value}
         return Scalars(self._round, self._step, new)
 
+    def _begin_or_go_on(self, progress: Progress) -> None:
+        """The time since the last progress was spent on what was done then, unless it is begun."""
+        if progress.done == 0:
+            self._pass_time()
+        self._doing = _activity(progress.phase)
+        if progress.done > 0:
+            self._pass_time()
+
     def _pass_time(self) -> None:
-        now = self._clock()
+        now = time.monotonic()
         self._spent[f"seconds/{self._doing}"] += now - self._since
         self._since = now
 

@@ -8,7 +8,7 @@ prompts. Runs are recognised by what they compute, so whatever is there is not d
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,14 +17,26 @@ from acft.config import Config, read_toml
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.directory import all_runs, read_launch
+from acft.runs.figures import Series, plot
+from acft.runs.matched import knobs, matched_table, trade_off_figure
 from acft.runs.measure import POLICY, as_evaluation, result_of
+from acft.runs.roc import roc_curves
 from acft.runs.spec import Spec, load_spec, parse_spec, read_text
 from acft.runs.status import current_state
-from acft.runs.table import MARGIN, ResultTable, table_of
+from acft.runs.table import (
+    MARGIN,
+    Members,
+    ResultTable,
+    collected,
+    column_figures,
+    table_of,
+)
+from acft.runs.win_table import win_table
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
 
 FILE = "table.toml"
+WIN_RATE = "win_rate"
 
 
 class RowSettings(Config):
@@ -34,6 +46,8 @@ class RowSettings(Config):
     """What the table calls it."""
     changes: Names = ()
     """``section.key=value`` on top of the variant's settings, as in ``--set``."""
+    family: str = ""
+    """Method of which this row is one setting; what a matched comparison compares."""
     is_base: bool = False
     """Nothing is trained; the model is measured as it is."""
 
@@ -47,6 +61,8 @@ class VariantSettings(Config):
     """``section.key=value`` for every row of this size, before the row's own."""
     suites: Names = ("rtp", "perplexity")
     """What measures every row."""
+    judge: str = ""
+    """Model whose likelihood judges responses, as in ``[model]``; for suites that need one."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of each suite, by its name."""
     columns: Names = ("*",)
@@ -68,6 +84,15 @@ class TableSettings(Config):
 
     title: str
     """What the table shows."""
+    kind: Literal["measurements", "win_rate", "matched"] = "measurements"
+    """A column for each measurement; win rates of every row over every other; or methods at the
+    same cost, each over its own knob."""
+    harms: Names = ()
+    """Matched comparison: columns that should be low."""
+    costs: Names = ()
+    """Matched comparison: columns at which methods are matched, low as well."""
+    ours: str = ""
+    """Matched comparison: family that the others are compared with."""
     seeds: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     """Each row is trained once with each."""
     rows: Annotated[tuple[RowSettings, ...], Field(strict=False, min_length=1)]
@@ -79,6 +104,21 @@ class TableSettings(Config):
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have the same name: {', '.join(sorted(names))}")
+        return self
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> "TableSettings":
+        families = {row.family for row in self.rows} - {""}
+        if self.kind == "matched" and not (self.harms and self.costs and self.ours in families):
+            raise ValueError(
+                "kind = 'matched' needs harms, costs, a family in its rows, and ours as one of "
+                f"these families (ours is {self.ours!r}, families: {', '.join(sorted(families))})"
+            )
+        for name, variant in self.variants.items():
+            if self.kind == "win_rate" and not (variant.judge and WIN_RATE in variant.suites):
+                raise ValueError(
+                    f"kind = 'win_rate' needs judge and the suite {WIN_RATE!r} in variant {name!r}"
+                )
         return self
 
 
@@ -167,17 +207,62 @@ class Experiment:
         Raises:
             DataError: There are none.
         """
-        done = self.progress(runs_dir).done
-        names = [row.name for row in self.settings.rows]
-        measured = sorted((t for t in done if t.is_evaluation), key=lambda t: names.index(t.row))
-        members = [(RunPaths(runs_dir / t.run_id), t.row) for t in measured]
-        table = table_of(members, columns or self.variant.columns, against, margin)
+        members = self._members(runs_dir)
+        wanted = columns or self.variant.columns
+        if columns or against or self.settings.kind == "measurements":
+            table = table_of(members, wanted, against, margin)
+        elif self.settings.kind == "win_rate":
+            table = win_table(members, self.variant.judge)
+        else:
+            table = self._matched(members, margin)
         if table is None:
             raise DataError(
                 f"no row of {self.name!r} ({self.variant_name}) is measured yet in "
                 f"{str(runs_dir)!r}; --queue or --run starts what is missing"
             )
         return table
+
+    def figures(self, runs_dir: Path) -> dict[str, str]:
+        """SVG of every column of the table, of ROC curves and of matched trade-offs, by name."""
+        members = self._members(runs_dir)
+        drawn: dict[str, str] = {}
+        if self.settings.kind == "matched":
+            drawn |= self._frontiers(members)
+        else:
+            drawn |= column_figures(self.table(runs_dir))
+        for detector, curves in roc_curves(members).items():
+            series = [Series(row, (), curve) for row, curve in curves.items()]
+            drawn[f"roc {detector}"] = plot(series, "harmless taken for toxic", "toxic found")
+        return drawn
+
+    def _members(self, runs_dir: Path) -> list[tuple[RunPaths, str]]:
+        """Finished evaluations with the names of their rows, in the order of the table."""
+        names = [row.name for row in self.settings.rows]
+        done = [task for task in self.progress(runs_dir).done if task.is_evaluation]
+        done.sort(key=lambda task: names.index(task.row))
+        return [(RunPaths(runs_dir / task.run_id), task.row) for task in done]
+
+    def _matched(self, members: Members, margin: float) -> ResultTable | None:
+        settings = self.settings
+        found = collected(members, [*settings.harms, *settings.costs])
+        return matched_table(
+            found, self._families, settings.harms, settings.costs, settings.ours, margin
+        )
+
+    def _frontiers(self, members: Members) -> dict[str, str]:
+        settings = self.settings
+        found = collected(members, [*settings.harms, *settings.costs])
+        return {
+            f"{harm} against {cost}": trade_off_figure(
+                knobs(found, self._families, harm, cost), cost, harm
+            )
+            for harm in settings.harms
+            for cost in settings.costs
+        }
+
+    @property
+    def _families(self) -> dict[str, str]:
+        return {row.name: row.family for row in self.settings.rows}
 
     def _repetitions(self) -> Iterator[tuple[RowSettings, tuple[str, ...]]]:
         """Rows with their changes: all with the first seed, then all with the next."""
@@ -197,7 +282,8 @@ class Experiment:
             subject = result_of(RunPaths(runs_dir / training.run_id))
             measured = training.run_id
         variant = self.variant
-        method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options)
+        judge = {"judge": variant.judge} if variant.judge else {}
+        method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options, **judge)
         return Task(
             training.row, self.text, (*changes, *method), is_evaluation=True, subject=measured
         )

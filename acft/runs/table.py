@@ -8,7 +8,7 @@ import fnmatch
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from acft.errors import DataError
 from acft.eventlog import bill, effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
 from acft.runs.directory import all_runs, read_labels, read_launch, read_status
+from acft.runs.figures import Mark, intervals
 from acft.schema import Launch, RunPaths
 from acft.statistics import equivalence
 from acft.totals import Totals, event_names, pooled_bootstrap, ratio_change
@@ -28,6 +29,10 @@ MARGIN = 0.1
 BUDGET, VALIDATION, POLICY = "budget", "validation", "policy"
 VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
 """What of a validation can be a column."""
+
+
+Members = Sequence[tuple[RunPaths, str]]
+"""Runs with the names of their variants."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,18 @@ class ResultTable:
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    heads: tuple[str, str] = ("variant", "subject")
+    """What the two names of a row are called."""
+    caption: str = ""
+    """How the numbers are to be read."""
 
     @property
     def markdown(self) -> str:
         """The table as Markdown."""
         head, *body = self._lines()
         lines = [head, ["---"] * len(head), *body]
-        return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
+        body = "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
+        return f"{body}\n\n{self.caption}" if self.caption else body
 
     @property
     def latex(self) -> str:
@@ -93,11 +103,12 @@ class ResultTable:
                 rf"\begin{{tabular}}{{ll{'r' * len(self.columns)}}}",
                 r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
                 r"\end{tabular}",
+                *([f"% {self.caption}"] if self.caption else []),
             ]
         )  # fmt: skip
 
     def _lines(self) -> list[list[str]]:
-        lines = [["variant", "subject", *self.columns]]
+        lines = [[*self.heads, *self.columns]]
         for row in self.rows:
             cells = [row.cells[name].text if name in row.cells else "" for name in self.columns]
             lines.append([row.variant, row.subject, *cells])
@@ -139,7 +150,7 @@ def result_table(
 
 
 def table_of(
-    members: Iterable[tuple[RunPaths, str]],
+    members: Members,
     patterns: Sequence[str] = ("*",),
     against: str = "",
     margin: float = MARGIN,
@@ -149,43 +160,44 @@ def table_of(
     Raises:
         DataError: Nothing can be compared with ``against``.
     """
-    found = _collected(members, patterns)
+    found = collected(members, patterns)
     if not found:
         return None
     if against:
         return _compared(found, against, margin)
     rows = [
-        Row(*row, {name: _cell(seen) for name, seen in cells.items()})
+        Row(*row, {name: cell_of(seen) for name, seen in cells.items()})
         for row, cells in found.items()
     ]
-    return ResultTable(_columns(rows), tuple(rows))
+    return ResultTable(columns_of(rows), tuple(rows))
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What one run says about one cell."""
 
     event: Evaluated
     totals: Totals | None = None
 
 
-_Cells = dict[tuple[str, str], dict[str, list[_Seen]]]
+Cells = dict[tuple[str, str], dict[str, list[Seen]]]
 """By variant and subject, then by column."""
 
 
-def _collected(members: Iterable[tuple[RunPaths, str]], patterns: Sequence[str]) -> _Cells:
-    found: _Cells = defaultdict(dict)
+def collected(members: Members, patterns: Sequence[str]) -> Cells:
+    """What every run says about the columns that a pattern names."""
+    found: Cells = defaultdict(dict)
     for paths, variant in members:
-        totals = _totals(paths)
+        totals = totals_of(paths)
         for event in (*_measurements(paths), *_of_training(paths, patterns)):
             column = f"{event.suite} {event.metric}"
             if _is_wanted(column, patterns):
-                seen = _Seen(event, totals.get((event.subject, column)))
+                seen = Seen(event, totals.get((event.subject, column)))
                 found[variant, event.subject].setdefault(column, []).append(seen)
     return found
 
 
-def _compared(found: _Cells, against: str, margin: float) -> ResultTable:
+def _compared(found: Cells, against: str, margin: float) -> ResultTable:
     """Relative changes of every cell whose measurements are kept by prompt on both sides."""
     rows = []
     for (variant, subject), cells in found.items():
@@ -194,7 +206,7 @@ def _compared(found: _Cells, against: str, margin: float) -> ResultTable:
             continue
         changes = {}
         for column, seen in cells.items():
-            pair = [_all_totals(found[other].get(column, [])), _all_totals(seen)]
+            pair = [all_totals(found[other].get(column, [])), all_totals(seen)]
             if all(pair):
                 estimate = pooled_bootstrap(pair, ratio_change)
                 changes[column] = Cell(
@@ -207,10 +219,25 @@ def _compared(found: _Cells, against: str, margin: float) -> ResultTable:
             f"nothing can be compared with {against!r}; measure the runs with 'acft evaluate', and "
             "name a subject such as 'base' or a variant as the table shows it"
         )
-    return ResultTable(_columns(rows), tuple(rows))
+    return ResultTable(columns_of(rows), tuple(rows))
 
 
-def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+def column_figures(table: ResultTable) -> dict[str, str]:
+    """An SVG for each column that has values, by the column's name."""
+    figures = {}
+    for column in table.columns:
+        marks = [
+            (row.variant, Mark(cell.value, cell.value, cell.low, cell.high))
+            for row in table.rows
+            if (cell := row.cells.get(column)) is not None and cell.value is not None
+        ]
+        if marks:
+            figures[column] = intervals(marks, column)
+    return figures
+
+
+def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Columns of all rows, in the order in which they appear."""
     return tuple(dict.fromkeys(column for row in rows for column in row.cells))
 
 
@@ -277,7 +304,7 @@ def _is_wanted(column: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def _totals(paths: RunPaths) -> dict[tuple[str, str], Totals]:
+def totals_of(paths: RunPaths) -> dict[tuple[str, str], Totals]:
     """Measurements kept by prompt, by subject and column; empty for runs that trained."""
     sealed = read_status(paths).checkpoint
     if not sealed or not (paths.root / sealed / MEASUREMENTS).is_file():
@@ -288,14 +315,15 @@ def _totals(paths: RunPaths) -> dict[tuple[str, str], Totals]:
     }
 
 
-def _all_totals(cell: Sequence[_Seen]) -> list[Totals]:
+def all_totals(cell: Sequence[Seen]) -> list[Totals]:
     """The totals of every run of a cell; empty when one has none."""
     totals = [seen.totals for seen in cell if seen.totals is not None]
     return totals if len(totals) == len(cell) else []
 
 
-def _cell(cell: Sequence[_Seen]) -> Cell:
-    totals = _all_totals(cell)
+def cell_of(cell: Sequence[Seen]) -> Cell:
+    """Runs that differ in the seed only as one cell."""
+    totals = all_totals(cell)
     if len(totals) > 1:
         pooled = pooled_bootstrap([totals], lambda value: value)
         return Cell(pooled.value, len(cell), pooled.stderr, pooled.low, pooled.high)
