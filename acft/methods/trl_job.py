@@ -40,8 +40,7 @@ def trl_job(
     yield from _left_out(world, round_index)
 
     def work(emit: Emit) -> None:
-        rates: list[float] = []
-        seen = [0.0]
+        rates, read = [0.0], [0.0]
         first = optimizer.finished
 
         def before_step() -> None:
@@ -53,9 +52,8 @@ def trl_job(
             _check(logs, optimizer.finished)
             values = {names[key]: value for key, value in logs.items() if key in names}
             values |= {f"policy/{name}": logs[name] for name in ("loss", "grad_norm")}
-            values["policy/lr"] = rates[-1]
-            values["policy/tokens"] = logs["num_tokens"] - seen[-1]
-            seen.append(logs["num_tokens"])
+            values |= {"policy/lr": rates[-1], "policy/tokens": logs["num_tokens"] - read[-1]}
+            read.append(logs["num_tokens"])
             done = optimizer.finished - first
             emit(Scalars(round_index, optimizer.finished, values))
             emit(Progress("fit_policy", done, settings.steps_per_round, round_index))
