@@ -144,7 +144,8 @@ def _oracle(
     assert state.oracle is not None
     policy = state.snapshot(plan.sample_from)
     if plan.is_concurrent and state.remote is not None:
-        new = yield from remote_oracle_job(state.remote, state, policy, plan.index)
+        request = state.oracle_request(plan.index, policy.version)
+        new = yield from remote_oracle_job(state.remote, request, state.oracle, policy)
     else:
         new = yield from oracle_job(
             world, state.oracle, policy, plan.index, state.recent, context.should_stop

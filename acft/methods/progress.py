@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,13 +14,11 @@ from acft.backbone.adapters import trainable_state
 from acft.errors import ModelError
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.oracle_job import Guide, OracleRound
+from acft.methods.remote import OracleRequest, RayOracle, plain
 from acft.methods.validation import Validation
 from acft.methods.world import World, rollouts_from_file, rollouts_to_file
 from acft.oracle.base import Oracle
 from acft.policy import Policy
-
-if TYPE_CHECKING:
-    from acft.methods.remote import RayOracle
 
 STATE = "state.json"
 ORACLE = "oracle.safetensors"
@@ -54,6 +52,15 @@ class TrainState:
     def snapshot(self, version: int) -> Policy:
         """The frozen policy of that version."""
         return self._snapshots[version]
+
+    def oracle_request(self, round_index: int, version: int) -> OracleRequest:
+        """What another process must know to do the oracle's job about that version."""
+        assert self.oracle is not None
+        return OracleRequest(
+            round_index, version, self.trainable(version),
+            plain(self.oracle.state_dict()), self.oracle.version,
+            [(earlier.rollouts, earlier.satisfaction) for earlier in self.recent],
+        )  # fmt: skip
 
     def trainable(self, version: int) -> dict[str, torch.Tensor]:
         """Trainable weights of a version that is still remembered; none for the base policy."""

@@ -19,8 +19,8 @@ from acft.distributed import ranks
 from acft.errors import ConfigError
 from acft.methods.base import Output, TrainContext
 from acft.methods.oracle_job import Guide, OracleRound, build_oracle, oracle_job
-from acft.methods.progress import TrainState
 from acft.methods.world import World, load_world
+from acft.oracle.base import Oracle
 from acft.policy import Policy
 from acft.settings import RunSettings
 from acft.types import Rollout
@@ -142,18 +142,12 @@ class RayOracle:
 
 
 def remote_oracle_job(
-    remote: RayOracle, state: TrainState, policy: Policy, round_index: int
+    remote: RayOracle, request: OracleRequest, oracle: Oracle, policy: Policy
 ) -> Generator[Output, None, OracleRound]:
     """Outputs of a job done elsewhere; returns what the local job would."""
-    assert state.oracle is not None
-    request = OracleRequest(
-        round_index, policy.version, state.trainable(policy.version),
-        plain(state.oracle.state_dict()), state.oracle.version,
-        [(earlier.rollouts, earlier.satisfaction) for earlier in state.recent],
-    )  # fmt: skip
     for item in remote.stream(request):
         if isinstance(item, OracleReply):
-            oracle = copy.deepcopy(state.oracle)
+            oracle = copy.deepcopy(oracle)
             oracle.load_state_dict(item.oracle_weights)
             oracle.version = item.oracle_version
             oracle.follow(policy.backbone)
