@@ -238,7 +238,7 @@
         return span;
       });
       const first = data.first ? (state.shown ? glyphs(data.first) : "•") : "…";
-      box.append(node("span", { class: "tok unvalued", "aria-hidden": "true", title: "Nothing predicts the first token, so it has no values" }, first), ...own);
+      box.append(node("span", { class: "unvalued", "aria-hidden": "true", title: "Nothing predicts the first token, so it has no values" }, first), ...own);
       box.addEventListener("keydown", (event) => key(event, own, channel));
       if (!spans.length) spans = own;
       return box;
