@@ -95,7 +95,8 @@ class Control:
         self._own()
         # Not by runs.lineage, which reads settings and so loads tensors.
         paths = find_run(self._reader.runs_dir, run_id)
-        write_labels(paths, replace(read_labels(paths), **changes))
+        with self._lock:
+            write_labels(paths, replace(read_labels(paths), **changes))
 
     def _own(self) -> None:
         if self.owner:

@@ -75,6 +75,7 @@ def test_a_run_is_tagged_and_found_by_its_tag(page, server):  # noqa: F811
     page.get_by_label("Tags, separated by commas").fill("paper, first")
     page.get_by_label("Notes", exact=True).fill("higher rate")
     page.get_by_label("Notes", exact=True).blur()
+    page.locator(".notes", has_text="higher rate").wait_for(timeout=PATIENCE)
     page.locator("a.chip", has_text="paper").click()
     page.get_by_role("combobox", name="Tag").wait_for(timeout=PATIENCE)
     assert page.get_by_role("combobox", name="Tag").input_value() == "paper"

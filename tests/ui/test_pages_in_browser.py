@@ -104,7 +104,7 @@ def test_two_fields_filled_quickly_are_both_sent(page, served):
     page.get_by_text("Measure this policy again").click()
     page.get_by_role("spinbutton", name="prompts").fill("6")
     page.get_by_role("spinbutton", name="continuations").fill("2")
-    page.get_by_text("24 responses").wait_for()
+    page.get_by_text("24 responses").wait_for(timeout=60_000)
     assert "measure_prompts=6" in page.url
 
 

@@ -291,8 +291,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     parts = [top, body, settings]
     wire.on_load(show, outputs=parts)
-    wire.read(body.refresh, show, outputs=parts)
-    wire.read(settings.refresh, show, outputs=parts)
+    wire.read(body.refresh, show, outputs=parts, trigger_mode="always_last")
+    wire.read(settings.refresh, show, outputs=parts, trigger_mode="always_last")
     wire.read(body.export, save, outputs=[note])
     wire.change(body.vote, judge, inputs=[review], outputs=[review, body])
     running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer])

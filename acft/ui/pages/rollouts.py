@@ -207,7 +207,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return query(bench, visit, text)
 
     wire.on_load(show, outputs=[board, plot, behind])
-    wire.read(board.refresh, show, outputs=[board, plot, behind])
+    wire.read(board.refresh, show, outputs=[board, plot, behind], trigger_mode="always_last")
     wire.read(button.click, run_sql, inputs=[sql], outputs=[result], queue=True,
               concurrency_id="sql", concurrency_limit=2, show_progress="minimal")  # fmt: skip
 

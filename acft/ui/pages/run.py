@@ -328,7 +328,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(opened, outputs=[clock, timer, *shown])
     wire.read(timer.tick, tick, inputs=[seen, clock], outputs=shown)
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown])
-    wire.read(measure.cost, cost, outputs=[measure])
+    wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")
     wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])
     wire.change(header.resume, resume, outputs=[header])

@@ -209,7 +209,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     wire.on_load(show, outputs=[board, *beside])
     wire.read(timer.tick, tick, outputs=[board])
-    wire.read(board.refresh, show, outputs=[board, *beside])
+    wire.read(board.refresh, show, outputs=[board, *beside], trigger_mode="always_last")
     wire.change(board.quickstart, quickstart, outputs=[board])
     wire.change(board.relabel, relabel, outputs=[board])
 

@@ -275,8 +275,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
-    wire.read(about.refresh, show, outputs=outputs)
-    wire.read(vocabulary.refresh, show, outputs=outputs)
+    wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
+    wire.read(vocabulary.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.compute(about.compute, compute, outputs=live)
     wire.compute(about.again, again, inputs=[request], outputs=live)
     wire.compute(shown.branch, branch, inputs=[request], outputs=live)
