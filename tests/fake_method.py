@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from acft.config import Config
 from acft.errors import DataError
-from acft.eventlog import effective, read_events
+from acft.eventlog import BILL, effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Note, Progress, Scalars, ShardSealed
 from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
 from acft.runs.worker import RESERVE, main
@@ -78,7 +78,9 @@ def numbers(paths: RunPaths) -> dict[str, Any]:
     scalars, notes, rows = [], [], []
     for entry in effective(read_events(paths.events)):
         if isinstance(entry.event, Scalars):
-            scalars.append(dataclasses.asdict(entry.event))
+            event = dataclasses.asdict(entry.event)
+            known = {k: v for k, v in event["values"].items() if not k.startswith(BILL)}
+            scalars.append({**event, "values": known})
         elif isinstance(entry.event, Note):
             notes.append(entry.event.text)
         elif isinstance(entry.event, ShardSealed):

@@ -10,6 +10,7 @@ from acft.benchmarks.results import Results
 from acft.errors import ConfigError
 from acft.eventlog import EventWriter
 from acft.events import Evaluated
+from acft.methods.base import METHODS
 from acft.runs.directory import create_run, write_status
 from acft.runs.experiment import load_experiment
 from acft.runs.figures import Mark, Series, intervals, plot
@@ -167,6 +168,13 @@ def test_every_method_has_its_dots_and_its_line():
 # --- the experiments that come with the project ---------------------------------------------------
 
 
+@pytest.fixture
+def _all_methods(monkeypatch):
+    """Other tests of this folder know a fake method only."""
+    monkeypatch.setattr(METHODS, "_is_discovered", False)
+
+
+@pytest.mark.usefixtures("_all_methods")
 @pytest.mark.parametrize("name", ["table_a", "table_b", "table_c", "frontier"])
 def test_every_size_of_every_table_is_possible(name, tmp_path):
     folder = ROOT / "experiments" / name
@@ -176,6 +184,7 @@ def test_every_size_of_every_table_is_possible(name, tmp_path):
         assert len({task.spec.fingerprint for task in found.ready}) == len(found.ready)
 
 
+@pytest.mark.usefixtures("_all_methods")
 def test_the_small_tables_share_their_runs(tmp_path):
     def trained(name: str) -> set[str]:
         experiment = load_experiment(ROOT / "experiments" / name, "small")
