@@ -290,7 +290,7 @@ def damage_the_status_of_the_living(bench: Bench) -> None:
 
 def damage_a_checkpoint(bench: Bench) -> None:
     bench.begin("method.step_seconds=0.005")
-    bench.kill_worker(bench.dice.randrange(29, EVENTS - 3))
+    bench.kill_worker(bench.dice.randrange(31, EVENTS - 3))
     bench.settle("failed (killed)", "finished")
     status = read_status(bench.paths)
     if status.state == "finished":

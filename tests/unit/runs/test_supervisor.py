@@ -136,7 +136,7 @@ def test_a_worker_deaf_to_stop_and_termination_is_killed_and_called_stopped(tmp_
     paths = create(tmp_path, "method.fail=deaf")
     with supervised(tmp_path):
         wait_until(lambda: read_status(paths).round == 1)
-        wait_until(lambda: len(read_events(paths.events)) == 16)
+        wait_until(lambda: len(read_events(paths.events)) == 17)
         launcher.stop(tmp_path, paths.root.name, "now")
         becomes(paths, "stopped")
         wait_until(lambda: read_status(paths).exit_code == -signal.SIGKILL)
