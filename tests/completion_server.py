@@ -130,7 +130,7 @@ def serving(server: CompletionServer) -> Iterator[CompletionServer]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
             pass
 
     class OneThread(HTTPServer):

@@ -5,7 +5,7 @@ import pytest
 from acft.eventlog import bill, effective, read_events
 from acft.events import Progress, Scalars
 from acft.methods.accounting import accounted
-from acft.methods.base import METHODS, Checkpoint, Rows, TrainContext
+from acft.methods.base import METHODS, Checkpoint, Output, Rows, TrainContext
 from acft.scoring import ScoreCache, TextCounts
 from acft.settings import RunSettings
 from tests.fake_scorers import RuleScorer
@@ -14,6 +14,11 @@ from tests.tiny_run import tiny_settings, train
 
 def context(**fields) -> TrainContext:
     return TrainContext(RunSettings.model_construct(), **fields)
+
+
+def costs(output: Output) -> dict[str, float]:
+    assert isinstance(output, Scalars)
+    return bill([output])
 
 
 def drawn(purpose: str, n_tokens: int) -> Rows:
@@ -28,15 +33,15 @@ def test_a_round_is_billed_before_it_is_sealed_and_the_rest_at_the_end():
     outputs = [drawn("oracle", 5), checkpoint(1), drawn("test", 7)]
     passed = list(accounted(outputs, context()))
     assert [type(output) for output in passed] == [Rows, Scalars, Checkpoint, Rows, Scalars]
-    assert bill([passed[1]])["sampled_tokens/training"] == 5
-    assert bill([passed[4]])["sampled_tokens/measuring"] == 7
-    assert "sampled_tokens/training" not in bill([passed[4]])
+    assert costs(passed[1])["sampled_tokens/training"] == 5
+    assert costs(passed[4])["sampled_tokens/measuring"] == 7
+    assert "sampled_tokens/training" not in costs(passed[4])
 
 
 def test_what_is_drawn_to_learn_from_and_to_be_judged_is_kept_apart():
     purposes = ["oracle", "validation", "train", "validation_policy", "test"]
     passed = list(accounted([drawn(purpose, 1) for purpose in purposes], context()))
-    spent = bill([passed[-1]])
+    spent = costs(passed[-1])
     assert (spent["sampled_tokens/training"], spent["sampled_tokens/measuring"]) == (3, 2)
 
 
@@ -51,7 +56,7 @@ def test_time_goes_to_what_was_done_in_it(monkeypatch):
         Progress("validate", 4, 4, 1),  # 5
     ]
     (*_, last) = accounted(outputs, context())  # 6 until the end
-    assert bill([last]) == {"seconds/loading": 3, "seconds/training": 7, "seconds/measuring": 11}
+    assert costs(last) == {"seconds/loading": 3, "seconds/training": 7, "seconds/measuring": 11}
 
 
 def test_a_scorer_is_billed_for_new_texts_and_remembered_ones_apart():
@@ -60,7 +65,7 @@ def test_a_scorer_is_billed_for_new_texts_and_remembered_ones_apart():
     cache.score(RuleScorer("judge"), ["a", "b", "a"])
     cache.score(RuleScorer("judge"), ["b", "c"])
     (event,) = accounted([], context(texts=counts))
-    assert (bill([event])["texts/judge"], bill([event])["remembered/judge"]) == (3, 2)
+    assert (costs(event)["texts/judge"], costs(event)["remembered/judge"]) == (3, 2)
 
 
 def test_leaving_early_ends_the_method():
