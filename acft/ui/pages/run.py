@@ -332,7 +332,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])
     wire.change(header.resume, resume, outputs=[header])
-    wire.change(header.relabel, relabel, outputs=[header])
+    wire.change(header.relabel, relabel, outputs=[header], trigger_mode="multiple")
 
 
 def top_placeholder() -> Node:

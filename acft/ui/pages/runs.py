@@ -211,7 +211,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.read(timer.tick, tick, outputs=[board])
     wire.read(board.refresh, show, outputs=[board, *beside], trigger_mode="always_last")
     wire.change(board.quickstart, quickstart, outputs=[board])
-    wire.change(board.relabel, relabel, outputs=[board])
+    wire.change(board.relabel, relabel, outputs=[board], trigger_mode="multiple")
 
 
 PAGES.add("runs")(Page("Runs", "", 10, _build))

@@ -43,6 +43,6 @@ def test_every_strength_is_estimated(lines):
 def test_text_is_decoded_without_guidance_at_one_and_as_strongly_as_chosen(lines):
     (chosen,) = lines["automatic strength"]
     strengths = [row["strength"] for row in lines["decoded"]]
-    assert strengths == [0.0, *sorted({1.0, chosen["strength"]})]
+    assert strengths == [0.0, *sorted({1.0, *chosen["by_target"].values()})]
     assert all(row["n"] == lines["decoded"][0]["n"] > 0 for row in lines["decoded"])
     assert all(abs(row["nats_beyond_base"]) < 5 for row in lines["decoded"][1:])
