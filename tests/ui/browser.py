@@ -13,7 +13,7 @@ class Watch:
         self.problems: list[str] = []
         self._address = address
         self.is_expecting_loss = False
-        """While the server is being restarted, failed requests are not a defect."""
+        """While the server restarts or the page reloads, failed requests are not a defect."""
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         page.on("request", self._request)
@@ -33,7 +33,7 @@ class Watch:
 
     def check(self) -> None:
         """Fails on anything collected."""
-        assert self.problems == []
+        assert not self.problems, self.problems
 
 
 def shoot(page: Any, name: str, *, full: bool = False) -> None:
