@@ -73,13 +73,17 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
     yield Evaluated("rtp/fake", "toxic_share", "policy", total / 10, 3, low=0.1, high=0.9)
 
 
+OF_A_PROCESS = tuple(f"{BILL}{name}/" for name in ("seconds", "texts", "remembered"))
+"""Costs that differ after a resume: the clock, and scores that only the dead process remembered."""
+
+
 def numbers(paths: RunPaths) -> dict[str, Any]:
     """Everything a run measured that must not depend on interruptions."""
     scalars, notes, rows = [], [], []
     for entry in effective(read_events(paths.events)):
         if isinstance(entry.event, Scalars):
             event = dataclasses.asdict(entry.event)
-            known = {k: v for k, v in event["values"].items() if not k.startswith(BILL)}
+            known = {k: v for k, v in event["values"].items() if not k.startswith(OF_A_PROCESS)}
             scalars.append({**event, "values": known})
         elif isinstance(entry.event, Note):
             notes.append(entry.event.text)

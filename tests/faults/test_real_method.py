@@ -14,7 +14,7 @@ from acft.runs.process import Identity, is_alive, kill
 from acft.runs.spec import EVALUATE
 from acft.runs.supervisor import Supervisor
 from acft.schema import Launch, RunPaths, Status
-from tests.fake_method import numbers
+from tests.fake_method import OF_A_PROCESS, numbers
 from tests.fake_runs import become, wait_until
 
 SPEC = """
@@ -48,7 +48,7 @@ test_prompts = 2
 continuations = 2
 perplexity_documents = 2
 """
-MEASURED_BY_THE_CLOCK = ("time/", "memory/", "budget/")
+MEASURED_BY_THE_CLOCK = ("time/", "memory/", *OF_A_PROCESS)
 VARIANTS = [["schedule.kind='sequential'"], ["schedule.kind='parallel'"]]
 
 
