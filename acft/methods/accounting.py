@@ -44,6 +44,7 @@ class _Meter:
         self._since = time.monotonic()
         self._doing = "loading"
         self._round = context.resume_round
+        self._step = context.resume_step
         self._spent: defaultdict[str, float] = defaultdict(float)
 
     def take(self, output: Output) -> None:
@@ -51,6 +52,7 @@ class _Meter:
         if isinstance(output, Progress):
             self._begin_or_go_on(output)
         elif isinstance(output, Scalars):
+            self._step = max(self._step, output.step)
             self._spent["trained_tokens"] += output.values.get(TRAINED, 0.0)
         elif isinstance(output, Rows) and output.table == "rollouts":
             self._add_drawn(output.rows)
@@ -63,7 +65,7 @@ class _Meter:
         spent, self._spent = self._spent, defaultdict(float)
         spent.update(self._texts.take())
         new = {f"{BILL}{name}": float(value) for name, value in spent.items() if value}
-        return Scalars(self._round, 0, new)  # of the round, whatever step a resume began at
+        return Scalars(self._round, self._step, new)
 
     def _begin_or_go_on(self, progress: Progress) -> None:
         """The time since the last progress was spent on what was done then, unless it is begun."""

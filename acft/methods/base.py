@@ -48,6 +48,8 @@ class TrainContext:
     """Folder of the sealed checkpoint to continue from."""
     resume_round: int = 0
     """Finished rounds in that checkpoint."""
+    resume_step: int = 0
+    """Optimiser steps of those rounds."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked between steps; when true the method ends after sealing what it has."""
     texts: TextCounts = field(default_factory=TextCounts)

@@ -189,10 +189,10 @@ class _Attempt:
         folder, resume_round = _resume_point(self._paths, self._file.status.resumed_from)
         if folder is not None:
             verify(folder)
-        should_stop = agreed(self._stop.is_set)
-        context = TrainContext(spec.settings, folder, resume_round, should_stop)
-        self._recorder = Recorder(self._paths, self._observe)
         status = self._file.status
+        should_stop = agreed(self._stop.is_set)
+        context = TrainContext(spec.settings, folder, resume_round, status.step, should_stop)
+        self._recorder = Recorder(self._paths, self._observe)
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
         self._recorder.take(Started(status.pid, resume_round, proof))
         for path in remove_unnamed(self._paths):

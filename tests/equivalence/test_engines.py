@@ -1,6 +1,5 @@
 """Runs whose responses come from a server: real HTTP, new weights after every round."""
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -28,9 +27,6 @@ ACFT = {"name": "acft", "kl_weight": 1.0}
 FEW_ROLLOUTS = ("oracle.rollouts_per_round=32", "oracle.validation_rollouts=16")
 START_SECONDS = 120
 SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve", "--device", "cpu")
-needs_openai = pytest.mark.skipif(
-    importlib.util.find_spec("openai") is None, reason="transformers serve needs openai"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +56,6 @@ def test_adapters_are_loaded_round_by_round_and_drawn_from(tmp_path, kind, threa
     assert largest_difference(again.weights(3), first.weights(3)) == 0.0
 
 
-@needs_openai
 def test_transformers_serve_opens_the_weights_of_every_round(tmp_path):
     run = toy_run(tmp_path, "schedule.rounds=2", *FEW_ROLLOUTS)
     with transformers_serve(tmp_path / "log") as address:
@@ -71,7 +66,6 @@ def test_transformers_serve_opens_the_weights_of_every_round(tmp_path):
     assert max(map(abs, checks(result.outputs, "surprise_z"))) < 4
 
 
-@needs_openai
 @pytest.mark.slow
 @pytest.mark.assets
 def test_transformers_serve_draws_what_smollm2_would(tmp_path, monkeypatch):

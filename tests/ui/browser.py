@@ -4,6 +4,12 @@ from pathlib import Path
 from typing import Any
 
 ARTEFACTS = Path("test-artifacts/ui")
+STREAM_ENDED_BY_LEAVING = "AbortError: signal is aborted without reason"
+"""What Gradio's client logs when it ends its own stream of events before a page is left.
+
+Source: ``Client.close``, which Gradio's page calls on ``beforeunload``. A lost server or a refused
+request reads differently.
+"""
 
 
 class Watch:
@@ -20,7 +26,8 @@ class Watch:
         page.on("response", self._response)
 
     def _console(self, message: Any) -> None:
-        if message.type == "error" and not self.is_expecting_loss:
+        is_defect = not message.text.startswith(STREAM_ENDED_BY_LEAVING)
+        if message.type == "error" and is_defect and not self.is_expecting_loss:
             self.problems.append(f"console: {message.text}")
 
     def _request(self, request: Any) -> None:

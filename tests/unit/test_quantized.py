@@ -1,7 +1,5 @@
 """Frozen weights in few bits: refused in a sentence, or shared and trained beside."""
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -16,9 +14,6 @@ from acft.types import Prompt
 from tests.fakes import save_tiny_model
 from tests.toy_runs import N_SYMBOLS, toy_run, trained
 
-needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
-)
 KINDS = ("nf4", "int8")
 FEW_BITS = (torch.uint8, torch.int8)
 PROMPTS = [Prompt("p0", "The rain", "train")]
@@ -52,7 +47,6 @@ def test_a_device_that_cannot_do_it_is_refused(model, monkeypatch):
         quantized.loading_options(settings, "mps", torch.float32)
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_base_policy_stays_near_the_whole_one(model, kind):
     whole, few = base_of(model, "none"), base_of(model, kind)
@@ -66,7 +60,6 @@ def test_the_base_policy_stays_near_the_whole_one(model, kind):
     assert 0 < max(gaps) < (2.0 if kind == "nf4" else 0.2)
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("kind", KINDS)
 def test_snapshots_share_the_frozen_weights_and_keep_their_own_adapter(model, kind):
     base = base_of(model, kind)
@@ -91,7 +84,6 @@ def test_snapshots_share_the_frozen_weights_and_keep_their_own_adapter(model, ki
     assert not any(p.requires_grad for p in frozen.backbone.model.parameters())
 
 
-@needs_bitsandbytes
 def test_training_every_weight_and_writing_whole_weights_are_refused(model, tmp_path):
     base = base_of(model, "nf4")
     with pytest.raises(ModelError, match="set kind to 'lora'"):
@@ -100,7 +92,6 @@ def test_training_every_weight_and_writing_whole_weights_are_refused(model, tmp_
         write_model(base.backbone, tmp_path)
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_trains_validates_and_resumes(tmp_path, kind):
     run = toy_run(tmp_path, "schedule.rounds=2")

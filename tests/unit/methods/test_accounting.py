@@ -38,6 +38,12 @@ def test_a_round_is_billed_before_it_is_sealed_and_the_rest_at_the_end():
     assert "sampled_tokens/training" not in costs(passed[4])
 
 
+def test_a_resumed_run_that_takes_no_step_is_billed_at_the_step_it_resumed_from():
+    (event,) = accounted([], context(resume_round=3, resume_step=12))
+    assert isinstance(event, Scalars)
+    assert (event.round, event.step) == (3, 12)
+
+
 def test_what_is_drawn_to_learn_from_and_to_be_judged_is_kept_apart():
     purposes = ["oracle", "validation", "train", "validation_policy", "test"]
     passed = list(accounted([drawn(purpose, 1) for purpose in purposes], context()))
