@@ -23,7 +23,7 @@ from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.methods.precompute import with_known
 from acft.methods.progress import TrainState
 from acft.methods.remote import RayOracle, check_executor, remote_oracle_job
-from acft.methods.validation import best_event, better, validate
+from acft.methods.validation import best_event, validate
 from acft.methods.world import World, facts, load_world
 from acft.policy import Policy
 from acft.schedule import Round, rounds
@@ -177,14 +177,7 @@ def close_round(
             settings.dual_rate,
             settings.kl_weight_max,
         )
-    assert state.base_validation is not None
-    tolerance = world.run.evaluation.tolerance_utility
-    is_best = state.best is None or better(
-        result, state.best, state.validations, state.base_validation, tolerance
-    )
-    state.validations.append(result)
-    if is_best:
-        state.set_best(result)
+    is_best = state.record(result)
     yield Checkpoint(plan.index, plan.index, plan.index, state.save)
     if is_best:
         yield best_event(result)

@@ -15,7 +15,7 @@ from acft.errors import ModelError
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.oracle_job import Guide, OracleRound
 from acft.methods.remote import OracleRequest, RayOracle, plain
-from acft.methods.validation import Validation
+from acft.methods.validation import Validation, better
 from acft.methods.world import World, rollouts_from_file, rollouts_to_file
 from acft.oracle.base import Oracle
 from acft.policy import Policy
@@ -95,10 +95,18 @@ class TrainState:
         """Dual ascent on the logarithm of the KL's weight."""
         self.kl_weight = min(largest, self.kl_weight * math.exp(rate * missing))
 
-    def set_best(self, validation: Validation) -> None:
-        """Remember the present weights as the preferred ones."""
-        self.best = validation
-        self._best_weights = self._trainable[validation.round]
+    def record(self, validation: Validation) -> bool:
+        """Keep a round's validation; returns whether its weights are now the preferred ones."""
+        assert self.base_validation is not None
+        tolerance = self._world.run.evaluation.tolerance_utility
+        is_best = self.best is None or better(
+            validation, self.best, self.validations, self.base_validation, tolerance
+        )
+        self.validations.append(validation)
+        if is_best:
+            self.best = validation
+            self._best_weights = self._trainable[validation.round]
+        return is_best
 
     def best_policy(self) -> Policy:
         """A frozen policy with the preferred weights."""

@@ -7,7 +7,7 @@ from acft.events import Note
 from acft.methods.base import Checkpoint, Output, TrainContext
 from acft.methods.final import final_evaluation
 from acft.methods.progress import TrainState
-from acft.methods.validation import best_event, better, validate
+from acft.methods.validation import best_event, validate
 from acft.methods.world import World
 from acft.policy import Policy
 
@@ -61,14 +61,7 @@ def close_round(
     result = yield from validate(
         world, view(state.snapshot(index)), index, state.optimizer.finished
     )
-    assert state.base_validation is not None
-    tolerance = world.run.evaluation.tolerance_utility
-    is_best = state.best is None or better(
-        result, state.best, state.validations, state.base_validation, tolerance
-    )
-    state.validations.append(result)
-    if is_best:
-        state.set_best(result)
+    is_best = state.record(result)
 
     def save(folder: Path) -> None:
         state.save(folder)
