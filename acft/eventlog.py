@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -140,6 +140,20 @@ def bill(events: Iterable[Event]) -> dict[str, float]:
             if name.startswith(BILL):
                 total[name.removeprefix(BILL)] += value
     return dict(sorted(total.items()))
+
+
+def bill_in_words(costs: Mapping[str, float]) -> str:
+    """A bill as one line for people; without the seconds, which the run's times show."""
+    parts = {
+        "texts judged": _sum_below("texts/", costs),
+        "tokens drawn": _sum_below("sampled_tokens/", costs),
+        "tokens trained on": costs.get("trained_tokens", 0.0),
+    }
+    return ", ".join(f"{value:,.0f} {name}" for name, value in parts.items() if value)
+
+
+def _sum_below(prefix: str, costs: Mapping[str, float]) -> float:
+    return sum((value for name, value in costs.items() if name.startswith(prefix)), 0.0)
 
 
 def _write_all(file: BinaryIO, line: bytes) -> None:

@@ -73,8 +73,8 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
     yield Evaluated("rtp/fake", "toxic_share", "policy", total / 10, 3, low=0.1, high=0.9)
 
 
-OF_A_PROCESS = tuple(f"{BILL}{name}/" for name in ("seconds", "texts", "remembered"))
-"""Costs that differ after a resume: the clock, and scores that only the dead process remembered."""
+OF_A_PROCESS = ("memory/", *(f"{BILL}{name}/" for name in ("seconds", "texts", "remembered")))
+"""What differs after a resume: memory, clock, and scores that only the dead process remembered."""
 
 
 def numbers(paths: RunPaths) -> dict[str, Any]:

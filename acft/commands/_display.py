@@ -17,7 +17,7 @@ from rich.progress import (
 
 from acft import events
 from acft.commands._results import Results
-from acft.eventlog import Entry
+from acft.eventlog import Entry, bill, bill_in_words, effective, read_events
 from acft.runs import worker
 from acft.runs.directory import read_status
 from acft.runs.pace import Pace
@@ -103,6 +103,9 @@ class Display:
         reason = f" ({status.failure})" if status.failure else ""
         if (table := self._results.table()) is not None:
             self._console.print(table)
+        entries = effective(read_events(self._paths.events))
+        if costs := bill_in_words(bill(entry.event for entry in entries)):
+            self._say(f"spent: {costs}")
         self._say(f"{self._paths.root.name} {status.state}{reason}")
         if status.failure:
             self._console.print(f"error: {status.message}", style="red", markup=False)

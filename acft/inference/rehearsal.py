@@ -1,8 +1,6 @@
 """A run's first optimiser step and a few of its responses, taken once to be timed, kept nowhere."""
 
 import os
-import resource
-import sys
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -26,6 +24,7 @@ from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import COUNTED, WITHOUT_STEPS, Speeds, expected_work
+from acft.memory import peak_memory
 from acft.methods.acft import AcftSettings
 from acft.methods.fit_job import Regularizer, fit_job
 from acft.methods.optimization import PolicyOptimizer
@@ -45,7 +44,6 @@ SAMPLED = 64
 """Responses drawn to be timed, and again to train an oracle that can guide the step."""
 PASSES = 2
 """Passes of that oracle over them; the second is timed."""
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 PHASES = {
     "sample_oracle": "drawing and judging responses for the oracle",
     "sample_validation": "drawing and judging responses for the oracle",
@@ -93,6 +91,7 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
     values = {} if spec.method_name in WITHOUT_STEPS else _step(world, rule, ce_weight)
     speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
     work = expected_work(spec, speeds, sum(_n_drawn(c) for c in run.corpus if needs_policy(c)))
+    peak, total = peak_memory()
     return {
         **found,
         "checks": [check.plain() for check in checks],
@@ -101,7 +100,8 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
         "is_whole": spec.method_name in COUNTED,
         "work": [part.plain() for part in work],
         "seconds": [sum(part.low for part in work), sum(part.high for part in work)],
-        **_memory(),
+        "peak_bytes": peak,
+        "memory_bytes": total,
     }
 
 
@@ -223,13 +223,3 @@ def _step(world: World, rule: Regularizer | None, ce_weight: float) -> dict[str,
         if isinstance(event, Scalars):
             values = dict(event.values)
     return values
-
-
-def _memory() -> dict[str, int]:
-    """Bytes this process or its GPU held at most, and bytes there are."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        total = torch.cuda.get_device_properties(0).total_memory
-        return {"peak_bytes": torch.cuda.max_memory_reserved(), "memory_bytes": int(total)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"peak_bytes": peak, "memory_bytes": total}

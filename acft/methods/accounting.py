@@ -1,4 +1,4 @@
-"""What a run costs: texts judged, tokens drawn, tokens trained on, seconds; for equal budgets.
+"""What a run costs: texts judged, tokens drawn and trained on, seconds, memory; for equal budgets.
 
 Whatever runs a method passes its outputs through ``accounted``, which adds one ``Scalars`` event
 for each round, so every method is counted in the same way and none has to think of it. Each event
@@ -13,6 +13,7 @@ from typing import Any
 
 from acft.eventlog import BILL
 from acft.events import Progress, Scalars
+from acft.memory import peak_memory
 from acft.methods.base import Checkpoint, Output, Rows, TrainContext
 
 TRAINED = "policy/tokens"
@@ -64,8 +65,9 @@ class _Meter:
         self._pass_time()
         spent, self._spent = self._spent, defaultdict(float)
         spent.update(self._texts.take())
-        new = {f"{BILL}{name}": float(value) for name, value in spent.items() if value}
-        return Scalars(self._round, self._step, new)
+        values = {f"{BILL}{name}": float(value) for name, value in spent.items() if value}
+        values["memory/peak_bytes"] = float(peak_memory()[0])
+        return Scalars(self._round, self._step, values)
 
     def _begin_or_go_on(self, progress: Progress) -> None:
         """The time since the last progress was spent on what was done then, unless it is begun."""

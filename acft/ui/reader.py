@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from acft.eventlog import Entry, EventReader, effective
+from acft.eventlog import BILL, Entry, EventReader, effective
 from acft.events import (
     BestCheckpoint,
     Calibration,
@@ -64,6 +64,14 @@ class History:
         """Latest value of a quantity, None when it was never measured."""
         points = self.scalars.get(name)
         return points[-1].value if points else None
+
+    def bill(self) -> dict[str, float]:
+        """All that was spent so far; see ``eventlog.bill``."""
+        return {
+            name.removeprefix(BILL): sum(point.value for point in points)
+            for name, points in self.scalars.items()
+            if name.startswith(BILL)
+        }
 
     def copy(self) -> "History":
         """A history that can take more events while this one is being read."""

@@ -48,7 +48,7 @@ test_prompts = 2
 continuations = 2
 perplexity_documents = 2
 """
-MEASURED_BY_THE_CLOCK = ("time/", "memory/", *OF_A_PROCESS)
+MEASURED_BY_THE_CLOCK = ("time/", *OF_A_PROCESS)
 VARIANTS = [["schedule.kind='sequential'"], ["schedule.kind='parallel'"]]
 
 

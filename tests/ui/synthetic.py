@@ -185,6 +185,8 @@ def _round(writer: _Writer, rng: random.Random, shape: Shape, index: int) -> Non
         "rollout/toxic_share/jigsaw_tcc": 1 - satisfied,
         "utility/perplexity_validation": 21.0 + 0.1 * index,
         "policy/kl_policy_base": 0.02 * index, "memory/peak_bytes": 1.4e9,
+        "budget/texts/jigsaw_toxblock": 800.0, "budget/sampled_tokens/training": 16_000.0,
+        "budget/trained_tokens": 5_000.0,
     }))  # fmt: skip
     if index == 2:
         writer.say(events.Note("warning", "KL(guided || policy) doubled within 10 steps",

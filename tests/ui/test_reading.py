@@ -104,6 +104,13 @@ def test_numbers_of_the_head_have_units_and_n(bench):
     assert "nats per token" in shown
 
 
+def test_what_a_run_spent_is_the_sum_over_its_rounds(bench):
+    shown = text_of(run_page.facts(bench.reader.run(QUICK)))
+    assert "2,400 texts judged" in shown
+    assert "48,000 tokens drawn, 15,000 tokens trained on" in shown
+    assert "Peak memory" in shown
+
+
 def test_settings_that_differ_between_ticked_runs_are_listed(bench):
     shown = text_of(runs_page.differences(bench, visit(select=f"{QUICK},{CONTROL}")))
     assert "seed" in shown

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from acft.eventlog import bill_in_words
 from acft.store.queries.audit import audit
 from acft.ui import labels, replay, run_charts, words
 from acft.ui.dom import Node, chart, el, table, view
@@ -74,6 +75,9 @@ def facts(run: Run) -> Node:
     memory = history.last("memory/peak_bytes")
     if memory is not None:
         shown.append(_fact("Peak memory", words.size(memory), "of the worker"))
+    if costs := bill_in_words(history.bill()):
+        value, _, rest = costs.partition(", ")
+        shown.append(_fact("Spent", value, rest))
     return el("div.facts", shown)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from acft.eventlog import bill, effective, read_events
+from acft.eventlog import bill, bill_in_words, effective, read_events
 from acft.events import Progress, Scalars
 from acft.methods.accounting import accounted
 from acft.methods.base import METHODS, Checkpoint, Output, Rows, TrainContext
@@ -49,6 +49,18 @@ def test_what_is_drawn_to_learn_from_and_to_be_judged_is_kept_apart():
     passed = list(accounted([drawn(purpose, 1) for purpose in purposes], context()))
     spent = costs(passed[-1])
     assert (spent["sampled_tokens/training"], spent["sampled_tokens/measuring"]) == (3, 2)
+
+
+def test_a_bill_is_one_line_of_what_was_spent():
+    costs = {"texts/a": 1000.0, "texts/b": 1.0, "remembered/a": 9.0, "trained_tokens": 12.0}
+    assert bill_in_words(costs) == "1,001 texts judged, 12 tokens trained on"
+    assert bill_in_words({}) == ""
+
+
+def test_memory_is_measured_with_every_bill():
+    (event,) = accounted([], context())
+    assert isinstance(event, Scalars)
+    assert event.values["memory/peak_bytes"] > 1e6
 
 
 def test_time_goes_to_what_was_done_in_it(monkeypatch):

@@ -1,0 +1,17 @@
+"""How much memory this process needed at most."""
+
+import os
+import resource
+import sys
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def peak_memory() -> tuple[int, int]:
+    """Bytes this process held at most, and bytes there are: of its GPU if it uses one."""
+    torch = sys.modules.get("torch")  # who has not imported it holds nothing on a GPU
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_reserved():
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        return torch.cuda.max_memory_reserved(), int(total)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    return peak, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
