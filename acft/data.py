@@ -60,6 +60,8 @@ class TokenizedDocument:
     """Number of prompt tokens, which is the index of the first response token."""
     loss_start: int = 1
     """Index of the first token whose log-probability is part of the cross-entropy."""
+    is_rollout: bool = False
+    """Drawn from a policy of this run, under ``document_id`` as its rollout's id."""
 
     @property
     def n_loss_tokens(self) -> int:

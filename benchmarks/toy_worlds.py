@@ -57,7 +57,7 @@ ORACLE: dict[str, Any] = {
 """As the bar demands."""
 
 ANNEALED: dict[str, Any] = {
-    "batch_size": 256, "lr": 3e-3, "decay": "cosine", "max_epochs": 16, "patience": 16,
+    "batch_size": 256, "lr": 3e-3, "decay": "cosine", "max_epochs": 32, "patience": 32,
 }  # fmt: skip
 """Without decay an oracle ends three times as far from q*."""
 

@@ -1,6 +1,7 @@
 """Operations on texts: who answers, what each token is worth to whom, and fresh responses."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,18 +60,21 @@ def score(
     runs: str,
     run_id: str,
     version: int,
-    prompt: str,
+    prompt: str = "",
     response: str = "",
+    prompt_ids: Sequence[int] | None = None,
     response_ids: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Values of every token of a text under base, guided and tuned policy, by teacher forcing.
+
+    Ids, where given, are read exactly so; else the text is tokenised.
 
     Raises:
         DataError: The text is empty or too long.
     """
     opened = open_run(session, runs, run_id)
-    ids, start = _token_ids(opened, prompt, response, response_ids)
-    return _valued(opened, version, ids, start, prompt)
+    text = _text_ids(opened, prompt, response, prompt_ids, response_ids)
+    return _valued(opened, version, text)
 
 
 def branch(
@@ -79,6 +83,7 @@ def branch(
     run_id: str,
     version: int,
     prompt: str,
+    prompt_ids: Sequence[int],
     response_ids: Sequence[int],
     place: int,
     token: int,
@@ -93,10 +98,10 @@ def branch(
     if not 0 <= place < len(response_ids):
         raise DataError("only tokens of the response can be exchanged, not those of the prompt")
     opened = open_run(session, runs, run_id)
-    ids, start = _token_ids(opened, prompt, "", [*response_ids[:place], token])
-    wanted = start + len(response_ids)
-    ids = _continued(opened.policy(version), ids, wanted)
-    return _valued(opened, version, ids, start, prompt)
+    text = _text_ids(opened, prompt, "", prompt_ids, [*response_ids[:place], token])
+    wanted = text.start + len(response_ids)
+    longer = replace(text, ids=_continued(opened.policy(version), text.ids, wanted))
+    return _valued(opened, version, longer)
 
 
 def generate(
@@ -163,42 +168,56 @@ def _checked(prompt: str) -> str:
     return prompt
 
 
-def _token_ids(
-    opened: OpenedRun, prompt: str, response: str, response_ids: Sequence[int] | None
-) -> tuple[list[int], int]:
-    item = Prompt("live", _checked(prompt), "test")
-    ids = list(encode_prompt(opened.base.backbone, item, chat_template=opened.base.chat_template))
-    start = len(ids)
+@dataclass(frozen=True)
+class _Text:
+    """A text as token ids."""
+
+    prompt: str
+    ids: list[int]
+    start: int
+    """Index of the response's first token."""
+
+
+def _text_ids(
+    opened: OpenedRun,
+    prompt: str,
+    response: str,
+    prompt_ids: Sequence[int] | None,
+    response_ids: Sequence[int] | None,
+) -> _Text:
+    backbone = opened.base.backbone
+    if prompt_ids is None:
+        item = Prompt("live", _checked(prompt), "test")
+        prompt_ids = encode_prompt(backbone, item, chat_template=opened.base.chat_template)
     if response_ids is None:
-        tokenizer = opened.base.backbone.tokenizer
-        response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
-    ids += [int(token) for token in response_ids or []]
+        response_ids = backbone.tokenizer(response, add_special_tokens=False)["input_ids"]
+    ids = [int(token) for token in [*prompt_ids, *(response_ids or [])]]
     if len(ids) > min(MAX_TOKENS, opened.base.backbone.context_length):
         raise DataError(f"the text has {len(ids):,} tokens; at most {MAX_TOKENS:,} are scored")
     if len(ids) < 2:
         raise DataError("the text has fewer than two tokens; nothing follows the first")
-    return ids, start
+    said = prompt or str(backbone.tokenizer.decode(prompt_ids, skip_special_tokens=True))
+    return _Text(said, ids, len(prompt_ids))
 
 
-def _valued(
-    opened: OpenedRun, version: int, ids: list[int], start: int, prompt: str
-) -> dict[str, Any]:
-    """Rows of a text, where its response begins, and the highest score any scorer gives it."""
+def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
+    """Rows of a text, its parts as token ids, and what every scorer gives its response."""
     tokenizer = opened.base.backbone.tokenizer
-    text = str(tokenizer.decode(ids[start:], skip_special_tokens=True))
+    response = str(tokenizer.decode(text.ids[text.start :], skip_special_tokens=True))
     names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
-    scores = score_texts([opened.pool(name) for name in names], [text])
+    scores = score_texts([opened.pool(name) for name in names], [response])
     guidance = opened.guidance(version) if version else None
     return {
-        "rows": token_rows(opened, version, ids, start, prompt),
+        "rows": token_rows(opened, version, text.ids, text.start, text.prompt),
         "weights": {
             "base": _weights(opened, opened.base),
             "tuned": _weights(opened, opened.policy(version)),
             "guided": opened.anchor(version) if guidance else None,
         },
-        "first": str(tokenizer.decode(ids[:1])),
-        "start": start,
-        "response_ids": ids[start:],
+        "first": str(tokenizer.decode(text.ids[:1])),
+        "prompt": text.prompt,
+        "prompt_ids": text.ids[: text.start],
+        "response_ids": text.ids[text.start :],
         "scores": {name: values[0] for name, values in scores.items()},
     }
 

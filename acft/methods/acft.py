@@ -4,14 +4,14 @@ Source: arXiv:2410.05559. Read on in oracle_job.py (the Oracle box of its figure
 LLM box) and objective.py (the equations).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from acft.config import Config
-from acft.data import documents_from_rollouts
+from acft.data import TokenizedDocument, documents_from_rollouts
 from acft.distributed import ranks
 from acft.events import Note
 from acft.methods.base import METHODS, Checkpoint, Method, Output, TrainContext
@@ -22,13 +22,13 @@ from acft.methods.guidance import GuidanceTap
 from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.methods.precompute import with_known
 from acft.methods.progress import TrainState
+from acft.methods.records import row_id
 from acft.methods.remote import RayOracle, check_executor, remote_oracle_job
 from acft.methods.validation import best_event, validate
 from acft.methods.world import World, facts, load_world
 from acft.policy import Policy
 from acft.schedule import Round, rounds
 from acft.settings import Fraction, NonNegative, NonNegativeFloat, OpenFraction, PositiveFloat
-from acft.types import Rollout
 
 Prefixes = Annotated[
     tuple[Literal["corpus", "on_policy", "guided"], ...], Field(strict=False, min_length=1)
@@ -224,30 +224,31 @@ def _regularizer(
         is_adaptive=settings.adaptive,
         on_corpus="corpus" in settings.prefixes,
         is_reach_weighted=settings.reach_weighted,
-        sampled=_sampled_documents(settings, guide_round.rollouts, guide_round.satisfaction),
+        sampled=_sampled_documents(settings, guide_round),
     )
 
 
 def _sampled_documents(
-    settings: AcftSettings, rollouts: Sequence[Rollout], satisfaction: Sequence[float]
-) -> list[tuple]:
+    settings: AcftSettings, guide_round: OracleRound
+) -> list[tuple[TokenizedDocument, float]]:
     """The guide's rollouts as KL-only documents; towards q they weigh C/R(x).
 
     Source: derived; E_q[f] = E_p[f·C] / R(x), with R(x) estimated by the mean of C.
     """
-    documents = documents_from_rollouts(rollouts, "attribute")
-    result = []
-    if "on_policy" in settings.prefixes:
-        result += [(document, 1.0) for document in documents]
-    if "guided" in settings.prefixes:
-        verdicts = [float(value > 0.5) for value in satisfaction]
-        mean = max(sum(verdicts) / len(verdicts), 1 / IMPORTANCE_MAX)
-        result += [
-            (document, verdict / mean)
-            for document, verdict in zip(documents, verdicts, strict=True)
-            if verdict
-        ]
-    return result
+    verdicts = [float(value > 0.5) for value in guide_round.satisfaction]
+    mean = max(sum(verdicts) / len(verdicts), 1 / IMPORTANCE_MAX)
+    subject = "base" if guide_round.guide.policy_version == 0 else "policy"
+    on_policy, guided = [], []
+    for rollout, verdict in zip(guide_round.rollouts, verdicts, strict=True):
+        for document in documents_from_rollouts([rollout], "attribute"):
+            # an oracle is fitted once a round
+            name = row_id(rollout, "oracle", subject, guide_round.guide.oracle.version)
+            stored = replace(document, document_id=name, is_rollout=True)
+            on_policy.append((stored, 1.0))
+            if verdict:
+                guided.append((stored, verdict / mean))
+    chosen = settings.prefixes
+    return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
 
 
 METHODS.add("acft")(Method(AcftSettings, train, facts))

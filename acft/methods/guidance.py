@@ -90,20 +90,23 @@ class GuidanceTap:
         log_r = cast("TokenTarget", penalty.target).token_log_r()[row]
         where = {int(p): i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
         entropies = entropy(policy_lp)
-        logged = float(losses.kl_guided_policy[inside].double().sum())
+        shared = {
+            "sequence_id": document.document_id,
+            "source": "rollout" if document.is_rollout else "corpus",
+            "policy_version": self.policy_version,
+            "oracle_version": self.oracle_version,
+            "kl_logged": float(losses.kl_guided_policy[inside].double().sum()),
+        }
+        # Nothing predicts the first token, but without it the text could not be read again.
+        self._pending.append({**shared, **self._named(0, token_ids), "in_loss": False})
         for index in range(length - 1):
             token = int(token_ids[index + 1])
             guided = guided_lp[where[index]] if index in where else None
             place = index + 1 - document.response_start
             self._pending.append(
                 {
-                    "sequence_id": document.document_id,
-                    "source": "corpus",
-                    "policy_version": self.policy_version,
-                    "oracle_version": self.oracle_version,
-                    "position": index + 1,
-                    "token_id": token,
-                    "token_text": self.world.decode([token]),
+                    **shared,
+                    **self._named(index + 1, token_ids),
                     "logprob_base": float(base_lp[index, token]),
                     "logprob_policy": float(policy_lp[index, token]),
                     "logprob_guided": None if guided is None else float(guided[token]),
@@ -111,12 +114,19 @@ class GuidanceTap:
                     "kl_guided_policy": float(losses.kl_guided_policy[positions[index]])
                     if guided is not None
                     else None,
-                    "kl_logged": logged,
                     "entropy": float(entropies[index]),
                     "in_loss": guided is not None,
                     "alternatives": self._alternatives(base_lp[index], policy_lp[index], guided),
                 }
             )
+
+    def _named(self, position: int, token_ids: Int[Tensor, " time"]) -> dict[str, Any]:
+        token = int(token_ids[position])
+        return {
+            "position": position,
+            "token_id": token,
+            "token_text": self.world.decode([token]),
+        }
 
     def _alternatives(self, base: Tensor, policy: Tensor, guided: Tensor | None) -> str:
         sides = {"base": base, "policy": policy}

@@ -9,6 +9,11 @@ from acft.scoring import Scores, score_texts
 from acft.types import Prompt, Rollout
 
 
+def row_id(rollout: Rollout, purpose: str, subject: str, round_index: int) -> str:
+    """The name of a rollout in the tables of its run."""
+    return f"{purpose}-{subject}-{round_index}-{rollout.rollout_id}"
+
+
 def rollout_rows(
     world: World,
     rollouts: Sequence[Rollout],
@@ -56,7 +61,7 @@ def scored_rows(
         subject: Who drew them.
     """
     known = {prompt.prompt_id: prompt for prompt in prompts}
-    ids = [f"{purpose}-{subject}-{round_index}-{r.rollout_id}" for r in rollouts]
+    ids = [row_id(rollout, purpose, subject, round_index) for rollout in rollouts]
     samples: dict[str, int] = {}
     rows = []
     for rollout_id, rollout, value in zip(ids, rollouts, satisfaction, strict=True):

@@ -4,6 +4,7 @@ from typing import Any
 
 from acft.errors import ConfigError
 from acft.store.queries.rollouts import rollout
+from acft.store.queries.tokens import guidance
 from acft.ui.dom import Node, act, el
 from acft.ui.live import ask, may_compute, versions
 from acft.ui.live_compare import version_of
@@ -12,20 +13,33 @@ from acft.ui.reader import Run
 from acft.ui.tokens import payload
 
 Request = dict[str, Any]
-"""What was asked last: run, prompt, response_ids or response, start."""
+"""What was asked last: the run, and prompt and response as texts or ids."""
 
 
-def of_rollout(bench: Workbench, run: Run, sequence: str) -> Request:
-    """The request for a stored response.
+TEXT = ("prompt", "response", "prompt_ids", "response_ids")
+
+
+def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
+    """The request for a stored text: a rollout, or a text of the corpus with token values.
 
     Raises:
-        ConfigError: There is no such rollout.
+        ConfigError: There is no such text, or its first token was not stored.
     """
     found = rollout(bench.store, run.run_id, sequence)
-    if found is None:
-        raise ConfigError(f"there is no rollout {sequence!r} in this run")
-    ids = [int(token) for token in found["response_ids"]]
-    return {"run": run.run_id, "prompt": str(found["prompt_text"]), "response_ids": ids}
+    if found is not None:
+        ids = [int(token) for token in found["response_ids"]]
+        return {"run": run.run_id, "prompt": str(found["prompt_text"]), "response_ids": ids}
+    rows = guidance(bench.store, run.run_id, sequence).records()
+    if not rows:
+        raise ConfigError(f"there is no text {sequence!r} with token values in this run")
+    if rows[0]["position"] != 0:
+        raise ConfigError(
+            f"the first token of text {sequence!r} was not stored by the version of this program "
+            "that ran it; start the run again to look at its corpus under other checkpoints"
+        )
+    ids = [int(row["token_id"]) for row in rows]
+    start = next((row["position"] for row in rows if row["in_loss"]), 1)
+    return {"run": run.run_id, "prompt_ids": ids[:start], "response_ids": ids[start:]}
 
 
 def of_text(run: Run, prompt: str, response: str) -> Request:
@@ -39,7 +53,7 @@ def scored(
     bench: Workbench, visit: Visit, run: Run, request: Request
 ) -> tuple[dict[str, Any], Request]:
     """The values of a request's text under the chosen version, and the request with its tokens."""
-    fields = {k: request[k] for k in ("prompt", "response", "response_ids") if k in request}
+    fields = {name: value for name, value in request.items() if name in TEXT}
     found = ask(bench, visit, "score", run, version=version_of(visit, run), **fields)
     return _shown(found, request)
 
@@ -48,12 +62,13 @@ def branched(
     bench: Workbench, visit: Visit, run: Run, request: Request
 ) -> tuple[dict[str, Any], Request]:
     """The values after one token was exchanged and the policy went on from there."""
-    if "start" not in request:
+    if "weights" not in request:
         raise ConfigError("compute the values of a text first, then choose another token in it")
     found = ask(
         bench, visit, "branch", run, version=version_of(visit, run), prompt=request["prompt"],
-        response_ids=request["response_ids"], token=int(visit.data["id"]),
-        place=int(visit.data["position"]) - request["start"],
+        prompt_ids=request["prompt_ids"], response_ids=request["response_ids"],
+        token=int(visit.data["id"]),
+        place=int(visit.data["position"]) - len(request["prompt_ids"]),
     )  # fmt: skip
     return _shown(found, request)
 
@@ -62,8 +77,8 @@ def _shown(found: dict[str, Any], request: Request) -> tuple[dict[str, Any], Req
     worst = max(found["scores"].values(), default=None)
     value = payload(found["rows"], name="live", toxicity=worst, can_branch=True,
                     first=str(found.get("first", "")))  # fmt: skip
-    kept = {"run": request["run"], "prompt": request["prompt"], "start": found["start"],
-            "response_ids": found["response_ids"], "weights": found["weights"]}  # fmt: skip
+    kept = {name: found[name] for name in ("prompt", "prompt_ids", "response_ids", "weights")}
+    kept["run"] = request["run"]
     return value, kept
 
 

@@ -43,8 +43,10 @@ def payload(
         logged_kl: What the training pass summed, in nats.
         judge: What says so.
         can_branch: Whether alternatives can be chosen.
-        first: Text of the first token, which has no row; empty where it is not known.
+        first: Text of the first token where it has no row; empty where it is not known.
     """
+    if rows and rows[0]["position"] == 0:
+        first, rows = str(rows[0]["token_text"]), rows[1:]
     if not rows:
         return {"empty": "No token was stored for this text."}
     hot = hot_tokens([str(row["token_text"]) for row in rows])

@@ -48,7 +48,8 @@ LIVE_ROW = {
 BASE_WEIGHTS = {"version": 0, "sha256": "ab" * 32}
 TUNED_WEIGHTS = {"version": 1, "sha256": "cd" * 32}
 LIVE_ANSWER = {
-    "rows": [LIVE_ROW], "start": 1, "response_ids": [5], "scores": {"jigsaw_tcc": 0.1},
+    "rows": [LIVE_ROW], "prompt": "a", "prompt_ids": [4], "response_ids": [5],
+    "scores": {"jigsaw_tcc": 0.1},
     "weights": {"base": BASE_WEIGHTS, "tuned": TUNED_WEIGHTS, "guided": 0},
 }  # fmt: skip
 

@@ -347,14 +347,18 @@ def _token(
          "guided": math.log(g)}
         for name, b, p, g in zip(names, base, policy, guided, strict=True)
     ]  # fmt: skip
-    return {
+    shared = {
         "sequence_id": rollout["rollout_id"], "source": "rollout", "round": index,
         "step": index * 12, "policy_version": index - 1, "oracle_version": index,
         "position": position, "token_id": hash_id(word),
-        "token_text": word if position == 0 else f" {word}",
+        "token_text": word if position == 0 else f" {word}", "in_loss": in_response,
+    }  # fmt: skip
+    if position == 0:
+        return shared
+    return shared | {
         "logprob_base": math.log(base[0]), "logprob_policy": math.log(policy[0]),
         "logprob_guided": math.log(guided[0]), "log_r": log_r, "kl_guided_policy": kl,
-        "entropy": -sum(p * math.log(p) for p in policy), "in_loss": in_response,
+        "entropy": -sum(p * math.log(p) for p in policy),
         "alternatives": json.dumps(alternatives),
     }  # fmt: skip
 

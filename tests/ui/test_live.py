@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from acft.errors import AcftError, ConfigError, ModelError
+from acft.store.queries.tokens import guidance, sequences
 from acft.ui import live, live_compare, live_tokens
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
@@ -122,10 +123,36 @@ def test_exchanging_a_token_before_anything_was_scored_says_what_to_do(bench):
 
 
 def test_a_stored_rollout_is_scored_by_its_own_tokens(bench):
-    request = live_tokens.of_rollout(bench, run_of(bench), "e0-base-0-0")
+    request = live_tokens.of_stored(bench, run_of(bench), "e0-base-0-0")
     assert request["response_ids"]
-    with pytest.raises(ConfigError, match="no rollout"):
-        live_tokens.of_rollout(bench, run_of(bench), "nothing")
+    with pytest.raises(ConfigError, match="no text 'nothing'"):
+        live_tokens.of_stored(bench, run_of(bench), "nothing")
+
+
+def corpus_text(bench, monkeypatch):
+    """A stored sequence that is no rollout, and its rows."""
+    run = run_of(bench)
+    monkeypatch.setattr(live_tokens, "rollout", lambda *_: None)
+    first = sequences(bench.store, run.run_id).records()[0]
+    return run, guidance(bench.store, run.run_id, first["sequence_id"]).records()
+
+
+def test_a_corpus_text_is_scored_again_by_exactly_its_tokens(bench, monkeypatch):
+    run, stored = corpus_text(bench, monkeypatch)
+    request = live_tokens.of_stored(bench, run, stored[0]["sequence_id"])
+    assert "prompt" not in request
+    assert request["prompt_ids"] + request["response_ids"] == [row["token_id"] for row in stored]
+    assert stored[len(request["prompt_ids"])]["in_loss"]
+
+
+def test_a_corpus_text_stored_without_its_first_token_says_what_to_do(bench, monkeypatch):
+    run, stored = corpus_text(bench, monkeypatch)
+    sequence = stored[0]["sequence_id"]
+    answer = guidance(bench.store, run.run_id, sequence)
+    later = replace(answer, rows=answer.rows.iloc[1:])
+    monkeypatch.setattr(live_tokens, "guidance", lambda *_: later)
+    with pytest.raises(ConfigError, match="start the run again"):
+        live_tokens.of_stored(bench, run, sequence)
 
 
 def test_an_empty_response_is_refused(bench):

@@ -24,7 +24,7 @@ from acft.ui.live import is_possible
 from acft.ui.live_tokens import (
     Request,
     branched,
-    of_rollout,
+    of_stored,
     of_text,
     offer,
     scored,
@@ -168,7 +168,7 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
     if len(moments) > 1:
         lines.append(_scrubber(visit, moments))
-    if found:
+    if found or moments:
         lines.append(offer(bench, visit, run))
     return el("div", el("h2", "The chosen text"), lines)
 
@@ -258,7 +258,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def compute(visit: Visit) -> list[Any]:
         run = run_of(visit)
-        asked = of_rollout(bench, run, current_sequence(bench, visit, run.run_id))
+        asked = of_stored(bench, run, current_sequence(bench, visit, run.run_id))
         return live_answer(visit, run, scored(bench, visit, run, asked))
 
     def own(visit: Visit, first: str, second: str) -> list[Any]:

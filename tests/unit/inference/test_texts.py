@@ -103,3 +103,23 @@ def test_the_guided_distribution_is_the_one_that_training_aimed_at(session, own_
     method = opened.spec.method_settings.model_copy(update={"anchor": "current"})
     opened.spec = dataclasses.replace(opened.spec, method_settings=method)
     assert opened.anchor(2) == 2
+
+
+def test_ids_are_read_exactly_as_they_are(session, own_run):
+    runs, run_id = str(own_run.root.parent), own_run.root.name
+    typed = texts.score(session, runs, run_id, 2, PROMPT, response="a b")
+    by_id = texts.score(session, runs, run_id, 2, prompt_ids=typed["prompt_ids"],
+                        response_ids=typed["response_ids"])  # fmt: skip
+    assert by_id["rows"] == typed["rows"]
+    assert by_id["prompt"]
+
+
+def test_an_exchanged_token_stands_after_the_same_prompt(session, own_run):
+    runs, run_id = str(own_run.root.parent), own_run.root.name
+    typed = texts.score(session, runs, run_id, 2, PROMPT, response="a b")
+    prompt_ids, response_ids = typed["prompt_ids"], typed["response_ids"]
+    other = next(i for i in range(5, 20) if i != response_ids[0])
+    found = texts.branch(session, runs, run_id, 2, PROMPT, prompt_ids, response_ids, 0, other)
+    assert found["prompt_ids"] == prompt_ids
+    assert found["response_ids"][0] == other
+    assert len(found["response_ids"]) <= len(response_ids)
