@@ -32,6 +32,10 @@ class Progress(Event):
     unit: str = "steps"
 
 
+POLICY = "policy/"
+"""Beginning of the names of what is measured at a step of the policy."""
+
+
 @dataclass(frozen=True)
 class Scalars(Event):
     """Numbers measured at one moment, by ``area/quantity`` name."""
@@ -39,8 +43,14 @@ class Scalars(Event):
     kind: ClassVar[str] = "scalars"
     round: int
     step: int
-    """Optimiser steps of the policy finished so far, over all rounds."""
+    """Optimiser steps of the policy finished so far, over all rounds; of ``oracle/`` quantities
+    the epoch of the oracle's training, or 0."""
     values: dict[str, float]
+
+    @property
+    def is_of_policy(self) -> bool:
+        """Whether ``step`` counts optimiser steps of the policy."""
+        return any(name.startswith(POLICY) for name in self.values)
 
 
 @dataclass(frozen=True)

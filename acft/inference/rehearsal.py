@@ -1,6 +1,5 @@
 """A run's first optimiser step and a few of its responses, taken once to be timed, kept nowhere."""
 
-import os
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -8,6 +7,7 @@ from typing import Any
 
 import torch
 
+from acft.backbone.loading import resolve_device
 from acft.constraints import build_constraint
 from acft.corpora.sources import needs_policy
 from acft.data import (
@@ -24,7 +24,7 @@ from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import COUNTED, WITHOUT_STEPS, Speeds, expected_work
-from acft.memory import peak_memory
+from acft.machine import cores, peak_memory
 from acft.methods.acft import AcftSettings
 from acft.methods.fit_job import Regularizer, fit_job
 from acft.methods.optimization import PolicyOptimizer
@@ -107,13 +107,13 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
 
 def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]:
     """What a run loads, with few responses in place of a corpus the policy writes; s a response."""
-    threads = run.schedule.threads or os.cpu_count() or 1
+    threads = run.schedule.threads or cores()
     torch.set_num_threads(threads)
     prompts = _by_split(load_prompts(run.prompts, run.seed))
-    base = base_policy(run, workers=threads if run.device != "cuda" else 1)
+    base = base_policy(run, threads)
     base.version = 0
     yield {"doing": "opening the scorers"}
-    pool = ScorerPool(run.device if run.device != "auto" else "cpu")
+    pool = ScorerPool(resolve_device(run.device))
     constraint = build_constraint(run.constraint, pool)
     trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
     yield {"doing": f"drawing {SAMPLED} responses"}

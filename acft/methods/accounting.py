@@ -13,7 +13,7 @@ from typing import Any
 
 from acft.eventlog import BILL
 from acft.events import Progress, Scalars
-from acft.memory import peak_memory
+from acft.machine import peak_memory
 from acft.methods.base import Checkpoint, Output, Rows, TrainContext
 
 TRAINED = "policy/tokens"
@@ -53,7 +53,8 @@ class _Meter:
         if isinstance(output, Progress):
             self._begin_or_go_on(output)
         elif isinstance(output, Scalars):
-            self._step = max(self._step, output.step)
+            if output.is_of_policy:
+                self._step = output.step
             self._spent["trained_tokens"] += output.values.get(TRAINED, 0.0)
         elif isinstance(output, Rows) and output.table == "rollouts":
             self._add_drawn(output.rows)

@@ -160,7 +160,7 @@ def _after(entry: Entry, status: Status) -> Status:
     if isinstance(event, Started):
         return _started(status, event, entry.time)
     if isinstance(event, Scalars):
-        return dataclasses.replace(status, step=event.step)
+        return dataclasses.replace(status, step=event.step) if event.is_of_policy else status
     if isinstance(event, RoundFinished):
         return dataclasses.replace(status, round=event.round, checkpoint=event.checkpoint)
     if isinstance(event, BestCheckpoint):

@@ -218,7 +218,7 @@ class _Attempt:
                 phase_seconds_left=self._pace.phase_seconds_left,
                 seconds_left=self._pace.seconds_left(self._file.status.round), events=seq,
             )  # fmt: skip
-        elif isinstance(event, Scalars):
+        elif isinstance(event, Scalars) and event.is_of_policy:
             self._file.change(write=False, step=event.step, events=seq)
         elif isinstance(event, RoundFinished):
             self._pace.round_finished()

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from acft.events import POLICY
 from acft.ui.reader import History, Run
 
 WINDOW = 10
@@ -115,4 +116,5 @@ def _same_judge(settings: dict[str, Any]) -> list[Alert]:
 
 
 def _last_step(history: History) -> int:
-    return max((points[-1].step for points in history.scalars.values() if points), default=0)
+    of_policy = [points for name, points in history.scalars.items() if name.startswith(POLICY)]
+    return max((points[-1].step for points in of_policy), default=0)

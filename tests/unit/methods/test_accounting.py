@@ -44,6 +44,13 @@ def test_a_resumed_run_that_takes_no_step_is_billed_at_the_step_it_resumed_from(
     assert (event.round, event.step) == (3, 12)
 
 
+def test_epochs_of_the_oracle_are_no_steps_of_the_policy():
+    outputs = [Scalars(1, 3, {"policy/ce": 2.0}), Scalars(2, 16, {"oracle/loss_train": 0.1})]
+    (*_, last) = accounted(outputs, context())
+    assert isinstance(last, Scalars)
+    assert last.step == 3
+
+
 def test_what_is_drawn_to_learn_from_and_to_be_judged_is_kept_apart():
     purposes = ["oracle", "validation", "train", "validation_policy", "test"]
     passed = list(accounted([drawn(purpose, 1) for purpose in purposes], context()))

@@ -1,10 +1,15 @@
-"""How much memory this process needed at most."""
+"""What this process may use of its machine, and what it needed at most."""
 
 import os
 import resource
 import sys
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def cores() -> int:
+    """CPU cores this process may run on; a launched run is pinned to a part of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory() -> tuple[int, int]:
