@@ -164,7 +164,7 @@ def tokenize(
     kept: list[TokenizedDocument] = []
     n_dropped = n_cut = 0
     for document in documents:
-        prompt, response = _prompt_and_response(document, tokenizer, chat_template=chat_template)
+        prompt, response = prompt_and_response(document, tokenizer, chat_template=chat_template)
         item = _tokenized(document, prompt, response, max_tokens, seed, loss)
         if item is None:
             n_dropped += 1
@@ -288,9 +288,14 @@ def _by_split(items: Iterable[T], split: Callable[[T], Split]) -> dict[Split, li
     return splits
 
 
-def _prompt_and_response(
+def prompt_and_response(
     document: Document, tokenizer: Tokenizer, *, chat_template: bool
 ) -> tuple[list[int], list[int]]:
+    """Token ids of both parts as training reads them; no prompt where the text has none.
+
+    Raises:
+        ModelError: The tokenizer has no chat template.
+    """
     prompt, response = document.prompt_text, document.response_text
     if not prompt and not document.turns:
         return [], tokenizer.encode(response, add_special_tokens=True)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from acft.data import TokenizedDocument, collate, pad_token
+from acft.data import TokenizedDocument, collate, pad_token, prompt_and_response
 from acft.errors import DataError
 from acft.totals import Totals
 from acft.types import Document, MetricValue, Rollout, TokenBatch
@@ -82,14 +82,14 @@ def document_likelihoods(
 ) -> list[Likelihood]:
     """Likelihood of each document's first ``max_tokens`` tokens; one-token documents are left out.
 
-    The first token is given, since nothing precedes it.
+    The first token is given, since nothing precedes it. Conversations count as plain text.
     """
     tokenizer = judge.backbone.tokenizer
     length = min(max_tokens, judge.backbone.context_length)
     items = []
     for document in documents:
-        text = document.prompt_text + document.response_text
-        token_ids = tokenizer.encode(text, add_special_tokens=True)[:length]
+        prompt, response = prompt_and_response(document, tokenizer, chat_template=False)
+        token_ids = [*prompt, *response][:length]
         items.append(_Item(document.document_id, document.document_id, token_ids, 1))
     return _likelihoods(judge, items, batch_tokens, progress)
 

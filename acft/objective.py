@@ -101,14 +101,42 @@ def guided_next_logprobs_soft(
         raise ValueError(f"delta must be in (0, 1], got {delta!r}")
     log_r = _checked_log_r(next_log_r)
     log_r_x = upcast(log_r_prompt).reshape(log_r_prompt.shape + (1,) * (log_r.dim() - 1))
+    return _tilted(next_logprobs, soft_log_w(log_r, delta, log_r_x), strength)[0]
+
+
+def soft_log_w(
+    log_r: Float[Tensor, "*axes"], delta: float, log_r_prompt: Float[Tensor, "..."]
+) -> Float[Tensor, "*axes"]:
+    """Log of R(x)·w of prefixes for delta < 1, and 0 where the constraint is inactive.
+
+    Without the factor, which cancels in q, an impossible prompt with R(x) = 0 would give inf.
+
+    Args:
+        log_r: log R of prefixes.
+        delta: Satisfaction demanded.
+        log_r_prompt: log R(x) of their prompts, of a shape that broadcasts.
+    """
     log_1_minus_delta = math.log1p(-delta) if delta < 1.0 else -math.inf
-    # w times R(x): the factor cancels in q and an impossible prompt, R(x) = 0, gives 0, not inf.
     log_w = torch.logaddexp(
         math.log(delta) + log_r,
-        log_1_minus_delta + log_r_x - log1mexp(log_r_x) + log1mexp(log_r),
+        log_1_minus_delta + log_r_prompt - log1mexp(log_r_prompt) + log1mexp(log_r),
     )
-    is_active = log_r_x < math.log(delta)
-    return _tilted(next_logprobs, torch.where(is_active, log_w, 0.0), strength)[0]
+    return torch.where(log_r_prompt < math.log(delta), log_w, 0.0)
+
+
+def log_reach(
+    log_r: Float[Tensor, "*axes"], delta: float, log_r_prompt: Float[Tensor, "..."]
+) -> Float[Tensor, "*axes"]:
+    """How much likelier q is than p to come to given prefixes, log of the ratio.
+
+    Source: derived; q(prefix) / p(prefix) is R(prefix) / R(x), and w(prefix) / w(x) for delta < 1,
+    where w(x) = 1.
+    """
+    if delta >= 1.0:
+        return log_r - log_r_prompt
+    is_as_before = (log_r_prompt >= math.log(delta)) | log_r_prompt.isneginf()
+    log_w = soft_log_w(log_r, delta, log_r_prompt)
+    return torch.where(is_as_before, 0.0, log_w - log_r_prompt)
 
 
 def prompt_log_r(

@@ -22,6 +22,7 @@ from acft.backbone.loading import Backbone, load_backbone, resolve_device
 from acft.backbone.quantized import is_quantized
 from acft.engines import DrawRequest, Engine
 from acft.engines.local import LOCAL
+from acft.machine import cores
 from acft.objective import align, nll
 from acft.sampling import Decoder, Samples, draw
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
@@ -133,15 +134,20 @@ class Policy:
         self.version = version
 
 
-def base_policy(run: RunSettings, workers: int = 1) -> Policy:
+def base_policy(run: RunSettings, threads: int = 0) -> Policy:
     """The frozen policy a run starts from.
+
+    Args:
+        run: Names the model and the device.
+        threads: Of a CPU, each of which draws responses; 0 takes every core. A GPU is fed by one.
 
     Raises:
         ModelError: Model or device cannot be had.
     """
     device = resolve_device(run.device)
     backbone = load_backbone(run.model, device, run.dtype)
-    return Policy(backbone, chat_template=run.model.chat_template, workers=Workers(workers))
+    workers = Workers((threads or cores()) if device == "cpu" else 1)
+    return Policy(backbone, chat_template=run.model.chat_template, workers=workers)
 
 
 def frozen_copy(policy: Policy) -> Policy:

@@ -124,7 +124,7 @@ class OracleSettings(Config):
     width: Positive = 64
     """Hidden width of the oracle's own layers."""
     layers: Positive = 1
-    """Number of the oracle's own transformer layers."""
+    """Number of the oracle's own layers."""
     rank: Positive = 16
     """Rank of the adapters of kinds that run a copy of the base policy."""
     lr: PositiveFloat = 1e-3
@@ -144,7 +144,7 @@ class OracleSettings(Config):
     balance: Literal["none", "balanced"] = "none"
     """Draw satisfied and violating rollouts equally often, and undo it by importance weights."""
     temperature: PositiveFloat = 1.0
-    """Of the rollouts; other than 1, each carries its importance weight."""
+    """Of the rollouts to learn from; other than 1, each carries its importance weight."""
     validation_rollouts: Positive = 188
     """Responses to validation prompts for early stopping and calibration."""
     consistency_weight: NonNegativeFloat = 0.0
@@ -157,7 +157,8 @@ class OracleSettings(Config):
     strength: Literal["auto"] | PositiveFloat = "auto"
     """Exponent of R in the guided policy; ``auto`` finds the smallest that reaches the target."""
     satisfaction_target: OpenFraction = 0.98
-    """Satisfaction that ``strength = "auto"`` aims at on validation prompts."""
+    """Satisfaction that ``strength = "auto"`` aims at on validation prompts; at most the method's
+    delta."""
     strength_max: PositiveFloat = 8.0
     """Largest strength that ``auto`` may choose."""
 
@@ -170,7 +171,7 @@ class ScheduleSettings(Config):
     rounds: Positive = 3
     """Outer iterations."""
     threads: NonNegative = 0
-    """CPU threads for one job; 0 divides the cores among the concurrent jobs."""
+    """CPU threads of the run, which jobs that run at once share; 0 = every core it may use."""
     executor: Literal["threads", "ray"] = "threads"
     """Where the oracle's job runs when both run at once: a thread, or a Ray actor on another
     device or machine (address from RAY_ADDRESS, else a cluster of this machine)."""

@@ -32,11 +32,6 @@ class Interval:
     """Independent groups (prompts) behind the estimate."""
     stderr: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval; False when there is no interval."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
 
 NOTHING = Interval(None, None, None, 0)
 
@@ -278,16 +273,6 @@ def kappa(verdicts_a: ArrayLike, verdicts_b: ArrayLike) -> float | None:
         return None
     chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
     return None if chance == 1 else float(((a == b).mean() - chance) / (1 - chance))
-
-
-def threshold_sweep(
-    scores: ArrayLike, thresholds: Sequence[float] = tuple(np.linspace(0.1, 0.9, 9).round(2))
-) -> list[tuple[float, float]]:
-    """Each threshold with the share of scores at or above it; empty without data."""
-    array = _floats(scores)
-    if len(array) == 0:
-        return []
-    return [(float(level), float((array >= level).mean())) for level in thresholds]
 
 
 # ---- private -----------------------------------------------------------------------------------

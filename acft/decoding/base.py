@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from acft.config import Config
-from acft.oracle.base import Oracle, Verdicts
+from acft.oracle.base import ORACLES, Oracle, Verdicts
 from acft.policy import Policy
 from acft.registry import Registry
 from acft.sampling import Decoder, Samples
@@ -89,6 +89,10 @@ class DecoderKind:
     """Takes the decoder's settings and the context."""
     settings_type: type[Config] = NoSettings
     needs_oracle: bool = False
+
+    def asks_verdicts(self, oracle_kind: str) -> bool:
+        """Whether it asks about prefixes itself, or its oracle, of the given kind, does."""
+        return not self.needs_oracle or ORACLES.get(oracle_kind).reads_verdicts
 
     @property
     def summary(self) -> str:

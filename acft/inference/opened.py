@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
 from acft.constraints import Constraint, build_constraint
@@ -109,6 +108,7 @@ class OpenedRun:
         guidance = self.guidance(version)
         if guidance is None:
             raise ModelError(f"run {self.paths.root.name} trained no oracle; nothing can guide")
+        guidance.oracle.follow(policy.backbone)
         tokenizer = policy.backbone.tokenizer
         return GuidedDecoder(
             guidance.oracle,
@@ -163,7 +163,6 @@ def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
     paths = find_run(Path(runs), run_id)
     spec = load_spec(paths.spec, read_launch(paths).overrides)
     settings = spec.settings.model_copy(update={"device": session.device})
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     base = base_policy(settings)
     tuned = trainable_policy(base, settings.adapter, derive_seed(settings.seed, "adapter"))
     tuned.version = -1

@@ -64,6 +64,7 @@ def _guided(
     mask = torch.ones_like(token_ids, dtype=torch.bool)
     starts = torch.tensor([start], device=token_ids.device)
     window = response_windows(TokenBatch(token_ids, mask, mask), hidden, starts, horizon)
+    guidance.oracle.follow(anchor.backbone)
     if opened.reads_verdicts:
         window.verdicts.copy_(_verdicts(opened, token_ids[0, start:].tolist(), prompt, horizon))
     states = guidance.oracle.states(window)

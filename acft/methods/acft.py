@@ -4,7 +4,9 @@ Source: arXiv:2410.05559. Read on in oracle_job.py (the Oracle box of its figure
 LLM box) and objective.py (the equations).
 """
 
-from collections.abc import Generator
+import math
+from collections import defaultdict
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -24,8 +26,10 @@ from acft.methods.precompute import with_known
 from acft.methods.progress import TrainState
 from acft.methods.records import row_id
 from acft.methods.remote import RayOracle, check_executor, remote_oracle_job
+from acft.methods.rounds import over_budget
 from acft.methods.validation import best_event, validate
 from acft.methods.world import World, facts, load_world
+from acft.oracle.training import LOG_WEIGHT_MAX
 from acft.policy import Policy
 from acft.schedule import Round, rounds
 from acft.settings import Fraction, NonNegative, NonNegativeFloat, OpenFraction, PositiveFloat
@@ -33,8 +37,6 @@ from acft.settings import Fraction, NonNegative, NonNegativeFloat, OpenFraction,
 Prefixes = Annotated[
     tuple[Literal["corpus", "on_policy", "guided"], ...], Field(strict=False, min_length=1)
 ]
-IMPORTANCE_MAX = 20.0
-"""Cut of the weights C/R that turn rollouts of p into rollouts of q."""
 
 
 class AcftSettings(Config):
@@ -70,6 +72,15 @@ class AcftSettings(Config):
     """Sequences of each round whose per-token guidance is kept."""
 
     @model_validator(mode="after")
+    def _weight_can_rise(self) -> "AcftSettings":
+        if self.kl_weight_target and not self.kl_weight:
+            raise ValueError(
+                f"kl_weight_target {self.kl_weight_target} multiplies kl_weight, and 0 stays 0; "
+                "set kl_weight to where it is to begin, such as 1.0, or kl_weight_target to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _guidance_can_be_kept(self) -> "AcftSettings":
         if self.guidance_top_k and self.anchor == "current":
             raise ValueError(
@@ -95,18 +106,15 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
     for plan in rounds(schedule.kind, schedule.rounds, context.resume_round + 1):
         if context.should_stop():
             return
+        if state.is_over_budget():
+            yield over_budget(state)
+            break
         yield from one_round(settings, context, world, state, plan)
         if context.should_stop() and not state.is_round_complete(plan.index):
             return
         if not state.recent[-1].is_whole:
             return
         yield from close_round(settings, world, state, plan)
-        if state.is_over_budget():
-            yield Note(
-                "warning", "KL(policy || base) passed limits.kl_base_budget; the run ends here",
-                plan.index, state.optimizer.finished,
-            )  # fmt: skip
-            break
     if not context.should_stop():
         yield from final_evaluation(world, state)
 
@@ -128,13 +136,27 @@ def one_round(
             # Likewise, processes that train together would agree with another job than their own.
             is_alone = ranks().size == 1
             can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
-            is_elsewhere = state.remote is not None
-            new, _ = yield from both(oracle_part, fit_part, at_once=can_overlap or is_elsewhere)
+            at_once = can_overlap or state.remote is not None
+            if not at_once:
+                yield from _take_turns(world, plan)
+            new, _ = yield from both(oracle_part, fit_part, at_once=at_once)
     else:
         new = yield from oracle_part
         if not context.should_stop():
             yield from _fit(settings, context, world, state, plan, new)
     state.finish_oracle(new)
+
+
+def _take_turns(world: World, plan: Round) -> Iterator[Note]:
+    """Says once why the jobs of the parallel schedule do not run at once."""
+    reason = "there is one thread; give [schedule] threads = 2 or more"
+    if world.run.adapter.dropout:
+        reason = "dropout draws from one generator; set [adapter] dropout = 0"
+    if ranks().size > 1:
+        reason = "several processes train together"
+    if plan.index == 2:  # the first round with two jobs
+        text = f"the two jobs of the parallel schedule take turns, since {reason}"
+        yield Note("warning", text, plan.index)
 
 
 def _oracle(
@@ -144,12 +166,13 @@ def _oracle(
     assert state.oracle is not None
     policy = state.snapshot(plan.sample_from)
     if plan.is_concurrent and state.remote is not None:
-        request = state.oracle_request(plan.index, policy.version)
+        request = state.oracle_request(plan.index, policy.version, settings.delta)
         new = yield from remote_oracle_job(state.remote, request, state.oracle, policy)
     else:
         new = yield from oracle_job(
-            world, state.oracle, policy, plan.index, state.recent, context.should_stop
-        )
+            world, state.oracle, policy, plan.index, state.recent, context.should_stop,
+            delta=settings.delta,
+        )  # fmt: skip
     is_ahead = world.run.schedule.kind == "parallel"
     following = plan.index + 1 if is_ahead and plan.is_concurrent else plan.index
     if not settings.guidance_top_k or following > world.run.schedule.rounds:
@@ -233,20 +256,27 @@ def _sampled_documents(
 ) -> list[tuple[TokenizedDocument, float]]:
     """The guide's rollouts as KL-only documents; towards q they weigh C/R(x).
 
-    Source: derived; E_q[f] = E_p[f·C] / R(x), with R(x) estimated by the mean of C.
+    Source: derived; E_q[f] = E_p[f·C] / R(x), with R(x) estimated by the mean of C over the
+    prompt's responses. Where another distribution than p drew them, all weigh p over it as well.
     """
-    verdicts = [float(value > 0.5) for value in guide_round.satisfaction]
-    mean = max(sum(verdicts) / len(verdicts), 1 / IMPORTANCE_MAX)
+    rollouts = guide_round.rollouts
+    weights = [math.exp(min(rollout.log_weight, LOG_WEIGHT_MAX)) for rollout in rollouts]
+    verdicts = [value > 0.5 for value in guide_round.satisfaction]
+    all_of, satisfied = defaultdict[str, float](float), defaultdict[str, float](float)
+    for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
+        all_of[rollout.prompt_id] += weight
+        satisfied[rollout.prompt_id] += weight * verdict
     subject = "base" if guide_round.guide.policy_version == 0 else "policy"
     on_policy, guided = [], []
-    for rollout, verdict in zip(guide_round.rollouts, verdicts, strict=True):
+    for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
         for document in documents_from_rollouts([rollout], "attribute"):
             # an oracle is fitted once a round
             name = row_id(rollout, "oracle", subject, guide_round.guide.oracle.version)
             stored = replace(document, document_id=name, is_rollout=True)
-            on_policy.append((stored, 1.0))
+            on_policy.append((stored, weight))
             if verdict:
-                guided.append((stored, verdict / mean))
+                prompt = rollout.prompt_id
+                guided.append((stored, weight * all_of[prompt] / satisfied[prompt]))
     chosen = settings.prefixes
     return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from acft.backbone.loading import resolve_device
 from acft.benchmarks.base import SUITES, Bench, Measured, Responses
 from acft.benchmarks.results import Results
 from acft.config import Config
@@ -175,8 +176,7 @@ def _load_scorers(context: TrainContext) -> Generator[Output, None, list[Scorer]
 
 
 def _pool(context: TrainContext) -> ScorerPool:
-    device = "cuda" if context.run.device == "cuda" else "cpu"
-    return ScorerPool(device, counts=context.texts)
+    return ScorerPool(resolve_device(context.run.device), counts=context.texts)
 
 
 def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Judge]:

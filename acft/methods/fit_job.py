@@ -27,6 +27,7 @@ from acft.objective import (
     guided_next_logprobs,
     guided_next_logprobs_soft,
     kl_divergence,
+    log_reach,
     nll,
     prompt_log_r,
 )
@@ -299,11 +300,11 @@ class _Target:
     def reach(self) -> Float[Tensor, " position"]:
         """How much likelier the guided policy is to come to each position's prefix than p is.
 
-        Source: derived; for a prefix drawn from p the ratio is R(prefix) / R(prompt), which turns
-        an average over p's prefixes into one over those of q.
+        This turns an average over p's prefixes into one over those of q.
         """
         log_r = self._regularizer.guide.oracle.prefix_log_r(self._states)
-        log_ratio = self._regularizer.guide.strength * (log_r - log_r[:, :1])
+        log_ratio = log_reach(log_r, self._regularizer.delta, log_r[:, :1])
+        log_ratio *= self._regularizer.guide.strength
         places = (self._times - self._starts[self._rows] + 1).clamp(0, log_r.shape[1] - 1)
         return log_ratio[self._rows, places].exp().clamp(max=REACH_MAX)
 

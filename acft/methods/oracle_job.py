@@ -95,6 +95,8 @@ def oracle_job(
     round_index: int,
     earlier: Sequence[OracleRound],
     should_stop: Callable[[], bool] = lambda: False,
+    *,
+    delta: float = 1.0,
 ) -> Generator[Output, None, OracleRound]:
     """Rollouts, losses, calibration and strength of one round; returns the ``OracleRound``.
 
@@ -102,6 +104,8 @@ def oracle_job(
         oracle: Where the fit starts; a copy is trained, so that the original can guide meanwhile.
         policy: Frozen while the job runs.
         earlier: Rounds whose rollouts are reused with importance weights.
+        delta: Satisfaction the guided policy is to have; below 1 it is what an automatic strength
+            aims at.
     """
     settings = world.run.oracle
     train = yield from _scored_draw(
@@ -118,7 +122,7 @@ def oracle_job(
     validation = oracle_data(held_out)
 
     def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
-        return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
+        return logits(model, hidden.to(model.device, model.dtype)).log_softmax(dim=-1)
 
     if ORACLES.get(settings.kind).is_fitted:
         data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
@@ -132,7 +136,7 @@ def oracle_job(
     strength = settings.strength
     if strength == "auto":
         strength = yield from choose_strength(
-            oracle, validation, next_logprobs, settings, round_index
+            oracle, validation, next_logprobs, settings, round_index, delta
         )
     strength = ranks().from_first(float(strength))
     yield Scalars(round_index, 0, {"oracle/strength": strength})
@@ -181,10 +185,11 @@ def choose_strength(
     next_logprobs: NextLogprobs,
     settings: OracleSettings,
     round_index: int,
+    delta: float,
 ) -> Generator[Output, None, float]:
     """The smallest strength whose guided policy reaches the target on validation prompts."""
     strengths = [s for s in STRENGTHS if s <= settings.strength_max] or [settings.strength_max]
-    estimates = guided_estimates(oracle, validation, next_logprobs, strengths)
+    estimates = guided_estimates(oracle, validation, next_logprobs, strengths, delta)
     for number, estimate in enumerate(estimates, start=1):
         values = {
             "oracle/tried_strength": estimate.strength,
@@ -192,7 +197,7 @@ def choose_strength(
             "oracle/guided_effective_share": estimate.effective_share,
         }
         yield Scalars(round_index, number, values)
-    return smallest_strength(estimates, settings.satisfaction_target)
+    return smallest_strength(estimates, min(delta, settings.satisfaction_target))
 
 
 def guide_decoder(
@@ -222,7 +227,9 @@ def _scored_draw(
         yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
         if should_stop() and drawn:
             break
-        sampling = _horizon_sampling(world, world.run.oracle.temperature)
+        # what is held out measures the policy itself
+        temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
+        sampling = _horizon_sampling(world, temperature)
         drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
         done += len(drawn[-1].rollouts)
     drawn = ranks().joined(drawn)

@@ -53,13 +53,13 @@ class TrainState:
         """The frozen policy of that version."""
         return self._snapshots[version]
 
-    def oracle_request(self, round_index: int, version: int) -> OracleRequest:
+    def oracle_request(self, round_index: int, version: int, delta: float) -> OracleRequest:
         """What another process must know to do the oracle's job about that version."""
         assert self.oracle is not None
         return OracleRequest(
             round_index, version, self.trainable(version),
             plain(self.oracle.state_dict()), self.oracle.version,
-            [(earlier.rollouts, earlier.satisfaction) for earlier in self.recent],
+            [(earlier.rollouts, earlier.satisfaction) for earlier in self.recent], delta,
         )  # fmt: skip
 
     def trainable(self, version: int) -> dict[str, torch.Tensor]:
@@ -74,7 +74,7 @@ class TrainState:
     def is_over_budget(self) -> bool:
         """Whether the policy has moved further from the base than the run allows."""
         budget = self._world.run.limits.kl_base_budget
-        return budget > 0 and self.validations[-1].kl_policy_base > budget
+        return any(0 < budget < validation.kl_policy_base for validation in self.validations[-1:])
 
     def finish_oracle(self, new: OracleRound) -> None:
         """Take over a freshly trained oracle."""

@@ -56,7 +56,7 @@ class QuarkSettings(Config):
         try:
             if value.format(level=1, levels=2) == value.format(level=2, levels=2):
                 raise ValueError("must contain {level}, or all parts get the same text")
-        except (KeyError, IndexError) as error:
+        except (LookupError, AttributeError, TypeError) as error:
             raise ValueError(f"knows {{level}} and {{levels}} only, not {error}") from None
         return value
 

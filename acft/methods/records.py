@@ -83,12 +83,16 @@ def scored_rows(
                 "response_ids": list(rollout.response_ids),
                 "n_tokens": len(rollout.response_ids),
                 "logprob": sum(rollout.response_logprobs),
-                "log_weight": rollout.log_weight,
-                "satisfaction": None if math.isnan(value) else value,
+                "log_weight": _known(rollout.log_weight),
+                "satisfaction": _known(value),
             }
         )
     yield Rows("rollouts", round_index, rows)
     yield Rows("scores", round_index, _score_rows(ids, scores, versions))
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _score_rows(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acft.backbone.loading import resolve_device
 from acft.distributed import ranks
 from acft.errors import ConfigError
 from acft.methods.base import Output, TrainContext
@@ -38,6 +39,7 @@ class OracleRequest:
     oracle_version: int
     earlier: Sequence[tuple[list[Rollout], list[float]]] = ()
     """Rollouts of earlier rounds with their satisfaction."""
+    delta: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class OracleWorker:
             OracleRound(Guide(oracle, 1.0, 0), rollouts, satisfaction)
             for rollouts, satisfaction in request.earlier
         ]
-        new = yield from oracle_job(self._world, oracle, policy, request.round_index, earlier)
+        new = yield from oracle_job(
+            self._world, oracle, policy, request.round_index, earlier, delta=request.delta
+        )
         guide = new.guide
         yield OracleReply(
             plain(guide.oracle.state_dict()), guide.oracle.version, guide.strength,
@@ -134,7 +138,8 @@ class RayOracle:
             own = {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
             ray.init(include_dashboard=False, log_to_driver=False, **own)
         if self._actor is None:
-            resources = {"num_cpus": self.threads, "num_gpus": self.run.device == "cuda"}
+            needs_gpu = resolve_device(self.run.device) == "cuda"
+            resources = {"num_cpus": self.threads, "num_gpus": int(needs_gpu)}
             actor = ray.remote(**resources)(OracleWorker)
             self._actor = actor.remote(self.run, self.threads)
         for reference in self._actor.job.options(num_returns="streaming").remote(request):

@@ -37,13 +37,13 @@ def tuned(
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
         if context.should_stop():
             return state
+        if state.is_over_budget():
+            yield over_budget(state)
+            break
         yield from one_round(state, index)
         if not state.is_round_complete(index):
             return state
         yield from close_round(world, state, index, view, save_more)
-        if state.is_over_budget():
-            yield over_budget(index, state)
-            break
     if not context.should_stop():
         yield from final_evaluation(world, state, view(state.best_policy()))
     return state
@@ -72,7 +72,7 @@ def close_round(
         yield best_event(result)
 
 
-def over_budget(index: int, state: TrainState) -> Note:
+def over_budget(state: TrainState) -> Note:
     """The event that says why the run ends before its last round."""
     text = "KL(policy || base) passed limits.kl_base_budget; the run ends here"
-    return Note("warning", text, index, state.optimizer.finished)
+    return Note("warning", text, state.validations[-1].round, state.optimizer.finished)

@@ -1,6 +1,5 @@
 """Opening the policies that an evaluation measures: a model or checkpoint, and its decoder."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
     if subject.model:
         model = run.model.model_copy(update={"name": subject.model, "revision": ""})
         run = run.model_copy(update={"model": model})
-    base = base_policy(run, workers=os.cpu_count() or 1)
+    base = base_policy(run)
     folder = Path(subject.checkpoint) / POLICY_FOLDER
     if subject.checkpoint and not folder.parent.is_dir():
         raise DataError(f"no checkpoint at {subject.checkpoint!r}; name a sealed round's folder")
@@ -88,9 +87,9 @@ def open_sampler(
             )
         oracle, strength = _oracle(run, Path(subject.checkpoint), policy, constraint, pool)
         options.setdefault("strength", strength)
-    reads_verdicts = ORACLES.get(run.oracle.kind).reads_verdicts
+    asks = kind.asks_verdicts(run.oracle.kind)
     context = DecoderContext(
-        policy, oracle, constraint.score if reads_verdicts else None, run.sampling.horizon
+        policy, oracle, constraint.score if asks else None, run.sampling.horizon
     )
     settings = kind.settings_type.parse(options, "method.subjects.decoder_options")
     return kind.build(settings, context)

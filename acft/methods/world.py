@@ -28,6 +28,7 @@ from acft.data import (
 from acft.engines import build_engine
 from acft.errors import DataError
 from acft.events import Event, Note, Progress
+from acft.machine import cores
 from acft.methods.base import TrainContext
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
@@ -62,7 +63,7 @@ class World:
     corpora: list[tuple[float, list[TokenizedDocument]]]
     """Weight and training documents of each corpus."""
     held_out: dict[str, dict[str, list[Document]]] = field(default_factory=dict)
-    """Documents never trained on, by corpus and split."""
+    """Documents of the general corpora that are never trained on, by source and split."""
     threads: int = 1
     _document_verdicts: dict[tuple[tuple[int, ...], int], Tensor] = field(default_factory=dict)
 
@@ -123,19 +124,18 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
         ModelError: A model or scorer cannot be had.
     """
     run = context.run
-    threads = run.schedule.threads or os.cpu_count() or 1
+    threads = run.schedule.threads or cores()
     torch.set_num_threads(threads)
     yield Progress("load", 0, 4, context.resume_round, "parts")
     engine = build_engine(run)
     prompts = _prompts_by_split(run)
-    device = run.device if run.device != "auto" else "cpu"
-    pool = ScorerPool(device, counts=context.texts)
+    pool = ScorerPool(resolve_device(run.device), counts=context.texts)
     constraint = build_constraint(run.constraint, pool)
     trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
     judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
     yield from _same_scorer_note(constraint, run)
     yield Progress("load", 1, 4, context.resume_round, "parts")
-    base = base_policy(run, workers=threads if run.device != "cuda" else 1)
+    base = base_policy(run, threads)
     base.version = 0
     yield Progress("load", 2, 4, context.resume_round, "parts")
     corpora = []
@@ -145,7 +145,8 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
             documents = yield from base_rollouts(corpus, base, prompts["train"], run)
         else:
             splits = load_documents(corpus, run.seed)
-            held_out[corpus.source] = {"validation": splits["validation"], "test": splits["test"]}
+            if corpus.domain == "general":
+                held_out[corpus.source] = {name: splits[name] for name in ("validation", "test")}
             documents = tokenize(
                 splits["train"],
                 base.backbone.tokenizer,
@@ -211,8 +212,8 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "dtype": resolve_dtype(run.dtype, resolve_device(run.device)),
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
         "prompts_sha256": fingerprint(load_prompts(run.prompts, run.seed)),
-        "cores": os.cpu_count(),
-        "threads": run.schedule.threads or os.cpu_count(),
+        "cores": cores(),
+        "threads": run.schedule.threads or cores(),
     }
 
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acft.objective import soft_log_w
 from acft.oracle.base import Oracle
 from acft.oracle.training import NextLogprobs, OracleData
 
@@ -35,17 +36,18 @@ def guided_estimates(
     data: OracleData,
     next_logprobs: NextLogprobs,
     strengths: Sequence[float] = STRENGTHS,
+    delta: float = 1.0,
 ) -> list[GuidedEstimate]:
     """Satisfaction of the guided policy at each strength, without drawing from it.
 
     Every rollout of p gets the weight q(response) / p(response), the product over its tokens of
     R^strength / Z, so one pass over the vocabulary serves all strengths.
 
-    Source: self-normalised importance sampling of q ∝ p·R^strength.
+    Source: self-normalised importance sampling of q ∝ p·R^strength, or p·w^strength for delta < 1.
     """
     oracle.eval()
     log_weights = [
-        _log_weights(oracle, data.rows(rows), next_logprobs, strengths)
+        _log_weights(oracle, data.rows(rows), next_logprobs, strengths, delta)
         for rows in torch.arange(len(data)).split(BATCH)
     ]
     verdict = data.verdict.double()
@@ -73,18 +75,25 @@ def smallest_strength(estimates: Sequence[GuidedEstimate], target: float) -> flo
 
 
 def _log_weights(
-    oracle: Oracle, data: OracleData, next_logprobs: NextLogprobs, strengths: Sequence[float]
+    oracle: Oracle,
+    data: OracleData,
+    next_logprobs: NextLogprobs,
+    strengths: Sequence[float],
+    delta: float,
 ) -> Float[Tensor, "strength batch"]:
-    device = next(oracle.parameters(), torch.empty(0)).device
-    window = data.window.to(str(device))
-    states = oracle.states(window)[:, :-1]
+    weights = next(oracle.parameters(), None)
+    window = data.window if weights is None else data.window.to(str(weights.device))
+    states = oracle.states(window)
     mask = window.mask[:, 1:]
-    logprobs = next_logprobs(window.hidden[:, :-1][mask])
-    log_r = oracle.next_log_r(states[mask])
-    taken = log_r.gather(-1, window.token_ids[:, 1:][mask][:, None])[:, 0]
     rows = mask.nonzero()[:, 0]
-    result = torch.zeros(len(strengths), len(data), device=device)
+    logprobs = next_logprobs(window.hidden[:, :-1][mask])
+    tilt = oracle.next_log_r(states[:, :-1][mask]).to(logprobs.device)
+    if delta < 1.0:
+        tilt = soft_log_w(tilt, delta, oracle.prefix_log_r(states[:, 0])[rows, None])
+    taken = tilt.gather(-1, window.token_ids[:, 1:][mask][:, None].to(tilt.device))[:, 0]
+    rows = rows.to(tilt.device)
+    result = torch.zeros(len(strengths), len(data), device=tilt.device)
     for row, strength in zip(result, strengths, strict=True):
-        log_z = (logprobs + strength * log_r).logsumexp(dim=-1)
+        log_z = (logprobs + strength * tilt).logsumexp(dim=-1)
         row.index_add_(0, rows, strength * taken - log_z)
     return result.cpu()

@@ -4,6 +4,7 @@ Every file of the checkpoint is compared with its recorded hash first. What is a
 loaded when it is first used, so that an export needs no scorer and a plain text no oracle.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
@@ -12,8 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
+from acft.backbone.loading import resolve_device
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
 from acft.decoding.guided import GuidedSettings
@@ -26,7 +26,7 @@ from acft.methods.controlled import ControlledPolicy
 from acft.methods.oracle_job import Guide, build_oracle, vocabulary_verdicts
 from acft.methods.progress import load_oracle, read_state
 from acft.methods.world import World
-from acft.oracle.base import ORACLES
+from acft.oracle.base import Oracle
 from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
 from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch
@@ -76,9 +76,8 @@ class RestoredRun:
         Raises:
             ModelError: It cannot be opened, or its weights are not those the run started from.
         """
-        workers = torch.get_num_threads() if self.settings.device != "cuda" else 1
         with chdir(self.home):
-            base = base_policy(self.settings, workers)
+            base = base_policy(self.settings)
         recorded = self.facts.get("model_sha256", base.backbone.sha256)
         if recorded != base.backbone.sha256:
             raise ModelError(
@@ -140,6 +139,12 @@ class RestoredRun:
         load_oracle(oracle, self.folder, state)
         return Guide(oracle, float(state["strength"]), int(state["replay"][-1]["policy_version"]))
 
+    def _oracle_of(self, policy: Policy) -> Oracle:
+        """The oracle, judging what this policy would go on to say."""
+        oracle = copy.deepcopy(self.guide.oracle)
+        oracle.follow(policy.backbone)
+        return oracle
+
     @cached_property
     def portable_oracle(self) -> PortableOracle:
         """The oracle ready to be taken away, as strong as in the run."""
@@ -183,11 +188,11 @@ class RestoredRun:
         kind = DECODERS.get(decoder)
         own = {"strength": self.guide.strength, "delta": self.delta} if kind.needs_oracle else {}
         settings = kind.settings_type.parse({**own, **(options or {})}, f"decoder {decoder}")
-        asks = not kind.needs_oracle or ORACLES.get(self.settings.oracle.kind).reads_verdicts
+        policy = self.policy(subject or "tuned")
         context = DecoderContext(
-            self.policy(subject or "tuned"),
-            self.guide.oracle if kind.needs_oracle else None,
-            self.verdicts if asks else None,
+            policy,
+            self._oracle_of(policy) if kind.needs_oracle else None,
+            self.verdicts if kind.asks_verdicts(self.settings.oracle.kind) else None,
             self.settings.sampling.horizon,
         )
         with chdir(self.home):
@@ -199,7 +204,7 @@ class RestoredRun:
 
     @cached_property
     def _scorers(self) -> ScorerPool:
-        return ScorerPool("cuda" if self.settings.device == "cuda" else "cpu")
+        return ScorerPool(resolve_device(self.settings.device))
 
     def _check_hash(self, scorer: Scorer) -> None:
         known = {item["name"]: item["sha256"] for item in self.facts.get("scorers", [])}
@@ -221,7 +226,7 @@ class PlainModel:
     @cached_property
     def base(self) -> Policy:
         """The model."""
-        return base_policy(self.settings, torch.get_num_threads())
+        return base_policy(self.settings)
 
     @cached_property
     def judges(self) -> list[Scorer]:

@@ -58,7 +58,7 @@ def test_one_batch_of_eight_is_eight_accumulated_ones(place, tmp_path, method, a
 def test_no_kl_weight_is_plain_fine_tuning(place, tmp_path):
     run = toy_run(place)
     assert_same(
-        trained(tmp_path / "a", run, ACFT | {"kl_weight": 0.0, "kl_weight_target": 0.9}),
+        trained(tmp_path / "a", run, ACFT | {"kl_weight": 0.0}),
         trained(tmp_path / "b", run, SFT),
         "policy/",
     )

@@ -63,7 +63,7 @@ def scalars(paths: RunPaths) -> dict[tuple, float]:
         for entry in read_events(paths.events)
         if isinstance(entry.event, Scalars)
         for name, value in entry.event.values.items()
-        if not name.startswith(("time/", "budget/seconds/"))
+        if not name.startswith(("time/", "memory/", "budget/seconds/"))
     }
 
 

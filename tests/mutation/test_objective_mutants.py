@@ -44,14 +44,24 @@ MUTANTS = {
     "impossible prefix accepted": ("torch.isneginf(log_z).any()", "False"),
     "soft: a is 1 / R(x)": ("math.log(delta) + log_r,", "log_r,"),
     "soft: b is delta / (1 - R(x))": ("math.log1p(-delta) if", "math.log(delta) if"),
-    "soft: R(x) lost from b": ("+ log_r_x - log1mexp(log_r_x)", "- log1mexp(log_r_x)"),
-    "soft: 1 - R(x) lost from b": ("log_r_x - log1mexp(log_r_x)", "log_r_x"),
-    "soft: violations weighted by R": ("(log_r_x) + log1mexp(log_r),", "(log_r_x) + log_r,"),
+    "soft: R(x) lost from b": (
+        "+ log_r_prompt - log1mexp(log_r_prompt)",
+        "- log1mexp(log_r_prompt)",
+    ),
+    "soft: 1 - R(x) lost from b": ("log_r_prompt - log1mexp(log_r_prompt)", "log_r_prompt"),
+    "soft: violations weighted by R": (
+        "(log_r_prompt) + log1mexp(log_r),",
+        "(log_r_prompt) + log_r,",
+    ),
     "soft: prompts mixed up": (
         "upcast(log_r_prompt).reshape(",
         "upcast(log_r_prompt).flip(0).reshape(",
     ),
-    "soft: always active": ("log_r_x < math.log(delta)", "log_r_x <= 0"),
+    "soft: always active": ("log_r_prompt < math.log(delta)", "log_r_prompt <= 0"),
+    "reach: R(x) forgotten": ("return log_r - log_r_prompt", "return log_r"),
+    "soft reach: R(x) stays in w": ("0.0, log_w - log_r_prompt", "0.0, log_w"),
+    "soft reach: always active": ("(log_r_prompt >= math.log(delta)) |", "False |"),
+    "soft reach: impossible prompts": (" | log_r_prompt.isneginf()", ""),
     "soft: any delta accepted": ("not 0.0 < delta <= 1.0", "False"),
     "kl reversed": (
         "expectation(p_logprobs.exp(), p_logprobs - q_logprobs)",
@@ -210,6 +220,17 @@ def check_guided_soft(o: ModuleType) -> None:
     same(hard.exp(), TILTED)
     for call in (partial(o.guided_next_logprobs_soft, P.log(), R.log(), d) for d in (0.0, 1.5)):
         refuses(partial(call, RATE.log()), "delta")
+
+
+def check_reach(o: ModuleType) -> None:
+    delta = 0.4  # as above
+    a, b = delta / RATE[1], (1 - delta) / (1 - RATE[1])
+    w = a * R[1] + b * (1 - R[1])
+    rate = RATE[:, None]
+    same(o.log_reach(R.log(), 1.0, rate.log()).exp(), R / rate)
+    same(o.log_reach(R.log(), delta, rate.log()).exp(), torch.stack([torch.ones_like(w), w]))
+    never = torch.tensor([0.0]).log()
+    same(o.log_reach(never, delta, never), torch.zeros(1))
 
 
 def check_prompt_log_r(o: ModuleType) -> None:

@@ -136,3 +136,11 @@ def test_change_of_perplexity_compares_the_perplexities_themselves() -> None:
     tuned = [Likelihood(name, name, 2.0 + math.log(1.03), 1, 1) for name in "abcd"]
     totals = [perplexity_totals(base), perplexity_totals(tuned)]
     assert ratio_bootstrap(totals, ratio_change).value == pytest.approx(0.03)
+
+
+def test_a_document_is_judged_as_it_is_trained_on() -> None:
+    judge = LlamaJudge()
+    pair = Document("d", "Hello", "world", "general")
+    (apart,) = document_likelihoods(judge, [pair])
+    (joined,) = document_likelihoods(judge, [document("Hello world")])
+    assert (apart.n_tokens, apart.nll) == (joined.n_tokens, pytest.approx(joined.nll))

@@ -26,7 +26,6 @@ from acft.statistics import (
     relative_change,
     reliability_bins,
     roc_points,
-    threshold_sweep,
     wilson,
 )
 
@@ -133,15 +132,6 @@ def test_agreement_of_constant_scorers_is_undefined() -> None:
     assert (found.pearson, found.spearman, found.kappa) == (None, None, None)
 
 
-def test_threshold_sweep_counts_scores_at_the_threshold() -> None:
-    assert threshold_sweep([0.2, 0.5, 0.9], [0.2, 0.5, 0.95]) == [
-        (0.2, 1.0),
-        (0.5, 2 / 3),
-        (0.95, 0),
-    ]
-    assert threshold_sweep([]) == []
-
-
 def test_wilson_interval_of_a_published_example() -> None:
     # Wilson score interval for 1 of 10, as tabulated by Newcombe 1998 (method 3)
     interval = wilson(1, 10)
@@ -181,7 +171,8 @@ def test_paired_bootstrap_sees_a_difference_that_varies_less_than_its_parts() ->
     base = rng.normal(0, 5, 50)[prompts] + 20
     interval = paired_bootstrap(prompts, base, base - 1 + rng.normal(0, 0.1, 200), difference)
     assert interval.value == pytest.approx(-1, abs=0.05)
-    assert interval.excludes_zero
+    assert interval.high is not None
+    assert interval.high < 0
     assert interval.n == 50
 
 

@@ -139,7 +139,7 @@ def test_parts_are_equal_and_the_best_are_in_the_last():
     assert levels([0.5], 4) == [4]
 
 
-@pytest.mark.parametrize("control", ["good\n", "{quality}", "{}"])
+@pytest.mark.parametrize("control", ["good\n", "{quality}", "{}", "{level.part}", "{level[0]}"])
 def test_a_control_text_must_tell_the_parts_apart(control):
     with pytest.raises(ConfigError, match="control"):
         QuarkSettings.parse({"control": control}, "method")

@@ -14,10 +14,12 @@ from acft.runs.table import result_table
 from acft.runs.worker import run_worker
 from tests.tiny_run import tiny_settings, train
 
+SUBJECTS = {"base", "policy", "guided", "best"}
+
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """Runs directory, the trained run and its evaluation with a guided subject beside it."""
+    """Runs directory, the trained run and its evaluation, with two decoders beside it."""
     folder = tmp_path_factory.mktemp("evaluated")
     runs_dir = folder / "runs"
     trained, code = train(tiny_settings(folder), runs_dir)
@@ -27,7 +29,8 @@ def evaluated(tmp_path_factory):
     changes = [
         f"method.options={{{options}}}",
         f'method.subjects.guided={{checkpoint={best}, decoder="guided"}}',
-        "schedule.rounds=6",
+        f'method.subjects.best={{checkpoint={best}, decoder="best_of_n"}}',
+        "schedule.rounds=8",
     ]
     wanted = measurement(runs_dir, trained.root.name, ["rtp", "perplexity"], changes)
     paths = create_here(runs_dir, wanted.spec, "exp", trained.root.name)
@@ -40,12 +43,12 @@ def events(paths) -> list[Evaluated]:
     return [entry.event for entry in entries if isinstance(entry.event, Evaluated)]
 
 
-def test_base_tuned_and_guided_policy_are_measured_by_every_suite(evaluated) -> None:
+def test_every_subject_is_measured_by_every_suite(evaluated) -> None:
     _, _, paths = evaluated
     status = read_status(paths)
-    assert (status.state, status.kind, status.round) == ("finished", "evaluation", 6)
+    assert (status.state, status.kind, status.round) == ("finished", "evaluation", 8)
     found = {(e.subject, e.suite.split("/")[0]) for e in events(paths)}
-    assert found == {(s, x) for s in ("base", "policy", "guided") for x in ("rtp", "perplexity")}
+    assert found == {(s, x) for s in SUBJECTS for x in ("rtp", "perplexity")}
 
 
 def test_likelihoods_of_a_guided_subject_are_those_of_its_policy(evaluated) -> None:
@@ -59,7 +62,7 @@ def test_likelihoods_of_a_guided_subject_are_those_of_its_policy(evaluated) -> N
 def test_the_table_shows_changes_from_base(evaluated) -> None:
     runs_dir, _, _ = evaluated
     table = result_table(runs_dir, "exp", ["perplexity*"], against="base")
-    assert {row.subject for row in table.rows} == {"policy", "guided"}
+    assert {row.subject for row in table.rows} == SUBJECTS - {"base"}
     for row in table.rows:
         for cell in row.cells.values():
             assert cell.verdict in ("equivalent", "lower", "higher", "undecided")

@@ -123,9 +123,9 @@ def test_a_round_whose_oracle_was_cut_short_is_not_sealed(tmp_path, monkeypatch)
     context = TrainContext(run, should_stop=lambda: bool(is_asked))
     real, found = methods.oracle_job, []
 
-    def asked_in_the_middle(world, oracle, policy, index, earlier, _):
+    def asked_in_the_middle(world, oracle, policy, index, earlier, _, **options):
         """A stop that comes while the oracle still draws, and after the fit has ended."""
-        job = real(world, oracle, policy, index, earlier, lambda: bool(is_asked))
+        job = real(world, oracle, policy, index, earlier, lambda: bool(is_asked), **options)
         while True:
             try:
                 output = next(job)
