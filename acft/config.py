@@ -133,7 +133,8 @@ def _line(
     *parents, name = path or ("",)
     section = ".".join(filter(None, [where, *parents]))
     value = f" = {inputs[path]!r}" if path in inputs and name else ""
-    return f"[{section}] {name}{value}: {message}" if section else f"{name}{value}: {message}"
+    place = [f"[{section}]"] if section else []
+    return f"{' '.join([*place, *([name + value] if name else [])])}: {message}"
 
 
 def _message(model: type[BaseModel], problem: ErrorDetails, path: list[str]) -> str:

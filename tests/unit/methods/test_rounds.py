@@ -38,7 +38,7 @@ def test_jobs_that_take_turns_in_the_parallel_schedule_say_why_once(tmp_path):
 
 
 def test_a_weight_of_nothing_cannot_rise():
-    with pytest.raises(ConfigError, match="kl_weight_target"):
+    with pytest.raises(ConfigError, match=r"^\[method\]: kl_weight_target"):
         AcftSettings.parse({"kl_weight": 0.0, "kl_weight_target": 0.9}, "method")
 
 
