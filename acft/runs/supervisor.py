@@ -219,6 +219,7 @@ class Supervisor:
             return None
         self._before_start(device.name)
         paths.stop_request.unlink(missing_ok=True)
+        self._forget_stop(paths.root.name)
         variables = environment(mirrors, **_device_variables(device.name))
         child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
         if device.name == "cpu":
@@ -240,13 +241,14 @@ class Supervisor:
     def _see_stop_through(self, info: RunInfo) -> None:
         mode, _ = stop_request(RunPaths(self._runs_dir / info.run_id))
         if not mode:
+            self._forget_stop(info.run_id)
             return
         # Counted on the monotonic clock from when it was first seen: the date may jump.
         known_mode, since = self._stopping.get(info.run_id, ("", 0.0))
         if known_mode != mode:
             since = time.monotonic()
+            self._forget_stop(info.run_id)
             self._stopping[info.run_id] = (mode, since)
-            self._terminated.discard(info.run_id)
         action, _ = stop_action(mode, time.monotonic() - since)
         who = Identity(info.status.pid, info.status.pid_started, info.status.boot_id)
         if action == "terminate" and info.run_id not in self._terminated:
@@ -256,6 +258,11 @@ class Supervisor:
         elif action == "kill":
             log.warning("run %s is killed: it did not end when terminated", info.run_id)
             kill(who)
+
+    def _forget_stop(self, run_id: str) -> None:
+        """The next request to stop this run has its full time."""
+        self._stopping.pop(run_id, None)
+        self._terminated.discard(run_id)
 
 
 def ensure_supervisor(runs_dir: Path) -> str:

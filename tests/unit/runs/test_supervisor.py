@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,27 @@ def test_a_worker_deaf_to_stop_and_termination_is_killed_and_called_stopped(tmp_
         becomes(paths, "stopped")
         wait_until(lambda: read_status(paths).exit_code == -signal.SIGKILL)
     assert "checkpoints/round-1 is sealed" in read_status(paths).message
+
+
+def test_a_resumed_run_has_the_full_time_to_stop_again(tmp_path, monkeypatch):
+    later, killed = [0.0], []
+    clock = types.SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + later[0])
+    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(supervisor, "kill", killed.append)
+    paths = create(tmp_path, "method.fail=deaf")
+    watcher = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
+    assert watcher.claim()
+    for _ in range(2):
+        watcher.tick()
+        becomes(paths, "running")
+        launcher.stop(tmp_path, paths.root.name)
+        watcher.tick()
+        os.kill(read_status(paths).pid, signal.SIGKILL)
+        wait_until(lambda: (watcher.tick(), label(paths) == "stopped")[1])
+        launcher.resume(tmp_path, paths.root.name)
+        later[0] += 1000.0
+    watcher.close()
+    assert not killed
 
 
 @pytest.mark.parametrize(
