@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from acft.errors import ConfigError
 
@@ -76,7 +77,12 @@ def gpu_obstacle(name: str) -> str:
     """Why a GPU cannot take a run now, empty when it can or when nothing is known about it."""
     if not name.startswith("cuda:") or find_spec("pynvml") is None:
         return ""
-    free, total = _gpu_memory(int(name.partition(":")[2]))
+    import pynvml  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
+
+    try:
+        free, total = _gpu_memory(pynvml, int(name.partition(":")[2]))
+    except pynvml.NVMLError as error:
+        return f"the driver of {name} does not answer ({error}); nvidia-smi shows its state"
     if free >= GPU_FREE_FRACTION * total:
         return ""
     used = (total - free) / GIBIBYTE
@@ -119,13 +125,11 @@ def _gpu_indices() -> list[int]:
     return [index for index in found if index in allowed]
 
 
-def _gpu_memory(index: int) -> tuple[int, int]:
+def _gpu_memory(driver: Any, index: int) -> tuple[int, int]:
     """Free and total bytes."""
-    import pynvml  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
-
-    pynvml.nvmlInit()
+    driver.nvmlInit()
     try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
+        memory = driver.nvmlDeviceGetMemoryInfo(driver.nvmlDeviceGetHandleByIndex(index))
     finally:
-        pynvml.nvmlShutdown()
+        driver.nvmlShutdown()
     return int(memory.free), int(memory.total)

@@ -104,6 +104,7 @@ class Supervisor:
         self._over: dict[str, tuple[int, int]] = {}
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._trouble = ""
         self.adoptions: list[Adoption] = []
 
     def claim(self) -> bool:
@@ -136,7 +137,7 @@ class Supervisor:
         """Supervises until nothing is queued or running, or a workbench takes over."""
         while self.claim():
             while self._has_work() and not self._ownership.is_asked_to_hand_over():
-                self.tick()
+                self._try_tick()
                 self._is_closing.wait(TICK_SECONDS)
             is_displaced = self._ownership.is_asked_to_hand_over()
             self._ownership.release()
@@ -155,12 +156,19 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._is_closing.is_set():
-            try:
-                self.tick()
-            except OSError:
-                # A full disk or a folder deleted meanwhile; the next tick looks again.
-                log.exception("supervision was interrupted")
+            self._try_tick()
             self._is_closing.wait(TICK_SECONDS)
+
+    def _try_tick(self) -> None:
+        """Supervision outlives whatever goes wrong once: a full disk, a folder that is deleted."""
+        try:
+            self.tick()
+            self._trouble = ""
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}"
+            if trouble != self._trouble:  # not one traceback for each tick
+                log.exception("supervision was interrupted and goes on")
+            self._trouble = trouble
 
     def _has_work(self) -> bool:
         return any(i.state.is_live or i.state.state == "queued" for i in self._open_runs())

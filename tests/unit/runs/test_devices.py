@@ -22,6 +22,7 @@ def driver(monkeypatch):
     library = types.SimpleNamespace(
         __spec__=object(),
         free=Memory.total,
+        NVMLError=type("NVMLError", (Exception,), {}),
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
         nvmlDeviceGetHandleByIndex=lambda index: index,
@@ -35,6 +36,16 @@ def test_a_gpu_that_others_use_takes_no_run(driver):
     assert gpu_obstacle("cuda:0") == ""
     driver.free = 10 * 2**30
     assert gpu_obstacle("cuda:0") == "70.0 of 80.0 GiB of cuda:0 are in use by other processes"
+
+
+def test_a_gpu_whose_driver_fails_takes_no_run_and_says_why(driver, monkeypatch):
+    def fail():
+        raise driver.NVMLError("GPU is lost")
+
+    monkeypatch.setattr(driver, "nvmlInit", fail)
+    assert gpu_obstacle("cuda:0") == (
+        "the driver of cuda:0 does not answer (GPU is lost); nvidia-smi shows its state"
+    )
 
 
 def test_nothing_is_known_about_other_devices(driver):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from acft.errors import ConfigError, RunError
-from acft.eventlog import read_events
 from acft.runs import launcher, supervisor
 from acft.runs.devices import Device, candidates, pin
 from acft.runs.directory import read_status, stop_request
@@ -26,6 +25,13 @@ from tests.fake_runs import SPEC, create, supervised, wait_until
 
 def label(paths: RunPaths) -> str:
     return current_state(paths)[1].label
+
+
+def is_deaf(paths: RunPaths) -> bool:
+    """Whether the worker has blocked the signal that terminates."""
+    lines = Path(f"/proc/{read_status(paths).pid}/status").read_text().splitlines()
+    blocked = next(line.split()[1] for line in lines if line.startswith("SigBlk:"))
+    return bool(int(blocked, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def becomes(paths: RunPaths, wanted: str) -> None:
@@ -136,8 +142,8 @@ def test_a_worker_deaf_to_stop_and_termination_is_killed_and_called_stopped(tmp_
     monkeypatch.setattr(supervisor, "TERMINATE_SECONDS", 0.6)
     paths = create(tmp_path, "method.fail=deaf")
     with supervised(tmp_path):
-        wait_until(lambda: read_status(paths).round == 1)
-        wait_until(lambda: len(read_events(paths.events)) == 17)
+        becomes(paths, "running")
+        wait_until(lambda: is_deaf(paths))
         launcher.stop(tmp_path, paths.root.name, "now")
         becomes(paths, "stopped")
         wait_until(lambda: read_status(paths).exit_code == -signal.SIGKILL)
@@ -369,6 +375,23 @@ def test_models_are_released_before_a_run_starts(tmp_path):
     assert released == ["cpu"]
     wait_until(lambda: (watcher.tick(), not watcher._children)[1])
     watcher.close()
+
+
+def test_supervision_goes_on_after_any_error_and_says_it_once(tmp_path, caplog):
+    troubles = iter([RuntimeError("no answer"), RuntimeError("no answer"), None])
+
+    def release(_):
+        if error := next(troubles):
+            raise error
+
+    paths = create(tmp_path)
+    watcher = Supervisor(
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], before_start=release
+    )
+    assert watcher.start()
+    becomes(paths, "finished")
+    watcher.close()
+    assert caplog.text.count("supervision was interrupted") == 1
 
 
 def test_time_stamps_of_a_run_are_in_order(tmp_path):
