@@ -9,13 +9,13 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from acft.atomic import sync_folder, temporary
 from acft.backbone.saving import weight_bytes, write_adapter, write_model
 from acft.constraints import parse_constraints
 from acft.errors import ConfigError, DataError
 from acft.eventlog import effective, read_events
 from acft.events import Evaluated
 from acft.model_card import Base, CardFacts, model_card, without_folder
-from acft.runs.atomic import sync_folder, temporary
 from acft.runs.directory import all_runs, read_launch, read_status
 from acft.runs.restore import RestoredRun, open_run
 from acft.schema import RunPaths

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from acft.assets import converted_model_folder, packaged_model_path, packaged_models
+from acft.atomic import replace_json
 from acft.backbone import toy
 from acft.backbone.quantized import loading_options, make_shareable
 from acft.errors import ModelError
@@ -151,18 +152,26 @@ def weights_sha256(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     stamp = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     memo = folder / ".sha256.json"
-    if memo.exists():
-        known = json.loads(memo.read_text())
-        if known.get("stamp") == stamp:
-            return known["sha256"]
+    known = _remembered(memo)
+    if known.get("stamp") == stamp:
+        return known["sha256"]
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:
             while block := handle.read(1 << 22):
                 digest.update(block)
     if os.access(folder, os.W_OK):
-        memo.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}))
+        replace_json(memo, {"stamp": stamp, "sha256": digest.hexdigest()})
     return digest.hexdigest()
+
+
+def _remembered(memo: Path) -> dict[str, Any]:
+    """What a memo says; empty where there is none that can be read."""
+    try:
+        known = json.loads(memo.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def model_sha256(settings: ModelSettings) -> str:

@@ -5,6 +5,7 @@ is already decided, which leaves only the future to be learned.
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acft.atomic import replace_bytes
 from acft.oracle.base import Verdicts
 
 
@@ -56,13 +58,22 @@ def token_verdicts(
     if cache is not None:
         name = hashlib.sha256(f"{identity}\x1f{vocab}".encode()).hexdigest()[:32]
         file = cache / f"{name}.npy"
-        if file.exists():
-            return torch.from_numpy(np.load(file, allow_pickle=False))
+        known = _remembered(file)
+        if known is not None:
+            return torch.from_numpy(known)
     texts = [decode([token]) for token in range(vocab)]
     values = np.asarray(verdicts([""] * vocab, texts), dtype=np.float32)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial.npy")
-        np.save(partial, values)
-        partial.replace(file)
+        content = io.BytesIO()
+        np.save(content, values)
+        replace_bytes(file, content.getvalue())
     return torch.from_numpy(values)
+
+
+def _remembered(file: Path) -> np.ndarray | None:
+    """The stored values; None where there are none that can be read."""
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from acft.atomic import replace_json, sha256, sync_file, sync_folder, temporary
 from acft.errors import DataError
-from acft.runs.atomic import replace_json, sha256, sync_file, sync_folder, temporary
 from acft.schema import MANIFEST
 
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from acft.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, effective, read_events
 from acft.events import BestCheckpoint, Finished, RoundFinished, Scalars, Started
 from acft.registry import did_you_mean
-from acft.runs.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
 from acft.runs.locks import FileLock
 from acft.schema import STATES, Labels, Launch, RunPaths, Status
 

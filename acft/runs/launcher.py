@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from acft.atomic import replace_bytes
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import Finished, RoundFinished, Started
 from acft.mirror import require_clients
-from acft.runs.atomic import replace_bytes
 from acft.runs.checkpoints import verify
 from acft.runs.devices import candidates, devices
 from acft.runs.directory import (

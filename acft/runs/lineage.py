@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acft.atomic import temporary
 from acft.errors import RunError
-from acft.runs.atomic import temporary
 from acft.runs.directory import (
     all_runs,
     find_run,

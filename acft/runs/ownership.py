@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from acft.atomic import replace_json
 from acft.errors import RunError
-from acft.runs.atomic import replace_json
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 

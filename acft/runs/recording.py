@@ -11,10 +11,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from acft.atomic import replace_bytes, replace_json, sha256, temporary
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import RoundFinished, Started, to_json
-from acft.runs.atomic import replace_bytes, replace_json, sha256, temporary
 from acft.runs.checkpoints import seal, verify
 from acft.runs.directory import all_runs, read_launch, read_status, write_labels, write_status
 from acft.schema import CHECKPOINTS, MANIFEST, Labels, RunPaths

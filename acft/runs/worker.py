@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acft.atomic import replace_json
 from acft.errors import DataError
 from acft.eventlog import Entry
 from acft.events import (
@@ -29,7 +30,6 @@ from acft.events import (
     Started,
 )
 from acft.mirror import Mirror, Target, open_mirror, require_clients
-from acft.runs.atomic import replace_json
 from acft.runs.directory import read_launch, read_status, stop_request, write_status
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from acft.atomic import replace_json
 from acft.errors import DataError
 from acft.eventlog import EventReader, read_events
 from acft.runs import launcher
-from acft.runs.atomic import replace_json
 from acft.runs.directory import read_status, write_status
 from acft.runs.process import Identity, is_alive, kill, start_time, this_boot
 from acft.runs.status import FINAL, current_state

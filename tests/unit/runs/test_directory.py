@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from acft import atomic
 from acft.errors import DataError, RunError
-from acft.runs import atomic
 from acft.runs.directory import (
     RUN_ID,
     all_runs,

@@ -5,11 +5,11 @@ import tomllib
 
 import pytest
 
+from acft.atomic import TEMPORARY, sha256
 from acft.errors import DataError
 from acft.eventlog import read_events
 from acft.events import Finished, Note, Progress, RoundFinished, ShardSealed, Started
 from acft.runs import launcher
-from acft.runs.atomic import TEMPORARY, sha256
 from acft.runs.checkpoints import verify
 from acft.runs.directory import read_status, write_status
 from acft.runs.locks import FileLock
