@@ -16,13 +16,12 @@ from acft.benchmarks.base import SUITES
 from acft.config import Config, read_toml
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
-from acft.runs.directory import all_runs, read_launch
 from acft.runs.figures import Series, plot
+from acft.runs.lineage import by_fingerprint
 from acft.runs.matched import knobs, matched_table, trade_off_figure
 from acft.runs.measure import POLICY, as_evaluation, result_of
 from acft.runs.roc import roc_curves
-from acft.runs.spec import Spec, load_spec, parse_spec, read_text
-from acft.runs.status import current_state
+from acft.runs.spec import Spec, parse_spec, read_text
 from acft.runs.table import (
     MARGIN,
     Members,
@@ -179,7 +178,7 @@ class Experiment:
         Raises:
             ConfigError: A row's settings are impossible.
         """
-        known = _by_fingerprint(runs_dir)
+        known = by_fingerprint(runs_dir)
         done, running, ready, waiting = [], [], [], 0
         for row, changes in self._repetitions():
             training = Task(row.name, self.text, changes)
@@ -315,29 +314,6 @@ def load_experiment(path: Path, variant: str = "") -> Experiment:
 def is_experiment(path: Path) -> bool:
     """Whether a folder holds a table."""
     return (path / FILE).is_file()
-
-
-def _by_fingerprint(runs_dir: Path) -> dict[str, tuple[str, str]]:
-    """Id and state by fingerprint, of all runs that have not failed; finished ones win."""
-    found: dict[str, tuple[str, str]] = {}
-    for paths in all_runs(runs_dir):
-        fingerprint = _fingerprint(paths)
-        state = current_state(paths)[1].state
-        is_wanted = fingerprint and state not in ("failed", "stopped", "lost")
-        if is_wanted and found.get(fingerprint, ("", ""))[1] != "finished":
-            found[fingerprint] = (paths.root.name, state)
-    return found
-
-
-def _fingerprint(paths: RunPaths) -> str:
-    """Of the run's settings as they are understood now; empty where they are unknown.
-
-    The recorded one would change with every setting that a later version adds.
-    """
-    try:
-        return load_spec(paths.spec, read_launch(paths).overrides).fingerprint
-    except (ConfigError, DataError):
-        return ""
 
 
 def _found(task: Task, known: dict[str, tuple[str, str]]) -> Task:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acft.atomic import temporary
-from acft.errors import RunError
+from acft.errors import ConfigError, DataError, RunError
 from acft.runs.directory import (
     all_runs,
     find_run,
@@ -21,8 +21,8 @@ from acft.runs.directory import (
 )
 from acft.runs.launcher import launch
 from acft.runs.locks import FileLock
-from acft.runs.spec import Spec, flat, parse_spec
-from acft.runs.status import current_state
+from acft.runs.spec import Spec, flat, load_spec, parse_spec
+from acft.runs.status import RESUMABLE, current_state
 from acft.schema import Labels, RunPaths
 
 GIBIBYTE = 1024**3
@@ -95,6 +95,18 @@ def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
     names = sorted(left.keys() | right.keys())
     pairs = [Difference(name, left.get(name), right.get(name)) for name in names]
     return [pair for pair in pairs if pair.first != pair.second]
+
+
+def by_fingerprint(runs_dir: Path) -> dict[str, tuple[str, str]]:
+    """Id and state by fingerprint, of all runs that are or may yet be done; finished ones win."""
+    found: dict[str, tuple[str, str]] = {}
+    for paths in all_runs(runs_dir):
+        fingerprint = _fingerprint(paths)
+        state = current_state(paths)[1].state
+        is_wanted = fingerprint and state not in RESUMABLE
+        if is_wanted and found.get(fingerprint, ("", ""))[1] != "finished":
+            found[fingerprint] = (paths.root.name, state)
+    return found
 
 
 def label(
@@ -245,6 +257,17 @@ def _values(paths: RunPaths) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         text = paths.spec.read_text(encoding="utf-8")
         return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
+
+
+def _fingerprint(paths: RunPaths) -> str:
+    """Of the run's settings as they are understood now; empty where they are unknown.
+
+    The recorded one would change with every setting that a later version adds.
+    """
+    try:
+        return load_spec(paths.spec, read_launch(paths).overrides).fingerprint
+    except (ConfigError, DataError):
+        return ""
 
 
 def _quiet(paths: RunPaths) -> FileLock:

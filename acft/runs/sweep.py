@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acft.errors import ConfigError, DataError, RunError
-from acft.runs.directory import all_runs, new_run_id, read_launch, read_status
+from acft.errors import ConfigError, RunError
+from acft.runs.directory import new_run_id
 from acft.runs.launcher import launch
+from acft.runs.lineage import by_fingerprint
 from acft.runs.spec import parse_spec
 
 MAX_RUNS = 200
@@ -68,11 +69,11 @@ def plan(
     combinations = [(*overrides, *chosen) for chosen in itertools.product(*axes)]
     if len(combinations) > MAX_RUNS:
         raise ConfigError(f"the grid has {len(combinations)} runs; at most {MAX_RUNS} are allowed")
-    existing = _existing(runs_dir)
+    existing = by_fingerprint(runs_dir)
     variants: dict[str, Variant] = {}
     for chosen in combinations:
         fingerprint = parse_spec(text, chosen).fingerprint
-        found = Variant(chosen, fingerprint, existing.get(fingerprint, ""))
+        found = Variant(chosen, fingerprint, existing.get(fingerprint, ("", ""))[0])
         variants.setdefault(fingerprint, found)
     return Plan(text, experiment, tuple(variants.values()), len(combinations) - len(variants))
 
@@ -97,16 +98,3 @@ def queue(runs_dir: Path, sweep: Plan, confirmed_runs: int, now: float) -> list[
         )
         for variant in sweep.fresh
     ]
-
-
-def _existing(runs_dir: Path) -> dict[str, str]:
-    """Run by fingerprint, of all runs that have not failed."""
-    found: dict[str, str] = {}
-    for paths in all_runs(runs_dir):
-        try:
-            fingerprint = read_launch(paths).fingerprint
-        except DataError:
-            continue  # its settings are unknown, so it cannot stand for any combination
-        if fingerprint and read_status(paths).state not in ("failed", "stopped"):
-            found[fingerprint] = paths.root.name
-    return found

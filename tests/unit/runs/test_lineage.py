@@ -181,6 +181,23 @@ def test_a_damaged_launch_record_does_not_stop_a_sweep(tmp_path):
     assert len(sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")]).fresh) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "fresh"),
+    [("running", 2), ("stopped", 2), ("failed", 2), ("queued", 1), ("finished", 1)],
+)
+def test_a_grid_skips_only_what_somebody_does_or_has_done(tmp_path, status, fresh):
+    write_status(launched(tmp_path, "seed=1"), Status(state=status))  # whose process is gone
+    assert len(sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")]).fresh) == fresh
+
+
+def test_a_grid_knows_runs_whose_fingerprint_was_another_in_an_earlier_version(tmp_path):
+    earlier = launched(tmp_path, "seed=1")
+    record = json.loads(earlier.launch.read_text())
+    earlier.launch.write_text(json.dumps({**record, "fingerprint": "before a setting was added"}))
+    planned = sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")])
+    assert [variant.existing for variant in planned.variants] == ["", earlier.root.name]
+
+
 def test_fingerprints_ignore_words_and_notice_numbers():
     fingerprint = parse_spec(SPEC).fingerprint
     assert parse_spec(SPEC, ["title='x'", "notes='y'"]).fingerprint == fingerprint
