@@ -31,10 +31,11 @@ import torch
 
 from acft.data import TokenizedDocument, mixture
 from acft.events import Scalars
-from acft.methods.fit_job import Regularizer, fit_job
+from acft.methods.fit_job import fit_job
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.oracle_job import Guide, build_oracle
 from acft.methods.precompute import with_known
+from acft.methods.target import Regularizer
 from acft.methods.world import World
 from acft.seeding import derive_seed
 from benchmarks.toy_worlds import drained

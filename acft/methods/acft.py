@@ -19,7 +19,7 @@ from acft.events import Note
 from acft.methods.base import METHODS, Checkpoint, Method, Output, TrainContext
 from acft.methods.concurrency import both
 from acft.methods.final import final_evaluation
-from acft.methods.fit_job import Regularizer, fit_job
+from acft.methods.fit_job import fit_job
 from acft.methods.guidance import GuidanceTap
 from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.methods.precompute import with_known
@@ -27,6 +27,7 @@ from acft.methods.progress import TrainState
 from acft.methods.records import row_id
 from acft.methods.remote import RayOracle, check_executor, remote_oracle_job
 from acft.methods.rounds import over_budget
+from acft.methods.target import Regularizer
 from acft.methods.validation import best_event, validate
 from acft.methods.world import World, facts, load_world
 from acft.oracle.training import LOG_WEIGHT_MAX

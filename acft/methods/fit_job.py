@@ -1,13 +1,15 @@
 """The LLM box of the paper's figure 2: cross-entropy on a corpus plus KL to the guided policy."""
 
+import functools
+import operator
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import has_plain_head, head_weight, logits
@@ -18,52 +20,15 @@ from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.guidance import GuidanceTap
-from acft.methods.optimization import PolicyOptimizer
-from acft.methods.oracle_job import Guide
+from acft.methods.optimization import PolicyOptimizer, backward
 from acft.methods.sparse import CachedTarget, key_of
+from acft.methods.target import GuidedTarget, Regularizer
 from acft.methods.world import World
-from acft.objective import (
-    align,
-    guided_next_logprobs,
-    guided_next_logprobs_soft,
-    kl_divergence,
-    log_reach,
-    nll,
-    prompt_log_r,
-)
+from acft.objective import align, kl_divergence, nll
 from acft.oracle.training import local_torch_seed
-from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.types import TokenBatch
-
-REACH_MAX = 5.0
-"""Cut of the prefix weights; they rarely pass 1 / R(prompt)."""
-
-KlDirection = Literal["guided_policy", "policy_guided"]
-
-
-@dataclass(frozen=True)
-class Regularizer:
-    """The KL term of one round: towards which q, how strongly, on which texts."""
-
-    guide: Guide
-    anchor: Policy | None
-    """Snapshot whose p builds q; None re-tilts the policy itself at every step."""
-    kl_weight: float
-    kl: KlDirection = "guided_policy"
-    delta: float = 1.0
-    is_adaptive: bool = True
-    on_corpus: bool = True
-    """Whether corpus documents carry the KL."""
-    is_reach_weighted: bool = False
-    """Whether each prefix weighs as much as the guided policy is likelier to reach it."""
-    sampled: Sequence[tuple[TokenizedDocument, float]] = ()
-    """Documents that carry only the KL, with their importance weights."""
-
-    def applies_to(self, document: TokenizedDocument) -> bool:
-        """Whether a corpus document carries the KL."""
-        return self.on_corpus and (not self.is_adaptive or document.domain == "attribute")
 
 
 @dataclass(frozen=True)
@@ -91,14 +56,29 @@ class _Sums:
     """Tokens of all documents, prompts and KL-only ones included."""
     documents: list[str] = field(default_factory=list)
 
-    def add(self, losses: TokenLosses, ce_mask: Tensor, kl_mask: Tensor) -> None:
-        """Add one forward pass."""
-        self.loss += float(losses.total.detach().sum())
-        self.nll += float(losses.nll[ce_mask].sum())
-        self.n_tokens += int(ce_mask.sum())
-        self.kl_guided_policy += float(losses.kl_guided_policy[kl_mask].sum())
-        self.kl_policy_guided += float(losses.kl_policy_guided[kl_mask].sum())
-        self.n_kl += int(kl_mask.sum())
+    @classmethod
+    def of(
+        cls,
+        losses: TokenLosses,
+        ce_mask: Bool[Tensor, " position"],
+        kl_mask: Bool[Tensor, " position"],
+        documents: Sequence[TokenizedDocument],
+    ) -> "_Sums":
+        """Of one forward pass."""
+        return cls(
+            nll=float(losses.nll[ce_mask].sum()),
+            n_tokens=int(ce_mask.sum()),
+            kl_guided_policy=float(losses.kl_guided_policy[kl_mask].sum()),
+            kl_policy_guided=float(losses.kl_policy_guided[kl_mask].sum()),
+            n_kl=int(kl_mask.sum()),
+            loss=float(losses.total.detach().sum()),
+            n_read=sum(len(document.token_ids) for document in documents),
+            documents=[document.document_id for document in documents],
+        )
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        names = [item.name for item in fields(self)]
+        return _Sums(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def over_ranks(self) -> "_Sums":
         """The step's sums when its forward passes were shared out; names stay each process's."""
@@ -132,6 +112,8 @@ def fit_job(
         start=first,
     )
     extra = _sampled_batches(world, regularizer, round_index)
+    # dropout draws from one generator
+    workers = world.base.workers.count if world.run.adapter.dropout == 0 else 1
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return
@@ -139,11 +121,13 @@ def fit_job(
         pieces = _pieces(
             next(batches), next(extra), regularizer, settings.micro_batch_size, ce_weight
         )
-        sums = _Sums()
         step = first + number
+        # what is kept of the first step is kept in order
+        seen = tap if number == 1 else None
+        passes = [partial(_forward, world, p, regularizer, seen) for p in ranks().share(pieces)]
         with _seeded_dropout(world, step):
-            for piece in ranks().share(pieces):
-                _accumulate(world, piece, regularizer, sums, tap if number == 1 else None)
+            found = backward(passes, world.policy.parameters(), 1 if seen else workers)
+        sums = functools.reduce(operator.add, found, _Sums())
         ranks().sum_gradients(world.policy.parameters())
         sums = sums.over_ranks()
         _check(world, sums, step)
@@ -171,14 +155,10 @@ def _seeded_dropout(world: World, step: int) -> AbstractContextManager[None]:
     return local_torch_seed(derive_seed(world.run.seed, "policy-dropout", step, *others))
 
 
-def _accumulate(
-    world: World,
-    piece: _Piece,
-    regularizer: Regularizer | None,
-    sums: _Sums,
-    tap: GuidanceTap | None,
-) -> None:
-    """Forward and backward pass of one piece."""
+def _forward(
+    world: World, piece: _Piece, regularizer: Regularizer | None, tap: GuidanceTap | None
+) -> tuple[Float[Tensor, ""], _Sums]:
+    """Loss of one piece, and what it adds to the step's sums."""
     policy = world.policy
     policy.backbone.model.train()
     batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
@@ -194,19 +174,16 @@ def _accumulate(
         if known and all(key_of(document) in known for document in penalised):
             target = CachedTarget(piece.documents, known, aligned.mask_all, world.horizon)
         else:
-            target = _Target(world, piece.documents, batch, hidden.detach(), regularizer)
+            target = GuidedTarget(world, piece.documents, batch, hidden.detach(), regularizer)
         if regularizer.is_reach_weighted:
             weights = weights * target.reach()
         penalty = Penalty(weights, target, regularizer.kl)
     ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[aligned.mask_all]
     values, targets = aligned.values[aligned.mask_all], aligned.targets[aligned.mask_all]
     losses = losses_at(policy, values, targets, ce_weights, penalty)
-    losses.total.sum().backward()
-    sums.add(losses, ce_weights > 0, weights != 0)
-    sums.n_read += sum(len(document.token_ids) for document in piece.documents)
-    sums.documents += [document.document_id for document in piece.documents]
     if tap is not None and penalty is not None:
         tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+    return losses.total.sum(), _Sums.of(losses, ce_weights > 0, weights != 0, piece.documents)
 
 
 def _carries_loss(
@@ -243,84 +220,6 @@ def losses_at(
     chosen = forward if penalty.kl == "guided_policy" else reverse
     total = total + penalty.weights * chosen
     return TokenLosses(total, cross_entropy.detach(), forward.detach(), reverse.detach())
-
-
-class _Target:
-    """Guided log-probabilities at chosen positions, a few at a time."""
-
-    def __init__(
-        self,
-        world: World,
-        documents: Sequence[TokenizedDocument],
-        batch: TokenBatch,
-        hidden: Float[Tensor, "batch time width"] | None,  # the policy's; not read with an anchor
-        regularizer: Regularizer,
-    ) -> None:
-        self._regularizer = regularizer
-        guide = regularizer.guide
-        with torch.no_grad():
-            source = regularizer.anchor or world.policy
-            self._model = source.backbone.model
-            if regularizer.anchor is not None:
-                hidden = regularizer.anchor.hidden(batch)
-            assert hidden is not None
-            self._hidden = hidden
-            self._starts = torch.tensor([d.response_start for d in documents], device=hidden.device)
-            window = response_windows(batch, self._hidden, self._starts, world.horizon)
-            window.verdicts.copy_(world.document_verdicts(documents))
-            guide.oracle.eval()
-            self._states = guide.oracle.states(window)
-            self._token_ids = window.token_ids
-            self._log_r_prompt = self._prompts() if regularizer.delta < 1.0 else None
-        rows, times = torch.nonzero(batch.attention_mask[:, 1:], as_tuple=True)
-        self._rows, self._times = rows, times
-
-    @torch.no_grad()
-    def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
-        return self.beside_anchor(positions)[1]
-
-    @torch.no_grad()
-    def beside_anchor(
-        self, positions: Int[Tensor, " row"]
-    ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
-        """Log-probabilities of the anchor and of the guided policy."""
-        rows, times = self._rows[positions], self._times[positions]
-        places = times - self._starts[rows] + 1
-        next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
-        next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
-        strength = self._regularizer.guide.strength
-        if self._log_r_prompt is None:
-            return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength)
-        delta, log_r_prompt = self._regularizer.delta, self._log_r_prompt[rows]
-        return next_logprobs, guided_next_logprobs_soft(
-            next_logprobs, next_log_r, delta, log_r_prompt, strength
-        )
-
-    @torch.no_grad()
-    def reach(self) -> Float[Tensor, " position"]:
-        """How much likelier the guided policy is to come to each position's prefix than p is.
-
-        This turns an average over p's prefixes into one over those of q.
-        """
-        log_r = self._regularizer.guide.oracle.prefix_log_r(self._states)
-        log_ratio = log_reach(log_r, self._regularizer.delta, log_r[:, :1])
-        log_ratio *= self._regularizer.guide.strength
-        places = (self._times - self._starts[self._rows] + 1).clamp(0, log_r.shape[1] - 1)
-        return log_ratio[self._rows, places].exp().clamp(max=REACH_MAX)
-
-    @torch.no_grad()
-    def token_log_r(self) -> Float[Tensor, "batch horizon"]:
-        """log R of each prefix that ends in a response token."""  # noqa: D403
-        oracle = self._regularizer.guide.oracle
-        return oracle.token_log_r(self._states[:, :-1], self._token_ids[:, 1:])
-
-    def _prompts(self) -> Float[Tensor, " batch"]:
-        rows = torch.arange(len(self._starts), device=self._starts.device)
-        hidden = self._hidden[rows, self._starts - 1]
-        return prompt_log_r(
-            logits(self._model, hidden).log_softmax(dim=-1),
-            self._regularizer.guide.oracle.next_log_r(self._states[:, 0]),
-        )
 
 
 def _pieces(

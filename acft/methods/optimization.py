@@ -1,17 +1,60 @@
-"""The policy's optimiser: AdamW, warm-up and decay, clipping, and its state as safetensors."""
+"""The policy's gradients and optimiser: AdamW, warm-up and decay, clipping, state on disk."""
 
 import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from acft.errors import ModelError, NonFiniteError
+from acft.sampling import one_thread_each
 from acft.settings import OptimizerSettings
+
+T = TypeVar("T")
 
 STATE = "optimizer.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def backward(
+    passes: Sequence[Callable[[], tuple[Float[Tensor, ""], T]]],
+    parameters: Sequence[nn.Parameter],
+    workers: int = 1,
+) -> list[T]:
+    """What each forward pass says beside its loss; gradients of all losses are added up.
+
+    Args:
+        passes: Forward passes.
+        parameters: Whose gradients are wanted.
+        workers: Passes at once, each in a thread of its own: on a CPU two of them take less time
+            than one after the other with two threads each. Gradients are added in the order of
+            the passes all the same.
+    """
+    if min(workers, len(passes)) < 2:
+        found = []
+        for forward in passes:
+            loss, said = forward()
+            loss.backward()
+            found.append(said)
+        return found
+
+    def gradients(forward: Callable[[], tuple[Tensor, T]]) -> tuple[Sequence[Tensor | None], T]:
+        loss, said = forward()
+        return torch.autograd.grad(loss, parameters, allow_unused=True), said
+
+    with ThreadPoolExecutor(workers) as pool, one_thread_each():
+        # the later passes of a step tend to be the longer ones
+        results = list(pool.map(gradients, reversed(passes)))[::-1]
+    for each, _ in results:
+        for parameter, gradient in zip(parameters, each, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    return [said for _, said in results]
 
 
 class PolicyOptimizer:

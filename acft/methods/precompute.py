@@ -11,9 +11,9 @@ from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_to
 from acft.distributed import settled
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
-from acft.methods.fit_job import Regularizer, _Target
 from acft.methods.oracle_job import Guide
 from acft.methods.sparse import Key, SparseGuidance, key_of, sparsified
+from acft.methods.target import GuidedTarget, Regularizer
 from acft.methods.world import World
 from acft.objective import kl_divergence
 from acft.seeding import derive_seed
@@ -78,7 +78,7 @@ def _guidance(
     assert rule.anchor is not None
     batch = collate(documents, pad_token(rule.anchor.backbone.tokenizer), world.horizon)
     batch = batch.to(rule.anchor.device)
-    target = _Target(world, documents, batch, None, rule)
+    target = GuidedTarget(world, documents, batch, None, rule)
     reach, token_log_r = target.reach(), target.token_log_r()
     known, lost = {}, []
     for document, places, log_r in zip(documents, _positions(batch), token_log_r, strict=True):

@@ -1,8 +1,10 @@
 """Optimiser steps on responses that weigh differently, with an optional pull to the base policy."""
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -16,12 +18,16 @@ from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.fit_job import losses_at
-from acft.methods.optimization import PolicyOptimizer
+from acft.methods.optimization import PolicyOptimizer, backward
 from acft.methods.world import World
 from acft.objective import align
 from acft.oracle.training import local_torch_seed
 from acft.seeding import derive_seed
 from acft.types import TokenBatch
+
+Parts = tuple[float, float, float]
+"""Loss, negative log-likelihood and KL, summed; nats."""
+NOTHING: Parts = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -72,46 +78,40 @@ def weighted_fit(
     """
     settings = world.run.optimizer
     batches = _batches(world, responses, round_index)
+    # dropout draws from one generator
+    workers = world.base.workers.count if world.run.adapter.dropout == 0 else 1
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return
         started = time.monotonic()
         step = optimizer.finished + 1
         chosen = next(batches)
-        sums = _Sums(sum(len(_response_ids(item.document)) for item in chosen))
+        n_tokens = sum(len(_response_ids(item.document)) for item in chosen)
+        pieces = ranks().share(list(micro_batches(chosen, settings.micro_batch_size)))
+        passes = [partial(_forward, world, some, pull, n_tokens) for some in pieces]
         seed = derive_seed(world.run.seed, "policy-dropout", step, ranks().rank)
         with local_torch_seed(seed):
-            for some in ranks().share(list(micro_batches(chosen, settings.micro_batch_size))):
-                _accumulate(world, some, pull, sums)
+            found = backward(passes, world.policy.parameters(), workers)
         ranks().sum_gradients(world.policy.parameters())
-        sums.loss, sums.nll, sums.kl = ranks().sums([sums.loss, sums.nll, sums.kl])
-        if not torch.isfinite(torch.tensor(sums.loss)):
-            raise NonFiniteError(f"the loss is {sums.loss} in step {step}; lower [optimizer] lr")
+        totals = [sum(column) for column in zip(NOTHING, *found, strict=True)]
+        loss, all_nll, all_kl = ranks().sums(totals)
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"the loss is {loss} in step {step}; lower [optimizer] lr")
         seconds = time.monotonic() - started
         values = {
-            "policy/loss": sums.loss,
+            "policy/loss": loss,
             "policy/lr": optimizer.lr,
             "policy/grad_norm": optimizer.step(),
-            "policy/ce": sums.nll / sums.n_tokens,
+            "policy/ce": all_nll / n_tokens,
             "policy/tokens": float(sum(len(item.document.token_ids) for item in chosen)),
             "time/step_seconds": seconds,
-            "time/tokens_per_second": sums.n_tokens / seconds,
+            "time/tokens_per_second": n_tokens / seconds,
         }
         if pull is not None:
-            values["policy/kl_policy_target"] = sums.kl / sums.n_tokens
+            values["policy/kl_policy_target"] = all_kl / n_tokens
         yield Scalars(round_index, step, values)
         yield Progress("fit_policy", number, settings.steps_per_round, round_index)
     world.policy.version = round_index
-
-
-@dataclass
-class _Sums:
-    """What one optimiser step adds up over its forward passes."""
-
-    n_tokens: int
-    loss: float = 0.0
-    nll: float = 0.0
-    kl: float = 0.0
 
 
 def _batches(
@@ -129,8 +129,10 @@ def _batches(
         waiting = waiting[size:]
 
 
-def _accumulate(world: World, some: Sequence[Weighted], pull: BasePull | None, sums: _Sums) -> None:
-    """Forward and backward pass of a few responses."""
+def _forward(
+    world: World, some: Sequence[Weighted], pull: BasePull | None, n_tokens: int
+) -> tuple[Float[Tensor, ""], Parts]:
+    """Loss of a few responses, and what they add to the step's sums."""
     policy = world.policy
     policy.backbone.model.train()
     batch = _collated(world, [item.document for item in some])
@@ -138,17 +140,19 @@ def _accumulate(world: World, some: Sequence[Weighted], pull: BasePull | None, s
     mask = aligned.mask_response
     counts = mask.sum(dim=1).tolist()
     weights = [item.weight for item, count in zip(some, counts, strict=True) for _ in range(count)]
-    nll_weights = torch.tensor(weights, device=policy.device) / sums.n_tokens
+    nll_weights = torch.tensor(weights, device=policy.device) / n_tokens
     penalty = None
     if pull is not None:
         seen = _collated(world, [item.seen_by_base or item.document for item in some])
-        kl_weights = torch.full_like(nll_weights, pull.weight / sums.n_tokens)
+        kl_weights = torch.full_like(nll_weights, pull.weight / n_tokens)
         penalty = Penalty(kl_weights, _BaseTarget(world, seen, pull.exponent), "policy_guided")
     losses = losses_at(policy, aligned.values[mask], aligned.targets[mask], nll_weights, penalty)
-    losses.total.sum().backward()
-    sums.loss += float(losses.total.detach().sum())
-    sums.nll += float(losses.nll.sum())
-    sums.kl += float(losses.kl_policy_guided.sum())
+    total = losses.total.sum()
+    return total, (
+        float(total.detach()),
+        float(losses.nll.sum()),
+        float(losses.kl_policy_guided.sum()),
+    )
 
 
 class _BaseTarget:

@@ -10,12 +10,21 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.errors import NonFiniteError
 from acft.events import Scalars
-from acft.methods.fit_job import Regularizer, _accumulate, _pieces, _Sums, _Target, fit_job
-from acft.methods.optimization import PolicyOptimizer
+from acft.methods.fit_job import _forward, _pieces, fit_job
+from acft.methods.optimization import PolicyOptimizer, backward
 from acft.methods.oracle_job import Guide, build_oracle
+from acft.methods.target import GuidedTarget, Regularizer
+from acft.policy import Workers, base_policy
 from acft.toy import ToyWorld
 from acft.types import TokenBatch
-from tests.toy_runs import HORIZON, N_SYMBOLS, toy_run, world_of
+from tests.toy_runs import (
+    HORIZON,
+    N_SYMBOLS,
+    largest_difference,
+    toy_run,
+    trained,
+    world_of,
+)
 
 WORLD = ToyWorld(N_SYMBOLS, HORIZON)
 
@@ -56,7 +65,7 @@ def test_the_target_is_the_enumerated_guided_policy(world, delta):
     documents, batch = everything(world)
     with torch.no_grad():
         hidden = world.policy.hidden(batch)
-    target = _Target(world, documents, batch, hidden, regularizer(world, delta=delta))
+    target = GuidedTarget(world, documents, batch, hidden, regularizer(world, delta=delta))
     found = target(torch.arange(len(documents) * HORIZON)).unflatten(0, (-1, HORIZON))
 
     def next_logprobs(ids):
@@ -102,10 +111,8 @@ def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
     assert piece.ce_weight == 1 / 2
     found = []
     for documents in (whole, given):
-        sums = _Sums()
-        for piece in _pieces(documents, [], None, 2, 1.0):
-            _accumulate(world, piece, None, sums, None)
-        found.append(sums)
+        (piece,) = _pieces(documents, [], None, 2, 1.0)
+        found.append(_forward(world, piece, None, None)[1])
     log_p = world.policy.next_logprobs(collate(whole, 0, HORIZON))[0].detach()
     each = [-float(log_p[t, token]) for t, token in enumerate((2, 3, 4))]
     assert [sums.n_tokens for sums in found] == [3, 2]
@@ -154,3 +161,36 @@ def test_a_stop_is_obeyed_before_the_next_step(world):
     asked = iter([False, True])
     job = fit_job(world, optimizer(world), None, 1, should_stop=lambda: next(asked))
     assert len([o for o in job if isinstance(o, Scalars)]) == 1
+
+
+@pytest.mark.parametrize("method", ["acft", "dpg"])
+def test_passes_at_once_change_no_bit(tmp_path, monkeypatch, method):
+    run = toy_run(tmp_path, "schedule.rounds=2", "optimizer.micro_batch_size=2")
+    found = []
+    for workers in (1, 2):
+        monkeypatch.setattr(
+            "acft.methods.world.base_policy",
+            lambda run, _, n=workers: dataclasses.replace(base_policy(run), workers=Workers(n)),
+        )
+        found.append(trained(tmp_path / str(workers), run, {"name": method}))
+    one, two = found
+    assert one.scalars("policy/") == two.scalars("policy/")
+    assert largest_difference(one.weights(2), two.weights(2)) == 0.0
+
+
+def test_an_error_in_one_of_several_passes_is_raised():
+    weight = torch.nn.Parameter(torch.ones(()))
+
+    def fails():
+        raise NonFiniteError("lost")
+
+    with pytest.raises(NonFiniteError, match="lost"):
+        backward([lambda: (2 * weight, 1), fails], [weight], workers=2)
+
+
+def test_a_parameter_without_part_in_a_pass_keeps_its_gradient():
+    used, unused = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+    passes = [lambda: (2 * used, "a"), lambda: (3 * used, "b")]
+    assert backward(passes, [used, unused], workers=2) == ["a", "b"]
+    assert used.grad == 5
+    assert unused.grad is None
