@@ -9,9 +9,6 @@ open; the share by which a training step takes longer while they are open is wha
 
 import argparse
 import json
-import os
-import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +27,7 @@ from acft.events import Scalars
 from acft.runs.status import current_state
 from acft.schema import RunPaths
 from benchmarks.synthetic_runs import Size, write_runs
+from benchmarks.workbench import workbench
 
 HISTORY = Size(runs=48, rounds=3, rollouts=200, guidance_rows=2_000)
 CLIENTS = 10
@@ -110,7 +108,7 @@ def main() -> int:
         root = Path(folder) / "runs"
         for _ in write_runs(root, HISTORY):
             pass
-        with _workbench(root) as address, _training(root, Path(folder)) as runs:
+        with workbench(root) as address, _training(root, Path(folder)) as runs:
             pairs, tabs = _alternate(address, runs, args.windows, args.seconds)
     waits = sorted(second for tab in tabs for second in tab.seconds)
     results = {
@@ -185,22 +183,6 @@ def _step(run: RunPaths) -> tuple[int, float]:
         if isinstance(entry.event, Scalars) and "policy/loss" in entry.event.values
     ]
     return logged[-1] if logged else (0, 0.0)
-
-
-@contextmanager
-def _workbench(root: Path) -> Iterator[str]:
-    """Its address while it serves."""
-    command = [sys.executable, "-m", "acft", "serve", "--port", "0", "--runs", str(root)]
-    variables = os.environ | {"ACFT_CPU_RUNS": "2"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as process:
-        assert process.stderr
-        found = (re.search(r"http://\S+:\d+", line) for line in process.stderr)
-        address = next(match.group() for match in found if match)
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        try:
-            yield address
-        finally:
-            process.send_signal(signal.SIGINT)
 
 
 @contextmanager

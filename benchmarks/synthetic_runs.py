@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from acft import events
+from acft.runs.directory import ID_LETTERS
 from acft.schema import GUIDANCE, ROLLOUTS, SCORES, RunPaths, Status
 
 VOCABULARY = 49_152
@@ -50,7 +51,9 @@ class Writer:
     """One run directory that grows."""
 
     def __init__(self, root: Path, number: int) -> None:
-        self.paths = RunPaths(root / f"20261122-{number // 60:02d}{number % 60:02d}00-{number:04d}")
+        letters = "".join(ID_LETTERS[number >> shift & 31] for shift in (15, 10, 5, 0))
+        name = f"20261122-{number // 60:02d}{number % 60:02d}00-{letters}"
+        self.paths = RunPaths(root / name)
         self.paths.shards.mkdir(parents=True)
         self.seq = 0
         self._file = self.paths.events.open("w")
