@@ -11,6 +11,7 @@ from typing import Any
 
 from acft.atomic import temporary
 from acft.errors import ConfigError, DataError, RunError
+from acft.eventlog import bill, effective, read_events
 from acft.runs.directory import (
     all_runs,
     find_run,
@@ -23,7 +24,7 @@ from acft.runs.launcher import launch
 from acft.runs.locks import FileLock
 from acft.runs.spec import Spec, flat, load_spec, parse_spec
 from acft.runs.status import RESUMABLE, current_state
-from acft.schema import Labels, RunPaths
+from acft.schema import BEGINNING, Labels, RunPaths, Status
 
 GIBIBYTE = 1024**3
 
@@ -175,7 +176,7 @@ def estimate(runs_dir: Path, spec: Spec) -> Estimate | None:
         status = read_status(paths)
         if status.state != "finished" or not status.steps or not _resembles(paths, spec):
             continue
-        seconds = (status.ended - status.started) / status.steps
+        seconds = _seconds(paths, status) / status.steps
         rates.append((paths.root.name, seconds, space(paths).total / status.steps))
     if not rates:
         return None
@@ -257,6 +258,14 @@ def _values(paths: RunPaths) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         text = paths.spec.read_text(encoding="utf-8")
         return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
+
+
+def _seconds(paths: RunPaths, status: Status) -> float:
+    """Time that all rounds took together; the status has that of the last attempt."""
+    if status.resumed_from in ("", BEGINNING):
+        return status.ended - status.started
+    costs = bill(entry.event for entry in effective(read_events(paths.events)))
+    return sum(value for name, value in costs.items() if name.startswith("seconds/"))
 
 
 def _fingerprint(paths: RunPaths) -> str:

@@ -6,6 +6,8 @@ import time
 import pytest
 
 from acft.errors import ConfigError, RunError
+from acft.eventlog import EventWriter
+from acft.events import RoundFinished, Scalars, Started
 from acft.runs import launcher, lineage, sweep
 from acft.runs.directory import find_run, read_labels, read_launch, read_status, write_status
 from acft.runs.locks import FileLock
@@ -108,6 +110,30 @@ def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done)
     assert expected.seconds == pytest.approx(2 * (status.ended - status.started))
     assert expected.bytes == pytest.approx(2 * lineage.space(done).total, abs=24)
     assert lineage.estimate(tmp_path, parse_spec(SPEC, ["model.name='other'"])) is None
+
+
+def test_an_estimate_counts_all_attempts_of_a_resumed_run(tmp_path):
+    resumed = create(tmp_path)
+    spent = [("loading", 100.0), ("training", 3000.0), ("training", 6000.0)]
+    first, second, third = [
+        Scalars(n + 1, 4 * n, {f"budget/seconds/{doing}": seconds})
+        for n, (doing, seconds) in enumerate(spent)
+    ]
+    writer = EventWriter(resumed.events)
+    for event in (
+        Started(1, 0), first, RoundFinished(1, "checkpoints/round-1", 1, 1),
+        Scalars(2, 8, {"budget/seconds/training": 500.0}),  # of a round that was done again
+        Started(2, 1), second, third, RoundFinished(3, "checkpoints/round-3", 3, 3),
+    ):  # fmt: skip
+        writer.append(event)
+    writer.close()
+    last = Status(
+        state="finished", steps=12, started=0.0, ended=60.0, resumed_from="checkpoints/round-1"
+    )
+    write_status(resumed, last)
+    expected = lineage.estimate(tmp_path, parse_spec(SPEC))
+    assert expected is not None
+    assert expected.seconds == pytest.approx(9100.0)
 
 
 def test_clean_up_advice_begins_with_what_nobody_misses(tmp_path, done):
