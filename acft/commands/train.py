@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from acft.runs.launcher import create_here
     from acft.runs.spec import load_spec
 
-    spec = load_spec(args.config, args.set)
+    spec = load_spec(args.config, args.set, has_files=True)
     if ranks().rank > 0:
         follow(spec)
         return 0

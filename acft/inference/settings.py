@@ -16,10 +16,18 @@ from acft.runs.measure import measurement
 from acft.runs.spec import parse_spec
 
 
-def check(session: Session, text: str) -> dict[str, Any]:  # noqa: ARG001
-    """Problems of a settings text, one line each; none when it can be launched."""
+def check(
+    session: Session,  # noqa: ARG001
+    text: str,
+    *,
+    has_files: bool = False,
+) -> dict[str, Any]:
+    """Problems of a settings text, one line each; none when it can be launched.
+
+    Whether files are there is looked up, and so told, only with ``has_files``.
+    """
     try:
-        spec = parse_spec(text)
+        spec = parse_spec(text, has_files=has_files)
         refuse_places(spec.settings)
     except ConfigError as error:
         return {"problems": str(error).splitlines()}
@@ -38,7 +46,7 @@ def launch(
     Raises:
         ConfigError: The settings have problems, or say what a browser may not.
     """
-    refuse_places(parse_spec(text).settings)
+    refuse_places(parse_spec(text, has_files=True).settings)
     return launcher.launch(Path(runs), text, request_id=request_id, cloned_from=cloned_from)
 
 

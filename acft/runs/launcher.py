@@ -58,7 +58,7 @@ def launch(
     experiment: str = "",
     subject: str = "",
     mirror: Sequence[str] = (),
-    where: str = "the settings",
+    where: str = "",
 ) -> str:
     """Id of a new queued run; of the existing one when the same request comes again.
 
@@ -72,7 +72,7 @@ def launch(
         experiment: Name of the settings file.
         subject: What an evaluation measures.
         mirror: Trackers that get a copy of the metrics.
-        where: What messages call the settings.
+        where: File or run that messages name.
 
     Raises:
         ConfigError: The settings have problems or a tracker is missing; nothing is created.
@@ -80,7 +80,7 @@ def launch(
     """
     from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
 
-    spec = parse_spec(text, overrides, where)
+    spec = parse_spec(text, overrides, where, has_files=True)
     require_clients(mirror)
     record = dataclasses.replace(
         _launch_record(spec, experiment), request_id=request_id, cloned_from=cloned_from,

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from acft import __version__
 from acft.config import Config, apply_overrides
 from acft.constraints import ParsedConstraint, parse_constraints
-from acft.engines import ENGINES
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
+from acft.runs.references import missing_files, names_alone, unknown_names
 from acft.settings import RunSettings
 
 PACKAGES = (
@@ -71,13 +71,13 @@ class Spec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> Spec:
-    """The checked settings of a TOML file.
+def load_spec(path: Path, overrides: Sequence[str] = (), *, has_files: bool = False) -> Spec:
+    """The checked settings of a TOML file; ``has_files`` as in ``parse_spec``.
 
     Raises:
         ConfigError: The file cannot be read, or any number of problems, one line for each.
     """
-    return parse_spec(read_text(path), overrides, str(path))
+    return parse_spec(read_text(path), overrides, str(path), has_files=has_files)
 
 
 def read_text(path: Path) -> str:
@@ -96,8 +96,21 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
 
 
-def parse_spec(text: str, overrides: Sequence[str] = (), where: str = "the settings") -> Spec:
+def parse_spec(
+    text: str,
+    overrides: Sequence[str] = (),
+    where: str = "",
+    *,
+    has_files: bool = False,
+) -> Spec:
     """The checked settings of a TOML text.
+
+    Args:
+        text: The settings.
+        overrides: ``section.key=value`` on top of them.
+        where: File or run that messages name.
+        has_files: Models, texts and scorers on this machine must be where the settings say. Not for
+            the settings of old runs, which outlive such files, nor for who may only look.
 
     Raises:
         ConfigError: Any number of problems, one line for each.
@@ -105,16 +118,19 @@ def parse_spec(text: str, overrides: Sequence[str] = (), where: str = "the setti
     try:
         written = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where!r} is not valid TOML: {error}") from None
+        text_is = f"{where!r} is" if where else "the settings are"
+        raise ConfigError(f"{text_is} not valid TOML: {error}") from None
     values = apply_overrides(_with_touched_lists(written, overrides), list(overrides))
     problems: list[str] = []
     settings = _collect(problems, lambda: RunSettings.parse(values))
     method = _collect(problems, lambda: _parse_method(values.get("method", {"name": "acft"})))
     tables = _tables(values.get("constraint", RunSettings.model_fields["constraint"].default))
     constraints = _collect(problems, lambda: parse_constraints(tables))
-    if settings is not None:
-        problems += _contradictions(settings)
-        _collect(problems, functools.partial(ENGINES.get, settings.engine.kind))
+    named = settings or names_alone(values)
+    problems += unknown_names(named, method[2] if method else None)
+    if has_files:
+        problems += missing_files(named, constraints or ())
+    problems += _contradictions(settings) if settings else ()
     if problems or settings is None or method is None or constraints is None:
         raise ConfigError("\n".join(problems))
     return Spec(text, tuple(overrides), settings, *method, constraints)
@@ -154,8 +170,11 @@ def _parse_method(table: Any) -> tuple[str, Method, Config]:
     if not isinstance(table, Mapping):
         raise ConfigError(f"[method] = {table!r}: must be a table with a name")
     if not isinstance(table.get("name"), str):
-        raise ConfigError(f"[method] name is missing (allowed: {', '.join(METHODS.names())})")
-    method = METHODS.get(table["name"])
+        raise ConfigError(f"[method] name: is missing (allowed: {', '.join(METHODS.names())})")
+    try:
+        method = METHODS.get(table["name"])
+    except ConfigError as error:
+        raise ConfigError(f"[method] name = {table['name']!r}: {error}") from None
     own = {key: value for key, value in table.items() if key != "name"}
     return table["name"], method, method.settings_type.parse(own, "method")
 

@@ -33,10 +33,10 @@ class Control:
         self.owner = owner
         """Who supervises this directory when it is not us; then nothing is changed from here."""
 
-    def check(self, text: str) -> list[str]:
-        """Problems of a settings text, one line each."""
+    def check(self, text: str, *, has_files: bool = False) -> list[str]:
+        """Problems of a settings text, one line each; missing files only for who may launch."""
         _limit_text(text)
-        return self._desk.call("check", text=text)["problems"]
+        return self._desk.call("check", text=text, has_files=has_files)["problems"]
 
     def preflight(self, text: str) -> dict[str, Any]:
         """What a run with these settings would read and need."""

@@ -2,8 +2,11 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.events import Progress
+from acft.methods.evaluate import EvaluateSettings
+from acft.methods.subjects import SubjectSettings
 from acft.runs.failures import classify, smaller
 from acft.runs.pace import Pace
+from acft.runs.references import unknown_names
 from acft.runs.spec import flat, load_spec, parse_spec, resolved
 from acft.settings import RunSettings
 from tests import fake_method
@@ -180,3 +183,61 @@ def test_a_round_that_takes_longer_than_the_last_is_not_over_before_its_phase():
     clock.now = 40.0
     pace.progress(Progress("fit_policy", 1, 4, 2))
     assert pace.seconds_left(1) == 30.0
+
+
+UNKNOWN = {
+    "oracle.kind='nado_recurent'": "did you mean 'nado_recurrent'",
+    "engine.kind='vlm'": "did you mean 'vllm'",
+    "evaluation.scorers=['jigsaw_tc']": "did you mean 'jigsaw_tcc'",
+    "constraint.0.scorer='jigsaw_toxblok'": "did you mean 'jigsaw_toxblock'",
+    "prompts.source='realtoxicityprompt'": "did you mean 'realtoxicityprompts'",
+    "corpus.1.source='sotuu'": "did you mean 'sotu'",
+}
+
+
+@pytest.mark.parametrize("override", UNKNOWN)
+def test_a_name_that_nothing_has_is_told_with_the_nearest_one(override):
+    (problem,) = problems(override)
+    section, setting = override.partition("=")[0].rsplit(".", 1)
+    assert problem.startswith(f"[{section}] {setting}")
+    assert UNKNOWN[override] in problem
+
+
+def test_all_unknown_names_are_told_beside_a_wrong_value():
+    found = problems("schedule.rounds=0", "prompts.limit='x'", *UNKNOWN)
+    assert len(found) == 2 + len(UNKNOWN)
+
+
+def test_an_unknown_decoder_of_an_evaluation_is_told():
+    subjects = {"base": SubjectSettings(decoder="guidd")}
+    (problem,) = unknown_names(RunSettings(), EvaluateSettings(subjects=subjects))
+    assert problem.startswith("[method.subjects.base] decoder = 'guidd'")
+    assert "did you mean 'guided'" in problem
+
+
+def test_all_files_that_are_not_there_are_told_at_once(tmp_path):
+    missing = [
+        "model.name='/no/such/model'", "prompts.source='/no/such.jsonl'",
+        f"corpus.0.source={str(tmp_path / 'gone.txt')!r}", "evaluation.scorers=['model:/no/such']",
+        "constraint.0.scorer='model:/no/such#toxic'",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError) as error:
+        parse_spec(SPEC, missing, has_files=True)
+    found = str(error.value).splitlines()
+    starts = ["[model] name", "[prompts] source", "[corpus.0] source", "[evaluation] scorers",
+              "[constraint.0] scorer"]  # fmt: skip
+    assert [line.startswith(start) for line, start in zip(found, starts, strict=True)] == [True] * 5
+
+
+def test_settings_of_an_old_run_are_read_although_its_files_are_gone():
+    parse_spec(SPEC, ["model.name='/no/such/model'", "corpus.0.source='/no/such.txt'"])
+
+
+def test_what_comes_from_a_hub_is_not_asked_for():
+    names = ["model.name='owner/name'", "corpus.1.source='hub:owner/texts'"]
+    parse_spec(SPEC, names, has_files=True)
+
+
+def test_broken_toml_without_a_file_is_called_the_settings():
+    with pytest.raises(ConfigError, match=r"^the settings are not valid TOML"):
+        parse_spec("a = ]")

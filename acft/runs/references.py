@@ -1,0 +1,133 @@
+"""What settings name beside numbers: registered parts, and files and folders of this machine."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from acft.backbone.loading import check_model
+from acft.config import Config
+from acft.constraints import ParsedConstraint
+from acft.corpora.base import CORPORA, PROMPT_SETS, Source
+from acft.corpora.files import looks_like_file
+from acft.corpora.hub import PREFIX, check_name
+from acft.corpora.sources import INLINE
+from acft.decoding.base import DECODERS
+from acft.engines import ENGINES
+from acft.errors import AcftError
+from acft.methods.subjects import SubjectSettings
+from acft.oracle.base import ORACLES
+from acft.registry import Registry
+from acft.scorers import check_scorer_name
+from acft.scorers.local import find_local, is_local
+from acft.settings import RunSettings
+
+SOURCE_FORMS = (
+    "; a local file ends in .jsonl, .csv, .parquet or .txt, a hub data set starts with 'hub:'"
+)
+
+NAMES = {"model": "name", "prompts": "source", "oracle": "kind", "engine": "kind"}
+"""Section and the setting in it that is a name."""
+
+
+def names_alone(values: Mapping[str, Any]) -> RunSettings:
+    """Settings that name what the values name and leave the rest at its default.
+
+    With them names can be looked up although another value is wrong.
+    """
+    sections = {key: table for key, table in values.items() if isinstance(table, Mapping)}
+    kept: dict[str, Any] = {
+        section: {name: sections[section][name]}
+        for section, name in NAMES.items()
+        if isinstance(sections.get(section, {}).get(name), str)
+    }
+    scorers = sections.get("evaluation", {}).get("scorers")
+    if isinstance(scorers, list):
+        kept["evaluation"] = {"scorers": [name for name in scorers if isinstance(name, str)]}
+    if isinstance(values.get("corpus"), list):
+        kept["corpus"] = [{"source": _source_of(table)} for table in values["corpus"]]
+    return RunSettings.parse(kept)
+
+
+def _source_of(table: Any) -> str:
+    source = table.get("source") if isinstance(table, Mapping) else None
+    return source if isinstance(source, str) else INLINE
+
+
+def unknown_names(settings: RunSettings, method_settings: Config | None) -> list[str]:
+    """One sentence for each name that nothing is registered under; files are not looked for."""
+    found = [
+        *_told("[engine] kind", settings.engine.kind, ENGINES.get),
+        *_told("[oracle] kind", settings.oracle.kind, ORACLES.get),
+    ]
+    for name in settings.evaluation.scorers:
+        found += _told("[evaluation] scorers", name, check_scorer_name)
+    for where, source, registry in _sources(settings):
+        found += _told(f"[{where}] source", source, _source_check(registry))
+    for where, subject in _subjects(method_settings):
+        found += _told(f"[{where}] decoder", subject.decoder, DECODERS.get)
+    return found
+
+
+def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]) -> list[str]:
+    """One sentence for each model, text or scorer on this machine that is not where it should be.
+
+    Looks for files and reads the small ones that describe a model; opens no weights and no texts.
+    What would come from a hub is not asked for.
+    """
+    found = [str(error) for error in _errors(lambda: check_model(settings.model))]
+    for where, source, registry in _sources(settings):
+        is_file = looks_like_file(source) and not source.startswith((PREFIX, INLINE))
+        if is_file and source not in registry.names() and not Path(source).expanduser().is_file():
+            found.append(
+                f"[{where}] source = {source!r}: no such file; check the path, relative ones "
+                "start where the command or the workbench was started"
+            )
+    asked = [("[evaluation] scorers", name) for name in settings.evaluation.scorers]
+    asked += [
+        (f"[constraint.{index}] scorer", name)
+        for index, constraint in enumerate(constraints)
+        for name in constraint.scorer_names()
+    ]
+    for where, name in filter(lambda pair: is_local(pair[1]), asked):
+        found += _told(where, name, find_local)
+    return found
+
+
+def _told(where: str, name: str, find: Callable[[str], Any]) -> list[str]:
+    return [f"{where} = {name!r}: {error}" for error in _errors(lambda: find(name))]
+
+
+def _errors(look: Callable[[], Any]) -> list[AcftError]:
+    try:
+        look()
+    except AcftError as error:
+        return [error]
+    return []
+
+
+def _sources(settings: RunSettings) -> Iterator[tuple[str, str, Registry[Source]]]:
+    yield "prompts", settings.prompts.source, PROMPT_SETS
+    for index, corpus in enumerate(settings.corpus):
+        yield f"corpus.{index}", corpus.source, CORPORA
+
+
+def _source_check(registry: Registry[Source]) -> Callable[[str], Any]:
+    def check(source: str) -> None:
+        if source in registry.names() or source.startswith(INLINE):
+            return
+        if source.startswith(PREFIX):
+            check_name(source.removeprefix(PREFIX))
+        elif not looks_like_file(source):
+            for error in _errors(lambda: registry.get(source)):
+                raise type(error)(f"{error}{SOURCE_FORMS}")
+
+    return check
+
+
+def _subjects(method_settings: Config | None) -> Iterator[tuple[str, SubjectSettings]]:
+    for name in type(method_settings).model_fields if method_settings else ():
+        value = getattr(method_settings, name)
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if isinstance(item, SubjectSettings):
+                    yield f"method.{name}.{key}", item
