@@ -3,9 +3,15 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_mirror, add_runs_dir
+
+if TYPE_CHECKING:
+    from acft.runs.sweep import Plan
 
 MINUTE = 60.0
 GIBIBYTE = 1024**3
@@ -39,47 +45,100 @@ def run(args: argparse.Namespace) -> None:
     """Prints the ids of the queued runs, or what a grid would queue."""
     from acft.runs.supervisor import ensure_supervisor
 
-    queued = _queue_grid(args) if args.grid else [_queue_one(args)]
+    source = _source(args)
+    planned = _planned(args, source) if args.grid else None
+    if planned is None:
+        queued = [_queue_one(args, source)]
+    else:
+        queued = _queue_grid(args, source, planned) if args.yes else []
     supervisor = ensure_supervisor(args.runs) if queued else ""
     if args.json:
-        print(json.dumps({"run_ids": queued, "supervisor": supervisor}))
+        print(json.dumps({"run_ids": queued, "supervisor": supervisor, **_record(planned)}))
         return
+    if planned is not None and not queued:
+        _show(planned)
     for run_id in queued:
         print(f"{run_id} queued; {supervisor} starts it")
 
 
-def _queue_one(args: argparse.Namespace) -> str:
-    from acft.runs.directory import RUN_ID
-    from acft.runs.launcher import launch
-    from acft.runs.lineage import check_room, clone, estimate
-    from acft.runs.spec import parse_spec, read_text
+@dataclass(frozen=True)
+class _Source:
+    """Settings to launch, and where they are from."""
 
-    if RUN_ID.fullmatch(args.config):
-        return clone(args.runs, args.config, args.set, request_id=args.request_id)
-    text = read_text(Path(args.config))
-    expected = estimate(args.runs, parse_spec(text, args.set, args.config))
-    if expected is not None and not args.json:
-        size = f"{expected.bytes / GIBIBYTE:.2f} GiB"
-        print(f"like earlier runs: {expected.seconds / MINUTE:.0f} min, {size}")
-    quota = int(args.quota * GIBIBYTE)
-    check_room(args.runs, expected.bytes if expected else 0, quota)
+    text: str
+    overrides: tuple[str, ...]
+    experiment: str
+    cloned_from: str = ""
+
+
+def _source(args: argparse.Namespace) -> _Source:
+    """The settings file or the run that was named, with the changes asked for."""
+    from acft.runs.directory import RUN_ID, find_run, read_launch
+    from acft.runs.spec import read_text
+
+    if not RUN_ID.fullmatch(args.config):
+        path = Path(args.config)
+        return _Source(read_text(path), tuple(args.set), path.stem)
+    paths = find_run(args.runs, args.config)
+    record = read_launch(paths)
+    overrides = (*record.overrides, *args.set)
+    return _Source(read_text(paths.spec), overrides, record.experiment, args.config)
+
+
+def _queue_one(args: argparse.Namespace, source: _Source) -> str:
+    from acft.runs.launcher import launch
+
+    _check_room(args, source.text, [source.overrides])
     return launch(
-        args.runs, text, args.set, request_id=args.request_id,
-        experiment=Path(args.config).stem, mirror=args.mirror, where=args.config,
+        args.runs, source.text, source.overrides, request_id=args.request_id,
+        cloned_from=source.cloned_from, experiment=source.experiment, mirror=args.mirror,
+        where=args.config,
     )  # fmt: skip
 
 
-def _queue_grid(args: argparse.Namespace) -> list[str]:
-    from acft.runs.spec import read_text
-    from acft.runs.sweep import parse_axis, plan, queue
+def _planned(args: argparse.Namespace, source: _Source) -> "Plan":
+    from acft.runs.sweep import parse_axis, plan
 
     axes = [parse_axis(grid) for grid in args.grid]
-    sweep = plan(args.runs, read_text(Path(args.config)), axes, args.set, Path(args.config).stem)
-    if args.yes:
-        return queue(args.runs, sweep, len(sweep.fresh), time.time())
-    if not args.json:
-        for variant in sweep.variants:
-            done = f"  (is run {variant.existing})" if variant.existing else ""
-            print(f"{'  '.join(variant.overrides)}{done}")
-        print(f"{len(sweep.fresh)} runs would be queued; add --yes to do it")
-    return []
+    return plan(args.runs, source.text, axes, source.overrides, source.experiment)
+
+
+def _record(planned: "Plan | None") -> dict[str, Any]:
+    """A grid's combinations, and the runs that some of them were before."""
+    variants = planned.variants if planned else ()
+    combinations = [{"overrides": v.overrides, "run_id": v.existing} for v in variants]
+    return {"plan": combinations} if planned else {}
+
+
+def _show(planned: "Plan") -> None:
+    for variant in planned.variants:
+        done = f"  (is run {variant.existing})" if variant.existing else ""
+        print(f"{'  '.join(variant.overrides)}{done}")
+    way_on = "; add --yes to do it" if planned.fresh else ""
+    print(f"{len(planned.fresh)} runs would be queued{way_on}")
+
+
+def _queue_grid(args: argparse.Namespace, source: _Source, planned: "Plan") -> list[str]:
+    from acft.runs.sweep import queue
+
+    if planned.fresh:
+        _check_room(args, source.text, [variant.overrides for variant in planned.fresh])
+    return queue(
+        args.runs, planned, len(planned.fresh), time.time(), request_id=args.request_id,
+        cloned_from=source.cloned_from, mirror=args.mirror,
+    )  # fmt: skip
+
+
+def _check_room(args: argparse.Namespace, text: str, combinations: Sequence[Sequence[str]]) -> None:
+    """Tells what the runs will need, and returns if there is room for it."""
+    from acft.runs.lineage import check_room, estimates
+    from acft.runs.spec import parse_spec
+
+    specs = [parse_spec(text, overrides, args.config) for overrides in combinations]
+    known = [expected for expected in estimates(args.runs, specs) if expected is not None]
+    size = sum(expected.bytes for expected in known)
+    if known and not args.json:
+        minutes = sum(expected.seconds for expected in known) / MINUTE
+        part = f" for {len(known)} of {len(specs)} runs" if len(known) < len(specs) else ""
+        print(f"like earlier runs: {minutes:.0f} min, {size / GIBIBYTE:.2f} GiB{part}")
+    check_room(args.runs, size, int(args.quota * GIBIBYTE))

@@ -58,6 +58,15 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class _Rate:
+    """What a finished run took for each step."""
+
+    run_id: str
+    seconds: float
+    bytes: float
+
+
+@dataclass(frozen=True)
 class CleanUp:
     """Something that may be deleted."""
 
@@ -170,19 +179,32 @@ def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
 
 def estimate(runs_dir: Path, spec: Spec) -> Estimate | None:
     """Time and disk a run will need; None when no finished run resembles it."""
-    steps = spec.settings.schedule.rounds * spec.settings.optimizer.steps_per_round
-    rates: list[tuple[str, float, float]] = []
+    return estimates(runs_dir, [spec])[0]
+
+
+def estimates(runs_dir: Path, specs: Sequence[Spec]) -> list[Estimate | None]:
+    """Time and disk each run will need, as ``estimate``; the runs directory is read once."""
+    rates: dict[tuple[Any, ...], list[_Rate]] = {_resembling(spec.values): [] for spec in specs}
     for paths in all_runs(runs_dir):
         status = read_status(paths)
-        if status.state != "finished" or not status.steps or not _resembles(paths, spec):
+        if status.state != "finished" or not status.steps:
             continue
-        seconds = _seconds(paths, status) / status.steps
-        rates.append((paths.root.name, seconds, space(paths).total / status.steps))
+        alike = rates.get(_resembling(_values(paths)))
+        if alike is not None:
+            size = space(paths).total
+            seconds = _seconds(paths, status)
+            alike.append(_Rate(paths.root.name, seconds / status.steps, size / status.steps))
+    return [_estimate(rates[_resembling(spec.values)], spec) for spec in specs]
+
+
+def _estimate(rates: Sequence[_Rate], spec: Spec) -> Estimate | None:
     if not rates:
         return None
-    names, seconds, sizes = zip(*rates, strict=True)
+    steps = spec.settings.schedule.rounds * spec.settings.optimizer.steps_per_round
     return Estimate(
-        statistics.median(seconds) * steps, int(statistics.median(sizes) * steps), names
+        statistics.median(rate.seconds for rate in rates) * steps,
+        int(statistics.median(rate.bytes for rate in rates) * steps),
+        tuple(rate.run_id for rate in rates),
     )
 
 
@@ -244,10 +266,11 @@ def _spare_checkpoints(paths: RunPaths) -> list[Path]:
     return sorted(set(paths.checkpoints.iterdir()) - kept)
 
 
-def _resembles(paths: RunPaths, spec: Spec) -> bool:
-    values = _values(paths)
-    names = ("model.name", "method.name", "adapter.kind", "device")
-    return all(values.get(name) == spec.values[name] for name in names)
+def _resembling(values: dict[str, Any]) -> tuple[Any, ...]:
+    """What runs must share for one to tell the cost of the other."""
+    return tuple(
+        values.get(name) for name in ("model.name", "method.name", "adapter.kind", "device")
+    )
 
 
 def _values(paths: RunPaths) -> dict[str, Any]:

@@ -78,8 +78,26 @@ def plan(
     return Plan(text, experiment, tuple(variants.values()), len(combinations) - len(variants))
 
 
-def queue(runs_dir: Path, sweep: Plan, confirmed_runs: int, now: float) -> list[str]:
+def queue(
+    runs_dir: Path,
+    sweep: Plan,
+    confirmed_runs: int,
+    now: float,
+    *,
+    request_id: str = "",
+    cloned_from: str = "",
+    mirror: Sequence[str] = (),
+) -> list[str]:
     """Ids of the queued runs, one for each combination that no run has yet.
+
+    Args:
+        runs_dir: Directory of all runs.
+        sweep: What to queue.
+        confirmed_runs: How many runs somebody agreed to.
+        now: Seconds since the epoch.
+        request_id: Chosen by who asks, as for a single run.
+        cloned_from: Run whose settings these were.
+        mirror: Trackers that get a copy of the metrics.
 
     Raises:
         RunError: ``confirmed_runs`` is not the number of runs that would be queued.
@@ -89,12 +107,9 @@ def queue(runs_dir: Path, sweep: Plan, confirmed_runs: int, now: float) -> list[
     name = f"sweep-{new_run_id(now)}"
     return [
         launch(
-            runs_dir,
-            sweep.text,
-            variant.overrides,
-            request_id=f"{name}-{variant.fingerprint}",
-            sweep=name,
-            experiment=sweep.experiment,
+            runs_dir, sweep.text, variant.overrides,
+            request_id=f"{request_id or name}-{variant.fingerprint}", cloned_from=cloned_from,
+            sweep=name, experiment=sweep.experiment, mirror=mirror,
         )
         for variant in sweep.fresh
-    ]
+    ]  # fmt: skip

@@ -137,6 +137,72 @@ def test_a_grid_is_shown_first_and_queued_on_confirmation(tmp_path, config, caps
     assert len(all_runs(tmp_path / "runs")) == 3
 
 
+def grid(runs_dir, source, *words):
+    return acft("launch", source, "--runs", runs_dir, "--grid", "seed=0|1", *words)
+
+
+def test_a_grid_of_a_run_id_has_the_settings_of_that_run(tmp_path):
+    parent = create(tmp_path, "schedule.rounds=2")
+    words = (parent.root.name, "--set", "sampling.horizon=5", "--yes")
+    assert grid(tmp_path, *words) == 0
+    children = [read_launch(paths) for paths in all_runs(tmp_path) if paths != parent]
+    assert [child.cloned_from for child in children] == [parent.root.name] * 2
+    changes = ("schedule.rounds=2", "sampling.horizon=5")
+    assert {child.overrides for child in children} == {
+        (*changes, "seed=0"), (*changes, "seed=1"),
+    }  # fmt: skip
+
+
+def test_a_grid_in_json_is_its_plan_with_the_runs_that_are_there(tmp_path, config, capsys):
+    there = create(tmp_path / "runs", "seed=1")
+    assert grid(tmp_path / "runs", config, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "plan": [
+            {"overrides": ["seed=0"], "run_id": ""},
+            {"overrides": ["seed=1"], "run_id": there.root.name},
+        ],
+        "run_ids": [],
+        "supervisor": "",
+    }
+    assert all_runs(tmp_path / "runs") == [there]
+
+
+def test_a_grid_asked_for_twice_with_one_request_id_is_queued_once(tmp_path, config):
+    for _ in range(2):
+        assert grid(tmp_path / "runs", config, "--yes", "--request-id", "x") == 0
+        for paths in all_runs(tmp_path / "runs"):
+            write_status(paths, Status(state="failed"))
+    assert len(all_runs(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize("words", [(), ("--grid", "seed=0|1", "--yes")])
+@pytest.mark.parametrize("source", ["file", "run"])
+def test_quota_and_mirror_hold_for_whatever_is_launched(
+    tmp_path, config, capsys, monkeypatch, source, words
+):
+    monkeypatch.setattr("acft.runs.launcher.require_clients", lambda _: None)
+    runs = tmp_path / "runs"
+    done = create(runs, "title='done'")
+    do(done)
+    subject = config if source == "file" else done.root.name
+    command = ("launch", subject, "--runs", runs, "--set", "sampling.horizon=5", *words)
+    assert acft(*command, "--quota", "1e-9") == 2
+    assert f"delete: {done.root.name}" in capsys.readouterr().err
+    assert all_runs(runs) == [done]
+    assert acft(*command, "--mirror", "trackio") == 0
+    assert {read_launch(paths).mirror for paths in all_runs(runs) if paths != done} == {
+        ("trackio",)
+    }
+
+
+@pytest.mark.parametrize(("share", "code"), [(2.5, 2), (3.5, 0)])
+def test_the_need_of_a_grid_is_that_of_all_its_runs(tmp_path, config, share, code):
+    done = create(tmp_path / "runs", "seed=7")
+    do(done)
+    quota = share * lineage.space(done).total / lineage.GIBIBYTE
+    assert grid(tmp_path / "runs", config, "--yes", "--quota", quota) == code
+
+
 def test_runs_lists_states_as_text_and_json(tmp_path, capsys):
     paths = create(tmp_path)
     do(paths)

@@ -109,7 +109,8 @@ def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done)
     status = read_status(done)
     assert expected.seconds == pytest.approx(2 * (status.ended - status.started))
     assert expected.bytes == pytest.approx(2 * lineage.space(done).total, abs=24)
-    assert lineage.estimate(tmp_path, parse_spec(SPEC, ["model.name='other'"])) is None
+    other = parse_spec(SPEC, ["model.name='other'"])
+    assert lineage.estimates(tmp_path, [spec, other]) == [expected, None]
 
 
 def test_an_estimate_counts_all_attempts_of_a_resumed_run(tmp_path):
