@@ -8,6 +8,10 @@ from acft.settings import RunSettings
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+TRAINING = ("fit_policy", "guide")
+"""Beginnings of phases whose memory follows from ``optimizer.micro_batch_size``."""
+DRAWING = ("sample_", "validate", "corpus")
+"""Beginnings of phases in which responses are drawn, ``sampling.batch_size`` at once."""
 ADVICE = {
     "config": "change the settings and launch again; earlier rounds are kept",
     "data": "check the file or corpus named above, then resume",
@@ -31,10 +35,20 @@ class Failure:
     """Overrides that may avoid it."""
 
 
-def classify(error: BaseException, settings: RunSettings | None, phase: str) -> Failure:
-    """What went wrong in terms a user can act on."""
+def classify(
+    error: BaseException, settings: RunSettings | None, phase: str, *, is_over: bool = False
+) -> Failure:
+    """What went wrong in terms a user can act on.
+
+    Args:
+        error: What was raised.
+        settings: Of the run, if they were understood.
+        phase: The last one that was told of.
+        is_over: That phase was done, so that it went wrong in whatever came next.
+    """
     if _is_out_of_memory(error):
-        return _out_of_memory(error, settings, phase)
+        where = f" {'after' if is_over else 'in'} phase {phase!r}" if phase else ""
+        return _out_of_memory(error, settings, "" if is_over else phase, where)
     if isinstance(error, AcftError):
         return Failure(error.kind, str(error), ADVICE.get(error.kind, ADVICE["unknown"]))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
@@ -49,22 +63,24 @@ def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:
     Micro-batches and sampling batches change speed only. When both are down to one, documents are
     cut shorter, which changes what is trained on.
     """
-    optimizer = settings.optimizer
-    changes: dict[str, str] = {}
+    optimizer, batch = settings.optimizer, settings.sampling.batch_size
+    changes: dict[tuple[str, ...], str] = {}
     if optimizer.micro_batch_size > 1:
         half = _largest_divisor(optimizer.batch_size, optimizer.micro_batch_size // 2)
-        changes["fit_policy"] = f"optimizer.micro_batch_size={half}"
-    if settings.sampling.batch_size > 1:
-        changes["sample"] = f"sampling.batch_size={settings.sampling.batch_size // 2}"
-    concerned = [changes[phase]] if phase in changes else list(changes.values())
+        changes[TRAINING] = f"optimizer.micro_batch_size={half}"
+    if batch > 1:
+        changes[DRAWING] = f"sampling.batch_size={batch // 2}"
+    to_blame = [change for phases, change in changes.items() if phase.startswith(phases)]
+    concerned = to_blame or list(changes.values())
     shorter = optimizer.max_tokens // 2
     if not concerned and shorter > settings.sampling.horizon:
         concerned = [f"optimizer.max_tokens={shorter}"]
     return tuple(concerned)
 
 
-def _out_of_memory(error: BaseException, settings: RunSettings | None, phase: str) -> Failure:
-    where = f" in phase {phase!r}" if phase else ""
+def _out_of_memory(
+    error: BaseException, settings: RunSettings | None, phase: str, where: str
+) -> Failure:
     first_line = (str(error).splitlines() or [""])[0]
     message = f"the device ran out of memory{where}: {first_line}"
     knobs = "lower optimizer.micro_batch_size, sampling.batch_size or optimizer.max_tokens"

@@ -237,8 +237,9 @@ class _Attempt:
         (self._paths.root / RESERVE).unlink(missing_ok=True)
         with suppress(OSError), self._paths.log.open("a", encoding="utf-8") as output:
             traceback.print_exception(error, file=output)
-        settings = self._spec.settings if self._spec else None
-        failure = classify(error, settings, self._file.status.phase)
+        settings, status = self._spec.settings if self._spec else None, self._file.status
+        is_over = 0 < status.phase_total <= status.phase_done
+        failure = classify(error, settings, status.phase, is_over=is_over)
         with suppress(OSError):
             self._file.change(advice=failure.advice, retry_with=failure.retry_with)
         ending = Finished("failed", failure.kind, failure.message)

@@ -47,7 +47,8 @@ def test_a_retry_has_the_changes_that_the_failure_offers(tmp_path):
     failed = launched(tmp_path, "method.fail=oom")
     do(failed)
     child = find_run(tmp_path, lineage.retry(tmp_path, failed.root.name))
-    assert read_launch(child).overrides[-1] == "optimizer.micro_batch_size=4"
+    offered = ("optimizer.micro_batch_size=4", "sampling.batch_size=32")
+    assert read_launch(child).overrides == ("method.fail=oom", *offered)
     with pytest.raises(RunError, match="is queued and offers no changed settings"):
         lineage.retry(tmp_path, child.root.name)
 

@@ -118,7 +118,8 @@ def test_out_of_memory_offers_settings_that_are_smaller_and_valid(tmp_path):
     paths = create(tmp_path, "method.fail=oom")
     do(paths)
     status = read_status(paths)
-    assert status.retry_with == ("optimizer.micro_batch_size=4",)
+    assert "ran out of memory after phase 'fit_policy'" in status.message
+    assert status.retry_with == ("optimizer.micro_batch_size=4", "sampling.batch_size=32")
     retry = create(tmp_path, *status.retry_with)
     assert do(retry) == DONE
 
