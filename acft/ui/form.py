@@ -1,6 +1,7 @@
 """A form made from the settings schema: every field with its help, default and allowed values."""
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,17 @@ ORDER = (
 )  # fmt: skip
 OPEN = ("", "method", "constraint", "schedule")
 Described = Mapping[str, Mapping[str, Any]]
+Told = Mapping[str, str]
+"""Problem of each setting, by its dotted name."""
+PLACE = re.compile(r"(?:\[([\w.]*)\] ?)?(?:(\w+)(?: = |: ))?")
+"""Section and setting at the start of a problem."""
+
+
+def place_of(problem: str) -> tuple[str, str]:
+    """Section and setting that a problem names; empty where it names none."""
+    found = PLACE.match(problem)
+    assert found is not None
+    return found[1] or "", found[2] or ""
 
 
 def form(values: Mapping[str, Any], described: Described, problems: Sequence[str]) -> Node:
@@ -41,23 +53,25 @@ def form(values: Mapping[str, Any], described: Described, problems: Sequence[str
 def _section(
     name: str, values: Mapping[str, Any], described: Described, problems: Sequence[str]
 ) -> Node:
+    told = {".".join(filter(None, place_of(line))): line for line in problems}
     if name == "corpus":
-        body = _corpora(values)
+        body = _corpora(values, told)
     elif name == "constraint":
-        body = _constraints(values, described.get("constraint", {}))
+        body = _constraints(values, described.get("constraint", {}), told)
     elif name == "method":
-        body = _method(values, described.get("method", {}))
+        body = _method(values, described.get("method", {}), told)
     else:
-        body = _fields(section_fields(name), _inside(values, name), (name,) if name else ())
+        body = _fields(section_fields(name), _inside(values, name), (name,) if name else (), told)
     about = _about(name)
     changed = _changed(values, name)
-    bad = sum(1 for line in problems if line.startswith(f"[{name}]") or f"[{name}." in line)
+    places = [place_of(line) for line in problems]
+    bad = sum(place[0].partition(".")[0] == name for place in places if any(place))
     marks = [
         el("span.chip.bad", f"{bad} to fix") if bad else None,
         el("span.chip", f"{changed} set") if changed else None,
     ]
     heading = el("summary", HEADINGS[name], " ", marks, el("span.sub", about) if about else None)
-    return el("details.part", heading, body, open=name in OPEN or None, key=f"section-{name}")
+    return el("details.part", heading, body, open=bool(bad) or name in OPEN, key=f"section-{name}")
 
 
 def section_fields(name: str) -> list[Field]:
@@ -91,33 +105,40 @@ def _changed(values: Mapping[str, Any], name: str) -> int:
     return len(inner) if isinstance(inner, (Mapping, list)) else 0
 
 
-def _fields(fields: Sequence[Field], values: Mapping[str, Any], path: tuple[str, ...]) -> Node:
-    return el("div.fields", [_field(field, values, (*path, field.name)) for field in fields])
+def _fields(
+    fields: Sequence[Field], values: Mapping[str, Any], path: tuple[str, ...], told: Told
+) -> Node:
+    return el("div.fields", [_field(field, values, (*path, field.name), told) for field in fields])
 
 
-def _field(field: Field, values: Mapping[str, Any], path: tuple[str, ...]) -> Node:
+def _field(field: Field, values: Mapping[str, Any], path: tuple[str, ...], told: Told) -> Node:
     is_set = field.name in values
     value = values.get(field.name, field.default)
     key = ".".join(path)
     reset = el(
         "button.quiet", "use default", type="button", title=f"Default: {field.shown_default}",
-        **act("undo", path=list(path)),
+        **act("edit", path=list(path)),
     )  # fmt: skip
     default = f" Default: {field.shown_default}." if field.shown_default else ""
+    wrong = told.get(key)
+    kind = "div.field.set" if is_set else "div.field"
     return el(
-        "div.field.set" if is_set else "div.field",
+        f"{kind}.wrong" if wrong else kind,
         el("label", el("code", field.name), for_=f"f-{key}"),
-        _control(field, value, path),
+        _control(field, value, path, is_wrong=bool(wrong)),
+        el("p.fault", wrong, id=f"e-{key}") if wrong else None,
         el("p.help", with_code(field.help), default, id=f"h-{key}"),
         reset if is_set and not field.required else None,
         key=key,
     )  # fmt: skip
 
 
-def _control(field: Field, value: Any, path: tuple[str, ...]) -> Node:
+def _control(field: Field, value: Any, path: tuple[str, ...], *, is_wrong: bool) -> Node:
     key = ".".join(path)
-    common = {"id": f"f-{key}", "name": key, "aria_describedby": f"h-{key}"}
-    event = act("assign", path=list(path), kind=field.kind)
+    about = f"e-{key} h-{key}" if is_wrong else f"h-{key}"
+    common = {"id": f"f-{key}", "name": key, "aria_describedby": about,
+              "aria_invalid": "true" if is_wrong else None}  # fmt: skip
+    event = act("edit", path=list(path), kind=field.kind)
     if field.kind == "bool":
         return el("input", type="checkbox", checked=bool(value), **common, **event)
     if field.choices:
@@ -139,46 +160,52 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _corpora(values: Mapping[str, Any]) -> Node:
-    default = RunSettings.model_fields["corpus"].default
+def _corpora(values: Mapping[str, Any], told: Told) -> Node:
+    default, fields = RunSettings.model_fields["corpus"].default, fields_of(CorpusSettings)
     tables = values.get("corpus")
     if not isinstance(tables, list):
         tables = [corpus.model_dump(exclude_unset=True) for corpus in default]
     parts = [
-        _entry("corpus", index, _fields(fields_of(CorpusSettings), table, ("corpus", str(index))))
+        _entry("corpus", index, _fields(fields, table, ("corpus", str(index)), told))
         for index, table in enumerate(tables)
         if isinstance(table, Mapping)
     ]
-    add = act("append", list="corpus", table={"source": "sotu", "domain": "general"})
+    add = act("edit", list="corpus", table={"source": "sotu", "domain": "general"})
     return el("div", parts, el("button.do", "Add a corpus", type="button", **add))
 
 
-def _constraints(values: Mapping[str, Any], described: Mapping[str, Any]) -> Node:
+def _constraints(values: Mapping[str, Any], described: Mapping[str, Any], told: Told) -> Node:
     tables = values.get("constraint")
     if not isinstance(tables, list):
         tables = [dict(t) for t in RunSettings.model_fields["constraint"].default]
     parts = [
-        _entry("constraint", index, _chosen(table, described, ("constraint", str(index)), "kind"))
+        _entry(
+            "constraint", index, _chosen(table, described, ("constraint", str(index)), "kind", told)
+        )
         for index, table in enumerate(tables)
         if isinstance(table, Mapping)
     ]
     kinds = [
         el("button.do", f"Add {kind}", type="button", title=str(facts.get("summary", "")),
-           **act("append", list="constraint", table={"kind": kind}))
+           **act("edit", list="constraint", table={"kind": kind}))
         for kind, facts in described.items()
     ]  # fmt: skip
     return el("div", parts, el("div.actions", kinds))
 
 
-def _method(values: Mapping[str, Any], described: Mapping[str, Any]) -> Node:
+def _method(values: Mapping[str, Any], described: Mapping[str, Any], told: Told) -> Node:
     table = values.get("method")
     if not isinstance(table, Mapping):
         table = {"name": "acft"}
-    return _chosen(table, described, ("method",), "name")
+    return _chosen(table, described, ("method",), "name", told)
 
 
 def _chosen(
-    table: Mapping[str, Any], described: Mapping[str, Any], path: tuple[str, ...], selector: str
+    table: Mapping[str, Any],
+    described: Mapping[str, Any],
+    path: tuple[str, ...],
+    selector: str,
+    told: Told,
 ) -> Node:
     """A table whose further fields depend on one of its values."""
     name = str(table.get(selector, ""))
@@ -186,11 +213,11 @@ def _chosen(
     summary = described.get(name, {}).get("summary", "")
     chooser = Field(selector, "text", summary, name, choices, required=True)
     fields = [Field.from_description(item) for item in described.get(name, {}).get("fields", [])]
-    return _fields([chooser, *fields], table, path)
+    return _fields([chooser, *fields], table, path, told)
 
 
 def _entry(name: str, index: int, body: Node) -> Node:
-    remove = act("drop", list=name, index=index)
+    remove = act("edit", list=name, index=index)
     return el(
         "fieldset.entry",
         el("legend", f"{index + 1}"),

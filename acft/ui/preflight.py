@@ -31,7 +31,7 @@ def button(visit: Visit) -> Node:
     return el(
         "div.actions",
         el("button.do", "Try it out first", type="button", disabled=not visit.may_change,
-           **act("preflight")),
+           data_settled=True, **act("preflight")),
         el("span.side", ABOUT),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings
-from acft.ui import control, form, preflight, settings_text
+from acft.ui import control, draft, form, preflight, settings_text
 from acft.ui.dom import text_of
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
@@ -128,13 +128,70 @@ def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
 def test_a_run_can_be_opened_with_the_changes_that_may_save_it(bench):
     changes = "optimizer.micro_batch_size=4,optimizer.max_tokens=64"
     retry = Visit({"from": FAILED, "with": changes})
-    text = page.opened(bench, retry, "")
+    text = page.opened(bench, retry, "").text
     assert settings_text.parse(text)["optimizer"]["micro_batch_size"] == 4
     assert settings_text.parse(text)["optimizer"]["max_tokens"] == 64
 
 
 def test_a_draft_of_the_tab_comes_back(bench):
-    assert page.opened(bench, visit(), "title = 'mine'") == "title = 'mine'"
+    assert page.opened(bench, visit(), "title = 'mine'").text == "title = 'mine'"
+
+
+def test_only_who_may_launch_is_told_whether_files_are_there(bench, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        bench.desk, "call", lambda *_, **sent: asked.append(sent["has_files"]) or {"problems": []}
+    )
+    page.problems(bench, visit(), TEXT)
+    page.problems(bench, visit(may_change=True), TEXT)
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("problem", "place"),
+    [
+        ("[schedule] rounds = 0: must be at least 1", ("schedule", "rounds")),
+        ("[corpus.1] source = 'x': no such file", ("corpus.1", "source")),
+        ("[model] name = 'x' is no directory", ("model", "name")),
+        ("[constraint.0] scorer: field required", ("constraint.0", "scorer")),
+        ("title = 3: should be a valid string", ("", "title")),
+        ("[] dtype = 'bfloat16': is not supported", ("", "dtype")),
+        ("[schedule] executor 'ray' does the oracle's job", ("schedule", "")),
+        ("the settings are not valid TOML: at line 1", ("", "")),
+    ],
+)
+def test_a_problem_leads_to_its_field(problem, place):
+    assert form.place_of(problem) == place
+
+
+def test_a_field_with_a_problem_is_marked_with_it():
+    line = "[sampling] horizon = 0: must be at least 1"
+    shown = form.form({"sampling": {"horizon": 0}}, {}, [line])
+    assert "'class': 'field set wrong'" in str(shown)
+    assert line in text_of(shown)
+    assert "'aria-invalid': 'true'" in str(shown)
+
+
+def test_all_edits_of_a_question_are_made_in_its_text():
+    edits = [
+        {"path": ["title"], "kind": "text", "value": "b"},
+        {"path": ["schedule", "rounds"], "kind": "int", "value": "5"},
+        {"list": "constraint", "table": {"kind": "length"}},
+        {"path": ["schedule", "rounds"]},
+    ]
+    text, told = draft.answered({"number": 7, "text": TEXT, "edits": edits})
+    values = settings_text.parse(text)
+    assert values["title"] == "b"
+    assert "schedule" not in values
+    assert len(values["constraint"]) == 2
+    assert told == {"number": 7, "applied": True, "text": text}
+
+
+def test_edits_of_a_text_that_is_no_toml_wait():
+    edits = [{"path": ["title"], "kind": "text", "value": "b"}]
+    text, told = draft.answered({"number": 8, "text": "title = ", "edits": edits})
+    assert text == "title = "
+    assert told == {"number": 8, "applied": False}
 
 
 def test_only_listed_presets_are_read(bench, tmp_path):

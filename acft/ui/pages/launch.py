@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -11,16 +12,19 @@ from acft.errors import AcftError, ConfigError
 from acft.inference.client import Inference
 from acft.settings import RunSettings
 from acft.ui import preflight, settings_text, words
-from acft.ui.control import preset, preset_names
+from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
 from acft.ui.demonstration import reason, way_out
 from acft.ui.dom import Node, act, el, view
-from acft.ui.form import form
+from acft.ui.draft import CHECK, KEEP, RESTORE, answered
+from acft.ui.draft import draft as made
+from acft.ui.form import form, place_of
 from acft.ui.frame import title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 
 START = 'title = ""\n\n[method]\nname = "acft"\n'
-RESTORE = "() => [sessionStorage.getItem('acft-draft') || '']"
-KEEP = "(text) => { sessionStorage.setItem('acft-draft', text); return [text]; }"
+SOURCES = ("preset", "from", "with")
+"""Parts of the address that say where a text came from."""
+FILE_LETTERS = f"at most {MAX_SPEC_LETTERS:,} letters are read"
 
 
 @functools.lru_cache(maxsize=4)
@@ -29,19 +33,39 @@ def described(desk: Inference) -> dict[str, Any]:
     return desk.call("describe")
 
 
-def opened(bench: Workbench, visit: Visit, draft: str) -> str:
-    """The text a visit starts with: a run's, a preset's, the tab's draft, or the shortest one."""
-    source = visit.query.get("from", "")
+@dataclass(frozen=True)
+class Opening:
+    """The text a visit starts with, and what it asked for in vain."""
+
+    text: str
+    problem: str = ""
+
+
+def opened(bench: Workbench, visit: Visit, draft: str) -> Opening:
+    """The text a visit starts with: the tab's draft, a run's, a preset's, or the shortest one."""
+    names = preset_names(bench.experiments)
+    usual = preset(bench.experiments, "quickstart") if "quickstart" in names else START
+    source, chosen = visit.query.get("from", ""), visit.query.get("preset", "")
+    if draft:
+        return Opening(draft)
     if source:
         run = bench.reader.run(source)
-        text = run.paths.spec.read_text(encoding="utf-8") if run else START
-        return with_changes(text, visit.query.get("with", ""))
-    names = preset_names(bench.experiments)
-    if visit.query.get("preset", "") in names:
-        return preset(bench.experiments, visit.query["preset"])
-    if draft:
-        return draft
-    return preset(bench.experiments, "quickstart") if "quickstart" in names else START
+        if run is None:
+            return Opening(usual, f"there is no run {source!r} here; these are the usual settings")
+        return _changed(run.paths.spec.read_text(encoding="utf-8"), visit.query.get("with", ""))
+    if chosen in names:
+        return Opening(preset(bench.experiments, chosen))
+    if chosen:
+        allowed = ", ".join(names)
+        return Opening(usual, f"there is no preset {chosen!r} (there are: {allowed})")
+    return Opening(usual)
+
+
+def _changed(text: str, changes: str) -> Opening:
+    try:
+        return Opening(with_changes(text, changes))
+    except ConfigError as error:
+        return Opening(text, f"{error}; these are the run's settings without any of the changes")
 
 
 def with_changes(text: str, changes: str) -> str:
@@ -58,22 +82,14 @@ def with_changes(text: str, changes: str) -> str:
     return text
 
 
-def edited(text: str, data: dict[str, Any]) -> str:
-    """The text after one action of the form."""
-    if "table" in data:
-        return settings_text.add_table(text, str(data["list"]), dict(data["table"]))
-    if "index" in data:
-        return settings_text.remove_table(text, str(data["list"]), int(data["index"]))
-    path = [str(part) for part in data["path"]]
-    value = settings_text.written(data["value"], data["kind"]) if "value" in data else None
-    return settings_text.assign(text, path, value)
+def problems(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True) -> list[str]:
+    """What is wrong with a settings text, one line each; unless thorough, shared settings only.
 
-
-def problems(bench: Workbench, text: str, *, is_thorough: bool = True) -> list[str]:
-    """What is wrong with a settings text, one line each; unless thorough, shared settings only."""
+    Whether a file exists is told to nobody who may only look.
+    """
     try:
         if is_thorough:
-            return bench.control.check(text)
+            return bench.control.check(text, has_files=visit.may_change)
         RunSettings.parse(settings_text.parse(text))
     except AcftError as error:
         return str(error).splitlines()
@@ -85,11 +101,14 @@ def side(bench: Workbench, visit: Visit, text: str, found: list[str], *, is_thor
     checking = el("div.notice", "Checking the method's and constraints' own settings …")
     return el(
         "div",
-        _verdict(found) if is_thorough or found else checking,
+        el(
+            "div.verdict",
+            _verdict(found) if is_thorough or found else checking,
+            _launch_button(bench, visit, is_ready=is_thorough and not found),
+        ),
         _plan(text) if not found else None,
         preflight.button(visit) if not found and not bench.bind.is_demo else None,
         _command(bench, visit, text),
-        _launch_button(bench, visit, is_ready=is_thorough and not found),
     )
 
 
@@ -97,8 +116,17 @@ def _verdict(found: list[str]) -> Node:
     if not found:
         return el("div.notice.good", el("b", "Ready. "), "Every setting is valid.", role="status")
     number = words.count(len(found), "problem")
-    items = [el("li", line) for line in found[:20]]
+    items = [el("li", _problem(line)) for line in found[:20]]
     return el("div.notice.bad", el("b", f"{number} to fix"), el("ul", items), role="status")
+
+
+def _problem(line: str) -> Node:
+    """The problem, leading to its field."""
+    section, setting = place_of(line)
+    if not setting:
+        return line
+    key = f"{section}.{setting}" if section else setting
+    return el("button.problem", line, type="button", data_do="field", data_field=f"f-{key}")
 
 
 def _plan(text: str) -> Node:
@@ -152,31 +180,43 @@ def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
     return el(
         "div.launchbar",
         el("button.go", "Launch", type="button", disabled=not (is_ready and visit.may_change),
-           **act("launch")),
+           data_settled=True, **act("launch")),
         el("span.side", place),
     )  # fmt: skip
 
 
-def top(bench: Workbench, visit: Visit) -> Node:
-    """Where the text may come from."""
+def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool = False) -> Node:
+    """Where the text may come from, and what could not be opened."""
     chosen = visit.query.get("preset", "")
     options = [el("option", "this text", value="", selected=not chosen)]
     options += [
         el("option", name, value=name, selected=name == chosen)
         for name in preset_names(bench.experiments)
     ]
+    into = {"data_settled": True, "data_replaces": True}
+    undo = el("button.do", "Undo", type="button", data_do="undo-text",
+              data_forget=None if chosen else ",".join(SOURCES),
+              title="The text that was replaced")  # fmt: skip
     return el(
-        "div.toolbar",
-        el("label.side", "Start from ", el("select", options, data_query="preset",
-                                           aria_label="Preset", **act("preset"))),
-        el("label.do.file", "Open a TOML file",
-           el("input", type="file", accept=".toml,text/plain", class_="sr", **act("import_text"))),
+        "div",
+        el(
+            "div.toolbar",
+            el("label.side", "Start from ", el(
+                "select", options, data_query="preset", data_clear="from,with",
+                aria_label="Preset", **into, **act("preset"))),
+            el("label.do.file", "Open a TOML file", el(
+                "input", type="file", accept=".toml,text/plain", class_="sr",
+                **into, **act("import_text"))),
+            undo if is_replaced else None,
+        ),
+        el("div.notice.bad", problem[:1].upper() + problem[1:], ".", role="alert")
+        if problem else None,
     )  # fmt: skip
 
 
 def show(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True) -> list[Any]:
     """Form and side panel for a text; thorough checks wait until another process has started."""
-    found = problems(bench, text, is_thorough=is_thorough)
+    found = problems(bench, visit, text, is_thorough=is_thorough)
     aside = side(bench, visit, text, found, is_thorough=is_thorough)
     try:
         values = settings_text.parse(text)
@@ -185,63 +225,91 @@ def show(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True)
     return [form(values, described(bench.desk) if is_thorough else {}, found), aside]
 
 
-def first(bench: Workbench, visit: Visit, draft: str) -> list[Any]:
-    """What the page opens with; the thorough check follows."""
-    content = opened(bench, visit, draft)
-    return [top(bench, visit), content, *show(bench, visit, content, is_thorough=False)]
+def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:
+    """What the page opens with; the browser then asks for the thorough check."""
+    opening = opened(bench, visit, kept)
+    shown = show(bench, visit, opening.text, is_thorough=False)
+    return [{CHECK: visit.session}, top(bench, visit, opening.problem), opening.text, *shown]
 
 
-def taken(bench: Workbench, visit: Visit, content: str) -> list[Any]:
-    """The page with the text of a file or preset, else with the text as it is."""
-    value = str(visit.data.get("value", ""))
+def answer(bench: Workbench, visit: Visit) -> list[Any]:
+    """What the browser is told of its text, form and side panel."""
+    text, told = answered(visit.data)
+    return [told, *show(bench, visit, text)]
+
+
+def take_preset(bench: Workbench, visit: Visit, content: str) -> list[Any]:
+    """The page with the text of a preset, or with the text as it is when none is chosen."""
     chosen = visit.query.get("preset", "")
-    if "\n" in value:
-        content = value
-    elif chosen in preset_names(bench.experiments):
-        content = preset(bench.experiments, chosen)
-    return [top(bench, visit), content, *show(bench, visit, content)]
+    if not chosen:
+        return [top(bench, visit), content, *show(bench, visit, content)]
+    content = preset(bench.experiments, chosen)
+    return [top(bench, visit, is_replaced=True), content, *show(bench, visit, content)]
+
+
+def take_file(bench: Workbench, visit: Visit) -> list[Any]:
+    """The page with the text of a file, or why it was not opened."""
+    fault = file_fault(visit.data.get("value"))
+    if fault:
+        return [top(bench, visit, fault), gr.skip(), gr.skip(), gr.skip()]
+    content = visit.data["value"]["text"]
+    kept = {key: value for key, value in visit.query.items() if key not in SOURCES}
+    visit = replace(visit, query=kept)
+    return [top(bench, visit, is_replaced=True), content, *show(bench, visit, content)]
+
+
+def file_fault(file: Any) -> str:
+    """Why a file that the browser read cannot be the settings, or an empty string."""
+    told = file if isinstance(file, dict) else {}
+    name, text, size = str(told.get("name", "")), told.get("text"), told.get("size", 0)
+    if size > MAX_SPEC_LETTERS or len(text or "") > MAX_SPEC_LETTERS:
+        return f"{name!r} has {size:,} bytes, and {FILE_LETTERS}; nothing was changed"
+    if not isinstance(text, str) or "\0" in text:
+        return f"{name!r} is no UTF-8 text; choose a TOML file. Nothing was changed"
+    try:
+        settings_text.parse(text)
+    except ConfigError as error:
+        return f"{name!r} was not opened: {error}"
+    return ""
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Launch", "One settings file: edit it on either side, both stay in step."))
     start = view(acts=("preset", "import_text"))
-    with gr.Row():
+    with gr.Row(elem_classes="launching"):
         with gr.Column(scale=3, min_width=320):
-            fields = view(acts=("assign", "undo", "append", "drop"))
+            fields = view()
         with gr.Column(scale=2, min_width=320, elem_classes="sticky"):
             text = gr.Textbox(
-                label="Settings (TOML)", lines=14, max_lines=30, elem_classes="code",
-                max_length=100_000, autoscroll=False,
+                label="Settings (TOML)", lines=14, max_lines=14, elem_classes="code",
+                max_length=MAX_SPEC_LETTERS, autoscroll=False,
             )  # fmt: skip
             aside = view(acts=("launch", "preflight"))
             flight = view(acts=("withdraw",))
+    draft = made()
     outputs = [fields, aside]
 
-    def open_page(visit: Visit, draft: str) -> list[Any]:
-        return first(bench, visit, draft)
+    def open_page(visit: Visit, kept: str) -> list[Any]:
+        return first(bench, visit, kept)
 
-    def change(visit: Visit, content: str) -> list[Any]:
-        now = edited(content, visit.data)
-        return [now, *show(bench, visit, now)]
+    def ask(visit: Visit) -> list[Any]:
+        return answer(bench, visit)
 
-    def typed(visit: Visit, content: str) -> list[Any]:
-        return show(bench, visit, content)
+    def open_preset(visit: Visit, content: str) -> list[Any]:
+        return take_preset(bench, visit, content)
 
-    def take(visit: Visit, content: str) -> list[Any]:
-        return taken(bench, visit, content)
+    def open_file(visit: Visit) -> list[Any]:
+        return take_file(bench, visit)
 
     def launch(visit: Visit, content: str) -> Node:
         request = f"{visit.session}:{hash(content)}:{len(bench.reader.run_ids())}"
         run_id = bench.control.launch(content, request, visit.query.get("from", ""))
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 
-    loaded = wire.on_load(open_page, inputs=[text], outputs=[start, text, *outputs], js=RESTORE)
-    wire.read(loaded.then, typed, inputs=[text], outputs=outputs)
-    for event in (fields.assign, fields.undo, fields.append, fields.drop):
-        wire.read(event, change, inputs=[text], outputs=[text, *outputs])
-    for event in (start.preset, start.import_text):
-        wire.read(event, take, inputs=[text], outputs=[start, text, *outputs])
-    wire.read(text.input, typed, inputs=[text], outputs=outputs, trigger_mode="always_last")
+    wire.on_load(open_page, inputs=[text], outputs=[draft, start, text, *outputs], js=RESTORE)
+    wire.read(draft.ask, ask, outputs=[draft, *outputs], trigger_mode="multiple")
+    wire.read(start.preset, open_preset, inputs=[text], outputs=[start, text, *outputs])
+    wire.read(start.import_text, open_file, outputs=[start, text, *outputs])
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
     _wire_preflight(bench, wire, aside, flight, text)
     wire.change(aside.launch, launch, inputs=[text], outputs=[aside])

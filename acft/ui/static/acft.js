@@ -29,11 +29,13 @@
     if (name === "value" && "value" in dom && document.activeElement !== dom) dom.value = value;
     if (name === "checked") dom.checked = true;
     if (name === "data-goto" && SAFE_LINK.test(value)) location.assign(value);
+    if (name === "data-forget") setQuery(Object.fromEntries(value.split(",").map((key) => [key, ""])));
     if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);
   }
 
   function removeAttribute(dom, name) {
+    if (name === "open") return;  // What somebody is reading stays open.
     if (name === "style") dom.removeAttribute("style");
     else dom.removeAttribute(CAMEL[name] || name);
     if (name === "checked") dom.checked = false;
@@ -125,6 +127,21 @@
     for (const [name, value] of Object.entries(next))
       if (JSON.stringify(old[name]) !== JSON.stringify(value)) setAttribute(dom, name, value);
     patchChildren(dom, before.slice(2), after.slice(2));
+    if (dom.dataset.act === "edit") accept(dom, after);
+  }
+
+  // A form field shows what the server made of it, unless somebody is about to change it again.
+  function accept(dom, node) {
+    dom.acftAccepted = () => {
+      if (window.acft.draft.isWaiting(JSON.parse(dom.dataset.arg).path)) return;
+      if (dom.type === "checkbox") dom.checked = "checked" in node[1];
+      else if (dom.tagName === "SELECT") {
+        const chosen = node.slice(2).find((option) => "selected" in option[1]);
+        if (chosen) dom.value = chosen[1].value;
+      }
+      else if (dom.tagName === "INPUT") dom.value = node[1].value || "";
+    };
+    if (document.activeElement !== dom || dom.type !== "text") dom.acftAccepted();
   }
 
   function patchChildren(dom, before, after) {
@@ -145,11 +162,18 @@
       patchChildren(holder, shown, next);
       shown = next;
     };
-    const send = (control, extra) => {
+    const send = async (control, extra) => {
       const name = control.dataset.act;
-      if (!acts.includes(name)) return;
       const argument = Object.assign(JSON.parse(control.dataset.arg || "{}"), extra || {});
+      if (name === "edit") return window.acft.draft.edit(argument, isTyped(control) ? window.acft.draft.PAUSE : 0);
+      if (!acts.includes(name)) return;
       if (control.tagName === "BUTTON") control.setAttribute("aria-busy", "true");
+      if ("settled" in control.dataset) {
+        await window.acft.draft.settled();
+        const now = holder.querySelector(`[data-act="${name}"]`);
+        if (!now || now.disabled) return control.removeAttribute("aria-busy");
+      }
+      if ("replaces" in control.dataset) window.acft.draft.replace();
       setTimeout(() => control.removeAttribute("aria-busy"), 8000);
       trigger(name, argument);
     };
@@ -164,7 +188,7 @@
       if (control.dataset.nav) return navigate({ [control.dataset.nav]: control.value });
       const value = control.type === "checkbox" ? control.checked
         : control.type === "file" ? await readFile(control) : control.value;
-      if (value === null) return;
+      if (control.dataset.clear) setQuery(Object.fromEntries(control.dataset.clear.split(",").map((name) => [name, ""])));
       if (control.dataset.query) setQuery({ [control.dataset.query]: value });
       if (control.dataset.member) toggleMember(control.dataset.member, control.name, value);
       send(control, { value });
@@ -177,9 +201,11 @@
       const control = event.target.closest("[data-act]");
       if (!control || !isTyped(control)) return;
       // One clock for each field: who tabs on quickly has changed both.
+      if (control.dataset.act === "edit") return changed(control);
       clearTimeout(control.acftTyping);
       control.acftTyping = setTimeout(() => changed(control), 350);
     });
+    holder.addEventListener("focusout", (event) => event.target.acftAccepted && event.target.acftAccepted());
     watch("value", () => { draw(); countDrawing(); });
     draw();
   }
@@ -193,10 +219,14 @@
   const isTyped = (control) => !("late" in control.dataset) && (
     control.tagName === "TEXTAREA" || (control.tagName === "INPUT" && /^(text|search|number)$/.test(control.type)));
 
+  // Name and size, and the text unless it is long or no text at all; the server says what is wrong.
   async function readFile(control) {
-    const file = control.files && control.files[0];
+    const file = control.files[0];
+    const told = { name: file.name, size: file.size };
+    if (file.size <= 400000)
+      try { told.text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer()); } catch { /* bytes */ }
     control.value = "";
-    return file && file.size <= 200000 ? file.text() : null;
+    return told;
   }
 
   function toggleMember(key, name, isIn) {
@@ -217,6 +247,8 @@
   function local(control) {
     if (control.dataset.do === "reveal") setRevealAll(!revealAll());
     if (control.dataset.do === "skip") focusContent();
+    if (control.dataset.do === "undo-text") { window.acft.draft.undo(); control.textContent = control.textContent === "Undo" ? "Redo" : "Undo"; }
+    if (control.dataset.do === "field") showField(document.getElementById(control.dataset.field));
     if (control.dataset.do === "theme") nextTheme(control);
     if (control.dataset.do === "copy") {
       navigator.clipboard.writeText(control.dataset.text || "");
@@ -226,6 +258,13 @@
     }
     if (control.dataset.do === "download") download(control.dataset.name, control.dataset.text, control.dataset.type);
     if (control.dataset.do === "query") setQuery(JSON.parse(control.dataset.arg));
+  }
+
+  function showField(field) {
+    if (!field) return;
+    for (let part = field.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    field.scrollIntoView({ block: "center" });
+    field.focus({ preventScroll: true });
   }
 
   function focusContent() {

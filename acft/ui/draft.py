@@ -1,0 +1,60 @@
+"""The settings text between browser and server: edits go up, the text they make comes back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from acft.errors import ConfigError
+from acft.ui import settings_text
+from acft.ui.dom import ASSETS, HEAD
+
+RESTORE = """() => {
+  const asked = new URLSearchParams(location.search);
+  const [visit] = performance.getEntriesByType("navigation");
+  const isAgain = visit && ["reload", "back_forward"].includes(visit.type);
+  const isNew = (asked.get("preset") || asked.get("from")) && !isAgain;
+  return [isNew ? "" : sessionStorage.getItem("acft-draft") || ""];
+}"""
+"""The tab's draft, unless a link just asked for another text; a reload keeps what was edited."""
+KEEP = "(text) => { sessionStorage.setItem('acft-draft', text); return [text]; }"
+CHECK = "check"
+"""Key of an answer that asks the browser to have its text checked."""
+
+
+def draft() -> gr.HTML:
+    """An invisible component whose event ``ask`` carries the text and the edits to make in it."""
+    return gr.HTML(
+        None,
+        html_template="<div></div>",
+        js_on_load="window.acft.draft.start(element, props, trigger, watch); /* 'ask' */",
+        apply_default_css=False,
+        head=f'{HEAD}<script src="{ASSETS}/draft.js"></script>',
+        elem_classes="none",
+    )
+
+
+def answered(question: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The text after the edits of a question, and what the browser is told of it.
+
+    Edits wait in a text that is no TOML: none is made, and the browser shows the text as it is.
+    """
+    text = str(question.get("text", ""))
+    told: dict[str, Any] = {"number": question.get("number"), "applied": False}
+    try:
+        for edit in question.get("edits", []):
+            text = edited(text, edit)
+    except ConfigError:
+        return str(question.get("text", "")), told
+    return text, {**told, "applied": True, "text": text}
+
+
+def edited(text: str, data: Mapping[str, Any]) -> str:
+    """The text after one action of the form."""
+    if "table" in data:
+        return settings_text.add_table(text, str(data["list"]), dict(data["table"]))
+    if "index" in data:
+        return settings_text.remove_table(text, str(data["list"]), int(data["index"]))
+    path = [str(part) for part in data["path"]]
+    value = settings_text.written(data["value"], data["kind"]) if "value" in data else None
+    return settings_text.assign(text, path, value)

@@ -1,0 +1,126 @@
+// Keeps the settings text and its form in step. The browser holds the text; the server is asked what
+// an edit makes of it. One question is on its way at a time: what is changed meanwhile waits for the
+// answer and goes with the next question, so no edit is lost however fast they come.
+(function () {
+  "use strict";
+  if (window.acft && window.acft.draft) return;
+
+  const PAUSE = 350;       // After the last letter, before the server is asked.
+  const PATIENCE = 60000;  // After so long an answer is taken as lost.
+  let ask = null;
+  let number = 0;
+  let sent = null;         // {number, text, edits} on its way.
+  let waiting = [];        // Edits that no question carries yet.
+  let held = [];           // Edits of a text that is no TOML; they are made when it is again.
+  let isStale = false;     // The text was typed in since the last question.
+  let before = "";         // The text that a preset or file replaced.
+  let timer = 0, lost = 0;
+  let atRest = [];
+
+  const area = () => document.querySelector(".code textarea");
+  const isOpen = () => Boolean(waiting.length || isStale || sent);
+
+  function show() {
+    document.body.classList.toggle("unchecked", isOpen());
+    if (isOpen()) return;
+    const waiters = atRest;
+    atRest = [];
+    // Answers fill several parts of the page; let all of them be drawn.
+    setTimeout(() => waiters.forEach((done) => done()), 50);
+  }
+
+  function send() {
+    clearTimeout(timer);
+    if (sent || !ask || !(waiting.length || isStale)) return;
+    sent = { number: ++number, text: area().value, edits: waiting };
+    waiting = [];
+    isStale = false;
+    lost = setTimeout(() => answer({ number: sent.number, applied: false }), PATIENCE);
+    ask(sent);
+  }
+
+  function soon(pause) {
+    clearTimeout(timer);
+    timer = setTimeout(send, pause);
+    show();
+  }
+
+  function edit(change, pause) {
+    const place = change.path && JSON.stringify(change.path);
+    if (place) waiting = waiting.filter((other) => JSON.stringify(other.path) !== place);
+    waiting.push(change);
+    soon(pause);
+  }
+
+  function typed() {
+    isStale = true;
+    waiting = [...held, ...waiting];
+    held = [];
+    soon(PAUSE);
+  }
+
+  // Writes a text as if it had been typed; the caret stays at the letter where it was.
+  function write(text) {
+    const box = area();
+    if (box.value === text) return;
+    const old = box.value, caret = box.selectionStart;
+    box.value = text;
+    let same = 0;
+    while (same < caret && old[same] === text[same]) same++;
+    const place = same < caret ? Math.max(same, caret + text.length - old.length) : caret;
+    box.setSelectionRange(place, place);
+    box.dispatchEvent(new CustomEvent("input", { bubbles: true, detail: "written" }));
+  }
+
+  function answer(told) {
+    if (!sent || told.number !== sent.number) return;
+    clearTimeout(lost);
+    const done = sent;
+    sent = null;
+    const isNewer = area().value !== done.text;
+    if (!told.applied) held = done.edits;
+    if (done.edits.length && told.applied && !isNewer) write(told.text);
+    // Typed on meanwhile: the same edits are made in the newer text instead of replacing it.
+    if (done.edits.length && told.applied && isNewer) {
+      const places = waiting.map((change) => JSON.stringify(change.path));
+      waiting = [...done.edits.filter((e) => !e.path || !places.includes(JSON.stringify(e.path))), ...waiting];
+    }
+    if (waiting.length || isStale) soon(isStale ? PAUSE : 0);
+    show();
+  }
+
+  const settled = () => {
+    send();
+    return isOpen() ? new Promise((done) => { atRest.push(done); }) : Promise.resolve();
+  };
+
+  const isWaiting = (path) => waiting.some((change) => JSON.stringify(change.path) === JSON.stringify(path));
+
+  // A preset or file is about to replace the text.
+  function replace() { before = area().value; }
+
+  function undo() {
+    const now = area().value;
+    write(before);
+    before = now;
+    isStale = true;
+    soon(0);
+  }
+
+  document.addEventListener("input", (event) => {
+    if (event.target === area() && event.detail !== "written") typed();
+  });
+
+  function start(element, props, trigger, watch) {
+    ask = (question) => trigger("ask", question);
+    const read = () => {
+      const told = props.value;
+      if (!told) return;
+      if (told.check) { isStale = true; soon(0); } else answer(told);
+    };
+    watch("value", read);
+    read();
+  }
+
+  window.acft.draft = { start, edit, settled, isWaiting, replace, undo, PAUSE };
+})();
