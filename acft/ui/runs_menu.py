@@ -1,6 +1,7 @@
 """Which run a page is about, and the menu to choose another."""
 
 from acft.ui.dom import Node, el
+from acft.ui.frame import empty
 from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
 from acft.ui.states import state_chip
@@ -15,12 +16,27 @@ def chosen_run(bench: Workbench, visit: Visit) -> Run | None:
     return next(iter(ripe or runs), None)
 
 
-def run_menu(bench: Workbench, run: Run) -> Node:
-    """A menu of all runs with the state of the chosen one."""
+def no_run(bench: Workbench, visit: Visit) -> Node:
+    """That the address names no run, or that there is none, with the ways on."""
+    to_list = el("a.go", "Go to all runs", href="./")
+    if not bench.reader.run_ids():
+        return empty("No runs yet.", to_list)
+    return el("div", run_menu(bench), empty(absent(visit), to_list))
+
+
+def absent(visit: Visit) -> str:
+    """Why a page is about no run, in one sentence."""
+    return f"There is no run {visit.run_id}." if visit.run_id else "No runs yet."
+
+
+def run_menu(bench: Workbench, run: Run | None = None) -> Node:
+    """A menu of all runs with the state of the chosen one, if one is chosen."""
     options = [
         el("option", f"{other.title} · {other.run_id}", value=other.run_id,
-           selected=other.run_id == run.run_id)
+           selected=run is not None and other.run_id == run.run_id)
         for other in bench.reader.runs()
     ]  # fmt: skip
+    if run is None:
+        options.insert(0, el("option", "choose a run", value="", selected=True))
     menu = el("select", options, data_nav="run", aria_label="Run")
-    return el("p.runmenu", el("span.side", "Run "), menu, " ", state_chip(run))
+    return el("p.runmenu", el("span.side", "Run "), menu, " ", state_chip(run) if run else None)

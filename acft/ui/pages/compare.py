@@ -25,7 +25,7 @@ from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pager import current_page, link, pager
 from acft.ui.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Answer, Run
-from acft.ui.runs_menu import chosen_run, run_menu
+from acft.ui.runs_menu import chosen_run, no_run, run_menu
 from acft.ui.side_by_side import response, utility_table, verdict_table
 
 PER_PAGE = 20
@@ -89,7 +89,7 @@ def summary(bench: Workbench, visit: Visit) -> Node:
     found = compared(bench, visit)
     if found is None or not found.pairs:
         run = chosen_run(bench, visit)
-        return el("div", run_menu(bench, run) if run else None, empty(*NOTHING))
+        return el("div", run_menu(bench, run), empty(*NOTHING)) if run else no_run(bench, visit)
     names = scorer_names(found.pairs)
     verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
     trained = {str(t.get("scorer")) for t in found.run.settings.get("constraint") or []

@@ -16,7 +16,7 @@ from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pager import link, pager
 from acft.ui.reader import Run
-from acft.ui.runs_menu import chosen_run, run_menu
+from acft.ui.runs_menu import absent, chosen_run, no_run, run_menu
 
 PER_PAGE = 25
 SQL_CAPS = Caps(seconds=10.0, rows=200, cell_characters=500)
@@ -75,7 +75,7 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     """Filters and the responses that pass them."""
     run = chosen_run(bench, visit)
     if run is None:
-        return empty("No runs yet.", el("a.go", "Go to all runs", href="./"))
+        return no_run(bench, visit)
     found = answer(bench, visit, run)
     rows = [_row(row, run.run_id) for row in found.records()]
     names = ask.scorers(bench.store, run.run_id)
@@ -160,7 +160,7 @@ def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
     """Distribution of satisfaction over rounds, and the query behind it."""
     run = chosen_run(bench, visit)
     if run is None:
-        return charts.nothing("No runs yet."), ""
+        return charts.nothing(absent(visit)), ""
     found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=20)
     figure = charts.heatmap(found.records(), "satisfaction of the constraint")
     return figure, sql_behind("chart", found.sql)

@@ -10,6 +10,7 @@ import gradio as gr
 from acft.eventlog import bill_in_words
 from acft.store.queries.audit import audit
 from acft.ui import labels, replay, run_charts, words
+from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, table, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, panel
@@ -17,6 +18,7 @@ from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
 from acft.ui.run_head import head
+from acft.ui.runs_menu import absent, no_run
 from acft.ui.side_by_side import text_table, verdict_table
 
 POLL_SECONDS = 2.0
@@ -51,8 +53,7 @@ def top(bench: Workbench, visit: Visit) -> Node:
     """Head of the run and its key numbers."""
     run = find(bench, visit)
     if run is None:
-        what = f"There is no run {visit.run_id}." if visit.run_id else "No runs yet."
-        return empty(what, el("a.go", "Go to all runs", href="./"))
+        return no_run(bench, visit)
     others = [(other.run_id, other.title) for other in bench.reader.runs()]
     return el("div", head(run, others, visit), facts(run))
 
@@ -114,7 +115,7 @@ def figures(bench: Workbench, visit: Visit) -> list[Any]:
     """Every figure of the page."""
     run = find(bench, visit)
     if run is None:
-        return [None for _ in FIGURES]
+        return [nothing(absent(visit)) for _ in FIGURES]
     return [draw(run) for _, _, draw in FIGURES]
 
 
@@ -271,7 +272,7 @@ def show(
     if now == mark:
         return [*head_part, *[gr.skip() for _ in range(len(FIGURES) + 5)]]
     run = find(bench, visit)
-    trains = gr.Column(visible=run is None or run.status.kind == "training")
+    trains = gr.Column(visible=run is not None and run.status.kind == "training")
     again = panel(bench, visit, run) if run and controls is None else ""
     return [
         *head_part, now, trains, *figures(bench, visit), texts(bench, visit), again,

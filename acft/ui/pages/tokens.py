@@ -18,7 +18,7 @@ from acft.store.queries.tokens import (
 )
 from acft.ui import words
 from acft.ui.dom import Node, act, el, sql_behind, table, veil, view
-from acft.ui.frame import empty, title
+from acft.ui.frame import title
 from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
 from acft.ui.live_tokens import (
@@ -32,7 +32,7 @@ from acft.ui.live_tokens import (
 )
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.reader import Run
-from acft.ui.runs_menu import chosen_run, run_menu
+from acft.ui.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.tokens import TOLERANCE, payload, token_view
 
 PER_PAGE = 30
@@ -54,7 +54,7 @@ def pick(bench: Workbench, visit: Visit) -> Node:
     """The texts with stored guidance, those that pay most first."""
     run = chosen_run(bench, visit)
     if run is None:
-        return empty("No runs yet.", el("a.go", "Go to all runs", href="./"))
+        return no_run(bench, visit)
     order: Any = visit.query.get("order", "kl_sum")
     found = sequences(bench.store, run.run_id, order_by=order if order in ORDERS else "kl_sum",
                       page=Part(PER_PAGE))  # fmt: skip
@@ -114,8 +114,10 @@ def current_sequence(bench: Workbench, visit: Visit, run_id: str) -> str:
 def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     """The chosen text's values for the component."""
     run = chosen_run(bench, visit)
-    sequence = current_sequence(bench, visit, run.run_id) if run else ""
-    if run is None or not sequence:
+    if run is None:
+        return {"empty": absent(visit)}
+    sequence = current_sequence(bench, visit, run.run_id)
+    if not sequence:
         return {"empty": "Choose a text on the left."}
     step = visit.query.get("step", "")
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
