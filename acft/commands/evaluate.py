@@ -27,16 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code of the evaluation, which is a run of its own; 0 when it is only queued."""
     from acft.commands._display import do_here
+    from acft.commands._subject import check_subject
     from acft.runs.launcher import create_here, launch
     from acft.runs.measure import measurement
     from acft.runs.supervisor import ensure_supervisor
 
     suites = args.suite or DEFAULT_SUITES
     wanted = measurement(args.runs, args.subject, suites, args.set, args.control)
+    spec = wanted.spec
+    check_subject(args.runs, args.subject, spec.settings.model)
     names = {"experiment": wanted.experiment, "subject": wanted.subject}
     if args.background:
         run_id = launch(args.runs, wanted.text, wanted.overrides, **names, where=args.subject)
         print(f"{run_id} queued; {ensure_supervisor(args.runs)} starts it")
         return 0
-    spec = wanted.spec
     return do_here(create_here(args.runs, spec, **names), spec)

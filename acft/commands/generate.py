@@ -91,6 +91,7 @@ def printable(text: str) -> str:
 
 
 def _write(args: argparse.Namespace, texts: list[str]) -> list[Written]:
+    from acft.commands._subject import check_subject
     from acft.data import prompt_of
     from acft.evaluation import score_rollouts
     from acft.runs.restore import open_source
@@ -98,6 +99,7 @@ def _write(args: argparse.Namespace, texts: list[str]) -> list[Written]:
 
     if args.n < 1:
         raise ConfigError(f"--n {args.n}: must be at least 1")
+    check_subject(args.runs, args.source)
     source = open_source(args.runs, args.source, args.checkpoint, args.device)
     sampling = SamplingSettings.parse(_sampling(args, source.settings), "sampling")
     judges = [] if args.no_judge else source.judges
