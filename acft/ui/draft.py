@@ -43,10 +43,17 @@ def answered(question: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     told: dict[str, Any] = {"number": question.get("number"), "applied": False}
     try:
         for edit in question.get("edits", []):
-            text = edited(text, edit)
+            text = _edited_where_possible(text, edit)
     except ConfigError:
         return str(question.get("text", "")), told
     return text, {**told, "applied": True, "text": text}
+
+
+def _edited_where_possible(text: str, edit: Mapping[str, Any]) -> str:
+    try:
+        return edited(text, edit)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return text  # Its place in the text is gone; the form shows so.
 
 
 def edited(text: str, data: Mapping[str, Any]) -> str:

@@ -106,6 +106,16 @@ def test_a_field_changed_while_an_answer_is_on_its_way_is_kept(launch):
         assert f"Notes {pause}" in written
 
 
+def test_an_impatient_click_removes_one_entry(launch):
+    launch.evaluate("""() => {
+      const remove = document.querySelector("[aria-label='Remove corpus 1']");
+      remove.click();
+      remove.click();
+    }""")
+    checked(launch)
+    assert text(launch).input_value().count("[[corpus]]") == 1
+
+
 def test_an_emptied_field_shows_its_default_again(launch):
     rounds = launch.get_by_role("textbox", name="rounds")
     rounds.fill("")

@@ -187,6 +187,16 @@ def test_all_edits_of_a_question_are_made_in_its_text():
     assert told == {"number": 7, "applied": True, "text": text}
 
 
+def test_an_edit_whose_place_is_gone_does_not_hold_up_the_others():
+    edits = [
+        {"path": ["corpus", "7", "weight"], "kind": "float", "value": "2"},
+        {"path": ["title"], "kind": "text", "value": "b"},
+    ]
+    text, told = draft.answered({"number": 9, "text": TEXT, "edits": edits})
+    assert settings_text.parse(text)["title"] == "b"
+    assert told["applied"]
+
+
 def test_edits_of_a_text_that_is_no_toml_wait():
     edits = [{"path": ["title"], "kind": "text", "value": "b"}]
     text, told = draft.answered({"number": 8, "text": "title = ", "edits": edits})

@@ -229,13 +229,16 @@ def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:
     """What the page opens with; the browser then asks for the thorough check."""
     opening = opened(bench, visit, kept)
     shown = show(bench, visit, opening.text, is_thorough=False)
-    return [{CHECK: visit.session}, top(bench, visit, opening.problem), opening.text, *shown]
+    return [top(bench, visit, opening.problem), {CHECK: visit.session}, opening.text, *shown]
 
 
 def answer(bench: Workbench, visit: Visit) -> list[Any]:
     """What the browser is told of its text, form and side panel."""
     text, told = answered(visit.data)
-    return [told, *show(bench, visit, text)]
+    try:
+        return [told, *show(bench, visit, text)]
+    except AcftError as error:
+        return [told, gr.skip(), el("div.notice.bad", str(error), role="alert")]
 
 
 def take_preset(bench: Workbench, visit: Visit, content: str) -> list[Any]:
@@ -306,7 +309,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         run_id = bench.control.launch(content, request, visit.query.get("from", ""))
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 
-    wire.on_load(open_page, inputs=[text], outputs=[draft, start, text, *outputs], js=RESTORE)
+    wire.on_load(open_page, inputs=[text], outputs=[start, draft, text, *outputs], js=RESTORE)
     wire.read(draft.ask, ask, outputs=[draft, *outputs], trigger_mode="multiple")
     wire.read(start.preset, open_preset, inputs=[text], outputs=[start, text, *outputs])
     wire.read(start.import_text, open_file, outputs=[start, text, *outputs])

@@ -132,8 +132,8 @@
 
   // A form field shows what the server made of it, unless somebody is about to change it again.
   function accept(dom, node) {
-    dom.acftAccepted = () => {
-      if (window.acft.draft.isWaiting(JSON.parse(dom.dataset.arg).path)) return;
+    const path = JSON.parse(dom.dataset.arg).path;
+    const reset = () => {
       if (dom.type === "checkbox") dom.checked = "checked" in node[1];
       else if (dom.tagName === "SELECT") {
         const chosen = node.slice(2).find((option) => "selected" in option[1]);
@@ -141,7 +141,9 @@
       }
       else if (dom.tagName === "INPUT") dom.value = node[1].value || "";
     };
-    if (document.activeElement !== dom || dom.type !== "text") dom.acftAccepted();
+    const isFree = document.activeElement !== dom || dom.type !== "text";
+    if (isFree && !window.acft.draft.isWaiting(path)) reset();
+    dom.acftLeft = () => window.acft.draft.isUnderway(path) || reset();
   }
 
   function patchChildren(dom, before, after) {
@@ -205,7 +207,7 @@
       clearTimeout(control.acftTyping);
       control.acftTyping = setTimeout(() => changed(control), 350);
     });
-    holder.addEventListener("focusout", (event) => event.target.acftAccepted && event.target.acftAccepted());
+    holder.addEventListener("focusout", (event) => event.target.acftLeft && event.target.acftLeft());
     watch("value", () => { draw(); countDrawing(); });
     draw();
   }

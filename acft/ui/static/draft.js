@@ -35,8 +35,15 @@
     sent = { number: ++number, text: area().value, edits: waiting };
     waiting = [];
     isStale = false;
-    lost = setTimeout(() => answer({ number: sent.number, applied: false }), PATIENCE);
+    lost = setTimeout(again, PATIENCE);
     ask(sent);
+  }
+
+  function again() {
+    waiting = [...sent.edits, ...waiting];
+    isStale = true;
+    sent = null;
+    send();
   }
 
   function soon(pause) {
@@ -45,9 +52,13 @@
     show();
   }
 
+  const same = (a) => (b) => JSON.stringify(a) === JSON.stringify(b.path);
+  const open = () => (sent ? [...sent.edits, ...waiting] : waiting);
+
   function edit(change, pause) {
-    const place = change.path && JSON.stringify(change.path);
-    if (place) waiting = waiting.filter((other) => JSON.stringify(other.path) !== place);
+    // Entries are counted as the form shows them: the next is added or removed when it has been drawn.
+    if (change.list && open().some((other) => other.list)) return;
+    if (change.path) waiting = waiting.filter((other) => !same(change.path)(other));
     waiting.push(change);
     soon(pause);
   }
@@ -65,9 +76,9 @@
     if (box.value === text) return;
     const old = box.value, caret = box.selectionStart;
     box.value = text;
-    let same = 0;
-    while (same < caret && old[same] === text[same]) same++;
-    const place = same < caret ? Math.max(same, caret + text.length - old.length) : caret;
+    let equal = 0;
+    while (equal < caret && old[equal] === text[equal]) equal++;
+    const place = equal < caret ? Math.max(equal, caret + text.length - old.length) : caret;
     box.setSelectionRange(place, place);
     box.dispatchEvent(new CustomEvent("input", { bubbles: true, detail: "written" }));
   }
@@ -82,8 +93,8 @@
     if (done.edits.length && told.applied && !isNewer) write(told.text);
     // Typed on meanwhile: the same edits are made in the newer text instead of replacing it.
     if (done.edits.length && told.applied && isNewer) {
-      const places = waiting.map((change) => JSON.stringify(change.path));
-      waiting = [...done.edits.filter((e) => !e.path || !places.includes(JSON.stringify(e.path))), ...waiting];
+      const changedAgain = (change) => change.path && waiting.some(same(change.path));
+      waiting = [...done.edits.filter((change) => !changedAgain(change)), ...waiting];
     }
     if (waiting.length || isStale) soon(isStale ? PAUSE : 0);
     show();
@@ -94,7 +105,8 @@
     return isOpen() ? new Promise((done) => { atRest.push(done); }) : Promise.resolve();
   };
 
-  const isWaiting = (path) => waiting.some((change) => JSON.stringify(change.path) === JSON.stringify(path));
+  const isWaiting = (path) => waiting.some(same(path));
+  const isUnderway = (path) => open().some(same(path));
 
   // A preset or file is about to replace the text.
   function replace() { before = area().value; }
@@ -122,5 +134,5 @@
     read();
   }
 
-  window.acft.draft = { start, edit, settled, isWaiting, replace, undo, PAUSE };
+  window.acft.draft = { start, edit, settled, isWaiting, isUnderway, replace, undo, PAUSE };
 })();
