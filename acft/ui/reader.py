@@ -93,6 +93,7 @@ class History:
             self.notes.append((entry.time, event))
         elif isinstance(event, Started):
             self.attempts.append((entry.time, event))
+            self.progress = None
             self.end = None
         else:
             self._take_rare(event)

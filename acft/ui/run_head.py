@@ -14,7 +14,11 @@ from acft.ui.states import state_chip
 
 PHASES = {
     "sample": "sampling rollouts",
-    "score": "scoring rollouts",
+    "sample_train": "sampling rollouts",
+    "sample_oracle": "sampling rollouts to train the oracle",
+    "sample_validation": "sampling rollouts to test the oracle",
+    "filter": "filtering the corpus",
+    "guide": "computing the guidance of the corpus",
     "fit_oracle": "training the oracle",
     "fit_policy": "training the policy",
     "strength": "choosing the strength",
@@ -103,19 +107,33 @@ def _progress(run: Run) -> Node | None:
     if not run.state.is_live:
         return None
     share = _share(status, now)
-    doing = PHASES.get(now.phase, now.phase) if now else "starting"
-    detail = f" ({now.done:,} of {now.total:,} {now.unit})" if now and now.total else ""
-    line = (
-        f"Round {min(status.round + 1, max(status.rounds, 1))} of {status.rounds or '?'}: "
-        f"{doing}{detail}"
+    line = f"Round {min(status.round + 1, status.rounds)} of {status.rounds}: " * bool(
+        status.rounds
     )
-    left = words.duration(status.seconds_left)
     bar = el("div.progress", el("div", style={"--done": f"{100 * share:.1f}%"}), role="progressbar",
              aria_valuenow=f"{100 * share:.0f}", aria_valuemin="0", aria_valuemax="100",
              aria_label="Work done")  # fmt: skip
-    steps = f"step {status.step:,} of {status.steps:,} · " if status.steps else ""
-    steps += f"about {left} left" if status.seconds_left else "time left is known after a round"
-    return el("div", bar, el("p.side", el("b", line), " · ", steps))
+    return el("div", bar, el("p.side", el("b", line + _doing(run)), " · ", _left(status)))
+
+
+def _doing(run: Run) -> str:
+    """What the run is at, with the count of the present phase."""
+    now, attempts = run.history.progress, run.history.attempts
+    # An attempt's events begin after its status; until then they tell of the one before.
+    is_silent = not attempts or run.status.started > attempts[-1][0]
+    if run.state.state == "starting" or is_silent or now is None:
+        return "starting again" if attempts else "starting"
+    doing = PHASES.get(now.phase, now.phase.replace("_", " "))
+    return f"{doing} ({now.done:,} of {now.total:,} {now.unit})" if now.total else doing
+
+
+def _left(status: Status) -> str:
+    """How long the run will take, or what it is at while only that can be told."""
+    if status.seconds_left is not None:
+        return f"about {words.duration(status.seconds_left)} left"
+    if status.phase_seconds_left is not None:
+        return f"about {words.duration(status.phase_seconds_left)} left of this part"
+    return "time left is not known yet"
 
 
 def _share(status: Status, now: Progress | None) -> float:

@@ -1,0 +1,78 @@
+"""What a run's page says about how far the run is."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import acft.methods
+from acft.events import Progress, Started
+from acft.runs.status import RunState
+from acft.ui import run_head
+from acft.ui.dom import text_of
+from acft.ui.pages import run as run_page
+from acft.ui.reader import History
+from tests.ui.conftest import LIVE, visit
+
+BEGUN = 1_000.0
+
+
+@pytest.fixture
+def said(bench, monkeypatch):
+    """The page's top about a live run with another status and history."""
+    live = bench.reader.run(LIVE)
+
+    def told(progress, state="running", attempts=1, **status):
+        entries = [(BEGUN, Started(1))] * attempts
+        shown = replace(
+            live, state=RunState(state),
+            status=replace(live.status, **{"started": BEGUN - 1, "seconds_left": None, **status}),
+            history=History(progress=progress, attempts=entries),
+        )  # fmt: skip
+        monkeypatch.setattr(run_page, "find", lambda *_: shown)
+        return text_of(run_page.top(bench, visit(LIVE)))
+
+    return told
+
+
+FITTING = Progress("fit_policy", 3, 8, 0, "steps")
+
+
+def test_only_the_count_of_the_phase_is_shown(said):
+    text = said(FITTING, step=2, steps=8)
+    assert "training the policy (3 of 8 steps)" in text
+    assert "step 2 of 8" not in text
+
+
+def test_a_number_of_rounds_that_is_not_known_is_not_asked_about(said):
+    assert "of ?" not in said(None, rounds=0)
+
+
+def test_the_rest_of_the_phase_is_told_while_that_of_the_run_is_not_known(said):
+    assert "about 1 min 30 s left of this part" in said(FITTING, phase_seconds_left=90.0)
+    assert "about 2 min 00 s left" in said(FITTING, phase_seconds_left=9.0, seconds_left=120.0)
+
+
+def test_a_resumed_run_does_not_show_the_attempt_before(said):
+    resumed = said(FITTING, started=BEGUN + 60)
+    assert "starting again" in resumed
+    assert "training the policy" not in resumed
+    assert "starting again" in said(FITTING, state="starting")
+
+
+def test_every_phase_that_a_method_names_has_a_label():
+    root = Path(acft.methods.__file__).parent
+    sources = [*root.glob("*.py"), *(root.parent / "oracle").glob("*.py")]
+    named = {phase for source in sources for phase in _phases(ast.parse(source.read_text()))}
+    assert named
+    assert named <= set(run_head.PHASES)
+
+
+def _phases(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            is_progress = isinstance(node.func, ast.Name) and node.func.id == "Progress"
+            given = node.args[:1] if is_progress else []
+            given += [k.value for k in node.keywords if k.arg == "phase"]
+            yield from (v.value for v in given if isinstance(v, ast.Constant))
