@@ -5,7 +5,7 @@ single responses. An answer that the data cannot give is None, never a made-up n
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -137,6 +137,18 @@ def wilson(successes: int, n: int) -> Interval:
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == n else float(centre + half)
     return Interval(share, low, high, n, stderr)
+
+
+def widened(found: Interval) -> Interval:
+    """An interval that resampling gave, or Wilson's of the groups where resampling says nothing.
+
+    Where no group, or every group, shows anything, every resample is alike; a share of the groups
+    is then on the safe side.
+    """
+    if found.stderr != 0 or found.value not in (0.0, 1.0):
+        return found
+    bounds = wilson(int(found.value) * found.n, found.n)
+    return replace(found, low=bounds.low, high=bounds.high)
 
 
 def equivalence(

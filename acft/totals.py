@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval, wilson
+from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval, widened
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,8 @@ def pooled_bootstrap(
 
 
 def interval(totals: Totals, seed: int = 0) -> Interval:
-    """The measurement with its 95 % interval over prompts.
-
-    Where no prompt, or every prompt, shows anything, resampling gives no spread; the interval is
-    then that of a share of prompts (Wilson), which is on the safe side.
-    """
-    found = ratio_bootstrap([totals], lambda value: value, seed=seed)
-    if found.stderr == 0 and found.value in (0.0, 1.0):
-        bounds = wilson(int(found.value) * found.n, found.n)
-        return replace(found, low=bounds.low, high=bounds.high)
-    return found
+    """The measurement with its 95 % interval over prompts."""
+    return widened(ratio_bootstrap([totals], lambda value: value, seed=seed))
 
 
 def ratio_difference(a: Floats, b: Floats) -> Floats:

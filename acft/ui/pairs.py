@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acft.statistics import Interval, cluster_bootstrap, difference, paired_bootstrap
+from acft.statistics import Interval, cluster_bootstrap, difference, paired_bootstrap, widened
 from acft.ui.reader import Answer
 
 THRESHOLD = 0.5
@@ -115,8 +115,8 @@ def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = THRESHOLD) ->
         mean_left=cluster_bootstrap(groups, left, n_resamples=RESAMPLES),
         mean_right=cluster_bootstrap(groups, right, n_resamples=RESAMPLES),
         mean_change=paired_bootstrap(groups, left, right, difference, n_resamples=RESAMPLES),
-        share_left=cluster_bootstrap(groups, toxic_left, n_resamples=RESAMPLES),
-        share_right=cluster_bootstrap(groups, toxic_right, n_resamples=RESAMPLES),
+        share_left=widened(cluster_bootstrap(groups, toxic_left, n_resamples=RESAMPLES)),
+        share_right=widened(cluster_bootstrap(groups, toxic_right, n_resamples=RESAMPLES)),
         share_change=paired_bootstrap(
             groups, toxic_left, toxic_right, difference, n_resamples=RESAMPLES
         ),

@@ -107,9 +107,8 @@ def _progress(run: Run) -> Node | None:
     if not run.state.is_live:
         return None
     share = _share(status, now)
-    line = f"Round {min(status.round + 1, status.rounds)} of {status.rounds}: " * bool(
-        status.rounds
-    )
+    turn = f"Round {min(status.round + 1, status.rounds)} of {status.rounds}: "
+    line = turn if status.rounds else ""
     bar = el("div.progress", el("div", style={"--done": f"{100 * share:.1f}%"}), role="progressbar",
              aria_valuenow=f"{100 * share:.0f}", aria_valuemin="0", aria_valuemax="100",
              aria_label="Work done")  # fmt: skip

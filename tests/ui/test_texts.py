@@ -4,10 +4,12 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from acft.errors import ConfigError
 from acft.store.queries.tokens import sum_check
+from acft.totals import Totals, interval
 from acft.ui import blind, charts, checkpoints, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
 from acft.ui.dom import el, text_of
@@ -309,3 +311,12 @@ def test_attributes_that_are_off_are_left_out_of_nodes():
     assert el("a.b.c", "x", title=None, disabled=False, hidden=True) == [
         "a", {"class": "b c", "hidden": ""}, "x",
     ]  # fmt: skip
+
+
+def test_a_share_without_variation_has_the_interval_it_has_on_every_page():
+    found = [pair(prompt=f"p{index}", left=0.9, right=0.1) for index in range(8)]
+    judged = pairs.verdict(found, "judge")
+    assert judged is not None
+    assert judged.share_right == interval(Totals(tuple("abcdefgh"), np.zeros(8), np.ones(8)))
+    assert judged.share_right.high == pytest.approx(0.3244, abs=1e-4)
+    assert judged.share_left.low == pytest.approx(1 - 0.3244, abs=1e-4)
