@@ -100,7 +100,8 @@ def test_toxic_texts_are_veiled_and_calm_ones_are_not(bench):
 
 def test_numbers_of_the_head_have_units_and_n(bench):
     shown = text_of(run_page.facts(bench.reader.run(QUICK)))
-    assert "n = 40 each" in shown
+    assert "base → version 3, 40 test prompts each" in shown
+    assert "base → round 3 (latest)" in shown
     assert "nats per token" in shown
 
 

@@ -66,11 +66,11 @@ def facts(run: Run) -> Node:
     shown = [
         _judged(run),
         _fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
-              "validation prompts, base → latest"),
+              "validation prompts, " + _latest(run, "rollout/satisfaction")),
         _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
         _fact("Perplexity", _from_to(run, "utility/perplexity_validation", words.number),
-              "held-out text, base → latest"),
+              "held-out text, " + _latest(run, "utility/perplexity_validation")),
         _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
     ]  # fmt: skip
     memory = history.last("memory/peak_bytes")
@@ -90,6 +90,12 @@ def _from_to(run: Run, name: str, shown: Callable[[float | None], str]) -> str:
     return f"{shown(points[0].value)} → {shown(points[-1].value)}"
 
 
+def _latest(run: Run, name: str) -> str:
+    """Which policies the first and latest value of a quantity are of."""
+    points = run.history.scalars.get(name, [])
+    return f"base → round {points[-1].round} (latest)" if len(points) > 1 else "base → latest"
+
+
 def _fact(name: str, value: str, note: str) -> Node:
     return el("div.fact", el("span.name", name), el("span.value", value), el("span.note", note))
 
@@ -104,10 +110,11 @@ def _judged(run: Run) -> Node:
         return _fact("Toxic responses", words.DASH, "measured before and after the run")
     after = words.percent(tuned.value) if tuned else "…"
     judge = base.suite.rpartition("/")[2]
+    version = f"base → version {tuned.policy_version}" if tuned else "base"
     return _fact(
         "Toxic responses",
         f"{words.percent(base.value)} → {after}",
-        f"{judge}, n = {base.n:,} each",
+        f"{judge}, {version}, {words.count(base.n, 'test prompt')} each",
     )
 
 
