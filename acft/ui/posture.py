@@ -52,6 +52,8 @@ def _network(bench: Workbench) -> list[Check]:
 
 def _served(served: Mapping[str, Any]) -> list[Check]:
     """The server's own switches."""
+    paths = served.get("allowed_paths", ["not known"])
+    is_silent = os.environ.get("GRADIO_ANALYTICS_ENABLED") == "False"
     return [
         _switch(served, "share", "Sharing link", "no tunnel is opened"),
         _switch(served, "mcp_server", "Tool server (MCP)", "no handler is offered to programs"),
@@ -59,7 +61,7 @@ def _served(served: Mapping[str, Any]) -> list[Check]:
         _switch(served, "enable_monitoring", "Monitoring page", "usage is not recorded"),
         _switch(served, "show_error", "Tracebacks in the browser", "they tell about the machine"),
         Check(
-            "Readable paths", str(served.get("allowed_paths")), served.get("allowed_paths") == [],
+            "Readable paths", ", ".join(paths) or "none", paths == [],
             "no file is served by its path",
         ),
         Check(
@@ -67,8 +69,7 @@ def _served(served: Mapping[str, Any]) -> list[Check]:
             served.get("strict_cors") is True, "host and origin of every request are checked",
         ),
         Check(
-            "Analytics", os.environ.get("GRADIO_ANALYTICS_ENABLED", "on"),
-            os.environ.get("GRADIO_ANALYTICS_ENABLED") == "False", "nothing is reported",
+            "Analytics", "off" if is_silent else "on", is_silent, "nothing is reported",
         ),
     ]  # fmt: skip
 
