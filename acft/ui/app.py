@@ -1,9 +1,11 @@
 """Assembles the pages and starts the server; the only ``launch``."""
 
 import argparse
+import errno
 import logging
 import os
 import secrets
+import socket
 import sys
 import tempfile
 import webbrowser
@@ -21,7 +23,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from acft.errors import AcftError, DataError
+from acft.errors import AcftError, ConfigError, DataError
 from acft.inference.client import Inference
 from acft.runs.devices import devices
 from acft.runs.directory import all_runs
@@ -191,6 +193,7 @@ def serve(options: Options) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
+        check_port(options.bind)
         with closing(workbench(options)) as bench:
             blocks = launch(bench, options)
             announce(bench, blocks, options)
@@ -201,6 +204,23 @@ def serve(options: Options) -> int:
         LOG.error("%s", error)  # noqa: TRY400 - the sentence is the message
         return 2
     return 0
+
+
+def check_port(bind: Bind) -> None:
+    """Returns if one may listen there; port 0 takes any that is free.
+
+    Raises:
+        ConfigError: Somebody else listens at the port.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in bind.host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((bind.host, bind.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            message = f"port {bind.port} of {bind.host} is in use; give another with --port"
+            raise ConfigError(message) from None
 
 
 def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:
