@@ -140,7 +140,11 @@ def _line(
 def _message(model: type[BaseModel], problem: ErrorDetails, path: list[str]) -> str:
     if problem["type"] == "extra_forbidden":
         *parents, name = path
-        return f"no such setting{did_you_mean(name, _field_names(model, parents))}"
+        known = _field_names(model, parents)
+        nearest = did_you_mean(name, known)
+        if nearest or not isinstance(problem["input"], Mapping):
+            return f"no such setting{nearest}"
+        return f"no such section; there are {', '.join(known)}"
     if problem["type"] == "value_error":
         return str(problem.get("ctx", {}).get("error", problem["msg"]))
     plain = {"tuple_type": "should be a list", "model_type": "should be a table"}

@@ -58,6 +58,12 @@ def test_unknown_key_without_a_near_one_gets_no_hint():
     assert problems({"zzz": 1}) == ["zzz = 1: no such setting"]
 
 
+def test_an_unknown_section_is_told_which_there_are() -> None:
+    [told] = problems({"zzz": {"a": 1}})
+    assert told.startswith("zzz = {'a': 1}: no such section; there are ")
+    assert "inner" in told
+
+
 def test_problem_in_a_list_says_which_entry():
     (line,) = problems({"entries": [{}, {"step": 1}]}, where="corpus")
     assert line.startswith("[corpus.entries.1] step = 1")
