@@ -50,6 +50,7 @@ def lines(
     target: Number | None = None,
     share: bool = False,  # noqa: FBT001, FBT002
     height: int = 240,
+    until: Number = 0,
 ) -> Figure:
     """Curves over steps, with the rounds' borders and an optional target line."""
     drawn = [curve for curve in curves if any(value is not None for value in curve.y)]
@@ -68,8 +69,10 @@ def lines(
         hovermode="x unified",
         showlegend=len(drawn) > 1,
         xaxis={"title": {"text": x_title, "standoff": 6}, "rangemode": "tozero"},
-        yaxis={"title": {"text": y_title, "standoff": 6}},
+        yaxis={"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
     )
+    if until:
+        figure.update_xaxes(range=[0, 1.02 * until])
     if share:
         low = _lowest(drawn)
         figure.update_yaxes(tickformat=".0%", range=[low - 0.02 * (1 - low), 1 + 0.03 * (1 - low)])

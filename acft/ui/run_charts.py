@@ -21,13 +21,13 @@ COLORS = {
 
 def losses(run: Run) -> Figure:
     """Cross-entropy and total loss over steps."""
-    return _figure(run.history, ("policy/ce", "policy/loss"), "nats per token")
+    return _figure(run, ("policy/ce", "policy/loss"), "nats per token")
 
 
 def divergences(run: Run) -> Figure:
     """Both directions of the KL to the guided policy, and the distance from base."""
     names = ("policy/kl_guided_policy", "policy/kl_policy_guided", "policy/kl_policy_base")
-    return _figure(run.history, names, "nats per token")
+    return _figure(run, names, "nats per token")
 
 
 def satisfaction(run: Run) -> Figure:
@@ -46,7 +46,12 @@ def satisfaction(run: Run) -> Figure:
         values = [1 - p.value for p in points]
         curves.append(Line(label, [p.step for p in points], values, color, "dot", marks=True))
     return charts.lines(
-        curves, "share of responses", rounds=round_ends(history), target=delta(run), share=True
+        curves,
+        "share of responses",
+        rounds=round_ends(history),
+        target=delta(run),
+        share=True,
+        until=run.status.steps,
     )
 
 
@@ -79,12 +84,12 @@ def by_position(run: Run) -> Figure:
 
 def steering(run: Run) -> Figure:
     """What moves by itself: KL weight under dual ascent, strength of the oracle."""
-    return _figure(run.history, ("policy/kl_weight", "oracle/strength"), "value")
+    return _figure(run, ("policy/kl_weight", "oracle/strength"), "value")
 
 
 def speed(run: Run) -> Figure:
     """Training throughput."""
-    return _figure(run.history, ("time/tokens_per_second",), "tokens per second")
+    return _figure(run, ("time/tokens_per_second",), "tokens per second")
 
 
 def round_ends(history: History) -> list[int]:
@@ -103,9 +108,10 @@ def delta(run: Run) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _figure(history: History, names: Sequence[str], unit: str) -> Figure:
+def _figure(run: Run, names: Sequence[str], unit: str) -> Figure:
+    history = run.history
     curves = [_line(history, name) for name in names if name in history.scalars]
-    return charts.lines(curves, unit, rounds=round_ends(history))
+    return charts.lines(curves, unit, rounds=round_ends(history), until=run.status.steps)
 
 
 def _line(history: History, name: str) -> Line:

@@ -1,5 +1,7 @@
 """What the pages say about runs, without a browser."""
 
+import pytest
+
 from acft.ui import alerts, run_charts
 from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
@@ -66,6 +68,13 @@ def test_an_unknown_run_leads_back_to_the_list(bench):
 def test_all_figures_of_a_finished_run_have_data(bench):
     for figure in run_page.figures(bench, visit(QUICK)):
         assert figure["data"], figure["summary"]
+
+
+def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):
+    run = bench.reader.run(LIVE)
+    layout = run_charts.divergences(run)["layout"]
+    assert layout["xaxis"]["range"] == [0, pytest.approx(1.02 * run.status.steps)]
+    assert layout["yaxis"]["rangemode"] == "tozero"
 
 
 def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
