@@ -72,7 +72,7 @@ def plan(
     existing = by_fingerprint(runs_dir)
     variants: dict[str, Variant] = {}
     for chosen in combinations:
-        fingerprint = parse_spec(text, chosen).fingerprint
+        fingerprint = parse_spec(text, chosen, has_files=True).fingerprint
         found = Variant(chosen, fingerprint, existing.get(fingerprint, ("", ""))[0])
         variants.setdefault(fingerprint, found)
     return Plan(text, experiment, tuple(variants.values()), len(combinations) - len(variants))

@@ -204,6 +204,11 @@ def test_a_grid_with_a_wrong_value_queues_nothing(tmp_path):
         sweep.plan(tmp_path, SPEC, [sweep.parse_axis("sampling.horizon=5|-1")])
 
 
+def test_a_grid_with_a_file_that_is_not_there_queues_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        sweep.plan(tmp_path, SPEC, [sweep.parse_axis("prompts.source='demo'|'no.txt'")])
+
+
 def test_a_damaged_launch_record_does_not_stop_a_sweep(tmp_path):
     launched(tmp_path).launch.write_text("[")
     assert len(sweep.plan(tmp_path, SPEC, [sweep.parse_axis("seed=0|1")]).fresh) == 2
