@@ -34,7 +34,7 @@ from tests.fake_runs import app, become, create, do, wait_until
 
 TRUTH_SECONDS = 15.0
 REPEATS = 9
-EVENTS = 46
+EVENTS = 49
 """Lines of an uninterrupted run."""
 LEFT_BYTES = 60 * 1024
 """Room on the full disk: enough to begin, not to end."""
