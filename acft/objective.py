@@ -115,6 +115,8 @@ def soft_log_w(
         log_r: log R of prefixes.
         delta: Satisfaction demanded.
         log_r_prompt: log R(x) of their prompts, of a shape that broadcasts.
+
+    Source: derived; see ``guided_next_logprobs_soft``.
     """
     log_1_minus_delta = math.log1p(-delta) if delta < 1.0 else -math.inf
     log_w = torch.logaddexp(

@@ -134,7 +134,7 @@ def _check_room(args: argparse.Namespace, text: str, combinations: Sequence[Sequ
     from acft.runs.lineage import check_room, estimates
     from acft.runs.spec import parse_spec
 
-    specs = [parse_spec(text, overrides, args.config) for overrides in combinations]
+    specs = [parse_spec(text, overrides, args.config, has_files=True) for overrides in combinations]
     known = [expected for expected in estimates(args.runs, specs) if expected is not None]
     size = sum(expected.bytes for expected in known)
     if known and not args.json:

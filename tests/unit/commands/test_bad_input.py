@@ -11,10 +11,13 @@ from tests.tiny_run import tiny_settings
 NOWHERE = "/no/such/place"
 NOBODY = ["constraint.0.pattern='#'", "constraint.0.must='occur'"]
 EVERYBODY = ["constraint.0.pattern='#'", "constraint.0.must='not_occur'"]
-CASES = {
+NOT_THERE = {
     "a missing model": ([f"model.name='{NOWHERE}'"], "is no directory"),
     "a misspelt model": (["model.name='smollm2-135'"], "did you mean 'smollm2-135m'?"),
     "a missing corpus": ([f"corpus.1.source='{NOWHERE}.txt'"], NOWHERE),
+}
+"""Told before there is a run."""
+CASES = {
     "an empty corpus": (["corpus.1.source='EMPTY'"], "has no texts; name another"),
     "empty prompts": (["prompts.source='EMPTY'"], "has no prompts; name another"),
     "a constraint nobody satisfies": (NOBODY, "none of 72 responses satisfies the constraint"),
@@ -42,6 +45,15 @@ def train(tmp_path, capsys):
         return code, " ".join(capsys.readouterr().err.split()), next(iter(runs), None)
 
     return trained
+
+
+@pytest.mark.parametrize("name", NOT_THERE)
+def test_what_is_not_there_is_told_before_a_run_is_made(train, name):
+    changes, told = NOT_THERE[name]
+    code, said, run = train(*changes)
+    assert (code, run) == (2, None)
+    assert told in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("name", CASES)
