@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acft.assets import cache_folder
+from acft.atomic import replace_json
 from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
 from acft.constraints import Constraint, build_constraint
 from acft.corpora.sources import needs_policy
@@ -195,9 +195,7 @@ def base_rollouts(
             if len(rollouts) >= wanted:
                 break
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".partial-{os.getpid()}")
-        partial.write_text(json.dumps([_plain(rollout) for rollout in rollouts]))
-        partial.replace(file)
+        replace_json(file, [_plain(rollout) for rollout in rollouts])
     return documents_from_rollouts(rollouts[:wanted], corpus.domain, corpus.loss)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from acft.errors import ConfigError
+from acft.machine import cores
 
 CORES_PER_RUN = 2
 """CPU runs share the machine in portions of so many cores, unless ``CPU_RUNS`` says otherwise."""
@@ -29,11 +30,6 @@ class Device:
     """cpu, mps or cuda:INDEX (index as the driver counts)."""
     slots: int = 1
     """Runs at once."""
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def devices() -> list[Device]:

@@ -1,9 +1,10 @@
 """Runs that measure: settings of an evaluation made from a run or a model."""
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from acft.errors import RunError
@@ -48,15 +49,19 @@ def measurement(
         control: Run whose best checkpoint a change must exceed, if any.
     """
     subjects: dict[str, dict[str, Any]] = {BASE: {}}
+    name = PurePath(subject).name
     text, own, experiment = "", [f"model.name={json.dumps(subject)}"], ""
     if RUN_ID.fullmatch(subject):
         paths = find_run(runs_dir, subject)
         launch = read_launch(paths)
         text = paths.spec.read_text(encoding="utf-8")
         own, experiment = list(launch.overrides), launch.experiment
+        name = tomllib.loads(text).get("title") or subject
         subjects[POLICY] = result_of(paths)
     if control:
         subjects[CONTROL] = result_of(find_run(runs_dir, control))
+    title = f"{name}: {', '.join(suites)} measured"
+    own.append(f"title={json.dumps(title)}")
     own += as_evaluation(suites, subjects)
     return Measurement(text, (*own, *overrides), subject, experiment)
 

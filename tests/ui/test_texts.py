@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acft.errors import ConfigError
-from acft.store.queries.tokens import sum_check
+from acft.store.queries.tokens import sequences, sum_check
 from acft.totals import Totals, interval
 from acft.ui import blind, charts, checkpoints, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
@@ -263,6 +263,12 @@ def test_values_that_were_not_measured_stay_unknown():
     assert shown["b"] == tokens.LOWEST
     assert shown["alt"][0]["q"] is None
     json.dumps(shown, allow_nan=False)
+
+
+def test_a_text_whose_first_token_was_not_stored_is_not_whole(bench):
+    first = sequences(bench.store, QUICK).records()[0]["sequence_id"]
+    assert tokens_page.is_whole(bench, QUICK, first)
+    assert not tokens_page.is_whole(bench, QUICK, "e0-base-0-0")
 
 
 def test_a_text_without_stored_tokens_says_so(bench):

@@ -73,7 +73,10 @@ def _cards(bench: Workbench) -> Node:
 
 
 def _facts(run: Run) -> list[list[Node]]:
+    model = (run.settings.get("model") or {}).get("name", "")
     rows: list[list[Node]] = []
+    if sha256 := run.facts.get("model_sha256"):
+        rows.append([run.title, "model", model, run.facts.get("dtype", ""), el("code", sha256)])
     for part, value in run.facts.items():
         entries = value if isinstance(value, list) else [value]
         rows += [

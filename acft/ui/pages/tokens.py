@@ -170,9 +170,19 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
     if len(moments) > 1:
         lines.append(_scrubber(visit, moments))
-    if found or moments:
+    if found or is_whole(bench, run.run_id, sequence):
         lines.append(offer(bench, visit, run))
     return el("div", el("h2", "The chosen text"), lines)
+
+
+def is_whole(bench: Workbench, run_id: str, sequence: str) -> bool:
+    """Whether every token of a text with token values is stored, the first one included."""
+    first = bench.store.rows(
+        "SELECT min(position) FROM guidance "
+        "WHERE run_key = $run_key AND sequence_id = $sequence_id",
+        {"run_key": run_key(run_id), "sequence_id": sequence},
+    )[0][0]
+    return first == 0
 
 
 def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:

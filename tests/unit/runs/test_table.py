@@ -110,6 +110,7 @@ def test_a_run_is_measured_at_its_best_checkpoint_beside_base(tmp_path):
     wanted = measurement(tmp_path, paths.root.name, ["rtp", "perplexity"], ["seed=5"])
     values = apply_overrides(tomllib.loads(wanted.text), list(wanted.overrides))
     assert values["seed"] == 5
+    assert values["title"] == f"{tomllib.loads(SPEC)['title']}: rtp, perplexity measured"
     assert values["schedule"]["rounds"] == 4
     assert values["method"] == {
         "name": "evaluate",
