@@ -128,3 +128,18 @@ def _slowness() -> float:
     begin = time.monotonic()
     sum(range(3_000_000))
     return max(1.0, (time.monotonic() - begin) / 0.05)
+
+
+def test_a_token_and_its_place_on_the_curve_point_at_each_other(page, served):
+    page.goto(served.address + f"/tokens?run={QUICK}")
+    ready(page)
+    token = page.locator(".tok").nth(3)
+    token.hover()
+    here = page.locator(".token-curve line")
+    count = page.locator(".tok").count()
+    assert float(here.get_attribute("x1")) == pytest.approx(3.5 / count * 1000)
+    box = page.locator(".token-curve").bounding_box()
+    page.mouse.move(box["x"] + 1, box["y"] + box["height"] / 2)
+    assert "pointed" in page.locator(".tok").first.get_attribute("class")
+    page.mouse.move(0, 0)
+    assert page.locator(".tok.pointed").count() == 0

@@ -106,12 +106,13 @@
     };
     // Words that are toxic by themselves stay hidden one by one, however harmless the text is.
     const sees = (token) => state.shown && (!token.hot || state.showHot || state.opened.has(token.i));
-    let data = null, spans = [], popup = null, openTimer = 0, hideTimer = 0;
+    let data = null, spans = [], mark = () => {}, popup = null, openTimer = 0, hideTimer = 0;
 
     const draw = () => {
       data = props.value && props.value.tokens ? props.value : null;
       holder.replaceChildren();
       spans = [];
+      mark = () => {};
       if (data) data = { ...data, tokens: data.tokens.map(known) };
       if (!data) {
         if (props.value && props.value.empty) holder.append(node("p", { class: "side" }, props.value.empty));
@@ -209,8 +210,23 @@
       const path = document.createElementNS(ns, "polyline");
       path.setAttribute("points", points.map((p) => p.map((x) => x.toFixed(1)).join(",")).join(" "));
       path.setAttribute("vector-effect", "non-scaling-stroke");
-      svg.append(path);
-      return node("div", { class: "token-curve-box" }, node("span", { class: "side" }, "R of the prefix, 0–1"), svg);
+      // The text wraps and the curve does not, so each shows the other where one points.
+      const here = document.createElementNS(ns, "line");
+      here.setAttribute("vector-effect", "non-scaling-stroke");
+      here.setAttribute("y2", height);
+      mark = (i) => {
+        here.style.display = i === null ? "none" : "inline";
+        for (const end of ["x1", "x2"]) here.setAttribute(end, (((i ?? 0) + 0.5) / values.length) * width);
+        spans.forEach((span, j) => span.classList.toggle("pointed", j === i));
+      };
+      mark(null);
+      svg.addEventListener("mousemove", (event) => {
+        const box = svg.getBoundingClientRect();
+        mark(Math.min(values.length - 1, Math.floor(((event.clientX - box.left) / box.width) * values.length)));
+      });
+      svg.addEventListener("mouseleave", () => mark(null));
+      svg.append(path, here);
+      return node("div", { class: "token-curve-box" }, node("span", { class: "side" }, "R of the prefix, 0–1, token by token; point at it to find the token"), svg);
     }
 
     function line(name, borderName) {
@@ -232,8 +248,8 @@
           const [under] = colorOf(second, second.of(token), secondScale);
           span.style.boxShadow = under ? `inset 0 -3px 0 ${css(under)}` : "";
         }
-        span.addEventListener("mouseenter", () => enter(i, span));
-        span.addEventListener("mouseleave", () => leave());
+        span.addEventListener("mouseenter", () => { mark(i); enter(i, span); });
+        span.addEventListener("mouseleave", () => { mark(null); leave(); });
         span.addEventListener("click", () => { focus(i, own); open(i, true, span); });
         return span;
       });
