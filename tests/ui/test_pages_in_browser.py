@@ -32,6 +32,9 @@ def test_every_page_fits_a_phone(browser, served, name):
     page.wait_for_timeout(1000)
     shoot(page, f"phone-{name}", full=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for part in page.locator(".runmenu select, nav [aria-current]").all():
+        box = part.bounding_box()
+        assert box is None or box["x"] + box["width"] <= 390
     context.close()
 
 

@@ -163,6 +163,8 @@
       const next = props.value ? [props.value] : [];
       patchChildren(holder, shown, next);
       shown = next;
+      const current = holder.querySelector("header.top nav [aria-current]");
+      if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.clientWidth / 2;
     };
     const send = async (control, extra) => {
       const name = control.dataset.act;
