@@ -2,9 +2,12 @@
 
 import hashlib
 import itertools
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -232,6 +235,32 @@ def collate(documents: Sequence[TokenizedDocument], pad_id: int, horizon: int) -
 def micro_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Consecutive pieces of ``size`` items; the last may be shorter."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def balanced_batches(
+    documents: Sequence[TokenizedDocument], size: int
+) -> list[Sequence[TokenizedDocument]]:
+    """Documents by length, in as many batches as ``micro_batches`` makes or fewer.
+
+    No batch needs more padded tokens than it must, so that batches worked on at once end together.
+    """
+    by_length = sorted(documents, key=lambda document: len(document.token_ids))
+    wanted = math.ceil(len(by_length) / size)
+    longest = len(by_length[-1].token_ids) if by_length else 0
+    capacities = range(longest, size * longest + 1)
+    enough = bisect_left(capacities, -wanted, key=lambda each: -len(_within(by_length, each)))
+    return _within(by_length, capacities[enough]) if by_length else []
+
+
+def _within(
+    by_length: Sequence[TokenizedDocument], capacity: int
+) -> list[Sequence[TokenizedDocument]]:
+    """The fewest consecutive batches of at most so many padded tokens."""
+    starts = [0]
+    for index, document in enumerate(by_length):
+        if (index + 1 - starts[-1]) * len(document.token_ids) > capacity:
+            starts.append(index)
+    return [by_length[start:end] for start, end in pairwise([*starts, len(by_length)])]
 
 
 def mixture(

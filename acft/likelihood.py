@@ -5,6 +5,7 @@ Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all t
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from acft.data import TokenizedDocument, collate, pad_token, prompt_and_response
 from acft.errors import DataError
+from acft.threads import Workers
 from acft.totals import Totals
 from acft.types import Document, MetricValue, Rollout, TokenBatch
 
@@ -37,6 +39,11 @@ class Judge(Protocol):
     @property
     def device(self) -> str:
         """Where its weights are."""
+        ...
+
+    @property
+    def workers(self) -> Workers:
+        """Threads that do its forward passes."""
         ...
 
     def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
@@ -155,13 +162,22 @@ def _likelihoods(
     judged = [item for item in items if len(item.token_ids) > item.given]
     # Equal lengths side by side waste no padding; the longest first, so memory fails early.
     order = sorted(range(len(judged)), key=lambda index: -len(judged[index].token_ids))
+    batches: list[list[int]] = []
+    while order:
+        wanted = max(1, batch_tokens // len(judged[order[0]].token_ids))
+        batches.append(order[:wanted])
+        order = order[wanted:]
     rows: dict[int, Likelihood] = {}
-    while len(rows) < len(order):
-        longest = len(judged[order[len(rows)]].token_ids)
-        chosen = order[len(rows) : len(rows) + max(1, batch_tokens // longest)]
-        rows.update(zip(chosen, _judge(judge, [judged[i] for i in chosen]), strict=True))
-        if progress is not None:
-            progress(len(rows), len(order))
+    lock = threading.Lock()
+
+    def work(batch: list[int]) -> None:
+        found = list(_judge(judge, [judged[index] for index in batch]))
+        with lock:
+            rows.update(zip(batch, found, strict=True))
+            if progress is not None:
+                progress(len(rows), len(judged))
+
+    judge.workers.map(work, batches)
     return [rows[index] for index in range(len(judged))]
 
 

@@ -26,14 +26,8 @@ from acft.machine import cores
 from acft.objective import align, nll
 from acft.sampling import Decoder, Samples, draw
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
+from acft.threads import Workers
 from acft.types import Prompt, TokenBatch
-
-
-@dataclass
-class Workers:
-    """How many threads draw batches of responses at once."""
-
-    count: int = 1
 
 
 @dataclass
@@ -92,12 +86,12 @@ class Policy:
             return draw(
                 self.backbone, prompts, n, sampling, seed,
                 policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
-                keep_hidden=keep_hidden, workers=self.workers.count, progress=progress,
+                keep_hidden=keep_hidden, workers=self.workers, progress=progress,
                 should_stop=should_stop,
             )  # fmt: skip
         request = DrawRequest(
             prompts, n, sampling, seed, self.version, self.chat_template, keep_hidden,
-            self.workers.count, progress, should_stop,
+            self.workers, progress, should_stop,
         )  # fmt: skip
         return self.engine.draw(self.backbone, self.weights, request)
 

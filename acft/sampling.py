@@ -1,10 +1,10 @@
 """Drawing responses: one uniform number per token and rollout, whatever else is in the batch."""
 
+import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,11 +17,16 @@ from acft.backbone.forward import CachedDecoder, logits
 from acft.backbone.loading import Backbone
 from acft.errors import DataError
 from acft.settings import SamplingSettings
+from acft.threads import Workers
 from acft.token_choice import choose, uniforms
 from acft.types import DrawChecks, Prompt, Rollout, Window
 
 CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
+
+CPU_BATCHES = 2
+"""On a CPU the number of batches is a multiple of this, however many cores there are: two end
+together, and what is drawn does not depend on the machine's size."""
 
 
 @runtime_checkable
@@ -79,7 +84,7 @@ def draw(
     chat_template: bool = False,
     decoder: Decoder | None = None,
     keep_hidden: bool = False,
-    workers: int = 1,
+    workers: Workers | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Samples:
@@ -88,7 +93,7 @@ def draw(
     Args:
         keep_hidden: Also return the hidden states of the last prompt token and of every response
             token, in float16 on the CPU.
-        workers: Batches drawn at once, each by its own thread.
+        workers: Threads that draw batches; one unless given.
         progress: Called with (responses done, responses wanted).
         should_stop: Asked between batches; when true the responses drawn so far are returned.
 
@@ -102,7 +107,8 @@ def draw(
         for prompt, ids in zip(prompts, encoded, strict=True)
         for sample in range(n)
     ]
-    order, batches = _batches(requests, sampling.batch_size)
+    at_once = CPU_BATCHES if backbone.model.device.type == "cpu" else 1
+    order, batches = _batches(requests, sampling.batch_size, at_once)
     done = 0
     lock = threading.Lock()
 
@@ -121,12 +127,7 @@ def draw(
                 progress(done, len(requests))
         return drawn
 
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool, one_thread_each():
-            drawn = list(pool.map(run, batches))
-    else:
-        drawn = [run(batch) for batch in batches]
-    return _in_request_order(order, drawn)
+    return _in_request_order(order, (workers or Workers()).map(run, batches))
 
 
 @torch.no_grad()
@@ -154,25 +155,15 @@ def continuations(
     ]
 
 
-def _batches(requests: list[_Request], size: int) -> tuple[list[int], list[list[int]]]:
-    """The order in which requests are drawn, whole and in batches."""
+def _batches(
+    requests: list[_Request], size: int, at_once: int
+) -> tuple[list[int], list[list[int]]]:
+    """The order in which requests are drawn, whole and in batches of at most ``size``."""
     # Equal lengths side by side waste no padding and share one prefill per prompt.
     order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
-    return order, [order[start : start + size] for start in range(0, len(order), size)]
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """One intra-op thread for each of several working threads.
-
-    Pools of threads that share cores wait for each other and are far slower than one thread each.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    n_batches = at_once * math.ceil(len(order) / (size * at_once))
+    ends = [len(order) * number // n_batches for number in range(n_batches + 1)] if order else []
+    return order, [order[start:end] for start, end in pairwise(ends) if start < end]
 
 
 def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:

@@ -91,7 +91,8 @@ def measure(world: World, repeats: int) -> dict[str, tuple[float, float]]:
         pass_over(world, rule, KEPT.get(name, 0))
     steps: Times = {name: [] for name in kinds}
     rounds: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(repeats):
+    for repeat in range(1, repeats + 1):
+        print(f"repeat {repeat}/{repeats}", file=sys.stderr)
         for name, rule in kinds.items():
             world._document_verdicts.clear()
             rounds[name].append(pass_over(world, rule, KEPT.get(name, 0))[1])
@@ -172,6 +173,7 @@ def quiet() -> Iterator[None]:
 
 def profile(world: World) -> str:
     """A table of the operations of one pass of ACFT steps, by the time they take themselves."""
+    world.base.workers.count = 1  # the profiler sees its own thread alone
     rule = rules(world)["acft"]
     pass_over(world, rule)
     with torch.profiler.profile() as profiler:
@@ -226,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=12, help="documents in a step")
     parser.add_argument("--micro-batch", type=int, default=4, help="documents in a forward pass")
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a tiny model, two steps, once")
     args = parser.parse_args(arguments)

@@ -11,6 +11,7 @@ from torch import Tensor
 from acft.benchmarks.base import Bench
 from acft.policy import Policy, base_policy
 from acft.settings import RunSettings
+from acft.threads import Workers
 from acft.types import TokenBatch
 from tests.fakes import ByteTokenizer, save_tiny_model
 
@@ -45,6 +46,7 @@ class UniformJudge:
     """Gives every one of ``n_tokens`` tokens the same probability."""
 
     device = "cpu"
+    workers = Workers()
 
     def __init__(self, n_tokens: int, context_length: int = 64) -> None:
         self.backbone = SimpleNamespace(tokenizer=ByteTokenizer(), context_length=context_length)

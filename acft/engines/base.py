@@ -1,13 +1,14 @@
 """What an engine is, and the registry of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from acft.backbone.loading import Backbone
 from acft.registry import Registry
 from acft.sampling import Samples
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
+from acft.threads import Workers
 from acft.types import Prompt
 
 
@@ -22,7 +23,7 @@ class DrawRequest:
     policy_version: int = 0
     chat_template: bool = False
     keep_hidden: bool = False
-    workers: int = 1
+    workers: Workers = field(default_factory=Workers)
     """Threads of this process that may compute."""
     progress: Callable[[int, int], None] | None = None
     should_stop: Callable[[], bool] = lambda: False

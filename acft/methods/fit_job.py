@@ -14,7 +14,14 @@ from torch import Tensor
 
 from acft.backbone.forward import has_plain_head, head_weight, logits
 from acft.chunked import Penalty, TokenLosses, token_losses
-from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
+from acft.data import (
+    TokenizedDocument,
+    balanced_batches,
+    collate,
+    micro_batches,
+    mixture,
+    pad_token,
+)
 from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
@@ -28,6 +35,7 @@ from acft.objective import align, kl_divergence, nll
 from acft.oracle.training import local_torch_seed
 from acft.policy import Policy
 from acft.seeding import derive_seed
+from acft.threads import Workers
 from acft.types import TokenBatch
 
 
@@ -113,7 +121,7 @@ def fit_job(
     )
     extra = _sampled_batches(world, regularizer, round_index)
     # dropout draws from one generator
-    workers = world.base.workers.count if world.run.adapter.dropout == 0 else 1
+    workers = world.base.workers if world.run.adapter.dropout == 0 else Workers()
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return
@@ -126,7 +134,7 @@ def fit_job(
         seen = tap if number == 1 else None
         passes = [partial(_forward, world, p, regularizer, seen) for p in ranks().share(pieces)]
         with _seeded_dropout(world, step):
-            found = backward(passes, world.policy.parameters(), 1 if seen else workers)
+            found = backward(passes, world.policy.parameters(), Workers() if seen else workers)
         sums = functools.reduce(operator.add, found, _Sums())
         ranks().sum_gradients(world.policy.parameters())
         sums = sums.over_ranks()
@@ -237,8 +245,7 @@ def _pieces(
     n_tokens = sum(document.n_loss_tokens for document in documents)
     kl_weight = regularizer.kl_weight if regularizer is not None else 0.0
     pieces = []
-    by_length = sorted(documents, key=lambda document: len(document.token_ids))
-    for some in micro_batches(by_length, size):
+    for some in balanced_batches(documents, size):
         weights = [
             kl_weight / n_tokens if regularizer is not None and regularizer.applies_to(d) else 0.0
             for d in some

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from acft.errors import ModelError, NonFiniteError
-from acft.sampling import one_thread_each
 from acft.settings import OptimizerSettings
+from acft.threads import Workers
 
 T = TypeVar("T")
 
@@ -24,18 +23,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 def backward(
     passes: Sequence[Callable[[], tuple[Float[Tensor, ""], T]]],
     parameters: Sequence[nn.Parameter],
-    workers: int = 1,
+    workers: Workers,
 ) -> list[T]:
     """What each forward pass says beside its loss; gradients of all losses are added up.
 
     Args:
         passes: Forward passes.
         parameters: Whose gradients are wanted.
-        workers: Passes at once, each in a thread of its own: on a CPU two of them take less time
-            than one after the other with two threads each. Gradients are added in the order of
-            the passes all the same.
+        workers: Threads for the passes. Gradients are added in the order of the passes whatever
+            their number.
     """
-    if min(workers, len(passes)) < 2:
+    if min(workers.count, len(passes)) < 2:
         found = []
         for forward in passes:
             loss, said = forward()
@@ -47,9 +45,8 @@ def backward(
         loss, said = forward()
         return torch.autograd.grad(loss, parameters, allow_unused=True), said
 
-    with ThreadPoolExecutor(workers) as pool, one_thread_each():
-        # the later passes of a step tend to be the longer ones
-        results = list(pool.map(gradients, reversed(passes)))[::-1]
+    # the later passes of a step tend to be the longer ones
+    results = workers.map(gradients, passes[::-1])[::-1]
     for each, _ in results:
         for parameter, gradient in zip(parameters, each, strict=True):
             if gradient is not None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from acft.data import collate, documents_from_rollouts, micro_batches, pad_token
+from acft.backbone.forward import logits
+from acft.data import TokenizedDocument, collate, documents_from_rollouts, micro_batches, pad_token
 from acft.distributed import ranks
 from acft.evaluation import Sampler, draw_and_score
 from acft.events import BestCheckpoint, Scalars
@@ -139,22 +140,25 @@ def validation_perplexity(world: World, policy: Policy) -> float | None:
     return perplexity(policy, documents).value if documents else None
 
 
-@torch.no_grad()
 def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) -> float:
     """KL(policy ‖ base) over the whole vocabulary, averaged over response tokens; nats a token."""
     if policy is world.base:
         return 0.0
-    total, count = 0.0, 0
-    documents = documents_from_rollouts(rollouts, "attribute")
-    for some in micro_batches(documents, 8):
+
+    @torch.no_grad()
+    def work(some: Sequence[TokenizedDocument]) -> tuple[float, int]:
         batch = collate(some, pad_token(policy.backbone.tokenizer), world.horizon)
         batch = batch.to(policy.device)
         mask = batch.response_mask[:, 1:]
-        here = policy.next_logprobs(batch)[:, :-1][mask]
-        there = world.base.next_logprobs(batch)[:, :-1][mask]
-        total += float(kl_divergence(here, there).sum())
-        count += len(here)
-    return total / max(1, count)
+        here, there = (
+            logits(each.backbone.model, each.hidden(batch)[:, :-1][mask]).log_softmax(dim=-1)
+            for each in (policy, world.base)
+        )
+        return float(kl_divergence(here, there).sum()), len(here)
+
+    documents = documents_from_rollouts(rollouts, "attribute")
+    parts = world.base.workers.map(work, list(micro_batches(documents, 8)))
+    return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
 
 
 def better(

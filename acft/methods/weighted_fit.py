@@ -23,6 +23,7 @@ from acft.methods.world import World
 from acft.objective import align
 from acft.oracle.training import local_torch_seed
 from acft.seeding import derive_seed
+from acft.threads import Workers
 from acft.types import TokenBatch
 
 Parts = tuple[float, float, float]
@@ -79,7 +80,7 @@ def weighted_fit(
     settings = world.run.optimizer
     batches = _batches(world, responses, round_index)
     # dropout draws from one generator
-    workers = world.base.workers.count if world.run.adapter.dropout == 0 else 1
+    workers = world.base.workers if world.run.adapter.dropout == 0 else Workers()
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return

@@ -1,4 +1,6 @@
 import dataclasses
+import functools
+import math
 from collections import Counter
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from acft.data import (
     TokenizedDocument,
     Tokenizer,
+    balanced_batches,
     collate,
     documents_from_rollouts,
     fingerprint,
@@ -277,6 +280,40 @@ def test_the_padding_id_changes_no_mask():
     with_pad, with_end = (collate([tokens(5), tokens(3)], i, 2) for i in (PAD, END))
     assert torch.equal(with_pad.attention_mask, with_end.attention_mask)
     assert torch.equal(with_pad.response_mask, with_end.response_mask)
+
+
+def test_balanced_batches_hold_every_document_once_and_end_together():
+    lengths = [7, 64, 40, 38, 64, 30, 41, 35, 64, 28, 33, 64]
+    documents = [tokens(length, name=str(i)) for i, length in enumerate(lengths)]
+    batches = balanced_batches(documents, 6)
+    padded = [len(batch) * max(len(d.token_ids) for d in batch) for batch in batches]
+    assert sorted(d.document_id for batch in batches for d in batch) == sorted(
+        d.document_id for d in documents
+    )
+    assert padded == [7 * 40, 5 * 64]
+    assert balanced_batches([], 6) == []
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30), size=st.integers(1, 8))
+def test_no_other_cut_of_as_many_batches_needs_fewer_padded_tokens_at_once(lengths, size):
+    documents = [tokens(length, name=str(i)) for i, length in enumerate(lengths)]
+    batches = balanced_batches(documents, size)
+    widest = max(len(batch) * len(batch[-1].token_ids) for batch in batches)
+    wanted = math.ceil(len(lengths) / size)
+    assert len(batches) <= wanted
+    by_length = sorted(lengths)
+
+    @functools.cache
+    def best(end: int, n: int) -> float:
+        if end == 0:
+            return 0
+        if n == 0:
+            return math.inf
+        return min(
+            max(best(start, n - 1), (end - start) * by_length[end - 1]) for start in range(end)
+        )
+
+    assert widest == best(len(by_length), wanted)
 
 
 def test_micro_batches_are_consecutive_and_complete():

@@ -14,6 +14,7 @@ from acft.likelihood import (
     perplexity,
     perplexity_totals,
 )
+from acft.threads import Workers
 from acft.totals import ratio_bootstrap, ratio_change
 from acft.types import Document, Rollout, TokenBatch
 from tests.bench import UniformJudge
@@ -24,6 +25,7 @@ class LlamaJudge:
     """A tiny language model with random weights."""
 
     device = "cpu"
+    workers = Workers()
 
     def __init__(self) -> None:
         self.model = tiny_llama()

@@ -14,7 +14,8 @@ from acft.methods.fit_job import _forward, _pieces, fit_job
 from acft.methods.optimization import PolicyOptimizer, backward
 from acft.methods.oracle_job import Guide, build_oracle
 from acft.methods.target import GuidedTarget, Regularizer
-from acft.policy import Workers, base_policy
+from acft.policy import base_policy
+from acft.threads import Workers
 from acft.toy import ToyWorld
 from acft.types import TokenBatch
 from tests.toy_runs import (
@@ -185,12 +186,12 @@ def test_an_error_in_one_of_several_passes_is_raised():
         raise NonFiniteError("lost")
 
     with pytest.raises(NonFiniteError, match="lost"):
-        backward([lambda: (2 * weight, 1), fails], [weight], workers=2)
+        backward([lambda: (2 * weight, 1), fails], [weight], Workers(2))
 
 
 def test_a_parameter_without_part_in_a_pass_keeps_its_gradient():
     used, unused = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
     passes = [lambda: (2 * used, "a"), lambda: (3 * used, "b")]
-    assert backward(passes, [used, unused], workers=2) == ["a", "b"]
+    assert backward(passes, [used, unused], Workers(2)) == ["a", "b"]
     assert used.grad == 5
     assert unused.grad is None
