@@ -7,8 +7,8 @@ from torch import Tensor
 
 from acft.seeding import derive_seed
 
-NUCLEUS_CANDIDATES = 512
-"""Tokens sorted at first; a row whose nucleus is larger is sorted whole."""
+NUCLEUS_CANDIDATES = (512, 4096)
+"""Tokens ranked at first and then; only rows whose nucleus is still larger are ranked whole."""
 
 
 def uniforms(seed: int, prompt_id: str, sample: int, horizon: int) -> Float[np.ndarray, " horizon"]:
@@ -48,11 +48,19 @@ def _choose_from_nucleus(
     logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"], top_p: float
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
     vocab = logprobs.shape[-1]
-    size = min(NUCLEUS_CANDIDATES, vocab)
-    top, ids = logprobs.topk(size, dim=-1)
-    if size < vocab and bool((top.exp().sum(dim=-1) < top_p).any()):
-        top, ids = logprobs.sort(dim=-1, descending=True)
-    mass_before = top.exp().cumsum(dim=-1) - top.exp()
-    top = top.masked_fill(mass_before >= top_p, -torch.inf)
-    index, chosen = _invert(top, uniform)
-    return ids.gather(1, index[:, None])[:, 0], chosen
+    chosen = torch.empty(len(logprobs), dtype=torch.long, device=logprobs.device)
+    chosen_lp = torch.empty_like(logprobs[:, 0])
+    rows = torch.arange(len(logprobs), device=logprobs.device)
+    for size in (*NUCLEUS_CANDIDATES, vocab):
+        top, ids = logprobs[rows].topk(min(size, vocab), dim=-1)
+        probabilities = top.double().exp()
+        done = (probabilities.sum(dim=-1) >= top_p) | (size >= vocab)
+        mass_before = probabilities.cumsum(dim=-1) - probabilities
+        top = top.masked_fill(mass_before >= top_p, -torch.inf)
+        index, lp = _invert(top[done], uniform[rows[done]])
+        chosen[rows[done]] = ids[done].gather(1, index[:, None])[:, 0]
+        chosen_lp[rows[done]] = lp
+        rows = rows[~done]
+        if len(rows) == 0:
+            break
+    return chosen, chosen_lp

@@ -182,7 +182,7 @@ def test_continuations_depend_on_the_sequence_alone(toy_policy):
 class TestChoosing:
     """One token from one distribution."""
 
-    @pytest.mark.parametrize("vocab", [7, NUCLEUS_CANDIDATES + 300])
+    @pytest.mark.parametrize("vocab", [7, NUCLEUS_CANDIDATES[-1] + 300])
     @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999])
     @pytest.mark.parametrize("sharpness", [0.1, 4.0])
     def test_a_nucleus_is_that_of_a_full_sort(self, vocab, top_p, sharpness):
@@ -195,10 +195,10 @@ class TestChoosing:
             ordered, ids = logprobs[row].double().sort(descending=True)
             probs = ordered.exp()
             kept = int((probs.cumsum(0) - probs < top_p).sum())
-            assert chosen[row] in ids[:kept]
+            assert logprobs[row, chosen[row]] >= logprobs[row, ids[kept - 1]]
             total = probs[:kept].sum()
             place = int((probs[:kept].cumsum(0) <= uniform[row] * total).sum())
-            assert chosen[row] == ids[place]
+            assert logprobs[row, chosen[row]] == logprobs[row, ids[place]]  # equals may swap
             assert float(chosen_lp[row]) == pytest.approx(
                 float(ordered[place] - total.log()), abs=1e-4
             )
