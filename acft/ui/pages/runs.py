@@ -21,9 +21,9 @@ QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"
 OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
 FIRST = (
-    "The quickstart tunes a small pretrained language model on this computer, in about five minutes "
-    "and without an account or a graphics card. You watch its toxicity fall, see which tokens "
-    "change, and read its texts beside those of the untouched model."
+    "The quickstart tunes a small pretrained language model on this computer, in about five "
+    "minutes and without an account or a graphics card. You watch its toxicity fall, see which "
+    "tokens change, and read its texts beside those of the untouched model."
 )
 
 
