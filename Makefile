@@ -19,7 +19,7 @@ run: $(VENV)/.run assets  ## set up, then start the workbench
 	@$(BIN)/python -m acft serve $(OPEN) $(ARGS)
 
 test: $(VENV)/.dev assets  ## set up, then run all tests (browser tests where Chromium is)
-	@if .ci/chromium; then ui=--ui; fi; OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$ui $(ARGS)
+	@.ci/test $(ARGS)
 
 lint: $(VENV)/.dev  ## formatting, lint, types, and which layer imports which
 	@$(BIN)/ruff format --check --quiet . || { echo "run '$(BIN)/ruff format .'"; exit 1; }

@@ -25,8 +25,8 @@ CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
 
 CPU_BATCHES = 2
-"""On a CPU the number of batches is a multiple of this, however many cores there are: two end
-together, and what is drawn does not depend on the machine's size."""
+"""On a CPU several batches are a multiple of this, however many cores there are: two end together,
+and what is drawn does not depend on the machine's size."""
 
 
 @runtime_checkable
@@ -161,7 +161,9 @@ def _batches(
     """The order in which requests are drawn, whole and in batches of at most ``size``."""
     # Equal lengths side by side waste no padding and share one prefill per prompt.
     order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
-    n_batches = at_once * math.ceil(len(order) / (size * at_once))
+    n_batches = math.ceil(len(order) / size)
+    if n_batches > 1:
+        n_batches = at_once * math.ceil(n_batches / at_once)
     ends = [len(order) * number // n_batches for number in range(n_batches + 1)] if order else []
     return order, [order[start:end] for start, end in pairwise(ends) if start < end]
 

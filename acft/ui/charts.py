@@ -72,7 +72,7 @@ def lines(
         yaxis={"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
     )
     if until:
-        figure.update_xaxes(range=[0, 1.02 * until])
+        figure.update_xaxes(range=[-0.01 * until, 1.02 * until])
     if share:
         low = _lowest(drawn)
         figure.update_yaxes(tickformat=".0%", range=[low - 0.02 * (1 - low), 1 + 0.03 * (1 - low)])

@@ -73,7 +73,9 @@ def test_all_figures_of_a_finished_run_have_data(bench):
 def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):
     run = bench.reader.run(LIVE)
     layout = run_charts.divergences(run)["layout"]
-    assert layout["xaxis"]["range"] == [0, pytest.approx(1.02 * run.status.steps)]
+    assert layout["xaxis"]["range"] == pytest.approx(
+        [-0.01 * run.status.steps, 1.02 * run.status.steps]
+    )
     assert layout["yaxis"]["rangemode"] == "tozero"
 
 
