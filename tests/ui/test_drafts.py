@@ -31,6 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.start()
     yield made
     made.kill()
+    made.open_gate()  # workers that wait there end
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.start()
     yield made
     made.kill()
+    made.open_gate()  # workers that wait there end
 
 
 def _free_port() -> int:
