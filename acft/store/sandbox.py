@@ -11,6 +11,7 @@ import math
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from acft.store.connection import Store, StoreError, open_memory_store
 from acft.store.ingest import BULK, Ingester
@@ -35,6 +37,13 @@ LOAD_SECONDS = 60.0
 OVERHEAD_BYTES = 3 << 30
 """Address space of the interpreter and its libraries, on top of DuckDB's memory."""
 RESULT_CHARACTERS = 8_000_000
+SQL_CHARACTERS = 100_000
+GRACE_SECONDS = 2.0
+"""DuckDB ends a query at its time by itself, but looks at the clock only between pieces of work;
+the operating system ends the process so much later."""
+TOO_LONG = "the query took longer than it may; select less, or name the run (--run)"
+TAKES_ALL = {"query", "query_table", "json_execute_serialized_sql", "shards"}
+"""Words of a query that may read tables it does not name, and the ledger of what is loaded."""
 
 ALTERNATIVES = """
 CREATE TABLE alternatives AS
@@ -100,7 +109,10 @@ def run_query(
     Raises:
         QueryError: The query is refused, wrong or too large; says which.
     """
-    check_statement(sql)
+    if len(sql) > SQL_CHARACTERS:
+        raise QueryError(
+            f"the query has {len(sql):,} characters; at most {SQL_CHARACTERS:,} are read"
+        )
     with tempfile.TemporaryDirectory(prefix="acft-sql-") as folder:
         request = {
             "root": str(root.resolve()), "sql": sql, "run_ids": list(run_ids),
@@ -149,6 +161,8 @@ def main() -> None:
         answer = {"error": _first_line(error)}
     except MemoryError:
         answer = {"error": "the query needs more memory than it may use; select less"}
+    except (OSError, ValueError, pa.ArrowException) as error:
+        answer = {"error": f"the runs cannot be read: {error}"}
     json.dump(answer, sys.stdout, allow_nan=False, default=str)
 
 
@@ -165,6 +179,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     load(store, _tables(request["sql"]), request["run_ids"])
     with store.read() as connection:
         lock(connection, caps)
+        signal.setitimer(signal.ITIMER_REAL, caps.seconds + GRACE_SECONDS)
         return _run(connection, request["sql"], caps)
 
 
@@ -196,7 +211,7 @@ def _tables(sql: str) -> set[str]:
     """Large tables a query may read: those whose name stands anywhere in it."""
     words = set(re.findall(r"\w+", sql.lower()))
     everything = {*BULK, "alternatives"}
-    return everything if words & {"query", "query_table"} else words & everything
+    return everything if words & TAKES_ALL else words & everything
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, caps: Caps) -> dict[str, Any]:
@@ -211,7 +226,7 @@ def _run(connection: duckdb.DuckDBPyConnection, sql: str, caps: Caps) -> dict[st
             is_cut = True
             break
         rows.append([_plain(value, caps.cell_characters) for value in row])
-        size += sum(len(value) for value in rows[-1] if isinstance(value, str))
+        size += sum(len(str(value)) for value in rows[-1])
     seconds = time.perf_counter() - start
     return {"columns": columns, "rows": rows, "is_cut": is_cut, "seconds": seconds}
 
@@ -222,9 +237,18 @@ def _plain(value: Any, characters: int) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (list, dict, tuple)):
-        value = json.dumps(value, default=str, ensure_ascii=False)
+        value = json.dumps(_with_text_keys(value), default=str, ensure_ascii=False)
     text = str(value)
     return text if len(text) <= characters else text[:characters] + "…"
+
+
+def _with_text_keys(value: Any) -> Any:
+    """A nested value as JSON can write it: keys of a map may be of any type."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_text_keys(item) for item in value]
+    return value
 
 
 def _limit_process(caps: Caps) -> None:
@@ -251,6 +275,8 @@ def _in_process(request: dict[str, Any], folder: str, seconds: float) -> dict[st
     try:
         return json.loads(done.stdout)
     except ValueError:
+        if done.returncode == -signal.SIGALRM:
+            raise QueryError(TOO_LONG) from None
         raise QueryError(
             f"the query's process ended with code {done.returncode} before it answered, "
             "probably at its memory limit; select less, or name the run (--run)"
@@ -260,7 +286,7 @@ def _in_process(request: dict[str, Any], folder: str, seconds: float) -> dict[st
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     if "maximum execution time" in text:
-        return "the query took longer than it may; select less, or name the run (--run)"
+        return TOO_LONG
     if isinstance(error, duckdb.OutOfMemoryException):
         return "the query needs more memory than it may use; select less, or name the run (--run)"
     line = text.splitlines()[0] if text else type(error).__name__

@@ -7,6 +7,7 @@ import pytest
 from acft.events import Scalars, Started
 from acft.store import sandbox
 from acft.store.connection import open_memory_store, open_store
+from acft.store.ingest import Ingester
 from acft.store.sandbox import Caps, QueryError, check_statement, load, lock, run_query
 from tests.store.directories import RUN, Directory
 
@@ -220,11 +221,48 @@ def test_cells_and_the_whole_answer_are_capped(folder, monkeypatch):
     connection = duckdb.connect()
     answer = sandbox._run(connection, "SELECT repeat('x', 60) FROM range(9)", Caps())
     assert (len(answer["rows"]), answer["is_cut"]) == (2, True)
+    numbers = f"SELECT {2**126}, {2**126} FROM range(9)"
+    answer = sandbox._run(connection, numbers, Caps())
+    assert answer["is_cut"]
 
 
 def test_time_is_capped(folder):
     with pytest.raises(QueryError, match="longer than it may"):
         run_query(folder, "SELECT count(*) FROM range(1000000000000)", caps=Caps(seconds=0.2))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT levenshtein(repeat('a', 300000), repeat('b', 300000))",
+        "SELECT sleep_ms(60000)",
+    ],
+)
+def test_time_is_capped_where_the_database_does_not_look_at_the_clock(folder, sql, monkeypatch):
+    monkeypatch.setattr(sandbox, "LOAD_SECONDS", 20.0)
+    with pytest.raises(QueryError, match="longer than it may"):
+        run_query(folder, sql, caps=Caps(seconds=0.2))
+
+
+def test_a_query_too_long_to_parse_is_refused_before_anything_runs(folder, monkeypatch):
+    monkeypatch.setattr(sandbox.subprocess, "run", None)
+    with pytest.raises(QueryError, match="at most 100,000 are read"):
+        run_query(folder, "SELECT " + "(" * 100_000)
+
+
+def test_the_ledger_of_shards_is_that_of_the_store(folder):
+    sql = "SELECT name, state, rows FROM shards ORDER BY name"
+    store = open_memory_store(folder)
+    Ingester(store).poll()
+    expected = [list(row) for row in store.rows(sql)]
+    store.close()
+    assert len(expected) == 3
+    assert run_query(folder, sql).rows == expected
+
+
+def test_a_query_that_hides_its_tables_sees_them_filled(folder):
+    sql = "json_serialize_sql('SELECT count(*) FROM roll' || 'outs')"
+    assert run_query(folder, f"FROM json_execute_serialized_sql({sql})").rows == [[2]]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +309,7 @@ def test_the_process_gets_no_secrets_of_the_environment(folder, monkeypatch):
         ("SELECT 'nan'::DOUBLE", "nan"),
         ("SELECT [1, 2]", "[1, 2]"),
         ("SELECT {'a': 'ü'}", '{"a": "ü"}'),
+        ("SELECT MAP {DATE '2026-11-22': [1]}", '{"2026-11-22": [1]}'),
         ("SELECT DATE '2026-11-22'", "2026-11-22"),
         ("SELECT 1.5::DECIMAL(3, 1)", "1.5"),
         ("SELECT 0.25::DOUBLE", 0.25),
