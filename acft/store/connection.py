@@ -102,7 +102,7 @@ def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = _connect(str(path), memory_limit)
-    except duckdb.IOException as error:
+    except duckdb.Error as error:  # damage shows as any of its kinds, even as the base class
         raise _unusable(path, str(error)) from None
     return _migrated(connection, root, path)
 

@@ -22,12 +22,12 @@ def rebuild(root: Path, path: Path | None = None, retention: Retention = KEEP_AL
     try:
         n_runs = bring_up_to_date(store, retention)
         store.close()
+        # Before the file: a log of the old one must never be found beside the new one.
+        _log_of(path).unlink(missing_ok=True)
         unfinished.replace(path)
     finally:
         store.close()
-        unfinished.unlink(missing_ok=True)
-        _log_of(unfinished).unlink(missing_ok=True)
-    _log_of(path).unlink(missing_ok=True)
+        _remove(unfinished)
     return n_runs
 
 
@@ -48,12 +48,15 @@ def snapshot(store: Store, target: Path) -> None:
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     with store.read() as connection:
         name = connection.execute("SELECT current_database()").fetchall()[0][0]
-        connection.execute(f"ATTACH {literal(str(unfinished))} AS copy_of_store")
         try:
-            connection.execute(f'COPY FROM DATABASE "{name}" TO copy_of_store')
+            connection.execute(f"ATTACH {literal(str(unfinished))} AS copy_of_store")
+            try:
+                connection.execute(f'COPY FROM DATABASE "{name}" TO copy_of_store')
+            finally:
+                connection.execute("DETACH copy_of_store")
+            unfinished.replace(target)
         finally:
-            connection.execute("DETACH copy_of_store")
-    unfinished.replace(target)
+            _remove(unfinished)
 
 
 def require_new(target: Path) -> None:
@@ -87,6 +90,11 @@ def _require_unlocked(root: Path, path: Path) -> None:
         raise
     except StoreError:
         return
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _log_of(path).unlink(missing_ok=True)
 
 
 def _log_of(path: Path) -> Path:

@@ -3,6 +3,7 @@ import random
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -78,6 +79,25 @@ def test_rebuilding_with_a_retention_setting_gives_the_same_rows(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_damaged_log_is_refused_with_what_to_do_and_made_again(tmp_path, seed):
+    two_runs(tmp_path)
+    ingest_and_die = KEEP_INGESTING.replace("while True:\n    ingester.poll()", "ingester.poll()")
+    dying = f"{ingest_and_die}\nimport os\nos.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", dying, str(tmp_path)], capture_output=True, check=False)
+    log = tmp_path / "store.duckdb.wal"
+    content = bytearray(log.read_bytes())
+    start = random.Random(seed).randrange(len(content) - 64)
+    content[start : start + 64] = b"damaged " * 8
+    log.write_bytes(content)
+    with pytest.raises(StoreError, match="acft store rebuild"):
+        open_store(tmp_path)
+    assert rebuild(tmp_path) == 2
+    store = open_store(tmp_path)
+    assert store.rows("SELECT count(*) FROM rollouts") == [(6,)]
+    store.close()
+
+
 @pytest.mark.parametrize("damage", ["deleted", "garbage", "truncated"])
 def test_a_lost_or_damaged_database_is_made_again(tmp_path, damage):
     two_runs(tmp_path)
@@ -110,6 +130,34 @@ def test_the_old_database_stays_when_rebuilding_fails(tmp_path, monkeypatch):
         rebuild(tmp_path)
     assert (tmp_path / "store.duckdb").read_bytes() == content
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_rebuild_cut_short_never_leaves_the_old_log_beside_the_new_file(tmp_path, monkeypatch):
+    two_runs(tmp_path)
+    rebuild(tmp_path)
+    log = tmp_path / "store.duckdb.wal"
+    replace = Path.replace
+    seen = []
+
+    def look(path, target):
+        seen.append(log.exists())
+        return replace(path, target)
+
+    log.write_bytes(b"")
+    monkeypatch.setattr(Path, "replace", look)
+    rebuild(tmp_path)
+    assert seen == [False]
+
+
+def test_a_snapshot_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    two_runs(tmp_path)
+    store = open_store(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        snapshot(store, tmp_path / "copy.duckdb")
+    store.close()
+    assert {path.name for path in tmp_path.iterdir()} - {"store.duckdb.wal"} <= before
 
 
 def test_a_snapshot_is_complete_while_the_store_is_in_use(tmp_path):
