@@ -13,7 +13,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from acft.errors import AcftError
 from acft.events import Evaluated, Scalars, ShardSealed, Started
 from acft.schema import RunPaths
 from acft.store import shards
@@ -26,7 +25,6 @@ from acft.store.tail import Chunk, Line, Position, read_on
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.8
-TROUBLE = (duckdb.Error, OSError, AcftError)
 UNDONE_WITH_ROUNDS = ("metrics", "evaluations")
 BULK = ("rollouts", "scores", "guidance", "sequences")
 ALL_TABLES = ("runs", "positions", "events", "shards", *UNDONE_WITH_ROUNDS, *BULK)
@@ -78,7 +76,7 @@ class Ingester:
         """Number of events taken in by one pass over all runs.
 
         Raises:
-            duckdb.Error, OSError, AcftError: The first trouble met; all other runs were read.
+            Exception: The first trouble met, with a note that names its run; all others were read.
         """
         if not self._store.root.is_dir():
             return 0
@@ -94,8 +92,9 @@ class Ingester:
         for run in paths.values():
             try:
                 n_events += self._ingest_run(run)
-            except TROUBLE as error:
-                errors.append(error)  # one run's trouble must not hide the others
+            except Exception as error:  # noqa: BLE001 - one run's trouble must not hide the others
+                error.add_note(f"in run {run.root.name}")
+                errors.append(error)
         if errors:
             raise errors[0]
         return n_events
@@ -119,11 +118,12 @@ class Ingester:
             try:
                 self.poll()
                 self.problem = ""
-            except TROUBLE as error:
+            except Exception as error:  # noqa: BLE001 - a thread that dies leaves old pages unmarked
                 # Nothing of the piece was committed, so the next pass takes it up again.
-                if str(error) != self.problem:
-                    logger.warning("the store cannot be brought up to date: %s", error)
-                self.problem = str(error)
+                problem = _in_words(error)
+                if problem != self.problem:
+                    logger.warning("the store cannot be brought up to date: %s", problem)
+                self.problem = problem
             self._stop.wait(POLL_SECONDS)
 
     def _ingest_run(self, paths: RunPaths) -> int:
@@ -371,6 +371,11 @@ class _Piece:
 
     def _file(self, name: str) -> Path:
         return self._paths.shards / Path(name).name
+
+
+def _in_words(error: Exception) -> str:
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return " ".join([text, *getattr(error, "__notes__", ())])
 
 
 def _size(path: Path) -> tuple[int, int]:

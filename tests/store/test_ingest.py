@@ -430,20 +430,21 @@ def test_an_event_is_seen_within_two_seconds(store, ingester, run):
     ingester.stop()
 
 
+@pytest.mark.parametrize("kind", [OSError, AttributeError])
 def test_the_thread_survives_a_failing_pass_and_says_so_once(
-    store, ingester, run, monkeypatch, caplog
+    kind, ingester, run, monkeypatch, caplog
 ):
     monkeypatch.setattr(ingest, "POLL_SECONDS", 0.01)
     calls = []
 
     def fail(paths):
         calls.append(paths)
-        raise OSError("disk unplugged")
+        raise kind("disk unplugged")
 
     monkeypatch.setattr(ingester, "_ingest_facts", fail)
     ingester.start()
     wait_for(lambda: len(calls) > 3)
-    assert ingester.problem == "disk unplugged"
+    assert ingester.problem == f"disk unplugged in run {run.run_id}"
     monkeypatch.undo()
     wait_for(lambda: ingester.problem == "")
     ingester.stop()

@@ -323,6 +323,13 @@ def test_without_a_step_the_latest_scoring_is_shown(two_runs):
     assert tokens.guidance(two_runs, RUN, "none").records() == []
 
 
+def test_alternatives_are_none_when_the_shard_is_being_forgotten(two_runs):
+    with two_runs.write() as connection:
+        connection.execute("DELETE FROM shards")
+    answer = tokens.guidance(two_runs, RUN, "b")
+    assert values(answer, "alternatives") == [None]
+
+
 def test_alternatives_are_none_when_the_shard_is_gone(two_runs, tmp_path):
     for path in (tmp_path / RUN / "shards").glob("guidance-*"):
         path.unlink()

@@ -173,8 +173,9 @@ def _alternatives(store: Store, run_id: str, values: dict[str, Any]) -> dict[int
         "SELECT name FROM shards WHERE run_id = $run_id AND shard_seq = $shard_seq",
         {"run_id": run_id, "shard_seq": values["shard_seq"]},
     )
-    path = RunPaths(store.root / run_id).shards / names[0][0]
-    if not path.exists():
+    # The ingest thread may have forgotten the shard since the sequence was found.
+    path = RunPaths(store.root / run_id).shards / names[0][0] if names else None
+    if path is None or not path.exists():
         return {}
     rows = store.rows(
         "SELECT position, alternatives FROM read_parquet($path) "
