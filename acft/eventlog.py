@@ -28,6 +28,9 @@ UNSYNCED = (Progress, Scalars)
 """Kinds too frequent to wait for the disk; ``EventWriter.sync`` takes them along."""
 
 
+TAIL_BYTES = 64 * 1024
+"""Longer than any line that tells of an end."""
+
 BILL = "budget/"
 """Of the names of all values:
 
@@ -116,6 +119,17 @@ class EventReader:
 def read_events(path: Path, after_seq: int = 0) -> list[Entry]:
     """All whole entries of a file numbered above ``after_seq``."""
     return [entry for entry in EventReader(path).poll() if entry.seq > after_seq]
+
+
+def last_entry(path: Path) -> Entry | None:
+    """The last whole entry of a file, however long the file is; None where it has none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+        return Entry(*from_json(lines[-1].decode()))
+    except (OSError, IndexError, UnicodeDecodeError, DataError):
+        return None
 
 
 def effective(entries: Iterable[Entry]) -> list[Entry]:

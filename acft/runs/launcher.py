@@ -230,7 +230,8 @@ def _requested(runs_dir: Path, request_id: str, now: float) -> str:
 
 def _requeued(paths: RunPaths, status: Status, point: RoundFinished | None) -> Status:
     """The status of a run that waits to go on after a sealed round."""
-    entries = effective(read_events(paths.events))
+    everything = read_events(paths.events)
+    entries = effective(everything)
     places = [entry.seq for entry in entries if entry.event == point]
     fresh = Status(state="queued", kind=status.kind, created=status.created)
     past = [entry for entry in entries if places and entry.seq <= places[-1]]
@@ -239,7 +240,7 @@ def _requeued(paths: RunPaths, status: Status, point: RoundFinished | None) -> S
         kept,
         rounds=status.rounds,
         steps=status.steps,
-        events=status.events,
+        events=len(everything),
         resumed_from=point.checkpoint if point else BEGINNING,
     )
 

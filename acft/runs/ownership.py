@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import socket
 import time
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from pathlib import Path
 from acft.atomic import replace_json
 from acft.errors import RunError
 from acft.runs.locks import FileLock
-from acft.runs.process import this_process
+from acft.runs.process import Identity, is_alive, this_process
 
 LOCK = "supervisor.lock"
 RECORD = "supervisor.json"
 HAND_OVER = "supervisor.handover"
-"""Present while a workbench asks a detached supervisor to give way."""
+"""Names the workbench that asks a detached supervisor to give way; void once that is dead."""
 HAND_OVER_SECONDS = 10.0
 
 
@@ -67,14 +66,14 @@ class Ownership:
 
     def is_asked_to_hand_over(self) -> bool:
         """Whether a workbench waits for this detached supervisor to end."""
-        return self._role == "detached" and (self._runs_dir / HAND_OVER).exists()
+        return self._role == "detached" and _is_wanted(self._runs_dir / HAND_OVER)
 
     def _displace(self) -> bool:
         current = owner(self._runs_dir)
         if current is not None and current.role == "app":
             return False
         request = self._runs_dir / HAND_OVER
-        request.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        replace_json(request, dataclasses.asdict(this_process()))
         try:
             deadline = time.monotonic() + HAND_OVER_SECONDS
             while not self._lock.acquire():
@@ -83,6 +82,14 @@ class Ownership:
         finally:
             request.unlink(missing_ok=True)
         return True
+
+
+def _is_wanted(request: Path) -> bool:
+    """Whether who wrote the request still waits; a workbench killed meanwhile left it behind."""
+    try:
+        return is_alive(Identity(**json.loads(request.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def owner(runs_dir: Path) -> Owner | None:

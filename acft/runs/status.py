@@ -3,6 +3,8 @@
 import time
 from dataclasses import dataclass
 
+from acft.eventlog import last_entry
+from acft.events import Finished
 from acft.runs.directory import read_status, stop_request
 from acft.runs.process import Identity, is_alive, this_boot
 from acft.schema import RunPaths, Status
@@ -28,6 +30,8 @@ class Seen:
     """Seconds since the last sign of life; negative when the clock was set back."""
     stop_mode: str = ""
     """How the run was asked to stop, empty when it was not."""
+    ending: Finished | None = None
+    """The worker's last word, where it died after writing that and before its status."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,13 @@ def run_state(status: Status, seen: Seen) -> RunState:
     """The truth about a run."""
     if status.state == "queued" or status.state in FINAL:
         return RunState(status.state, failure=status.failure, message=status.message)
-    if seen.is_here:
-        return _alive(status, seen) if seen.is_alive else _died(status, seen)
-    if abs(seen.heartbeat_age) <= FRESH_SECONDS:
+    if seen.is_alive if seen.is_here else abs(seen.heartbeat_age) <= FRESH_SECONDS:
         return _alive(status, seen)
+    if seen.ending is not None:
+        ending = seen.ending
+        return RunState(ending.state, failure=ending.failure, message=ending.message)
+    if seen.is_here:
+        return _died(status, seen)
     return RunState("lost", message=f"its machine or container restarted or is gone{_rest(status)}")
 
 
@@ -95,7 +102,16 @@ def observe(paths: RunPaths, status: Status) -> Seen:
     else:
         age = time.time() - status.heartbeat
     alive = is_alive(Identity(status.pid, status.pid_started, status.boot_id))
-    return Seen(is_here, alive, age, stop_request(paths)[0])
+    ending = None if alive else _last_word(paths, status)
+    return Seen(is_here, alive, age, stop_request(paths)[0], ending)
+
+
+def _last_word(paths: RunPaths, status: Status) -> Finished | None:
+    """How this attempt ended, if its events say so; the status knows the ends of those before."""
+    last = last_entry(paths.events)
+    if last is None or last.seq <= status.events or not isinstance(last.event, Finished):
+        return None
+    return last.event
 
 
 def current_state(paths: RunPaths) -> tuple[Status, RunState]:

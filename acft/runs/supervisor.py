@@ -24,6 +24,7 @@ from acft.runs.directory import (
     all_runs,
     amend_status,
     read_launch,
+    read_status,
     remove_remains,
     stop_request,
 )
@@ -32,7 +33,7 @@ from acft.runs.ownership import Ownership, owner
 from acft.runs.process import Identity, kill, start_time, terminate, this_boot
 from acft.runs.spawn import SUPERVISOR, WORKER, environment, spawn
 from acft.runs.status import FINAL, current_state, observe, run_state
-from acft.schema import RunPaths, Status
+from acft.schema import Launch, RunPaths, Status
 
 TICK_SECONDS = 0.5
 SAVE_SECONDS = 300.0
@@ -41,6 +42,8 @@ NOW_SECONDS = 20.0
 """A run asked to stop now has so long before it is terminated."""
 TERMINATE_SECONDS = 20.0
 """A terminated run has so long before it is killed."""
+RECORD_SECONDS = 1.0
+"""A dead worker's lock is waited for so long at each tick."""
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +193,8 @@ class Supervisor:
     def _start_queued(self, found: list[RunInfo]) -> None:
         busy = Counter(info.status.device or "cpu" for info in found if info.state.is_live)
         for info in found:
-            if info.state.state != "queued":
+            # A child whose start could not be recorded still says itself that it runs.
+            if info.state.state != "queued" or info.run_id in self._children:
                 continue
             paths = RunPaths(self._runs_dir / info.run_id)
             try:
@@ -202,7 +206,8 @@ class Supervisor:
             if device is None:
                 amend_status(paths, _waiting(f"waiting: {obstacle}"))
             elif amend_status(
-                paths, partial(self._spawn, paths=paths, device=device, mirrors=launch.mirror)
+                paths,
+                partial(self._spawn, paths=paths, device=device, launch=launch, found=found),
             ):
                 busy[device.name] += 1
 
@@ -221,30 +226,49 @@ class Supervisor:
         return None, "; ".join(obstacles)
 
     def _spawn(
-        self, status: Status, paths: RunPaths, device: Device, mirrors: Sequence[str]
+        self,
+        status: Status,
+        paths: RunPaths,
+        device: Device,
+        launch: Launch,
+        found: Sequence[RunInfo],
     ) -> Status | None:
         if status.state != "queued":
             return None
         self._before_start(device.name)
         paths.stop_request.unlink(missing_ok=True)
         self._forget_stop(paths.root.name)
-        variables = environment(mirrors, **_device_variables(device.name))
+        variables = environment(launch.mirror, **_device_variables(device.name))
         child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
         if device.name == "cpu":
-            pin(child.pid, device.slots, [known.pid for known in self._children.values()])
+            pin(child.pid, device.slots, self._neighbours(device, found))
         self._children[paths.root.name] = child
         log.info("run %s starts on %s with pid %d", paths.root.name, device.name, child.pid)
         return _starting(status, child.pid, device.name)
 
+    def _neighbours(self, device: Device, found: Sequence[RunInfo]) -> set[int]:
+        """Processes of the runs on a device: those started here, and those adopted."""
+        adopted = {
+            i.status.pid for i in found if i.state.is_live and i.status.device == device.name
+        }
+        return adopted | {child.pid for child in self._children.values()}
+
     def _reap(self) -> None:
+        """Records deaths; a child is kept, and with it its exit code, until that succeeded."""
         for run_id, child in list(self._children.items()):
             code = child.poll()
             if code is None:
                 continue
-            del self._children[run_id]
             paths = RunPaths(self._runs_dir / run_id)
-            if paths.root.is_dir():
-                amend_status(paths, _death(paths, child.pid, code), wait_seconds=1.0)
+            if not paths.root.is_dir() or self._is_recorded(paths, child.pid, code):
+                del self._children[run_id]
+
+    def _is_recorded(self, paths: RunPaths, pid: int, code: int) -> bool:
+        """Whether the run's status tells of the death of this process, or of something later."""
+        death = _death(paths, pid, code)
+        if amend_status(paths, death, wait_seconds=RECORD_SECONDS):
+            return True
+        return death(read_status(paths)) is None
 
     def _see_stop_through(self, info: RunInfo) -> None:
         mode, _ = stop_request(RunPaths(self._runs_dir / info.run_id))
@@ -295,15 +319,18 @@ def _death(paths: RunPaths, pid: int, code: int) -> Callable[[Status], Status | 
     def change(status: Status) -> Status | None:
         if status.state in FINAL or status.pid != pid:
             return None
-        state = run_state(status, observe(paths, status))
-        ended = dataclasses.replace(status, exit_code=code, ended=time.time())
-        if state.state == "stopped":
-            return dataclasses.replace(ended, state="stopped", message=state.message)
-        failure, message = "killed", f"signal {-code}: {state.message}"
-        if code >= 0:
-            failure = "unknown"
-            message = f"the worker ended with code {code} before it could report; see its log"
-        return dataclasses.replace(ended, state="failed", failure=failure, message=message)
+        seen = observe(paths, status)
+        state = run_state(status, seen)
+        failure, message = state.failure, state.message
+        if state.state == "failed" and seen.ending is None:
+            failure, message = "killed", f"signal {-code}: {state.message}"
+            if code >= 0:
+                failure = "unknown"
+                message = f"the worker ended with code {code} before it could report; see its log"
+        return dataclasses.replace(
+            status, state=state.state, failure=failure, message=message, exit_code=code,
+            ended=time.time(),
+        )  # fmt: skip
 
     return change
 

@@ -3,7 +3,10 @@ import time
 
 import pytest
 
-from acft.runs.directory import write_status
+from acft.eventlog import EventWriter
+from acft.events import Finished, Started
+from acft.runs.directory import read_status, write_status
+from acft.runs.launcher import resume
 from acft.runs.process import this_boot, this_process
 from acft.runs.status import Seen, current_state, observe, run_state
 from acft.schema import FAILURES, STATES, RunPaths, Status
@@ -20,6 +23,10 @@ BEFORE_ITS_TIME = Seen(is_here=True, is_alive=True, heartbeat_age=-3600.0)
 
 def asked(seen, mode="save"):
     return dataclasses.replace(seen, stop_mode=mode)
+
+
+def ended(seen, *words):
+    return dataclasses.replace(seen, ending=Finished(*words))
 
 
 TABLE = [
@@ -45,6 +52,12 @@ TABLE = [
     ("finished", AWAY_SILENT, "finished"),
     ("stopped", HERE_DEAD, "stopped"),
     ("failed", HERE_DEAD, "failed (oom)"),
+    ("running", ended(HERE_DEAD, "finished"), "finished"),
+    ("stopping", ended(asked(HERE_DEAD), "stopped"), "stopped"),
+    ("running", ended(HERE_DEAD, "failed", "oom"), "failed (oom)"),
+    ("running", ended(AWAY_SILENT, "finished"), "finished"),
+    ("running", ended(AWAY_FRESH, "finished"), "running"),
+    ("queued", ended(HERE_DEAD, "failed", "oom"), "queued"),
 ]
 
 
@@ -86,6 +99,32 @@ def live(paths: RunPaths) -> Status:
 def test_a_reused_pid_is_not_taken_for_the_worker(tmp_path):
     paths = create(tmp_path)
     write_status(paths, dataclasses.replace(live(paths), pid_started=live(paths).pid_started - 1))
+    assert current_state(paths)[1].label == "failed (killed)"
+
+
+def test_a_worker_killed_between_its_last_event_and_its_status_has_ended_as_it_said(tmp_path):
+    paths = create(tmp_path)
+    events = EventWriter(paths.events)
+    events.append(Started(1))
+    dead = dataclasses.replace(live(paths), pid_started=-1.0, events=1)
+    write_status(paths, dead)
+    assert current_state(paths)[1].label == "failed (killed)"
+    events.append(Finished("finished"))
+    events.close()
+    assert current_state(paths)[1].label == "finished"
+
+
+def test_the_last_word_of_an_earlier_attempt_says_nothing_of_this_one(tmp_path):
+    paths = create(tmp_path)
+    events = EventWriter(paths.events)
+    events.append(Started(1))
+    events.append(Finished("failed", "oom"))
+    events.close()
+    write_status(paths, dataclasses.replace(live(paths), pid_started=-1.0, events=0))
+    assert current_state(paths)[1].label == "failed (oom)"
+    resume(tmp_path, paths.root.name)
+    queued = read_status(paths)
+    write_status(paths, dataclasses.replace(queued, state="starting", pid=1, boot_id=this_boot()))
     assert current_state(paths)[1].label == "failed (killed)"
 
 

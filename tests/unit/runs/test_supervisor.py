@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from acft.atomic import replace_json
 from acft.errors import ConfigError, RunError
-from acft.runs import launcher, supervisor
+from acft.runs import directory, launcher, supervisor
 from acft.runs.devices import Device, candidates, pin
 from acft.runs.directory import read_status, stop_request
 from acft.runs.locks import FileLock
-from acft.runs.ownership import Ownership, owner
+from acft.runs.ownership import HAND_OVER, Ownership, owner
+from acft.runs.process import this_process
 from acft.runs.spawn import environment
 from acft.runs.status import current_state
 from acft.runs.supervisor import Supervisor, ensure_supervisor, stop_action
@@ -126,6 +129,65 @@ def test_a_worker_that_cannot_even_start_is_a_failure(tmp_path):
     wait_until(lambda: (broken.tick(), label(paths) == "failed (unknown)")[1])
     broken.close()
     assert "code 9" in read_status(paths).message
+
+
+def test_an_exit_code_waits_until_it_can_be_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "RECORD_SECONDS", 0.0)
+    paths = create(tmp_path)
+    command = (sys.executable, "-c", "import sys; sys.exit(9)")
+    watcher = Supervisor(tmp_path, command=command, places=[Device("cpu")])
+    assert watcher.claim()
+    watcher.tick()
+    watcher._children[paths.root.name].wait()
+    with FileLock(paths.lock):
+        watcher.tick()
+    assert read_status(paths).exit_code is None
+    watcher.tick()
+    watcher.close()
+    assert label(paths) == "failed (unknown)"
+    assert read_status(paths).exit_code == 9
+
+
+def test_a_worker_whose_start_cannot_be_recorded_is_not_started_twice(tmp_path, monkeypatch):
+    paths = create(tmp_path)
+    started, failures = [], iter([OSError("disk full"), None])
+    spawn, write_status = supervisor.spawn, directory.write_status
+
+    def count(*args):
+        started.append(args)
+        return spawn(*args)
+
+    def fail_once(*args):
+        if error := next(failures, None):
+            raise error
+        write_status(*args)
+
+    monkeypatch.setattr(supervisor, "spawn", count)
+    monkeypatch.setattr(directory, "write_status", fail_once)
+    watcher = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
+    assert watcher.claim()
+    with pytest.raises(OSError, match="disk full"):
+        watcher.tick()
+    wait_until(lambda: (watcher.tick(), label(paths) == "finished")[1])
+    watcher.close()
+    assert len(started) == 1
+
+
+def test_adopted_runs_count_as_neighbours_on_the_cores(tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    first = create(tmp_path, f"method.gate={gate}")
+    with supervised(tmp_path, slots=2):
+        becomes(first, "running")
+    neighbours = []
+    monkeypatch.setattr(
+        supervisor, "pin", lambda _pid, _slots, known: neighbours.append(set(known))
+    )
+    second = create(tmp_path)
+    with supervised(tmp_path, slots=2):
+        becomes(second, "finished")
+        assert neighbours == [{read_status(first).pid}]
+        gate.touch()
+        becomes(first, "finished")
 
 
 def test_stop_and_save_ends_in_order(tmp_path):
@@ -325,6 +387,17 @@ def test_a_detached_supervisor_gives_way_to_a_workbench(tmp_path):
         assert [a.run_id for a in app.adoptions] == [paths.root.name]
         (tmp_path / "gate").touch()
         becomes(paths, "finished")
+
+
+def test_a_workbench_killed_while_it_asked_for_the_runs_is_waited_for_by_nobody(tmp_path):
+    paths = create(tmp_path)
+    dead = dataclasses.replace(this_process(), started=-1.0)
+    replace_json(tmp_path / HAND_OVER, dataclasses.asdict(dead))
+    detached = Supervisor(
+        tmp_path, role="detached", command=fake_method.WORKER, places=[Device("cpu")]
+    )
+    detached.run_until_idle()
+    assert label(paths) == "finished"
 
 
 def test_without_a_workbench_a_detached_supervisor_does_the_queue_and_ends(tmp_path, monkeypatch):
