@@ -34,21 +34,27 @@ def verify(folder: Path) -> None:
     Raises:
         DataError: A file is missing, added or changed; names it.
     """
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"checkpoint {str(folder)!r} has no readable manifest: {error}") from None
+    expected = _listed(folder)
     found = _names(folder)
     different = sorted(set(expected) ^ {name for name in found if name != MANIFEST})
     if different:
         raise DataError(f"checkpoint {str(folder)!r} is incomplete or altered: {different[0]!r}")
-    for name, facts in expected.items():
+    for name, (size, digest) in expected.items():
         path = folder / name
-        if path.stat().st_size != facts["bytes"] or sha256(path) != facts["sha256"]:
+        if path.stat().st_size != size or sha256(path) != digest:
             raise DataError(
                 f"checkpoint file {str(path)!r} differs from its recorded hash; "
                 "continue from an earlier round instead"
             )
+
+
+def _listed(folder: Path) -> dict[str, tuple[int, str]]:
+    """Size and hash by name, as the manifest has them."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return {name: (facts["bytes"], facts["sha256"]) for name, facts in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"checkpoint {str(folder)!r} has no readable manifest: {error}") from None
 
 
 def _files(folder: Path) -> dict[str, dict[str, str | int]]:

@@ -20,6 +20,8 @@ CPU_RUNS = "ACFT_CPU_RUNS"
 GPU_FREE_FRACTION = 0.5
 """A GPU with less free memory than this is taken by somebody else."""
 GIBIBYTE = 1024**3
+UUIDS = ("GPU-", "MIG-")
+"""How names of GPUs begin that cluster schedulers write into ``CUDA_VISIBLE_DEVICES``."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Device:
     """One place for runs."""
 
     name: str
-    """cpu, mps or cuda:INDEX (index as the driver counts)."""
+    """cpu, mps, cuda:INDEX (index as the driver counts) or cuda:UUID."""
     slots: int = 1
     """Runs at once."""
 
@@ -38,7 +40,7 @@ def devices() -> list[Device]:
     Raises:
         ConfigError: ``ACFT_CPU_RUNS`` is not a number from 1 to that of the cores.
     """
-    gpus = [Device(f"cuda:{index}") for index in _gpu_indices()]
+    gpus = [Device(f"cuda:{gpu}") for gpu in _gpus()]
     apple = [Device("mps")] if sys.platform == "darwin" and os.uname().machine == "arm64" else []
     return [*gpus, *apple, Device("cpu", _cpu_runs())]
 
@@ -76,7 +78,7 @@ def gpu_obstacle(name: str) -> str:
     import pynvml  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
 
     try:
-        free, total = _gpu_memory(pynvml, int(name.partition(":")[2]))
+        free, total = _gpu_memory(pynvml, name.partition(":")[2])
     except pynvml.NVMLError as error:
         return f"the driver of {name} does not answer ({error}); nvidia-smi shows its state"
     if free >= GPU_FREE_FRACTION * total:
@@ -108,24 +110,25 @@ def _cores_of(pid: int) -> set[int]:
         return set()
 
 
-def _gpu_indices() -> list[int]:
+def _gpus() -> list[str]:
+    """Index or UUID of every GPU that is there and not hidden from us."""
+    numbers = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    found = sorted((number for number in numbers if number.isdigit()), key=int)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = sorted(
-        int(path.name.removeprefix("nvidia"))
-        for path in Path("/dev").glob("nvidia[0-9]*")
-        if path.name.removeprefix("nvidia").isdigit()
-    )
-    if visible is None:
+    if visible is None or not found:
         return found
-    allowed = [int(part) for part in visible.split(",") if part.strip().isdigit()]
-    return [index for index in found if index in allowed]
+    wanted = [part.strip() for part in visible.split(",")]
+    by_uuid = [part for part in wanted if part.startswith(UUIDS)]
+    return by_uuid or [number for number in found if number in wanted]
 
 
-def _gpu_memory(driver: Any, index: int) -> tuple[int, int]:
+def _gpu_memory(driver: Any, gpu: str) -> tuple[int, int]:
     """Free and total bytes."""
     driver.nvmlInit()
     try:
-        memory = driver.nvmlDeviceGetMemoryInfo(driver.nvmlDeviceGetHandleByIndex(index))
+        by_index, by_uuid = driver.nvmlDeviceGetHandleByIndex, driver.nvmlDeviceGetHandleByUUID
+        handle = by_index(int(gpu)) if gpu.isdigit() else by_uuid(gpu)
+        memory = driver.nvmlDeviceGetMemoryInfo(handle)
     finally:
         driver.nvmlShutdown()
     return int(memory.free), int(memory.total)

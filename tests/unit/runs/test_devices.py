@@ -26,6 +26,7 @@ def driver(monkeypatch):
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
         nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
         nvmlDeviceGetMemoryInfo=lambda _: Memory(library.free),
     )
     monkeypatch.setitem(sys.modules, "pynvml", library)
@@ -36,6 +37,11 @@ def test_a_gpu_that_others_use_takes_no_run(driver):
     assert gpu_obstacle("cuda:0") == ""
     driver.free = 10 * 2**30
     assert gpu_obstacle("cuda:0") == "70.0 of 80.0 GiB of cuda:0 are in use by other processes"
+
+
+def test_a_gpu_named_by_its_uuid_is_asked_for_its_memory(driver):
+    driver.free = 10 * 2**30
+    assert gpu_obstacle("cuda:GPU-5f3c").startswith("70.0 of 80.0 GiB of cuda:GPU-5f3c")
 
 
 def test_a_gpu_whose_driver_fails_takes_no_run_and_says_why(driver, monkeypatch):
@@ -69,7 +75,13 @@ def test_gpus_are_found_and_counted_from_zero(two_gpus):
 
 
 @pytest.mark.parametrize(
-    ("visible", "expected"), [("1", ["cuda:1"]), ("", []), ("0,1", ["cuda:0", "cuda:1"])]
+    ("visible", "expected"),
+    [
+        ("1", ["cuda:1"]),
+        ("", []),
+        ("0,1", ["cuda:0", "cuda:1"]),
+        ("GPU-5f3c,MIG-77aa", ["cuda:GPU-5f3c", "cuda:MIG-77aa"]),
+    ],
 )
 def test_hidden_gpus_are_not_used(two_gpus, monkeypatch, visible, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

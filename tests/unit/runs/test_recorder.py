@@ -97,6 +97,8 @@ def test_sealing_again_replaces_the_whole_checkpoint(tmp_path):
         lambda folder: (folder / "weights").unlink(),
         lambda folder: (folder / "added").write_text(""),
         lambda folder: (folder / "manifest.json").write_text("{}"),
+        lambda folder: (folder / "manifest.json").write_text('{"files": []}'),
+        lambda folder: (folder / "manifest.json").write_text('{"files": {"weights": 3}}'),
         lambda folder: (folder / "manifest.json").unlink(),
     ],
 )
