@@ -26,9 +26,9 @@ from acft.runs.process import Identity, is_alive, kill, start_time, this_boot
 from acft.runs.status import FINAL, current_state
 from acft.runs.worker import RESERVE_BYTES
 from acft.schema import RunPaths
-from acft.store.connection import open_store
+from acft.store.connection import Store, open_memory_store, open_store
 from acft.store.ingest import Ingester
-from acft.store.rebuild import rebuild
+from acft.store.rebuild import bring_up_to_date, fingerprint, rebuild
 from tests.fake_method import numbers
 from tests.fake_runs import app, become, create, do, wait_until
 
@@ -50,9 +50,14 @@ class Bench:
     reader: EventReader = field(init=False)
     supervisor: "subprocess.Popen[bytes]" = field(init=False)
     seen: list[int] = field(default_factory=list)
+    live: Store = field(init=False)
+    """Takes in everything while the faults happen, as the workbench does."""
+    ingester: Ingester = field(init=False)
 
     def __post_init__(self) -> None:
         self.supervisor = app(self.runs_dir)
+        self.live = open_memory_store(self.runs_dir)
+        self.ingester = Ingester(self.live)
 
     def begin(self, *overrides: str) -> None:
         """Queues the run."""
@@ -63,6 +68,7 @@ class Bench:
     def follow(self) -> int:
         """Number of events so far, after noting the new ones."""
         self.seen += [entry.seq for entry in self.reader.poll()]
+        self.ingester.poll()
         return len(self.seen)
 
     def reach(self, events: int) -> Identity:
@@ -89,6 +95,11 @@ class Bench:
         self.supervisor.kill()
         self.supervisor.wait()
 
+    def close(self) -> None:
+        """Ends everything that was started here."""
+        self.kill_app()
+        self.live.close()
+
     def restart_app(self) -> None:
         """Starts a supervising process again."""
         self.supervisor = app(self.runs_dir)
@@ -112,25 +123,18 @@ class Bench:
         entries = read_events(self.paths.events)
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
         assert self.seen == [entry.seq for entry in entries]
-        assert live_and_rebuilt(self.runs_dir)
+        rebuild(self.runs_dir)
+        assert rows_of_the_file(self.runs_dir) == fingerprint(self.live)
 
 
 GAVE_UP = ("failed (killed)", "failed (disk)", "failed (unknown)", "lost", "stopped")
 
 
-def live_and_rebuilt(runs_dir: Path) -> bool:
-    """Whether a database made now and one made again hold the same rows."""
+def rows_of_the_file(runs_dir: Path) -> dict[str, tuple[int, int]]:
+    """What the database file holds of every table, after it took in all that is new."""
     with contextlib.closing(open_store(runs_dir)) as store:
-        Ingester(store).poll()
-        first = dump(store)
-    rebuild(runs_dir)
-    with contextlib.closing(open_store(runs_dir)) as store:
-        return dump(store) == first
-
-
-def dump(store):
-    tables = ("events", "metrics", "rollouts", "scores", "shards")
-    return {table: sorted(store.rows(f"SELECT * FROM {table}"), key=repr) for table in tables}
+        bring_up_to_date(store)
+        return fingerprint(store)
 
 
 @pytest.fixture(scope="session")
@@ -321,9 +325,24 @@ def delete_the_database(bench: Bench) -> None:
     bench.begin()
     bench.kill_worker()
     bench.settle("failed (killed)", "finished")
-    assert live_and_rebuilt(bench.runs_dir)
+    before = rows_of_the_file(bench.runs_dir)
     for path in bench.runs_dir.glob("store.duckdb*"):
         path.unlink()
+    assert rows_of_the_file(bench.runs_dir) == before
+
+
+def damage_the_database(bench: Bench) -> None:
+    bench.begin()
+    bench.kill_worker()
+    bench.settle("failed (killed)", "finished")
+    before = rows_of_the_file(bench.runs_dir)
+    path = bench.runs_dir / "store.duckdb"
+    content = bytearray(path.read_bytes())
+    start = bench.dice.randrange(len(content))
+    content[start : start + 4096] = bench.dice.randbytes(4096)
+    path.write_bytes(content)
+    rebuild(bench.runs_dir)
+    assert rows_of_the_file(bench.runs_dir) == before
 
 
 FAULTS: list[Callable[[Bench], None]] = [
@@ -344,6 +363,7 @@ FAULTS: list[Callable[[Bench], None]] = [
     damage_a_checkpoint,
     kill_in_every_round,
     delete_the_database,
+    damage_the_database,
 ]
 
 
@@ -359,7 +379,7 @@ def test_a_frozen_worker_is_called_stalled_until_it_goes_on(tmp_path, expected):
         bench.finish()
         bench.check(expected)
     finally:
-        bench.kill_app()
+        bench.close()
 
 
 def survive(fault: Callable[[Bench], None], runs_dir: Path, seed: int, expected: dict) -> None:
@@ -370,7 +390,7 @@ def survive(fault: Callable[[Bench], None], runs_dir: Path, seed: int, expected:
         bench.finish()
         bench.check(expected)
     finally:
-        bench.kill_app()
+        bench.close()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
