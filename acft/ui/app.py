@@ -1,10 +1,13 @@
 """Assembles the pages and starts the server; the only ``launch``."""
 
 import argparse
+import atexit
 import errno
 import logging
 import os
 import secrets
+import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -131,7 +134,7 @@ def _build_page(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> 
 
 def launch(bench: Workbench, options: Options) -> gr.Blocks:
     """The running application; returns at once."""
-    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="acft-"))
+    _give_gradio_a_folder()
     served = settings(bench.bind)
     blocks = build(replace(bench, served=served))
     blocks.queue(default_concurrency_limit=4, api_open=False, max_size=64)
@@ -144,6 +147,14 @@ def launch(bench: Workbench, options: Options) -> gr.Blocks:
         prevent_thread_lock=True,
     )
     return blocks
+
+
+def _give_gradio_a_folder() -> None:
+    """Sets a folder for files Gradio hands out, unless one is set; it goes with this process."""
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="acft-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["GRADIO_TEMP_DIR"] = folder
 
 
 def settings(bind: Bind) -> dict[str, Any]:
@@ -192,6 +203,7 @@ def serve(options: Options) -> int:
     """Serves until interrupted; 2 with one sentence when that is not possible or not safe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service closes too
     try:
         check_port(options.bind)
         with closing(workbench(options)) as bench:

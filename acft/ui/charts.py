@@ -1,8 +1,9 @@
 """Tables to figures; knows neither store nor Gradio.
 
 A figure is plotly's JSON with two more keys: ``summary`` (what a screen reader says) and ``empty``
-(what is shown when there is nothing to draw). Colours work on light and dark paper; the page adds
-fonts, grid and background of its theme.
+(what is shown when there is nothing to draw). It is written as plain values, since plotly's classes
+check each of them, a hundred times slower; tests let them check. Colours work on light and dark
+paper; the page adds fonts, grid and background of its theme.
 """
 
 import html
@@ -11,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import plotly.graph_objects as go
-
 Figure = dict[str, Any]
+Trace = dict[str, Any]
 Number = float | int
 
 BASE = "#7d8896"
@@ -21,9 +21,12 @@ GUIDED = "#cf7f12"
 POLICY = "#2f7fc9"
 GOOD = "#2a9d7c"
 BAD = "#c8553d"
+SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
 PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
 MAX_POINTS = 1500
+MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
 @dataclass(frozen=True)
@@ -54,30 +57,25 @@ def lines(
 ) -> Figure:
     """Curves over steps, with the rounds' borders and an optional target line."""
     drawn = [curve for curve in curves if any(value is not None for value in curve.y)]
-    figure = go.Figure()
-    for curve in drawn:
-        _add_band(figure, curve)
-        _add_line(figure, curve, share=share)
-    for border in rounds:
-        figure.add_vline(x=border, line={"width": 1, "dash": "dot", "color": BASE}, opacity=0.45)
-    if target is not None:
-        figure.add_hline(y=target, line={"width": 1, "dash": "dash", "color": GOOD})
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hovermode="x unified",
-        showlegend=len(drawn) > 1,
-        xaxis={"title": {"text": x_title, "standoff": 6}, "rangemode": "tozero"},
-        yaxis={"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
-    )
+    bands = [_band(curve) if curve.low and len(curve.low) == len(curve.x) else None
+             for curve in drawn]  # fmt: skip
+    pairs = zip(bands, [_line(curve, share=share) for curve in drawn], strict=True)
+    layout = {
+        "height": height, "margin": MARGIN, "legend": LEGEND, "hovermode": "x unified",
+        "showlegend": len(drawn) > 1,
+        "xaxis": {"title": {"text": x_title, "standoff": 6}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
+        "shapes": [_border(x) for x in rounds] + [_target(y) for y in (target,) if y is not None],
+    }  # fmt: skip
     if until:
-        figure.update_xaxes(range=[-0.01 * until, 1.02 * until])
+        layout["xaxis"]["range"] = [-0.01 * until, 1.02 * until]
     if share:
         low = _lowest(drawn)
-        figure.update_yaxes(tickformat=".0%", range=[low - 0.02 * (1 - low), 1 + 0.03 * (1 - low)])
+        layout["yaxis"]["range"] = [low - 0.02 * (1 - low), 1 + 0.03 * (1 - low)]
+        layout["yaxis"]["tickformat"] = ".0%"
     summary = "; ".join(f"{c.name}: {len(c.y)} points, last {_last(c.y)}" for c in drawn)
-    return finished(figure, f"{y_title}. {summary}", has_data=bool(drawn))
+    traces = [trace for pair in pairs for trace in pair if trace]
+    return finished(traces, layout, f"{y_title}. {summary}", has_data=bool(drawn))
 
 
 def _lowest(curves: Sequence[Line]) -> float:
@@ -88,29 +86,31 @@ def _lowest(curves: Sequence[Line]) -> float:
 
 def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:
     """Observed against predicted satisfaction, one point for each bin, sized by its n."""
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": BASE, "width": 1, "dash": "dot"},
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
     most = max((b["n"] for b in bins), default=1)
-    figure.add_scatter(
-        x=[b["predicted"] for b in bins], y=[b["observed"] for b in bins], mode="lines+markers",
-        line={"color": POLICY, "width": 1.5}, showlegend=False,
-        marker={"size": [6 + 10 * math.sqrt(b["n"] / most) for b in bins], "color": POLICY},
-        error_y={"type": "data", "width": 0, "thickness": 1,
-                 "array": [1.96 * _binomial_error(b["observed"], b["n"]) for b in bins]},
-        customdata=[[b["n"]] for b in bins],
-        hovertemplate="predicted %{x:.2f}<br>observed %{y:.2f}<br>n = %{customdata[0]}"
+    diagonal = {
+        "type": "scatter", "x": [0, 1], "y": [0, 1], "mode": "lines",
+        "line": {"color": BASE, "width": 1, "dash": "dot"}, "hoverinfo": "skip",
+        "showlegend": False,
+    }  # fmt: skip
+    observed = {
+        "type": "scatter", "mode": "lines+markers", "showlegend": False,
+        "x": [b["predicted"] for b in bins], "y": [b["observed"] for b in bins],
+        "line": {"color": POLICY, "width": 1.5},
+        "marker": {"size": [6 + 10 * math.sqrt(b["n"] / most) for b in bins], "color": POLICY},
+        "error_y": {"type": "data", "width": 0, "thickness": 1,
+                    "array": [1.96 * _binomial_error(b["observed"], b["n"]) for b in bins]},
+        "customdata": [[b["n"]] for b in bins],
+        "hovertemplate": "predicted %{x:.2f}<br>observed %{y:.2f}<br>n = %{customdata[0]}"
         "<extra></extra>",
-    )  # fmt: skip
-    figure.update_layout(
-        height=260, margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        xaxis={"title": {"text": f"predicted by the oracle (n = {n:,} rollouts)"},
-               "range": [-0.02, 1.02]},
-        yaxis={"title": {"text": "observed"}, "range": [-0.02, 1.02]},
-    )  # fmt: skip
-    return finished(figure, f"reliability of the oracle in {len(bins)} bins", has_data=bool(bins))
+    }  # fmt: skip
+    layout = {
+        "height": 260, "margin": MARGIN,
+        "xaxis": {"title": {"text": f"predicted by the oracle (n = {n:,} rollouts)"},
+                  "range": [-0.02, 1.02]},
+        "yaxis": {"title": {"text": "observed"}, "range": [-0.02, 1.02]},
+    }  # fmt: skip
+    summary = f"reliability of the oracle in {len(bins)} bins"
+    return finished([diagonal, observed], layout, summary, has_data=bool(bins))
 
 
 def heatmap(counts: Sequence[dict[str, Any]], name: str, bins: int = 20) -> Figure:
@@ -120,47 +120,52 @@ def heatmap(counts: Sequence[dict[str, Any]], name: str, bins: int = 20) -> Figu
     grid = [[0.0] * len(rounds) for _ in range(bins)]
     for row in counts:
         grid[row["bin"]][rounds.index(row["round"])] = row["n"] / totals[row["round"]]
-    figure = go.Figure()
-    figure.add_heatmap(
-        x=[f"round {r}<br>n = {totals[r]:,}" for r in rounds],
-        y=[(index + 0.5) / bins for index in range(bins)],
-        z=grid, zmin=0, colorscale=[[0, "rgba(47,127,201,0)"], [1, "rgba(47,127,201,1)"]],
-        hovertemplate="%{x}<br>" + name + " %{y:.2f}<br>%{z:.1%} of responses<extra></extra>",
-        colorbar={"title": {"text": "share"}, "thickness": 10, "outlinewidth": 0,
-                  "tickformat": ".0%"},
-    )  # fmt: skip
-    figure.update_layout(
-        height=280, margin={"l": 8, "r": 12, "t": 8, "b": 8}, xaxis={"type": "category"},
-        yaxis={"title": {"text": name}, "range": [0, 1]},
-    )  # fmt: skip
-    return finished(figure, f"distribution of {name} over {len(rounds)} rounds", bool(rounds))
+    cells = {
+        "type": "heatmap", "x": [f"round {r}<br>n = {totals[r]:,}" for r in rounds],
+        "y": [(index + 0.5) / bins for index in range(bins)], "z": grid, "zmin": 0,
+        "colorscale": [[0, "rgba(47,127,201,0)"], [1, "rgba(47,127,201,1)"]],
+        "hovertemplate": "%{x}<br>" + name + " %{y:.2f}<br>%{z:.1%} of responses<extra></extra>",
+        "colorbar": {"title": {"text": "share"}, "thickness": 10, "outlinewidth": 0,
+                     "tickformat": ".0%"},
+    }  # fmt: skip
+    layout = {
+        "height": 280, "margin": MARGIN, "xaxis": {"type": "category"},
+        "yaxis": {"title": {"text": name}, "range": [0, 1]},
+    }  # fmt: skip
+    summary = f"distribution of {name} over {len(rounds)} rounds"
+    return finished([cells], layout, summary, has_data=bool(rounds))
 
 
 def trade_off(points: Sequence[dict[str, Any]], x_title: str, y_title: str) -> Figure:
     """One mark for each measured policy with 95 % intervals; runs by colour, policies by shape."""
-    figure = go.Figure()
-    shapes = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
-    for index, run_id in enumerate(dict.fromkeys(p["run_id"] for p in points)):
-        own = [p for p in points if p["run_id"] == run_id]
-        color = PALETTE[index % len(PALETTE)]
-        figure.add_scatter(
-            x=[p["x"] for p in own], y=[p["y"] for p in own], mode="lines+markers",
-            name=plain(str(own[0]["title"] or run_id), 48),
-            line={"color": color, "width": 1, "dash": "dot"},
-            marker={"size": 11, "color": color, "line": {"width": 2, "color": color},
-                    "symbol": [shapes.get(p["subject"], "square") for p in own]},
-            error_x=_bars(own, "x", color), error_y=_bars(own, "y", color),
-            customdata=[[p["run_id"], plain(f"{p['subject']}, version {p['policy_version']}"),
-                         p["x_n"] or "?", p["y_n"] or "?"] for p in own],
-            hovertemplate="%{customdata[1]}<br>" + plain(x_title) + " %{x:.4g} (n = "
-            "%{customdata[2]})<br>" + plain(y_title) + " %{y:.4g} (n = %{customdata[3]})",
-        )  # fmt: skip
-    figure.update_layout(
-        height=460, margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        xaxis={"title": {"text": plain(x_title)}}, yaxis={"title": {"text": plain(y_title)}},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, showlegend=True,
-    )  # fmt: skip
-    return finished(figure, f"{y_title} against {x_title}: {len(points)} policies", bool(points))
+    traces = [
+        _policies([p for p in points if p["run_id"] == run_id], PALETTE[i % len(PALETTE)],
+                  x_title, y_title)
+        for i, run_id in enumerate(dict.fromkeys(p["run_id"] for p in points))
+    ]  # fmt: skip
+    layout = {
+        "height": 460, "margin": MARGIN, "legend": LEGEND, "showlegend": True,
+        "xaxis": {"title": {"text": plain(x_title)}}, "yaxis": {"title": {"text": plain(y_title)}},
+    }  # fmt: skip
+    summary = f"{y_title} against {x_title}: {len(points)} policies"
+    return finished(traces, layout, summary, has_data=bool(points))
+
+
+def _policies(own: Sequence[dict[str, Any]], color: str, x_title: str, y_title: str) -> Trace:
+    """The measured policies of one run."""
+    return {
+        "type": "scatter", "mode": "lines+markers",
+        "x": [p["x"] for p in own], "y": [p["y"] for p in own],
+        "name": plain(str(own[0]["title"] or own[0]["run_id"]), 48),
+        "line": {"color": color, "width": 1, "dash": "dot"},
+        "marker": {"size": 11, "color": color, "line": {"width": 2, "color": color},
+                   "symbol": [SYMBOLS.get(p["subject"], "square") for p in own]},
+        "error_x": _bars(own, "x", color), "error_y": _bars(own, "y", color),
+        "customdata": [[p["run_id"], plain(f"{p['subject']}, version {p['policy_version']}"),
+                        p["x_n"] or "?", p["y_n"] or "?"] for p in own],
+        "hovertemplate": "%{customdata[1]}<br>" + plain(x_title) + " %{x:.4g} (n = "
+        "%{customdata[2]})<br>" + plain(y_title) + " %{y:.4g} (n = %{customdata[3]})",
+    }  # fmt: skip
 
 
 def _bars(points: Sequence[dict[str, Any]], axis: str, color: str) -> dict[str, Any]:
@@ -175,13 +180,12 @@ def _gap(high: Number | None, low: Number | None) -> float:
     return 0.0 if high is None or low is None else max(0.0, high - low)
 
 
-def finished(figure: go.Figure, summary: str, has_data: bool = True) -> Figure:  # noqa: FBT001, FBT002
-    """The figure as JSON values with its spoken summary."""
-    values = figure.to_plotly_json()
-    layout = dict(values["layout"])
-    layout.pop("template", None)
+def finished(
+    traces: list[Trace], layout: dict[str, Any], summary: str, *, has_data: bool = True
+) -> Figure:
+    """The figure with its spoken summary."""
     return {
-        "data": values["data"] if has_data else [],
+        "data": traces if has_data else [],
         "layout": layout,
         "summary": summary,
         "empty": "Nothing measured yet.",
@@ -215,28 +219,40 @@ def thin(
     return [x[i] for i in kept], [y[i] for i in kept]
 
 
-def _add_line(figure: go.Figure, curve: Line, *, share: bool) -> None:
+def _line(curve: Line, *, share: bool) -> Trace:
     x, y = thin(curve.x, curve.y)
-    shown = "%{y:.1%}" if share else "%{y:.4g}"
-    figure.add_scatter(
-        x=x, y=y, name=plain(curve.name), connectgaps=False,
-        mode="lines+markers" if curve.marks or len(x) < 3 else "lines",
-        line={"color": curve.color, "width": 2, "dash": curve.dash}, marker={"size": 6},
-        customdata=[[plain(note)] for note in curve.notes] if len(curve.notes) == len(x) else None,
-        hovertemplate=shown + (" %{customdata[0]}" if len(curve.notes) == len(x) else ""),
-    )  # fmt: skip
+    trace: Trace = {
+        "type": "scatter", "x": x, "y": y, "name": plain(curve.name), "connectgaps": False,
+        "mode": "lines+markers" if curve.marks or len(x) < 3 else "lines",
+        "line": {"color": curve.color, "width": 2, "dash": curve.dash}, "marker": {"size": 6},
+        "hovertemplate": "%{y:.1%}" if share else "%{y:.4g}",
+    }  # fmt: skip
+    if len(curve.notes) == len(x):
+        trace["customdata"] = [[plain(note)] for note in curve.notes]
+        trace["hovertemplate"] += " %{customdata[0]}"
+    return trace
 
 
-def _add_band(figure: go.Figure, curve: Line) -> None:
-    if len(curve.low) != len(curve.x) or not curve.low:
-        return
+def _band(curve: Line) -> Trace:
     red, green, blue = (int(curve.color[i : i + 2], 16) for i in (1, 3, 5))
-    figure.add_scatter(
-        x=[*curve.x, *reversed(curve.x)], y=[*curve.high, *reversed(curve.low)],
-        mode="lines", fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},0.16)", line={"width": 0}, hoverinfo="skip",
-        showlegend=False,
-    )  # fmt: skip
+    return {
+        "type": "scatter", "x": [*curve.x, *reversed(curve.x)],
+        "y": [*curve.high, *reversed(curve.low)], "mode": "lines", "fill": "toself",
+        "fillcolor": f"rgba({red},{green},{blue},0.16)", "line": {"width": 0},
+        "hoverinfo": "skip", "showlegend": False,
+    }  # fmt: skip
+
+
+def _border(x: Number) -> dict[str, Any]:
+    """A dotted line from bottom to top where a round ends."""
+    return {"type": "line", "x0": x, "x1": x, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain",
+            "line": {"width": 1, "dash": "dot", "color": BASE}, "opacity": 0.45}  # fmt: skip
+
+
+def _target(y: Number) -> dict[str, Any]:
+    """A dashed line from left to right at a value asked for."""
+    return {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": y, "y1": y, "yref": "y",
+            "line": {"width": 1, "dash": "dash", "color": GOOD}}  # fmt: skip
 
 
 def _last(values: Sequence[Number | None]) -> str:

@@ -5,10 +5,12 @@ text cannot become code, whatever it contains.
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
+import orjson
 
 Node = str | list[Any]
 Child = Node | Iterable[Any] | None
@@ -96,11 +98,22 @@ def text_of(node: Any) -> str:
     return "".join(text_of(child) for child in node[2:]) if isinstance(node, list) else ""
 
 
+def sent(value: Any) -> str:
+    """A node or figure as JSON text, numbers that are none as null.
+
+    Gradio hands a text on as it is; through lists and dicts it searches for files, several times,
+    which costs more than all else that a page does. It takes the text for HTML and warns of tags,
+    hence no bracket stays one.
+    """
+    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return text.replace("<", r"\u003c")
+
+
 def view(value: Node | None = None, acts: tuple[str, ...] = (), **options: Any) -> gr.HTML:
     """A component that shows a node; ``act`` controls send the events named in ``acts``."""
     names = ", ".join(f"'{name}'" for name in acts)
     return gr.HTML(
-        value,
+        sent(value),
         html_template='<div class="view"></div>',
         js_on_load=f"window.acft.view(element, props, trigger, watch, [{names}]);",
         apply_default_css=False,
@@ -112,7 +125,7 @@ def view(value: Node | None = None, acts: tuple[str, ...] = (), **options: Any) 
 def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     """A component that shows a figure of ``charts``; a clicked point's data arrive as ``pick``."""
     return gr.HTML(
-        value,
+        sent(value),
         html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
         js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
         apply_default_css=False,
@@ -121,16 +134,17 @@ def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     )
 
 
-def sparkline(values: list[float], label: str, color: str = "var(--tuned)") -> Node:
-    """A line as small as a word; flat when all values agree."""
+def sparkline(values: Sequence[float], label: str, color: str = "var(--tuned)") -> Node:
+    """A line as small as a word, ending in the last value; flat when all values agree."""
     if len(values) < 2:
         return el("span.faint", "–", title="fewer than two values")
-    width, height, low, high = 84, 22, min(values), max(values)
-    span = (high - low) or 1.0
+    width, height = 84, 22
+    drawn = values[:: -math.ceil(len(values) / (width // 2))][::-1]
+    low, high = min(drawn), max(drawn)
+    span, apart = (high - low) or 1.0, (width - 4) / max(1, len(drawn) - 1)
     points = " ".join(
-        f"{2 + i * (width - 4) / (len(values) - 1):.1f},"
-        f"{height - 3 - (v - low) / span * (height - 6):.1f}"
-        for i, v in enumerate(values)
+        f"{2 + i * apart:.1f},{height - 3 - (v - low) / span * (height - 6):.1f}"
+        for i, v in enumerate(drawn)
     )
     line = el("polyline", points=points, fill="none", stroke=color, stroke_width="1.5")
     return el(

@@ -7,7 +7,7 @@ import gradio as gr
 
 from acft.errors import ConfigError
 from acft.ui import settings_text
-from acft.ui.dom import ASSETS, HEAD
+from acft.ui.dom import ASSETS, HEAD, sent
 
 RESTORE = """() => {
   const asked = new URLSearchParams(location.search);
@@ -25,7 +25,7 @@ CHECK = "check"
 def draft() -> gr.HTML:
     """An invisible component whose event ``ask`` carries the text and the edits to make in it."""
     return gr.HTML(
-        None,
+        sent(None),
         html_template="<div></div>",
         js_on_load="window.acft.draft.start(element, props, trigger, watch); /* 'ask' */",
         apply_default_css=False,

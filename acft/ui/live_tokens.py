@@ -1,6 +1,7 @@
 """Token values computed on demand: of a rollout, a typed text, a text with a token exchanged."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from acft.errors import ConfigError
 from acft.store.queries.rollouts import rollout
@@ -17,6 +18,8 @@ Request = dict[str, Any]
 
 
 TEXT = ("prompt", "response", "prompt_ids", "response_ids")
+LONGEST_ADDRESS = 4000
+"""Characters of an address that every browser and proxy takes."""
 
 
 def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
@@ -55,7 +58,9 @@ def scored(
     """The values of a request's text under the chosen version, and the request with its tokens."""
     fields = {name: value for name, value in request.items() if name in TEXT}
     found = ask(bench, visit, "score", run, version=version_of(visit, run), **fields)
-    return _shown(found, request)
+    value, kept = _shown(found, request)
+    typed = request.get("typed", request.get("response"))
+    return value, kept if typed is None else kept | {"typed": typed}
 
 
 def branched(
@@ -97,6 +102,19 @@ def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
         el("p.side", _weights("base", weights["base"]), _weights("tuned", weights["tuned"]),
            el("span.chip.guided", _guided(weights, chosen))),
     )  # fmt: skip
+
+
+def address(visit: Visit, request: Request) -> Node | None:
+    """A link that brings a typed text back; none for others and for texts too long for one."""
+    if "typed" not in request:
+        return None
+    fields = {"run": request["run"], "prompt": request["prompt"], "response": request["typed"]}
+    if "live_version" in visit.query:
+        fields["live_version"] = visit.query["live_version"]
+    link = f"tokens?{urlencode(fields)}"
+    if len(link) > LONGEST_ADDRESS:
+        return None
+    return el("p.side", el("a", "Address of this text", href=link))
 
 
 def _weights(name: str, facts: dict[str, Any]) -> list[Node]:

@@ -21,7 +21,7 @@ from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
-from acft.ui.dom import el
+from acft.ui.dom import el, sent
 from acft.ui.guard import Bind, Gate
 from acft.ui.reader import Reader
 
@@ -125,7 +125,7 @@ class Wire:
         **options: Any,
     ) -> Any:
         """Connects a callback that changes nothing."""
-        handler = self._handler(callback, lambda error: _in_place(error, outputs))
+        handler = self._handler(callback, outputs, lambda error: _in_place(error, outputs))
         return self._connect(event, handler, inputs, outputs, options)
 
     def on_load(
@@ -155,7 +155,7 @@ class Wire:
         self.changing.append(callback.__name__)
         if self._bench.bind.is_demo:
             callback = _refuse_demo
-        handler = self._handler(_needs_token(callback), _as_notice)
+        handler = self._handler(_needs_token(callback), outputs, _as_notice)
         # Over the queue a refusal is an answer; without it, it would be a failed request.
         return self._connect(event, handler, inputs, outputs, {"queue": True, **options})
 
@@ -183,21 +183,26 @@ class Wire:
 
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
             try:
-                yield from callback(self._visit(request, event), *values)
+                for answer in callback(self._visit(request, event), *values):
+                    yield _sent(answer, outputs)
             except AcftError as error:
-                yield _in_place(error, outputs)
+                yield _sent(_in_place(error, outputs), outputs)
 
         options = {"concurrency_id": "inference", "queue": True, **options}
         return self._connect(event, handler, inputs, outputs, options)
 
     def _handler(
-        self, callback: Callable[..., Any], on_error: Callable[[AcftError], Any]
+        self,
+        callback: Callable[..., Any],
+        outputs: Components,
+        on_error: Callable[[AcftError], Any],
     ) -> Callable[..., Any]:
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             try:
-                return callback(self._visit(request, event), *values)
+                answer = callback(self._visit(request, event), *values)
             except AcftError as error:
-                return on_error(error)
+                answer = on_error(error)
+            return _sent(answer, outputs)
 
         handler.__name__ = callback.__name__
         return handler
@@ -222,6 +227,20 @@ class Wire:
     ) -> Any:
         defaults = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         return event(handler, list(inputs), list(outputs), **{**defaults, **options})
+
+
+def _sent(answer: Any, outputs: Components) -> Any:
+    """What a callback answered, the values of our own components as JSON text."""
+    if not outputs:
+        return answer
+    values = [answer] if len(outputs) == 1 else answer
+    found = [_for(component, value) for component, value in zip(outputs, values, strict=True)]
+    return found[0] if len(outputs) == 1 else found
+
+
+def _for(component: Any, value: Any) -> Any:
+    is_update = isinstance(value, dict) and "__type__" in value
+    return sent(value) if isinstance(component, gr.HTML) and not is_update else value
 
 
 def _needs_token(callback: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,10 +28,16 @@ from acft.events import (
     Started,
 )
 from acft.runs.directory import RUN_ID, all_runs, read_labels
-from acft.runs.status import RunState, current_state
+from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import TABLES, Labels, RunPaths, Status
 
 LOG_TAIL_BYTES = 20_000
+RESTING = ("queued", *FINAL)
+"""States that the files alone tell; whether the others are true depends on a process."""
+
+
+Marks = tuple[tuple[int, int, int] | None, ...]
+"""Number, size and time of some files."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class History:
     best: BestCheckpoint | None = None
     end: Finished | None = None
     n_events: int = 0
+    last_steps: dict[int, int] = field(default_factory=dict)
+    """Last step of each round."""
 
     def last(self, name: str) -> float | None:
         """Latest value of a quantity, None when it was never measured."""
@@ -78,12 +86,15 @@ class History:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         lists = {name: list(v) for name, v in values.items() if isinstance(v, list)}
         scalars = {name: list(points) for name, points in self.scalars.items()}
-        return History(**{**values, **lists, "scalars": scalars})
+        last_steps = dict(self.last_steps)
+        return History(**{**values, **lists, "scalars": scalars, "last_steps": last_steps})
 
     def take(self, entry: Entry) -> None:
         """Adds one event."""
         event = entry.event
         if isinstance(event, Scalars):
+            last = self.last_steps.get(event.round, 0)
+            self.last_steps[event.round] = max(last, event.step)
             for name, value in event.values.items():
                 point = Point(event.step, event.round, entry.time, value)
                 self.scalars.setdefault(name, []).append(point)
@@ -113,7 +124,7 @@ class History:
             self.end = event
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Everything small that is known about one run."""
 
@@ -192,6 +203,7 @@ class Reader:
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
         self._tails: dict[str, _Tail] = {}
+        self._resting: dict[str, tuple[Marks, Run]] = {}
         self._lock = threading.Lock()
 
     def run_ids(self) -> list[str]:
@@ -203,10 +215,21 @@ class Reader:
         return [run for run in map(self.run, self.run_ids()) if run is not None]
 
     def run(self, run_id: str) -> Run | None:
-        """One run, or None when there is none of that name."""
+        """One run, or None when there is none of that name; the same object while it rests."""
         paths = self.paths(run_id)
         if paths is None:
             return None
+        # Taken before anything is read: what changes meanwhile is read again.
+        marks = file_marks(paths)
+        known = self._resting.get(run_id)
+        if known is not None and known[0] == marks:
+            return known[1]
+        run = self._read(run_id, paths)
+        if run.status.state in RESTING:
+            self._resting[run_id] = (marks, run)
+        return run
+
+    def _read(self, run_id: str, paths: RunPaths) -> Run:
         status, state = current_state(paths)
         with self._lock:
             tail = self._tails.setdefault(run_id, _Tail(paths))
@@ -242,6 +265,10 @@ class Reader:
         names = tuple((shard.table, shard.name) for shard in run.history.shards)
         return _answers(run.paths.shards, names, purpose)
 
+    def log_size(self, run: Run) -> int:
+        """Bytes the worker has printed."""
+        return run.paths.log.stat().st_size if run.paths.log.exists() else 0
+
     def log_tail(self, run: Run) -> str:
         """The last lines the worker printed."""
         try:
@@ -251,6 +278,22 @@ class Reader:
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return ""
+
+
+def file_marks(paths: RunPaths) -> Marks:
+    """What changes whenever a file of the run does that ``Reader.run`` reads."""
+    return tuple(
+        _mark(path)
+        for path in (paths.status, paths.events, paths.resolved, paths.spec, paths.labels)
+    )
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def history_of(entries: Iterable[Entry]) -> History:

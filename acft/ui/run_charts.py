@@ -94,11 +94,7 @@ def speed(run: Run) -> Figure:
 
 def round_ends(history: History) -> list[int]:
     """Steps at which rounds ended."""
-    ends: dict[int, int] = {}
-    for points in history.scalars.values():
-        for point in points:
-            ends[point.round] = max(ends.get(point.round, 0), point.step)
-    return sorted(ends.values())[:-1]
+    return sorted(history.last_steps.values())[:-1]
 
 
 def delta(run: Run) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from acft.ui import hot_words
-from acft.ui.dom import ASSETS, HEAD
+from acft.ui.dom import ASSETS, HEAD, sent
 from acft.ui.hot_words import hot_tokens
 
 COLUMNS = {
@@ -72,7 +72,7 @@ def payload(
 def token_view(**options: Any) -> gr.HTML:
     """The component; a chosen alternative arrives as ``branch``."""
     return gr.HTML(
-        None,
+        sent(None),
         html_template='<div class="view tokens"></div>',
         js_on_load="window.acftTokens.view(element, props, trigger, watch); /* 'branch' */",
         apply_default_css=False,

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -225,13 +226,22 @@ def test_recorded_runs_that_were_altered_are_left_out_and_said(runs_dir, tmp_pat
     assert "no manifest" in caplog.text
 
 
-def test_an_interrupted_workbench_ends_its_threads_and_lets_another_take_over(tmp_path):
-    command = [sys.executable, "-m", "acft", "serve", "--port", "0", "--runs", str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_workbench_leaves_nothing_behind_and_lets_another_take_over(
+    number, tmp_path
+):
+    runs, temporary = tmp_path / "runs", tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    environment.pop("GRADIO_TEMP_DIR", None)
+    command = [sys.executable, "-m", "acft", "serve", "--port", "0", "--runs", str(runs)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, text=True, env=environment) as process:
         assert process.stderr
         said = next(line for line in process.stderr if "ACFT workbench" in line)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == 0, said + rest
     assert "terminate called" not in rest
-    assert owner(tmp_path) is None
+    assert owner(runs) is None
+    assert not list(temporary.glob("acft-*"))

@@ -1,6 +1,7 @@
 """Live results: who may ask, progressive answers, one side failing, values of tokens."""
 
 from dataclasses import replace
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -115,6 +116,21 @@ def test_a_typed_text_is_scored_and_its_tokens_can_be_exchanged(bench):
     assert value["toxicity"] == LIVE_ANSWER["scores"]["jigsaw_tcc"]
     value, request = live_tokens.branched(bench, seen, run, request)
     assert request["response_ids"] == [5]
+
+
+def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):
+    seen = visit(QUICK, may_change=True, live_version="2", data={"position": 1, "id": 7})
+    run = run_of(bench)
+    _, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b & c=d"))
+    _, again = live_tokens.scored(bench, seen, run, request)
+    for asked in (request, again):
+        link = live_tokens.address(seen, asked)[2][1]["href"]
+        assert dict(parse_qsl(link.partition("?")[2])) == {
+            "run": QUICK, "prompt": "a", "response": "b & c=d", "live_version": "2",
+        }  # fmt: skip
+    _, altered = live_tokens.branched(bench, seen, run, again)
+    assert live_tokens.address(seen, altered) is None
+    assert live_tokens.address(seen, request | {"typed": "x" * 5000}) is None
 
 
 def test_exchanging_a_token_before_anything_was_scored_says_what_to_do(bench):

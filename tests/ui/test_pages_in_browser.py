@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from playwright.sync_api import expect
 
 from acft.ui.page import PAGES
 from tests.ui.browser import Watch, ready, shoot
@@ -146,3 +147,10 @@ def test_a_token_and_its_place_on_the_curve_point_at_each_other(page, served):
     assert "pointed" in page.locator(".tok").first.get_attribute("class")
     page.mouse.move(0, 0)
     assert page.locator(".tok.pointed").count() == 0
+
+
+def test_the_address_of_a_typed_text_brings_it_back(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}&prompt=One%20%26&response=%3Cb%3E%20two"))
+    ready(page)
+    expect(page.get_by_label("Prompt")).to_have_value("One &")
+    expect(page.get_by_label("Response")).to_have_value("<b> two")

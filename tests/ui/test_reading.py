@@ -1,8 +1,12 @@
 """What the pages say about runs, without a browser."""
 
+from dataclasses import replace
+
+import plotly.graph_objects as go
 import pytest
 
-from acft.ui import alerts, run_charts
+from acft.runs.status import RunState
+from acft.ui import alerts, charts, run_charts
 from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
@@ -17,8 +21,6 @@ def test_every_run_is_listed_with_its_true_state(bench):
 
 
 def test_an_empty_runs_directory_offers_the_quickstart(bench, tmp_path):
-    from dataclasses import replace
-
     shown = text_of(runs_page.overview(replace(bench, reader=Reader(tmp_path)), visit()))
     assert "No runs yet." in shown
     assert "Start the quickstart run" in shown
@@ -70,6 +72,51 @@ def test_all_figures_of_a_finished_run_have_data(bench):
         assert figure["data"], figure["summary"]
 
 
+def test_plotly_knows_every_property_of_every_figure(bench):
+    point = {"run_id": QUICK, "title": "a", "subject": "base", "policy_version": 0,
+             "x": 1.0, "x_low": 0.5, "x_high": 2.0, "x_n": 3, "y": 1.0, "y_low": None,
+             "y_high": None, "y_n": None}  # fmt: skip
+    with_notes = charts.Line("a", [0, 1], [1.0, 2.0], notes=["x", "y"])
+    drawn = [
+        *run_page.figures(bench, visit(QUICK)),
+        charts.trade_off([point, point | {"run_id": CONTROL}], "x", "y"),
+        charts.heatmap([{"round": 1, "bin": 2, "n": 3}], "toxicity"),
+        charts.lines([with_notes], "y", rounds=[1], target=0.5, share=True, until=4),
+    ]
+    for figure in drawn:
+        assert figure["data"]
+        go.Figure({"data": figure["data"], "layout": figure["layout"]})
+
+
+def test_a_run_that_rests_is_read_once_and_again_when_a_file_changes(bench):
+    run = bench.reader.run(QUICK)
+    assert bench.reader.run(QUICK) is run
+    bench.control.label(QUICK, notes="changed")
+    changed = bench.reader.run(QUICK)
+    assert changed.labels.notes == "changed"
+    with run.paths.events.open("ab") as file:
+        file.write(b"\n")
+    assert bench.reader.run(QUICK) is not changed
+    assert bench.reader.run(LIVE) is not bench.reader.run(LIVE)
+
+
+def test_parts_of_the_page_are_made_anew_when_what_they_show_has_changed(bench):
+    run = bench.reader.run(LIVE)
+    few, more, many = (
+        replace(run, history=replace(run.history, n_events=number)) for number in (70, 71, 10_001)
+    )
+    beside = replace(run, history=replace(run.history, n_events=10_002))
+    marks = [run_page.marks_of(bench, r) for r in (few, more, many, beside)]
+    assert marks[0].curves != marks[1].curves
+    assert marks[2].curves == marks[3].curves
+    assert len({mark.texts for mark in marks}) == 1
+    ended = replace(beside, state=RunState("finished"))
+    assert run_page.marks_of(bench, ended).curves != marks[3].curves
+    with run.paths.log.open("a") as file:
+        file.write("a line\n")
+    assert run_page.marks_of(bench, run).log != marks[0].log
+
+
 def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):
     run = bench.reader.run(LIVE)
     layout = run_charts.divergences(run)["layout"]
@@ -81,8 +128,6 @@ def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):
 
 def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
     run = bench.reader.run(QUICK)
-    from dataclasses import replace
-
     from acft.ui.reader import History
 
     empty = replace(run, history=History())
@@ -137,8 +182,6 @@ def test_hostile_titles_stay_strings_in_the_tree(bench):
 
 
 def test_a_run_judged_by_the_scorer_that_trained_it_is_marked(bench):
-    from dataclasses import replace
-
     run = bench.reader.run(QUICK)
     settings = {"constraint": [{"kind": "scorer", "scorer": "a"}], "evaluation": {"scorers": ["a"]}}
     found = alerts.alerts(replace(run, settings=settings))

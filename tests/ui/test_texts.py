@@ -12,7 +12,7 @@ from acft.store.queries.tokens import sequences, sum_check
 from acft.totals import Totals, interval
 from acft.ui import blind, charts, checkpoints, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
-from acft.ui.dom import el, text_of
+from acft.ui.dom import el, sent, sparkline, text_of
 from acft.ui.pages import compare, rollouts, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.reader import Answer
@@ -281,6 +281,22 @@ def test_model_text_in_figures_is_escaped():
     drawn = json.dumps([figure["data"], figure["layout"]])
     assert "&lt;b&gt;" in drawn
     assert "<b>" not in drawn
+
+
+def test_what_is_sent_is_text_without_tags_and_numbers_that_are_none_are_null():
+    node = el("p", "<script>alert(1)</script>", "${x} {{y}} \u2028")
+    assert "<" not in sent(node)
+    assert json.loads(sent(node)) == node
+    assert json.loads(sent({"y": [math.nan, np.float32(0.5)]})) == {"y": [None, 0.5]}
+    assert json.loads(sent(None)) is None
+
+
+def test_a_small_curve_ends_in_the_last_value_however_long_it_is():
+    values = [0.0] * 1000 + [1.0]
+    line = sparkline(values, "KL")[2][1]["points"].split()
+    assert len(line) <= 42
+    assert line[-1] == "82.0,3.0"
+    assert line[0].endswith(",19.0")
 
 
 def test_thinning_keeps_the_spikes():

@@ -1,22 +1,23 @@
 """Run: one run from its first step to the texts it changed."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from acft.eventlog import bill_in_words
-from acft.store.queries.audit import audit
 from acft.ui import labels, replay, run_charts, words
 from acft.ui.charts import nothing
-from acft.ui.dom import Node, chart, el, table, view
+from acft.ui.dom import Node, chart, el, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, panel
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
+from acft.ui.run_details import details, log
 from acft.ui.run_head import head
 from acft.ui.runs_menu import absent, no_run
 from acft.ui.side_by_side import text_table, verdict_table
@@ -180,79 +181,25 @@ def before_after(
     return (bases[0], tuned[-1], pairs, verdicts) if pairs else None
 
 
-def details(bench: Workbench, visit: Visit) -> Node:
-    """Measured values, audit, checkpoints, settings and log."""
-    run = find(bench, visit)
-    if run is None:
-        return ""
-    return el(
-        "section",
-        el("details", el("summary", f"Evaluations ({len(run.history.evaluations)})"),
-           _evaluations(run)),
-        el("details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
-        el("details", el("summary", f"Rounds and checkpoints ({len(run.history.rounds)})"),
-           _rounds(run)),
-        el("details", el("summary", "Settings as written"),
-           el("pre.log", _read(run), tabindex="0")),
-        el("details", el("summary", "Log of the worker, last lines"),
-           el("pre.log", bench.reader.log_tail(run) or "nothing printed", tabindex="0")),
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Marks:
+    """What the slow parts of the page depend on: a part is made anew when its mark changes."""
+
+    curves: str = ""
+    texts: str = ""
+    log: str = ""
 
 
-def _read(run: Run) -> str:
-    try:
-        return run.paths.spec.read_text(encoding="utf-8")
-    except OSError:
-        return "no settings file"
-
-
-def _evaluations(run: Run) -> Node:
-    rows = [
-        [e.suite, e.metric, e.subject, str(e.policy_version), words.number(e.value),
-         words.interval(e.low, e.high) or words.DASH, f"{e.n:,}"]
-        for e in run.history.evaluations
-    ]  # fmt: skip
-    columns = ["Suite", "Metric", "Policy", "Version", "Value", "95 % interval", "n"]
-    return table(columns, rows, caption="Measured values", numeric={3, 4, 5, 6})
-
-
-def _audit(bench: Workbench, run: Run) -> Node:
-    rows = [
-        [
-            el("span.chip.good", "agrees") if row["agrees"] else el("span.chip.bad", "differs"),
-            str(row["what"]),
-            words.number(row["found"], 6),
-            words.number(row["expected"], 6),
-        ]
-        for row in audit(bench.store, run.run_id).records()
-    ]
-    if not rows:
-        return el("p.side", "The database has not read this run yet.")
-    return table(
-        [el("span.sr", "Verdict"), "What", "Found", "Expected"],
-        rows,
-        caption="Audit",
-        numeric={2, 3},
+def marks_of(bench: Workbench, run: Run) -> Marks:
+    """The marks of a run's page; the curves' changes with every hundredth part of the events."""
+    history = run.history
+    seen = f"{run.run_id} {run.state.label} {len(history.rounds)} {len(history.evaluations)}"
+    best = history.best.round if history.best else 0
+    return Marks(
+        f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
+        f"{seen} {len(history.shards)} {best}",
+        f"{run.run_id} {bench.reader.log_size(run)}",
     )
-
-
-def _rounds(run: Run) -> Node:
-    best = run.history.best
-    rows = [
-        [str(r.round), r.checkpoint, str(r.policy_version), str(r.oracle_version),
-         f"best: {best.reason}" if best and best.round == r.round else ""]
-        for r in run.history.rounds
-    ]  # fmt: skip
-    if not rows:
-        return el("p.side", "No round is sealed yet.")
-    columns = ["Round", "Checkpoint", "Policy version", "Oracle version", "Remark"]
-    return table(columns, rows, caption="Rounds", numeric={0, 2, 3})
-
-
-def _mark(bench: Workbench, visit: Visit) -> str:
-    """What the slow parts of the page depend on."""
-    run = find(bench, visit)
-    return f"{run.run_id}:{run.history.n_events}:{run.state.label}" if run else ""
 
 
 def at_clock(
@@ -270,50 +217,53 @@ def at_clock(
 
 
 def show(
-    bench: Workbench, visit: Visit, mark: str = "", clock: replay.Clock | None = None
+    bench: Workbench, visit: Visit, seen: Marks | None = None, clock: replay.Clock | None = None
 ) -> list[Any]:
-    """Replay controls, head, mark, and the slow parts where the mark has changed."""
+    """Replay controls, head, marks, and the slow parts whose marks have changed."""
     bench, visit, controls = at_clock(bench, visit, clock)
-    now = _mark(bench, visit)
-    head_part = [controls or "", top(bench, visit)]
-    if now == mark:
-        return [*head_part, *[gr.skip() for _ in range(len(FIGURES) + 5)]]
     run = find(bench, visit)
+    now, before = marks_of(bench, run) if run else Marks(), seen or Marks("new", "new", "new")
+    shown: list[Any] = [controls or "", top(bench, visit), gr.skip() if now == before else now]
     trains = gr.Column(visible=run is not None and run.status.kind == "training")
-    again = panel(bench, visit, run) if run and controls is None else ""
-    return [
-        *head_part, now, trains, *figures(bench, visit), texts(bench, visit), again,
-        details(bench, visit),
-    ]  # fmt: skip
+    if now.curves == before.curves:
+        shown += [gr.skip()] * (1 + len(FIGURES))
+    else:
+        shown += [trains, *figures(bench, visit)]
+    if now.texts == before.texts:
+        shown += [gr.skip()] * 3
+    else:
+        again = panel(bench, visit, run) if run and controls is None else ""
+        shown += [texts(bench, visit), again, details(bench, run) if run else ""]
+    return [*shown, gr.skip() if now.log == before.log or not run else log(bench, run)]
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
-    seen, clock = gr.State(""), gr.State(None)
+    seen, clock = gr.State(None), gr.State(None)
     controls = view(acts=("replay",))
     header = view(top_placeholder(), acts=("stop", "resume", "relabel"))
     with gr.Column() as grid:
         plots = _figure_grid()
     pairs = view()
     measure = view(acts=("cost", "measure"))
-    rest = view()
+    rest, printed = view(), view()
     timer = gr.Timer(POLL_SECONDS)
-    shown = [controls, header, seen, grid, *plots, pairs, measure, rest]
+    shown = [controls, header, seen, grid, *plots, pairs, measure, rest, printed]
 
     def opened(visit: Visit) -> list[Any]:
         begun = replay.started(visit.query)
         pace = gr.Timer(replay.FRAME_SECONDS) if begun else gr.skip()
         return [begun, pace, *show(bench, visit, clock=begun)]
 
-    def tick(visit: Visit, mark: str, playing: replay.Clock | None) -> list[Any]:
-        return show(bench, visit, mark, playing)
+    def tick(visit: Visit, last: Marks | None, playing: replay.Clock | None) -> list[Any]:
+        return show(bench, visit, last, playing)
 
-    def turn(visit: Visit, mark: str, playing: replay.Clock | None) -> list[Any]:
+    def turn(visit: Visit, last: Marks | None, playing: replay.Clock | None) -> list[Any]:
         run = find(bench, visit)
         if playing is None or run is None:
             return [gr.skip() for _ in (clock, *shown)]
         length = replay.duration(bench.reader.entries(run.run_id))
         changed = playing.changed(time.monotonic(), length, visit.data)
-        return [changed, *show(bench, visit, mark, changed)]
+        return [changed, *show(bench, visit, last, changed)]
 
     def cost(visit: Visit) -> Node:
         run = find(bench, visit)

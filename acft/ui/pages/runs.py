@@ -1,6 +1,7 @@
 """Runs: every run with its true state, the way into the first one, and several compared."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 
@@ -20,6 +21,8 @@ POLL_SECONDS = 2.0
 QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"
 OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
+ROWS: WeakKeyDictionary[Run, dict[tuple[bool, bool], list[Node]]] = WeakKeyDictionary()
+"""Rows already made; a run that changes is another object."""
 FIRST = (
     "The quickstart tunes a small pretrained language model on this computer, in about five "
     "minutes and without an account or a graphics card. You watch its toxicity fall, see which "
@@ -94,6 +97,14 @@ def _matches(run: Run, wanted: str) -> bool:
 
 
 def _row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT001
+    rows = ROWS.setdefault(run, {})
+    kind = (visit.may_change, selected)
+    if kind not in rows:
+        rows[kind] = _new_row(run, visit, selected)
+    return rows[kind]
+
+
+def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT001
     history, run_id = run.history, run.run_id
     satisfied = [point.value for point in history.scalars.get(SATISFACTION, [])]
     kl = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
@@ -124,7 +135,7 @@ def _reason(run: Run) -> Node | None:
 def _trend(values: list[float], label: str, last: str) -> Node:
     if not values:
         return words.DASH
-    return el("span.trend", sparkline(values[-200:], label), el("span.num", last))
+    return el("span.trend", sparkline(values, label), el("span.num", last))
 
 
 def chosen(visit: Visit) -> list[str]:

@@ -23,6 +23,7 @@ from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
 from acft.ui.live_tokens import (
     Request,
+    address,
     branched,
     of_stored,
     of_text,
@@ -257,10 +258,12 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 paying(bench, visit)]  # fmt: skip
 
     def live_answer(visit: Visit, run: Run, answer: tuple[dict[str, Any], Request]) -> list[Any]:
-        return [
-            el("div", el("h2", "A text computed now"), scrubber(visit, run, answer[1]["weights"])),
-            *answer,
-        ]
+        under = scrubber(visit, run, answer[1]["weights"])
+        heading = el("h2", "A text computed now")
+        return [el("div", heading, under, address(visit, answer[1])), *answer]
+
+    def typed(visit: Visit) -> list[str]:
+        return [visit.query.get("prompt", ""), visit.query.get("response", "")]
 
     def run_of(visit: Visit) -> Run:
         run = chosen_run(bench, visit)
@@ -287,6 +290,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
+    wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.read(vocabulary.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.compute(about.compute, compute, outputs=live)

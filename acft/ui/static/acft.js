@@ -160,7 +160,8 @@
     const holder = element.firstElementChild;
     let shown = [];
     const draw = () => {
-      const next = props.value ? [props.value] : [];
+      const node = JSON.parse(props.value);
+      const next = node ? [node] : [];
       patchChildren(holder, shown, next);
       shown = next;
       const current = holder.querySelector("header.top nav [aria-current]");
@@ -360,7 +361,7 @@
     const empty = holder.querySelector(".empty");
     let wired = false;
     const draw = async () => {
-      const figure = props.value;
+      const figure = JSON.parse(props.value);
       const has = Boolean(figure && figure.data && figure.data.length);
       plot.hidden = !has;
       empty.hidden = has;

@@ -126,7 +126,7 @@
   function start(element, props, trigger, watch) {
     ask = (question) => trigger("ask", question);
     const read = () => {
-      const told = props.value;
+      const told = JSON.parse(props.value);
       if (!told) return;
       if (told.check) { isStale = true; soon(0); } else answer(told);
     };

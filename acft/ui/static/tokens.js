@@ -109,13 +109,14 @@
     let data = null, spans = [], mark = () => {}, popup = null, openTimer = 0, hideTimer = 0;
 
     const draw = () => {
-      data = props.value && props.value.tokens ? props.value : null;
+      const told = JSON.parse(props.value) || {};
+      data = told.tokens ? told : null;
       holder.replaceChildren();
       spans = [];
       mark = () => {};
       if (data) data = { ...data, tokens: data.tokens.map(known) };
       if (!data) {
-        if (props.value && props.value.empty) holder.append(node("p", { class: "side" }, props.value.empty));
+        if (told.empty) holder.append(node("p", { class: "side" }, told.empty));
         return;
       }
       state.focus = Math.min(state.focus, data.tokens.length - 1);

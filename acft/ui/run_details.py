@@ -1,0 +1,79 @@
+"""The lower part of a run's page: measured values, audit, rounds, settings, the worker's log."""
+
+from acft.store.queries.audit import audit
+from acft.ui import words
+from acft.ui.dom import Node, el, table
+from acft.ui.page import Workbench
+from acft.ui.reader import Run
+
+
+def details(bench: Workbench, run: Run) -> Node:
+    """Measured values, audit, checkpoints and settings."""
+    return el(
+        "section",
+        el("details", el("summary", f"Evaluations ({len(run.history.evaluations)})"),
+           _evaluations(run)),
+        el("details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
+        el("details", el("summary", f"Rounds and checkpoints ({len(run.history.rounds)})"),
+           _rounds(run)),
+        el("details", el("summary", "Settings as written"),
+           el("pre.log", _read(run), tabindex="0")),
+    )  # fmt: skip
+
+
+def log(bench: Workbench, run: Run) -> Node:
+    """The last lines the worker printed."""
+    return el(
+        "details", el("summary", "Log of the worker, last lines"),
+        el("pre.log", bench.reader.log_tail(run) or "nothing printed", tabindex="0"),
+    )  # fmt: skip
+
+
+def _read(run: Run) -> str:
+    try:
+        return run.paths.spec.read_text(encoding="utf-8")
+    except OSError:
+        return "no settings file"
+
+
+def _evaluations(run: Run) -> Node:
+    rows = [
+        [e.suite, e.metric, e.subject, str(e.policy_version), words.number(e.value),
+         words.interval(e.low, e.high) or words.DASH, f"{e.n:,}"]
+        for e in run.history.evaluations
+    ]  # fmt: skip
+    columns = ["Suite", "Metric", "Policy", "Version", "Value", "95 % interval", "n"]
+    return table(columns, rows, caption="Measured values", numeric={3, 4, 5, 6})
+
+
+def _audit(bench: Workbench, run: Run) -> Node:
+    rows = [
+        [
+            el("span.chip.good", "agrees") if row["agrees"] else el("span.chip.bad", "differs"),
+            str(row["what"]),
+            words.number(row["found"], 6),
+            words.number(row["expected"], 6),
+        ]
+        for row in audit(bench.store, run.run_id).records()
+    ]
+    if not rows:
+        return el("p.side", "The database has not read this run yet.")
+    return table(
+        [el("span.sr", "Verdict"), "What", "Found", "Expected"],
+        rows,
+        caption="Audit",
+        numeric={2, 3},
+    )
+
+
+def _rounds(run: Run) -> Node:
+    best = run.history.best
+    rows = [
+        [str(r.round), r.checkpoint, str(r.policy_version), str(r.oracle_version),
+         f"best: {best.reason}" if best and best.round == r.round else ""]
+        for r in run.history.rounds
+    ]  # fmt: skip
+    if not rows:
+        return el("p.side", "No round is sealed yet.")
+    columns = ["Round", "Checkpoint", "Policy version", "Oracle version", "Remark"]
+    return table(columns, rows, caption="Rounds", numeric={0, 2, 3})
