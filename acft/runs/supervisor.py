@@ -298,10 +298,14 @@ class Supervisor:
 
 
 def ensure_supervisor(runs_dir: Path) -> str:
-    """Who takes care of the queue, in words; a detached supervisor is started if nobody does."""
-    current = owner(runs_dir)
-    if current is not None:
+    """Who takes care of the queue, in words; a detached supervisor is started if nobody does.
+
+    Raises:
+        ConfigError: The machine's devices cannot be told; a supervisor would end at once.
+    """
+    if current := owner(runs_dir):
         return current.label
+    devices()
     command = [*SUPERVISOR, str(runs_dir.resolve())]
     child = spawn(command, runs_dir, runs_dir / "supervisor.log", environment())
     return f"a detached supervisor with pid {child.pid}"

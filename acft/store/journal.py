@@ -70,7 +70,7 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Whole entries of the file; a line that was cut short counts as never written."""
+    """Whole entries of the file; a line cut short or damaged counts as never written."""
     if not path.exists():
         return []
     entries = []
@@ -80,6 +80,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         columns = COLUMNS.get(str(entry.get("kind")), ()) if isinstance(entry, dict) else ()
-        if columns and all(name in entry for name in columns):
+        is_dated = columns and isinstance(entry.get("time"), (int, float))
+        if is_dated and all(isinstance(entry.get(name), str) for name in columns if name != "time"):
             entries.append(entry)
     return entries

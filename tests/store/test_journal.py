@@ -56,6 +56,8 @@ def test_a_line_cut_short_is_left_out_and_spoils_no_other(store, tmp_path):
 
 
 def test_lines_that_are_no_entries_are_left_out(store, tmp_path):
-    (tmp_path / FILE).write_text('[]\n7\n{"kind": "vote"}\n{"kind": "dream", "time": 1}\n')
+    lines = ["[]", "7", '{"kind": "vote"}', '{"kind": "dream", "time": 1}']
+    lines.append('{"kind": "comparison", "comparison_id": "a", "time": "yesterday"}')
+    (tmp_path / FILE).write_text("\n".join([*lines, ""]))
     load_journal(store)
     assert store.rows("SELECT count(*) FROM votes") == [(0,)]

@@ -415,6 +415,13 @@ def test_without_a_workbench_a_detached_supervisor_does_the_queue_and_ends(tmp_p
     wait_until(lambda: owner(tmp_path) is None, "end of the detached supervisor")
 
 
+def test_a_supervisor_that_could_not_live_is_an_error_of_who_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_CPU_RUNS", "two")
+    monkeypatch.setattr(supervisor, "spawn", None)
+    with pytest.raises(ConfigError, match="ACFT_CPU_RUNS is 'two'"):
+        ensure_supervisor(tmp_path)
+
+
 def test_a_dead_owner_owns_nothing(tmp_path):
     ownership = Ownership(tmp_path, "app")
     assert ownership.claim()
