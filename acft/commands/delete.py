@@ -1,4 +1,4 @@
-"""Delete a run that is over, or only its spare checkpoints, after confirmation."""
+"""Delete a run that is over, after confirmation, or only its spare checkpoints, unasked."""
 
 import argparse
 
@@ -27,6 +27,15 @@ def run(args: argparse.Namespace) -> None:
         freed = delete_checkpoints(args.runs, args.run_id)
     else:
         question = f"type the id to delete {args.run_id} ({size.total / MEBIBYTE:.1f} MiB): "
-        confirmation = args.run_id if args.yes else input(question).strip()
+        confirmation = args.run_id if args.yes else _ask(question)
         freed = delete(args.runs, args.run_id, confirmation)
     print(f"{freed / MEBIBYTE:.1f} MiB freed")
+
+
+def _ask(question: str) -> str:
+    from acft.errors import RunError
+
+    try:
+        return input(question).strip()
+    except EOFError:
+        raise RunError("nobody is there to confirm; --yes deletes without asking") from None

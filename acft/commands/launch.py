@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_mirror, add_runs_dir
+from acft.ui.words import duration
 
 if TYPE_CHECKING:
     from acft.runs.sweep import Plan
 
-MINUTE = 60.0
+MEBIBYTE = 1024**2
 GIBIBYTE = 1024**3
 
 
@@ -31,8 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--yes", action="store_true", help="queue a grid; without it the grid is only shown"
     )
     parser.add_argument(
-        "--quota", type=float, default=0.0, metavar="GIB", help="most that all runs may take"
-    )
+        "--quota", type=_gibibytes, default=0.0, metavar="GIB",
+        help="refuse when all runs would take more than this (default: 0 = no limit)",
+    )  # fmt: skip
     parser.add_argument(
         "--request-id", default="", metavar="ID", help="the same id never starts two runs"
     )
@@ -43,22 +47,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the ids of the queued runs, or what a grid would queue."""
+    from acft.runs.directory import not_writable
     from acft.runs.supervisor import ensure_supervisor
 
     source = _source(args)
     planned = _planned(args, source) if args.grid else None
-    if planned is None:
-        queued = [_queue_one(args, source)]
-    else:
-        queued = _queue_grid(args, source, planned) if args.yes else []
-    supervisor = ensure_supervisor(args.runs) if queued else ""
+    try:
+        queued = _queue(args, source, planned)
+        supervisor = ensure_supervisor(args.runs) if queued else ""
+    except OSError as error:
+        raise not_writable(args.runs, error) from error
     if args.json:
         print(json.dumps({"run_ids": queued, "supervisor": supervisor, **_record(planned)}))
         return
     if planned is not None and not queued:
         _show(planned)
     for run_id in queued:
+        _tell_of_twins(args.runs, run_id)
         print(f"{run_id} queued; {supervisor} starts it")
+
+
+def _tell_of_twins(runs_dir: Path, run_id: str) -> None:
+    """Says which other runs ask for the same numbers; two terminals may both have launched."""
+    from acft.errors import DataError
+    from acft.runs.directory import all_runs, read_launch
+
+    fingerprints: dict[str, str] = {}
+    for paths in all_runs(runs_dir):
+        with suppress(DataError):
+            fingerprints[paths.root.name] = read_launch(paths).fingerprint
+    wanted = fingerprints.pop(run_id, "")
+    twins = [name for name, found in fingerprints.items() if wanted and found == wanted]
+    if twins:
+        print(f"{run_id} has the settings of {', '.join(twins)}; if not meant: acft stop {run_id}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,12 @@ def _source(args: argparse.Namespace) -> _Source:
     record = read_launch(paths)
     overrides = (*record.overrides, *args.set)
     return _Source(read_text(paths.spec), overrides, record.experiment, args.config)
+
+
+def _queue(args: argparse.Namespace, source: _Source, planned: "Plan | None") -> list[str]:
+    if planned is None:
+        return [_queue_one(args, source)]
+    return _queue_grid(args, source, planned) if args.yes else []
 
 
 def _queue_one(args: argparse.Namespace, source: _Source) -> str:
@@ -138,7 +165,22 @@ def _check_room(args: argparse.Namespace, text: str, combinations: Sequence[Sequ
     known = [expected for expected in estimates(args.runs, specs) if expected is not None]
     size = sum(expected.bytes for expected in known)
     if known and not args.json:
-        minutes = sum(expected.seconds for expected in known) / MINUTE
+        time_needed = duration(sum(expected.seconds for expected in known))
         part = f" for {len(known)} of {len(specs)} runs" if len(known) < len(specs) else ""
-        print(f"like earlier runs: {minutes:.0f} min, {size / GIBIBYTE:.2f} GiB{part}")
+        print(f"like earlier runs: {time_needed}, {_space(size)}{part}")
     check_room(args.runs, size, int(args.quota * GIBIBYTE))
+
+
+def _space(size: int) -> str:
+    return f"{size / GIBIBYTE:.2f} GiB" if size >= GIBIBYTE else f"{size / MEBIBYTE:.1f} MiB"
+
+
+def _gibibytes(text: str) -> float:
+    """A size of at least 0; for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB, 0 or more")
+    return value

@@ -19,10 +19,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints where the run goes on."""
+    from acft.errors import DataError
     from acft.runs.launcher import resume
     from acft.runs.supervisor import ensure_supervisor
 
-    finished = resume(args.runs, args.run_id, args.round)
+    try:
+        finished = resume(args.runs, args.run_id, args.round)
+    except DataError as error:
+        raise DataError(f"{error}; choose one with --round") from None
     ensure_supervisor(args.runs)
     where = f"after round {finished}" if finished else "from the beginning"
     print(f"{args.run_id} is queued to go on {where}")

@@ -1,4 +1,4 @@
-"""List runs with their true state."""
+"""List runs with their true state, or tell everything about one."""
 
 import argparse
 import dataclasses
@@ -17,7 +17,20 @@ MEBIBYTE = 1024**2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the runs directory and the form of output."""
+    """Adds which runs, the runs directory and the form of output."""
+    from acft.schema import STATES
+
+    parser.add_argument(
+        "run_id", nargs="?", metavar="ID", help="tell of this run alone: advice, labels, log"
+    )
+    parser.add_argument(
+        "--state", action="append", default=[], choices=STATES, metavar="STATE",
+        help=f"only runs in this state; repeatable ({', '.join(STATES)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="TAG",
+        help="only runs with this tag; repeatable, all must be there",
+    )  # fmt: skip
     add_runs_dir(parser)
     add_json(parser)
     parser.add_argument("--all", action="store_true", help="also archived runs")
@@ -27,20 +40,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints one line for each run, newest first."""
+    """Prints one line for each run, newest first, or all about the one that is named."""
+    from acft.errors import DataError
+    from acft.runs.directory import find_run
     from acft.runs.launcher import runs
     from acft.runs.supervisor import ensure_supervisor
 
-    found = [info for info in runs(args.runs) if args.all or not _is_archived(args.runs, info)]
-    if any(info.state.state == "queued" for info in found):
+    if args.runs.exists() and not args.runs.is_dir():
+        raise DataError(f"{str(args.runs)!r} is no folder; name the folder of runs with --runs")
+    if args.run_id:
+        find_run(args.runs, args.run_id)
+    everything = runs(args.runs)
+    found = [info for info in everything if _is_wanted(args, info)]
+    if any(info.state.state == "queued" for info in everything):
         ensure_supervisor(args.runs)
-    if args.json:
+    if args.run_id and not args.json:
+        _tell(args.runs, args.run_id)
+    elif args.json:
         print(json.dumps([_record(info) for info in found], indent=2))
     elif found:
         for info in found:
             print(_line(args.runs, info) + (_space(args.runs, info) if args.space else ""))
+    elif everything:
+        print(f"no runs to show of {len(everything)}; --all adds archived ones")
     else:
         print(f"no runs in {str(args.runs)!r}; start one: acft launch experiments/quickstart.toml")
+
+
+def _tell(runs_dir: Path, run_id: str) -> None:
+    from acft.commands._run_report import describe
+    from acft.runs.directory import find_run
+
+    for line in describe(find_run(runs_dir, run_id)):
+        print(line)
 
 
 def _record(info: "RunInfo") -> dict[str, Any]:
@@ -51,11 +83,16 @@ def _record(info: "RunInfo") -> dict[str, Any]:
     }
 
 
-def _is_archived(runs_dir: Path, info: "RunInfo") -> bool:
+def _is_wanted(args: argparse.Namespace, info: "RunInfo") -> bool:
     from acft.runs.directory import read_labels
     from acft.schema import RunPaths
 
-    return read_labels(RunPaths(runs_dir / info.run_id)).archived
+    if args.run_id:
+        return info.run_id == args.run_id
+    labels = read_labels(RunPaths(args.runs / info.run_id))
+    is_shown = args.all or not labels.archived
+    is_in_state = not args.state or info.state.state in args.state
+    return is_shown and is_in_state and set(args.tag) <= set(labels.tags)
 
 
 def _line(runs_dir: Path, info: "RunInfo") -> str:
@@ -84,7 +121,8 @@ def _pace(status: "Status") -> str:
 
 
 def _what(runs_dir: Path, info: "RunInfo") -> str:
-    """Experiment and changed settings, as far as they are known."""
+    """Experiment and changed settings, or what is measured, as far as they are known."""
+    from acft.commands._run_report import measured
     from acft.errors import DataError
     from acft.runs.directory import read_launch
     from acft.schema import RunPaths
@@ -93,7 +131,7 @@ def _what(runs_dir: Path, info: "RunInfo") -> str:
         launch = read_launch(RunPaths(runs_dir / info.run_id))
     except DataError:
         return ""
-    return " ".join(filter(None, [launch.experiment, *launch.overrides]))
+    return measured(launch) or " ".join(filter(None, [launch.experiment, *launch.overrides]))
 
 
 def _space(runs_dir: Path, info: "RunInfo") -> str:

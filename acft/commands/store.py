@@ -10,6 +10,13 @@ from pathlib import Path
 from acft.commands._options import add_json, add_runs_dir
 from acft.ui.options import add_guidance_rounds
 
+EXAMPLES = """\
+"SHOW TABLES" names the tables, "DESCRIBE metrics" the columns of one. Examples:
+  "SELECT run_id, state, round, message FROM runs"
+  "SELECT run_id, round, value FROM metrics WHERE name = 'rollout/satisfaction'"
+  "SELECT prompt_text, response_text FROM rollouts ORDER BY satisfaction LIMIT 10"
+"""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds ``rebuild``, ``snapshot`` and ``query``."""
@@ -20,13 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     snapshot = actions.add_parser("snapshot", help="write a consistent copy of the database")
     snapshot.add_argument("file", type=Path, help="file to be made")
     add_runs_dir(snapshot)
-    query = actions.add_parser("query", help="answer one SELECT over a locked-down copy")
-    query.add_argument("sql", metavar="SQL", help="one SELECT; tables are those of the store")
+    query = actions.add_parser(
+        "query", help="answer one SELECT over a locked-down copy", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    query.add_argument("sql", metavar="SQL", help="one SELECT; answered as tab-separated lines")
     query.add_argument(
         "--run", action="append", default=[], metavar="ID", help="load only this run; repeatable"
     )
     query.add_argument("--limit", type=int, default=1000, help="most rows (default: 1000)")
-    query.add_argument("--seconds", type=float, default=30.0, help="longest time (default: 30)")
+    query.add_argument(
+        "--seconds", type=float, default=30.0, help="longest time in seconds (default: 30)"
+    )
     add_runs_dir(query)
     add_json(query)
 

@@ -79,3 +79,9 @@ def test_a_missing_runs_directory_is_named(tmp_path, action, capsys):
     assert main(["store", *action, "--runs", str(tmp_path / "nowhere")]) == 2
     assert "no runs directory" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_help_of_the_query_shows_what_to_ask(capsys):
+    with pytest.raises(SystemExit):
+        main(["store", "query", "--help"])
+    assert "SHOW TABLES" in capsys.readouterr().out
