@@ -235,6 +235,13 @@ def _token(text: str) -> Node:
     return el("code", shown)
 
 
+def _run_of(bench: Workbench, visit: Visit) -> Run:
+    run = chosen_run(bench, visit)
+    if run is None:
+        raise RunError("there is no run yet whose policies could score a text")
+    return run
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Tokens", "Which tokens pay for the constraint."))
     with gr.Row():
@@ -265,27 +272,21 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def typed(visit: Visit) -> list[str]:
         return [visit.query.get("prompt", ""), visit.query.get("response", "")]
 
-    def run_of(visit: Visit) -> Run:
-        run = chosen_run(bench, visit)
-        if run is None:
-            raise RunError("there is no run yet whose policies could score a text")
-        return run
-
     def compute(visit: Visit) -> list[Any]:
-        run = run_of(visit)
+        run = _run_of(bench, visit)
         asked = of_stored(bench, run, current_sequence(bench, visit, run.run_id))
         return live_answer(visit, run, scored(bench, visit, run, asked))
 
     def own(visit: Visit, first: str, second: str) -> list[Any]:
-        run = run_of(visit)
+        run = _run_of(bench, visit)
         return live_answer(visit, run, scored(bench, visit, run, of_text(run, first, second)))
 
     def again(visit: Visit, last: Request) -> list[Any]:
-        run = run_of(visit)
+        run = _run_of(bench, visit)
         return live_answer(visit, run, scored(bench, visit, run, last))
 
     def branch(visit: Visit, last: Request) -> list[Any]:
-        run = run_of(visit)
+        run = _run_of(bench, visit)
         return live_answer(visit, run, branched(bench, visit, run, last))
 
     outputs = [about, left, shown, vocabulary]
