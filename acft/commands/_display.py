@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from acft import events
+from acft.commands._options import on
 from acft.commands._results import Results
 from acft.eventlog import Entry, bill, bill_in_words, effective, read_events
 from acft.runs import worker
@@ -111,7 +112,9 @@ class Display:
             self._console.print(f"error: {status.message}", style="red", markup=False)
             self._say(f"advice: {status.advice}")
         if status.state == "stopped":
-            self._say(f"continue with: acft resume {self._paths.root.name}")
+            self._say(
+                f"continue with: acft resume {on(self._paths.root.name, self._paths.root.parent)}"
+            )
             return INTERRUPTED
         return code
 

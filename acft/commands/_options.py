@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 RUNS_DIR = Path("runs")
@@ -37,3 +38,8 @@ def add_run_id(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Adds the switch to machine-readable output."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def on(run_id: str, runs_dir: Path) -> str:
+    """The run as the end of a command that can be pasted: with its folder, unless that is usual."""
+    return run_id if runs_dir == RUNS_DIR else f"{run_id} --runs {shlex.quote(str(runs_dir))}"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from acft.commands._options import on
 from acft.errors import DataError
 from acft.runs.directory import read_labels, read_launch
 from acft.runs.launcher import RunInfo
@@ -21,7 +22,7 @@ def describe(paths: RunPaths) -> list[str]:
         "run": info.run_id,
         "state": info.state.label,
         **_reasons(info),
-        "next": _way_on(info),
+        "next": _way_on(info, on(info.run_id, paths.root.parent)),
         **_position(info),
         **_origin(paths),
         **_labels(read_labels(paths)),
@@ -44,15 +45,15 @@ def _reasons(info: RunInfo) -> dict[str, str]:
     }
 
 
-def _way_on(info: RunInfo) -> str:
-    """The command that most probably comes next."""
+def _way_on(info: RunInfo, run: str) -> str:
+    """The command that most probably comes next; ``run`` is how one names the run."""
     if info.status.retry_with and info.state.state == "failed":
         changes = " ".join(f"--set {change}" for change in info.status.retry_with)
-        return f"acft launch {info.run_id} {changes}"
+        return f"acft launch {run} {changes}"
     if info.state.state in RESUMABLE:
-        return f"acft resume {info.run_id}"
+        return f"acft resume {run}"
     if info.state.is_live or info.state.state == "queued":
-        return f"acft stop {info.run_id}"
+        return f"acft stop {run}"
     return ""
 
 

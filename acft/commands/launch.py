@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acft.commands._options import add_json, add_mirror, add_runs_dir
+from acft.commands._options import add_json, add_mirror, add_runs_dir, on
 from acft.ui.words import duration
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def _tell_of_twins(runs_dir: Path, run_id: str) -> None:
     wanted = fingerprints.pop(run_id, "")
     twins = [name for name, found in fingerprints.items() if wanted and found == wanted]
     if twins:
-        print(f"{run_id} has the settings of {', '.join(twins)}; if not meant: acft stop {run_id}")
+        way_out = f"acft stop {on(run_id, runs_dir)}"
+        print(f"{run_id} has the settings of {', '.join(twins)}; if not meant: {way_out}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stop a run: save and end after the current step, or end now."""
+"""Stop a run after the current step, or at once; rounds that are sealed stay."""
 
 import argparse
 
@@ -10,12 +10,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_run_id(parser)
     add_runs_dir(parser)
     parser.add_argument(
-        "--now", action="store_true", help="give up the unfinished round; sealed rounds stay"
+        "--now", action="store_true", help="do not wait for the current step or a round's last work"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints what happens next, with the time limits."""
+    from acft.runs.directory import find_run, read_status
     from acft.runs.launcher import stop
     from acft.runs.supervisor import ensure_supervisor, stop_action
 
@@ -27,3 +28,5 @@ def run(args: argparse.Namespace) -> None:
     ensure_supervisor(args.runs)
     _, seconds = stop_action(mode, 0.0)
     print(f"{args.run_id} is asked to stop; it is terminated after {seconds:.0f} s if it does not")
+    status = read_status(find_run(args.runs, args.run_id))
+    print(f"resuming goes on after round {status.round}; an unfinished round is done again")

@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import time
+from pathlib import Path
 
 import pytest
 
 from acft.__main__ import main
+from acft.commands._options import on
 from acft.runs.directory import all_runs, read_labels, read_status, write_status
+from acft.runs.process import this_process
 from acft.schema import Launch, Status
 from tests import fake_method
 from tests.fake_runs import create, do
@@ -42,7 +46,7 @@ def test_one_run_is_told_with_its_advice_the_way_on_and_the_end_of_its_log(acft,
     assert code == 0
     for part in ("failed (oom)", "no memory", "lower the batch", "seed=2", "line 49"):
         assert part in said
-    assert f"acft launch {paths.root.name} --set optimizer.lr=1" in said
+    assert f"acft launch {paths.root.name} --runs {tmp_path} --set optimizer.lr=1" in said
     assert "line 44" not in said
 
 
@@ -132,3 +136,20 @@ def test_a_damaged_checkpoint_is_refused_with_the_option_for_an_earlier_one(acft
     code, _, said = acft("resume", paths.root.name)
     assert code == 2
     assert "sealed before it: 1, 2; choose one with --round" in said
+
+
+def test_a_run_in_the_usual_folder_is_named_without_it():
+    assert on("x", Path("runs")) == "x"
+    assert on("x", Path("my runs")) == "x --runs 'my runs'"
+
+
+def test_a_stop_says_what_resuming_will_do_again(acft, tmp_path):
+    me = this_process()
+    paths = create(tmp_path)
+    running = Status(
+        state="running", pid=me.pid, pid_started=me.started, boot_id=me.boot_id, round=4,
+        heartbeat_clock=time.monotonic(),
+    )  # fmt: skip
+    write_status(paths, running)
+    said = acft("stop", paths.root.name)[1]
+    assert "goes on after round 4; an unfinished round is done again" in said
