@@ -8,10 +8,10 @@ from typing import Any
 from acft.backbone.loading import load_tokenizer
 from acft.corpora.sources import check_sources, needs_policy
 from acft.data import load_documents, load_prompts, tokenize
-from acft.errors import AcftError
+from acft.errors import AcftError, RunError
 from acft.inference.server import Session
 from acft.preview import preview
-from acft.runs.lineage import estimate
+from acft.runs.lineage import Estimate, check_room, estimate
 from acft.runs.spec import parse_spec
 from acft.settings import CorpusSettings, RunSettings
 
@@ -20,7 +20,12 @@ SHOWN = 2
 SHOWN_TOKENS = 80
 
 
-def preflight(session: Session, runs: str, text: str) -> dict[str, Any]:  # noqa: ARG001
+def preflight(
+    session: Session,  # noqa: ARG001
+    runs: str,
+    text: str,
+    quota_bytes: int = 0,
+) -> dict[str, Any]:
     """Problems with sources, sizes of splits, samples with their loss mask, disk, expected time.
 
     Raises:
@@ -31,7 +36,7 @@ def preflight(session: Session, runs: str, text: str) -> dict[str, Any]:  # noqa
     run = spec.settings
     expected = estimate(Path(runs), spec)
     found: dict[str, Any] = {
-        "problems": check_sources(run),
+        "problems": [*check_sources(run), *_no_room(runs, expected, quota_bytes)],
         "free_bytes": shutil.disk_usage(runs).free,
         "expected": None if expected is None else dataclasses.asdict(expected),
     }
@@ -42,6 +47,14 @@ def preflight(session: Session, runs: str, text: str) -> dict[str, Any]:  # noqa
         tokenizer = load_tokenizer(run.model)
         found["corpora"] = [_corpus(run, corpus, tokenizer) for corpus in run.corpus]
     return found
+
+
+def _no_room(runs: str, expected: Estimate | None, quota_bytes: int) -> list[str]:
+    try:
+        check_room(Path(runs), expected.bytes if expected else 0, quota_bytes)
+    except RunError as error:
+        return [str(error)]
+    return []
 
 
 def _corpus(run: RunSettings, corpus: CorpusSettings, tokenizer: Any) -> dict[str, Any]:

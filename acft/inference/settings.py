@@ -12,6 +12,7 @@ from acft.inference.fields import fields_of
 from acft.inference.server import Session
 from acft.methods.base import METHODS
 from acft.runs import launcher
+from acft.runs.lineage import check_room, estimate
 from acft.runs.measure import measurement
 from acft.runs.spec import parse_spec
 
@@ -40,13 +41,18 @@ def launch(
     text: str,
     request_id: str,
     cloned_from: str = "",
+    quota_bytes: int = 0,
 ) -> str:
     """Id of the queued run.
 
     Raises:
         ConfigError: The settings have problems, or say what a browser may not.
+        RunError: It would not fit on the disk, or not into the quota (0 = none).
     """
-    refuse_places(parse_spec(text, has_files=True).settings)
+    spec = parse_spec(text, has_files=True)
+    refuse_places(spec.settings)
+    expected = estimate(Path(runs), spec)
+    check_room(Path(runs), expected.bytes if expected else 0, quota_bytes)
     return launcher.launch(Path(runs), text, request_id=request_id, cloned_from=cloned_from)
 
 

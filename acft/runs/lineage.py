@@ -234,12 +234,15 @@ def check_room(runs_dir: Path, needed_bytes: int, quota_bytes: int = 0) -> None:
             f"the run needs about {_gib(needed_bytes)} and the disk of {str(runs_dir)!r} has "
             f"{_gib(free)} free; delete runs or choose another directory"
         )
-    if not quota_bytes:
+    used = sum(space(paths).total for paths in all_runs(runs_dir)) if quota_bytes else 0
+    if used + needed_bytes <= quota_bytes or not quota_bytes:
         return
     advice = clean_up_advice(runs_dir, quota_bytes - needed_bytes)
-    if advice:
-        named = ", ".join(f"{item.run_id} ({_gib(item.bytes)}, {item.why})" for item in advice)
-        raise RunError(f"runs would exceed the quota of {_gib(quota_bytes)}; delete: {named}")
+    named = ", ".join(f"{item.run_id} ({_gib(item.bytes)}, {item.why})" for item in advice)
+    raise RunError(
+        f"runs take {_gib(used)} and would exceed the quota of {_gib(quota_bytes)}; "
+        f"delete: {named or 'runs that are finished and no longer needed (acft delete)'}"
+    )
 
 
 def _candidates(runs_dir: Path, sizes: dict[str, Space]) -> list[CleanUp]:

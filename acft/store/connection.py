@@ -33,6 +33,10 @@ class StoreError(AcftError):
     kind = "data"
 
 
+class StoreDamagedError(StoreError):
+    """The database file cannot be read; the runs' files, of which it is made, are not touched."""
+
+
 class StoreLockedError(StoreError):
     """Another process has the database open."""
 
@@ -96,7 +100,8 @@ def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_
 
     Raises:
         StoreLockedError: Another process has the file open; says which and what to do.
-        StoreError: The file is damaged or was made by a newer version.
+        StoreDamagedError: The file cannot be read.
+        StoreError: It was made by a newer version.
     """
     path = path or root / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +182,7 @@ def _migrated(connection: duckdb.DuckDBPyConnection, root: Path, path: Path) -> 
 
 def _unusable(path: Path, reason: str) -> StoreError:
     if "Conflicting lock" not in reason:
-        return StoreError(
+        return StoreDamagedError(
             f"cannot open the database {str(path)!r}: {reason.splitlines()[0]}; nothing is lost, "
             "make it again from the run directories with: acft store rebuild"
         )

@@ -33,8 +33,14 @@ from acft.runs.directory import all_runs
 from acft.runs.ownership import owner
 from acft.runs.recording import check, copy_out
 from acft.runs.supervisor import Supervisor
-from acft.store.connection import open_memory_store, open_store
+from acft.store.connection import (
+    Store,
+    StoreDamagedError,
+    open_memory_store,
+    open_store,
+)
 from acft.store.ingest import Ingester, Retention
+from acft.store.rebuild import rebuild
 from acft.ui import frame
 from acft.ui.control import Control
 from acft.ui.dom import ASSETS
@@ -72,7 +78,7 @@ def workbench(options: Options) -> Workbench:
     reader, desk, models = Reader(runs), Inference("cpu"), Inference(device)
     supervisor, elsewhere = _supervise(runs, bind, models)
     # Only the process that supervises the runs may write the database file.
-    store = open_store(runs) if supervisor else open_memory_store(runs)
+    store = _own_store(runs) if supervisor else open_memory_store(runs)
     ingester = Ingester(store, Retention(options.guidance_rounds))
     ingester.start()
     return Workbench(
@@ -82,12 +88,22 @@ def workbench(options: Options) -> Workbench:
         experiments=options.experiments.resolve(),
         store=store,
         ingester=ingester,
-        control=Control(reader, desk, elsewhere),
+        control=Control(reader, desk, elsewhere, options.quota_bytes),
         desk=desk,
         models=models,
         trial=Inference(device),
         supervisor=supervisor,
     )
+
+
+def _own_store(runs: Path) -> Store:
+    """The database; one that is damaged is made again from the runs' files, which lose nothing."""
+    try:
+        return open_store(runs)
+    except StoreDamagedError as error:
+        LOG.warning("%s\nMaking it again from the files of the runs.", error)
+        rebuild(runs)
+        return open_store(runs)
 
 
 def bring_recorded(recorded: Path, runs: Path) -> list[str]:

@@ -25,11 +25,14 @@ LOAD_SECONDS = 600.0
 class Control:
     """Launches, stops and resumes; texts are checked in a process of their own."""
 
-    def __init__(self, reader: Reader, desk: Inference, owner: str = "") -> None:
+    def __init__(
+        self, reader: Reader, desk: Inference, owner: str = "", quota_bytes: int = 0
+    ) -> None:
         self._reader = reader
         self._desk = desk
         self._launches: deque[float] = deque()
         self._lock = threading.Lock()
+        self._quota_bytes = quota_bytes
         self.owner = owner
         """Who supervises this directory when it is not us; then nothing is changed from here."""
 
@@ -42,15 +45,17 @@ class Control:
         """What a run with these settings would read and need."""
         _limit_text(text)
         return self._desk.call(
-            "preflight", LOAD_SECONDS, runs=str(self._reader.runs_dir), text=text
-        )
+            "preflight", LOAD_SECONDS, runs=str(self._reader.runs_dir), text=text,
+            quota_bytes=self._quota_bytes,
+        )  # fmt: skip
 
     def launch(self, text: str, request_id: str = "", cloned_from: str = "") -> str:
         """Id of the queued run; a repeated request gives the same run.
 
         Raises:
             ConfigError: The settings have problems.
-            RunError: Too many runs wait, or too many were launched within the hour.
+            RunError: Too many runs wait, too many were launched within the hour, or there is no
+                room for another.
         """
         _limit_text(text)
         self._allow()
@@ -60,6 +65,7 @@ class Control:
             text=text,
             request_id=request_id or secrets.token_hex(8),
             cloned_from=cloned_from,
+            quota_bytes=self._quota_bytes,
         )
 
     def measure(

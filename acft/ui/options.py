@@ -1,6 +1,7 @@
 """How the workbench is served, as arguments of the command line; loads nothing heavy."""
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 DEMO_RUNS = ROOT / "assets" / "demo"
 PORT = 7860
+GIBIBYTE = 1024**3
 SPACE_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """Owner and name; anything else is not put into an address."""
 
@@ -31,8 +33,15 @@ class Options:
     auth_file: Path | None = None
     guidance_rounds: int = 0
     """Guidance of so many latest rounds of each run stays in the database; 0 = all."""
+    quota: float = 0.0
+    """GiB that all runs together may take; 0 = no limit."""
     open_browser: bool = False
     """Show it in a browser when it is ready."""
+
+    @property
+    def quota_bytes(self) -> int:
+        """Bytes that all runs together may take; 0 = no limit."""
+        return int(self.quota * GIBIBYTE)
 
     @property
     def bind(self) -> Bind:
@@ -75,6 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="read-only: nothing can be launched; without runs of your own, the recorded one",
     )  # fmt: skip
     add_guidance_rounds(parser)
+    add_quota(parser)
     parser.add_argument(
         "--no-browser", action="store_true", help="do not open a browser (in a terminal it does)"
     )
@@ -89,6 +99,24 @@ def add_guidance_rounds(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_quota(parser: argparse.ArgumentParser) -> None:
+    """Adds how much room runs may take."""
+    parser.add_argument(
+        "--quota", type=_gibibytes, default=0.0, metavar="GIB",
+        help="queue no run with which all would take more than this (default: 0 = no limit)",
+    )  # fmt: skip
+
+
+def _gibibytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB, 0 or more")
+    return value
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
@@ -101,6 +129,7 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     if port is None:
         port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
     is_wanted = not arguments.no_browser and sys.stdout.isatty()
-    names = ("runs", "experiments", "host", "public", "demo", "auth_file", "guidance_rounds")
+    names = ("runs", "experiments", "host", "public", "demo", "auth_file", "guidance_rounds",
+             "quota")  # fmt: skip
     values = {name: getattr(arguments, name) for name in names}
     return Options(port=port, open_browser=is_wanted, **values)

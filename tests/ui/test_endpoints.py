@@ -3,18 +3,21 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from acft.runs.ownership import owner
+from acft.store.connection import FILE
 from acft.ui import options
-from acft.ui.app import build
+from acft.ui.app import build, workbench
 from acft.ui.demonstration import way_out
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
@@ -245,3 +248,23 @@ def test_an_interrupted_workbench_leaves_nothing_behind_and_lets_another_take_ov
     assert "terminate called" not in rest
     assert owner(runs) is None
     assert not list(temporary.glob("acft-*"))
+
+
+def test_a_damaged_database_is_made_again_when_the_workbench_starts(runs_dir, tmp_path, caplog):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    shutil.copytree(runs_dir / QUICK, runs / QUICK)
+    (runs / FILE).write_bytes(b"no database" * 1000)
+    with closing(workbench(options.Options(runs=runs))) as bench:
+        assert bench.store.rows("SELECT run_id FROM runs") == [(QUICK,)]
+    assert "acft store rebuild" in caplog.text
+
+
+@pytest.mark.parametrize("size", ["-1", "nan", "inf", "many"])
+def test_a_quota_is_a_number_of_gibibytes(size, capsys):
+    parser = argparse.ArgumentParser()
+    options.configure(parser)
+    assert options.from_arguments(parser.parse_args(["--quota", "0.5"])).quota_bytes == 2**29
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--quota", size])
+    assert "GiB" in capsys.readouterr().err

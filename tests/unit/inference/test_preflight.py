@@ -1,7 +1,11 @@
 import json
 
+import pytest
+
+from acft.errors import RunError
 from acft.inference.preflight import preflight
 from acft.inference.server import Session
+from acft.inference.settings import launch
 from tests.tiny_run import tiny_settings
 
 
@@ -27,6 +31,17 @@ def test_a_missing_source_is_a_problem_and_nothing_is_opened(tmp_path):
     found = preflight(Session("cpu"), str(tmp_path), text)
     assert "lines.txt" in found["problems"][0]
     assert "corpora" not in found
+
+
+def test_a_run_beyond_the_quota_is_a_problem_and_is_not_queued(tmp_path):
+    text = tiny_settings(tmp_path)
+    runs = tmp_path / "runs"
+    first = launch(Session("cpu"), str(runs), text, request_id="a", quota_bytes=10**6)
+    found = preflight(Session("cpu"), str(runs), text, quota_bytes=1)
+    assert "quota" in found["problems"][0]
+    with pytest.raises(RunError, match="quota"):
+        launch(Session("cpu"), str(runs), text, request_id="b", quota_bytes=1)
+    assert [path.name for path in runs.iterdir() if path.is_dir()] == [first]
 
 
 def test_a_prompt_that_is_given_is_shown_as_not_learned(tmp_path):

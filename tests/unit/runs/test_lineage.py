@@ -161,6 +161,13 @@ def test_a_run_that_does_not_fit_is_refused_with_advice(tmp_path, done):
         lineage.check_room(tmp_path, 1000, quota_bytes=1)
 
 
+def test_a_quota_holds_where_nothing_can_be_spared(tmp_path):
+    create(tmp_path)
+    assert lineage.clean_up_advice(tmp_path, quota_bytes=1) == []
+    with pytest.raises(RunError, match=r"exceed the quota .* no longer needed"):
+        lineage.check_room(tmp_path, 0, quota_bytes=1)
+
+
 def test_a_grid_queues_each_combination_once(tmp_path):
     axes = [sweep.parse_axis("seed=0|1"), sweep.parse_axis("sampling.horizon=20|10")]
     planned = sweep.plan(tmp_path, SPEC, axes)
