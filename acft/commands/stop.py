@@ -28,5 +28,6 @@ def run(args: argparse.Namespace) -> None:
     ensure_supervisor(args.runs)
     _, seconds = stop_action(mode, 0.0)
     print(f"{args.run_id} is asked to stop; it is terminated after {seconds:.0f} s if it does not")
-    status = read_status(find_run(args.runs, args.run_id))
-    print(f"resuming goes on after round {status.round}; an unfinished round is done again")
+    sealed = read_status(find_run(args.runs, args.run_id)).round
+    where = f"after round {sealed}" if sealed else "from the beginning"
+    print(f"resuming goes on {where}; an unfinished round is done again")

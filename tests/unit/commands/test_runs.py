@@ -143,13 +143,14 @@ def test_a_run_in_the_usual_folder_is_named_without_it():
     assert on("x", Path("my runs")) == "x --runs 'my runs'"
 
 
-def test_a_stop_says_what_resuming_will_do_again(acft, tmp_path):
+@pytest.mark.parametrize(("sealed", "where"), [(4, "after round 4"), (0, "from the beginning")])
+def test_a_stop_says_what_resuming_will_do_again(acft, tmp_path, sealed, where):
     me = this_process()
     paths = create(tmp_path)
     running = Status(
-        state="running", pid=me.pid, pid_started=me.started, boot_id=me.boot_id, round=4,
+        state="running", pid=me.pid, pid_started=me.started, boot_id=me.boot_id, round=sealed,
         heartbeat_clock=time.monotonic(),
     )  # fmt: skip
     write_status(paths, running)
     said = acft("stop", paths.root.name)[1]
-    assert "goes on after round 4; an unfinished round is done again" in said
+    assert f"goes on {where}; an unfinished round is done again" in said
