@@ -57,6 +57,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from None
 
 
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Leaves of nested tables and lists by dotted name, as overrides write them."""
+    if isinstance(value, Mapping):
+        children = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+        children = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, item in children:
+        found |= flat(item, f"{name}.{key}" if name else key)
+    return found
+
+
 def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """A copy of ``values`` with each ``a.b=c`` set; ``c`` is read as TOML, else as a plain string.
 

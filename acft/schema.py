@@ -114,7 +114,8 @@ STATES = (
 FAILURES = ("oom", "data", "config", "model", "nonfinite", "disk", "killed", "unknown")
 BEGINNING = "beginning"
 STOP_MODES = ("save", "now")
-"""``save`` ends after the current step and seals what there is, ``now`` keeps sealed rounds."""
+"""``save`` ends after the current step and seals what was measured, ``now`` ends at once; resuming
+goes on after the last sealed round."""
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,8 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     sizes = {"rollouts_per_round": options.rollouts, "validation_rollouts": options.validation}
     values["oracle"] |= {"strength": "auto", **sizes}
     values["schedule"] |= {"threads": options.threads}
+    if options.threshold is not None:
+        values["constraint"][0]["threshold"] = options.threshold
     return RunSettings.parse(values)
 
 
@@ -219,6 +221,7 @@ def _print(kind: str, **values: Any) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How well an oracle predicts and guides.")
     parser.add_argument("--experiment", type=Path, default=EXPERIMENT, help="its settings")
+    parser.add_argument("--threshold", type=float, help="of the scorer, not the settings' own")
     parser.add_argument("--rollouts", type=int, default=12_000, help="to train the oracle on")
     parser.add_argument("--validation", type=int, default=1_880, help="to stop and choose by")
     parser.add_argument("--each", type=int, default=34, help="held-out responses a test prompt")

@@ -50,6 +50,9 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
     total = 0.0
     if context.resume_from is not None:
         total = json.loads((context.resume_from / "policy" / "state.json").read_text())["total"]
+        yield BestCheckpoint(
+            context.resume_round, f"checkpoints/{context.resume_from.name}", "again"
+        )
     if settings.full_disk_after:
         _fill_disk(settings.full_disk_after, Path(os.environ["FAKE_RUN"]))
     steps = context.run.optimizer.steps_per_round
@@ -69,8 +72,8 @@ def train(settings: FakeSettings, context: TrainContext) -> Iterator[Output]:
             yield Scalars(number, done, {"policy/ce": value})
         yield Scalars(number, 99, {"oracle/loss_train": 0.5})  # an epoch, not a step of the policy
         yield Rows("scores", number, _scores(context, number))
-        yield BestCheckpoint(number, f"checkpoints/round-{number}", "the latest")
         yield Checkpoint(number, number, number, lambda folder, total=total: _save(folder, total))
+        yield BestCheckpoint(number, f"checkpoints/round-{number}", "the latest")
     yield Evaluated("rtp/fake", "toxic_share", "policy", total / 10, 3, low=0.1, high=0.9)
 
 

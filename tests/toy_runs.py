@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from acft.backbone.toy import save_toy_model
 from acft.config import apply_overrides
-from acft.events import Scalars
+from acft.events import BestCheckpoint, Scalars
 from acft.methods.base import METHODS, Checkpoint, Output, Rows, TrainContext
 from acft.methods.world import World, load_world
 from acft.oracle.base import Oracle
@@ -84,6 +84,11 @@ class Trained:
             for name, value in output.values.items()
             if name.startswith(prefix) and not name.startswith("time/")
         )
+
+    @property
+    def bests(self) -> list[BestCheckpoint]:
+        """The checkpoints that were preferred, in turn."""
+        return [output for output in self.outputs if isinstance(output, BestCheckpoint)]
 
     def rows(self, table: str, first_round: int = 0) -> list[dict[str, Any]]:
         """Rows of one table, in the order of their contents."""

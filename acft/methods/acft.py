@@ -100,6 +100,7 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
         state.remote = RayOracle(world.run, max(1, world.threads // 2))
     if context.resume_from is not None:
         state.restore(context.resume_from, build_oracle(world))
+        yield from state.best_again()
     else:
         state.oracle = build_oracle(world)
         state.base_validation = yield from validate(world, world.base, 0, 0)

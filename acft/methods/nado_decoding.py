@@ -44,6 +44,7 @@ def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Ou
     state.oracle = build_oracle(world)
     if context.resume_from is not None:
         state.restore(context.resume_from, state.oracle)
+        yield from state.best_again()
     else:
         state.base_validation = yield from validate(world, world.base, 0, 0)
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from acft.backbone.adapters import trainable_state
 from acft.errors import ModelError
+from acft.events import BestCheckpoint
 from acft.methods.optimization import PolicyOptimizer
 from acft.methods.oracle_job import Guide, OracleRound
 from acft.methods.remote import OracleRequest, RayOracle, plain
-from acft.methods.validation import Validation, better
+from acft.methods.validation import Validation, best_event, better
 from acft.methods.world import World, rollouts_from_file, rollouts_to_file
 from acft.oracle.base import Oracle
 from acft.policy import Policy
@@ -170,6 +172,11 @@ class TrainState:
         self._restore_best(folder, version)
         if oracle is not None and "oracle_version" in facts:
             self._restore_oracle(folder, facts, oracle)
+
+    def best_again(self) -> Iterator[BestCheckpoint]:
+        """The event of the best checkpoint so far; resuming undid it when it ended its round."""
+        if self.best is not None:
+            yield best_event(self.best)
 
     def _restore_best(self, folder: Path, version: int) -> None:
         if self.best is None:

@@ -32,6 +32,7 @@ def tuned(
     state = TrainState(world, 0.0)
     if context.resume_from is not None:
         state.restore(context.resume_from, None)
+        yield from state.best_again()
     else:
         state.base_validation = yield from validate(world, world.base, 0, 0)
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from acft.atomic import replace_bytes
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
-from acft.events import Finished, RoundFinished, Started
+from acft.events import BestCheckpoint, Finished, RoundFinished, Started
 from acft.mirror import require_clients
 from acft.runs.checkpoints import verify
 from acft.runs.devices import candidates, devices
@@ -235,6 +235,12 @@ def _requeued(paths: RunPaths, status: Status, point: RoundFinished | None) -> S
     places = [entry.seq for entry in entries if entry.event == point]
     fresh = Status(state="queued", kind=status.kind, created=status.created)
     past = [entry for entry in entries if places and entry.seq <= places[-1]]
+    # The event that prefers a round follows the round's end.
+    past += [
+        entry
+        for entry in entries[len(past) :]
+        if isinstance(entry.event, BestCheckpoint) and point and entry.event.round == point.round
+    ]
     kept = status_after((e for e in past if not isinstance(e.event, (Started, Finished))), fresh)
     return dataclasses.replace(
         kept,

@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acft.atomic import temporary
+from acft.config import flat
 from acft.errors import ConfigError, DataError, RunError
 from acft.eventlog import bill, effective, read_events
 from acft.runs.directory import (
@@ -22,11 +23,13 @@ from acft.runs.directory import (
 )
 from acft.runs.launcher import launch
 from acft.runs.locks import FileLock
-from acft.runs.spec import Spec, flat, load_spec, parse_spec
 from acft.runs.status import RESUMABLE, current_state
 from acft.schema import BEGINNING, Labels, RunPaths, Status
 
-GIBIBYTE = 1024**3
+if TYPE_CHECKING:
+    from acft.runs.spec import Spec
+
+KIBIBYTE = 1024
 
 
 @dataclass(frozen=True)
@@ -177,12 +180,12 @@ def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
     return freed
 
 
-def estimate(runs_dir: Path, spec: Spec) -> Estimate | None:
+def estimate(runs_dir: Path, spec: "Spec") -> Estimate | None:
     """Time and disk a run will need; None when no finished run resembles it."""
     return estimates(runs_dir, [spec])[0]
 
 
-def estimates(runs_dir: Path, specs: Sequence[Spec]) -> list[Estimate | None]:
+def estimates(runs_dir: Path, specs: Sequence["Spec"]) -> list[Estimate | None]:
     """Time and disk each run will need, as ``estimate``; the runs directory is read once."""
     rates: dict[tuple[Any, ...], list[_Rate]] = {_resembling(spec.values): [] for spec in specs}
     for paths in all_runs(runs_dir):
@@ -197,7 +200,7 @@ def estimates(runs_dir: Path, specs: Sequence[Spec]) -> list[Estimate | None]:
     return [_estimate(rates[_resembling(spec.values)], spec) for spec in specs]
 
 
-def _estimate(rates: Sequence[_Rate], spec: Spec) -> Estimate | None:
+def _estimate(rates: Sequence[_Rate], spec: "Spec") -> Estimate | None:
     if not rates:
         return None
     steps = spec.settings.schedule.rounds * spec.settings.optimizer.steps_per_round
@@ -231,17 +234,19 @@ def check_room(runs_dir: Path, needed_bytes: int, quota_bytes: int = 0) -> None:
     free = shutil.disk_usage(runs_dir).free
     if needed_bytes > free:
         raise RunError(
-            f"the run needs about {_gib(needed_bytes)} and the disk of {str(runs_dir)!r} has "
-            f"{_gib(free)} free; delete runs or choose another directory"
+            f"the run needs about {_size(needed_bytes)} and the disk of {str(runs_dir)!r} has "
+            f"{_size(free)} free; delete runs or choose another directory"
         )
     used = sum(space(paths).total for paths in all_runs(runs_dir)) if quota_bytes else 0
     if used + needed_bytes <= quota_bytes or not quota_bytes:
         return
     advice = clean_up_advice(runs_dir, quota_bytes - needed_bytes)
-    named = ", ".join(f"{item.run_id} ({_gib(item.bytes)}, {item.why})" for item in advice)
+    ways = [f"{item.run_id} ({_size(item.bytes)}, {item.why})" for item in advice]
+    if used + needed_bytes - sum(item.bytes for item in advice) > quota_bytes:
+        ways.append("finished runs that are no longer needed")
     raise RunError(
-        f"runs take {_gib(used)} and would exceed the quota of {_gib(quota_bytes)}; "
-        f"delete: {named or 'runs that are finished and no longer needed (acft delete)'}"
+        f"runs take {_size(used)} and would exceed the quota of {_size(quota_bytes)}; "
+        f"delete (acft delete): {', '.join(ways)}"
     )
 
 
@@ -282,6 +287,8 @@ def _values(paths: RunPaths) -> dict[str, Any]:
         resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
         return flat({**resolved["settings"], "method": resolved["method"]})
     except (OSError, ValueError, KeyError, TypeError):
+        from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
+
         text = paths.spec.read_text(encoding="utf-8")
         return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
 
@@ -299,6 +306,8 @@ def _fingerprint(paths: RunPaths) -> str:
 
     The recorded one would change with every setting that a later version adds.
     """
+    from acft.runs.spec import load_spec  # noqa: PLC0415 - imports torch
+
     try:
         return load_spec(paths.spec, read_launch(paths).overrides).fingerprint
     except (ConfigError, DataError):
@@ -317,5 +326,10 @@ def _bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIBIBYTE:.2f} GiB"
+def _size(n_bytes: int) -> str:
+    """Bytes in the unit that leaves few digits, such as ``1.4 GiB``."""
+    value, units = float(n_bytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= KIBIBYTE and len(units) > 1:
+        value /= KIBIBYTE
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from acft import __version__
-from acft.config import Config, apply_overrides
+from acft.config import Config, apply_overrides, flat
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
@@ -150,20 +150,6 @@ def resolved(spec: Spec) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Leaves of nested tables and lists by dotted name, as overrides write them."""
-    if isinstance(value, Mapping):
-        children = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
-        children = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        return {name: value}
-    found: dict[str, Any] = {}
-    for key, item in children:
-        found |= flat(item, f"{name}.{key}" if name else key)
-    return found
 
 
 def _parse_method(table: Any) -> tuple[str, Method, Config]:

@@ -222,7 +222,10 @@ class _Attempt:
             self._file.change(write=False, step=event.step, events=seq)
         elif isinstance(event, RoundFinished):
             self._pace.round_finished()
-            self._file.change(round=event.round, checkpoint=event.checkpoint, events=seq)
+            self._file.change(
+                round=event.round, checkpoint=event.checkpoint, events=seq,
+                seconds_left=self._pace.seconds_left(event.round),
+            )  # fmt: skip
         elif isinstance(event, BestCheckpoint):
             self._file.change(best_checkpoint=event.checkpoint, events=seq)
         else:

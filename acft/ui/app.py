@@ -257,6 +257,11 @@ def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:
     if bench.bind.is_demo:
         LOG.info("ACFT workbench (read-only demonstration): %s", address)
         return
+    if bench.control.owner:
+        way_on = "change them there, or close it and start this one again"
+        LOG.info("ACFT workbench (read-only): %s", address)
+        LOG.info("These runs are supervised by %s; %s.", bench.control.owner, way_on)
+        return
     private = f"{address}/?token={bench.gate.token}"
     LOG.info("ACFT workbench: %s\nTo launch and change runs, open: %s", address, private)
     if options.open_browser and bench.bind.host in LOOPBACK:

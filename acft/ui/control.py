@@ -4,14 +4,12 @@ import secrets
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from acft.errors import RunError
 from acft.inference.client import Inference
-from acft.runs import launcher
-from acft.runs.directory import find_run, read_labels, write_labels
+from acft.runs import launcher, lineage
 from acft.ui.reader import Reader
 
 MAX_QUEUED = 20
@@ -99,10 +97,8 @@ class Control:
             RunError: There is no such run, or another process supervises these.
         """
         self._own()
-        # Not by runs.lineage, which reads settings and so loads tensors.
-        paths = find_run(self._reader.runs_dir, run_id)
         with self._lock:
-            write_labels(paths, replace(read_labels(paths), **changes))
+            lineage.label(self._reader.runs_dir, run_id, **changes)
 
     def _own(self) -> None:
         if self.owner:

@@ -2,7 +2,7 @@
 
 from acft.events import Progress
 from acft.runs.directory import read_launch
-from acft.runs.status import FINAL
+from acft.runs.status import FINAL, RESUMABLE
 from acft.schema import Status
 from acft.ui import labels, words
 from acft.ui.alerts import alerts
@@ -29,7 +29,7 @@ PHASES = {
     "perplexity": "measuring perplexity",
     "judge": "judging responses",
 }
-RESUMABLE = ("stopped", "failed", "lost")
+KEPT = "Resuming goes on after the last round that was sealed; the one underway begins anew."
 
 
 def head(run: Run, others: list[tuple[str, str]], visit: Visit) -> Node:
@@ -64,8 +64,8 @@ def _buttons(run: Run, visit: Visit) -> Node:
         save = act("stop", run=run.run_id, mode="save")
         now = act("stop", run=run.run_id, mode="now")
         buttons += [
-            el("button.do", "Stop and save", type="button", **save),
-            el("button.do.danger", "Stop now", type="button", **now),
+            el("button.do", "Stop after this step", type="button", title=KEPT, **save),
+            el("button.do.danger", "Stop now", type="button", title=KEPT, **now),
         ]
     if visit.may_change and run.state.state in RESUMABLE:
         buttons.append(el("button.do", "Resume", type="button", **act("resume", run=run.run_id)))

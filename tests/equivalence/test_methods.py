@@ -141,6 +141,7 @@ def test_a_resumed_run_ends_with_the_numbers_of_the_uninterrupted_one(
     resumed = trained(tmp_path / "resumed", run, method, resume=(checkpoint, round_index))
     following = round_index + 1
     assert resumed.scalars(first_round=following) == whole.scalars(first_round=following)
+    assert resumed.bests[-1] == whole.bests[-1]
     for table in ("rollouts", "guidance"):
         assert resumed.rows(table, following) == whole.rows(table, following)
     assert largest_difference(resumed.weights(3), whole.weights(3)) == 0.0

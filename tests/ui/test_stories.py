@@ -139,7 +139,7 @@ def test_a_run_is_stopped_saved_and_resumed(page, server):
     page.get_by_role("button", name="Launch", exact=True).click()
     page.wait_for_url(re.compile(r"/run\?run="), timeout=PATIENCE)
     state(page, "running")
-    page.get_by_role("button", name="Stop and save").click()
+    page.get_by_role("button", name="Stop after this step").click()
     state(page, "stopped")
     shoot(page, "story-stopped")
     page.get_by_role("button", name="Resume").click()

@@ -157,7 +157,7 @@ def test_a_run_that_does_not_fit_is_refused_with_advice(tmp_path, done):
     lineage.check_room(tmp_path, 1000, quota_bytes=10**9)
     with pytest.raises(RunError, match=r"GiB free"):
         lineage.check_room(tmp_path, shutil.disk_usage(tmp_path).total * 2)
-    with pytest.raises(RunError, match=f"delete: {done.root.name}"):
+    with pytest.raises(RunError, match=rf"delete \(acft delete\): {done.root.name}"):
         lineage.check_room(tmp_path, 1000, quota_bytes=1)
 
 

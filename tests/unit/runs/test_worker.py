@@ -132,6 +132,7 @@ def test_a_failed_run_resumes_to_the_numbers_of_an_uninterrupted_one(tmp_path, f
     paths.launch.write_text(json.dumps(healthy))
     assert launcher.resume(tmp_path, paths.root.name) == 1
     assert read_status(paths).state == "queued"
+    assert read_status(paths).best_checkpoint == read_status(paths).checkpoint
     assert do(paths) == DONE
     assert numbers(paths) == whole
     assert read_status(paths).failure == ""
