@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_mirror, add_runs_dir, on
+from acft.ui.options import GIBIBYTE, add_quota
 from acft.ui.words import duration
 
 if TYPE_CHECKING:
     from acft.runs.sweep import Plan
 
 MEBIBYTE = 1024**2
-GIBIBYTE = 1024**3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", help="queue a grid; without it the grid is only shown"
     )
-    parser.add_argument(
-        "--quota", type=_gibibytes, default=0.0, metavar="GIB",
-        help="refuse when all runs would take more than this (default: 0 = no limit)",
-    )  # fmt: skip
+    add_quota(parser)
     parser.add_argument(
         "--request-id", default="", metavar="ID", help="the same id never starts two runs"
     )
@@ -174,14 +170,3 @@ def _check_room(args: argparse.Namespace, text: str, combinations: Sequence[Sequ
 
 def _space(size: int) -> str:
     return f"{size / GIBIBYTE:.2f} GiB" if size >= GIBIBYTE else f"{size / MEBIBYTE:.1f} MiB"
-
-
-def _gibibytes(text: str) -> float:
-    """A size of at least 0; for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB, 0 or more")
-    return value

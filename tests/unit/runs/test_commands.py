@@ -13,6 +13,7 @@ from acft.runs.directory import all_runs, read_launch, read_status, write_status
 from acft.runs.process import this_process
 from acft.runs.worker import run_worker
 from acft.schema import Status
+from acft.ui.options import GIBIBYTE
 from tests import fake_method
 from tests.fake_runs import SPEC, create, do
 
@@ -187,7 +188,7 @@ def test_quota_and_mirror_hold_for_whatever_is_launched(
     subject = config if source == "file" else done.root.name
     command = ("launch", subject, "--runs", runs, "--set", "sampling.horizon=5", *words)
     assert acft(*command, "--quota", "1e-9") == 2
-    assert f"delete: {done.root.name}" in capsys.readouterr().err
+    assert f"delete (acft delete): {done.root.name}" in capsys.readouterr().err
     assert all_runs(runs) == [done]
     assert acft(*command, "--mirror", "trackio") == 0
     assert {read_launch(paths).mirror for paths in all_runs(runs) if paths != done} == {
@@ -199,7 +200,7 @@ def test_quota_and_mirror_hold_for_whatever_is_launched(
 def test_the_need_of_a_grid_is_that_of_all_its_runs(tmp_path, config, share, code):
     done = create(tmp_path / "runs", "seed=7")
     do(done)
-    quota = share * lineage.space(done).total / lineage.GIBIBYTE
+    quota = share * lineage.space(done).total / GIBIBYTE
     assert grid(tmp_path / "runs", config, "--yes", "--quota", quota) == code
 
 
