@@ -7,6 +7,7 @@ from acft.eventlog import last_entry
 from acft.events import Finished
 from acft.runs.directory import read_status, stop_request
 from acft.runs.process import Identity, is_alive, this_boot
+from acft.runs.stopping import outlook
 from acft.schema import RunPaths, Status
 
 HEARTBEAT_SECONDS = 2.0
@@ -30,6 +31,8 @@ class Seen:
     """Seconds since the last sign of life; negative when the clock was set back."""
     stop_mode: str = ""
     """How the run was asked to stop, empty when it was not."""
+    stop_age: float = 0.0
+    """Seconds since it was asked to."""
     ending: Finished | None = None
     """The worker's last word, where it died after writing that and before its status."""
 
@@ -77,7 +80,10 @@ def _alive(status: Status, seen: Seen) -> RunState:
     if seen.heartbeat_age > STALLED_SECONDS:
         silent = f"alive, but silent for {seen.heartbeat_age:.0f} s"
         return RunState(state, is_stalled=True, message=silent)
-    return RunState(state, message=status.message)
+    is_asked = seen.stop_mode != ""
+    return RunState(
+        state, message=outlook(seen.stop_mode, seen.stop_age) if is_asked else status.message
+    )
 
 
 def _died(status: Status, seen: Seen) -> RunState:
@@ -103,7 +109,8 @@ def observe(paths: RunPaths, status: Status) -> Seen:
         age = time.time() - status.heartbeat
     alive = is_alive(Identity(status.pid, status.pid_started, status.boot_id))
     ending = None if alive else _last_word(paths, status)
-    return Seen(is_here, alive, age, stop_request(paths)[0], ending)
+    mode, asked = stop_request(paths)
+    return Seen(is_here, alive, age, mode, time.time() - asked if mode else 0.0, ending)
 
 
 def _last_word(paths: RunPaths, status: Status) -> Finished | None:

@@ -33,15 +33,10 @@ from acft.runs.ownership import Ownership, owner
 from acft.runs.process import Identity, kill, start_time, terminate, this_boot
 from acft.runs.spawn import SUPERVISOR, WORKER, environment, spawn
 from acft.runs.status import FINAL, current_state, observe, run_state
+from acft.runs.stopping import stop_action
 from acft.schema import Launch, RunPaths, Status
 
 TICK_SECONDS = 0.5
-SAVE_SECONDS = 300.0
-"""A run asked to stop and save has so long before it is terminated."""
-NOW_SECONDS = 20.0
-"""A run asked to stop now has so long before it is terminated."""
-TERMINATE_SECONDS = 20.0
-"""A terminated run has so long before it is killed."""
 RECORD_SECONDS = 1.0
 """A dead worker's lock is waited for so long at each tick."""
 
@@ -60,19 +55,6 @@ class Adoption:
     """Events in its file, numbered without a gap."""
     lost: int
     """Events its status counts beyond those."""
-
-
-def stop_action(mode: str, waited_seconds: float) -> tuple[str, float]:
-    """What to do with a run that was asked to stop, and the seconds until the next stage.
-
-    The stages are ``wait``, ``terminate`` and ``kill``.
-    """
-    patience = SAVE_SECONDS if mode == "save" else NOW_SECONDS
-    if waited_seconds < patience:
-        return "wait", patience - waited_seconds
-    if waited_seconds < patience + TERMINATE_SECONDS:
-        return "terminate", patience + TERMINATE_SECONDS - waited_seconds
-    return "kill", 0.0
 
 
 class Supervisor:

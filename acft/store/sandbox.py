@@ -31,6 +31,7 @@ from acft.store.journal import load_journal
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?:\([^)]*\)\s*)?", re.IGNORECASE)
 START_SECONDS = 10.0
 """Allowed for the start of the process, on top of the query's own time."""
 LOAD_SECONDS = 60.0
@@ -142,6 +143,11 @@ def check_statement(sql: str) -> None:
     kind = statements[0].type
     if kind not in ALLOWED:
         raise QueryError(f"{kind.name} is refused here; only SELECT and EXPLAIN are answered")
+    if kind == duckdb.StatementType.EXPLAIN:
+        explained = EXPLAIN.match(sql)
+        if explained is None:
+            raise QueryError("write EXPLAIN or EXPLAIN ANALYZE first, and a SELECT after it")
+        check_statement(sql[explained.end() :])
 
 
 def lock(connection: duckdb.DuckDBPyConnection, caps: Caps) -> None:

@@ -135,6 +135,27 @@ def test_only_one_select_or_explain_is_let_through(statement):
         check_statement(statement)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "EXPLAIN ANALYZE DROP TABLE runs", "explain (format json) DELETE FROM runs",
+        "EXPLAIN ANALYZE (FORMAT json) INSERT INTO runs SELECT * FROM runs",
+        "EXPLAIN EXPLAIN ANALYZE DROP TABLE runs", "/* a */ EXPLAIN ANALYZE DROP TABLE runs",
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+    ],
+)  # fmt: skip
+def test_only_a_select_is_explained(statement):
+    with pytest.raises(QueryError):
+        check_statement(statement)
+
+
+@pytest.mark.parametrize(
+    "statement", ["EXPLAIN SELECT 1", " explain analyze (format json) SELECT 1"]
+)
+def test_a_select_is_explained(statement):
+    check_statement(statement)
+
+
 @pytest.mark.parametrize("attack", SETTING_ATTACKS[:-2])
 def test_changes_of_settings_are_refused_before_anything_runs(attack):
     with pytest.raises(QueryError, match=r"refused here; only SELECT and EXPLAIN are answered"):

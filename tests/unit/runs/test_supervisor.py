@@ -12,7 +12,7 @@ import pytest
 
 from acft.atomic import replace_json
 from acft.errors import ConfigError, RunError
-from acft.runs import directory, launcher, supervisor
+from acft.runs import directory, launcher, stopping, supervisor
 from acft.runs.devices import Device, candidates, pin
 from acft.runs.directory import read_status, stop_request
 from acft.runs.locks import FileLock
@@ -20,7 +20,8 @@ from acft.runs.ownership import HAND_OVER, Ownership, owner
 from acft.runs.process import this_process
 from acft.runs.spawn import environment
 from acft.runs.status import current_state
-from acft.runs.supervisor import Supervisor, ensure_supervisor, stop_action
+from acft.runs.stopping import outlook, stop_action
+from acft.runs.supervisor import Supervisor, ensure_supervisor
 from acft.schema import RunPaths
 from tests import fake_method
 from tests.fake_runs import SPEC, create, supervised, wait_until
@@ -200,8 +201,8 @@ def test_stop_and_save_ends_in_order(tmp_path):
 
 
 def test_a_worker_deaf_to_stop_and_termination_is_killed_and_called_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "NOW_SECONDS", 0.0)
-    monkeypatch.setattr(supervisor, "TERMINATE_SECONDS", 0.6)
+    monkeypatch.setattr(stopping, "NOW_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "TERMINATE_SECONDS", 0.6)
     paths = create(tmp_path, "method.fail=deaf")
     with supervised(tmp_path):
         becomes(paths, "running")
@@ -243,6 +244,11 @@ def test_a_resumed_run_has_the_full_time_to_stop_again(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_stopping_has_stages_with_known_limits(mode, waited, action, left):
     assert stop_action(mode, waited) == (action, left)
+    told = {"wait": "else terminated in", "terminate": "killed in", "kill": "so it is killed"}
+    said = outlook(mode, waited)
+    assert f"{waited:.0f} s ago" in said
+    assert told[action] in said
+    assert action == "kill" or f" {left:.0f} s" in said
 
 
 def test_a_queued_run_stops_at_once_and_is_never_started(tmp_path):
