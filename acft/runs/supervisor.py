@@ -99,8 +99,9 @@ class Supervisor:
         remove_remains(self._runs_dir, time.time())
         live = [info for info in self._open_runs() if info.state.is_live]
         self.adoptions = [_adopt(info, self._runs_dir) for info in live]
-        for adoption in self.adoptions:
-            log.info("re-attached to %s", adoption)
+        for it in self.adoptions:
+            facts = f"process {it.pid}, {it.events:,} events, {it.lost:,} lost"
+            log.info("took run %s over again: %s", it.run_id, facts)
         return True
 
     def start(self) -> bool:

@@ -3,6 +3,7 @@
 from acft.events import Progress
 from acft.runs.directory import read_launch
 from acft.runs.status import FINAL, RESUMABLE
+from acft.runs.supervisor import Adoption
 from acft.schema import Status
 from acft.ui import labels, words
 from acft.ui.alerts import alerts
@@ -32,7 +33,9 @@ PHASES = {
 KEPT = "Resuming goes on after the last round that was sealed; the one underway begins anew."
 
 
-def head(run: Run, others: list[tuple[str, str]], visit: Visit) -> Node:
+def head(
+    run: Run, others: list[tuple[str, str]], visit: Visit, adoption: Adoption | None = None
+) -> Node:
     """Title, state, actions, progress and whatever needs attention."""
     return el(
         "section",
@@ -46,8 +49,15 @@ def head(run: Run, others: list[tuple[str, str]], visit: Visit) -> Node:
         el("p.side", _origin(run), measured_run(run), " ", labels.chips(run), labels.notes(run)),
         labels.editor(run, visit),
         _progress(run),
+        _adopted(adoption) if adoption and run.state.is_live else None,
         _trouble(run),
     )
+
+
+def _adopted(proof: Adoption) -> Node:
+    return el("p.side", f"The workbench was restarted meanwhile and took this run over again: the "
+              f"process {proof.pid} started {words.ago(proof.started)} is the recorded one, "
+              f"{proof.events:,} events read, {proof.lost:,} lost.")  # fmt: skip
 
 
 def _choice(run: Run, others: list[tuple[str, str]]) -> Node:

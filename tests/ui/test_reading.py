@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from acft.runs.status import RunState
+from acft.runs.supervisor import Adoption, Supervisor
 from acft.ui import alerts, charts, run_charts
 from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
@@ -61,6 +62,16 @@ def test_a_lost_run_says_so_and_can_be_resumed(bench):
 def test_who_may_not_change_sees_no_stop_button(bench):
     assert "Stop now" not in text_of(run_page.top(bench, visit(LIVE)))
     assert "Stop now" in text_of(run_page.top(bench, visit(LIVE, may_change=True)))
+
+
+def test_a_run_taken_over_after_a_restart_shows_the_proof(bench, tmp_path):
+    supervisor = Supervisor(tmp_path)
+    supervisor.adoptions = [Adoption(LIVE, 4711, 0.0, 1234, 0)]
+    again = replace(bench, supervisor=supervisor)
+    shown = text_of(run_page.top(again, visit(LIVE)))
+    assert "process 4711" in shown
+    assert "1,234 events read, 0 lost" in shown
+    assert "4711" not in text_of(run_page.top(again, visit(QUICK)))
 
 
 def test_an_unknown_run_leads_back_to_the_list(bench):

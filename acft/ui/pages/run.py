@@ -56,7 +56,9 @@ def top(bench: Workbench, visit: Visit) -> Node:
     if run is None:
         return no_run(bench, visit)
     others = [(other.run_id, other.title) for other in bench.reader.runs()]
-    return el("div", head(run, others, visit), facts(run))
+    known = bench.supervisor.adoptions if bench.supervisor else []
+    adoption = next((each for each in known if each.run_id == run.run_id), None)
+    return el("div", head(run, others, visit, adoption), facts(run))
 
 
 def facts(run: Run) -> Node:
