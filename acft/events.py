@@ -4,10 +4,14 @@ The kinds and their fields are part of the run directory's contract (schema.py h
 """
 
 import dataclasses
+import functools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
 
 from acft.errors import DataError, NonFiniteError
 
@@ -186,16 +190,20 @@ def from_json(line: str) -> tuple[int, float, Event]:
     Fields this version does not know are ignored, so that newer directories still open.
 
     Raises:
-        DataError: The line is not JSON or of an unknown kind.
+        DataError: The line is not JSON, of an unknown kind, or a field has another type.
     """
     try:
         values = json.loads(line)
-        record = KINDS[values["kind"]]
-        known = {f.name for f in dataclasses.fields(record)}
-        fields = {key: value for key, value in values.items() if key in known}
-        return int(values["seq"]), float(values["time"]), record(**fields)
+        event = _reader(values["kind"])(values)
+        return int(values["seq"]), float(values["time"]), event
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not an event line: {line[:120]!r} ({error})") from None
+        reason = "; ".join(str(error).splitlines()[:3])
+        raise DataError(f"not an event line: {line[:120]!r} ({reason})") from None
+
+
+@functools.cache
+def _reader(kind: str) -> Callable[[Any], Event]:
+    return TypeAdapter(KINDS[kind]).validate_python
 
 
 def _non_finite(value: Any, path: str = "") -> str:

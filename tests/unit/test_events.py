@@ -47,6 +47,10 @@ def test_field_of_a_newer_version_is_ignored():
         '{"seq": 1, "time": 0, "kind": "no_such_kind"}',
         '{"seq": 1, "time": 0, "kind": "scalars"}',
         '{"time": 0, "kind": "note", "level": "info", "text": ""}',
+        '{"seq": 1, "time": 0, "kind": "scalars", "round": 1, "step": 1, "values": null}',
+        '{"seq": 1, "time": 0, "kind": "scalars", "round": 1, "step": 1, "values": {"a": "b"}}',
+        '{"seq": 1, "time": 0, "kind": "scalars", "round": 1.5, "step": 1, "values": {}}',
+        '{"seq": 1, "time": 0, "kind": ["scalars"]}',
     ],
 )
 def test_line_that_is_no_event_is_an_error(line):
