@@ -26,12 +26,12 @@ from acft.eventlog import read_events
 from acft.events import Scalars
 from acft.runs.status import current_state
 from acft.schema import RunPaths
+from acft.ui.page import POLL_SECONDS
 from benchmarks.synthetic_runs import Size, write_runs
 from benchmarks.workbench import workbench
 
 HISTORY = Size(runs=48, rounds=3, rollouts=200, guidance_rows=2_000)
 CLIENTS = 10
-POLL_SECONDS = 2.0
 WORKING = ("queued", "starting", "running")
 BARS = {"slowest page query, s": 1.0, "steps take longer, share": 0.05}
 SPEC = """

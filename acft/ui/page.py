@@ -29,6 +29,8 @@ REFUSED = (
     "this browser may look but not change anything; open the address that the terminal printed "
     "when the workbench started (it ends in ?token=…)"
 )
+POLL_SECONDS = 3.0
+"""How often an open page asks for news; each time costs what two runs on two cores then lack."""
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"
 
 

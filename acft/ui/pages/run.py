@@ -14,7 +14,7 @@ from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, panel
-from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
 from acft.ui.run_details import details, log
@@ -22,7 +22,6 @@ from acft.ui.run_head import head
 from acft.ui.runs_menu import absent, no_run
 from acft.ui.side_by_side import text_table, verdict_table
 
-POLL_SECONDS = 2.0
 SHOWN_PAIRS = 12
 SAME = (
     "The same test prompts and random numbers on both sides. Toxic = a score of at least 0.5; "

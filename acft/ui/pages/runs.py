@@ -11,13 +11,12 @@ from acft.ui.control import preset, preset_names
 from acft.ui.demonstration import is_recorded, welcome
 from acft.ui.dom import Node, act, chart, el, sparkline, table, view
 from acft.ui.frame import empty, title
-from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench
 from acft.ui.quantities import quantity
 from acft.ui.reader import Run
 from acft.ui.run_head import measured_run
 from acft.ui.states import state_chip
 
-POLL_SECONDS = 2.0
 QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"
 OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
