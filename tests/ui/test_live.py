@@ -1,6 +1,7 @@
 """Live results: who may ask, progressive answers, one side failing, values of tokens."""
 
 from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -124,7 +125,8 @@ def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):
     _, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b & c=d"))
     _, again = live_tokens.scored(bench, seen, run, request)
     for asked in (request, again):
-        link = live_tokens.address(seen, asked)[2][1]["href"]
+        shown: Any = live_tokens.address(seen, asked)
+        link = shown[2][1]["href"]
         assert dict(parse_qsl(link.partition("?")[2])) == {
             "run": QUICK, "prompt": "a", "response": "b & c=d", "live_version": "2",
         }  # fmt: skip
