@@ -427,6 +427,21 @@ def test_the_sql_of_an_answer_gives_the_same_rows(two_runs):
         assert again.astype(str).equals(answer.rows.astype(str))
 
 
+def test_answers_about_a_run_come_in_pages_and_know_how_many_rows_there_are(two_runs):
+    for ask in (
+        lambda page: runs.metric_names(two_runs, [RUN, OTHER], page=page),
+        lambda page: runs.calibration(two_runs, [RUN], page=page),
+        lambda page: runs.rounds(two_runs, RUN, page=page),
+        lambda page: runs.settings_difference(two_runs, [RUN, OTHER], page=page),
+        lambda page: evaluations.evaluations(two_runs, [RUN], page=page),
+    ):
+        whole = ask(Page(MAX_PAGE))
+        assert whole.total == len(whole.rows) > 0
+        parts = [ask(Page(1, offset)) for offset in range(whole.total)]
+        assert [part.total for part in parts] == [whole.total] * whole.total
+        assert [record for part in parts for record in part.records()] == whole.records()
+
+
 def test_a_page_is_never_larger_than_the_limit():
     assert Page(10**9, -5).clause() == f"LIMIT {MAX_PAGE} OFFSET 0"
     assert Page(0).clause() == "LIMIT 1 OFFSET 0"

@@ -27,6 +27,8 @@ class Page:
 
 
 FIRST = Page()
+WHOLE = Page(MAX_PAGE)
+"""For answers that are short in practice: as many rows as one page may have."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class Answer:
             dict(zip(self.rows.columns, map(_plain, values), strict=True))
             for values in zip(*columns, strict=True)
         ]
+
+
+def ask_page(store: Store, sql: str, parameters: Mapping[str, Any], page: Page) -> Answer:
+    """One page of the answer to a query, which is counted as a whole."""
+    counted = f"SELECT count(*) FROM ({sql})"  # noqa: S608 - a query of this package
+    return ask(store, f"{sql.rstrip()}\n{page.clause()}\n", parameters, counted)
 
 
 def ask(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acft.store.connection import Store
-from acft.store.queries.answer import Answer, ask
+from acft.store.queries.answer import WHOLE, Answer, Page, ask, ask_page
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ GROUP BY ALL ORDER BY ALL
     return ask(store, sql, {"run_ids": list(run_ids)})
 
 
-def evaluations(store: Store, run_ids: Sequence[str], *, suite: str = "") -> Answer:
+def evaluations(
+    store: Store, run_ids: Sequence[str], *, suite: str = "", page: Page = WHOLE
+) -> Answer:
     """Measured values with n, standard error and interval; the latest where one was repeated."""
     sql = """
 SELECT * EXCLUDE (seq) FROM evaluations
@@ -34,7 +36,7 @@ QUALIFY row_number() OVER (
     PARTITION BY run_id, suite, metric, subject, policy_version ORDER BY seq DESC) = 1
 ORDER BY run_id, suite, metric, policy_version, subject
 """
-    return ask(store, sql, {"run_ids": list(run_ids), "suite": suite})
+    return ask_page(store, sql, {"run_ids": list(run_ids), "suite": suite}, page)
 
 
 def trade_off(store: Store, run_ids: Sequence[str], across: Measure, up: Measure) -> Answer:

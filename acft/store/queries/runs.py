@@ -10,7 +10,7 @@ import pandas as pd
 
 from acft.store.connection import Store
 from acft.store.facts import run_key
-from acft.store.queries.answer import FIRST, Answer, Page, ask, quoted
+from acft.store.queries.answer import FIRST, WHOLE, Answer, Page, ask, ask_page, quoted
 
 LIST_COLUMNS = (
     "run_id", "title", "kind", "state", "failure", "message", "advice", "method", "model", "device",
@@ -90,14 +90,14 @@ def run_record(store: Store, run_id: str) -> dict[str, Any] | None:
     }
 
 
-def metric_names(store: Store, run_ids: Sequence[str]) -> Answer:
+def metric_names(store: Store, run_ids: Sequence[str], *, page: Page = WHOLE) -> Answer:
     """Quantities that were logged: name, number of values, smallest, largest, latest."""
     sql = """
 SELECT name, count(*) AS n, min(value) AS low, max(value) AS high, arg_max(value, seq) AS last
 FROM metrics WHERE list_contains($run_keys, run_key)
 GROUP BY name ORDER BY name
 """
-    return ask(store, sql, {"run_keys": _keys(run_ids)})
+    return ask_page(store, sql, {"run_keys": _keys(run_ids)}, page)
 
 
 def metric_series(
@@ -130,14 +130,14 @@ ORDER BY run_id, name, step
     return ask(store, sql, values)
 
 
-def calibration(store: Store, run_ids: Sequence[str]) -> Answer:
+def calibration(store: Store, run_ids: Sequence[str], *, page: Page = WHOLE) -> Answer:
     """Each round's test of the oracle: figures as columns, ``reliability`` and ``by_position``."""
     sql = """
 SELECT run_id, round, body FROM events
 WHERE list_contains($run_ids, run_id) AND kind = 'calibration' AND NOT is_undone
 ORDER BY run_id, seq
 """
-    answer = ask(store, sql, {"run_ids": list(run_ids)})
+    answer = ask_page(store, sql, {"run_ids": list(run_ids)}, page)
     rows = []
     for record in answer.records():
         body = json.loads(record["body"])
@@ -151,7 +151,7 @@ ORDER BY run_id, seq
                 "by_position": body["by_position"],
             }
         )
-    return Answer(pd.DataFrame(rows), answer.sql, len(rows))
+    return Answer(pd.DataFrame(rows), answer.sql, answer.total)
 
 
 def events(
@@ -174,7 +174,7 @@ WHERE run_id = $run_id AND (len($kinds) = 0 OR list_contains($kinds, kind))
     return ask(store, sql, values, f"SELECT count(*) {where}")
 
 
-def rounds(store: Store, run_id: str) -> Answer:
+def rounds(store: Store, run_id: str, *, page: Page = WHOLE) -> Answer:
     """Finished rounds with checkpoint folder, versions and the time each took, in seconds."""
     sql = """
 SELECT round, body->>'checkpoint' AS checkpoint,
@@ -184,11 +184,15 @@ SELECT round, body->>'checkpoint' AS checkpoint,
 FROM events WHERE run_id = $run_id AND kind = 'round' AND NOT is_undone
 ORDER BY seq
 """
-    return ask(store, sql, {"run_id": run_id})
+    return ask_page(store, sql, {"run_id": run_id}, page)
 
 
 def settings_difference(
-    store: Store, run_ids: Sequence[str], what: Literal["settings", "facts"] = "settings"
+    store: Store,
+    run_ids: Sequence[str],
+    what: Literal["settings", "facts"] = "settings",
+    *,
+    page: Page = WHOLE,
 ) -> Answer:
     """Settings in which the runs differ: dotted name and one column for each run."""
     columns = "".join(
@@ -206,7 +210,7 @@ FROM settings GROUP BY setting
 HAVING count(DISTINCT value) > 1 OR count(*) < {len(set(run_ids))}
 ORDER BY setting
 """
-    return ask(store, sql, {"run_ids": list(run_ids)})
+    return ask_page(store, sql, {"run_ids": list(run_ids)}, page)
 
 
 def tags(store: Store) -> list[str]:
