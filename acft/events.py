@@ -7,11 +7,11 @@ import dataclasses
 import functools
 import json
 import math
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
-
-from pydantic import TypeAdapter
 
 from acft.errors import DataError, NonFiniteError
 
@@ -171,17 +171,25 @@ KINDS: dict[str, type[Event]] = {
 }  # fmt: skip
 
 
+NUMBER = frozenset((int, float))
+"""Types of a number read from JSON; ``bool`` is none of them."""
+
+
 def to_json(event: Event, seq: int, time: float) -> str:
     """One self-contained JSON line, without the newline.
 
     Raises:
         NonFiniteError: A value is NaN or infinite; names the event and the field.
+        DataError: A field has another type than its readers take, who would end at this line.
     """
     fields = dataclasses.asdict(event)
     where = _non_finite(fields)
     if where:
         raise NonFiniteError(f"event {event.kind!r} has a value that is not finite at {where}")
-    return json.dumps({"seq": seq, "time": time, "kind": event.kind, **fields}, allow_nan=False)
+    head = {"seq": seq, "time": time, "kind": event.kind}
+    line = json.dumps(head | fields, allow_nan=False)
+    from_json(line)
+    return line
 
 
 def from_json(line: str) -> tuple[int, float, Event]:
@@ -194,16 +202,49 @@ def from_json(line: str) -> tuple[int, float, Event]:
     """
     try:
         values = json.loads(line)
-        event = _reader(values["kind"])(values)
-        return int(values["seq"]), float(values["time"]), event
-    except (ValueError, KeyError, TypeError) as error:
-        reason = "; ".join(str(error).splitlines()[:3])
-        raise DataError(f"not an event line: {line[:120]!r} ({reason})") from None
+        record, checks = _reader(values["kind"])
+        fields = _checked(values, checks)
+        return values["seq"], float(values["time"]), record(**fields)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(f"not an event line: {line[:120]!r} ({error})") from None
+
+
+def _checked(values: dict[str, Any], checks: dict[str, Callable[[Any], bool]]) -> dict[str, Any]:
+    """The fields that this version knows."""
+    fields = {name: values[name] for name in checks if name in values}
+    wrong = [name for name, value in fields.items() if not checks[name](value)]
+    wrong += ["seq"] * (type(values["seq"]) is not int)
+    wrong += ["time"] * (type(values["time"]) not in NUMBER)
+    if wrong:
+        raise TypeError(f"of another type: {', '.join(wrong)}")
+    return fields
 
 
 @functools.cache
-def _reader(kind: str) -> Callable[[Any], Event]:
-    return TypeAdapter(KINDS[kind]).validate_python
+def _reader(kind: str) -> tuple[type[Event], dict[str, Callable[[Any], bool]]]:
+    """The record of a kind and a check of each of its fields."""
+    record = KINDS[kind]
+    hints = typing.get_type_hints(record)
+    return record, {field.name: _check(hints[field.name]) for field in dataclasses.fields(record)}
+
+
+def _check(hint: Any) -> Callable[[Any], bool]:
+    """Whether a value read from JSON has a type that fields of events have."""
+    outer, inner = typing.get_origin(hint), typing.get_args(hint)
+    if outer is dict:
+        return _items(dict, dict.values, inner[1])
+    if outer is list:
+        return _items(list, iter, inner[0])
+    plain = inner if outer is types.UnionType else (hint,)
+    allowed = NUMBER.union(plain) if float in plain else frozenset(plain)
+    return lambda value: type(value) in allowed
+
+
+def _items(outer: type, items: Callable[[Any], Any], hint: Any) -> Callable[[Any], bool]:
+    if hint is Any:
+        return lambda value: type(value) is outer
+    check = _check(hint)
+    return lambda value: type(value) is outer and all(map(check, items(value)))
 
 
 def _non_finite(value: Any, path: str = "") -> str:

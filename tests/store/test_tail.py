@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from acft.eventlog import EventReader, EventWriter, last_entry
 from acft.events import Note, to_json
 from acft.store import tail
 from acft.store.tail import Chunk, Position, read_on
@@ -86,3 +89,19 @@ def test_long_files_come_in_chunks_that_end_with_a_line(tmp_path, monkeypatch):
         if chunk.is_last:
             break
     assert found == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "field", [{"text": None}, {"text": 3}, {"round": "1"}, {"step": True}, {"seq": 2.0}]
+)
+def test_all_readers_end_at_the_same_line_with_a_field_of_another_type(tmp_path, field):
+    path = tmp_path / "events.jsonl"
+    damaged = json.dumps(json.loads(line(2)) | field) + "\n"
+    path.write_text(line(1) + damaged + line(3))
+    assert numbers(read(path, Position())) == [1]
+    assert [entry.seq for entry in EventReader(path).poll()] == [1]
+    path.write_text(line(1) + damaged)
+    assert last_entry(path) is None
+    writer = EventWriter(path)
+    writer.close()
+    assert writer.seq == 1

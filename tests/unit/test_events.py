@@ -7,7 +7,7 @@ import pytest
 
 from acft import events
 from acft.errors import DataError, NonFiniteError
-from acft.events import KINDS, Event, Scalars, from_json, to_json
+from acft.events import KINDS, Evaluated, Event, Scalars, from_json, to_json
 from tests.examples import example
 
 
@@ -51,8 +51,33 @@ def test_field_of_a_newer_version_is_ignored():
         '{"seq": 1, "time": 0, "kind": "scalars", "round": 1, "step": 1, "values": {"a": "b"}}',
         '{"seq": 1, "time": 0, "kind": "scalars", "round": 1.5, "step": 1, "values": {}}',
         '{"seq": 1, "time": 0, "kind": ["scalars"]}',
+        '{"seq": 1, "time": 0, "kind": "scalars", "round": "1", "step": 1, "values": {}}',
+        '{"seq": 1, "time": 0, "kind": "scalars", "round": true, "step": 1, "values": {}}',
+        '{"seq": 1, "time": 0, "kind": "scalars", "round": 1, "step": 1, "values": {"a": "1"}}',
+        '{"seq": 1e999, "time": 0, "kind": "scalars", "round": 1, "step": 1, "values": {}}',
+        '{"seq": "1", "time": 0, "kind": "scalars", "round": 1, "step": 1, "values": {}}',
+        '{"seq": 1, "time": null, "kind": "scalars", "round": 1, "step": 1, "values": {}}',
+        "[" * 100_000,
     ],
 )
 def test_line_that_is_no_event_is_an_error(line):
     with pytest.raises(DataError, match="not an event line"):
         from_json(line)
+
+
+def test_a_whole_number_stands_where_a_fraction_may():
+    line = to_json(Evaluated("suite", "metric", "base", 0.5, 3), 1, 0.0)
+    assert from_json(line.replace('"time": 0.0', '"time": 7'))[1] == 7.0
+
+
+def test_a_type_is_named_in_the_error():
+    line = to_json(Scalars(1, 2, {}), 1, 0.0).replace('"step": 2', '"step": "2"')
+    with pytest.raises(DataError, match="of another type: step"):
+        from_json(line)
+
+
+def test_what_no_reader_would_take_is_not_written():
+    event = Scalars(1, 2, {"policy/loss": 0.5})
+    event.values["policy/is_better"] = True
+    with pytest.raises(DataError, match="of another type: values"):
+        to_json(event, 1, 0.0)
