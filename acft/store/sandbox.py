@@ -31,7 +31,11 @@ from acft.store.journal import load_journal
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?:\([^)]*\)\s*)?", re.IGNORECASE)
+EXPLAIN = re.compile(
+    r"\s*EXPLAIN\b\s*(?:ANALYZE\b\s*)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE
+)
+"""The beginning of an EXPLAIN. Its options hold words only: a comment or a text among them could
+hide where they end, and with it what is explained."""
 START_SECONDS = 10.0
 """Allowed for the start of the process, on top of the query's own time."""
 LOAD_SECONDS = 60.0

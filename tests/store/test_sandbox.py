@@ -141,7 +141,12 @@ def test_only_one_select_or_explain_is_let_through(statement):
         "EXPLAIN ANALYZE DROP TABLE runs", "explain (format json) DELETE FROM runs",
         "EXPLAIN ANALYZE (FORMAT json) INSERT INTO runs SELECT * FROM runs",
         "EXPLAIN EXPLAIN ANALYZE DROP TABLE runs", "/* a */ EXPLAIN ANALYZE DROP TABLE runs",
-        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1", "EXPLAIN (ANALYZE) DROP TABLE runs",
+        "EXPLAIN (FORMAT json /* ) SELECT 1 -- */ ) DROP TABLE runs",
+        "EXPLAIN (FORMAT json, ANALYZE --) SELECT 1 --\n) DROP TABLE runs",
+        "EXPLAIN (FORMAT 'json) SELECT 1 --') DROP TABLE runs",
+        "EXPLAIN /* ) */ ANALYZE DROP TABLE runs",
+        "EXPLAIN ANALYZE WITH t AS (SELECT 1) DELETE FROM runs",
     ],
 )  # fmt: skip
 def test_only_a_select_is_explained(statement):
@@ -150,8 +155,13 @@ def test_only_a_select_is_explained(statement):
 
 
 @pytest.mark.parametrize(
-    "statement", ["EXPLAIN SELECT 1", " explain analyze (format json) SELECT 1"]
-)
+    "statement",
+    [
+        "EXPLAIN SELECT 1", " explain analyze (format json) SELECT 1", "EXPLAIN (SELECT 1)",
+        "EXPLAIN(ANALYZE, FORMAT json) SELECT 1", "EXPLAIN -- why\nSELECT 1",
+        "EXPLAIN ANALYZE(SELECT 1)",
+    ],
+)  # fmt: skip
 def test_a_select_is_explained(statement):
     check_statement(statement)
 
