@@ -263,6 +263,7 @@ class _Piece:
         self._insert(
             "events",
             {
+                "run_key": [self._run_key] * len(lines),
                 "seq": [line.entry.seq for line in lines],
                 "time": [line.entry.time for line in lines],
                 "kind": [line.entry.event.kind for line in lines],
@@ -316,11 +317,11 @@ class _Piece:
         """Numbers of the events that the attempt started at ``seq`` does again."""
         rows = self._connection.execute(
             "UPDATE events SET is_undone = true "
-            "WHERE run_id = $run_id AND seq < $seq AND NOT is_undone "
+            "WHERE run_key = $run_key AND seq < $seq AND NOT is_undone "
             "AND kind NOT IN ('started', 'finished') AND seq > coalesce((SELECT max(seq) "
-            "FROM events WHERE run_id = $run_id AND kind = 'round' AND round = $round "
+            "FROM events WHERE run_key = $run_key AND kind = 'round' AND round = $round "
             "AND seq < $seq AND NOT is_undone), 0) RETURNING seq",
-            {"run_id": self._run_id, "seq": seq, "round": after_round},
+            {"run_key": self._run_key, "seq": seq, "round": after_round},
         ).fetchall()
         undone = [number for (number,) in rows]
         if not undone:

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from acft.errors import AcftError
-from acft.events import Evaluated
+from acft.events import Evaluated, Note, Scalars, Started
 from acft.schema import TABLES
 from acft.store import connection
 from acft.store.connection import (
@@ -21,9 +21,9 @@ from acft.store.connection import (
     open_store,
 )
 from acft.store.ingest import ALL_TABLES, Ingester
-from acft.store.rebuild import rebuild
+from acft.store.rebuild import fingerprint, rebuild
 from acft.store.shards import READ_FROM_SHARD
-from tests.store.directories import Directory
+from tests.store.directories import RUN, Directory
 
 HOLD = """
 import sys
@@ -64,6 +64,31 @@ def test_a_database_of_every_older_schema_is_brought_up_to_date(tmp_path, monkey
     assert names == [name for _, name, _ in every]
     assert {t: columns(store, t) for t in ALL_TABLES} == {t: columns(fresh, t) for t in ALL_TABLES}
     store.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(migrations()) + 1))
+def test_the_rows_of_a_database_of_every_older_schema_are_those_of_a_new_one(
+    tmp_path, monkeypatch, version
+):
+    for name in (RUN, RUN + "b"):
+        run = Directory(tmp_path, name)
+        run.say(Started(pid=1), Scalars(1, 2, {"policy/ce": 0.5}), Note("info", name))
+        run.seal_round(1, 0.25, 0.75)
+    every = migrations()
+    rebuild(tmp_path, tmp_path / "new.duckdb")
+    monkeypatch.setattr(connection, "migrations", lambda: every[:version])
+    older = open_store(tmp_path)
+    older.rows(f"ATTACH '{tmp_path / 'new.duckdb'}' AS new")
+    for table in ALL_TABLES:
+        known = ", ".join(columns(older, table))
+        older.rows(f"INSERT INTO {table} BY NAME SELECT {known} FROM new.{table}")
+    older.close()
+    monkeypatch.undo()
+    brought_up, new = open_store(tmp_path), open_store(tmp_path, tmp_path / "new.duckdb")
+    assert fingerprint(brought_up) == fingerprint(new)
+    assert Ingester(brought_up).poll() == 0
+    brought_up.close()
+    new.close()
 
 
 def test_migrations_are_applied_once():

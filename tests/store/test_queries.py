@@ -4,6 +4,7 @@ import pytest
 
 from acft.events import Calibration, Evaluated, Note, RoundFinished, Scalars, Started
 from acft.store.connection import StoreError
+from acft.store.facts import run_key
 from acft.store.queries import audit, evaluations, rollouts, runs, tokens
 from acft.store.queries.answer import MAX_PAGE, Page, literal, written_out
 from acft.store.queries.evaluations import Measure
@@ -167,6 +168,21 @@ def test_events_come_newest_first_and_by_kind(two_runs):
     answer = runs.events(two_runs, RUN, kinds=["note", "started"])
     assert values(answer, "kind", "is_undone") == [("note", False), ("started", False)]
     assert runs.events(two_runs, RUN, page=Page(2)).total == 21
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: runs.events(store, RUN),
+        lambda store: runs.rounds(store, RUN),
+        lambda store: runs.calibration(store, [RUN]),
+        lambda store: runs.metric_names(store, [RUN]),
+        lambda store: runs.metric_series(store, [RUN], ["policy/ce"]),
+    ],
+)
+def test_rows_of_a_run_are_found_by_its_number_which_skips_those_of_others(two_runs, ask):
+    assert str(run_key(RUN)) in ask(two_runs).sql
+    assert RUN not in ask(two_runs).sql
 
 
 def test_rounds_have_checkpoint_and_duration(two_runs):

@@ -18,7 +18,7 @@ WITH ledger AS (
     UNION ALL SELECT 'guidance', count(*) FROM guidance WHERE run_key = $run_key
 ), numbers AS (
     SELECT count(*) AS n, count(DISTINCT seq) AS distinct_n, coalesce(max(seq), 0) AS last
-    FROM events WHERE run_id = $run_id
+    FROM events WHERE run_key = $run_key
 ), twice AS (
     SELECT count(*) AS n, count(DISTINCT rollout_id) AS distinct_n
     FROM rollouts WHERE run_key = $run_key

@@ -134,10 +134,10 @@ def calibration(store: Store, run_ids: Sequence[str], *, page: Page = WHOLE) -> 
     """Each round's test of the oracle: figures as columns, ``reliability`` and ``by_position``."""
     sql = """
 SELECT run_id, round, body FROM events
-WHERE list_contains($run_ids, run_id) AND kind = 'calibration' AND NOT is_undone
+WHERE list_contains($run_keys, run_key) AND kind = 'calibration' AND NOT is_undone
 ORDER BY run_id, seq
 """
-    answer = ask_page(store, sql, {"run_ids": list(run_ids)}, page)
+    answer = ask_page(store, sql, {"run_keys": _keys(run_ids)}, page)
     rows = []
     for record in answer.records():
         body = json.loads(record["body"])
@@ -165,12 +165,12 @@ def events(
     """What a run said, newest first; ``body`` is the line as written."""
     where = """
 FROM events
-WHERE run_id = $run_id AND (len($kinds) = 0 OR list_contains($kinds, kind))
+WHERE run_key = $run_key AND (len($kinds) = 0 OR list_contains($kinds, kind))
     AND ($with_undone OR NOT is_undone)"""
     sql = (
         f"SELECT seq, time, kind, round, is_undone, body{where}\nORDER BY seq DESC {page.clause()}"
     )
-    values = {"run_id": run_id, "kinds": list(kinds), "with_undone": with_undone}
+    values = {"run_key": run_key(run_id), "kinds": list(kinds), "with_undone": with_undone}
     return ask(store, sql, values, f"SELECT count(*) {where}")
 
 
@@ -181,10 +181,10 @@ SELECT round, body->>'checkpoint' AS checkpoint,
     CAST(body->>'policy_version' AS INTEGER) AS policy_version,
     CAST(body->>'oracle_version' AS INTEGER) AS oracle_version,
     time, time - lag(time) OVER (ORDER BY seq) AS seconds
-FROM events WHERE run_id = $run_id AND kind = 'round' AND NOT is_undone
+FROM events WHERE run_key = $run_key AND kind = 'round' AND NOT is_undone
 ORDER BY seq
 """
-    return ask_page(store, sql, {"run_id": run_id}, page)
+    return ask_page(store, sql, {"run_key": run_key(run_id)}, page)
 
 
 def settings_difference(
