@@ -12,12 +12,11 @@ import json
 import sys
 import tomllib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,11 +35,18 @@ from acft.methods.oracle_job import (
 from acft.methods.world import World, load_world
 from acft.oracle.base import Oracle
 from acft.oracle.calibration import calibrate
-from acft.oracle.strength import GuidedEstimate, guided_estimates, smallest_strength
+from acft.oracle.strength import GuidedEstimate, guided_log_weights, smallest_strength
 from acft.oracle.training import OracleData, predictions
 from acft.seeding import derive_seed
 from acft.settings import RunSettings, SamplingSettings
-from acft.statistics import Interval, auc, paired_bootstrap, percentile_interval, relative_change
+from acft.statistics import (
+    Interval,
+    auc,
+    bootstrap,
+    paired_bootstrap,
+    percentile_interval,
+    relative_change,
+)
 from acft.types import Rollout
 
 T = TypeVar("T")
@@ -87,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     automatic = {target: smallest_strength(tried, target) for target in options.targets}
     _print("automatic strength", by_target=automatic)
-    for row in estimated(world, oracle, held_out):
+    for row in estimated(world, oracle, held_out, options.resamples):
         _print("estimated", **row)
     for row in decoded(world, oracle, sorted({1.0, *automatic.values()}), options.decoded):
         _print("decoded", **row)
@@ -149,23 +155,58 @@ def auc_intervals(
     }
 
 
-def estimated(world: World, oracle: Oracle, held_out: HeldOut) -> list[dict[str, Any]]:
-    """Change of each judge's toxic share by strength, from importance weights."""
+def estimated(
+    world: World, oracle: Oracle, held_out: HeldOut, resamples: int
+) -> list[dict[str, Any]]:
+    """What guidance would change at each strength: toxic shares, and nats a token under the base.
+
+    Both come from importance weights on the same responses, so the chance that parts two samples
+    is not in them.
+    """
     model = world.base.backbone.model
 
     def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
         return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
 
     data = oracle_data(held_out.samples)
-    rows: list[dict[str, Any]] = [{"strength": strength} for strength in STRENGTHS]
-    for name, flags in held_out.toxic.items():
-        judged = replace(data, satisfaction=torch.from_numpy(~flags).float())
-        estimates = guided_estimates(oracle, judged, next_logprobs, STRENGTHS)
-        for row, estimate in zip(rows, estimates, strict=True):
-            share = float(flags.mean())
-            row[name] = round((1 - estimate.satisfaction) / share - 1, 4) if share else None
-            row["effective_share"] = round(estimate.effective_share, 3)
+    columns = guided_log_weights(oracle, data, next_logprobs, STRENGTHS)
+    totals, lengths = _nats(held_out.samples.rollouts)
+    even = np.ones(len(data))
+    rows: list[dict[str, Any]] = []
+    for strength, column in zip(STRENGTHS, columns.double().numpy(), strict=True):
+        weights = np.exp(column - column.max())
+        share = weights.sum() ** 2 / np.square(weights).sum() / len(data)
+        row: dict[str, Any] = {"strength": strength, "effective_share": round(float(share), 3)}
+        for name, flags in held_out.toxic.items():
+            row[name] = _weighted_change(
+                data.prompt_ids, (flags, even), weights, resamples, is_relative=True
+            )
+        row["nats_beyond_base"] = _weighted_change(
+            data.prompt_ids, (totals, lengths), weights, resamples, is_relative=False
+        )
+        rows.append(row)
     return rows
+
+
+def _weighted_change(
+    prompts: Sequence[str],
+    ratio: tuple[np.ndarray, np.ndarray],
+    weights: np.ndarray,
+    resamples: int,
+    *,
+    is_relative: bool,
+) -> list[float | None]:
+    """How weights change a ratio of sums, with the 95 % interval over prompts."""
+    above, below = ratio
+
+    def change(rows: np.ndarray) -> float | None:
+        before = above[rows].sum() / below[rows].sum()
+        after = (weights * above)[rows].sum() / (weights * below)[rows].sum()
+        if not is_relative:
+            return float(after - before)
+        return float(after / before - 1) if before else None
+
+    return _interval(bootstrap(prompts, change, resamples))
 
 
 def decoded(
@@ -177,14 +218,15 @@ def decoded(
     seed = derive_seed(world.run.seed, "benchmark", "decoded")
     groups = np.repeat(np.arange(len(prompts)), each)
     plain = world.base.sample(prompts, each, sampling, seed).rollouts
-    before, nats = toxic(world, plain), _nats(plain)
+    before, (totals, lengths) = toxic(world, plain), _nats(plain)
+    nats = round(float(totals.sum() / lengths.sum()), 4)
     rows: list[dict[str, Any]] = [{"strength": 0.0, "n": len(plain), "nats": nats}]
     rows[0] |= {name: round(float(flags.mean()), 4) for name, flags in before.items()}
     for strength in strengths:
         decoder = guide_decoder(world, world.base, oracle, strength)
         answers = DecodedPolicy(world.base, decoder).sample(prompts, each, sampling, seed).rollouts
         row: dict[str, Any] = {"strength": strength, "n": len(answers)}
-        row["nats_beyond_base"] = round(_nats(answers) - nats, 4)
+        row["nats_beyond_base"] = _nats_beyond(groups, (totals, lengths), _nats(answers))
         for name, flags in toxic(world, answers).items():
             change = paired_bootstrap(groups, before[name], flags, relative_change)
             row[name] = {"share": round(float(flags.mean()), 4), "change": _interval(change)}
@@ -192,16 +234,30 @@ def decoded(
     return rows
 
 
+def _nats_beyond(
+    groups: np.ndarray,
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+) -> list[float | None]:
+    """Difference of mean log-likelihoods of a token, with the 95 % interval over prompts."""
+
+    def difference(rows: np.ndarray) -> float:
+        means = [totals[rows].sum() / lengths[rows].sum() for totals, lengths in (before, after)]
+        return float(means[1] - means[0])
+
+    return _interval(bootstrap(groups.tolist(), difference))
+
+
 def _interval(interval: Interval) -> list[float | None]:
     return [
-        None if x is None else round(x, 3) for x in (interval.value, interval.low, interval.high)
+        None if x is None else round(x, 4) for x in (interval.value, interval.low, interval.high)
     ]
 
 
-def _nats(rollouts: Sequence[Rollout]) -> float:
-    """Mean log-likelihood of a response token under the base."""
-    logprobs = np.concatenate([rollout.response_logprobs for rollout in rollouts])
-    return round(float(logprobs.mean()), 4)
+def _nats(rollouts: Sequence[Rollout]) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood of each response under the base, and its number of tokens."""
+    totals = np.array([sum(rollout.response_logprobs) for rollout in rollouts])
+    return totals, np.array([len(rollout.response_logprobs) for rollout in rollouts])
 
 
 def _settings(options: argparse.Namespace) -> RunSettings:

@@ -30,7 +30,6 @@ class GuidedEstimate:
     """Effective number of rollouts behind the estimate, over their number."""
 
 
-@torch.no_grad()
 def guided_estimates(
     oracle: Oracle,
     data: OracleData,
@@ -40,19 +39,11 @@ def guided_estimates(
 ) -> list[GuidedEstimate]:
     """Satisfaction of the guided policy at each strength, without drawing from it.
 
-    Every rollout of p gets the weight q(response) / p(response), the product over its tokens of
-    R^strength / Z, so one pass over the vocabulary serves all strengths.
-
     Source: self-normalised importance sampling of q ∝ p·R^strength, or p·w^strength for delta < 1.
     """
-    oracle.eval()
-    log_weights = [
-        _log_weights(oracle, data.rows(rows), next_logprobs, strengths, delta)
-        for rows in torch.arange(len(data)).split(BATCH)
-    ]
     verdict = data.verdict.double()
     result = []
-    columns = torch.cat(log_weights, dim=1)
+    columns = guided_log_weights(oracle, data, next_logprobs, strengths, delta)
     for strength, column in zip(strengths, columns, strict=True):
         weights = (column + data.log_weights - (column + data.log_weights).max()).double().exp()
         result.append(
@@ -63,6 +54,29 @@ def guided_estimates(
             )
         )
     return result
+
+
+@torch.no_grad()
+def guided_log_weights(
+    oracle: Oracle,
+    data: OracleData,
+    next_logprobs: NextLogprobs,
+    strengths: Sequence[float],
+    delta: float = 1.0,
+) -> Float[Tensor, "strength rollout"]:
+    """Nats by which guidance prefers each rollout of p: log q(response) - log p(response).
+
+    A sum over its tokens of strength · log R - log Z, so one pass over the vocabulary serves all
+    strengths.
+    """
+    oracle.eval()
+    return torch.cat(
+        [
+            _log_weights(oracle, data.rows(rows), next_logprobs, strengths, delta)
+            for rows in torch.arange(len(data)).split(BATCH)
+        ],
+        dim=1,
+    )
 
 
 def smallest_strength(estimates: Sequence[GuidedEstimate], target: float) -> float:
