@@ -100,3 +100,13 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def label(paths: RunPaths) -> str:
+    """The run's state as people read it."""
+    return current_state(paths)[1].label
+
+
+def becomes(paths: RunPaths, wanted: str) -> None:
+    """Returns as soon as the run is in that state."""
+    wait_until(lambda: label(paths) == wanted, lambda: f"{wanted}, is {label(paths)}")

@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Exit code of the evaluation, which is a run of its own; 0 when it is only queued."""
     from acft.commands._display import do_here
     from acft.commands._subject import check_subject
+    from acft.runs.detached import ensure_supervisor
     from acft.runs.launcher import create_here, launch
     from acft.runs.measure import measurement
-    from acft.runs.supervisor import ensure_supervisor
 
     suites = args.suite or DEFAULT_SUITES
     wanted = measurement(args.runs, args.subject, suites, args.set, args.control)

@@ -43,8 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the ids of the queued runs, or what a grid would queue."""
+    from acft.runs.detached import ensure_supervisor
     from acft.runs.directory import not_writable
-    from acft.runs.supervisor import ensure_supervisor
 
     source = _source(args)
     planned = _planned(args, source) if args.grid else None

@@ -20,8 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints where the run goes on."""
     from acft.errors import DataError
+    from acft.runs.detached import ensure_supervisor
     from acft.runs.launcher import resume
-    from acft.runs.supervisor import ensure_supervisor
 
     try:
         finished = resume(args.runs, args.run_id, args.round)

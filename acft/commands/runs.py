@@ -42,9 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints one line for each run, newest first, or all about the one that is named."""
     from acft.errors import DataError
+    from acft.runs.detached import ensure_supervisor
     from acft.runs.directory import find_run
     from acft.runs.launcher import runs
-    from acft.runs.supervisor import ensure_supervisor
 
     if args.runs.exists() and not args.runs.is_dir():
         raise DataError(f"{str(args.runs)!r} is no folder; name the folder of runs with --runs")
@@ -52,8 +52,6 @@ def run(args: argparse.Namespace) -> None:
         find_run(args.runs, args.run_id)
     everything = runs(args.runs)
     found = [info for info in everything if _is_wanted(args, info)]
-    if any(info.state.state == "queued" for info in everything):
-        ensure_supervisor(args.runs)
     if args.run_id and not args.json:
         _tell(args.runs, args.run_id)
     elif args.json:
@@ -65,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"no runs to show of {len(everything)}; --all adds archived ones")
     else:
         print(f"no runs in {str(args.runs)!r}; start one: acft launch experiments/quickstart.toml")
+    if any(info.state.state == "queued" for info in everything):
+        ensure_supervisor(args.runs)
 
 
 def _tell(runs_dir: Path, run_id: str) -> None:

@@ -16,10 +16,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints what happens next, with the time limits."""
+    from acft.runs.detached import ensure_supervisor
     from acft.runs.directory import find_run, read_status
     from acft.runs.launcher import stop
     from acft.runs.stopping import stop_action
-    from acft.runs.supervisor import ensure_supervisor
 
     mode = "now" if args.now else "save"
     state = stop(args.runs, args.run_id, mode)

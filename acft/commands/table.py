@@ -87,7 +87,7 @@ def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:
     progress = experiment.progress(args.runs)
     queued = [_queue(experiment, task, args.runs) for task in progress.ready if args.queue]
     if queued:
-        from acft.runs.supervisor import ensure_supervisor
+        from acft.runs.detached import ensure_supervisor
 
         ensure_supervisor(args.runs)
     if args.json:

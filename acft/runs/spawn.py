@@ -11,7 +11,7 @@ import acft
 PYTHON = (sys.executable, "-P", "-m")
 """``-P`` keeps the working directory off the import path."""
 WORKER = (*PYTHON, "acft.runs.worker")
-SUPERVISOR = (*PYTHON, "acft.runs.supervisor")
+SUPERVISOR = (*PYTHON, "acft.runs.detached")
 PASSED_ON = frozenset(
     [
         "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV",

@@ -77,13 +77,13 @@ def run_state(status: Status, seen: Seen) -> RunState:
 
 def _alive(status: Status, seen: Seen) -> RunState:
     state = "stopping" if seen.stop_mode else status.state
-    if seen.heartbeat_age > STALLED_SECONDS:
-        silent = f"alive, but silent for {seen.heartbeat_age:.0f} s"
-        return RunState(state, is_stalled=True, message=silent)
-    is_asked = seen.stop_mode != ""
-    return RunState(
-        state, message=outlook(seen.stop_mode, seen.stop_age) if is_asked else status.message
-    )
+    is_stalled = seen.heartbeat_age > STALLED_SECONDS
+    parts = [
+        f"alive, but silent for {seen.heartbeat_age:.0f} s" if is_stalled else "",
+        outlook(seen.stop_mode, seen.stop_age) if seen.stop_mode else "",
+    ]
+    message = "; ".join(filter(None, parts)) or status.message
+    return RunState(state, is_stalled=is_stalled, message=message)
 
 
 def _died(status: Status, seen: Seen) -> RunState:
@@ -110,7 +110,8 @@ def observe(paths: RunPaths, status: Status) -> Seen:
     alive = is_alive(Identity(status.pid, status.pid_started, status.boot_id))
     ending = None if alive else _last_word(paths, status)
     mode, asked = stop_request(paths)
-    return Seen(is_here, alive, age, mode, time.time() - asked if mode else 0.0, ending)
+    stop_age = max(0.0, time.time() - asked) if mode else 0.0
+    return Seen(is_here, alive, age, mode, stop_age, ending)
 
 
 def _last_word(paths: RunPaths, status: Status) -> Finished | None:

@@ -1,5 +1,7 @@
 """How long a run that was asked to stop has before it is terminated and killed."""
 
+import time
+
 SAVE_SECONDS = 300.0
 """A run asked to stop after its step has so long before it is terminated."""
 NOW_SECONDS = 20.0
@@ -13,12 +15,20 @@ def stop_action(mode: str, waited_seconds: float) -> tuple[str, float]:
 
     The stages are ``wait``, ``terminate`` and ``kill``.
     """
-    patience = SAVE_SECONDS if mode == "save" else NOW_SECONDS
+    patience = _patience(mode)
     if waited_seconds < patience:
         return "wait", patience - waited_seconds
     if waited_seconds < patience + TERMINATE_SECONDS:
         return "terminate", patience + TERMINATE_SECONDS - waited_seconds
     return "kill", 0.0
+
+
+def waited_before(mode: str, asked: float) -> float:
+    """Seconds that count as waited when a request made at ``asked`` is first seen.
+
+    Who asked while nobody looked does not wait twice, but none is killed without termination.
+    """
+    return min(max(0.0, time.time() - asked), _patience(mode))
 
 
 def outlook(mode: str, waited_seconds: float) -> str:
@@ -30,5 +40,9 @@ def outlook(mode: str, waited_seconds: float) -> str:
     elif action == "terminate":
         then = f"did not, so it is terminated, and killed in {left:.0f} s"
     else:
-        then = "did not even when terminated, so it is killed"
-    return f"asked {asked} {max(0.0, waited_seconds):.0f} s ago; {then}"
+        then = "did not, so it is terminated and killed"
+    return f"asked {asked} {waited_seconds:.0f} s ago; {then}"
+
+
+def _patience(mode: str) -> float:
+    return SAVE_SECONDS if mode == "save" else NOW_SECONDS

@@ -8,7 +8,6 @@ Runs do not depend on it: they have their own sessions and files.
 import dataclasses
 import logging
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,11 +28,11 @@ from acft.runs.directory import (
     stop_request,
 )
 from acft.runs.launcher import RunInfo
-from acft.runs.ownership import Ownership, owner
+from acft.runs.ownership import Ownership
 from acft.runs.process import Identity, kill, start_time, terminate, this_boot
-from acft.runs.spawn import SUPERVISOR, WORKER, environment, spawn
+from acft.runs.spawn import WORKER, environment, spawn
 from acft.runs.status import FINAL, current_state, observe, run_state
-from acft.runs.stopping import stop_action
+from acft.runs.stopping import stop_action, waited_before
 from acft.schema import Launch, RunPaths, Status
 
 TICK_SECONDS = 0.5
@@ -254,14 +253,14 @@ class Supervisor:
         return death(read_status(paths)) is None
 
     def _see_stop_through(self, info: RunInfo) -> None:
-        mode, _ = stop_request(RunPaths(self._runs_dir / info.run_id))
+        mode, asked = stop_request(RunPaths(self._runs_dir / info.run_id))
         if not mode:
             self._forget_stop(info.run_id)
             return
         # Counted on the monotonic clock from when it was first seen: the date may jump.
         known_mode, since = self._stopping.get(info.run_id, ("", 0.0))
         if known_mode != mode:
-            since = time.monotonic()
+            since = time.monotonic() - waited_before(mode, asked)
             self._forget_stop(info.run_id)
             self._stopping[info.run_id] = (mode, since)
         action, _ = stop_action(mode, time.monotonic() - since)
@@ -278,20 +277,6 @@ class Supervisor:
         """The next request to stop this run has its full time."""
         self._stopping.pop(run_id, None)
         self._terminated.discard(run_id)
-
-
-def ensure_supervisor(runs_dir: Path) -> str:
-    """Who takes care of the queue, in words; a detached supervisor is started if nobody does.
-
-    Raises:
-        ConfigError: The machine's devices cannot be told; a supervisor would end at once.
-    """
-    if current := owner(runs_dir):
-        return current.label
-    devices()
-    command = [*SUPERVISOR, str(runs_dir.resolve())]
-    child = spawn(command, runs_dir, runs_dir / "supervisor.log", environment())
-    return f"a detached supervisor with pid {child.pid}"
 
 
 def _adopt(info: RunInfo, runs_dir: Path) -> Adoption:
@@ -368,15 +353,3 @@ def _mark(paths: RunPaths) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Exit code of a detached supervisor."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    arguments = sys.argv[1:] if argv is None else argv
-    Supervisor(Path(arguments[0]), role="detached").run_until_idle()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

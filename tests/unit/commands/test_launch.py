@@ -12,7 +12,7 @@ from tests.fake_runs import SPEC, create, do
 def launch(tmp_path, capsys, monkeypatch):
     """Launches the fake method: the exit code, and what was said to whom."""
     fake_method.register()
-    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda _: "nobody")
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda _: "nobody")
     config = tmp_path / "fake.toml"
     config.write_text(SPEC)
 

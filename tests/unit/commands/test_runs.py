@@ -20,7 +20,7 @@ from tests.fake_runs import create, do
 def acft(tmp_path, capsys, monkeypatch):
     """Does a command on a folder of runs: the exit code, and what was said to whom."""
     fake_method.register()
-    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda _: "nobody")
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda _: "nobody")
 
     def done(*words, runs=tmp_path):
         capsys.readouterr()

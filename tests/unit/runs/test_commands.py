@@ -24,7 +24,7 @@ HEAVY = ("torch", "transformers", "gradio", "duckdb", "pyarrow", "pydantic")
 def _no_supervisor(monkeypatch):
     """Commands find the fake method, and nobody starts what they queue."""
     fake_method.register()
-    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda _: "nobody")
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda _: "nobody")
 
 
 @pytest.fixture

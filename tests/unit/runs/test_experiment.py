@@ -91,7 +91,7 @@ def lines(folder: Path) -> str:
 
 
 def test_runs_are_queued_once_and_evaluations_follow_their_runs(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda runs: "nobody")
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda runs: "nobody")
     runs = tmp_path / "runs"
     experiment = load_experiment(folder)
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_runs_are_queued_once_and_evaluations_follow_their_runs(folder, tmp_path
 
 
 def test_a_table_that_others_have_yet_to_finish_is_not_done(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("acft.runs.supervisor.ensure_supervisor", lambda runs: "nobody")
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda runs: "nobody")
     only_base = TABLE[: TABLE.index('[[rows]]\nname = "SFT"')]
     sizes = TABLE[TABLE.index("[variants.small]") :]
     (folder / "table.toml").write_text(only_base + sizes)

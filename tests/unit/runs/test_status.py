@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import time
 
 import pytest
@@ -86,6 +87,34 @@ def test_the_message_of_a_death_names_the_checkpoint_to_continue_from():
     status = Status(state="running", checkpoint="checkpoints/round-2")
     assert "checkpoints/round-2 is sealed" in run_state(status, HERE_DEAD).message
     assert "no round was sealed" in run_state(Status(state="running"), HERE_DEAD).message
+
+
+@pytest.mark.parametrize(
+    ("mode", "age", "expected"),
+    [
+        ("save", 12.0, "asked to end after its step 12 s ago; else terminated in 288 s and killed "
+                       "20 s later"),
+        ("now", 2.0, "asked to end at once 2 s ago; else terminated in 18 s and killed 20 s later"),
+        ("now", 25.0, "asked to end at once 25 s ago; did not, so it is terminated, and killed "
+                      "in 15 s"),
+        ("now", 41.0, "asked to end at once 41 s ago; did not, so it is terminated and killed"),
+    ],
+)  # fmt: skip
+def test_the_message_of_a_stopping_run_says_what_happens_next_and_when(mode, age, expected):
+    seen = dataclasses.replace(asked(HERE_ALIVE, mode), stop_age=age)
+    assert run_state(Status(state="running", message="other"), seen).message == expected
+    silent = dataclasses.replace(asked(SILENT, mode), stop_age=age)
+    message = run_state(Status(state="running"), silent).message
+    assert message == f"alive, but silent for 16 s; {expected}"
+
+
+def test_a_request_to_stop_from_before_a_jump_of_the_date_is_not_younger_than_nothing(tmp_path):
+    paths = create(tmp_path)
+    write_status(paths, live(paths))
+    paths.stop_request.write_text("now")
+    os.utime(paths.stop_request, (time.time() + 3600, time.time() + 3600))
+    assert observe(paths, read_status(paths)).stop_age == 0.0
+    assert "asked to end at once 0 s ago" in current_state(paths)[1].message
 
 
 def live(paths: RunPaths) -> Status:

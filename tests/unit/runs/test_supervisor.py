@@ -19,16 +19,11 @@ from acft.runs.locks import FileLock
 from acft.runs.ownership import HAND_OVER, Ownership, owner
 from acft.runs.process import this_process
 from acft.runs.spawn import environment
-from acft.runs.status import current_state
 from acft.runs.stopping import outlook, stop_action
-from acft.runs.supervisor import Supervisor, ensure_supervisor
+from acft.runs.supervisor import Supervisor
 from acft.schema import RunPaths
 from tests import fake_method
-from tests.fake_runs import SPEC, create, supervised, wait_until
-
-
-def label(paths: RunPaths) -> str:
-    return current_state(paths)[1].label
+from tests.fake_runs import SPEC, becomes, create, label, supervised, wait_until
 
 
 def is_deaf(paths: RunPaths) -> bool:
@@ -36,10 +31,6 @@ def is_deaf(paths: RunPaths) -> bool:
     lines = Path(f"/proc/{read_status(paths).pid}/status").read_text().splitlines()
     blocked = next(line.split()[1] for line in lines if line.startswith("SigBlk:"))
     return bool(int(blocked, 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def becomes(paths: RunPaths, wanted: str) -> None:
-    wait_until(lambda: label(paths) == wanted, f"{wanted}, is {label(paths)}")
 
 
 def test_a_queued_run_is_started_and_finishes(tmp_path):
@@ -244,11 +235,44 @@ def test_a_resumed_run_has_the_full_time_to_stop_again(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_stopping_has_stages_with_known_limits(mode, waited, action, left):
     assert stop_action(mode, waited) == (action, left)
-    told = {"wait": "else terminated in", "terminate": "killed in", "kill": "so it is killed"}
+    told = {"wait": "else terminated in", "terminate": "killed in", "kill": "terminated and killed"}
     said = outlook(mode, waited)
     assert f"{waited:.0f} s ago" in said
     assert told[action] in said
     assert action == "kill" or f" {left:.0f} s" in said
+
+
+def test_who_was_asked_to_stop_while_nobody_supervised_is_terminated_before_it_is_killed(
+    tmp_path, monkeypatch
+):
+    done = []
+    monkeypatch.setattr(supervisor, "terminate", lambda _: done.append("terminate"))
+    monkeypatch.setattr(supervisor, "kill", lambda _: done.append("kill"))
+    gate = tmp_path / "gate"
+    paths = create(tmp_path, "method.fail=deaf", f"method.gate={gate}")
+    with supervised(tmp_path):
+        becomes(paths, "running")
+    launcher.stop(tmp_path, paths.root.name)
+    long_ago = time.time() - 3600
+    os.utime(paths.stop_request, (long_ago, long_ago))
+    later = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
+    assert later.claim()
+    later.tick()
+    later.tick()
+    later.close()
+    os.kill(read_status(paths).pid, signal.SIGKILL)
+    assert done == ["terminate"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "age", "waited"),
+    [("save", 0.0, 0.0), ("save", 12.0, 12.0), ("save", 4000.0, 300.0), ("now", -3600.0, 0.0)],
+)
+def test_the_time_before_a_request_was_seen_counts_up_to_termination(
+    monkeypatch, mode, age, waited
+):
+    monkeypatch.setattr(stopping, "time", types.SimpleNamespace(time=lambda: 5000.0))
+    assert stopping.waited_before(mode, 5000.0 - age) == waited
 
 
 def test_a_queued_run_stops_at_once_and_is_never_started(tmp_path):
@@ -404,28 +428,6 @@ def test_a_workbench_killed_while_it_asked_for_the_runs_is_waited_for_by_nobody(
     )
     detached.run_until_idle()
     assert label(paths) == "finished"
-
-
-def test_without_a_workbench_a_detached_supervisor_does_the_queue_and_ends(tmp_path, monkeypatch):
-    code = (
-        "import sys; from pathlib import Path; from acft.runs.devices import Device;"
-        "from acft.runs.supervisor import Supervisor; from tests.fake_method import WORKER;"
-        "Supervisor(Path(sys.argv[1]), role='detached', command=WORKER,"
-        " places=[Device('cpu', 2)]).run_until_idle()"
-    )
-    monkeypatch.setattr(supervisor, "SUPERVISOR", (sys.executable, "-c", code))
-    runs = [create(tmp_path), create(tmp_path)]
-    assert "detached supervisor" in ensure_supervisor(tmp_path)
-    for paths in runs:
-        becomes(paths, "finished")
-    wait_until(lambda: owner(tmp_path) is None, "end of the detached supervisor")
-
-
-def test_a_supervisor_that_could_not_live_is_an_error_of_who_asks_for_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACFT_CPU_RUNS", "two")
-    monkeypatch.setattr(supervisor, "spawn", None)
-    with pytest.raises(ConfigError, match="ACFT_CPU_RUNS is 'two'"):
-        ensure_supervisor(tmp_path)
 
 
 def test_a_dead_owner_owns_nothing(tmp_path):
