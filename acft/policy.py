@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from acft.backbone.adapters import (
-    add_adapter,
     frozen_with_adapter,
     load_trainable,
-    merge_into,
-    plain_copy,
+    merged_copy,
     save_trainable,
+    trainable_copy,
     trainable_parameters,
 )
 from acft.backbone.forward import hidden_states, logits
@@ -99,18 +98,18 @@ class Policy:
         """Trainable parameters in a fixed order."""
         return trainable_parameters(self.backbone.model)
 
-    def snapshot(self, into: "Policy") -> "Policy":
-        """``into``, overwritten by this policy's weights with the adapter merged.
+    def snapshot(self, base: "Policy") -> "Policy":
+        """A frozen copy with the adapter merged; it shares with ``base`` what no adapter changes.
 
         Quantised weights stay as they are, shared, with a frozen copy of the adapter beside them.
         """
         if is_quantized(self.backbone.model):
-            frozen = frozen_with_adapter(self.backbone.model)
-            into = replace(into, backbone=replace(into.backbone, model=frozen))
+            model = frozen_with_adapter(self.backbone.model)
         else:
-            merge_into(into.backbone.model, self.backbone.model)
-        weights = self.engine.publish(self.backbone, into.backbone, self.adapter)
-        return replace(into, version=self.version, weights=weights)
+            model = merged_copy(base.backbone.model, self.backbone.model)
+        frozen = replace(base.backbone, model=model)
+        weights = self.engine.publish(self.backbone, frozen, self.adapter)
+        return replace(base, backbone=frozen, version=self.version, weights=weights)
 
     def save(self, folder: Path) -> None:
         """Write the trainable weights."""
@@ -144,14 +143,11 @@ def base_policy(run: RunSettings, threads: int = 0) -> Policy:
     return Policy(backbone, chat_template=run.model.chat_template, workers=workers)
 
 
-def frozen_copy(policy: Policy) -> Policy:
-    """A policy with its own copy of the weights; ``policy`` must not have an adapter yet."""
-    backbone = replace(policy.backbone, model=plain_copy(policy.backbone.model))
-    return replace(policy, backbone=backbone, adapter=None)
-
-
 def trainable_policy(base: Policy, adapter: AdapterSettings, seed: int) -> Policy:
-    """A policy on its own copy of the base weights; its trainable part starts without effect."""
-    copied = frozen_copy(base)
-    add_adapter(copied.backbone.model, adapter, seed)
-    return replace(copied, adapter=adapter)
+    """A policy whose trainable part starts without effect; ``base`` stays as it is.
+
+    Raises:
+        ModelError: All weights are to be trained, and they are quantised.
+    """
+    model = trainable_copy(base.backbone.model, adapter, seed)
+    return replace(base, backbone=replace(base.backbone, model=model), adapter=adapter)

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 
 from acft.methods.world import World
-from acft.policy import Policy, frozen_copy
 from acft.sampling import left_padded
 from acft.settings import SamplingSettings
 from acft.types import Prompt
@@ -36,8 +35,6 @@ class Contest:
     """What every contestant gets."""
 
     world: World
-    frozen: Policy
-    """Takes the merged weights, as in training."""
     unmerged: Any
     """Transformers adds ``generate`` to its models at run time only."""
     merged: Any
@@ -46,7 +43,7 @@ class Contest:
 
     def ours(self, *, keep_hidden: bool = False) -> list[str]:
         """Responses of the workbench's sampler."""
-        policy = self.world.policy.snapshot(self.frozen)
+        policy = self.world.snapshot()
         samples = policy.sample(self.prompts, 1, self.sampling, seed=0, keep_hidden=keep_hidden)
         return [rollout.response_text for rollout in samples.rollouts]
 
@@ -79,13 +76,12 @@ class Contest:
 def contest(shape: str, device: str, n: int, sampling: SamplingSettings) -> Contest:
     """Contestants of one model shape on a device."""
     world = random_world(shape, device)
-    frozen = frozen_copy(world.base)
     unmerged = copy.deepcopy(world.policy.backbone.model).eval()
-    merged = copy.deepcopy(frozen.backbone.model).eval()
+    merged = world.snapshot().backbone.model
     for model in (unmerged, merged):
         model.set_attn_implementation("sdpa")
     some = prompts(SHAPES[shape]["vocab_size"], n, "train")
-    return Contest(world, frozen, unmerged, merged, some, sampling)
+    return Contest(world, unmerged, merged, some, sampling)
 
 
 def seconds(contest: Contest, repeats: int) -> dict[str, float]:

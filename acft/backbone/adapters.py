@@ -1,4 +1,7 @@
-"""Trainable parts of a model: low-rank adapters or all weights; merged copies and files of both."""
+"""Trainable parts of a model: low-rank adapters or all weights; copies and files of both.
+
+Copies share whatever neither of them changes, so a frozen weight lies in memory once.
+"""
 
 import copy
 import json
@@ -65,29 +68,33 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def plain_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A frozen copy of a model that has no adapter yet; the target of ``merge_into``.
+def trainable_copy(model: PreTrainedModel, settings: AdapterSettings, seed: int) -> PreTrainedModel:
+    """A copy with its trainable part switched on; an adapter's frozen weights are ``model``'s own.
 
-    Nothing is merged into quantised weights, so copies of those share them.
+    Raises:
+        ModelError: All weights are to be trained, and they are quantised.
     """
-    if is_quantized(model):
-        return _copy_sharing(model, model.parameters(), {}).eval()
-    return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+    shared = model.parameters() if settings.kind == "lora" else ()
+    return add_adapter(_copy_sharing(model, shared, {}), settings, seed)
 
 
 @torch.no_grad()
-def merge_into(target: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Overwrite ``target``'s weights by those of ``model`` with its adapter merged."""
-    parameters = dict(target.named_parameters())
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            adapted: Any = module
-            base = adapted.get_base_layer().weight
-            delta = adapted.get_delta_weight(ADAPTER).to(base.dtype)
-            parameters.pop(f"{name}.weight").copy_(base + delta)
-    source = dict(model.named_parameters())
-    for name, parameter in parameters.items():
-        parameter.copy_(source[_unwrapped(name, source)])
+def merged_copy(base: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
+    """A frozen plain copy of ``model``, its adapter merged.
+
+    ``base`` is the model that the adapter was added to; the copy shares what no adapter changes.
+    """
+    adapted = {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
+    if not adapted:
+        return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+    merged = _copy_sharing(base, base.parameters(), {})
+    for name, layer in adapted.items():
+        wrapped: Any = layer
+        weight = wrapped.get_base_layer().weight
+        delta = wrapped.get_delta_weight(ADAPTER).to(weight.dtype)
+        plain: Any = merged.get_submodule(name)
+        plain.weight = nn.Parameter(weight + delta, requires_grad=False)
+    return merged.eval()
 
 
 def frozen_with_adapter(model: PreTrainedModel) -> PreTrainedModel:
@@ -103,7 +110,7 @@ class AdaptedCopy:
     """
 
     def __init__(self, model: PreTrainedModel, settings: AdapterSettings, seed: int) -> None:
-        self.model = add_adapter(_copy_sharing(model, model.parameters(), {}), settings, seed)
+        self.model = trainable_copy(model, settings, seed)
 
     def parameters(self) -> list[nn.Parameter]:
         """The adapters' weights in a fixed order."""
@@ -190,13 +197,6 @@ def _adapted_modules(model: nn.Module) -> set[str]:
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }
-
-
-def _unwrapped(name: str, source: dict[str, nn.Parameter]) -> str:
-    if name in source:
-        return name
-    owner, _, leaf = name.rpartition(".")
-    return f"{owner}.base_layer.{leaf}"
 
 
 def _plain(value: object) -> object:

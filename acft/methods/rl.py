@@ -94,7 +94,6 @@ class _Game:
         self._world = world
         self._settings = settings
         self._round_index = round_index
-        self._merged = world.snapshot()
         self._seed = derive_seed(world.run.seed, "rl", round_index)
         self._prompts = {prompt.prompt_id: prompt for prompt in world.prompts["train"]}
         self._drawn: list[Rollout] = []
@@ -111,7 +110,7 @@ class _Game:
         """A response to each name of a prompt."""
         self._calls += 1
         counts = Counter(names)
-        policy = self._world.policy.snapshot(self._merged)
+        policy = self._world.snapshot()
         if self._calls > 1:  # on its way to the version that the round ends with
             policy.version = self._round_index
         sampling = SamplingSettings(

@@ -31,7 +31,7 @@ from acft.events import Event, Note, Progress
 from acft.machine import cores
 from acft.methods.base import TrainContext
 from acft.oracle.verdicts import prefix_verdicts
-from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
+from acft.policy import Policy, base_policy, trainable_policy
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
@@ -113,7 +113,7 @@ class World:
 
     def snapshot(self) -> Policy:
         """A frozen copy of the policy as it is now."""
-        return self.policy.snapshot(frozen_copy(self.base))
+        return self.policy.snapshot(self.base)
 
 
 def load_world(context: TrainContext) -> Generator[Event, None, World]:

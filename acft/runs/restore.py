@@ -27,7 +27,7 @@ from acft.methods.oracle_job import Guide, build_oracle, vocabulary_verdicts
 from acft.methods.progress import load_oracle, read_state
 from acft.methods.world import World
 from acft.oracle.base import Oracle
-from acft.policy import Policy, base_policy, frozen_copy, trainable_policy
+from acft.policy import Policy, base_policy, trainable_policy
 from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch
 from acft.runs.spec import EVALUATE
@@ -92,7 +92,7 @@ class RestoredRun:
         """The trained policy, adapter merged, behind its control text where it has one."""
         trained = trainable_policy(self.base, self.settings.adapter, seed=0)
         trained.load(self.policy_folder, self.sealed.policy_version)
-        tuned = trained.snapshot(frozen_copy(self.base))
+        tuned = trained.snapshot(self.base)
         return ControlledPolicy.of(tuned, self.control) if self.control else tuned
 
     @property

@@ -15,7 +15,7 @@ import pytest
 from acft.backbone.loading import load_backbone
 from acft.engines import build_engine
 from acft.events import Scalars
-from acft.policy import Policy, frozen_copy, trainable_policy
+from acft.policy import Policy, trainable_policy
 from acft.settings import AdapterSettings, ModelSettings, RunSettings, SamplingSettings
 from acft.types import Prompt
 from tests.completion_server import CompletionServer, serving
@@ -85,7 +85,7 @@ def test_transformers_serve_draws_what_smollm2_would(tmp_path, monkeypatch):
         tuned = trainable_policy(base, AdapterSettings(rank=4), seed=0)
         for number, parameter in enumerate(tuned.parameters()):
             parameter.data += 0.02 * ((number % 3) - 1)
-        frozen = tuned.snapshot(frozen_copy(base))
+        frozen = tuned.snapshot(base)
         moved = frozen.sample(prompts, 12, sampling, seed=1)
     for samples in (drawn, moved):
         assert len(samples.rollouts) == 48

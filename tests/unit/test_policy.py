@@ -6,7 +6,7 @@ import torch
 from acft.backbone.adapters import AdaptedCopy
 from acft.backbone.toy import symbol_ids
 from acft.errors import ModelError
-from acft.policy import base_policy, frozen_copy, trainable_policy
+from acft.policy import base_policy, trainable_policy
 from acft.settings import AdapterSettings
 from acft.types import TokenBatch
 from tests.toy_runs import N_SYMBOLS, toy_run
@@ -57,7 +57,7 @@ def test_a_new_trainable_part_changes_nothing(base, kind):
 @KINDS
 def test_merged_is_unmerged(base, kind):
     tuned = changed(trainable_policy(base, AdapterSettings(kind=kind, rank=4), seed=3))
-    merged = tuned.snapshot(frozen_copy(base))
+    merged = tuned.snapshot(base)
     assert (logprobs(merged) - logprobs(tuned)).abs().max() < 1e-5
     assert (logprobs(merged) - logprobs(base)).abs().max() > 1e-2
     assert not merged.parameters()
@@ -66,11 +66,24 @@ def test_merged_is_unmerged(base, kind):
 def test_a_snapshot_stays_when_the_policy_moves_on(base):
     tuned = changed(trainable_policy(base, LORA, seed=3))
     tuned.version = 4
-    frozen = tuned.snapshot(frozen_copy(base))
+    frozen = tuned.snapshot(base)
     before = logprobs(frozen)
     changed(tuned, seed=1)
     assert torch.equal(logprobs(frozen), before)
     assert frozen.version == 4
+
+
+def test_a_weight_that_no_copy_changes_lies_in_memory_once(base):
+    tuned = changed(trainable_policy(base, LORA, seed=3))
+    frozen = tuned.snapshot(base)
+    places = {
+        name: {p.data_ptr() for p in policy.backbone.model.parameters() if not p.requires_grad}
+        for name, policy in {"base": base, "tuned": tuned, "frozen": frozen}.items()
+    }
+    assert places["tuned"] == places["base"]
+    adapted = sum("lora_A" in name for name, _ in tuned.backbone.model.named_parameters())
+    assert len(places["frozen"] - places["base"]) == adapted > 0
+    assert places["frozen"] & places["base"]
 
 
 def test_training_leaves_the_base_alone(base):

@@ -8,7 +8,7 @@ from acft.backbone.loading import load_backbone
 from acft.backbone.saving import write_model
 from acft.backbone.toy import save_toy_model
 from acft.errors import ModelError
-from acft.policy import Policy, frozen_copy, trainable_policy
+from acft.policy import Policy, trainable_policy
 from acft.settings import AdapterSettings, ModelSettings, SamplingSettings
 from acft.types import Prompt
 from tests.fakes import save_tiny_model
@@ -67,7 +67,7 @@ def test_snapshots_share_the_frozen_weights_and_keep_their_own_adapter(model, ki
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.05)
-    frozen = policy.snapshot(frozen_copy(base))
+    frozen = policy.snapshot(base)
     ids = torch.tensor([[1, 2, 3, 4]])
     before = policy.backbone.model.eval()(input_ids=ids).logits
     torch.testing.assert_close(frozen.backbone.model(input_ids=ids).logits, before)

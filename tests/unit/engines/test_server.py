@@ -10,7 +10,7 @@ from acft.engines import http
 from acft.engines.base import build_engine
 from acft.engines.readback import proposed, read_again
 from acft.errors import ModelError
-from acft.policy import Policy, frozen_copy, trainable_policy
+from acft.policy import Policy, trainable_policy
 from acft.settings import AdapterSettings, ModelSettings, RunSettings, SamplingSettings
 from acft.token_choice import choose
 from acft.types import Prompt
@@ -117,7 +117,7 @@ def test_each_version_s_adapter_is_loaded_and_older_ones_are_unloaded(model, ser
     names = []
     for seed in range(5):
         trained = moved(base, seed)
-        frozen = trained.snapshot(frozen_copy(base))
+        frozen = trained.snapshot(base)
         samples = frozen.sample(PROMPTS, 2, SAMPLING, seed=3)
         names.append(frozen.weights)
         assert server.requests[-1]["model"] == frozen.weights
@@ -175,14 +175,14 @@ def test_a_server_that_cuts_the_distribution_off_is_found(model, server):
 def test_a_server_that_cannot_load_adapters_says_what_to_start_it_with(model, server):
     server.can_load = False
     base = policy_of(model, server)
-    frozen = moved(base).snapshot(frozen_copy(base))
+    frozen = moved(base).snapshot(base)
     with pytest.raises(ModelError, match="start vLLM with --enable-lora"):
         frozen.sample(PROMPTS, 1, SAMPLING, seed=1)
 
 
 def test_a_plain_server_gets_whole_weights_in_a_folder_and_a_sentence(model, server):
     base = policy_of(model, server, kind="completions")
-    frozen = moved(base).snapshot(frozen_copy(base))
+    frozen = moved(base).snapshot(base)
     with pytest.raises(ModelError, match="cannot load new weights by itself") as caught:
         frozen.sample(PROMPTS, 1, SAMPLING, seed=1)
     (folder,) = (base.engine._folder / frozen.weights,)  # pyright: ignore[reportAttributeAccessIssue]

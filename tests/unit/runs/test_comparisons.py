@@ -175,7 +175,7 @@ def _all_methods(monkeypatch):
 
 
 @pytest.mark.usefixtures("_all_methods")
-@pytest.mark.parametrize("name", ["table_a", "table_b", "table_c", "frontier"])
+@pytest.mark.parametrize("name", ["table_a", "table_b", "table_c", "frontier", "adaptive"])
 def test_every_size_of_every_table_is_possible(name, tmp_path):
     folder = ROOT / "experiments" / name
     for variant in load_experiment(folder).settings.variants:
