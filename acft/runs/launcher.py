@@ -173,7 +173,9 @@ def _resumable(paths: RunPaths) -> Status:
     status, state = current_state(paths)
     if state.state not in RESUMABLE:
         name, allowed = paths.root.name, _listed(RESUMABLE)
-        raise RunError(f"run {name} is {state.label}; only {allowed} runs resume")
+        is_done = state.state == "finished"
+        more = f"; for another run of its settings: acft launch {name}" if is_done else ""
+        raise RunError(f"run {name} is {state.label}; only {allowed} runs resume{more}")
     return status
 
 

@@ -46,7 +46,8 @@ SQL_CHARACTERS = 100_000
 GRACE_SECONDS = 2.0
 """DuckDB ends a query at its time by itself, but looks at the clock only between pieces of work;
 the operating system ends the process so much later."""
-TOO_LONG = "the query took longer than it may; select less, or name the run (--run)"
+HINT = re.compile(r"^(?:Candidate bindings: |Did you mean )(.+?)\??$", re.MULTILINE)
+"""How DuckDB names what might have been meant."""
 TAKES_ALL = {"query", "query_table", "json_execute_serialized_sql", "shards"}
 """Words of a query that may read tables it does not name, and the ledger of what is loaded."""
 
@@ -139,7 +140,7 @@ def check_statement(sql: str) -> None:
     try:
         statements = parser.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(_first_line(error)) from None
+        raise QueryError(_told(error)) from None
     finally:
         parser.close()
     if len(statements) != 1:
@@ -168,7 +169,7 @@ def main() -> None:
     try:
         answer = _answer(request)
     except (duckdb.Error, StoreError) as error:
-        answer = {"error": _first_line(error)}
+        answer = {"error": _told(error, request["caps"]["seconds"])}
     except MemoryError:
         answer = {"error": "the query needs more memory than it may use; select less"}
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -286,21 +287,31 @@ def _in_process(request: dict[str, Any], folder: str, seconds: float) -> dict[st
         return json.loads(done.stdout)
     except ValueError:
         if done.returncode == -signal.SIGALRM:
-            raise QueryError(TOO_LONG) from None
+            raise QueryError(_too_long(request["caps"]["seconds"])) from None
         raise QueryError(
             f"the query's process ended with code {done.returncode} before it answered, "
             "probably at its memory limit; select less, or name the run (--run)"
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
+def _too_long(seconds: float) -> str:
+    return (
+        f"the query took longer than the {seconds:g} seconds it may; select less, name the run "
+        "(--run), or allow more (--seconds)"
+    )
+
+
+def _told(error: BaseException, seconds: float = 0.0) -> str:
+    """One line for the user, with what may have been meant."""
     text = str(error).strip()
     if "maximum execution time" in text:
-        return TOO_LONG
+        return _too_long(seconds)
     if isinstance(error, duckdb.OutOfMemoryException):
         return "the query needs more memory than it may use; select less, or name the run (--run)"
     line = text.splitlines()[0] if text else type(error).__name__
-    return re.sub(r"^[A-Za-z ]+ Error: ", "", line)
+    meant = HINT.search(text)
+    said = re.sub(r"^[A-Za-z ]+ Error: ", "", line).rstrip("!")
+    return f"{said}; did you mean {meant[1]}?" if meant else said
 
 
 if __name__ == "__main__":

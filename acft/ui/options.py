@@ -62,7 +62,11 @@ class Options:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the workbench."""
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="runs directory"
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="runs directory (default: runs)",
     )
     parser.add_argument(
         "--experiments",

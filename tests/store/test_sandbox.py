@@ -234,6 +234,10 @@ def test_explain_is_answered(folder):
 def test_a_wrong_query_says_what_is_wrong(folder):
     with pytest.raises(QueryError, match="satisfacton"):
         run_query(folder, "SELECT satisfacton FROM rollouts")
+    with pytest.raises(QueryError, match=r'not found .*; did you mean "response_text"'):
+        run_query(folder, "SELECT response_txt FROM rollouts")
+    with pytest.raises(QueryError, match=r'does not exist; did you mean "rollouts"\?'):
+        run_query(folder, "SELECT * FROM rolouts")
     with pytest.raises(QueryError, match="syntax error"):
         run_query(folder, "SELEC 1")
 
@@ -258,7 +262,7 @@ def test_cells_and_the_whole_answer_are_capped(folder, monkeypatch):
 
 
 def test_time_is_capped(folder):
-    with pytest.raises(QueryError, match="longer than it may"):
+    with pytest.raises(QueryError, match=r"longer than the 0.2 seconds it may.*--seconds"):
         run_query(folder, "SELECT count(*) FROM range(1000000000000)", caps=Caps(seconds=0.2))
 
 
@@ -271,7 +275,7 @@ def test_time_is_capped(folder):
 )
 def test_time_is_capped_where_the_database_does_not_look_at_the_clock(folder, sql, monkeypatch):
     monkeypatch.setattr(sandbox, "LOAD_SECONDS", 20.0)
-    with pytest.raises(QueryError, match="longer than it may"):
+    with pytest.raises(QueryError, match=r"longer than the 0.2 seconds it may.*--seconds"):
         run_query(folder, sql, caps=Caps(seconds=0.2))
 
 

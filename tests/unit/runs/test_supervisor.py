@@ -318,7 +318,7 @@ def test_a_finished_run_is_not_resumed(tmp_path):
     paths = create(tmp_path)
     with supervised(tmp_path):
         becomes(paths, "finished")
-    with pytest.raises(RunError, match="is finished; only stopped, failed, lost"):
+    with pytest.raises(RunError, match=r"is finished; only stopped, failed, lost.*acft launch "):
         launcher.resume(tmp_path, paths.root.name)
 
 
