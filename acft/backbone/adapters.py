@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from acft.backbone.quantized import is_quantized, shared_tensors
 from acft.errors import ModelError
@@ -34,7 +35,8 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
     drawn from ``seed`` alone.
 
     Raises:
-        ModelError: All weights are to be trained, and they are quantised.
+        ModelError: All weights are to be trained, and they are quantised; or the adapter would sit
+            on experts whose weights lie in one block.
     """
     if settings.kind == "full":
         if is_quantized(model):
@@ -45,13 +47,24 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
         return model.requires_grad_(requires_grad=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(_lora_config(settings), model, adapter_name=ADAPTER)
+        inject_adapter_in_model(_lora_config(settings, model), model, adapter_name=ADAPTER)
+    _require_linear_layers(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             # The optimiser needs float32 masters; the forward pass casts its input.
             parameter.data = parameter.data.float()
     return model
+
+
+def _require_linear_layers(model: PreTrainedModel) -> None:
+    # peft adapts blocks of experts by wrapping one parameter, which cannot be merged as a layer's
+    if any(isinstance(module, ParamWrapper) for module in model.modules()):
+        raise ModelError(
+            f"[model] a {model.config.model_type!r} keeps the weights of its experts in one block, "
+            "to which low-rank adapters cannot be added here; choose a model without experts, or "
+            "set [adapter] kind to 'full'"
+        )
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -142,7 +155,7 @@ def save_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
     state = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
     state = {f"base_model.model.{name}": value.contiguous() for name, value in state.items()}
     save_file(state, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    config = _lora_config(settings).to_dict()
+    config = _lora_config(settings, model).to_dict()
     config["target_modules"] = sorted(_adapted_modules(model))
     config["base_model_name_or_path"] = getattr(model, "name_or_path", "") and None
     config["inference_mode"] = True
@@ -181,8 +194,10 @@ def load_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
         parameter.copy_(state[name])
 
 
-def _lora_config(settings: AdapterSettings) -> LoraConfig:
+def _lora_config(settings: AdapterSettings, model: nn.Module) -> LoraConfig:
     return LoraConfig(
+        # GPT-2's layers store their weights transposed
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         r=settings.rank,
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,

@@ -54,6 +54,9 @@ def logits(
     scale = getattr(model.config, "logit_scale", None)
     if scale is not None:
         scores = scores * scale
+    divisor = getattr(model.config, "logits_scaling", None)
+    if divisor is not None:
+        scores = scores / divisor
     cap = getattr(model.config, "final_logit_softcapping", None)
     if cap is not None:
         scores = torch.tanh(scores / cap) * cap
@@ -63,7 +66,7 @@ def logits(
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Whether logits are one matrix product of the hidden states, without scale, cap or adapter."""
     head = output_head(model)
-    extras = ("logit_scale", "final_logit_softcapping")
+    extras = ("logit_scale", "logits_scaling", "final_logit_softcapping")
     is_scaled = any(getattr(model.config, name, None) is not None for name in extras)
     return type(head) is nn.Linear and head.bias is None and not is_scaled
 

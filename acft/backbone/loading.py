@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from transformers.utils.logging import disable_progress_bar
 from acft.assets import converted_model_folder, packaged_model_path, packaged_models
 from acft.atomic import replace_json
 from acft.backbone import toy
+from acft.backbone.fitness import check_model_fits
 from acft.backbone.quantized import loading_options, make_shareable
 from acft.errors import ModelError
 from acft.registry import did_you_mean
 from acft.settings import ModelSettings
+
+NOT_A_MODEL = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError,
+    SafetensorError,
+)  # fmt: skip
+"""What transformers raises for folders that hold something else, or damaged files."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
@@ -57,8 +65,9 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     fewer_bits = loading_options(settings, device, getattr(torch, kind))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        opened: Any = AutoModelForCausalLM.from_pretrained(
             path,
+            output_loading_info=True,
             dtype=getattr(torch, kind),
             # on a CPU the fused kernel is slower for short texts; in bfloat16 it also rounds
             # otherwise, and exported weights are to give the same logits elsewhere
@@ -67,12 +76,13 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
             trust_remote_code=False,
             **fewer_bits,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except NOT_A_MODEL as error:
         raise ModelError(
             f"[model] name = {settings.name!r} does not open as a causal language model: "
-            f"{first_line}"
+            f"{_first_line(error)}"
         ) from error
+    model, report = opened
+    _require_all_weights(settings.name, report["missing_keys"])
     if fewer_bits:
         make_shareable(model)
     else:
@@ -80,6 +90,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     model.eval().requires_grad_(requires_grad=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    check_model_fits(model, settings.name)
     return Backbone(model, tokenizer, settings.name, source, _identity(path, settings))
 
 
@@ -96,11 +107,23 @@ def load_tokenizer(settings: ModelSettings) -> Any:
         return AutoTokenizer.from_pretrained(
             place, revision=settings.revision or "main", trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except NOT_A_MODEL as error:
         raise ModelError(
-            f"[model] name = {settings.name!r} has no tokenizer that opens: {first_line}"
+            f"[model] name = {settings.name!r} has no tokenizer that opens: {_first_line(error)}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _require_all_weights(name: str, missing: Collection[str]) -> None:
+    """Transformers draws weights that a folder lacks at random, and only warns of it."""
+    if missing:
+        raise ModelError(
+            f"[model] name = {name!r} lacks {len(missing)} of its weights, such as "
+            f"{min(missing)!r}; copy all its .safetensors files, or save the model again"
+        )
 
 
 def resolve_device(device: str) -> str:

@@ -1,0 +1,178 @@
+"""Models of other makes in local folders: the same log-probabilities here as by themselves."""
+
+import json
+
+import pytest
+import torch
+
+from acft.backbone.adapters import add_adapter
+from acft.backbone.forward import CachedDecoder, hidden_states, logits
+from acft.backbone.loading import load_backbone
+from acft.backbone.saving import write_model
+from acft.errors import ModelError
+from acft.policy import Policy, trainable_policy
+from acft.settings import AdapterSettings, ModelSettings
+from tests.fakes import END, N_TOKENS, PAD, pretrained_byte_tokenizer
+
+IDS = {"vocab_size": N_TOKENS, "bos_token_id": None, "eos_token_id": END, "pad_token_id": PAD}
+SHAPE = dict(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=64, **IDS,
+)  # fmt: skip
+DECODERS = {
+    "Llama": SHAPE,
+    "Qwen2": SHAPE,
+    "Mistral": SHAPE | {"sliding_window": 6},
+    "Gemma2": SHAPE | {"head_dim": 8, "sliding_window": 6},
+    "Granite": SHAPE | {"logits_scaling": 8.0},
+    "Cohere": SHAPE,
+    "GPT2": dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, **IDS),
+    "GPTNeoX": SHAPE,
+    "Falcon": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **IDS),
+}
+"""Settings of small models; logits are scaled, capped or biased and windows slide, by turns."""
+
+
+def saved(folder, name, shape):
+    """A folder with a random model whose logits are far from equal."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**shape)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    model.save_pretrained(folder)
+    pretrained_byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def opened(folder):
+    return load_backbone(ModelSettings(name=str(folder)), "cpu", "float32")
+
+
+def tokens():
+    ids = torch.randint(0, 250, (2, 14), generator=torch.Generator().manual_seed(1))
+    return ids, torch.ones_like(ids, dtype=torch.bool)
+
+
+@pytest.mark.equivalence
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_log_probabilities_are_the_models_own(tmp_path, name):
+    model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
+    ids, mask = tokens()
+    ours = logits(model, hidden_states(model, ids, mask)).log_softmax(dim=-1)
+    theirs = model(input_ids=ids, attention_mask=mask.long()).logits.log_softmax(dim=-1)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.equivalence
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_token_by_token_after_padding_is_all_at_once(tmp_path, name):
+    model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
+    ids, mask = tokens()
+    whole = hidden_states(model, ids, mask)
+    filled = torch.cat([torch.full((2, 3), PAD), ids[:, :5]], dim=1)
+    state = CachedDecoder(model, filled, torch.arange(8).expand(2, 8) >= 3)
+    for step in range(5, 14):
+        assert torch.allclose(state.hidden, whole[:, step - 1], atol=1e-4)
+        state.append(ids[:, step])
+
+
+@pytest.mark.equivalence
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_what_is_exported_has_the_tuned_logits(tmp_path, name):
+    from transformers import AutoModelForCausalLM
+
+    base = Policy(opened(saved(tmp_path / "model", name, DECODERS[name])))
+    tuned = trainable_policy(base, AdapterSettings(rank=4), seed=0)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in tuned.parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    (tmp_path / "exported").mkdir()
+    write_model(tuned.snapshot(base).backbone, tmp_path / "exported")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    ids, mask = tokens()
+    model = tuned.backbone.model.eval()
+    ours = logits(model, hidden_states(model, ids, mask))
+    assert not torch.allclose(ours, logits(base.backbone.model, base.hidden(_batch())), atol=1e-2)
+    theirs = plain(input_ids=ids, attention_mask=mask.long()).logits
+    assert torch.allclose(ours.log_softmax(-1), theirs.log_softmax(-1), atol=1e-4)
+
+
+def _batch():
+    from acft.types import TokenBatch
+
+    ids, mask = tokens()
+    return TokenBatch(ids, mask, mask)
+
+
+REFUSED = {
+    "Bert": (SHAPE, "key-value cache"),
+    "Mamba": (dict(hidden_size=32, state_size=4, num_hidden_layers=1, **IDS), "key-value cache"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_drawn_from_is_refused_when_it_is_opened(tmp_path, name):
+    shape, told = REFUSED[name]
+    with pytest.raises(ModelError, match=told):
+        opened(saved(tmp_path / "model", name, shape))
+
+
+def test_a_model_that_looks_ahead_is_refused(tmp_path, monkeypatch):
+    from transformers.models.gpt2 import modeling_gpt2
+
+    folder = saved(tmp_path / "model", "GPT2", DECODERS["GPT2"])
+    monkeypatch.setattr(modeling_gpt2, "create_causal_mask", lambda **_: None)
+    with pytest.raises(ModelError, match="looks at later tokens"):
+        opened(folder)
+
+
+def test_an_unknown_way_from_hidden_states_to_logits_is_refused(tmp_path, monkeypatch):
+    from transformers import GraniteForCausalLM
+
+    folder = saved(tmp_path / "model", "Granite", DECODERS["Granite"])
+    forward = GraniteForCausalLM.forward
+
+    def squared(self, *arguments, **options):
+        output = forward(self, *arguments, **options)
+        output.logits = torch.as_tensor(output.logits).square()
+        return output
+
+    monkeypatch.setattr(GraniteForCausalLM, "forward", squared)
+    with pytest.raises(ModelError, match="does not know"):
+        opened(folder)
+
+
+def test_a_folder_without_some_of_the_weights_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = saved(tmp_path / "model", "Llama", DECODERS["Llama"])
+    file = folder / "model.safetensors"
+    weights = {name: w for name, w in load_file(file).items() if "layers.1.mlp" not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 3 of its weights, such as 'model\.layers\.1\.mlp"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"model_type": "nonsense"}'])
+def test_a_folder_with_another_configuration_is_one_sentence(tmp_path, text):
+    folder = saved(tmp_path / "model", "Llama", DECODERS["Llama"])
+    assert json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelError, match="does not open as a causal language model"):
+        opened(folder)
+
+
+@pytest.mark.filterwarnings("ignore:The following:RuntimeWarning")
+def test_adapters_on_blocks_of_experts_are_refused(tmp_path):
+    shape = SHAPE | {"num_local_experts": 2}
+    model = opened(saved(tmp_path / "model", "Mixtral", shape)).model
+    with pytest.raises(ModelError, match="experts in one block"):
+        add_adapter(model, AdapterSettings(rank=4), seed=0)
