@@ -14,9 +14,14 @@ RESTORE = """() => {
   const [visit] = performance.getEntriesByType("navigation");
   const isAgain = visit && ["reload", "back_forward"].includes(visit.type);
   const isNew = (asked.get("preset") || asked.get("from")) && !isAgain;
-  return [isNew ? "" : sessionStorage.getItem("acft-draft") || ""];
+  const draft = isNew ? "" : sessionStorage.getItem("acft-draft") || "";
+  if (!draft) sessionStorage.removeItem("acft-edits");
+  return [draft];
 }"""
-"""The tab's draft, unless a link just asked for another text; a reload keeps what was edited."""
+"""The tab's draft, unless a link just asked for another text; a reload keeps what was edited.
+
+Edits of the form that no answer has brought yet are kept beside it, in ``acft-edits``.
+"""
 KEEP = "(text) => { sessionStorage.setItem('acft-draft', text); return [text]; }"
 CHECK = "check"
 """Key of an answer that asks the browser to have its text checked."""

@@ -186,6 +186,28 @@ def test_a_reload_keeps_edits_of_a_preset_and_another_preset_replaces_them(launc
     assert "My draft" not in text(launch).input_value()
 
 
+def test_a_reload_right_after_the_last_letter_loses_nothing(launch):
+    launch.evaluate(FILL_AT_ONCE, {"title": "At once", "schedule.rounds": "8"})
+    launch.reload()
+    good(launch)
+    checked(launch)
+    written = text(launch).input_value()
+    assert 'title = "At once"' in written
+    assert "rounds = 8" in written
+    text(launch).click()
+    launch.keyboard.press("Control+End")
+    launch.keyboard.insert_text("# the last letters")
+    launch.reload()
+    good(launch)
+    assert text(launch).input_value().endswith("# the last letters")
+
+
+def test_edits_that_were_left_behind_do_not_come_into_another_preset(launch, server):
+    launch.evaluate(FILL_AT_ONCE, {"title": "Left behind"})
+    opened(launch, server, "/launch?preset=other")
+    assert "Left behind" not in text(launch).input_value()
+
+
 def test_a_preset_that_replaced_edits_can_be_undone(launch):
     launch.get_by_role("textbox", name="title").fill("My draft")
     checked(launch)

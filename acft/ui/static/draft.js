@@ -16,6 +16,7 @@
   let before = "";         // The text that a preset or file replaced.
   let timer = 0, lost = 0;
   let atRest = [];
+  let isRead = false;      // The page's text has come.
 
   const area = () => document.querySelector(".code textarea");
   const isOpen = () => Boolean(waiting.length || isStale || sent);
@@ -123,12 +124,31 @@
     if (event.target === area() && event.detail !== "written") typed();
   });
 
+  // Who leaves within the pause finds the last letters and edits again on return.
+  function keep() {
+    if (!isRead) return;
+    const edits = [...held, ...open()];
+    try {
+      sessionStorage.setItem("acft-draft", area().value);
+      edits.length ? sessionStorage.setItem("acft-edits", JSON.stringify(edits)) : sessionStorage.removeItem("acft-edits");
+    } catch { /* private window */ }
+  }
+
+  function restore() {
+    isRead = true;
+    isStale = true;
+    try { waiting = [...JSON.parse(sessionStorage.getItem("acft-edits") || "[]"), ...waiting]; } catch { /* no edits */ }
+    soon(0);
+  }
+
+  window.addEventListener("pagehide", keep);
+
   function start(element, props, trigger, watch) {
     ask = (question) => trigger("ask", question);
     const read = () => {
       const told = JSON.parse(props.value);
       if (!told) return;
-      if (told.check) { isStale = true; soon(0); } else answer(told);
+      told.check ? restore() : answer(told);
     };
     watch("value", read);
     read();
