@@ -43,6 +43,7 @@ from acft.statistics import (
     Interval,
     auc,
     bootstrap,
+    group_rows,
     paired_bootstrap,
     percentile_interval,
     relative_change,
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     automatic = {target: smallest_strength(tried, target) for target in options.targets}
     _print("automatic strength", by_target=automatic)
+    _print("optimum", **_changes(held_out, optimal_weights(data), options.resamples))
     for row in estimated(world, oracle, held_out, options.resamples):
         _print("estimated", **row)
     for row in decoded(world, oracle, sorted({1.0, *automatic.values()}), options.decoded):
@@ -155,6 +157,18 @@ def auc_intervals(
     }
 
 
+def optimal_weights(data: OracleData) -> np.ndarray:
+    """q*(response) / p(response) with R of a prompt as its responses show it.
+
+    Source: the projection for delta = 1, eq. (4): C(x, y) / R(x).
+    """
+    verdict = data.verdict.numpy()
+    weights = np.zeros(len(data))
+    for rows in group_rows(data.prompt_ids):
+        weights[rows] = verdict[rows] / max(verdict[rows].mean(), 1 / len(rows))
+    return weights
+
+
 def estimated(
     world: World, oracle: Oracle, held_out: HeldOut, resamples: int
 ) -> list[dict[str, Any]]:
@@ -170,22 +184,28 @@ def estimated(
 
     data = oracle_data(held_out.samples)
     columns = guided_log_weights(oracle, data, next_logprobs, STRENGTHS)
-    totals, lengths = _nats(held_out.samples.rollouts)
-    even = np.ones(len(data))
     rows: list[dict[str, Any]] = []
     for strength, column in zip(STRENGTHS, columns.double().numpy(), strict=True):
         weights = np.exp(column - column.max())
         share = weights.sum() ** 2 / np.square(weights).sum() / len(data)
         row: dict[str, Any] = {"strength": strength, "effective_share": round(float(share), 3)}
-        for name, flags in held_out.toxic.items():
-            row[name] = _weighted_change(
-                data.prompt_ids, (flags, even), weights, resamples, is_relative=True
-            )
-        row["nats_beyond_base"] = _weighted_change(
-            data.prompt_ids, (totals, lengths), weights, resamples, is_relative=False
-        )
-        rows.append(row)
+        rows.append(row | _changes(held_out, weights, resamples))
     return rows
+
+
+def _changes(held_out: HeldOut, weights: np.ndarray, resamples: int) -> dict[str, Any]:
+    """What weights of the responses change: toxic shares, and nats a token under the base."""
+    rollouts = held_out.samples.rollouts
+    prompts = [rollout.prompt_id for rollout in rollouts]
+    even = np.ones(len(rollouts))
+    found: dict[str, Any] = {
+        name: _weighted_change(prompts, (flags, even), weights, resamples, is_relative=True)
+        for name, flags in held_out.toxic.items()
+    }
+    found["nats_beyond_base"] = _weighted_change(
+        prompts, _nats(rollouts), weights, resamples, is_relative=False
+    )
+    return found
 
 
 def _weighted_change(

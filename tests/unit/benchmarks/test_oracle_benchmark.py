@@ -43,6 +43,12 @@ def test_every_strength_is_estimated(lines):
         assert -5 < low <= value <= high < 5
 
 
+def test_the_optimum_that_guidance_aims_at_is_measured_too(lines):
+    (optimum,) = lines["optimum"]
+    value, low, high = optimum["nats_beyond_base"]
+    assert -5 < low <= value <= high < 5
+
+
 def test_text_is_decoded_without_guidance_at_one_and_as_strongly_as_chosen(lines):
     (chosen,) = lines["automatic strength"]
     strengths = [row["strength"] for row in lines["decoded"]]
