@@ -33,7 +33,14 @@ from acft.methods.world import World, facts, load_world
 from acft.oracle.training import LOG_WEIGHT_MAX
 from acft.policy import Policy
 from acft.schedule import Round, rounds
-from acft.settings import Fraction, NonNegative, NonNegativeFloat, OpenFraction, PositiveFloat
+from acft.settings import (
+    Fraction,
+    NonNegative,
+    NonNegativeFloat,
+    OpenFraction,
+    PositiveFloat,
+    RunSettings,
+)
 
 Prefixes = Annotated[
     tuple[Literal["corpus", "on_policy", "guided"], ...], Field(strict=False, min_length=1)
@@ -283,4 +290,28 @@ def _sampled_documents(
     return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
 
 
-METHODS.add("acft")(Method(AcftSettings, train, facts))
+def contradictions(settings: AcftSettings, run: RunSettings) -> list[str]:
+    """One sentence for each setting without effect, or that would be counted twice."""
+    found = []
+    on_corpus = "corpus" in settings.prefixes
+    is_bare = settings.adaptive and all(corpus.domain != "attribute" for corpus in run.corpus)
+    if set(settings.prefixes) == {"corpus"} and is_bare and settings.kl_weight:
+        found.append(
+            "[method] adaptive = true: puts the KL on corpora of domain 'attribute' only, and "
+            "there is none, so nothing would be penalised; give a [[corpus]] domain = 'attribute', "
+            "set adaptive to false, add 'on_policy' to prefixes, or set kl_weight to 0"
+        )
+    if settings.reach_weighted and "guided" in settings.prefixes:
+        found.append(
+            "[method] reach_weighted = true: weighs prefixes towards the guided policy, and so "
+            "does 'guided' among prefixes; use one of the two"
+        )
+    if settings.guidance_top_k and not on_corpus:
+        found.append(
+            f"[method] guidance_top_k = {settings.guidance_top_k}: keeps guidance of corpus texts, "
+            "but prefixes leave those out; add 'corpus' to them, or set it to 0"
+        )
+    return found
+
+
+METHODS.add("acft")(Method(AcftSettings, train, facts, contradictions=contradictions))

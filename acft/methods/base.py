@@ -68,6 +68,9 @@ class Method:
     used_with: Callable[[Any], dict[str, Any]] = lambda _: {}
     """Takes the method's settings; what an evaluation's subject needs beside the checkpoint to
     answer as the method means it to (see subjects.py)."""
+    contradictions: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
+    """Takes the method's settings and the run's; one sentence for each of the method's settings
+    that the run's make impossible or without effect."""
 
     @property
     def summary(self) -> str:

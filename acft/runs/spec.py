@@ -120,7 +120,7 @@ def parse_spec(
     except tomllib.TOMLDecodeError as error:
         text_is = f"{where!r} is" if where else "the settings are"
         raise ConfigError(f"{text_is} not valid TOML: {error}") from None
-    values = apply_overrides(_with_touched_lists(written, overrides), list(overrides))
+    values = apply_overrides(_with_touched(written, overrides), list(overrides))
     problems: list[str] = []
     settings = _collect(problems, lambda: RunSettings.parse(values))
     method = _collect(problems, lambda: _parse_method(values.get("method", {"name": "acft"})))
@@ -131,6 +131,8 @@ def parse_spec(
     if has_files:
         problems += missing_files(named, constraints or ())
     problems += _contradictions(settings) if settings else ()
+    if settings and method:
+        problems += method[1].contradictions(method[2], settings)
     if problems or settings is None or method is None or constraints is None:
         raise ConfigError("\n".join(problems))
     return Spec(text, tuple(overrides), settings, *method, constraints)
@@ -165,12 +167,11 @@ def _parse_method(table: Any) -> tuple[str, Method, Config]:
     return table["name"], method, method.settings_type.parse(own, "method")
 
 
-def _with_touched_lists(written: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Adds the default of every list whose entries are overridden but which the text leaves out."""
+def _with_touched(written: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Adds the default of whatever is overridden in part but which the text leaves out."""
     touched = {override.partition(".")[0] for override in overrides}
-    missing = [name for name in ("corpus", "constraint") if name in touched - written.keys()]
-    defaults = RunSettings().model_dump(include=set(missing))
-    return {**written, **{name: list(defaults[name]) for name in missing}}
+    missing = [n for n in ("corpus", "constraint", "method") if n in touched - written.keys()]
+    return {**written, **RunSettings().model_dump(mode="json", include=set(missing))}
 
 
 def _tables(value: Any) -> list[Mapping[str, Any]]:
@@ -205,6 +206,12 @@ def _contradictions(settings: RunSettings) -> list[str]:
     if isinstance(oracle.strength, float) and oracle.strength > oracle.strength_max:
         found.append(
             f"[oracle] strength = {oracle.strength}: is above strength_max = {oracle.strength_max}"
+        )
+    if (sampling.temperature, sampling.top_p) != (1.0, 1.0):
+        found.append(
+            f"[sampling] temperature = {sampling.temperature}, top_p = {sampling.top_p}: a run "
+            "learns from what it draws at 1 and 1; set [oracle] temperature for that, [evaluation] "
+            "top_p for what is measured, or leave these out"
         )
     if settings.device == "mps" and settings.dtype == "bfloat16":
         found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")

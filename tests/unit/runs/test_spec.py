@@ -66,10 +66,41 @@ def test_a_method_without_a_name_is_told_so(method):
         (["oracle.strength=9.0"], "strength = 9.0"),
         (["device='mps'", "dtype='bfloat16'"], "dtype = 'bfloat16'"),
         (["optimizer.micro_batch_size=5"], "not a multiple"),
+        (["sampling.top_p=0.9"], "top_p = 0.9"),
+        (["sampling.temperature=0.7"], "[oracle] temperature"),
     ],
 )
 def test_settings_that_are_impossible_together_are_refused(overrides, where):
     assert where in problems(*overrides)[0]
+
+
+GENERAL = "corpus=[{source='sotu'}]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([GENERAL], "nothing would be penalised"),
+        (["method.reach_weighted=true", "method.prefixes=['guided']"], "use one of the two"),
+        (["method.guidance_top_k=4", "method.prefixes=['on_policy']"], "guidance_top_k = 4"),
+    ],
+)
+def test_settings_of_acft_without_effect_are_refused(overrides, told):
+    (problem,) = problems(*overrides, text="")
+    assert told in problem
+
+
+@pytest.mark.parametrize(
+    "way_out",
+    ["method.adaptive=false", "method.kl_weight=0.0", "method.prefixes=['corpus', 'on_policy']"],
+)
+def test_a_corpus_without_attribute_texts_has_ways_out(way_out):
+    assert parse_spec("", [GENERAL, way_out]).method_name == "acft"
+
+
+def test_a_setting_of_the_method_can_be_overridden_where_the_text_names_none():
+    spec = parse_spec("", ["method.delta=0.9"])
+    assert (spec.method_name, spec.values["method.delta"]) == ("acft", 0.9)
 
 
 def test_one_entry_of_a_list_can_be_overridden_where_the_text_has_none():
