@@ -32,6 +32,7 @@ from acft.machine import cores
 from acft.methods.base import TrainContext
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
+from acft.sampling import check_lengths, encode_prompt
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
@@ -43,7 +44,7 @@ DEFAULT_BASE_ROLLOUTS = 512
 TUPLE_FIELDS = ("prompt_ids", "response_ids", "response_logprobs")
 """Fields of a rollout that JSON turns into lists."""
 BASE_ROLLOUT_SEED = 20241007
-"""Fixed, so that runs with different seeds and methods train on the same texts."""
+"""Fixed; which prompts are continued follows the run's seed, so methods share texts at a seed."""
 
 
 @dataclass
@@ -120,7 +121,8 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     """Progress while everything loads; returns the ``World``.
 
     Raises:
-        DataError: A corpus or prompt set is missing, empty or too small.
+        DataError: A corpus or prompt set is missing, empty or too small; a prompt or document is
+            longer than the model's context.
         ModelError: A model or scorer cannot be had.
     """
     run = context.run
@@ -137,6 +139,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     yield Progress("load", 1, 4, context.resume_round, "parts")
     base = base_policy(run, threads)
     base.version = 0
+    _require_room(run, base, prompts)
     yield Progress("load", 2, 4, context.resume_round, "parts")
     corpora = []
     held_out: dict[str, dict[str, list[Document]]] = {}
@@ -155,6 +158,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
                 chat_template=run.model.chat_template,
                 loss=corpus.loss,
             ).documents
+        _require_short(documents, base, corpus)
         corpora.append((corpus.weight, documents))
     yield Progress("load", 3, 4, context.resume_round, "parts")
     # only now: texts that the base policy writes as a corpus are the same for all engines
@@ -226,6 +230,28 @@ def _prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:
                 "splits are made by a hash of each text (60/15/25), so give at least 20 prompts"
             )
     return prompts
+
+
+def _require_room(run: RunSettings, base: Policy, prompts: dict[str, list[Prompt]]) -> None:
+    """Every prompt that the run will come to, since the test prompts come last."""
+    backbone = base.backbone
+    used = prompts["train"] + prompts["validation"]
+    used += prompts["test"][: run.evaluation.test_prompts]
+    ids = [encode_prompt(backbone, prompt, chat_template=base.chat_template) for prompt in used]
+    check_lengths(used, ids, run.sampling.horizon, backbone.context_length)
+
+
+def _require_short(
+    documents: Sequence[TokenizedDocument], base: Policy, corpus: CorpusSettings
+) -> None:
+    context = base.backbone.context_length
+    longest = max((len(document.token_ids) for document in documents), default=0)
+    if longest > context:
+        raise DataError(
+            f"[corpus] source = {corpus.source!r} has documents of {longest} tokens, but the "
+            f"context of {base.backbone.name!r} is {context}; set [optimizer] max_tokens to "
+            f"{context} or less, so that they are cut"
+        )
 
 
 def _same_scorer_note(constraint: Constraint, run: RunSettings) -> Iterator[Event]:

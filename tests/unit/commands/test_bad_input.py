@@ -5,6 +5,7 @@ import json
 import pytest
 
 from acft.__main__ import main
+from acft.data import split_of
 from acft.runs.directory import all_runs, read_status
 from tests.tiny_run import tiny_settings
 
@@ -27,6 +28,10 @@ CASES = {
         "shorten or remove them, or lower the horizon",
     ),
 }
+
+
+LONG = [f"{'word ' * 40}{n}" for n in range(40)]
+"""Longer than the context of the tiny model."""
 
 
 @pytest.fixture
@@ -68,6 +73,27 @@ def test_bad_input_is_one_sentence_with_the_way_out(train, name):
     assert told in status.message
     assert status.advice
     assert not list(run.checkpoints.iterdir())
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_prompt_of_any_split_that_is_too_long_is_told_before_the_first_step(
+    train, tmp_path, split
+):
+    long = [text for text in LONG if split_of(text) == split]
+    with (tmp_path / "prompts.txt").open("a") as file:
+        file.write("\n" + "\n".join(long))
+    code, said, run = train("evaluation.test_prompts=40")
+    assert code == 2
+    assert f"{len(long)} prompts do not fit the model's context of 128 tokens" in said
+    assert (read_status(run).phase, read_status(run).step) == ("load", 0)
+
+
+def test_documents_longer_than_the_context_are_told_before_the_first_step(train, tmp_path):
+    (tmp_path / "lines.txt").write_text("\n".join(LONG))
+    code, said, run = train("optimizer.max_tokens=400")
+    assert code == 2
+    assert "set [optimizer] max_tokens to 128 or less" in said
+    assert (read_status(run).phase, read_status(run).step) == ("load", 0)
 
 
 def test_a_tokenizer_without_a_pad_token_is_no_obstacle(train, tmp_path):
