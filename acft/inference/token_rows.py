@@ -1,6 +1,7 @@
 """Guidance rows of one text, in the columns of the guidance table, computed on demand."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,28 +32,41 @@ def token_rows(
 ) -> list[dict[str, Any]]:
     """One row for each token after the first; guided values inside the horizon of the response."""
     token_ids = torch.tensor([ids], device=opened.base.device)
-    base_lp, _ = _distributions(opened.base, token_ids)
+    passes: dict[int, _Pass] = {}
+
+    def read(by: int) -> _Pass:
+        if by not in passes:
+            passes[by] = _read(opened.policy(by), token_ids)
+        return passes[by]
+
+    base_lp = read(0).logprobs
     guidance = opened.guidance(version) if version else None
     guided_lp, log_r = None, None
     if guidance is not None and start < len(ids):
-        anchor = opened.policy(opened.anchor(version))
+        anchor = read(opened.anchor(version))
         guided_lp, log_r = _guided(opened, anchor, guidance, token_ids, start, prompt)
-    policy_lp, _ = _distributions(opened.policy(version), token_ids)
-    return _rows(opened, version, ids, start, (base_lp, policy_lp, guided_lp), log_r)
+    return _rows(opened, version, ids, start, (base_lp, read(version).logprobs, guided_lp), log_r)
 
 
-def _distributions(
-    policy: Policy, token_ids: Int[Tensor, "one time"]
-) -> tuple[Float[Tensor, "step vocab"], Float[Tensor, "one time width"]]:
-    """Log-probabilities of each following token, and the hidden states behind them."""
+@dataclass(frozen=True)
+class _Pass:
+    """What one version says of a text."""
+
+    policy: Policy
+    logprobs: Float[Tensor, "step vocab"]
+    hidden: Float[Tensor, "one time width"]
+
+
+def _read(policy: Policy, token_ids: Int[Tensor, "one time"]) -> _Pass:
     mask = torch.ones_like(token_ids, dtype=torch.bool)
     hidden = policy.hidden(TokenBatch(token_ids, mask, mask))
-    return logits(policy.backbone.model, hidden[0, :-1]).log_softmax(dim=-1), hidden
+    logprobs = logits(policy.backbone.model, hidden[0, :-1]).log_softmax(dim=-1)
+    return _Pass(policy, logprobs, hidden)
 
 
 def _guided(
     opened: OpenedRun,
-    anchor: Policy,
+    anchor: _Pass,
     guidance: Guidance,
     token_ids: Int[Tensor, "one time"],
     start: int,
@@ -60,17 +74,16 @@ def _guided(
 ) -> tuple[Float[Tensor, "place vocab"], Float[Tensor, " place"]]:
     """Guided log-probabilities and log R of each prefix, for response places up to the horizon."""
     horizon = opened.run.sampling.horizon
-    anchor_lp, hidden = _distributions(anchor, token_ids)
     mask = torch.ones_like(token_ids, dtype=torch.bool)
     starts = torch.tensor([start], device=token_ids.device)
-    window = response_windows(TokenBatch(token_ids, mask, mask), hidden, starts, horizon)
-    guidance.oracle.follow(anchor.backbone)
+    window = response_windows(TokenBatch(token_ids, mask, mask), anchor.hidden, starts, horizon)
+    guidance.oracle.follow(anchor.policy.backbone)
     if opened.reads_verdicts:
         window.verdicts.copy_(_verdicts(opened, token_ids[0, start:].tolist(), prompt, horizon))
     states = guidance.oracle.states(window)
     n = min(horizon, token_ids.shape[1] - start)
     next_log_r = guidance.oracle.next_log_r(states[0, :n])
-    place_lp = anchor_lp[start - 1 : start - 1 + n]
+    place_lp = anchor.logprobs[start - 1 : start - 1 + n]
     log_r = guidance.oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:])[0, :n]
     if opened.delta >= 1.0:
         return guided_next_logprobs(place_lp, next_log_r, guidance.strength), log_r
