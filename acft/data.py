@@ -119,7 +119,7 @@ def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
 def load_documents(settings: CorpusSettings, seed: int) -> dict[Split, list[Document]]:
     """Distinct documents of a corpus by split, at most ``max_documents`` over all splits.
 
-    They come in a seeded order, as prompts do.
+    They come in a seeded order, as prompts do. One with a prompt is where that prompt would be.
 
     Raises:
         DataError: The source is unknown, missing, malformed, empty or written by the policy.
@@ -132,7 +132,7 @@ def load_documents(settings: CorpusSettings, seed: int) -> dict[Split, list[Docu
     if not documents:
         raise DataError(f"[corpus] source = {settings.source!r} has no texts; name another")
     chosen = _shuffled(documents, seed)[: settings.max_documents or None]
-    return _by_split(chosen, lambda item: split_of(item.prompt_text + item.response_text))
+    return _by_split(chosen, lambda item: split_of(item.prompt_text.strip() or item.response_text))
 
 
 def fingerprint(items: Iterable[Prompt | Document]) -> str:

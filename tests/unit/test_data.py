@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import json
 import math
 from collections import Counter
 
@@ -20,6 +21,7 @@ from acft.data import (
     micro_batches,
     mixture,
     pad_token,
+    prompt_of,
     split_of,
     tokenize,
 )
@@ -114,6 +116,15 @@ def test_documents_are_split_by_their_text_so_held_out_text_is_never_trained_on(
     for split, members in by_split.items():
         assert {split_of(item.response_text) for item in members} == {split}
     assert sum(map(len, by_split.values())) == len(LINES)
+
+
+def test_a_prompt_is_on_the_same_side_whether_it_is_drawn_from_or_trained_on(tmp_path):
+    rows = [{"question": f" {line}", "text": f"{line} {n}"} for line in LINES for n in range(3)]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    by_split = load_documents(CorpusSettings(source=str(file), prompt_field="question"), 0)
+    for split, members in by_split.items():
+        assert {prompt_of(item.prompt_text.strip()).split for item in members} == {split}
 
 
 def test_repeated_documents_count_once():
