@@ -55,13 +55,18 @@ class Cell:
         """Value with its uncertainty."""
         if self.value is None:
             return "–"
-        text = f"{self.value:.3g}"
+        text = _three(self.value)
         if self.low is not None and self.high is not None:
-            text += f" [{self.low:.3g}, {self.high:.3g}]"
+            text += f" [{_three(self.low)}, {_three(self.high)}]"
         elif self.stderr is not None:
             text += f" ± {self.stderr:.2g}"
         text += f" ({self.runs} runs)" if self.runs > 1 else ""
         return f"{text} {self.verdict}".rstrip()
+
+
+def _three(value: float) -> str:
+    """Three digits; what rounding leaves of a difference of equal numbers is 0."""
+    return f"{round(value, 12) + 0.0:.3g}"
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,10 @@ def test_what_cannot_be_measured_is_a_dash(tmp_path):
     assert "| – |" in result_table(tmp_path, "exp").markdown
 
 
+def test_the_remains_of_rounding_are_shown_as_zero():
+    assert Cell(-1.1e-16, 3, low=-0.25, high=1e-15).text == "0 [-0.25, 0] (3 runs)"
+
+
 def test_markdown_cells_cannot_break_the_table(tmp_path):
     finished(tmp_path, shares(0.1), "title='a|b'")
     assert "a\\|b" in result_table(tmp_path, "exp").markdown
