@@ -126,6 +126,22 @@ def soft_log_w(
     return torch.where(log_r_prompt < math.log(delta), log_w, 0.0)
 
 
+def target_ratio(r: float, delta: float, is_satisfied: bool) -> float:  # noqa: FBT001
+    """How much likelier the target makes a response than p does: a of C = 1, b of C = 0.
+
+    Args:
+        r: R(x), the satisfaction of p on the prompt.
+        delta: Satisfaction demanded; where p reaches it, the target is p.
+        is_satisfied: C of the response.
+
+    Source: derived; q*(y|x) = p(y|x)·(a·C + b·(1 - C)) with a = delta / R(x) and
+    b = (1 - delta) / (1 - R(x)).
+    """
+    if r >= delta:
+        return 1.0
+    return delta / r if is_satisfied else (1.0 - delta) / (1.0 - r)
+
+
 def log_reach(
     log_r: Float[Tensor, "*axes"], delta: float, log_r_prompt: Float[Tensor, "..."]
 ) -> Float[Tensor, "*axes"]:

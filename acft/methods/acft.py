@@ -30,6 +30,7 @@ from acft.methods.rounds import over_budget
 from acft.methods.target import Regularizer
 from acft.methods.validation import best_event, validate
 from acft.methods.world import World, facts, load_world
+from acft.objective import target_ratio
 from acft.oracle.training import LOG_WEIGHT_MAX
 from acft.policy import Policy
 from acft.schedule import Round, rounds
@@ -263,10 +264,10 @@ def _regularizer(
 def _sampled_documents(
     settings: AcftSettings, guide_round: OracleRound
 ) -> list[tuple[TokenizedDocument, float]]:
-    """The guide's rollouts as KL-only documents; towards q they weigh C/R(x).
+    """The guide's rollouts as KL-only documents; towards q they weigh q/p.
 
-    Source: derived; E_q[f] = E_p[f·C] / R(x), with R(x) estimated by the mean of C over the
-    prompt's responses. Where another distribution than p drew them, all weigh p over it as well.
+    Source: derived; E_q[f] = E_p[f·q/p], with R(x) estimated by the mean of C over the prompt's
+    responses. Where another distribution than p drew them, all weigh p over it as well.
     """
     rollouts = guide_round.rollouts
     weights = [math.exp(min(rollout.log_weight, LOG_WEIGHT_MAX)) for rollout in rollouts]
@@ -278,14 +279,15 @@ def _sampled_documents(
     subject = "base" if guide_round.guide.policy_version == 0 else "policy"
     on_policy, guided = [], []
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
+        prompt = rollout.prompt_id
+        towards_q = target_ratio(satisfied[prompt] / all_of[prompt], settings.delta, verdict)
         for document in documents_from_rollouts([rollout], "attribute"):
             # an oracle is fitted once a round
             name = row_id(rollout, "oracle", subject, guide_round.guide.oracle.version)
             stored = replace(document, document_id=name, is_rollout=True)
             on_policy.append((stored, weight))
-            if verdict:
-                prompt = rollout.prompt_id
-                guided.append((stored, weight * all_of[prompt] / satisfied[prompt]))
+            if towards_q:
+                guided.append((stored, weight * towards_q))
     chosen = settings.prefixes
     return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
 

@@ -61,6 +61,9 @@ MUTANTS = {
     "reach: R(x) forgotten": ("return log_r - log_r_prompt", "return log_r"),
     "soft reach: R(x) stays in w": ("0.0, log_w - log_r_prompt", "0.0, log_w"),
     "soft reach: always active": ("(log_r_prompt >= math.log(delta)) |", "False |"),
+    "ratio: a is 1 / R(x)": ("return delta / r if", "return 1 / r if"),
+    "ratio: violations never drawn": ("else (1.0 - delta) / (1.0 - r)", "else 0.0"),
+    "ratio: always active": ("r >= delta", "r >= 1.0"),
     "soft reach: impossible prompts": (" | log_r_prompt.isneginf()", ""),
     "soft: any delta accepted": ("not 0.0 < delta <= 1.0", "False"),
     "kl reversed": (
@@ -231,6 +234,13 @@ def check_reach(o: ModuleType) -> None:
     same(o.log_reach(R.log(), delta, rate.log()).exp(), torch.stack([torch.ones_like(w), w]))
     never = torch.tensor([0.0]).log()
     same(o.log_reach(never, delta, never), torch.zeros(1))
+
+
+def check_target_ratio(o: ModuleType) -> None:
+    found = [
+        o.target_ratio(r, d, c) for r in (0.5, 0.8) for d in (0.75, 1.0) for c in (True, False)
+    ]
+    same(torch.tensor(found), [1.5, 0.5, 2.0, 0.0, 1.0, 1.0, 1.25, 0.0])
 
 
 def check_prompt_log_r(o: ModuleType) -> None:

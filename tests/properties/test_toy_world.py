@@ -57,6 +57,17 @@ def test_token_guidance_reproduces_the_target_of_structured_constraints(structur
     assert_same_distribution(target, toy.sequence_logprobs(structured.guided(delta)))
 
 
+@given(arbitrary_cases(), st.sampled_from([1.0, 0.9, 0.3]))
+@every_world
+def test_responses_weighted_towards_the_target_are_drawn_from_it(case, delta):
+    assume(case.rate > 0)
+    rate = float(case.rate)
+    ratio = [objective.target_ratio(rate, delta, bool(verdict)) for verdict in case.satisfied > 0.5]
+    weighted = toy.sequence_logprobs(case.policy).exp() * torch.tensor(ratio, dtype=torch.float64)
+    target = toy.target_logprobs(case.policy, case.satisfied, delta).exp()
+    assert (weighted - target).abs().max() <= TOLERANCE
+
+
 @given(arbitrary_cases(), st.sampled_from([0.9, 0.5]))
 @every_world
 def test_soft_guidance_reaches_delta_exactly_or_leaves_the_policy(case, delta):

@@ -73,6 +73,22 @@ def test_satisfying_responses_of_each_prompt_weigh_as_all_of_them(tmp_path):
     assert by_prompt == {p: pytest.approx(n * each) for p, n in count.items()}
 
 
+def test_below_one_the_target_keeps_its_share_of_violating_responses(tmp_path):
+    found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
+    ids = sorted({rollout.prompt_id for rollout in found.rollouts})
+    own = [i for i, rollout in enumerate(found.rollouts) if rollout.prompt_id == ids[0]]
+    satisfaction = [float(i in own[: len(own) // 2]) for i in range(len(found.rollouts))]
+    changed = dataclasses.replace(found, satisfaction=satisfaction)
+    settings = AcftSettings.parse({"prefixes": ["guided"], "delta": 0.9}, "method")
+    weights = [
+        w for d, w in _sampled_documents(settings, changed) if f"-{ids[0]}-" in d.document_id
+    ]
+    rate = (len(own) // 2) / len(own)
+    assert len(weights) == len(own)
+    expected = [0.9 / rate if satisfaction[i] else 0.1 / (1 - rate) for i in own]
+    assert weights == pytest.approx(expected, rel=1e-5)  # p over itself is 1 but for rounding
+
+
 def _an_oracle_round(world):
     from acft.methods.oracle_job import build_oracle, oracle_job
 
