@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 
+from acft.chat import as_chat
 from acft.corpora.base import Record
 from acft.corpora.sources import corpus_records, prompt_records
 from acft.errors import DataError, ModelError
@@ -161,7 +162,7 @@ def tokenize(
     response, and the response ends with the end-of-text token.
 
     Raises:
-        DataError: No document is left; says why.
+        DataError: No document is left, or a template takes no such conversation; says why.
         ModelError: The tokenizer has no chat template.
     """
     kept: list[TokenizedDocument] = []
@@ -323,6 +324,7 @@ def prompt_and_response(
     """Token ids of both parts as training reads them; no prompt where the text has none.
 
     Raises:
+        DataError: The chat template does not take the conversation.
         ModelError: The tokenizer has no chat template.
     """
     prompt, response = document.prompt_text, document.response_text
@@ -330,25 +332,13 @@ def prompt_and_response(
         return [], tokenizer.encode(response, add_special_tokens=True)
     if chat_template:
         turns = document.turns or (("user", prompt),)
-        ids = tokenizer.encode(_chat(turns, tokenizer), add_special_tokens=False)
+        ids = tokenizer.encode(as_chat(turns, tokenizer), add_special_tokens=False)
         end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         return ids, tokenizer.encode(response, add_special_tokens=False) + end
     joint = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
     return (
         tokenizer.encode(prompt, add_special_tokens=True),
         tokenizer.encode(joint + response, add_special_tokens=False),
-    )
-
-
-def _chat(turns: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> str:
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "[model] chat_template = true, but the tokenizer has none; "
-            "set it to false to train on raw text"
-        )
-    conversation = [{"role": role, "content": content} for role, content in turns]
-    return str(
-        tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     )
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from acft.backbone.forward import CachedDecoder, logits
 from acft.backbone.loading import Backbone
+from acft.chat import as_chat
 from acft.errors import DataError
 from acft.settings import SamplingSettings
 from acft.threads import Workers
@@ -172,7 +173,8 @@ def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) ->
     """Token ids of a prompt, raw or wrapped in the tokenizer's chat template.
 
     Raises:
-        DataError: The prompt has no tokens, or the tokenizer has no chat template.
+        DataError: The prompt has no tokens, or the chat template does not take it.
+        ModelError: The tokenizer has no chat template.
     """
     text = full_prompt(backbone, prompt, chat_template=chat_template)
     ids = backbone.tokenizer(text, add_special_tokens=not chat_template)["input_ids"]
@@ -185,18 +187,12 @@ def full_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> s
     """A prompt's text as the model reads it.
 
     Raises:
-        DataError: The tokenizer has no chat template.
+        DataError: The chat template does not take a lone question.
+        ModelError: The tokenizer has no chat template.
     """
     if not chat_template:
         return prompt.text
-    tokenizer = backbone.tokenizer
-    if not tokenizer.chat_template:
-        raise DataError(
-            f"[model] chat_template = true, but the tokenizer of {backbone.name!r} has none; "
-            "set it to false to continue raw text"
-        )
-    message = [{"role": "user", "content": prompt.text}]
-    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    return as_chat([("user", prompt.text)], backbone.tokenizer, backbone.name)
 
 
 def _draw_batch(

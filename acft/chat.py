@@ -1,0 +1,39 @@
+"""Conversations as the text that a model was taught to read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from acft.errors import DataError, ModelError
+
+
+def as_chat(turns: Sequence[tuple[str, str]], tokenizer: Any, name: str = "") -> str:
+    """(role, text) of each message, wrapped by the tokenizer's template up to the response.
+
+    Args:
+        turns: Messages before the response.
+        tokenizer: Anything with the chat template of a tokenizer of transformers.
+        name: Of the model, for messages.
+
+    Raises:
+        ModelError: The tokenizer has no chat template.
+        DataError: The template does not take these messages.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"[model] chat_template = true, but the tokenizer{name and f' of {name!r}'} has none; "
+            "set it to false to read raw text"
+        )
+    conversation = [{"role": role, "content": content} for role, content in turns]
+    try:
+        text = tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        roles = ", ".join(role for role, _ in turns) or "none"
+        raise DataError(
+            f"the model's chat template does not take a conversation of the roles {roles}: "
+            f"{error}; change those texts, or set [model] chat_template to false"
+        ) from None
+    return str(text)
