@@ -2,7 +2,7 @@
 
 import acft
 from acft.ui.demonstration import reason, way_out
-from acft.ui.dom import Node, el, view
+from acft.ui.dom import Node, act, el, view
 from acft.ui.page import Page, Wire, Workbench
 
 NOTICE = (
@@ -79,3 +79,16 @@ def footer(bench: Workbench) -> None:
 def empty(headline: str, *advice: Node) -> Node:
     """An empty state that says what to do."""
     return el("div.nothing", el("p.head", headline), [el("p", line) for line in advice])
+
+
+def underway(what: str, event: str) -> Node:
+    """What a long action is at, for how long, and the button whose ``event`` ends it."""
+    return el(
+        "p.underway",
+        el("b", f"{what} … ", role="status"),
+        el("span.side", data_ticking=True),
+        " ",
+        el("button.do", "Stop", type="button", **act(event)),
+        key=what,
+        data_show=True,
+    )

@@ -94,7 +94,8 @@ def answers(bench: Workbench, visit: Visit, run: Run, prompt: str) -> Iterator[N
     attempt = Attempt(
         prompt, sides, conditions(visit), [[] for _ in sides], weights=[{} for _ in sides]
     )
-    yield el("p.side", "Opening the models …", role="status")
+    yield el("p.side", el("span", "Opening the models … ", role="status"),
+             el("span", data_ticking=True))  # fmt: skip
     if version:
         attempt.proof = ask(bench, visit, "identify", run, version=version)
     yield shown(attempt)

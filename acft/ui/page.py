@@ -6,7 +6,7 @@ launch token.
 """
 
 import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from acft.registry import Registry
 from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store
 from acft.store.ingest import Ingester
+from acft.ui.beats import with_beats
 from acft.ui.control import Control
 from acft.ui.dom import el, sent
 from acft.ui.guard import Bind, Gate
-from acft.ui.reader import Reader
+from acft.ui.reader import Reader, Run
 
 REFUSED = (
     "this browser may look but not change anything; open the address that the terminal printed "
@@ -31,6 +32,8 @@ REFUSED = (
 )
 POLL_SECONDS = 3.0
 """How often an open page asks for news; each time costs what two runs on two cores then lack."""
+REST_SECONDS = 20.0
+"""The same while no run is at work; another tab or a terminal may still start one."""
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"
 
 
@@ -110,6 +113,12 @@ PAGES: Registry[Page] = Registry("page", "acft.ui.pages")
 Components = Sequence[Any]
 
 
+def pace(runs: Iterable[Run]) -> float:
+    """Seconds until a page about these runs should ask again."""
+    is_moving = any(run.state.is_live or run.state.state == "queued" for run in runs)
+    return POLL_SECONDS if is_moving else REST_SECONDS
+
+
 class Wire:
     """Connects callbacks to events of components."""
 
@@ -161,18 +170,6 @@ class Wire:
         # Over the queue a refusal is an answer; without it, it would be a failed request.
         return self._connect(event, handler, inputs, outputs, {"queue": True, **options})
 
-    def compute(
-        self,
-        event: Callable[..., Any],
-        callback: Callable[..., Any],
-        inputs: Components = (),
-        outputs: Components = (),
-    ) -> Any:
-        """Connects a callback that takes seconds: in the queue, one at a time, with progress."""
-        options = {"queue": True, "concurrency_id": "inference", "concurrency_limit": 1,
-                   "show_progress": "minimal"}  # fmt: skip
-        return self.read(event, callback, inputs, outputs, **options)
-
     def stream(
         self,
         event: Callable[..., Any],
@@ -181,17 +178,23 @@ class Wire:
         outputs: Components = (),
         **options: Any,
     ) -> Any:
-        """Connects a generator whose values are shown as they come; it can be cancelled."""
+        """Connects a generator whose values are shown as they come: one at a time, in a queue."""
 
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
+            parts = callback(self._visit(request, event), *values)
+            nothing = gr.skip() if len(outputs) == 1 else [gr.skip() for _ in outputs]
             try:
-                for answer in callback(self._visit(request, event), *values):
+                for answer in with_beats(parts, nothing):
                     yield _sent(answer, outputs)
             except AcftError as error:
                 yield _sent(_in_place(error, outputs), outputs)
 
-        options = {"concurrency_id": "inference", "queue": True, **options}
+        options = {"concurrency_id": "inference", "concurrency_limit": 1, "queue": True, **options}
         return self._connect(event, handler, inputs, outputs, options)
+
+    def cancel(self, event: Callable[..., Any], running: Components) -> None:
+        """Makes an event end whatever of the connected generators is under way."""
+        event(None, cancels=list(running), api_visibility="private")
 
     def _handler(
         self,

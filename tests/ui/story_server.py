@@ -5,6 +5,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,19 @@ class StoryDesk(FakeDesk):
         return super().call(operation, seconds, **arguments)
 
 
+class StoryModels(FakeModels):
+    """Values of texts that begin with "slow" come when a file is there."""
+
+    def __init__(self, gate: Path) -> None:
+        super().__init__()
+        self._gate = gate
+
+    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+        while str(arguments.get("prompt", "")).startswith("slow") and not self._gate.exists():
+            time.sleep(0.02)
+        return (yield from super().stream(operation, seconds, **arguments))
+
+
 def _queue(runs: Path, text: str, request_id: str) -> str:
     for paths in all_runs(runs):
         if paths.launch.exists() and read_launch(paths).request_id == request_id:
@@ -63,7 +77,7 @@ def main() -> None:
     bench = replace(
         bench,
         desk=desk,
-        models=FakeModels(),
+        models=StoryModels(experiments / "values"),
         trial=FakeTrial(),
         control=Control(bench.reader, desk, bench.control.owner),
     )

@@ -14,7 +14,7 @@ from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, panel
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
 from acft.ui.run_details import details, log
@@ -238,6 +238,15 @@ def show(
     return [*shown, gr.skip() if now.log == before.log or not run else log(bench, run)]
 
 
+def paced(
+    bench: Workbench, visit: Visit, now: float, clock: replay.Clock | None = None
+) -> list[Any]:
+    """The timer and its pace where the run asks for another one; a replay keeps its own."""
+    run = find(bench, visit)
+    seconds = pace([run] if run else [])
+    return [gr.skip()] * 2 if clock or seconds == now else [gr.Timer(seconds), seconds]
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     seen, clock = gr.State(None), gr.State(None)
     controls = view(acts=("replay",))
@@ -247,7 +256,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     pairs = view()
     measure = view(acts=("cost", "measure"))
     rest, printed = view(), view()
-    timer = gr.Timer(POLL_SECONDS)
+    timer, tempo = gr.Timer(POLL_SECONDS), gr.State(POLL_SECONDS)
     shown = [controls, header, seen, grid, *plots, pairs, measure, rest, printed]
 
     def opened(visit: Visit) -> list[Any]:
@@ -255,8 +264,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
         pace = gr.Timer(replay.FRAME_SECONDS) if begun else gr.skip()
         return [begun, pace, *show(bench, visit, clock=begun)]
 
-    def tick(visit: Visit, last: Marks | None, playing: replay.Clock | None) -> list[Any]:
-        return show(bench, visit, last, playing)
+    def tick(
+        visit: Visit, last: Marks | None, playing: replay.Clock | None, now: float
+    ) -> list[Any]:
+        return [*paced(bench, visit, now, playing), *show(bench, visit, last, playing)]
 
     def turn(visit: Visit, last: Marks | None, playing: replay.Clock | None) -> list[Any]:
         run = find(bench, visit)
@@ -280,21 +291,21 @@ def _build(bench: Workbench, wire: Wire) -> None:
         bench.control.stop(visit.data.get("run", ""), visit.data.get("mode", "save"))
         return top(bench, visit)
 
-    def resume(visit: Visit) -> Node:
+    def resume(visit: Visit) -> list[Any]:
         bench.control.resume(visit.data.get("run", ""))
-        return top(bench, visit)
+        return [top(bench, visit), gr.Timer(POLL_SECONDS), POLL_SECONDS]
 
     def relabel(visit: Visit) -> Node:
         bench.control.label(str(visit.data.get("run", "")), **labels.changes(visit.data))
         return top(bench, visit)
 
     wire.on_load(opened, outputs=[clock, timer, *shown])
-    wire.read(timer.tick, tick, inputs=[seen, clock], outputs=shown)
+    wire.read(timer.tick, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown])
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown])
     wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")
     wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])
-    wire.change(header.resume, resume, outputs=[header])
+    wire.change(header.resume, resume, outputs=[header, timer, tempo])
     wire.change(header.relabel, relabel, outputs=[header], trigger_mode="multiple")
 
 

@@ -9,9 +9,9 @@ from acft.store.queries.runs import settings_difference
 from acft.ui import charts, labels, words
 from acft.ui.control import preset, preset_names
 from acft.ui.demonstration import is_recorded, welcome
-from acft.ui.dom import Node, act, chart, el, sparkline, table, view
+from acft.ui.dom import Node, act, chart, el, sent, sparkline, table, view
 from acft.ui.frame import empty, title
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
 from acft.ui.quantities import quantity
 from acft.ui.reader import Run
 from acft.ui.run_head import measured_run
@@ -186,6 +186,20 @@ def start_quickstart(bench: Workbench, visit: Visit) -> Node:
     return el("div", el("p.side", "Started; opening the run …"), data_goto=f"run?run={run_id}")
 
 
+Shown = tuple[int, float]
+"""What a tab has of the table, as a hash, and how often it asks."""
+
+
+def news(bench: Workbench, visit: Visit, last: Shown | None) -> list[Any]:
+    """Table, timer and what the tab then has; each only where it has changed."""
+    table_now, seconds = overview(bench, visit), pace(bench.reader.runs())
+    now = hash(sent(table_now)), seconds
+    if now == last:
+        return [gr.skip()] * 3
+    timer = gr.skip() if last and last[1] == seconds else gr.Timer(seconds)
+    return [table_now, timer, now]
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Runs", "Every run on this machine, as it really is."))
     board = view(acts=("refresh", "quickstart", "relabel"))
@@ -196,7 +210,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 view(el("div.figure-title", el("b", quantity(name).label)))
                 plots.append(chart())
     settings = view()
-    timer = gr.Timer(POLL_SECONDS)
+    timer, shown = gr.Timer(POLL_SECONDS), gr.State(None)
     beside = [row, *plots, settings]
 
     def show(visit: Visit) -> list[Any]:
@@ -207,8 +221,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         figures = [overlay(bench, visit, name) if several else None for name in OVERLAID]
         return [gr.Row(visible=several), *figures, differences(bench, visit)]
 
-    def tick(visit: Visit) -> Node:
-        return overview(bench, visit)
+    def tick(visit: Visit, last: Shown | None) -> list[Any]:
+        return news(bench, visit, last)
 
     def quickstart(visit: Visit) -> Node:
         return start_quickstart(bench, visit)
@@ -218,7 +232,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return overview(bench, visit)
 
     wire.on_load(show, outputs=[board, *beside])
-    wire.read(timer.tick, tick, outputs=[board])
+    wire.read(timer.tick, tick, inputs=[shown], outputs=[board, timer, shown])
     wire.read(board.refresh, show, outputs=[board, *beside], trigger_mode="always_last")
     wire.change(board.quickstart, quickstart, outputs=[board])
     wire.change(board.relabel, relabel, outputs=[board], trigger_mode="multiple")

@@ -1,6 +1,7 @@
 """Tokens: which tokens of a text pay for the constraint, under base, guided and tuned policy."""
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -18,7 +19,7 @@ from acft.store.queries.tokens import (
 )
 from acft.ui import words
 from acft.ui.dom import Node, act, el, sql_behind, table, veil, view
-from acft.ui.frame import title
+from acft.ui.frame import title, underway
 from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
 from acft.ui.live_tokens import (
@@ -45,6 +46,8 @@ CORPUS = (
     "anything, and where the oracle changes its mind. Nobody scored it; it is blurred where the "
     "oracle expects a violation."
 )
+WORK = "Reading the text under base, guided and tuned policy"
+OPENING = "Opening the models, then reading the text under each of them"
 UNSTORED = (
     "No token values are stored for this text. Each round keeps those of a few rollouts "
     "(method.guidance_sequences)."
@@ -123,7 +126,8 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     step = visit.query.get("step", "")
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
     if not moments:
-        return {"empty": UNSTORED}
+        is_known = rollout(bench.store, run.run_id, sequence) is not None
+        return {"empty": UNSTORED if is_known else f"There is no text {sequence} in this run."}
     moment = next((m for m in moments if str(m["step"]) == step), moments[-1])
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
@@ -242,13 +246,25 @@ def _run_of(bench: Workbench, visit: Visit) -> Run:
     return run
 
 
+def computed(
+    bench: Workbench, visit: Visit, work: Callable[[Run], tuple[dict[str, Any], Request]]
+) -> Iterator[list[Any]]:
+    """What is done and for how long, then heading, values and the request that they answer."""
+    run = _run_of(bench, visit)
+    yield [underway(WORK if bench.models.is_running else OPENING, "halt"), gr.skip(), gr.skip()]
+    value, asked = work(run)
+    under = scrubber(visit, run, asked["weights"])
+    heading = el("h2", "A text computed now")
+    yield [el("div", heading, under, address(visit, asked)), value, asked]
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Tokens", "Which tokens pay for the constraint."))
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             left = view()
         with gr.Column(scale=3, min_width=340):
-            about = view(acts=("refresh", "compute", "again"))
+            about = view(acts=("refresh", "compute", "again", "halt"))
             shown = token_view()
             with gr.Column(visible=is_possible(bench)):
                 view(el("h2.part", "Score a text of your own"))
@@ -264,40 +280,40 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return [about_text(bench, visit), pick(bench, visit), tokens(bench, visit),
                 paying(bench, visit)]  # fmt: skip
 
-    def live_answer(visit: Visit, run: Run, answer: tuple[dict[str, Any], Request]) -> list[Any]:
-        under = scrubber(visit, run, answer[1]["weights"])
-        heading = el("h2", "A text computed now")
-        return [el("div", heading, under, address(visit, answer[1])), *answer]
+    def typed(visit: Visit) -> list[Any]:
+        # Whoever types before the page has answered keeps what is typed.
+        return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
 
-    def typed(visit: Visit) -> list[str]:
-        return [visit.query.get("prompt", ""), visit.query.get("response", "")]
+    def compute(visit: Visit) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, lambda run: scored(bench, visit, run, of_stored(
+            bench, run, current_sequence(bench, visit, run.run_id))))  # fmt: skip
 
-    def compute(visit: Visit) -> list[Any]:
-        run = _run_of(bench, visit)
-        asked = of_stored(bench, run, current_sequence(bench, visit, run.run_id))
-        return live_answer(visit, run, scored(bench, visit, run, asked))
+    def own(visit: Visit, first: str, second: str) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, lambda run: scored(
+            bench, visit, run, of_text(run, first, second)))  # fmt: skip
 
-    def own(visit: Visit, first: str, second: str) -> list[Any]:
-        run = _run_of(bench, visit)
-        return live_answer(visit, run, scored(bench, visit, run, of_text(run, first, second)))
+    def again(visit: Visit, last: Request) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, lambda run: scored(bench, visit, run, last))
 
-    def again(visit: Visit, last: Request) -> list[Any]:
-        run = _run_of(bench, visit)
-        return live_answer(visit, run, scored(bench, visit, run, last))
+    def branch(visit: Visit, last: Request) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, lambda run: branched(bench, visit, run, last))
 
-    def branch(visit: Visit, last: Request) -> list[Any]:
-        run = _run_of(bench, visit)
-        return live_answer(visit, run, branched(bench, visit, run, last))
+    def halted(visit: Visit) -> list[Any]:
+        return [about_text(bench, visit), tokens(bench, visit), {}]
 
     outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.read(vocabulary.refresh, show, outputs=outputs, trigger_mode="always_last")
-    wire.compute(about.compute, compute, outputs=live)
-    wire.compute(about.again, again, inputs=[request], outputs=live)
-    wire.compute(shown.branch, branch, inputs=[request], outputs=live)
-    wire.compute(go.click, own, inputs=[prompt, response], outputs=live)
+    running = [
+        wire.stream(about.compute, compute, outputs=live),
+        wire.stream(about.again, again, inputs=[request], outputs=live),
+        wire.stream(shown.branch, branch, inputs=[request], outputs=live),
+        wire.stream(go.click, own, inputs=[prompt, response], outputs=live),
+    ]
+    wire.cancel(about.halt, running)
+    wire.read(about.halt, halted, outputs=live)
 
 
 PAGES.add("tokens")(Page("Tokens", "tokens", 40, _build))

@@ -29,6 +29,7 @@
     if (name === "value" && "value" in dom && document.activeElement !== dom) dom.value = value;
     if (name === "checked") dom.checked = true;
     if (name === "data-goto" && SAFE_LINK.test(value)) location.assign(value);
+    if (name === "data-show") requestAnimationFrame(() => dom.scrollIntoView({ block: "nearest" }));
     if (name === "data-forget") setQuery(Object.fromEntries(value.split(",").map((key) => [key, ""])));
     if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);

@@ -1,0 +1,138 @@
+"""Long actions are seen to go on, can be stopped, and pages at rest ask seldom."""
+
+import re
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import gradio as gr
+import pytest
+from playwright.sync_api import expect
+
+from acft.errors import ConfigError
+from acft.ui.beats import with_beats
+from acft.ui.dom import text_of
+from acft.ui.page import POLL_SECONDS, REST_SECONDS, pace
+from acft.ui.pages import run as run_page
+from acft.ui.pages import runs, tokens
+from tests.ui.browser import Watch, ready, shoot
+from tests.ui.conftest import LIVE, QUICK, visit
+from tests.ui.test_stories import PATIENCE, server, state
+
+__all__ = ["server"]
+SKIPPED = gr.skip()
+
+
+def questions(page: Any, seconds: float) -> int:
+    """How often the page asks the server within a time."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(seconds * 1000)
+    return sum("/run/predict" in url for url in asked)
+
+
+def test_a_page_about_a_run_at_work_asks_more_often_than_one_about_a_finished_run(bench):
+    live, over = bench.reader.run(LIVE), bench.reader.run(QUICK)
+    assert pace([over, live]) == POLL_SECONDS
+    assert pace([over]) == pace([]) == REST_SECONDS
+
+
+def test_the_timer_of_a_run_changes_only_with_its_pace(bench):
+    timer, now = run_page.paced(bench, visit(QUICK), POLL_SECONDS)
+    assert (timer.value, now) == (REST_SECONDS, REST_SECONDS)
+    assert run_page.paced(bench, visit(QUICK), REST_SECONDS) == [SKIPPED] * 2
+    assert run_page.paced(bench, visit(LIVE), REST_SECONDS)[1] == POLL_SECONDS
+
+
+def test_a_table_that_has_not_changed_is_not_sent_again(bench):
+    table, timer, seen = runs.news(bench, visit(find="quickstart"), None)
+    assert "Detoxify" in text_of(table)
+    assert timer.value == POLL_SECONDS
+    assert runs.news(bench, visit(find="quickstart"), seen) == [SKIPPED] * 3
+    again, same, _ = runs.news(bench, visit(find="Control"), seen)
+    assert "Control" in text_of(again)
+    assert same == SKIPPED
+
+
+def test_scoring_says_first_what_it_does_and_offers_to_stop(bench):
+    def work(_: Any) -> Any:
+        raise AssertionError("not before the reader was told")
+
+    first = next(tokens.computed(bench, visit(QUICK, may_change=True), work))
+    assert "Opening the models" in text_of(first[0])
+    assert "Stop" in text_of(first[0])
+
+
+def test_parts_come_in_order_with_beats_between_and_an_error_at_the_end():
+    gate = threading.Event()
+
+    def parts() -> Generator[str]:
+        yield "one"
+        gate.wait(30)
+        yield "two"
+        raise ConfigError("three")
+
+    shown = with_beats(parts(), "beat", seconds=0.01)
+    assert [next(shown), next(shown)] == ["one", "beat"]
+    gate.set()
+    rest = (part for part in shown if part != "beat")
+    assert next(rest) == "two"
+    with pytest.raises(ConfigError, match="three"):
+        next(rest)
+
+
+def test_closing_does_not_wait_for_a_part_and_closes_the_generator_when_it_comes():
+    gate, closed = threading.Event(), threading.Event()
+
+    def parts() -> Generator[str]:
+        try:
+            yield "one"
+            gate.wait(30)
+            yield "two"
+        finally:
+            closed.set()
+
+    shown = with_beats(parts(), "beat", seconds=0.01)
+    assert next(shown) == "one"
+    shown.close()
+    assert not closed.is_set()
+    gate.set()
+    assert closed.wait(30)
+
+
+@pytest.mark.ui
+def test_a_finished_run_is_asked_about_seldom(page, served):
+    page.goto(served.link(f"/run?run={QUICK}"))
+    ready(page)
+    page.wait_for_timeout(2.5 * POLL_SECONDS * 1000)
+    assert questions(page, 3 * POLL_SECONDS) <= 1
+    page.goto(served.link(f"/run?run={LIVE}"))
+    ready(page)
+    page.wait_for_timeout(POLL_SECONDS * 1000)
+    assert questions(page, 3 * POLL_SECONDS) >= 2
+
+
+@pytest.mark.ui
+def test_scoring_a_typed_text_shows_a_clock_and_can_be_stopped_and_begun_again(page, server):
+    watch = Watch(page, server.address)
+    server.open_gate()
+    page.goto(server.link("/"))
+    page.get_by_role("button", name="Start the quickstart run").first.click()
+    page.wait_for_url(re.compile(r"/run\?run="), timeout=PATIENCE)
+    state(page, "finished")
+    page.goto(page.url.replace("/run?", "/tokens?") + "&prompt=slow&response=two")
+    expect(page.get_by_label("Prompt")).to_have_value("slow", timeout=PATIENCE)
+    page.locator(".tok").first.wait_for(timeout=PATIENCE)
+    score = page.get_by_role("button", name="Score", exact=True)
+    score.click()
+    page.get_by_role("status").filter(has_text="Opening the models").wait_for(timeout=PATIENCE)
+    clock = page.locator(".underway [data-ticking]")
+    expect(clock).to_have_text(re.compile(r"^[2-9]\d* s|^1\d+ s"), timeout=PATIENCE)
+    shoot(page, "story-scoring")
+    page.locator(".underway").get_by_role("button", name="Stop").click()
+    page.get_by_role("heading", name="The chosen text").wait_for(timeout=PATIENCE)
+    assert page.locator(".underway").count() == 0
+    (server.experiments / "values").touch()
+    score.click()
+    page.get_by_role("heading", name="A text computed now").wait_for(timeout=PATIENCE)
+    watch.check()
