@@ -1,10 +1,13 @@
-"""An address that names no run says so on every page about a run."""
+"""An address that names what is not there says so on every page."""
+
+from typing import Any
 
 import pytest
 
+from acft.errors import ConfigError
 from acft.ui import runs_menu
 from acft.ui.dom import text_of
-from acft.ui.pages import compare, rollouts, tokens
+from acft.ui.pages import compare, launch, rollouts, tokens
 from acft.ui.pages import run as run_page
 from tests.ui.conftest import QUICK, visit
 
@@ -36,3 +39,48 @@ def test_a_text_of_no_run_is_not_asked_to_be_chosen(bench):
 
 def test_the_menu_of_no_run_has_none_chosen(bench):
     assert "choose a run" in text_of(runs_menu.run_menu(bench))
+
+
+def test_a_text_that_the_run_does_not_have_is_named(bench):
+    assert tokens.tokens(bench, visit(QUICK, sequence="nope")) == {
+        "empty": "There is no text nope in this run."
+    }
+
+
+def test_a_comparison_says_what_it_shows_instead_of_what_is_not_there(bench):
+    asked: Any = {"left": "zz", "right": "yy", "other": "nope", "view": "odd", "scorer": "none"}
+    said = text_of(compare.summary(bench, visit(QUICK, **asked)))
+    for name, value in asked.items():
+        assert f"{name} {value!r} is not there" in said
+    assert "is not there" not in text_of(compare.summary(bench, visit(QUICK, view="regressed")))
+
+
+@pytest.mark.parametrize("threshold", ["nan", "abc", "-1", "7", "inf"])
+def test_a_threshold_that_is_no_share_is_refused(bench, threshold):
+    with pytest.raises(ConfigError, match="not a number between 0 and 1"):
+        compare.compared(bench, visit(QUICK, threshold=threshold))
+
+
+@pytest.mark.parametrize("query", [
+    {"round": "abc"}, {"policy_version": "1e3"}, {"round": "²"}, {"page": "-1"},
+    {"scorer": "jigsaw_tcc", "low": "nan"}, {"scorer": "jigsaw_tcc", "high": "much"},
+])  # fmt: skip
+def test_a_filter_that_cannot_be_read_is_refused_and_never_left_out(bench, query):
+    with pytest.raises(ConfigError, match="not a"):
+        rollouts.listing(bench, visit(QUICK, **query))
+
+
+def test_a_run_whose_settings_are_gone_cannot_be_launched_again_and_says_so(bench):
+    spec = bench.reader.run(QUICK).paths.spec
+    kept, of_run = spec.read_bytes(), visit(data=None)
+    of_run.query["from"] = QUICK
+    try:
+        spec.unlink()
+        missing = launch.opened(bench, of_run, "")
+        spec.write_bytes(b"\xff\xfe")
+        binary = launch.opened(bench, of_run, "")
+    finally:
+        spec.write_bytes(kept)
+    assert "cannot be read (FileNotFoundError)" in missing.problem
+    assert "cannot be read (UnicodeDecodeError)" in binary.problem
+    assert missing.text == binary.text

@@ -154,3 +154,42 @@ def test_the_address_of_a_typed_text_brings_it_back(page, served):
     ready(page)
     expect(page.get_by_label("Prompt")).to_have_value("One &")
     expect(page.get_by_label("Response")).to_have_value("<b> two")
+
+
+@pytest.mark.parametrize("name", ["__proto__", "constructor", "odd"])
+def test_a_channel_that_does_not_exist_is_the_usual_one(page, served, name):
+    watch = Watch(page, served.address)
+    page.goto(served.link(f"/tokens?run={QUICK}&channel={name}&border={name}&at=99999"))
+    page.locator(".tok").first.wait_for()
+    assert page.get_by_label("Channel shown as colour").input_value() == "kl"
+    watch.check()
+
+
+def test_filters_that_cannot_be_read_leave_no_chart_waiting(page, served):
+    watch = Watch(page, served.address)
+    page.goto(served.link(f"/rollouts?run={QUICK}&round=abc"))
+    page.get_by_role("alert").filter(has_text="round 'abc' is not a whole number").wait_for()
+    page.get_by_text("See the message above.").wait_for()
+    watch.check()
+    page.get_by_role("link", name="Clear all filters").click()
+    page.locator(".texts table").wait_for()
+
+
+def test_on_a_phone_verdict_and_launch_button_stay_in_sight(browser, served):
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(served.link("/launch"))
+    page.get_by_text("Ready.").wait_for()
+    button = page.get_by_role("button", name="Launch", exact=True)
+    for place in ("0", "document.body.scrollHeight / 2", "document.body.scrollHeight"):
+        page.evaluate(f"scrollTo(0, {place})")
+        box = button.bounding_box()
+        assert box["y"] > 0
+        assert box["y"] + box["height"] <= 844
+    page.locator("footer.bottom span").last.scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    last = page.locator("footer.bottom span").last.bounding_box()
+    bar = page.locator(".verdict").bounding_box()
+    shoot(page, "phone-launch-bar")
+    assert last["y"] + last["height"] <= bar["y"]
+    context.close()

@@ -1,5 +1,6 @@
 """Compare: two policies on the same prompts, who says what about them, and where they differ."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -80,8 +81,10 @@ def _threshold(text: str) -> float:
     try:
         value = float(text or "0.5")
     except ValueError:
-        raise ConfigError(f"threshold {text!r} is not a number between 0 and 1") from None
-    return min(1.0, max(0.0, value))
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"threshold {text!r} is not a number between 0 and 1")
+    return value
 
 
 def summary(bench: Workbench, visit: Visit) -> Node:
@@ -98,11 +101,28 @@ def summary(bench: Workbench, visit: Visit) -> Node:
     return el(
         "section",
         _chooser(bench, found),
+        missing(found, visit),
         _badges(found),
         verdict_table(verdicts, left, right, trained),
         el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
            utility_table(found.pairs, left, right)),
     )  # fmt: skip
+
+
+def missing(found: Comparison, visit: Visit) -> Node | None:
+    """What the address names and these runs do not have, with what is shown instead."""
+    left, right = found.names
+    shown = {"other": (found.other.run_id, found.other.run_id), "left": (found.left.key, left),
+             "right": (found.right.key, right), "view": (found.choice.view, "all"),
+             "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
+    views = counts(found.pairs, found.choice)
+    lines = [
+        f"{name} {asked!r} is not there; {instead} is shown instead."
+        for name, (key, instead) in shown.items()
+        if (asked := visit.query.get(name, "")) and (
+            asked not in views if name == "view" else asked != key)
+    ]  # fmt: skip
+    return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 
 
 def _chooser(bench: Workbench, found: Comparison) -> Node:

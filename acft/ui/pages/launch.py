@@ -52,7 +52,13 @@ def opened(bench: Workbench, visit: Visit, draft: str) -> Opening:
         run = bench.reader.run(source)
         if run is None:
             return Opening(usual, f"there is no run {source!r} here; these are the usual settings")
-        return _changed(run.paths.spec.read_text(encoding="utf-8"), visit.query.get("with", ""))
+        try:
+            text = run.paths.spec.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            what = type(error).__name__
+            return Opening(usual, f"the settings of run {source!r} cannot be read ({what}); "
+                           "these are the usual ones")  # fmt: skip
+        return _changed(text, visit.query.get("with", ""))
     if chosen in names:
         return Opening(preset(bench.experiments, chosen))
     if chosen:

@@ -1,5 +1,6 @@
 """Rollouts: every sampled response, by filter and by SQL."""
 
+import math
 from typing import Any, Literal
 
 import gradio as gr
@@ -38,8 +39,8 @@ def wanted(visit: Visit) -> RolloutFilter:
     text = query.get("find", "")
     is_pattern = len(text) > 2 and text.startswith("/") and text.endswith("/")
     return RolloutFilter(
-        round=_whole(query.get("round", "")),
-        policy_version=_whole(query.get("policy_version", "")),
+        round=_whole("round", query.get("round", "")),
+        policy_version=_whole("version", query.get("policy_version", "")),
         purpose=query.get("purpose", ""),
         subject=query.get("subject", ""),
         prompt_id=query.get("prompt", ""),
@@ -49,21 +50,25 @@ def wanted(visit: Visit) -> RolloutFilter:
     )
 
 
-def _whole(text: str) -> int | None:
-    return int(text) if text.isdigit() and len(text) < 9 else None
+def _whole(name: str, text: str) -> int | None:
+    if text and not (text.isdecimal() and len(text) < 9):
+        raise ConfigError(f"{name} {text!r} is not a whole number")
+    return int(text) if text else None
 
 
 def _share(text: str, default: float) -> float:
     try:
-        return float(text) if text else default
+        value = float(text) if text else default
     except ValueError:
-        raise ConfigError(f"score {text!r} is not a number between 0 and 1") from None
+        value = math.nan
+    if math.isnan(value):
+        raise ConfigError(f"score {text!r} is not a number between 0 and 1")
+    return value
 
 
 def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
     """The chosen responses, one page of them."""
-    number = visit.query.get("page", "0")
-    page = int(number) if number.isdigit() and len(number) < 9 else 0
+    page = _whole("page", visit.query.get("page", "")) or 0
     order = visit.query.get("sort", "") or "round"
     return ask.rollouts(
         bench.store, run.run_id, wanted(visit), order_by=order.removeprefix("-"),
@@ -185,6 +190,15 @@ def _cell(value: Any) -> Node:
     return el("span.text", words.DASH if value is None else str(value))
 
 
+def _refused(visit: Visit, error: AcftError) -> Node:
+    """What is wrong with the filters of the address, and the way out."""
+    return el(
+        "div",
+        el("div.notice.bad", str(error), role="alert"),
+        el("p", el("a", "Clear all filters", href=f"rollouts?run={visit.run_id}")),
+    )
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Rollouts", "Every response the run has sampled."))
     board = view(acts=("refresh",))
@@ -201,7 +215,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
     result = view()
 
     def show(visit: Visit) -> list[Any]:
-        return [listing(bench, visit), *shares(bench, visit)]
+        try:
+            return [listing(bench, visit), *shares(bench, visit)]
+        except AcftError as error:
+            return [_refused(visit, error), charts.nothing("See the message above."), ""]
 
     def run_sql(visit: Visit, text: str) -> Node:
         return query(bench, visit, text)

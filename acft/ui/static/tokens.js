@@ -99,8 +99,8 @@
     const holder = element.firstElementChild;
     const query = new URLSearchParams(location.search);
     const state = {
-      channel: CHANNELS[query.get("channel")] ? query.get("channel") : "kl",
-      border: CHANNELS[query.get("border")] ? query.get("border") : "",
+      channel: NAMES.includes(query.get("channel")) ? query.get("channel") : "kl",
+      border: NAMES.includes(query.get("border")) ? query.get("border") : "",
       isAuto: false, isTable: false, isThree: query.get("view") === "three",
       focus: Math.max(0, parseInt(query.get("at") || "0", 10) || 0), pinned: query.has("at"), shown: false, showHot: false, opened: new Set(),
     };
