@@ -25,6 +25,8 @@ SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
 PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
 MAX_POINTS = 1500
+STEPS = "optimiser step"
+"""What most curves run along; the page marks the step of its address in them."""
 MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
@@ -48,7 +50,7 @@ class Line:
 def lines(
     curves: Sequence[Line],
     y_title: str,
-    x_title: str = "optimiser step",
+    x_title: str = STEPS,
     rounds: Sequence[Number] = (),
     target: Number | None = None,
     share: bool = False,  # noqa: FBT001, FBT002
@@ -67,6 +69,8 @@ def lines(
         "yaxis": {"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
         "shapes": [_border(x) for x in rounds] + [_target(y) for y in (target,) if y is not None],
     }  # fmt: skip
+    if x_title == STEPS:
+        layout["meta"] = {"by": "step"}
     if until:
         layout["xaxis"]["range"] = [-0.01 * until, 1.02 * until]
     if share:

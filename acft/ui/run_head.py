@@ -163,10 +163,18 @@ def _trouble(run: Run) -> list[Node]:
     elif state.state == "stopped":
         shown.append(el("div.notice", el("b", "Stopped. "), _usable(run)))
     for alert in alerts(run)[:4]:
-        step = f"Step {alert.step}: " if alert.step else ""
         kind = "warn" if alert.level == "warning" else "info"
-        shown.append(el(f"div.notice.{kind}", el("b", step) if step else None, alert.text))
+        shown.append(el(f"div.notice.{kind}", _step(alert.step), alert.text))
     return shown
+
+
+def _step(step: int) -> list[Node]:
+    """The way to a step in the curves; nothing where the warning is about the whole run."""
+    if not step:
+        return []
+    button = el("button.problem", f"Step {step}", type="button", data_do="step",
+                data_step=step, title="Mark this step in the curves")  # fmt: skip
+    return [el("b", button, ": ")]
 
 
 def _failure(run: Run) -> Node:

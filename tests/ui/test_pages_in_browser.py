@@ -175,6 +175,20 @@ def test_filters_that_cannot_be_read_leave_no_chart_waiting(page, served):
     page.locator(".texts table").wait_for()
 
 
+def test_a_warning_leads_to_its_step_in_the_curves_and_the_address_keeps_it(page, served):
+    watch = Watch(page, served.address)
+    page.goto(served.link(f"/run?run={QUICK}"))
+    page.get_by_role("button", name="Step 24").click()
+    marked = """() => [...document.querySelectorAll(".js-plotly-plot")].filter(
+      (plot) => (plot.layout.shapes || []).some((s) => s.x0 === 24 && s.line.width === 2)).length"""
+    page.wait_for_function(f"({marked})() === 4")
+    assert "step=24" in page.url
+    page.reload()
+    page.wait_for_function(f"({marked})() === 4")
+    shoot(page, "run-step")
+    watch.check()
+
+
 def test_on_a_phone_verdict_and_launch_button_stay_in_sight(browser, served):
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()

@@ -99,7 +99,6 @@
       for (const child of children) dom.appendChild(make(child));
       if ("data-reveal-all" in attributes) labelReveal(dom);
       if ("data-theme" in attributes) dom.textContent = `Theme: ${storedTheme()}`;
-
     }
     return dom;
   }
@@ -255,6 +254,7 @@
     if (control.dataset.do === "skip") focusContent();
     if (control.dataset.do === "undo-text") { window.acft.draft.undo(); control.textContent = control.textContent === "Undo" ? "Redo" : "Undo"; }
     if (control.dataset.do === "field") showField(document.getElementById(control.dataset.field));
+    if (control.dataset.do === "step") showStep(control.dataset.step);
     if (control.dataset.do === "theme") nextTheme(control);
     if (control.dataset.do === "copy") {
       navigator.clipboard.writeText(control.dataset.text || "");
@@ -273,11 +273,16 @@
     field.focus({ preventScroll: true });
   }
 
+  function showStep(step) {
+    setQuery({ step });
+    document.dispatchEvent(new CustomEvent("acft-step"));
+    document.querySelector(".chart .plot:not([hidden])")?.scrollIntoView({ block: "center" });
+  }
+
   function focusContent() {
     const content = document.getElementById("content");
-    if (!content) return;
-    content.setAttribute("tabindex", "-1");
-    content.focus();
+    content?.setAttribute("tabindex", "-1");
+    content?.focus();
   }
 
   function navigate(changes) {
@@ -337,8 +342,7 @@
 
   function themed(layout) {
     const style = getComputedStyle(document.body);
-    const read = (name) => style.getPropertyValue(name).trim();
-    const axis = { gridcolor: read("--rule"), zerolinecolor: read("--rule-strong"), linecolor: read("--rule-strong"),
+    const read = (name) => style.getPropertyValue(name).trim(), axis = { gridcolor: read("--rule"), zerolinecolor: read("--rule-strong"), linecolor: read("--rule-strong"),
       tickfont: { color: read("--ink-soft") }, automargin: true };
     const result = Object.assign({}, layout, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
@@ -351,6 +355,9 @@
       const title = result[key].title;
       if (title) result[key].title = Object.assign({ font: { size: 12, color: read("--ink-soft") } }, title);
     }
+    const step = parseInt(new URLSearchParams(location.search).get("step"), 10);
+    if (layout.meta && layout.meta.by === "step" && step > 0)
+      result.shapes = [...(layout.shapes || []), { type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, line: { color: read("--warn"), width: 2 } }];
     if (!result.xaxis) result.xaxis = axis;
     if (!result.yaxis) result.yaxis = axis;
     return result;
@@ -384,6 +391,7 @@
       });
     };
     document.addEventListener("acft-theme", draw);
+    document.addEventListener("acft-step", draw);
     watch("value", draw);
     draw();
   }
