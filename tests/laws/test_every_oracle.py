@@ -1,0 +1,82 @@
+"""What every kind of oracle promises: one R however it is asked, and no look at the future."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from acft.backbone.forward import logits
+from acft.methods.oracle_job import build_oracle, with_verdicts
+from acft.objective import prompt_log_r
+from acft.oracle.base import ORACLES
+from acft.settings import SamplingSettings
+from tests.toy_runs import HORIZON, toy_run, world_of
+
+CONSISTENT = ("exact", "dinado_lora", "dinado_recurrent")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("toy")
+
+
+@pytest.fixture(params=ORACLES.names())
+def asked(request, place, monkeypatch):
+    """The kind, an oracle of it with random weights, a window of responses, and the world."""
+    monkeypatch.setenv("ACFT_ASSETS", str(place))
+    world = world_of(toy_run(place, f"oracle.kind={request.param}"))
+    drawn = world.base.sample(
+        world.prompts["train"][:2], 3, SamplingSettings(horizon=HORIZON), seed=0, keep_hidden=True
+    )
+    assert drawn.windows is not None
+    satisfaction, window = with_verdicts(world, drawn.rollouts, drawn.windows)
+    oracle = build_oracle(world)
+    oracle.follow(world.base.backbone)
+    oracle.prepare(window, 0.3 * torch.tensor(satisfaction))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in oracle.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return request.param, oracle.eval(), window, world
+
+
+@torch.no_grad()
+def test_the_answer_about_one_token_is_that_of_all_tokens(asked):
+    _, oracle, window, _ = asked
+    states = oracle.states(window)[:, :-1]
+    every = oracle.next_log_r(states)
+    one = oracle.token_log_r(states, window.token_ids[:, 1:])
+    assert torch.allclose(one, every.gather(-1, window.token_ids[:, 1:, None])[..., 0], atol=1e-5)
+    assert float(every.min()) >= oracle.log_r_min - 1e-5
+    assert float(every.max()) <= 0.0
+
+
+@torch.no_grad()
+def test_later_tokens_change_no_earlier_answer(asked):
+    _, oracle, window, _ = asked
+    tokens, hidden, verdicts = window.token_ids.clone(), window.hidden.clone(), window.verdicts
+    tokens[:, 3:] = tokens[:, 3:].flip(0)
+    hidden[:, 3:] = hidden[:, 3:].flip(0)
+    verdicts = torch.cat([verdicts[:, :3], 1 - verdicts[:, 3:]], dim=1)
+    other = dataclasses.replace(window, token_ids=tokens, hidden=hidden, verdicts=verdicts)
+    assert not torch.equal(other.token_ids, window.token_ids)
+    before, after = oracle.states(window)[:, :3], oracle.states(other)[:, :3]
+    assert torch.allclose(oracle.next_log_r(before), oracle.next_log_r(after), atol=1e-5)
+    assert torch.allclose(oracle.prefix_log_r(before), oracle.prefix_log_r(after), atol=1e-5)
+
+
+@torch.no_grad()
+def test_consistent_kinds_give_a_prefix_what_its_next_tokens_average_to(asked):
+    kind, oracle, window, world = asked
+    if kind not in CONSISTENT:
+        pytest.skip("learns consistency, if at all")
+    states = oracle.states(window)[:, :-1]
+    model = world.base.backbone.model
+    next_logprobs = logits(model, window.hidden[:, :-1].to(model.dtype)).log_softmax(dim=-1)
+    next_log_r = oracle.next_log_r(states)
+    average = prompt_log_r(next_logprobs.flatten(0, 1), next_log_r.flatten(0, 1))
+    # what is cut off at 1 is missing from the average
+    is_uncut = (next_log_r.amax(dim=-1) < -2e-3).flatten() | (kind == "exact")
+    assert int(is_uncut.sum()) >= 4
+    found, expected = average[is_uncut], oracle.prefix_log_r(states).flatten()[is_uncut]
+    assert torch.allclose(found, expected, atol=2e-3)

@@ -1,0 +1,111 @@
+"""Cutting windows, weighing rollouts and estimating strength, against what is counted out."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from acft import toy
+from acft.backbone.forward import logits
+from acft.backbone.toy import START_ID, symbol_ids
+from acft.data import TokenizedDocument, collate
+from acft.methods.oracle_job import ScoredSamples as Scored
+from acft.methods.oracle_job import build_oracle, oracle_data, with_verdicts
+from acft.oracle.strength import guided_estimates, smallest_strength
+from acft.oracle.training import OracleData, _sampling
+from acft.oracle.windows import response_windows
+from acft.settings import OracleSettings, SamplingSettings
+from acft.types import TokenBatch
+from tests.toy_runs import HORIZON, N_SYMBOLS, toy_run, world_of
+
+
+def test_a_window_begins_at_the_last_prompt_token_and_ends_at_the_horizon():
+    documents = [
+        TokenizedDocument("a", "general", (1, 2, 3, 4, 5, 6, 7), 2),
+        TokenizedDocument("b", "general", (1, 2, 3, 4), 3),
+    ]
+    batch = collate(documents, 0, horizon=3)
+    hidden = torch.arange(7.0).expand(2, 7)[..., None]
+    window = response_windows(batch, hidden, torch.tensor([2, 3]), horizon=3)
+    assert window.token_ids.tolist() == [[2, 3, 4, 5], [3, 4, 0, 0]]
+    assert window.mask.tolist() == [[True] * 4, [True, True, False, False]]
+    assert window.hidden[..., 0].tolist() == [[1, 2, 3, 4], [2, 3, 0, 0]]
+    assert window.prompt_ids.tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert window.prompt_mask.tolist() == [[False, True, True], [True, True, True]]
+
+
+def some_data(n=10, n_satisfied=8):
+    """Rollouts of which nothing but verdicts and weights matters."""
+    satisfaction = torch.tensor([1.0] * n_satisfied + [0.0] * (n - n_satisfied))
+    batch = collate([TokenizedDocument("a", "", (1, 2), 1)] * n, 0, horizon=1)
+    window = response_windows(batch, torch.zeros(n, 2, 1), torch.ones(n, dtype=torch.long), 1)
+    return OracleData(window, satisfaction, ("p",) * n, torch.linspace(-0.5, 0.5, n))
+
+
+def test_balanced_drawing_takes_both_kinds_equally_often_and_its_weights_undo_that():
+    data = some_data()
+    plain, none = _sampling(data, OracleSettings())
+    weights, chance = _sampling(data, OracleSettings(balance="balanced"))
+    assert none is None
+    assert chance is not None
+    assert chance[:8].sum() == pytest.approx(0.5)
+    expected = (torch.from_numpy(chance) * weights * data.verdict).sum()
+    assert float(expected) == pytest.approx(float((plain * data.verdict).mean()), rel=1e-5)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
+    return world_of(toy_run(tmp_path, "oracle.kind=exact"))
+
+
+def estimated(world, strengths, delta=1.0, n=1500):
+    """What 1,500 responses to one prompt say about guiding by the true R."""
+    prompts = world.prompts["train"][:1]
+    drawn = world.base.sample(prompts, n, SamplingSettings(horizon=HORIZON), 0, keep_hidden=True)
+    satisfaction, windows = with_verdicts(world, drawn.rollouts, drawn.windows)
+    model = world.base.backbone.model
+
+    def next_logprobs(hidden):
+        return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
+
+    oracle = build_oracle(world)
+    data = oracle_data(Scored(drawn.rollouts, satisfaction, windows))
+    return drawn, guided_estimates(oracle, data, next_logprobs, strengths, delta)
+
+
+def enumerated(world, prompt, delta, strength):
+    """Satisfaction of the guided policy, by listing all responses."""
+
+    def next_logprobs(ids):
+        with torch.no_grad():
+            mask = torch.ones_like(ids, dtype=torch.bool)
+            return world.base.next_logprobs(TokenBatch(ids, mask, mask))
+
+    size = toy.ToyWorld(N_SYMBOLS, HORIZON)
+    base = toy.enumerate_policy(next_logprobs, size, list(prompt), symbol_ids(N_SYMBOLS))
+    satisfied = size.judge_texts(lambda text: world.constraint.score([""], [text])[0])
+    log_r, _ = toy.exact_next_log_r(base, satisfied)
+    if strength == 1.0:
+        base = toy.guided_tables(base, log_r, delta)
+    return float(toy.satisfaction(base, satisfied))
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+def test_guided_satisfaction_is_estimated_without_drawing_from_the_guided_policy(world, delta):
+    drawn, (weak, full) = estimated(world, [1e-6, 1.0], delta)
+    prompt = drawn.rollouts[0].prompt_ids
+    assert prompt[0] == START_ID
+    assert weak.satisfaction == pytest.approx(enumerated(world, prompt, delta, 0.0), abs=0.04)
+    assert full.satisfaction == pytest.approx(enumerated(world, prompt, delta, 1.0), abs=0.02)
+    assert weak.effective_share == pytest.approx(1.0, abs=1e-3)
+    assert full.effective_share < 1.0
+
+
+def test_the_smallest_trusted_strength_that_reaches_the_target_is_chosen(world):
+    _, estimates = estimated(world, [1.0, 2.0], n=200)
+    assert smallest_strength(estimates, 0.9) == 1.0
+    weak = dataclasses.replace(estimates[0], satisfaction=0.5)
+    assert smallest_strength([weak, estimates[1]], 0.9) == 2.0
+    untrusted = dataclasses.replace(estimates[1], effective_share=0.01)
+    assert smallest_strength([weak, untrusted], 0.9) == 1.0
