@@ -142,6 +142,7 @@ def generate(
         )
     opened = open_run(session, runs, run_id)
     item = Prompt("live", _checked(prompt), "test")
+    _fits(opened, item, horizon)
     random = np.stack([uniforms(seed, item.prompt_id, n, horizon) for n in range(samples)])
     for number, side in enumerate(sides):
         policy, decoder = _who(opened, side)
@@ -168,6 +169,17 @@ def _checked(prompt: str) -> str:
     return prompt
 
 
+def _fits(opened: OpenedRun, prompt: Prompt, horizon: int) -> None:
+    """Returns if the model can read the prompt and all that may follow it."""
+    backbone = opened.base.backbone
+    ids = encode_prompt(backbone, prompt, chat_template=opened.base.chat_template)
+    if len(ids) + horizon > backbone.context_length:
+        raise DataError(
+            f"the prompt has {len(ids):,} tokens and {horizon} may follow; the model reads "
+            f"{backbone.context_length:,}; shorten the prompt or the horizon"
+        )
+
+
 @dataclass(frozen=True)
 class _Text:
     """A text as token ids."""
@@ -192,8 +204,9 @@ def _text_ids(
     if response_ids is None:
         response_ids = backbone.tokenizer(response, add_special_tokens=False)["input_ids"]
     ids = [int(token) for token in [*prompt_ids, *(response_ids or [])]]
-    if len(ids) > min(MAX_TOKENS, opened.base.backbone.context_length):
-        raise DataError(f"the text has {len(ids):,} tokens; at most {MAX_TOKENS:,} are scored")
+    longest = min(MAX_TOKENS, backbone.context_length)
+    if len(ids) > longest:
+        raise DataError(f"the text has {len(ids):,} tokens; at most {longest:,} are scored")
     if len(ids) < 2:
         raise DataError("the text has fewer than two tokens; nothing follows the first")
     said = prompt or str(backbone.tokenizer.decode(prompt_ids, skip_special_tokens=True))

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from acft.data import prompt_of
+from acft.errors import DataError
 from acft.inference import settings, texts
 from acft.inference.opened import file_hash, open_run
 from acft.inference.server import Session
@@ -123,3 +124,11 @@ def test_an_exchanged_token_stands_after_the_same_prompt(session, own_run):
     assert found["prompt_ids"] == prompt_ids
     assert found["response_ids"][0] == other
     assert len(found["response_ids"]) <= len(response_ids)
+
+
+def test_a_prompt_with_no_room_for_a_response_is_refused_in_a_sentence(session, own_run):
+    room = open_run(session, str(own_run.root.parent), own_run.root.name).base.backbone
+    long = "a b " * 900
+    with pytest.raises(DataError, match=f"may follow; the model reads {room.context_length:,}"):
+        list(texts.generate(session, str(own_run.root.parent), own_run.root.name, long,
+                            [side("base", 0)], horizon=200))  # fmt: skip
