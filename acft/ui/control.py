@@ -86,8 +86,18 @@ class Control:
         return launcher.stop(self._reader.runs_dir, run_id, mode).label
 
     def resume(self, run_id: str) -> int:
-        """The round after which the run, queued again, goes on."""
+        """The round after which the run, queued again, goes on.
+
+        Raises:
+            RunError: The run is finished or cannot be resumed, or another process supervises it.
+        """
         self._own()
+        run = self._reader.run(run_id)
+        if run is not None and run.state.state == "finished":
+            raise RunError(
+                f"run {run_id} is finished, nothing of it is left to do; 'Launch again with "
+                "changes' begins a new run from its settings"
+            )
         return launcher.resume(self._reader.runs_dir, run_id)
 
     def label(self, run_id: str, **changes: Any) -> None:

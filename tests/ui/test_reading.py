@@ -5,12 +5,15 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
+from acft.errors import RunError
 from acft.runs.status import RunState
 from acft.runs.supervisor import Adoption, Supervisor
+from acft.store.queries.evaluations import Measure
 from acft.ui import alerts, charts, run_charts
 from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
+from acft.ui.pages import tradeoff
 from acft.ui.reader import Reader
 from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, visit
 
@@ -209,3 +212,18 @@ def _nodes(node):
         yield node
         for child in node[2:]:
             yield from _nodes(child)
+
+
+def test_axes_are_named_in_words():
+    assert tradeoff._label(Measure("rtp/jigsaw_tcc", "toxic_share")) == (
+        "Toxic share (rtp/jigsaw_tcc)"
+    )
+    assert tradeoff._label(Measure("perplexity", "perplexity/sotu")) == "Perplexity on sotu"
+    assert tradeoff._label(Measure("held out", "perplexity/sotu")) == (
+        "Perplexity on sotu (held out)"
+    )
+
+
+def test_a_finished_run_is_not_resumed_and_the_way_to_another_is_told(bench):
+    with pytest.raises(RunError, match="'Launch again with changes' begins a new run"):
+        bench.control.resume(QUICK)

@@ -34,7 +34,9 @@ def _key(measure: Measure) -> str:
 def _label(measure: Measure) -> str:
     if measure.suite == checkpoints.SUITE:
         return checkpoints.label(measure)
-    return f"{measure.metric} ({measure.suite})"
+    name, _, corpus = measure.metric.partition("/")
+    said = name.replace("_", " ").capitalize() + (f" on {corpus}" if corpus else "")
+    return said if measure.suite == name else f"{said} ({measure.suite})"
 
 
 def _named(found: Sequence[Measure], key: str) -> Measure | None:
