@@ -222,7 +222,8 @@ class LimitSettings(Config):
     """When a run stops by itself."""
 
     kl_max: PositiveFloat = 50.0
-    """A step whose mean KL per token exceeds this many nats stops the run."""
+    """A step whose mean KL per token, in the loss's direction, exceeds this many nats stops the
+    run."""
     kl_base_budget: NonNegativeFloat = 0.0
     """Stop after a round whose KL(policy || base) exceeds this, in nats a token; 0 = no budget."""
 

@@ -138,7 +138,7 @@ def fit_job(
         sums = functools.reduce(operator.add, found, _Sums())
         ranks().sum_gradients(world.policy.parameters())
         sums = sums.over_ranks()
-        _check(world, sums, step)
+        _check(world, sums, step, regularizer)
         scalars = {
             "policy/loss": sums.loss,
             "policy/lr": optimizer.lr,
@@ -291,16 +291,20 @@ def _means(sums: _Sums, regularizer: Regularizer | None) -> dict[str, float]:
     return result
 
 
-def _check(world: World, sums: _Sums, step: int) -> None:
+def _check(world: World, sums: _Sums, step: int, regularizer: Regularizer | None) -> None:
     where = f"in step {step} (documents {', '.join(sums.documents[:4])}, ...)"
     if not torch.isfinite(torch.tensor(sums.loss)):
         raise NonFiniteError(
             f"the loss is {sums.loss} {where}; lower [optimizer] lr or [method] kl_weight"
         )
+    if regularizer is None or not sums.n_kl:
+        return
+    is_forward = regularizer.kl == "guided_policy"
+    name = "KL(guided || policy)" if is_forward else "KL(policy || guided)"
+    value = (sums.kl_guided_policy if is_forward else sums.kl_policy_guided) / sums.n_kl
     limit = world.run.limits.kl_max
-    if sums.n_kl and sums.kl_guided_policy / sums.n_kl > limit:
+    if value > limit:
         raise NonFiniteError(
-            f"KL(guided || policy) is {sums.kl_guided_policy / sums.n_kl:.1f} nats a token "
-            f"{where}, above [limits] kl_max = {limit}; lower [optimizer] lr or "
-            "[oracle] strength_max"
+            f"{name} is {value:.1f} nats a token {where}, above [limits] kl_max = {limit}; lower "
+            "[optimizer] lr or [oracle] strength_max"
         )

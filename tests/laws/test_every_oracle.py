@@ -80,3 +80,5 @@ def test_consistent_kinds_give_a_prefix_what_its_next_tokens_average_to(asked):
     assert int(is_uncut.sum()) >= 4
     found, expected = average[is_uncut], oracle.prefix_log_r(states).flatten()[is_uncut]
     assert torch.allclose(found, expected, atol=2e-3)
+    as_next = oracle.token_log_r(states, window.token_ids[:, 1:])
+    assert torch.allclose(oracle.prefix_log_r(oracle.states(window)[:, 1:]), as_next, atol=1e-5)

@@ -1,6 +1,7 @@
 """The LLM box: what is penalised, towards which q, and what ends a run."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -151,11 +152,16 @@ def test_a_loss_that_is_no_number_names_step_and_cause(world):
         steps(world, None)
 
 
-def test_a_kl_above_its_limit_names_step_limit_and_cause(place, world):
+@pytest.mark.parametrize(
+    ("kl", "name"),
+    [("guided_policy", "KL(guided || policy)"), ("policy_guided", "KL(policy || guided)")],
+)
+def test_a_kl_above_its_limit_names_direction_step_limit_and_cause(place, world, kl, name):
     run = toy_run(place, "oracle.kind=exact", "limits.kl_max=1e-6")
     limited = dataclasses.replace(world, run=run)
-    with pytest.raises(NonFiniteError, match=r"nats a token in step 1 .*kl_max = 1e-06; lower"):
-        steps(limited, regularizer(world))
+    told = rf"{re.escape(name)} is .* nats a token in step 1 .*kl_max = 1e-06; lower"
+    with pytest.raises(NonFiniteError, match=told):
+        steps(limited, regularizer(world, kl=kl))
 
 
 def test_a_stop_is_obeyed_before_the_next_step(world):
