@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acft.objective import soft_log_w
+from acft.objective import prompt_log_r, soft_log_w
 from acft.oracle.base import Oracle
 from acft.oracle.training import NextLogprobs, OracleData
 
@@ -103,7 +103,10 @@ def _log_weights(
     logprobs = next_logprobs(window.hidden[:, :-1][mask])
     tilt = oracle.next_log_r(states[:, :-1][mask]).to(logprobs.device)
     if delta < 1.0:
-        tilt = soft_log_w(tilt, delta, oracle.prefix_log_r(states[:, 0])[rows, None])
+        starts = torch.searchsorted(rows, torch.arange(len(data), device=rows.device))
+        starts = starts.clamp(max=len(rows) - 1)  # of a response without tokens; never read
+        log_r_prompt = prompt_log_r(logprobs[starts], tilt[starts])
+        tilt = soft_log_w(tilt, delta, log_r_prompt[rows, None])
     taken = tilt.gather(-1, window.token_ids[:, 1:][mask][:, None].to(tilt.device))[:, 0]
     rows = rows.to(tilt.device)
     result = torch.zeros(len(strengths), len(data), device=tilt.device)

@@ -11,7 +11,7 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.methods.oracle_job import ScoredSamples as Scored
 from acft.methods.oracle_job import build_oracle, oracle_data, with_verdicts
-from acft.oracle.strength import guided_estimates, smallest_strength
+from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
 from acft.oracle.training import OracleData, _sampling
 from acft.oracle.windows import response_windows
 from acft.settings import OracleSettings, SamplingSettings
@@ -59,9 +59,9 @@ def world(tmp_path, monkeypatch):
     return world_of(toy_run(tmp_path, "oracle.kind=exact"))
 
 
-def estimated(world, strengths, delta=1.0, n=1500):
-    """What 1,500 responses to one prompt say about guiding by the true R."""
-    prompts = world.prompts["train"][:1]
+def responses(world, n, n_prompts=1):
+    """An oracle that knows the true R, responses, and all that an estimate needs."""
+    prompts = world.prompts["train"][:n_prompts]
     drawn = world.base.sample(prompts, n, SamplingSettings(horizon=HORIZON), 0, keep_hidden=True)
     satisfaction, windows = with_verdicts(world, drawn.rollouts, drawn.windows)
     model = world.base.backbone.model
@@ -69,9 +69,14 @@ def estimated(world, strengths, delta=1.0, n=1500):
     def next_logprobs(hidden):
         return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
 
-    oracle = build_oracle(world)
     data = oracle_data(Scored(drawn.rollouts, satisfaction, windows))
-    return drawn, guided_estimates(oracle, data, next_logprobs, strengths, delta)
+    return drawn, (build_oracle(world), data, next_logprobs)
+
+
+def estimated(world, strengths, delta=1.0, n=1500):
+    """What 1,500 responses to one prompt say about guiding by the true R."""
+    drawn, parts = responses(world, n)
+    return drawn, guided_estimates(*parts, strengths, delta)
 
 
 def enumerated(world, prompt, delta, strength):
@@ -101,6 +106,18 @@ def test_guided_satisfaction_is_estimated_without_drawing_from_the_guided_policy
     assert weak.effective_share == pytest.approx(1.0, abs=1e-3)
     if delta == 1.0:  # by the true R, all satisfying responses weigh 1 / R(x)
         assert full.effective_share == pytest.approx(weak.satisfaction, abs=0.01)
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+def test_the_weight_of_a_response_does_not_depend_on_its_neighbours(world, delta):
+    _, (oracle, data, next_logprobs) = responses(world, 3, n_prompts=4)
+    together = guided_log_weights(oracle, data, next_logprobs, [1.0, 2.0], delta)
+    alone = [
+        guided_log_weights(oracle, data.rows(torch.tensor([row])), next_logprobs, [1.0, 2.0], delta)
+        for row in range(len(data))
+    ]
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+    assert together.abs().max() > 1e-3
 
 
 def test_the_smallest_trusted_strength_that_reaches_the_target_is_chosen(world):
