@@ -142,9 +142,17 @@ def amend_status(
 
 
 def status_from_events(paths: RunPaths) -> Status:
-    """What the events alone say about the run's state; queued when they say nothing."""
+    """What the events alone say about the run's state.
+
+    Queued when they say nothing and the run could be started, else failed for want of its files.
+    """
     everything = read_events(paths.events)
-    status = status_after(effective(everything), Status(state="queued", created=_created(paths)))
+    status = Status(state="queued", created=_created(paths))
+    missing = [file.name for file in (paths.launch, paths.spec) if not file.is_file()]
+    if not everything and missing:
+        said = f"{' and '.join(missing)} missing, and no status; this is no run, delete its folder"
+        status = dataclasses.replace(status, state="failed", failure="data", message=said)
+    status = status_after(effective(everything), status)
     return dataclasses.replace(status, events=len(everything))
 
 

@@ -17,11 +17,10 @@ from acft.runs.directory import (
     read_launch,
     read_status,
     remove_remains,
-    status_from_events,
     write_labels,
 )
 from acft.runs.locks import FileLock
-from acft.schema import Labels, RunPaths
+from acft.schema import Labels
 from tests.fake_runs import create
 
 
@@ -80,10 +79,21 @@ def test_unknown_fields_of_newer_versions_are_ignored(tmp_path):
 
 
 def test_a_run_without_status_and_events_is_queued_since_its_creation(tmp_path):
-    paths = RunPaths(tmp_path / "20261122-141530-k3fb")
-    paths.root.mkdir()
-    status = status_from_events(paths)
-    assert (status.state, status.created) == ("queued", 1795356930.0)
+    paths = create(tmp_path)
+    paths.status.unlink()
+    status = read_status(paths)
+    assert status.state == "queued"
+    assert abs(status.created - read_launch(paths).created) < 1
+
+
+@pytest.mark.parametrize("missing", [("launch",), ("spec",), ("launch", "spec")])
+def test_a_folder_from_which_nothing_could_be_started_is_not_queued(tmp_path, missing):
+    paths = create(tmp_path)
+    for name in ("status", *missing):
+        getattr(paths, name).unlink()
+    status = read_status(paths)
+    assert (status.state, status.failure) == ("failed", "data")
+    assert all(getattr(paths, name).name in status.message for name in missing)
 
 
 def test_a_damaged_launch_record_is_an_error_and_damaged_labels_are_none(tmp_path):
