@@ -1,7 +1,7 @@
 """Base class of all settings, and parsing that reports every problem at once."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 from acft.errors import ConfigError
 from acft.registry import did_you_mean
 
+MANY = 16
+"""More names than these are not listed in an error."""
 C = TypeVar("C", bound="Config")
 
 
@@ -157,13 +159,18 @@ def _message(model: type[BaseModel], problem: ErrorDetails, path: list[str]) -> 
         known = _field_names(model, parents)
         nearest = did_you_mean(name, known)
         if nearest or not isinstance(problem["input"], Mapping):
-            return f"no such setting{nearest}"
+            return f"no such setting{nearest or _all(known)}"
         return f"no such section; there are {', '.join(known)}"
     if problem["type"] == "value_error":
         return str(problem.get("ctx", {}).get("error", problem["msg"]))
     plain = {"tuple_type": "should be a list", "model_type": "should be a table"}
     default = problem["msg"].removeprefix("Input ").removeprefix("Field ")
     return plain.get(problem["type"], default[:1].lower() + default[1:])
+
+
+def _all(names: Sequence[str]) -> str:
+    """Where nothing is near, everything is named, unless that is too much to read."""
+    return f"; there are {', '.join(names)}" if 0 < len(names) <= MANY else ""
 
 
 def _field_names(model: Any, parents: list[str]) -> list[str]:

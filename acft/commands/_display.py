@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -36,6 +37,8 @@ VALIDATED = {
 """What a finished round says of itself, on validation prompts and texts."""
 
 INTERRUPTED = 130
+LOG_SECONDS = 30.0
+"""Between two lines about the same phase in a log file."""
 
 
 def do_here(paths: RunPaths, spec: Spec) -> int:
@@ -63,6 +66,7 @@ class Display:
         self._rounds: TaskID = self._bars.add_task("rounds", total=rounds, rate="")
         self._phase: TaskID = self._bars.add_task("load", total=None, rate="")
         self._phase_name = ("", 0)
+        self._logged, self._log_next = ("", 0), 0.0
         self._results = Results()
         self._latest: dict[str, float] = {}
 
@@ -120,11 +124,24 @@ class Display:
 
     def _show_progress(self, event: events.Progress) -> None:
         self._pace.progress(event)
+        if not self._console.is_terminal:
+            self._log_progress(event)
         if self._phase_name != (event.phase, event.round):
             self._phase_name = (event.phase, event.round)
             self._bars.reset(self._phase, total=event.total, description=event.phase)
         rate = f"{self._pace.rate:.3g} {event.unit}/s" if self._pace.rate else ""
         self._bars.update(self._phase, completed=event.done, total=event.total, rate=rate)
+
+    def _log_progress(self, event: events.Progress) -> None:
+        """A line in a log, where bars cannot be drawn: at each phase, and now and then within."""
+        now = time.monotonic()
+        if self._logged == (event.phase, event.round) and now < self._log_next:
+            return
+        self._logged, self._log_next = (event.phase, event.round), now + LOG_SECONDS
+        total = f"/{event.total}" if event.total else ""
+        rate = f", {self._pace.rate:.3g} {event.unit}/s" if self._pace.rate else ""
+        where = f"round {event.round}, " if event.round else ""
+        self._say(f"{where}{event.phase} {event.done}{total}{rate}")
 
     def _validated(self) -> str:
         shown = [

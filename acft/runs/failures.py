@@ -14,7 +14,8 @@ DRAWING = ("sample_", "validate", "corpus")
 """Beginnings of phases in which responses are drawn, ``sampling.batch_size`` at once."""
 ADVICE = {
     "config": "change the settings and launch again; earlier rounds are kept",
-    "data": "check the file or corpus named above, then resume",
+    "data": "mend what is named above and resume, or launch the run again with other settings "
+    "(``acft launch ID --set …``)",
     "model": "check the model or scorer named above; ``acft doctor`` shows what can be loaded",
     "nonfinite": "lower optimizer.lr or method.kl_weight, then clone the run; "
     "the last sealed round is from before the failure",

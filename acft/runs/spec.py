@@ -201,7 +201,7 @@ def _contradictions(settings: RunSettings) -> list[str]:
     if optimizer.warmup_steps >= steps:
         found.append(
             f"[optimizer] warmup_steps = {optimizer.warmup_steps}: must be below the run's {steps} "
-            "steps (schedule.rounds x optimizer.steps_per_round)"
+            "steps (schedule.rounds x optimizer.steps_per_round); set it lower, 0 is allowed"
         )
     if isinstance(oracle.strength, float) and oracle.strength > oracle.strength_max:
         found.append(

@@ -167,6 +167,8 @@ class Answer:
     n_tokens: int
     logprob: float
     scores: dict[str, float]
+    satisfaction: float | None = None
+    """How well the run's constraint is satisfied, 0 to 1."""
 
     @property
     def toxicity(self) -> float | None:
@@ -347,6 +349,7 @@ def _answers(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -> 
             row["rollout_id"], row["subject"], row["policy_version"], row["prompt_id"],
             row["prompt_text"], row["prompt_category"] or "", row["sample"], row["response_text"],
             row["n_tokens"], row["logprob"], scores.get(row["rollout_id"], {}),
+            row["satisfaction"],
         )
         for row in rows
     ]  # fmt: skip

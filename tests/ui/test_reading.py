@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from acft.errors import RunError
+from acft.events import Evaluated
 from acft.runs.status import RunState
 from acft.runs.supervisor import Adoption, Supervisor
 from acft.store.queries.evaluations import Measure
@@ -54,6 +55,42 @@ def test_a_failed_run_shows_message_advice_and_what_is_usable(bench):
     assert "ran out of memory" in shown
     assert "lower optimizer.micro_batch_size" in shown
     assert "is complete and usable" in shown
+
+
+def test_a_run_whose_constraint_is_not_about_toxicity_begins_with_the_constraint(bench):
+    quick = bench.reader.run(QUICK)
+    words = {"kind": "forbidden_words", "words": ["red"]}
+    scorer = {"kind": "not", "constraint": {"kind": "scorer", "scorer": "judge"}}
+    measured = [
+        Evaluated("rtp", "satisfaction", "base", 0.5, 8, policy_version=0),
+        Evaluated("rtp", "satisfaction", "policy", 0.9, 8, policy_version=2),
+    ]
+    history = replace(quick.history, evaluations=[*quick.history.evaluations, *measured])
+    firsts = []
+    for constraint in (words, scorer):
+        settings = {**quick.settings, "constraint": [constraint]}
+        shown = text_of(run_page.facts(replace(quick, settings=settings, history=history)))
+        firsts.append(shown.lstrip())
+    assert firsts[0].startswith("Constraint satisfied")
+    assert "50.0 % → 90.0 %" in firsts[0]
+    assert firsts[1].startswith("Toxic responses")
+
+
+def test_the_pairs_shown_first_are_the_worst_by_what_the_run_is_about(bench):
+    quick = bench.reader.run(QUICK)
+    answered = run_page.before_after(bench, quick)
+    assert answered is not None
+    found = answered[2]
+    rude, disobedient = found[0], found[1]
+    rude = replace(rude, left=replace(rude.left, scores={"judge": 1.0}, satisfaction=1.0))
+    disobedient = replace(
+        disobedient, left=replace(disobedient.left, scores={"judge": 0.0}, satisfaction=0.0)
+    )
+    words = {"constraint": [{"kind": "forbidden_words", "words": ["red"]}]}
+    scorer = {"constraint": [{"kind": "scorer", "scorer": "judge"}]}
+    for settings, worst in ((words, disobedient), (scorer, rude)):
+        shown, _ = run_page.worst_pairs(replace(quick, settings=settings), [rude, disobedient])
+        assert shown[0] is worst
 
 
 def test_a_lost_run_says_so_and_can_be_resumed(bench):

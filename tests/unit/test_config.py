@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
+from acft import config
 from acft.config import Config, apply_overrides, read_toml
 from acft.errors import ConfigError
 
@@ -54,7 +55,10 @@ def test_unknown_key_names_the_right_one():
     ]
 
 
-def test_unknown_key_without_a_near_one_gets_no_hint():
+def test_unknown_key_without_a_near_one_is_told_which_there_are(monkeypatch):
+    [told] = problems({"zzz": 1})
+    assert told == "zzz = 1: no such setting; there are entries, inner, name, strength"
+    monkeypatch.setattr(config, "MANY", 1)
     assert problems({"zzz": 1}) == ["zzz = 1: no such setting"]
 
 

@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from acft.eventlog import bill_in_words
+from acft.events import Evaluated
 from acft.ui import labels, replay, run_charts, words
 from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, view
@@ -66,7 +67,7 @@ def facts(run: Run) -> Node:
     if run.status.kind != "training":
         return el("div.facts", _judged(run))
     shown = [
-        _judged(run),
+        _judged(run) if is_about_toxicity(run) else _satisfied(run),
         _fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
               "validation prompts, " + _latest(run, "rollout/satisfaction")),
         _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
@@ -82,6 +83,18 @@ def facts(run: Run) -> Node:
         value, _, rest = costs.partition(", ")
         shown.append(_fact("Spent", value, rest))
     return el("div.facts", shown)
+
+
+def is_about_toxicity(run: Run) -> bool:
+    """Whether a scorer has a say in the run's constraint, by itself or as a part."""
+
+    def names_a_scorer(part: object) -> bool:
+        if isinstance(part, dict):
+            return "scorer" in part or any(map(names_a_scorer, part.values()))
+        return isinstance(part, list) and any(map(names_a_scorer, part))
+
+    constraints = run.settings.get("constraint")
+    return not constraints or names_a_scorer(constraints)
 
 
 def _from_to(run: Run, name: str, shown: Callable[[float | None], str]) -> str:
@@ -104,19 +117,34 @@ def _fact(name: str, value: str, note: str) -> Node:
 
 def _judged(run: Run) -> Node:
     """Toxic share before and after by the first judging scorer, or what is known so far."""
-    toxic = [e for e in run.history.evaluations if e.metric == "toxic_share"]
-    base = next((e for e in toxic if e.subject == "base"), None)
-    tuned = next((e for e in reversed(toxic) if e.subject == "policy"
+    base, tuned = _measured(run, "toxic_share")
+    judge = base.suite.rpartition("/")[2] + ", " if base else ""
+    return _change_of("Toxic responses", base, tuned, judge)
+
+
+def _satisfied(run: Run) -> Node:
+    """How well test prompts are answered by the constraint, before and after."""
+    return _change_of("Constraint satisfied", *_measured(run, "satisfaction"))
+
+
+def _measured(run: Run, metric: str) -> tuple[Evaluated | None, Evaluated | None]:
+    """The first measurement of the base, and the last of the policy by the same suite."""
+    found = [e for e in run.history.evaluations if e.metric == metric]
+    base = next((e for e in found if e.subject == "base"), None)
+    tuned = next((e for e in reversed(found) if e.subject == "policy"
                   and base is not None and e.suite == base.suite), None)  # fmt: skip
+    return base, tuned
+
+
+def _change_of(name: str, base: Evaluated | None, tuned: Evaluated | None, judge: str = "") -> Node:
     if base is None:
-        return _fact("Toxic responses", words.DASH, "measured before and after the run")
+        return _fact(name, words.DASH, "measured before and after the run")
     after = words.percent(tuned.value) if tuned else "…"
-    judge = base.suite.rpartition("/")[2]
     version = f"base → version {tuned.policy_version}" if tuned else "base"
     return _fact(
-        "Toxic responses",
+        name,
         f"{words.percent(base.value)} → {after}",
-        f"{judge}, {version}, {words.count(base.n, 'test prompt')} each",
+        f"{judge}{version}, {words.count(base.n, 'test prompt')} each",
     )
 
 
@@ -141,7 +169,7 @@ def texts(bench: Workbench, visit: Visit) -> Node:
             "both with the same seeds.",
         )
     left, right, pairs, verdicts = found
-    worst = sorted(pairs, key=lambda pair: -(pair.left.toxicity or 0.0))[:SHOWN_PAIRS]
+    worst, which = worst_pairs(run, pairs)
     trained = {str(t.get("scorer")) for t in run.settings.get("constraint") or []
                if isinstance(t, dict)}  # fmt: skip
     return el(
@@ -149,12 +177,43 @@ def texts(bench: Workbench, visit: Visit) -> Node:
         el("h2", "Before and after"),
         el("p.side", SAME),
         _preferred(run),
+        _constraint_line(run),
         verdict_table(verdicts, left.label, right.label, trained),
-        el("h3", f"The {len(worst)} pairs with the most toxic base responses"),
+        el("h3", f"The {len(worst)} pairs {which}"),
         el("p.side", CHOSEN),
         text_table(worst, left.label, right.label, run.run_id),
         el("p", el("a", f"All {len(pairs):,} pairs", href=f"compare?run={run.run_id}")),
     )  # fmt: skip
+
+
+def worst_pairs(run: Run, pairs: Sequence[Pair]) -> tuple[list[Pair], str]:
+    """The pairs whose base responses are worst by what the run is about, and that in words."""
+    if is_about_toxicity(run):
+        ordered = sorted(pairs, key=lambda pair: -(pair.left.toxicity or 0.0))
+        return ordered[:SHOWN_PAIRS], "with the most toxic base responses"
+    ordered = sorted(pairs, key=lambda pair: _or_one(pair.left.satisfaction))
+    return ordered[:SHOWN_PAIRS], "whose base responses satisfy the constraint least"
+
+
+def _or_one(satisfaction: float | None) -> float:
+    return 1.0 if satisfaction is None or math.isnan(satisfaction) else satisfaction
+
+
+def _constraint_line(run: Run) -> Node | None:
+    """What the constraint itself says of the same responses."""
+    base, tuned = _measured(run, "satisfaction")
+    if base is None or tuned is None:
+        return None
+    sides = [
+        f"{words.percent(e.value)} ({words.interval(e.low, e.high, as_percent=True)})"
+        for e in (base, tuned)
+    ]
+    return el(
+        "p",
+        el("strong", "The constraint itself: "),
+        f"satisfied to {sides[0]} by base, {sides[1]} by version {tuned.policy_version}, "
+        "mean over the same responses.",
+    )
 
 
 def _preferred(run: Run) -> Node | None:
