@@ -306,11 +306,13 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.read(vocabulary.refresh, show, outputs=outputs, trigger_mode="always_last")
+    # A click right after Stop comes while Gradio still ends the generator, and would be dropped.
+    again_soon = {"outputs": live, "trigger_mode": "multiple"}
     running = [
-        wire.stream(about.compute, compute, outputs=live),
-        wire.stream(about.again, again, inputs=[request], outputs=live),
-        wire.stream(shown.branch, branch, inputs=[request], outputs=live),
-        wire.stream(go.click, own, inputs=[prompt, response], outputs=live),
+        wire.stream(about.compute, compute, **again_soon),
+        wire.stream(about.again, again, inputs=[request], **again_soon),
+        wire.stream(shown.branch, branch, inputs=[request], **again_soon),
+        wire.stream(go.click, own, inputs=[prompt, response], **again_soon),
     ]
     wire.cancel(about.halt, running)
     wire.read(about.halt, halted, outputs=live)
