@@ -69,15 +69,22 @@ def guided_next_logprobs(
     next_logprobs: Float[Tensor, "*axes vocab"],
     next_log_r: Float[Tensor, "*axes vocab"],
     strength: float = 1.0,
+    rare: float = 0.0,
 ) -> Float[Tensor, "*axes vocab"]:
     """Log-probabilities of the guided policy q ∝ p·R^strength, in nats, detached.
+
+    Args:
+        next_logprobs: log p.
+        next_log_r: log R.
+        strength: Exponent of R.
+        rare: See ``cautious_log_r``; 0 is the closed form.
 
     Raises:
         ValueError: The oracle rules out every next token of some prefix, or logits were passed.
 
     Source: arXiv:2205.14219, closed form of the projection for delta = 1; ``strength`` is ours.
     """
-    return _tilted(next_logprobs, next_log_r, strength)[0]
+    return _tilted(next_logprobs, cautious_log_r(next_logprobs, next_log_r, rare), strength)[0]
 
 
 def guided_next_logprobs_soft(
@@ -86,6 +93,7 @@ def guided_next_logprobs_soft(
     delta: float,
     log_r_prompt: Float[Tensor, " batch"],
     strength: float = 1.0,
+    rare: float = 0.0,
 ) -> Float[Tensor, "batch *step vocab"]:
     """Log-probabilities of the nearest q with E_q[C] >= delta, in nats, detached.
 
@@ -99,9 +107,29 @@ def guided_next_logprobs_soft(
     """
     if not 0.0 < delta <= 1.0:
         raise ValueError(f"delta must be in (0, 1], got {delta!r}")
-    log_r = _checked_log_r(next_log_r)
+    log_r = _checked_log_r(cautious_log_r(next_logprobs, next_log_r, rare))
     log_r_x = upcast(log_r_prompt).reshape(log_r_prompt.shape + (1,) * (log_r.dim() - 1))
     return _tilted(next_logprobs, soft_log_w(log_r, delta, log_r_x), strength)[0]
+
+
+def cautious_log_r(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    next_log_r: Float[Tensor, "*axes vocab"],
+    rare: float,
+) -> Float[Tensor, "*axes vocab"]:
+    """Log R where no token of probability below ``rare`` beats the average token, E_p[R].
+
+    An oracle has seen hardly any of them, and q seeks out those that it overrates. So such tokens
+    can be guided away from, never towards.
+
+    Source: ours; experiments/LOG.md, 2026-11-23.
+    """
+    if rare == 0.0:
+        return next_log_r
+    log_r = _checked_log_r(next_log_r)
+    average = _expected_log_r(next_logprobs, log_r).unsqueeze(-1)
+    is_rare = upcast(next_logprobs) < math.log(rare)
+    return torch.where(is_rare, torch.minimum(log_r, average), log_r)
 
 
 def soft_log_w(

@@ -159,6 +159,9 @@ class OracleSettings(Config):
     satisfaction_target: OpenFraction = 0.98
     """Satisfaction that ``strength = "auto"`` aims at on validation prompts; at most the method's
     delta."""
+    rare: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Tokens that the policy gives less probability than this are guided away from, never towards,
+    since the oracle has seen too few of them; 0 is the closed form."""
     strength_max: PositiveFloat = 8.0
     """Largest strength that ``auto`` may choose."""
 

@@ -183,7 +183,7 @@ def estimated(
         return logits(model, hidden.to(model.dtype)).log_softmax(dim=-1)
 
     data = oracle_data(held_out.samples)
-    columns = guided_log_weights(oracle, data, next_logprobs, STRENGTHS)
+    columns = guided_log_weights(oracle, data, next_logprobs, STRENGTHS, rare=world.run.oracle.rare)
     rows: list[dict[str, Any]] = []
     for strength, column in zip(STRENGTHS, columns.double().numpy(), strict=True):
         weights = np.exp(column - column.max())
@@ -283,7 +283,7 @@ def _nats(rollouts: Sequence[Rollout]) -> tuple[np.ndarray, np.ndarray]:
 def _settings(options: argparse.Namespace) -> RunSettings:
     values = tomllib.loads(options.experiment.read_text())
     sizes = {"rollouts_per_round": options.rollouts, "validation_rollouts": options.validation}
-    values["oracle"] |= {"strength": "auto", **sizes}
+    values["oracle"] |= {"strength": "auto", "rare": options.rare, **sizes}
     values["schedule"] |= {"threads": options.threads}
     if options.threshold is not None:
         values["constraint"][0]["threshold"] = options.threshold
@@ -298,6 +298,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How well an oracle predicts and guides.")
     parser.add_argument("--experiment", type=Path, default=EXPERIMENT, help="its settings")
     parser.add_argument("--threshold", type=float, help="of the scorer, not the settings' own")
+    parser.add_argument("--rare", type=float, default=0.001, help="[oracle] rare; 0 = closed form")
     parser.add_argument("--rollouts", type=int, default=12_000, help="to train the oracle on")
     parser.add_argument("--validation", type=int, default=1_880, help="to stop and choose by")
     parser.add_argument("--each", type=int, default=34, help="held-out responses a test prompt")

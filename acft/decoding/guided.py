@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from acft.config import Config
@@ -24,6 +26,9 @@ class GuidedSettings(Config):
     """Exponent of R; 1 is the closed form."""
     delta: OpenFraction = 1.0
     """Satisfaction demanded of every prompt's responses; below 1 the soft closed form is used."""
+    rare: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Tokens less likely than this under the policy are guided away from, never towards; 0 is the
+    closed form."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class GuidedDecoder:
     """None for oracles that do not read the constraint's verdict on prefixes."""
     strength: float = 1.0
     delta: float = 1.0
+    rare: float = 0.0
+    """See ``acft.objective.cautious_log_r``."""
     horizon: int = 0
     """After so many response tokens the text so far counts as a new prompt; 0 = never."""
 
@@ -76,12 +83,13 @@ class GuidedSession:
         states = decoder.oracle.states(self._window())[:, -1]
         next_log_r = decoder.oracle.next_log_r(states)
         if decoder.delta >= 1.0:
-            return guided_next_logprobs(next_logprobs, next_log_r, decoder.strength)
+            return guided_next_logprobs(next_logprobs, next_log_r, decoder.strength, decoder.rare)
         if self.log_r_prompt is None:
             self.log_r_prompt = prompt_log_r(next_logprobs, next_log_r)
         return guided_next_logprobs_soft(
-            next_logprobs, next_log_r, decoder.delta, self.log_r_prompt, decoder.strength
-        )
+            next_logprobs, next_log_r, decoder.delta, self.log_r_prompt, decoder.strength,
+            decoder.rare,
+        )  # fmt: skip
 
     def _begin_again(self) -> None:
         """Count everything so far as the prompt, since the oracle knows no longer responses."""
@@ -133,6 +141,7 @@ def guided_decoder(settings: GuidedSettings, context: DecoderContext) -> GuidedD
         context.verdicts,
         settings.strength,
         settings.delta,
+        settings.rare,
         context.horizon,
     )
 

@@ -51,6 +51,7 @@ class OracleLogitsProcessor(LogitsProcessor):
             verdicts,
             guidance.strength,
             guidance.delta,
+            guidance.rare,
             portable.record.horizon,
         )
         self._tap = HiddenTap(model)

@@ -116,6 +116,7 @@ class OpenedRun:
             self.constraint.score if self.reads_verdicts else None,
             guidance.strength,
             self.delta,
+            self.run.oracle.rare,
             self.run.sampling.horizon,
         )
 

@@ -85,11 +85,12 @@ def _guided(
     next_log_r = guidance.oracle.next_log_r(states[0, :n])
     place_lp = anchor.logprobs[start - 1 : start - 1 + n]
     log_r = guidance.oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:])[0, :n]
+    strength, rare = guidance.strength, opened.run.oracle.rare
     if opened.delta >= 1.0:
-        return guided_next_logprobs(place_lp, next_log_r, guidance.strength), log_r
+        return guided_next_logprobs(place_lp, next_log_r, strength, rare), log_r
     first = prompt_log_r(place_lp[:1], next_log_r[:1])
     soft = guided_next_logprobs_soft(
-        place_lp, next_log_r, opened.delta, first.expand(n), guidance.strength
+        place_lp, next_log_r, opened.delta, first.expand(n), strength, rare
     )
     return soft, log_r
 

@@ -189,7 +189,7 @@ def choose_strength(
 ) -> Generator[Output, None, float]:
     """The smallest strength whose guided policy reaches the target on validation prompts."""
     strengths = [s for s in STRENGTHS if s <= settings.strength_max] or [settings.strength_max]
-    estimates = guided_estimates(oracle, validation, next_logprobs, strengths, delta)
+    estimates = guided_estimates(oracle, validation, next_logprobs, strengths, delta, settings.rare)
     for number, estimate in enumerate(estimates, start=1):
         values = {
             "oracle/tried_strength": estimate.strength,
@@ -207,7 +207,8 @@ def guide_decoder(
     reads = ORACLES.get(world.run.oracle.kind).reads_verdicts
     verdicts: Verdicts | None = world.constraint.score if reads else None
     context = DecoderContext(policy, oracle, verdicts, world.horizon)
-    return guided_decoder(GuidedSettings(strength=strength, delta=delta), context)
+    rare = world.run.oracle.rare
+    return guided_decoder(GuidedSettings(strength=strength, delta=delta, rare=rare), context)
 
 
 def _scored_draw(

@@ -86,7 +86,7 @@ def open_sampler(
                 f"decoder {subject.decoder!r} needs an oracle; give the subject a checkpoint"
             )
         oracle, strength = _oracle(run, Path(subject.checkpoint), policy, constraint, pool)
-        options.setdefault("strength", strength)
+        options = {"strength": strength, "rare": run.oracle.rare} | options
     asks = kind.asks_verdicts(run.oracle.kind)
     context = DecoderContext(
         policy, oracle, constraint.score if asks else None, run.sampling.horizon

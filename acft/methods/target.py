@@ -77,6 +77,7 @@ class GuidedTarget:
             guide.oracle.eval()
             self._states = guide.oracle.states(window)
             self._token_ids = window.token_ids
+            self._rare = world.run.oracle.rare
             self._log_r_prompt = self._prompts() if regularizer.delta < 1.0 else None
         rows, times = torch.nonzero(batch.attention_mask[:, 1:], as_tuple=True)
         self._rows, self._times = rows, times
@@ -95,12 +96,12 @@ class GuidedTarget:
         places = times - self._starts[rows] + 1
         next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
         next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
-        strength = self._regularizer.guide.strength
+        strength, rare = self._regularizer.guide.strength, self._rare
         if self._log_r_prompt is None:
-            return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength)
+            return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength, rare)
         delta, log_r_prompt = self._regularizer.delta, self._log_r_prompt[rows]
         return next_logprobs, guided_next_logprobs_soft(
-            next_logprobs, next_log_r, delta, log_r_prompt, strength
+            next_logprobs, next_log_r, delta, log_r_prompt, strength, rare
         )
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acft.objective import prompt_log_r, soft_log_w
+from acft.objective import cautious_log_r, prompt_log_r, soft_log_w
 from acft.oracle.base import Oracle
 from acft.oracle.training import NextLogprobs, OracleData
 
@@ -36,6 +36,7 @@ def guided_estimates(
     next_logprobs: NextLogprobs,
     strengths: Sequence[float] = STRENGTHS,
     delta: float = 1.0,
+    rare: float = 0.0,
 ) -> list[GuidedEstimate]:
     """Satisfaction of the guided policy at each strength, without drawing from it.
 
@@ -43,7 +44,7 @@ def guided_estimates(
     """
     verdict = data.verdict.double()
     result = []
-    columns = guided_log_weights(oracle, data, next_logprobs, strengths, delta)
+    columns = guided_log_weights(oracle, data, next_logprobs, strengths, delta, rare)
     for strength, column in zip(strengths, columns, strict=True):
         weights = (column + data.log_weights - (column + data.log_weights).max()).double().exp()
         result.append(
@@ -63,6 +64,7 @@ def guided_log_weights(
     next_logprobs: NextLogprobs,
     strengths: Sequence[float],
     delta: float = 1.0,
+    rare: float = 0.0,
 ) -> Float[Tensor, "strength rollout"]:
     """Nats by which guidance prefers each rollout of p: log q(response) - log p(response).
 
@@ -72,7 +74,7 @@ def guided_log_weights(
     oracle.eval()
     return torch.cat(
         [
-            _log_weights(oracle, data.rows(rows), next_logprobs, strengths, delta)
+            _log_weights(oracle, data.rows(rows), next_logprobs, strengths, delta, rare)
             for rows in torch.arange(len(data)).split(BATCH)
         ],
         dim=1,
@@ -94,6 +96,7 @@ def _log_weights(
     next_logprobs: NextLogprobs,
     strengths: Sequence[float],
     delta: float,
+    rare: float,
 ) -> Float[Tensor, "strength batch"]:
     weights = next(oracle.parameters(), None)
     window = data.window if weights is None else data.window.to(str(weights.device))
@@ -101,11 +104,12 @@ def _log_weights(
     mask = window.mask[:, 1:]
     rows = mask.nonzero()[:, 0]
     logprobs = next_logprobs(window.hidden[:, :-1][mask])
-    tilt = oracle.next_log_r(states[:, :-1][mask]).to(logprobs.device)
+    log_r = oracle.next_log_r(states[:, :-1][mask]).to(logprobs.device)
+    tilt = cautious_log_r(logprobs, log_r, rare)
     if delta < 1.0:
         starts = torch.searchsorted(rows, torch.arange(len(data), device=rows.device))
         starts = starts.clamp(max=len(rows) - 1)  # of a response without tokens; never read
-        log_r_prompt = prompt_log_r(logprobs[starts], tilt[starts])
+        log_r_prompt = prompt_log_r(logprobs[starts], log_r[starts])
         tilt = soft_log_w(tilt, delta, log_r_prompt[rows, None])
     taken = tilt.gather(-1, window.token_ids[:, 1:][mask][:, None].to(tilt.device))[:, 0]
     rows = rows.to(tilt.device)

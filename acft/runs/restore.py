@@ -145,6 +145,11 @@ class RestoredRun:
         oracle.follow(policy.backbone)
         return oracle
 
+    @property
+    def _guidance(self) -> GuidedSettings:
+        rare = self.settings.oracle.rare
+        return GuidedSettings(strength=self.guide.strength, delta=self.delta, rare=rare)
+
     @cached_property
     def portable_oracle(self) -> PortableOracle:
         """The oracle ready to be taken away, as strong as in the run."""
@@ -152,7 +157,7 @@ class RestoredRun:
             self.guide.oracle,
             self.settings.oracle,
             self.base.backbone,
-            guidance=GuidedSettings(strength=self.guide.strength, delta=self.delta),
+            guidance=self._guidance,
             horizon=self.settings.sampling.horizon,
             constraint=self.settings.constraint,
             token_verdicts=vocabulary_verdicts(self.world),
@@ -186,7 +191,7 @@ class RestoredRun:
             ModelError: The decoder needs an oracle and the run has none.
         """
         kind = DECODERS.get(decoder)
-        own = {"strength": self.guide.strength, "delta": self.delta} if kind.needs_oracle else {}
+        own = self._guidance.model_dump() if kind.needs_oracle else {}
         settings = kind.settings_type.parse({**own, **(options or {})}, f"decoder {decoder}")
         policy = self.policy(subject or "tuned")
         context = DecoderContext(

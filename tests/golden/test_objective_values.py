@@ -39,6 +39,20 @@ def test_guided_policy_at_strength_two():
     assert q[0].tolist() == close(32 / 37, 4 / 37, 1 / 37)
 
 
+def test_guided_policy_that_is_cautious_about_rare_tokens():
+    """R = (1/4, 1/2, 1), E_p[R] = 1/2; below 3/10 the last two may not pass it: q = (1, 1, 1)/3.
+
+    Soft, delta = 9/10 and R(x) = 1/2: a = 9/5, b = 1/5, w = (3/5, 1, 1), p·w = (6, 5, 5)/20.
+    """
+    log_r = R.flip(-1).log()
+    assert objective.cautious_log_r(P.log(), log_r, 0.3).exp()[0].tolist() == close(0.25, 0.5, 0.5)
+    q = objective.guided_next_logprobs(P.log(), log_r, rare=0.3).exp()
+    assert q[0].tolist() == close(1 / 3, 1 / 3, 1 / 3)
+    half = torch.tensor([0.5]).log()
+    q = objective.guided_next_logprobs_soft(P.log(), log_r, 0.9, half, rare=0.3).exp()
+    assert q[0].tolist() == close(6 / 16, 5 / 16, 5 / 16)
+
+
 def test_soft_guided_policy_of_an_active_constraint():
     """q at the last prompt position, for delta = 9/10 and R(x) = 11/16.
 

@@ -42,6 +42,25 @@ MUTANTS = {
     ),
     "policy inside q differentiated": ("upcast(next_logprobs).detach()", "upcast(next_logprobs)"),
     "impossible prefix accepted": ("torch.isneginf(log_z).any()", "False"),
+    "caution: closed form lost": ("if rare == 0.0:", "if False:"),
+    "caution: common tokens": ("upcast(next_logprobs) < math", "upcast(next_logprobs) > math"),
+    "caution: towards rare tokens": (
+        "torch.minimum(log_r, average)",
+        "torch.maximum(log_r, average)",
+    ),
+    "caution: rare tokens never": ("torch.minimum(log_r, average)", "torch.full_like(log_r, -9)"),
+    "caution: all tokens": (
+        "torch.where(is_rare, torch.minimum",
+        "torch.where(True, torch.minimum",
+    ),
+    "caution forgotten": (
+        "cautious_log_r(next_logprobs, next_log_r, rare), str",
+        "next_log_r, str",
+    ),
+    "soft: caution forgotten": (
+        "_checked_log_r(cautious_log_r(next_logprobs, next_log_r, rare))",
+        "_checked_log_r(next_log_r)",
+    ),
     "soft: a is 1 / R(x)": ("math.log(delta) + log_r,", "log_r,"),
     "soft: b is delta / (1 - R(x))": ("math.log1p(-delta) if", "math.log(delta) if"),
     "soft: R(x) lost from b": (
@@ -223,6 +242,18 @@ def check_guided_soft(o: ModuleType) -> None:
     same(hard.exp(), TILTED)
     for call in (partial(o.guided_next_logprobs_soft, P.log(), R.log(), d) for d in (0.0, 1.5)):
         refuses(partial(call, RATE.log()), "delta")
+
+
+def check_cautious(o: ModuleType) -> None:
+    rare = 0.4  # of the first row all but the last token, of the second all but the first
+    capped = torch.stack([torch.minimum(R[0], RATE[0]), torch.minimum(R[1], RATE[1])])
+    capped[0, 2], capped[1, 0] = R[0, 2], R[1, 0]
+    same(o.cautious_log_r(P.log(), R.log(), rare).exp(), capped)
+    assert torch.equal(o.cautious_log_r(P.log(), R.log(), 0.0), R.log())
+    weighed = P * capped
+    same(o.guided_next_logprobs(P.log(), R.log(), 1.0, rare).exp(), weighed / weighed.sum(-1, True))
+    soft = o.guided_next_logprobs_soft(P.log(), R.log(), 1.0, RATE.log(), 1.0, rare)
+    same(soft.exp(), weighed / weighed.sum(-1, True))
 
 
 def check_reach(o: ModuleType) -> None:

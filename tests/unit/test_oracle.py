@@ -9,6 +9,8 @@ from acft import toy
 from acft.backbone.forward import logits
 from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
+from acft.decoding.base import DecoderContext
+from acft.decoding.guided import GuidedSettings, guided_decoder
 from acft.methods.oracle_job import ScoredSamples as Scored
 from acft.methods.oracle_job import build_oracle, oracle_data, with_verdicts
 from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
@@ -118,6 +120,26 @@ def test_the_weight_of_a_response_does_not_depend_on_its_neighbours(world, delta
     ]
     torch.testing.assert_close(together, torch.cat(alone, dim=1))
     assert together.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+@pytest.mark.parametrize("rare", [0.0, 0.2])
+def test_decoding_draws_from_the_policy_by_which_responses_are_weighed(world, delta, rare):
+    _, (oracle, _, next_logprobs) = responses(world, 1)
+    decoder = guided_decoder(
+        GuidedSettings(strength=2.0, delta=delta, rare=rare),
+        DecoderContext(world.base, oracle, None, HORIZON),
+    )
+    sampling = SamplingSettings(horizon=HORIZON)
+    drawn = world.base.sample(
+        world.prompts["train"][:3], 20, sampling, 0, decoder=decoder, keep_hidden=True
+    )
+    satisfaction, windows = with_verdicts(world, drawn.rollouts, drawn.windows)
+    data = oracle_data(Scored(drawn.rollouts, satisfaction, windows))
+    weights = guided_log_weights(oracle, data, next_logprobs, [2.0], delta, rare)[0]
+    while_drawing = torch.tensor([-rollout.log_weight for rollout in drawn.rollouts])
+    torch.testing.assert_close(weights, while_drawing, atol=1e-3, rtol=0)
+    assert weights.abs().max() > 0.1
 
 
 def test_the_smallest_trusted_strength_that_reaches_the_target_is_chosen(world):

@@ -216,7 +216,7 @@ def test_a_damaged_file_is_named(backbone, portable, tmp_path, name):
 def test_the_record_says_what_the_oracle_was_trained_for(portable, tmp_path):
     portable.save(tmp_path)
     record = json.loads((tmp_path / RECORD).read_text())
-    assert record["guidance"] == {"strength": 2.0, "delta": 1.0}
+    assert record["guidance"] == {"strength": 2.0, "delta": 1.0, "rare": 0.0}
     assert record["constraint"] == [{"kind": "forbidden_words", "words": ["rain"]}]
     assert record["horizon"] == HORIZON
 
