@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
 
@@ -28,6 +29,21 @@ class Ranks:
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """Every ``size``-th item, another part in each process."""
         return items[self.rank :: self.size]
+
+    def share_evenly(self, items: Sequence[T]) -> list[tuple[T, bool]]:
+        """This process's share and whether each counts; all shares are as long.
+
+        The last item is repeated, without counting, for processes that would have one less.
+        """
+        idle = -len(items) % self.size
+        counted = [(item, True) for item in items] + [(items[-1], False)] * (idle if items else 0)
+        return list(self.share(counted))
+
+    def any(self, *, mine: bool) -> bool:
+        """Whether it is true in any process; all must ask together."""
+        flag = torch.tensor(int(mine))
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
 
     def joined(self, own: Sequence[T]) -> list[T]:
         """All items in their first order, from what each process made of its share."""
@@ -51,6 +67,10 @@ class Ranks:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+            if isinstance(parameter, DTensor):
+                # a mean over all processes already; a sum is not offered by every backend
+                parameter.grad.mul_(self.size)
+                continue
             by_dtype.setdefault(parameter.dtype, []).append(parameter)
         for some in by_dtype.values():
             gradients = [p.grad for p in some if p.grad is not None]

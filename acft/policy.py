@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from acft.backbone.adapters import (
+    checkpoint_activations,
     frozen_with_adapter,
     load_trainable,
     merged_copy,
@@ -19,6 +20,7 @@ from acft.backbone.adapters import (
 from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone, load_backbone, resolve_device
 from acft.backbone.quantized import is_quantized
+from acft.backbone.sharded import is_sharded, uneven_passes
 from acft.engines import DrawRequest, Engine
 from acft.engines.local import LOCAL
 from acft.machine import cores
@@ -81,18 +83,19 @@ class Policy:
 
         A decoder needs every next-token distribution, so it is always this process that draws.
         """
-        if decoder is not None:
+        request = DrawRequest(
+            prompts, n, sampling, seed, self.version, self.chat_template, keep_hidden,
+            self.workers, progress, should_stop,
+        )  # fmt: skip
+        with uneven_passes(self.backbone.model):
+            if decoder is None:
+                return self.engine.draw(self.backbone, self.weights, request)
             return draw(
                 self.backbone, prompts, n, sampling, seed,
                 policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
                 keep_hidden=keep_hidden, workers=self.workers, progress=progress,
                 should_stop=should_stop,
             )  # fmt: skip
-        request = DrawRequest(
-            prompts, n, sampling, seed, self.version, self.chat_template, keep_hidden,
-            self.workers, progress, should_stop,
-        )  # fmt: skip
-        return self.engine.draw(self.backbone, self.weights, request)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters in a fixed order."""
@@ -101,13 +104,16 @@ class Policy:
     def snapshot(self, base: "Policy") -> "Policy":
         """A frozen copy with the adapter merged; it shares with ``base`` what no adapter changes.
 
-        Quantised weights stay as they are, shared, with a frozen copy of the adapter beside them.
+        Weights in few bits or in parts stay as they are, shared, with a frozen copy of the adapter
+        beside them.
         """
-        if is_quantized(self.backbone.model):
-            model = frozen_with_adapter(self.backbone.model)
+        model = self.backbone.model
+        is_lora = self.adapter is not None and self.adapter.kind == "lora"
+        if is_quantized(model) or (is_lora and is_sharded(model)):
+            frozen_model = frozen_with_adapter(model)
         else:
-            model = merged_copy(base.backbone.model, self.backbone.model)
-        frozen = replace(base.backbone, model=model)
+            frozen_model = merged_copy(base.backbone.model, model)
+        frozen = replace(base.backbone, model=frozen_model)
         weights = self.engine.publish(self.backbone, frozen, self.adapter)
         return replace(base, backbone=frozen, version=self.version, weights=weights)
 
@@ -139,15 +145,25 @@ def base_policy(run: RunSettings, threads: int = 0) -> Policy:
     """
     device = resolve_device(run.device)
     backbone = load_backbone(run.model, device, run.dtype)
-    workers = Workers((threads or cores()) if device == "cpu" else 1)
+    # collectives of several threads would meet in another order in each process
+    is_divided = device != "cpu" or is_sharded(backbone.model)
+    workers = Workers(1 if is_divided else threads or cores())
     return Policy(backbone, chat_template=run.model.chat_template, workers=workers)
 
 
-def trainable_policy(base: Policy, adapter: AdapterSettings, seed: int) -> Policy:
+def trainable_policy(
+    base: Policy, adapter: AdapterSettings, seed: int, *, checkpointing: bool = False
+) -> Policy:
     """A policy whose trainable part starts without effect; ``base`` stays as it is.
 
+    Args:
+        checkpointing: While it trains, activations are computed twice instead of kept.
+
     Raises:
-        ModelError: All weights are to be trained, and they are quantised.
+        ModelError: All weights are to be trained, and they are quantised; or the model cannot
+            compute activations twice.
     """
     model = trainable_copy(base.backbone.model, adapter, seed)
+    if checkpointing:
+        checkpoint_activations(model, has_dropout=adapter.dropout > 0)
     return replace(base, backbone=replace(base.backbone, model=model), adapter=adapter)

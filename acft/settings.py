@@ -31,6 +31,18 @@ class ModelSettings(Config):
     quantization: Literal["none", "nf4", "int8"] = "none"
     """Store the frozen weights of all linear layers but the output head in 4 or 8 bits, by
     bitsandbytes; adapters keep their precision, and base policy and snapshots share the weights."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """Where several processes train, each holds a part of every linear layer but the output head,
+    by torch's ``fully_shard``; a process that is alone holds all, whatever this says."""
+
+    @model_validator(mode="after")
+    def _few_bits_stay_whole(self) -> "ModelSettings":
+        if self.sharding != "none" and self.quantization != "none":
+            raise ValueError(
+                f"quantization {self.quantization!r} stores weights in a form that sharding "
+                f"{self.sharding!r} cannot divide; set one of the two to 'none'"
+            )
+        return self
 
 
 class AdapterSettings(Config):
@@ -206,6 +218,9 @@ class OptimizerSettings(Config):
     """Documents in one optimiser step."""
     micro_batch_size: Positive = 8
     """Documents in one forward pass; gradients of a step are accumulated."""
+    checkpointing: bool = False
+    """Keep each layer's input instead of all activations, and compute these again in the backward
+    pass: a third more time, a fraction of the memory, the same gradients."""
     max_tokens: Positive = 128
     """Longest document, in tokens; longer ones are cut."""
     max_grad_norm: PositiveFloat = 1.0

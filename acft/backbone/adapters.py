@@ -5,7 +5,7 @@ Copies share whatever neither of them changes, so a frozen weight lies in memory
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from acft.backbone.quantized import is_quantized, shared_tensors
+from acft.backbone.sharded import copied_layer, sharded_layers, whole
+from acft.distributed import ranks
 from acft.errors import ModelError
 from acft.settings import AdapterSettings
 
@@ -67,6 +69,24 @@ def _require_linear_layers(model: PreTrainedModel) -> None:
         )
 
 
+def checkpoint_activations(model: PreTrainedModel, *, has_dropout: bool) -> None:
+    """From now on the model keeps only each layer's input while it trains.
+
+    Raises:
+        ModelError: Its architecture has no layers that can be computed again.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise ModelError(
+            f"[optimizer] checkpointing = true: a {model.config.model_type!r} cannot compute its "
+            "layers again; set it to false"
+        )
+    # restoring the random generator, which all threads share, is of use with dropout alone
+    options = {"use_reentrant": False, "preserve_rng_state": has_dropout}
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    # only reentrant checkpoints need inputs with gradients, and every copy would ask for them
+    model.disable_input_require_grads()
+
+
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """All parameters that receive gradients, in a fixed order."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -99,7 +119,7 @@ def merged_copy(base: PreTrainedModel, model: PreTrainedModel) -> PreTrainedMode
     """
     adapted = {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
     if not adapted:
-        return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        return _copy_sharing(model, (), {}).eval().requires_grad_(requires_grad=False)
     merged = _copy_sharing(base, base.parameters(), {})
     for name, layer in adapted.items():
         wrapped: Any = layer
@@ -141,6 +161,8 @@ def _copy_sharing(
     model: PreTrainedModel, shared: Iterable[nn.Parameter], memo: dict[int, Any]
 ) -> PreTrainedModel:
     memo.update({id(tensor): tensor for tensor in (*shared, *shared_tensors(model))})
+    for layer in sharded_layers(model):
+        memo[id(layer)] = layer if id(layer.weight) in memo else copied_layer(layer)
     return copy.deepcopy(model, memo)
 
 
@@ -149,17 +171,23 @@ def save_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     if settings.kind == "full":
         # Tied weights are one tensor in memory and one entry of named_parameters().
-        state = {name: parameter.contiguous() for name, parameter in model.named_parameters()}
-        save_file(state, folder / FULL_WEIGHTS, metadata={"format": "pt"})
+        save_whole(dict(model.named_parameters()), folder / FULL_WEIGHTS)
         return
     state = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
-    state = {f"base_model.model.{name}": value.contiguous() for name, value in state.items()}
-    save_file(state, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    state = {f"base_model.model.{name}": value for name, value in state.items()}
+    save_whole(state, folder / ADAPTER_WEIGHTS)
     config = _lora_config(settings, model).to_dict()
     config["target_modules"] = sorted(_adapted_modules(model))
     config["base_model_name_or_path"] = getattr(model, "name_or_path", "") and None
     config["inference_mode"] = True
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, default=_plain, indent=2))
+
+
+def save_whole(state: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors, gathered from all processes where they are sharded; only the first writes."""
+    gathered = {name: whole(value.detach()).contiguous() for name, value in state.items()}
+    if ranks().rank == 0:
+        save_file(gathered, file, metadata={"format": "pt"})
 
 
 @torch.no_grad()

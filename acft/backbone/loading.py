@@ -19,6 +19,8 @@ from acft.atomic import replace_json
 from acft.backbone import toy
 from acft.backbone.fitness import check_model_fits
 from acft.backbone.quantized import loading_options, make_shareable
+from acft.backbone.sharded import shard
+from acft.distributed import ranks
 from acft.errors import ModelError
 from acft.registry import did_you_mean
 from acft.settings import ModelSettings
@@ -85,6 +87,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     _require_all_weights(settings.name, report["missing_keys"])
     if fewer_bits:
         make_shareable(model)
+    elif settings.sharding == "fsdp" and ranks().size > 1:
+        shard(model, device)
     else:
         model.to(device)  # pyright: ignore[reportArgumentType]
     model.eval().requires_grad_(requires_grad=False)

@@ -127,7 +127,8 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
     yield {"doing": "reading the corpora"}
     tokenizer = base.backbone.tokenizer
     corpora = [(c.weight, _documents(c, run, tokenizer, drawn)) for c in run.corpus]
-    policy = trainable_policy(base, run.adapter, derive_seed(run.seed, "adapter"))
+    seed = derive_seed(run.seed, "adapter")
+    policy = trainable_policy(base, run.adapter, seed, checkpointing=run.optimizer.checkpointing)
     world = World(run, base, policy, constraint, trainers, [], prompts, corpora, threads=threads)
     return world, each
 

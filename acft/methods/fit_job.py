@@ -3,7 +3,7 @@
 import functools
 import operator
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import has_plain_head, head_weight, logits
+from acft.backbone.sharded import is_sharded, uneven_passes
 from acft.chunked import Penalty, TokenLosses, token_losses
 from acft.data import (
     TokenizedDocument,
@@ -28,7 +29,7 @@ from acft.events import Progress, Scalars
 from acft.methods.base import Output
 from acft.methods.guidance import GuidanceTap
 from acft.methods.optimization import PolicyOptimizer, backward
-from acft.methods.sparse import CachedTarget, key_of
+from acft.methods.sparse import CachedTarget, Key, key_of
 from acft.methods.target import GuidedTarget, Regularizer
 from acft.methods.world import World
 from acft.objective import align, kl_divergence, nll
@@ -48,6 +49,13 @@ class _Piece:
     """Of every token; already divided by the step's number of loss tokens."""
     kl_weights: Sequence[float]
     """Of every response token of each document; likewise."""
+    counts: bool = True
+    """False where the pass is only done along with those of other processes."""
+
+    def is_among(self, known: Container[Key]) -> bool:
+        """Whether guidance of all documents that carry the KL is known."""
+        pairs = zip(self.documents, self.kl_weights, strict=True)
+        return all(key_of(document) in known for document, weight in pairs if weight)
 
 
 @dataclass
@@ -132,7 +140,9 @@ def fit_job(
         step = first + number
         # what is kept of the first step is kept in order
         seen = tap if number == 1 else None
-        passes = [partial(_forward, world, p, regularizer, seen) for p in ranks().share(pieces)]
+        known = regularizer.guide.known if regularizer is not None else ()
+        own = _share(pieces, known, even=is_sharded(world.policy.backbone.model))
+        passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
         with _seeded_dropout(world, step):
             found = backward(passes, world.policy.parameters(), Workers() if seen else workers)
         sums = functools.reduce(operator.add, found, _Sums())
@@ -177,9 +187,8 @@ def _forward(
     weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
     penalty = None
     if regularizer is not None and bool((weights != 0).any()):
-        penalised = [d for d, w in zip(piece.documents, piece.kl_weights, strict=True) if w != 0]
         known = regularizer.guide.known
-        if known and all(key_of(document) in known for document in penalised):
+        if piece.is_among(known):
             target = CachedTarget(piece.documents, known, aligned.mask_all, world.horizon)
         else:
             target = GuidedTarget(world, piece.documents, batch, hidden.detach(), regularizer)
@@ -190,7 +199,11 @@ def _forward(
     values, targets = aligned.values[aligned.mask_all], aligned.targets[aligned.mask_all]
     losses = losses_at(policy, values, targets, ce_weights, penalty)
     if tap is not None and penalty is not None:
-        tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+        with uneven_passes(world.base.backbone.model):
+            if piece.counts:
+                tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+    if not piece.counts:
+        return 0.0 * losses.total.sum(), _Sums()
     return losses.total.sum(), _Sums.of(losses, ce_weights > 0, weights != 0, piece.documents)
 
 
@@ -261,6 +274,18 @@ def _pieces(
             )
         )
     return pieces
+
+
+def _share(pieces: Sequence[_Piece], known: Container[Key], *, even: bool) -> list[_Piece]:
+    """This process's pieces of a step.
+
+    Processes that hold parts of one model must do the same passes in the same order: as many of
+    pieces that ask the anchor, and as many of those that do not.
+    """
+    if not even:
+        return list(ranks().share(pieces))
+    kinds = ([p for p in pieces if p.is_among(known) is not asks] for asks in (False, True))
+    return [replace(p, counts=n) for kind in kinds for p, n in ranks().share_evenly(kind)]
 
 
 def _sampled_batches(

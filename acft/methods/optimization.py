@@ -7,9 +7,13 @@ from typing import TypeVar
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_
 
+from acft.backbone.adapters import save_whole
+from acft.backbone.sharded import whole
 from acft.errors import ModelError, NonFiniteError
 from acft.settings import OptimizerSettings
 from acft.threads import Workers
@@ -63,9 +67,12 @@ class PolicyOptimizer:
         self._parameters = parameters
         self._settings = settings
         self._n_steps = n_steps
-        self._adam = torch.optim.AdamW(
-            parameters, lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        # the fused and grouped kernels take either kind, not both at once
+        kinds = [
+            [p for p in parameters if isinstance(p, DTensor) == part] for part in (True, False)
+        ]
+        groups = [{"params": kind} for kind in kinds if kind]
+        self._adam = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         self.finished = 0
         """Optimiser steps taken."""
 
@@ -99,7 +106,7 @@ class PolicyOptimizer:
         Raises:
             NonFiniteError: The norm is NaN or infinite.
         """
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm))
+        norm = self._clip()
         if not math.isfinite(norm):
             raise NonFiniteError(
                 f"the gradient's norm is {norm} in step {self.finished + 1}; "
@@ -111,16 +118,27 @@ class PolicyOptimizer:
         self.count()
         return norm
 
+    def _clip(self) -> float:
+        """Scale all gradients down to the largest norm allowed; returns their norm before."""
+        norms = []
+        for group in self._adam.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            norms.append(whole(nn.utils.get_total_norm(gradients)))
+        norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+        for group in self._adam.param_groups:
+            clip_grads_with_norm_(group["params"], self._settings.max_grad_norm, norm)
+        return float(norm)
+
     def save(self, folder: Path) -> None:
         """Write moments and step counts."""
         state = {
-            f"{index}.{name}": torch.as_tensor(self._adam.state[parameter][name]).contiguous()
+            f"{index}.{name}": torch.as_tensor(self._adam.state[parameter][name])
             for index, parameter in enumerate(self._parameters)
             for name in MOMENTS
             if parameter in self._adam.state
         }
         state["finished"] = torch.tensor(self.finished)
-        save_file(state, folder / STATE)
+        save_whole(state, folder / STATE)
 
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote.

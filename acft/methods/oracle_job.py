@@ -12,6 +12,7 @@ from torch import Tensor
 
 from acft.assets import cache_folder
 from acft.backbone.forward import head_weight, logits
+from acft.backbone.sharded import uneven_passes
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
 from acft.distributed import ranks
@@ -224,15 +225,16 @@ def _scored_draw(
     seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
     drawn: list[Samples] = []
     done = 0
-    for some, each in ranks().share(_portions(prompts, wanted, seed)):
-        yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
-        if should_stop() and drawn:
-            break
-        # what is held out measures the policy itself
-        temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
-        sampling = _horizon_sampling(world, temperature)
-        drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
-        done += len(drawn[-1].rollouts)
+    with uneven_passes(policy.backbone.model):
+        for some, each in ranks().share(_portions(prompts, wanted, seed)):
+            yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+            if should_stop() and drawn:
+                break
+            # what is held out measures the policy itself
+            temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
+            sampling = _horizon_sampling(world, temperature)
+            drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
+            done += len(drawn[-1].rollouts)
     drawn = ranks().joined(drawn)
     checks = sum((samples.checks for samples in drawn), DrawChecks())
     if found := checks.scalars():

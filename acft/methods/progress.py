@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from acft.backbone.adapters import trainable_state
+from acft.backbone.adapters import save_whole, trainable_state
 from acft.errors import ModelError
 from acft.events import BestCheckpoint
 from acft.methods.optimization import PolicyOptimizer
@@ -126,7 +126,7 @@ class TrainState:
         self._world.policy.save(folder / "policy")
         previous = self._trainable.get(self._world.policy.version - 1)
         if previous is not None and self._world.run.schedule.kind == "parallel":
-            save_file(previous, folder / "previous.safetensors")
+            save_whole(previous, folder / "previous.safetensors")
         self.optimizer.save(folder)
         facts: dict[str, Any] = {
             "version": self._world.policy.version,

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
+from acft.backbone.sharded import is_sharded
 from acft.chunked import Penalty
 from acft.data import TokenizedDocument, collate, micro_batches, pad_token
 from acft.distributed import ranks, settled
@@ -88,8 +89,11 @@ def weighted_fit(
         step = optimizer.finished + 1
         chosen = next(batches)
         n_tokens = sum(len(_response_ids(item.document)) for item in chosen)
-        pieces = ranks().share(list(micro_batches(chosen, settings.micro_batch_size)))
-        passes = [partial(_forward, world, some, pull, n_tokens) for some in pieces]
+        pieces = list(micro_batches(chosen, settings.micro_batch_size))
+        passes = [
+            partial(_forward if counts else _idle, world, some, pull, n_tokens)
+            for some, counts in _share(world, pieces)
+        ]
         seed = derive_seed(world.run.seed, "policy-dropout", step, ranks().rank)
         with local_torch_seed(seed):
             found = backward(passes, world.policy.parameters(), workers)
@@ -154,6 +158,23 @@ def _forward(
         float(losses.nll.sum()),
         float(losses.kl_policy_guided.sum()),
     )
+
+
+def _share(
+    world: World, pieces: Sequence[Sequence[Weighted]]
+) -> list[tuple[Sequence[Weighted], bool]]:
+    """This process's pieces of a step and whether each counts; see ``Ranks.share_evenly``."""
+    if is_sharded(world.policy.backbone.model):
+        return ranks().share_evenly(pieces)
+    return [(piece, True) for piece in ranks().share(pieces)]
+
+
+def _idle(
+    world: World, some: Sequence[Weighted], pull: BasePull | None, n_tokens: int
+) -> tuple[Float[Tensor, ""], Parts]:
+    """A pass that is only done along with those of other processes."""
+    loss, _ = _forward(world, some, pull, n_tokens)
+    return 0.0 * loss, NOTHING
 
 
 class _BaseTarget:

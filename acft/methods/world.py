@@ -25,6 +25,7 @@ from acft.data import (
     load_prompts,
     tokenize,
 )
+from acft.distributed import ranks
 from acft.engines import build_engine
 from acft.errors import DataError
 from acft.events import Event, Note, Progress
@@ -163,7 +164,8 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     yield Progress("load", 3, 4, context.resume_round, "parts")
     # only now: texts that the base policy writes as a corpus are the same for all engines
     base.engine = engine
-    policy = trainable_policy(base, run.adapter, derive_seed(run.seed, "adapter"))
+    seed = derive_seed(run.seed, "adapter")
+    policy = trainable_policy(base, run.adapter, seed, checkpointing=run.optimizer.checkpointing)
     yield Progress("load", 4, 4, context.resume_round, "parts")
     return World(
         run, base, policy, constraint, trainers, judges, prompts, corpora, held_out, threads
@@ -187,8 +189,9 @@ def base_rollouts(
         ).encode()
     ).hexdigest()[:32]  # fmt: skip
     file = cache_folder() / "base-rollouts" / f"{key}.json"
-    if file.exists():
-        rollouts = [_rollout(values) for values in json.loads(file.read_text())]
+    # processes that train together must all draw, or none
+    if known := ranks().from_first(file.read_text() if file.exists() else ""):
+        rollouts = [_rollout(values) for values in json.loads(known)]
     else:
         rollouts = []
         yield Progress("corpus", 0, wanted, 0, "responses")

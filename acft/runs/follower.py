@@ -1,9 +1,11 @@
 """A process that trains along with the one that writes the run directory, and writes nothing."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from acft.distributed import agreed
-from acft.methods.base import TrainContext
+from acft.methods.base import Checkpoint, TrainContext
 
 if TYPE_CHECKING:
     from acft.runs.spec import Spec
@@ -12,5 +14,7 @@ if TYPE_CHECKING:
 def follow(spec: "Spec") -> None:
     """Do this process's part of a run; see ``acft.distributed``."""
     context = TrainContext(spec.settings, should_stop=agreed(lambda: False))
-    for _ in spec.method.train(spec.method_settings, context):
-        pass
+    for output in spec.method.train(spec.method_settings, context):
+        if isinstance(output, Checkpoint):
+            with TemporaryDirectory() as folder:
+                output.save(Path(folder))  # parts of tensors go to the process that writes

@@ -215,6 +215,23 @@ def _contradictions(settings: RunSettings) -> list[str]:
         )
     if settings.device == "mps" and settings.dtype == "bfloat16":
         found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")
+    return found + (_undividable(settings) if settings.model.sharding != "none" else [])
+
+
+def _undividable(settings: RunSettings) -> list[str]:
+    """What needs the whole model in one process."""
+    found = []
+    if settings.engine.kind != "local":
+        found.append(
+            f"[engine] kind = {settings.engine.kind!r}: copies or merges whole weights, of which "
+            "[model] sharding leaves a part in each process; set one to 'local' or the other to "
+            "'none'"
+        )
+    if settings.oracle.kind == "monte_carlo":
+        found.append(
+            "[oracle] kind = 'monte_carlo': continues as many prefixes as each text has, but with "
+            "[model] sharding all processes must do the same passes; take another kind"
+        )
     return found
 
 

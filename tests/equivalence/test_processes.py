@@ -1,16 +1,21 @@
 """Two processes that train one policy take the steps of a single one."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from torch import nn
 
 from acft.eventlog import read_events
 from acft.events import Scalars
+from acft.policy import base_policy
 from acft.schema import RunPaths
+from acft.settings import ModelSettings, RunSettings
+from tests.fakes import save_tiny_model
 from tests.tiny_run import tiny_settings, train
 from tests.toy_runs import largest_difference
 
@@ -35,10 +40,16 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
-def launched(config: Path, runs_dir: Path, cache: Path, launcher: str = "torchrun") -> RunPaths:
+def launched(
+    config: Path, runs_dir: Path, cache: Path, launcher: str = "torchrun", *more: str
+) -> RunPaths:
     """A run trained by two processes."""
     command = [sys.executable, "-m", *LAUNCHERS[launcher], "--module", "acft", "train", str(config)]
-    command += ["--runs", str(runs_dir), *(part for c in CHANGES for part in ("--set", c))]
+    command += [
+        "--runs",
+        str(runs_dir),
+        *(part for c in (*CHANGES, *more) for part in ("--set", c)),
+    ]
     environment = os.environ | {"ACFT_ASSETS": str(cache), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         command,
@@ -77,13 +88,59 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launche
     alone, code = train(text, tmp_path / "alone", *CHANGES)
     assert code == 0
     together = launched(tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher)
+    check_same(alone, together, "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "lr"),
+    [("lora", "adapter_model.safetensors", "1e-2"), ("full", "model.safetensors", "1e-3")],
+)
+def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
+    tmp_path, monkeypatch, kind, weights, lr
+):
+    changes = (f'adapter.kind="{kind}"', f"optimizer.lr={lr}")
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    text = tiny_settings(tmp_path)
+    (tmp_path / "tiny.toml").write_text(text)
+    alone, code = train(text, tmp_path / "alone", *CHANGES, *changes)
+    assert code == 0
+    together = launched(
+        tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", "torchrun",
+        *changes, 'model.sharding="fsdp"',
+    )  # fmt: skip
+    check_same(alone, together, weights)
+
+
+@pytest.mark.parametrize(("kind", "copies"), [("lora", 1), ("full", 3)])
+def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(
+    tmp_path, kind, copies
+):
+    save_tiny_model(tmp_path / "model")
+    command = [sys.executable, "-m", *LAUNCHERS["torchrun"], "--module"]
+    command += ["tests.equivalence.held_parts", str(tmp_path / "model"), kind]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True,
+        text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    held = [int(number) for number in re.findall(r"holds (\d+)", done.stdout)]
+    model = base_policy(
+        RunSettings(model=ModelSettings(name=str(tmp_path / "model")), device="cpu")
+    ).backbone.model
+    layers = [m for n, m in model.named_modules() if type(m) is nn.Linear and n != "lm_head"]
+    whole = sum(p.numel() for layer in layers for p in layer.parameters())
+    assert sum(held) == copies * whole
+    assert max(held) < 0.6 * sum(held)
+
+
+def check_same(alone: RunPaths, together: RunPaths, weights: str) -> None:
+    """Fails unless both runs said the same numbers and ended with the same weights."""
     expected, found = scalars(alone), scalars(together)
     assert found.keys() == expected.keys()
     assert [found[key] for key in expected] == pytest.approx(
         list(expected.values()), rel=TOLERANCE, abs=TOLERANCE
     )
-    weights = [
-        load_file(paths.root / "checkpoints" / "round-2" / "policy" / "adapter_model.safetensors")
-        for paths in (alone, together)
+    files = [
+        paths.root / "checkpoints" / "round-2" / "policy" / weights for paths in (alone, together)
     ]
-    assert largest_difference(*weights) < TOLERANCE
+    assert largest_difference(*map(load_file, files)) < TOLERANCE

@@ -138,3 +138,27 @@ def test_an_adapted_copy_shares_the_frozen_weights_and_owns_its_adapters(base):
     own = [{id(p) for p in one.parameters()} for one in (adapted, again)]
     assert own[0].isdisjoint(own[1])
     assert len(own[0]) == len(own[1]) > 0
+
+
+@pytest.mark.equivalence
+@KINDS
+def test_computing_activations_again_keeps_fewer_and_gives_the_same_gradients(base, kind):
+    kept, gradients = [], []
+    for checkpointing in (False, True):
+        adapter = AdapterSettings(kind=kind, rank=4)
+        tuned = trainable_policy(base, adapter, seed=3, checkpointing=checkpointing)
+        tuned.backbone.model.train()
+        n_kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal n_kept
+            n_kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = tuned.next_logprobs(batch()).square().mean()
+        loss.backward()
+        kept.append(n_kept)
+        gradients.append([parameter.grad for parameter in tuned.parameters()])
+    assert kept[1] < 0.7 * kept[0]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

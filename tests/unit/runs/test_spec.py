@@ -68,6 +68,9 @@ def test_a_method_without_a_name_is_told_so(method):
         (["optimizer.micro_batch_size=5"], "not a multiple"),
         (["sampling.top_p=0.9"], "top_p = 0.9"),
         (["sampling.temperature=0.7"], "[oracle] temperature"),
+        (["model.sharding='fsdp'", "model.quantization='nf4'"], "cannot divide"),
+        (["model.sharding='fsdp'", "engine.kind='bfloat16'"], "[engine] kind = 'bfloat16'"),
+        (["model.sharding='fsdp'", "oracle.kind='monte_carlo'"], "take another kind"),
     ],
 )
 def test_settings_that_are_impossible_together_are_refused(overrides, where):
