@@ -35,9 +35,8 @@ class Ranks:
 
         The last item is repeated, without counting, for processes that would have one less.
         """
-        idle = -len(items) % self.size
-        counted = [(item, True) for item in items] + [(items[-1], False)] * (idle if items else 0)
-        return list(self.share(counted))
+        idle = [(item, False) for item in items[-1:]] * (-len(items) % self.size)
+        return list(self.share([*((item, True) for item in items), *idle]))
 
     def any(self, *, mine: bool) -> bool:
         """Whether it is true in any process; all must ask together."""
