@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from acft.assets import converted_model_folder, packaged_model_path, packaged_models
 from acft.atomic import replace_json
 from acft.backbone import toy
+from acft.backbone.attention import group_heads
 from acft.backbone.fitness import check_model_fits
 from acft.backbone.quantized import loading_options, make_shareable
 from acft.backbone.sharded import shard
@@ -85,6 +86,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
         ) from error
     model, report = opened
     _require_all_weights(settings.name, report["missing_keys"])
+    if model.config._attn_implementation == "eager":
+        group_heads(model)
     if fewer_bits:
         make_shareable(model)
     elif settings.sharding == "fsdp" and ranks().size > 1:

@@ -62,7 +62,8 @@ def test_peft_gives_the_tuned_logits_from_the_adapter(tiny_run, session_folder, 
     folder = export_run(tiny_run.root, tmp_path / "out", merge=False)
     elsewhere = logits_elsewhere(folder, tmp_path, session_folder / "model")
     tuned = logits_here(open_run(tiny_run.root).tuned)
-    torch.testing.assert_close(elsewhere, tuned, atol=1e-5, rtol=0)
+    # the adapter is merged here and not there, which rounds once more
+    torch.testing.assert_close(elsewhere, tuned, atol=1e-5, rtol=1e-5)
 
 
 def test_tied_embeddings_are_written_once_and_stay_tied(tiny_run, tmp_path):
