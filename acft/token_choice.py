@@ -4,11 +4,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from acft.seeding import derive_seed
 
 NUCLEUS_CANDIDATES = (512, 4096)
 """Tokens ranked at first and then; only rows whose nucleus is still larger are ranked whole."""
+
+BLOCK = 256
+"""Tokens whose probabilities are added up before the distribution function is inverted."""
 
 
 def uniforms(seed: int, prompt_id: str, sample: int, horizon: int) -> Float[np.ndarray, " horizon"]:
@@ -34,14 +38,27 @@ def choose(
 def _invert(
     logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    # float64: a cumulative sum over 100,000 tokens loses rare ones in float32.
-    cumulative = logprobs.exp().double().cumsum(dim=-1)
-    total = cumulative[:, -1]
+    # float64: a cumulative sum over 100,000 tokens loses rare ones in float32. It is taken over
+    # blocks, and then inside the block that is drawn, since one over all is slow to allocate.
+    blocks = pad(logprobs.exp(), (0, -logprobs.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    upto = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    total = upto[:, -1]
     target = (uniform.double() * total)[:, None]
-    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    index = index.clamp(max=logprobs.shape[-1] - 1)
+    block = _first_above(upto, target)
+    before = upto.gather(1, (block - 1).clamp(min=0)) * (block > 0)
+    rows = torch.arange(len(blocks), device=blocks.device)
+    inside = before + blocks[rows, block[:, 0]].double().cumsum(dim=-1)
+    index = (block * BLOCK + _first_above(inside, target))[:, 0]
     chosen = logprobs.gather(1, index[:, None])[:, 0]
     return index, chosen - total.log().to(chosen.dtype)
+
+
+def _first_above(
+    cumulative: Float[Tensor, "batch place"], target: Float[Tensor, "batch 1"]
+) -> Int[Tensor, "batch 1"]:
+    """The first place above the target, or where rounding left none, the last that has any mass."""
+    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
+    return torch.searchsorted(cumulative, target, right=True).minimum(last)
 
 
 def _choose_from_nucleus(

@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from acft.backbone.attention import group_heads
 from acft.backbone.loading import Backbone, resolve_device, resolve_dtype, use_wide_vectors
 from acft.constraints import build_constraint
 from acft.data import TokenizedDocument
@@ -69,6 +70,8 @@ def random_backbone(shape: str, device: str = "auto", dtype: str = "auto") -> Ba
     finally:
         torch.set_default_dtype(before)
     model.set_attn_implementation("eager" if device == "cpu" else "sdpa")
+    if device == "cpu":
+        group_heads(model)
     model.eval().requires_grad_(requires_grad=False)
     return Backbone(model, word_tokenizer(config.vocab_size), shape, "local", f"random-{shape}")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from acft.policy import Policy
 from acft.sampling import continuations
 from acft.settings import ModelSettings, SamplingSettings
 from acft.threads import Workers
-from acft.token_choice import NUCLEUS_CANDIDATES, choose, uniforms
+from acft.token_choice import BLOCK, NUCLEUS_CANDIDATES, choose, uniforms
 from acft.types import Prompt
 from tests.fakes import save_tiny_model
 from tests.toy_runs import ConstantOracle
@@ -214,6 +215,26 @@ class TestChoosing:
         logprobs = torch.tensor([-torch.inf, 0.0, -torch.inf]).expand(3, -1)
         uniform = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
         assert choose(logprobs, uniform)[0].tolist() == [1, 1, 1]
+
+    @pytest.mark.parametrize("vocab", [3, BLOCK, BLOCK + 1, 3 * BLOCK - 5])
+    def test_a_token_is_where_the_distribution_function_passes_the_random_number(self, vocab):
+        generator = torch.Generator().manual_seed(vocab)
+        logprobs = (3 * torch.randn(500, vocab, generator=generator)).log_softmax(dim=-1)
+        uniform = torch.rand(500, generator=generator, dtype=torch.float64)
+        cumulative = logprobs.exp().double().cumsum(dim=-1)
+        expected = (cumulative <= (uniform * cumulative[:, -1])[:, None]).sum(dim=-1)
+        assert choose(logprobs, uniform)[0].tolist() == expected.tolist()
+
+    @pytest.mark.parametrize("first", [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 7])
+    @pytest.mark.parametrize("second", [2, BLOCK + 1, 3 * BLOCK - 1])
+    def test_a_token_that_cannot_occur_is_never_chosen_at_any_edge_of_a_block(self, first, second):
+        logprobs = torch.full((1, 4 * BLOCK - 9), -torch.inf)
+        logprobs[0, [first, second]] = torch.tensor([0.3, 0.7]).log()
+        edges = [0.0, 0.3, float(np.nextafter(0.3, 0)), float(np.nextafter(1, 0))]
+        uniform = torch.tensor(edges, dtype=torch.float64)
+        chosen = choose(logprobs.expand(len(edges), -1), uniform)[0].tolist()
+        assert set(chosen) <= {first, second}
+        assert (chosen[0], chosen[-1]) == (min(first, second), max(first, second))
 
     def test_temperature_divides_the_logits(self):
         logprobs = torch.tensor([[0.9, 0.1]]).log()
