@@ -58,7 +58,7 @@ def pretrained_byte_tokenizer():
     )
 
 
-def tiny_llama(vocab_size=N_TOKENS, *, width=32, layers=2, heads=2, context=128, seed=0):
+def tiny_llama(vocab_size=N_TOKENS, *, width=32, layers=2, heads=2, groups=0, context=128, seed=0):
     """A Llama with random weights, on the CPU in float32, in evaluation mode.
 
     Its logits are large enough that next tokens differ clearly in probability.
@@ -72,7 +72,7 @@ def tiny_llama(vocab_size=N_TOKENS, *, width=32, layers=2, heads=2, context=128,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_key_value_heads=groups or heads,
         max_position_embeddings=context,
         initializer_range=0.3,
         tie_word_embeddings=True,

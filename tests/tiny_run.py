@@ -3,12 +3,19 @@
 import json
 from pathlib import Path
 
+import pytest
+from safetensors.torch import load_file
+
+from acft.eventlog import read_events
+from acft.events import Scalars
 from acft.runs.launcher import create_here
 from acft.runs.spec import parse_spec
 from acft.runs.worker import run_worker
 from acft.schema import RunPaths
 from tests.fakes import save_tiny_model
+from tests.toy_runs import largest_difference
 
+TOLERANCE = 1e-4
 NOUNS = ("sun", "moon", "rain", "wind", "snow", "hail", "fog", "dew", "ice", "sky", "sea", "sand")
 PROMPTS = [f"{verb} the {noun}" for verb in ("See", "Hear", "Paint") for noun in NOUNS]
 LINES = [f"In year {n} the harvest was good, the river {n * 7} feet deep." for n in range(40)]
@@ -70,3 +77,27 @@ def train(text: str, runs_dir: Path, *overrides: str) -> tuple[RunPaths, int]:
     spec = parse_spec(text, overrides)
     paths = create_here(runs_dir, spec)
     return paths, run_worker(paths)
+
+
+def scalars(paths: RunPaths) -> dict[tuple, float]:
+    """Every number but times, by round, step and name."""
+    return {
+        (entry.event.round, entry.event.step, name): value
+        for entry in read_events(paths.events)
+        if isinstance(entry.event, Scalars)
+        for name, value in entry.event.values.items()
+        if not name.startswith(("time/", "memory/", "budget/seconds/"))
+    }
+
+
+def check_same(alone: RunPaths, together: RunPaths, weights: str) -> None:
+    """Fails unless both runs said the same numbers and ended with the same weights."""
+    expected, found = scalars(alone), scalars(together)
+    assert found.keys() == expected.keys()
+    assert [found[key] for key in expected] == pytest.approx(
+        list(expected.values()), rel=TOLERANCE, abs=TOLERANCE
+    )
+    files = [
+        paths.root / "checkpoints" / "round-2" / "policy" / weights for paths in (alone, together)
+    ]
+    assert largest_difference(*map(load_file, files)) < TOLERANCE

@@ -7,17 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 from torch import nn
 
-from acft.eventlog import read_events
-from acft.events import Scalars
 from acft.policy import base_policy
 from acft.schema import RunPaths
 from acft.settings import ModelSettings, RunSettings
 from tests.fakes import save_tiny_model
-from tests.tiny_run import tiny_settings, train
-from tests.toy_runs import largest_difference
+from tests.tiny_run import check_same, tiny_settings, train
 
 pytestmark = pytest.mark.equivalence
 ROOT = Path(__file__).parents[2]
@@ -65,17 +61,6 @@ def launched(
         RunPaths(folder) for folder in runs_dir.iterdir() if (folder / "spec.toml").exists()
     ]
     return paths
-
-
-def scalars(paths: RunPaths) -> dict[tuple, float]:
-    """Every number but times, by round, step and name."""
-    return {
-        (entry.event.round, entry.event.step, name): value
-        for entry in read_events(paths.events)
-        if isinstance(entry.event, Scalars)
-        for name, value in entry.event.values.items()
-        if not name.startswith(("time/", "memory/", "budget/seconds/"))
-    }
 
 
 @pytest.mark.parametrize(
@@ -136,16 +121,3 @@ def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(
     whole = sum(p.numel() for layer in layers for p in layer.parameters())
     assert sum(held) == copies * whole
     assert max(held) < 0.6 * sum(held)
-
-
-def check_same(alone: RunPaths, together: RunPaths, weights: str) -> None:
-    """Fails unless both runs said the same numbers and ended with the same weights."""
-    expected, found = scalars(alone), scalars(together)
-    assert found.keys() == expected.keys()
-    assert [found[key] for key in expected] == pytest.approx(
-        list(expected.values()), rel=TOLERANCE, abs=TOLERANCE
-    )
-    files = [
-        paths.root / "checkpoints" / "round-2" / "policy" / weights for paths in (alone, together)
-    ]
-    assert largest_difference(*map(load_file, files)) < TOLERANCE

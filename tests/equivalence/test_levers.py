@@ -1,0 +1,66 @@
+"""What makes a run cheaper changes none of its numbers: each lever on and off."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from acft.backbone import loading
+from acft.methods import fit_job
+from acft.schema import RunPaths
+from tests.tiny_run import check_same, tiny_settings, train
+
+pytestmark = pytest.mark.equivalence
+CHANGES = ('method={name="acft", prefixes=["corpus", "on_policy"]}',)
+GROUPED = {"heads": 4, "groups": 2}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_settings(tmp_path_factory.mktemp("tiny"), **GROUPED)
+
+
+def run(text: str, folder: Path, *changes: str) -> RunPaths:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACFT_ASSETS", str(folder / "cache"))
+        paths, code = train(text, folder / "runs", *CHANGES, *changes)
+    assert code == 0
+    return paths
+
+
+@pytest.fixture(scope="module")
+def cheap(text: str, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    return run(text, tmp_path_factory.mktemp("cheap"))
+
+
+def logits_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fit_job, "has_plain_head", lambda _: False)
+
+
+def own_attention(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(loading, "group_heads", lambda _: None)
+
+
+def narrow_vectors(patch: pytest.MonkeyPatch) -> None:
+    if torch.get_float32_matmul_precision() == "highest":
+        pytest.skip("this CPU keeps its products as they are")
+    patch.setattr(loading, "use_wide_vectors", lambda: False)
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("without", [logits_at_once, own_attention, narrow_vectors])
+def test_without_a_lever_the_run_says_the_same(
+    text: str, cheap: RunPaths, tmp_path, monkeypatch, without: Callable
+):
+    precision = torch.get_float32_matmul_precision()
+    try:
+        without(monkeypatch)
+        check_same(run(text, tmp_path), cheap, "adapter_model.safetensors")
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.parametrize("lever", ["optimizer.checkpointing=true", "schedule.threads=2"])
+def test_with_a_lever_the_run_says_the_same(text: str, cheap: RunPaths, tmp_path, lever: str):
+    check_same(run(text, tmp_path, lever), cheap, "adapter_model.safetensors")
