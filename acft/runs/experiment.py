@@ -219,7 +219,7 @@ class Experiment:
                 f"no row of {self.name!r} ({self.variant_name}) is measured yet in "
                 f"{str(runs_dir)!r}; --queue or --run starts what is missing"
             )
-        return table
+        return table.with_origin(members)
 
     def figures(self, runs_dir: Path) -> dict[str, str]:
         """SVG of every column of the table, of ROC curves and of matched trade-offs, by name."""

@@ -5,11 +5,12 @@ are kept by prompt, and intervals are over prompts and seeds together.
 """
 
 import fnmatch
+import json
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acft.benchmarks.results import MEASUREMENTS, Results
@@ -30,6 +31,9 @@ BUDGET, VALIDATION, POLICY = "budget", "validation", "policy"
 VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
 """What of a validation can be a column."""
 
+
+COMMIT = 10
+"""Characters of a commit that are shown."""
 
 Members = Sequence[tuple[RunPaths, str]]
 """Runs with the names of their variants."""
@@ -112,6 +116,10 @@ class ResultTable:
             ]
         )  # fmt: skip
 
+    def with_origin(self, members: Members) -> "ResultTable":
+        """The same with a caption that ends in what it was made from."""
+        return replace(self, caption=f"{self.caption} {origin_of(members)}".strip())
+
     def _lines(self) -> list[list[str]]:
         lines = [[*self.heads, *self.columns]]
         for row in self.rows:
@@ -151,7 +159,7 @@ def result_table(
             f"no finished run of {experiment!r} in {str(runs_dir)!r} has measurements; name an "
             "experiment, sweep or tag, and check --metric"
         )
-    return table
+    return table.with_origin(members)
 
 
 def table_of(
@@ -175,6 +183,23 @@ def table_of(
         for row, cells in found.items()
     ]
     return ResultTable(columns_of(rows), tuple(rows))
+
+
+def origin_of(members: Members) -> str:
+    """How many runs, over how many prompts or documents, and which commits made them."""
+    commits, counts = set[str](), defaultdict[str, set[int]](set)
+    for paths, _ in members:
+        if paths.resolved.is_file():
+            provenance = json.loads(paths.resolved.read_text())
+            commits.add(str(provenance.get("git_commit", ""))[:COMMIT])
+        for event in _measurements(paths):
+            counts[event.suite].add(event.n)
+    sizes = (
+        f"{suite} {min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
+        for suite, found in sorted(counts.items())
+    )
+    made_by = ", ".join(sorted(commits - {""})) or "unknown"
+    return f"{len(members)} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
 
 
 @dataclass(frozen=True)

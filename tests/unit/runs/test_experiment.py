@@ -1,6 +1,7 @@
 """A table's rows: what is missing, what is done, and the table from the first run to the last."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ def test_one_command_does_all_runs_and_prints_the_table(folder, tmp_path, capsys
     assert main(["table", str(folder), "--run", "--runs", str(runs)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("| variant | subject |")
-    assert [line.split(" | ")[0] for line in printed[2:]] == [
+    assert re.fullmatch(r"\d+ runs; n of each: .*; commit (unknown|[0-9a-f]{10})\.", printed[-1])
+    assert [line.split(" | ")[0] for line in printed[2:-2]] == [
         "| Base",
         "| SFT",
         "| Guided",

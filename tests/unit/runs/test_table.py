@@ -1,3 +1,4 @@
+import json
 import tomllib
 
 import numpy as np
@@ -183,6 +184,17 @@ def test_seeds_are_pooled_over_prompts_where_measurements_are_kept(tmp_path):
     assert cell.high is not None
     assert cell.low < 0.2 < cell.high
     assert cell.text.endswith("(3 runs)")
+
+
+def test_the_caption_names_runs_prompts_and_commits(tmp_path):
+    for seed, commit in enumerate(["a" * 40, "b" * 40, "a" * 40]):
+        paths = measured(tmp_path, {"policy": prompts(0.2, seed)}, f"seed={seed}")
+        paths.resolved.write_text(json.dumps({"git_commit": commit}))
+    expected = "3 runs; n of each: rtp/judge 40; commit aaaaaaaaaa, bbbbbbbbbb."
+    table = result_table(tmp_path, "exp")
+    assert table.caption == expected
+    assert expected in table.markdown
+    assert expected in table.latex
 
 
 def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
