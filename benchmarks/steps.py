@@ -3,6 +3,7 @@
     python -m benchmarks.steps                            random weights of SmolLM2-135M's shape
     python -m benchmarks.steps --experiment experiments/quickstart.toml     its model and texts
     python -m benchmarks.steps --device cuda --shape llama-1b --batch 16
+    python -m benchmarks.steps --device cuda --shape llama-7b --batch 4 --micro-batch 1 --tokens 999
     python -m benchmarks.steps --profile                  where the time of an ACFT step goes
     python -m benchmarks.steps --quick                    a smoke test
 
@@ -85,10 +86,18 @@ def pass_over(world: World, rule: Regularizer | None, kept: int = 0) -> tuple[li
 
 
 def measure(world: World, repeats: int) -> dict[str, tuple[float, float]]:
-    """(Seconds of all steps, seconds of a round) of every kind; the best of the repeats."""
+    """(Seconds of all steps, seconds of a round) of every kind; the best of the repeats.
+
+    The first passes, which warm up, tell the peak memory of each kind where the device counts it.
+    """
     kinds = rules(world)
     for name, rule in kinds.items():
+        if world.policy.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
         pass_over(world, rule, KEPT.get(name, 0))
+        if world.policy.device != "cpu":
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            print(f"{name}: at most {peak:.1f} GiB allocated, models included")
     steps: Times = {name: [] for name in kinds}
     rounds: dict[str, list[float]] = {name: [] for name in kinds}
     for repeat in range(1, repeats + 1):
@@ -214,9 +223,11 @@ def build_world(args: argparse.Namespace) -> World:
         return experiment_world(args.experiment, [*overrides, f"device={args.device}"])
     optimizer = {
         "lr": LR, "steps_per_round": args.steps, "batch_size": args.batch,
-        "micro_batch_size": min(args.micro_batch, args.batch),
+        "micro_batch_size": min(args.micro_batch, args.batch), "checkpointing": args.checkpointing,
+        "max_tokens": max(args.tokens, 128),
     }  # fmt: skip
-    return random_world("tiny" if args.quick else args.shape, args.device, optimizer=optimizer)
+    shape = "tiny" if args.quick else args.shape
+    return random_world(shape, args.device, tokens=args.tokens, optimizer=optimizer)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -227,6 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=12, help="documents in a step")
     parser.add_argument("--micro-batch", type=int, default=4, help="documents in a forward pass")
+    parser.add_argument("--tokens", type=int, default=0, help="of every document, at least")
+    parser.add_argument("--checkpointing", action="store_true", help="activations computed twice")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true")

@@ -84,7 +84,9 @@ def word_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0", pad_token="w0")
 
 
-def random_world(shape: str, device: str = "auto", n_documents: int = 256, **changes: Any) -> World:
+def random_world(
+    shape: str, device: str = "auto", n_documents: int = 256, tokens: int = 0, **changes: Any
+) -> World:
     """A world of random texts around a random model; ``changes`` are tables of settings."""
     values: dict[str, Any] = {
         "device": device,
@@ -100,14 +102,19 @@ def random_world(shape: str, device: str = "auto", n_documents: int = 256, **cha
     return World(
         run,
         base,
-        trainable_policy(base, run.adapter, derive_seed(run.seed, "adapter")),
+        trainable_policy(
+            base,
+            run.adapter,
+            derive_seed(run.seed, "adapter"),
+            checkpointing=run.optimizer.checkpointing,
+        ),
         build_constraint(run.constraint, ScorerPool("cpu")),
         [],
         [],
         {"train": prompts(vocab, 128, "train"), "validation": prompts(vocab, 32, "validation")},
         [
-            (2.0, documents(vocab, n_documents, "attribute")),
-            (1.0, documents(vocab, n_documents, "general")),
+            (2.0, documents(vocab, n_documents, "attribute", tokens)),
+            (1.0, documents(vocab, n_documents, "general", tokens)),
         ],
         threads=torch.get_num_threads(),
     )
@@ -126,9 +133,14 @@ def prompts(vocab: int, n: int, split: Any) -> list[Prompt]:
     ]
 
 
-def documents(vocab: int, n: int, domain: str) -> list[TokenizedDocument]:
-    """Random prompts with a continuation (``attribute``) or a longer text (``general``)."""
+def documents(vocab: int, n: int, domain: str, tokens: int = 0) -> list[TokenizedDocument]:
+    """Random prompts with a continuation (``attribute``) or a longer text (``general``).
+
+    Args:
+        tokens: Length of every document, at least; that of quickstart's if 0.
+    """
     length = RESPONSE_TOKENS if domain == "attribute" else TEXT_TOKENS - PROMPT_TOKENS[1]
+    length = max(length, tokens - PROMPT_TOKENS[0])
     generator = torch.Generator().manual_seed(derive_seed(0, domain))
     result = []
     for number, ids in enumerate(_sequences(vocab, n, domain)):

@@ -21,7 +21,7 @@ def test_every_kind_of_step_is_measured_on_the_same_tokens(capsys):
 
 
 def test_a_profile_names_operations(capsys):
-    steps.main(["--quick", "--profile"])
+    steps.main(["--quick", "--profile", "--tokens", "150", "--checkpointing"])
     assert "aten::" in capsys.readouterr().out
 
 
