@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from acft.constraints import Constraint
+from acft.errors import ModelError
 from acft.events import Evaluated, Event, Progress
 from acft.likelihood import perplexity as perplexity
 from acft.metrics.base import METRICS, Metric
@@ -85,11 +86,27 @@ def scorer_versions(scorers: Sequence[Scorer]) -> dict[str, str]:
 
 
 def score_rollouts(
-    rollouts: Sequence[Rollout], constraint: Constraint | None, scorers: Sequence[Scorer]
+    rollouts: Sequence[Rollout],
+    constraint: Constraint | None,
+    scorers: Sequence[Scorer],
+    failed: dict[str, ModelError] | None = None,
 ) -> list[ScoredRollout]:
-    """Responses with their scores; satisfaction is NaN without a constraint."""
+    """Responses with their scores; satisfaction is NaN without a constraint.
+
+    Args:
+        failed: See ``draw_and_score``.
+    """
     responses = [rollout.response_text for rollout in rollouts]
-    columns = score_texts(scorers, responses)
+    columns: dict[str, list[float]] = {}
+    for scorer in scorers:
+        if failed is not None and scorer.name in failed:
+            continue
+        try:
+            columns |= score_texts([scorer], responses)
+        except ModelError as error:
+            if failed is None:
+                raise
+            failed[scorer.name] = error
     satisfied = [math.nan] * len(responses)
     if constraint is not None:
         satisfied = constraint.score([rollout.prompt_text for rollout in rollouts], responses)
@@ -111,11 +128,16 @@ def draw_and_score(
     phase: str = "evaluate",
     round: int = 0,  # noqa: A002 - the field's name in events
     should_stop: Callable[[], bool] = lambda: False,
+    failed: dict[str, ModelError] | None = None,
 ) -> Generator[Progress, None, list[ScoredRollout]]:
     """Scored responses, ``n`` for each prompt, with progress after every chunk of prompts.
 
     One rollout's random numbers depend on seed, prompt and sample number alone, so two policies
     with the same seed share them and chunks do not matter. A stop keeps the finished chunks.
+
+    Args:
+        failed: Takes the errors of scorers that fail, by name; such a scorer is asked no more and
+            all its scores are left out. Without it the error is raised.
     """
     size = max(1, CHUNK_RESPONSES // n)
     total = len(prompts) * n
@@ -125,9 +147,14 @@ def draw_and_score(
         if should_stop():
             break
         drawn = policy.sample(prompts[start : start + size], n, sampling, seed)
-        scored.extend(score_rollouts(drawn.rollouts, constraint, scorers))
+        scored.extend(score_rollouts(drawn.rollouts, constraint, scorers, failed))
         yield Progress(phase, len(scored), total, round, "responses")
-    return scored
+    if not failed:
+        return scored
+    return [
+        replace(item, scores={k: v for k, v in item.scores.items() if k not in failed})
+        for item in scored
+    ]
 
 
 # ---- measurements ------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def bench_of(run: RunSettings, get_judge: Callable[[], Any] = no_judge, **change
     if "policy" not in values:
         values["policy"] = base_policy(run)
     values.setdefault("sampler", values["policy"])
-    return Bench(run=run, scorers=[VowelScorer()], get_judge=get_judge, **values)
+    return Bench(run=run, judges=[VowelScorer()], get_judge=get_judge, **values)
 
 
 def finish(run: Generator[Any, None, T]) -> tuple[list[Any], T]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from acft.config import Config
 from acft.constraints import Constraint
+from acft.errors import ModelError
 from acft.evaluation import Label, Sampler, compare, evaluated, scorer_versions
 from acft.events import Evaluated, Event
 from acft.likelihood import Judge
@@ -46,7 +47,8 @@ class Bench:
     sampler: Sampler
     """Draws responses: the policy, or the policy with a decoder."""
     subject: str
-    scorers: Sequence[Scorer]
+    judges: Sequence[Scorer]
+    """Scorers to be asked; see ``scorers``."""
     get_judge: Callable[[], Judge]
     """Raises ``ConfigError`` when no judge model was named."""
     constraint: Constraint | None = None
@@ -55,8 +57,15 @@ class Bench:
     round: int = 0
     """Finished suites so far, for progress."""
     should_stop: Callable[[], bool] = lambda: False
+    failed: dict[str, ModelError] = field(default_factory=dict)
+    """Errors of scorers that failed on this policy's responses; they are no longer asked."""
     memo: dict[Hashable, Any] = field(default_factory=dict)
     """Results that several suites use, for this policy only."""
+
+    @property
+    def scorers(self) -> list[Scorer]:
+        """The judging scorers that have not failed."""
+        return [scorer for scorer in self.judges if scorer.name not in self.failed]
 
     def label(self, suite: str) -> Label:
         """Origin of this policy's events."""

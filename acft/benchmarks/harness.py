@@ -27,6 +27,8 @@ from acft.settings import Names, NonNegative, Positive
 from acft.totals import Totals
 
 PACKAGE = "lm_eval"
+_FAILURES = (LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError)
+"""What datasets and the harness raise for unknown tasks, records of another form, no network."""
 QUESTIONS = Path("tasks/mmlu/flan_cot_fewshot/_cot_prompts.json")
 """Inside the package: worked MMLU questions of the development split, by subject."""
 OFFLINE = ("mmlu_answers", "mmlu_letters")
@@ -195,19 +197,29 @@ def _evaluate(
     model = adapter.HFLM(
         pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=settings.batch_size
     )
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-        results = harness.simple_evaluate(
-            model,
-            tasks=[task],
-            num_fewshot=settings.few_shot if isinstance(task, str) else 0,
-            limit=settings.limit or None,
-            bootstrap_iters=0,
-            task_manager=tasks.TaskManager(include_defaults=isinstance(task, str)),
-            random_seed=bench.seed,
-            numpy_random_seed=bench.seed,
-            torch_random_seed=bench.seed,
-            fewshot_random_seed=bench.seed,
-        )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+            results = harness.simple_evaluate(
+                model,
+                tasks=[task],
+                num_fewshot=settings.few_shot if isinstance(task, str) else 0,
+                limit=settings.limit or None,
+                bootstrap_iters=0,
+                task_manager=tasks.TaskManager(include_defaults=isinstance(task, str)),
+                random_seed=bench.seed,
+                numpy_random_seed=bench.seed,
+                torch_random_seed=bench.seed,
+                fewshot_random_seed=bench.seed,
+            )
+    except _FAILURES as error:
+        if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
+            raise
+        name = task if isinstance(task, str) else task.get("task")
+        raise DataError(
+            f"task {name!r} of lm-evaluation-harness failed: {type(error).__name__}: {error}; "
+            "tasks by name need a network or a filled cache of datasets, local files do not: "
+            "[method.options.harness] files"
+        ) from error
     if not results or not results.get("samples"):
         raise DataError(f"lm-evaluation-harness gave no samples for task {task!r}")
     return results["samples"]

@@ -75,7 +75,10 @@ def draw_responses(
             bench.constraint,
             round=bench.round,
             should_stop=bench.should_stop,
+            failed=bench.failed,
         )
+        if bench.judges and not bench.scorers:
+            raise next(iter(bench.failed.values()))
         yield Responses(bench.subject, prompts, scored)
         bench.memo[key] = (prompts, scored)
     return bench.memo[key]

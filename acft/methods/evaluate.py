@@ -5,7 +5,7 @@ is interrupted, or one of whose suites fails, goes on with what is missing.
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -65,8 +65,11 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     constraint = build_constraint(context.run.constraint, pool)
     finished = context.resume_round
     failures: list[AcftError] = []
+    names = [scorer.name for scorer in scorers]
     for subject in sorted(settings.subjects, key=_order):
-        pending = [s for s in settings.suites if subject not in results.measured.get(s, {})]
+        pending = [
+            s for s in settings.suites if not _is_whole(results.measured.get(s, {}), subject, names)
+        ]
         if not pending or context.should_stop():
             continue
         chosen = settings.subjects[subject]
@@ -76,12 +79,13 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             policy=policy,
             sampler=open_sampler(context.run, chosen, policy, constraint, pool),
             subject=subject,
-            scorers=scorers,
+            judges=scorers,
             get_judge=_judge_opener(settings, context),
             constraint=constraint,
             seed=settings.seed,
             should_stop=context.should_stop,
         )
+        told: set[str] = set()
         for name in pending:
             bench.round = finished
             try:
@@ -93,6 +97,13 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
                 continue
             if context.should_stop():
                 return
+            if new := bench.failed.keys() - {*told}:
+                told |= new
+                failures += [bench.failed[scorer] for scorer in sorted(new)]
+                text = "; ".join(str(bench.failed[scorer]) for scorer in sorted(new))
+                yield Note("warning", f"of {subject} the others go on without: {text}", finished)
+            if not _is_whole(results.measured[name], subject, names):
+                continue  # a resumed evaluation asks again
             finished += 1
             yield Checkpoint(finished, policy.version, 0, results.save)
     _raise(failures)
@@ -113,6 +124,17 @@ def facts(context: TrainContext) -> dict[str, Any]:
         except AcftError as error:
             versions[name] = f"missing: {error}"
     return {"scorers": versions}
+
+
+def _is_whole(measured: Mapping[str, Measured], subject: str, scorers: Sequence[str]) -> bool:
+    """Whether a suite has measured a policy, and what it is compared with, under all scorers."""
+    if subject not in measured:
+        return False
+    for one in {BASE, CONTROL, subject} & measured.keys():
+        asked = {name.partition("@")[0].rpartition("/")[2] for name in measured[one]}
+        if 0 < len(asked.intersection(scorers)) < len(scorers):
+            return False
+    return True
 
 
 def _measure(

@@ -1,5 +1,8 @@
+import importlib.machinery
 import importlib.util
 import json
+import sys
+import types
 
 import pytest
 
@@ -89,6 +92,23 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch) -> Non
     bench = bench_of(run_settings(tiny_model(tmp_path)))
     with pytest.raises(ConfigError, match=r"pip install .acft.harness"):
         finish(suite.run(HarnessSettings(), bench))
+
+
+@pytest.mark.parametrize("error", [KeyError("no_task"), ConnectionError("no network")])
+def test_a_task_that_fails_is_one_sentence_with_the_way_out(tmp_path, monkeypatch, error) -> None:
+    def simple_evaluate(*_: object, **__: object) -> None:
+        raise error
+
+    run = run_settings(tiny_model(tmp_path))
+    bench = bench_of(run, policy=base_policy(run))
+    for name in ("lm_eval", "lm_eval.models", "lm_eval.models.huggingface", "lm_eval.tasks"):
+        module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        vars(module).update(simple_evaluate=simple_evaluate, HFLM=dict, TaskManager=dict)
+        monkeypatch.setitem(sys.modules, name, module)
+    suite = SUITES.get("harness").run(HarnessSettings(tasks=("no_task",)), bench)
+    with pytest.raises(DataError, match=r"task 'no_task' .* failed: .* files"):
+        finish(suite)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")

@@ -181,3 +181,59 @@ def test_a_decoder_that_needs_an_oracle_needs_a_checkpoint(run, tmp_path) -> Non
     chosen = settings(["rtp"], subjects={"guided": {"decoder": "guided"}})
     with pytest.raises(ConfigError, match="give the subject a checkpoint"):
         outputs(chosen, run, tmp_path)
+
+
+class FailingLater(VowelScorer):
+    """Answers once and then fails, until it is mended."""
+
+    name = "broken"
+    is_mended = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def score(self, texts):
+        self.calls += 1
+        if self.calls > 1 and not FailingLater.is_mended:
+            raise ModelError("scorer 'broken' failed on purpose")
+        return super().score(texts)
+
+
+def scorers_of(found: list) -> dict[str, set[str]]:
+    """Scorers that gave numbers of each subject."""
+    seen: dict[str, set[str]] = {}
+    for event in of_type(found, Evaluated):
+        suite, _, scorer = event.suite.partition("/")
+        if suite == "rtp" and scorer in ("vowels", "broken"):
+            seen.setdefault(event.subject, set()).add(scorer)
+    return seen
+
+
+def test_a_scorer_that_fails_in_the_middle_costs_its_own_numbers_only(
+    run, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("acft.evaluation.CHUNK_RESPONSES", 2)
+    monkeypatch.setattr(FailingLater, "is_mended", False)
+    load = {"vowels": VowelScorer, "broken": FailingLater}
+    pool = functools.partial(ScorerPool, load=lambda name, device: load[name]())
+    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
+    judged = run.model_copy(
+        update={"evaluation": run.evaluation.model_copy(update={"scorers": ("vowels", "broken")})}
+    )
+    chosen = settings(subjects={"policy": {"version": 4}, "base": {}})
+    found: list = []
+    with pytest.raises(ModelError, match="on purpose"):
+        collect(found, chosen, judged, tmp_path)
+    assert scorers_of(found) == {"base": {"vowels"}, "policy": {"vowels"}}
+    assert [rows for rows in of_type(found, Rows) if rows.rows], "texts drawn are kept"
+    assert sum("go on without" in note.text for note in of_type(found, Note)) == 2
+    assert any(event.suite.startswith("perplexity") for event in of_type(found, Evaluated))
+    sealed = of_type(found, Checkpoint)
+    assert [checkpoint.round for checkpoint in sealed] == [1, 2], "both perplexities"
+    monkeypatch.setattr(FailingLater, "is_mended", True)
+    last = {"resume_from": tmp_path / "round-2", "resume_round": 2}
+    again = outputs(chosen, judged, tmp_path, **last)
+    assert scorers_of(again) == {"base": {"vowels", "broken"}, "policy": {"vowels", "broken"}}
+    assert not any(event.suite.startswith("perplexity") for event in of_type(again, Evaluated))
+    assert [checkpoint.round for checkpoint in of_type(again, Checkpoint)] == [3, 4]
