@@ -26,14 +26,24 @@ REGISTRIES: dict[str, str] = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds KIND and ``--json``."""
     parser.add_argument(
-        "kind", nargs="?", choices=sorted(REGISTRIES), help="only names of this kind"
-    )
+        "name", nargs="?", metavar="KIND|NAME",
+        help="only names of this kind, or the settings of what is registered under this name: "
+        + ", ".join(REGISTRIES),
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the names."""
-    kinds = [args.kind] if args.kind else list(REGISTRIES)
+    """Prints the names, or the settings that belong to one.
+
+    Raises:
+        ConfigError: There is no such kind or name.
+    """
+    if args.name and args.name not in REGISTRIES:
+        known = settings_of(args.name)
+        print(json.dumps(known, indent=2) if args.json else _settings_text(args.name, known))
+        return 0
+    kinds = [args.name] if args.name else list(REGISTRIES)
     found = {kind: list(entries(kind)) for kind in kinds}
     print(json.dumps(found, indent=2) if args.json else _as_text(found))
     return 0
@@ -54,6 +64,56 @@ def entries(kind: str) -> Iterator[dict[str, str]]:
             "summary": getattr(item, "summary", "") or _first_line(item.__doc__),
             "problem": problem() if problem else "",
         }
+
+
+def settings_of(name: str) -> dict[str, list[dict[str, str]]]:
+    """Name, type, default and meaning of each setting of what bears the name, by kind.
+
+    Raises:
+        ConfigError: Nothing does.
+    """
+    from acft.errors import ConfigError
+    from acft.registry import did_you_mean
+
+    found = {
+        kind: registry(kind).get(name) for kind in REGISTRIES if name in registry(kind).names()
+    }
+    if not found:
+        known = [*REGISTRIES, *(n for kind in REGISTRIES for n in registry(kind).names())]
+        raise ConfigError(
+            f"nothing is registered as {name!r}{did_you_mean(name, known)}; 'acft list' shows "
+            f"every name, and the kinds are {', '.join(REGISTRIES)}"
+        )
+    return {kind: list(_settings(item)) for kind, item in found.items()}
+
+
+def _settings(item: Any) -> Iterator[dict[str, str]]:
+    holder = item if hasattr(item, "model_fields") else getattr(item, "settings_type", None)
+    for name, field in getattr(holder, "model_fields", {}).items():
+        default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))
+        yield {
+            "name": name,
+            "type": _type_name(field.annotation),
+            "default": default,
+            "help": " ".join((field.description or "").split()),
+        }
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _settings_text(name: str, known: dict[str, list[dict[str, str]]]) -> str:
+    lines: list[str] = []
+    for kind, settings in known.items():
+        lines.append(f"{name} ({kind})")
+        for one in settings:
+            default = f" = {one['default']}" if one["default"] else ", must be given"
+            short = one["type"].replace("typing.", "")
+            lines += [f"  {one['name']}: {short}{default}", f"      {one['help']}"]
+        if not settings:
+            lines.append("  no settings of its own")
+    return "\n".join(lines)
 
 
 def _first_line(docstring: str | None) -> str:

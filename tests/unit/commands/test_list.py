@@ -30,7 +30,25 @@ def test_name_that_cannot_be_used_here_says_why(tmp_path, monkeypatch, capsys):
 
 
 def test_unknown_kind_is_wrong_use(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["list", "nonsense"])
-    assert caught.value.code == 2
-    assert "scorers" in capsys.readouterr().err
+    assert main(["list", "scorrers"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'scorer" in said
+    assert "metrics" in said
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_registered_name_has_its_settings_listed(kind, capsys):
+    for name in registry(kind).names():
+        assert main(["list", name]) == 0
+        assert f"{name} ({kind})" in capsys.readouterr().out.splitlines()
+
+
+def test_a_setting_is_listed_with_type_default_and_meaning(capsys):
+    assert main(["list", "pattern"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n  pattern: str, must be given\n" in printed
+    assert "\n  ignore_case: bool = True\n      Upper and lower case are the same.\n" in printed
+    assert main(["list", "acft", "--json"]) == 0
+    settings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["methods"]}
+    assert settings["delta"]["default"] == "1.0"
+    assert settings["delta"]["help"].startswith("Satisfaction demanded of every prompt")
