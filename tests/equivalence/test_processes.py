@@ -77,16 +77,24 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launche
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "lr", "method"),
+    ("kind", "weights", "lr", "method", "launcher"),
     [
-        ("lora", "adapter_model.safetensors", "1e-2", CHANGES[1]),
-        ("lora", "adapter_model.safetensors", "1e-2", 'method={name="sft"}'),
-        ("full", "model.safetensors", "1e-3", CHANGES[1]),
+        ("lora", "adapter_model.safetensors", "1e-2", CHANGES[1], "torchrun"),
+        ("lora", "adapter_model.safetensors", "1e-2", 'method={name="sft"}', "torchrun"),
+        ("full", "model.safetensors", "1e-3", CHANGES[1], "torchrun"),
+        pytest.param(
+            "lora",
+            "adapter_model.safetensors",
+            "1e-2",
+            CHANGES[1],
+            "accelerate",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["lora", "sft", "full"],
+    ids=["lora", "sft", "full", "accelerate"],
 )
 def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
-    tmp_path, monkeypatch, kind, weights, lr, method
+    tmp_path, monkeypatch, kind, weights, lr, method, launcher
 ):
     changes = (f'adapter.kind="{kind}"', f"optimizer.lr={lr}", method)
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
@@ -95,7 +103,7 @@ def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
     alone, code = train(text, tmp_path / "alone", *CHANGES, *changes)
     assert code == 0
     together = launched(
-        tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", "torchrun",
+        tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher,
         *changes, 'model.sharding="fsdp"',
     )  # fmt: skip
     check_same(alone, together, weights)
