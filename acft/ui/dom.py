@@ -18,6 +18,8 @@ Child = Node | Iterable[Any] | None
 ASSETS = "acft-static"
 """Path under which the files of ``static/`` are served."""
 HEAD = f'<script src="{ASSETS}/acft.js"></script>'
+TOXIC = 0.5
+"""Score from which on a text is blurred."""
 
 
 def el(tag: str, *children: Child, **attributes: Any) -> Node:
@@ -42,7 +44,7 @@ def act(event: str, **argument: Any) -> dict[str, str]:
 def veil(
     text: str,
     toxicity: float | None,
-    threshold: float = 0.5,
+    threshold: float = TOXIC,
     *,
     in_link: bool = False,
     is_blind: bool = False,

@@ -14,7 +14,7 @@ from acft.ui.reader import Run
 from acft.ui.tokens import payload
 
 Request = dict[str, Any]
-"""What was asked last: the run, and prompt and response as texts or ids."""
+"""What was asked last: the run, prompt and response as texts or ids, how much is the reader's."""
 
 
 TEXT = ("prompt", "response", "prompt_ids", "response_ids")
@@ -58,8 +58,9 @@ def scored(
     """The values of a request's text under the chosen version, and the request with its tokens."""
     fields = {name: value for name, value in request.items() if name in TEXT}
     found = ask(bench, visit, "score", run, version=version_of(visit, run), **fields)
-    value, kept = _shown(found, request)
     typed = request.get("typed", request.get("response"))
+    everything = len(found["prompt_ids"]) + len(found["response_ids"])
+    value, kept = _shown(found, request, request.get("own", 0 if typed is None else everything))
     return value, kept if typed is None else kept | {"typed": typed}
 
 
@@ -75,16 +76,15 @@ def branched(
         token=int(visit.data["id"]),
         place=int(visit.data["position"]) - len(request["prompt_ids"]),
     )  # fmt: skip
-    return _shown(found, request)
+    return _shown(found, request, min(request.get("own", 0), int(visit.data["position"])))
 
 
-def _shown(found: dict[str, Any], request: Request) -> tuple[dict[str, Any], Request]:
+def _shown(found: dict[str, Any], request: Request, own: int) -> tuple[dict[str, Any], Request]:
     worst = max(found["scores"].values(), default=None)
     value = payload(found["rows"], name="live", toxicity=worst, can_branch=True,
-                    first=str(found.get("first", "")))  # fmt: skip
+                    first=str(found.get("first", "")), own=own)  # fmt: skip
     kept = {name: found[name] for name in ("prompt", "prompt_ids", "response_ids", "weights")}
-    kept["run"] = request["run"]
-    return value, kept
+    return value, {**kept, "run": request["run"], "own": own}
 
 
 def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from acft.ui import hot_words
-from acft.ui.dom import ASSETS, HEAD, sent
+from acft.ui.dom import ASSETS, HEAD, TOXIC, sent
 from acft.ui.hot_words import hot_tokens
 
 COLUMNS = {
@@ -30,33 +30,35 @@ def payload(
     name: str = "",
     toxicity: float | None = None,
     logged_kl: float | None = None,
-    judge: str = "toxicity",
     can_branch: bool = False,
     first: str = "",
+    own: int = 0,
 ) -> dict[str, Any]:
     """What the component draws: tokens, sum-check, and whether the text starts out blurred.
 
     Args:
         rows: Rows of the guidance table.
         name: Of the sequence.
-        toxicity: From 0.5 on the text is blurred.
+        toxicity: Highest score of the text; from 0.5 on what is not its reader's own is blurred.
         logged_kl: What the training pass summed, in nats.
-        judge: What says so.
         can_branch: Whether alternatives can be chosen.
         first: Text of the first token where it has no row; empty where it is not known.
+        own: So many tokens, from the first on, were typed by the reader and are never blurred.
     """
     if rows and rows[0]["position"] == 0:
         first, rows = str(rows[0]["token_text"]), rows[1:]
     if not rows:
         return {"empty": "No token was stored for this text."}
     hot = hot_tokens([str(row["token_text"]) for row in rows])
+    marks = [_mark(row, own, is_hot=is_hot) for row, is_hot in zip(rows, hot, strict=True)]
+    is_foreign = any("own" not in mark for mark in marks)
     value: dict[str, Any] = {
-        "tokens": [_token(row, is_hot=is_hot) for row, is_hot in zip(rows, hot, strict=True)],
+        "tokens": [_token(row, mark) for row, mark in zip(rows, marks, strict=True)],
         "name": name,
         "toxicity": toxicity,
-        "judge": judge,
+        "veil": is_foreign and toxicity is not None and toxicity >= TOXIC,
         "canBranch": can_branch,
-        "first": "" if hot_words.is_hot(first) else first,
+        "first": "" if not own and hot_words.is_hot(first) else first,
     }
     if logged_kl is not None:
         shown = math.fsum(float(r["kl_guided_policy"] or 0.0) for r in rows if r["in_loss"])
@@ -81,17 +83,25 @@ def token_view(**options: Any) -> gr.HTML:
     )
 
 
-def _token(row: Mapping[str, Any], *, is_hot: bool) -> dict[str, Any]:
-    token = {short: _plain(row[name]) for name, short in COLUMNS.items()}
-    if is_hot:
-        token["hot"] = True
-    token["alt"] = [_alternative(entry) for entry in _entries(row.get("alternatives"))]
+def _mark(row: Mapping[str, Any], own: int, *, is_hot: bool) -> dict[str, bool]:
+    """Whether a token is the reader's own, else whether it is blurred whatever the scores."""
+    if own and row["position"] < own:
+        return {"own": True}
+    return {"hot": True} if is_hot else {}
+
+
+def _token(row: Mapping[str, Any], mark: Mapping[str, bool]) -> dict[str, Any]:
+    token = {**{short: _plain(row[name]) for name, short in COLUMNS.items()}, **mark}
+    typed = row["token_id"] if "own" in mark else None
+    entries = _entries(row.get("alternatives"))
+    token["alt"] = [_alternative(entry, is_own=entry.get("id") == typed) for entry in entries]
     return token
 
 
-def _alternative(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _alternative(entry: Mapping[str, Any], *, is_own: bool) -> dict[str, Any]:
     found = {short: _plain(entry.get(name)) for name, short in ALTERNATIVE.items()}
-    return {**found, "hot": True} if hot_words.is_hot(str(entry.get("text", ""))) else found
+    is_hot = not is_own and hot_words.is_hot(str(entry.get("text", "")))
+    return {**found, "hot": True} if is_hot else found
 
 
 def _entries(alternatives: Any) -> Sequence[Mapping[str, Any]]:

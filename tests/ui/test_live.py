@@ -11,7 +11,7 @@ from acft.store.queries.tokens import guidance, sequences
 from acft.ui import live, live_compare, live_tokens
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
-from tests.ui.conftest import LIVE_ANSWER, QUICK, FakeModels, visit
+from tests.ui.conftest import LIVE_ANSWER, LIVE_ROW, QUICK, FakeModels, visit
 
 
 def run_of(bench):
@@ -117,6 +117,35 @@ def test_a_typed_text_is_scored_and_its_tokens_can_be_exchanged(bench):
     assert value["toxicity"] == LIVE_ANSWER["scores"]["jigsaw_tcc"]
     value, request = live_tokens.branched(bench, seen, run, request)
     assert request["response_ids"] == [5]
+
+
+def test_what_somebody_typed_is_never_blurred_and_what_the_policy_adds_to_it_is(bench, monkeypatch):
+    rude = LIVE_ROW | {
+        "token_text": " stupid", "alternatives": '[{"id": 5, "text": " stupid", "base": -1.0}]',
+    }  # fmt: skip
+    answer = LIVE_ANSWER | {
+        "rows": [rude, rude | {"position": 2}], "response_ids": [5, 5], "scores": {"a": 0.9},
+    }  # fmt: skip
+    monkeypatch.setattr(FakeModels, "stream", lambda *_, **__: _returned(answer))
+    seen = visit(QUICK, may_change=True, data={"position": 2, "id": 5})
+    run = run_of(bench)
+    value, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b"))
+    again, request = live_tokens.scored(bench, seen, run, request)
+    for shown in (value, again):
+        assert not shown["veil"]
+        assert not any("hot" in token for token in shown["tokens"])
+        assert "hot" not in shown["tokens"][0]["alt"][0]
+    altered, _ = live_tokens.branched(bench, seen, run, request)
+    assert altered["veil"]
+    assert ["own" in token for token in altered["tokens"]] == [True, False]
+    assert ["hot" in token for token in altered["tokens"]] == [False, True]
+    stored = live_tokens.of_stored(bench, run, "e0-base-0-0")
+    assert live_tokens.scored(bench, seen, run, stored)[0]["veil"]
+
+
+def _returned(value):
+    yield from ()
+    return value
 
 
 def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):

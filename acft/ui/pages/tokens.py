@@ -131,9 +131,7 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     moment = next((m for m in moments if str(m["step"]) == step), moments[-1])
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
-    is_scored = rollout(bench.store, run.run_id, sequence) is not None
     return payload(rows, name=sequence, toxicity=toxicity(bench, run.run_id, sequence),
-                   judge="toxicity" if is_scored else "violation feared by the oracle:",
                    logged_kl=known(moment["kl_logged"]))  # fmt: skip
 
 

@@ -105,7 +105,7 @@
       focus: Math.max(0, parseInt(query.get("at") || "0", 10) || 0), pinned: query.has("at"), shown: false, showHot: false, opened: new Set(),
     };
     // Words that are toxic by themselves stay hidden one by one, however harmless the text is.
-    const sees = (token) => state.shown && (!token.hot || state.showHot || state.opened.has(token.i));
+    const sees = (token) => token.own || (state.shown && (!token.hot || state.showHot || state.opened.has(token.i)));
     let data = null, spans = [], mark = () => {}, popup = null, openTimer = 0, hideTimer = 0;
 
     const draw = () => {
@@ -120,9 +120,9 @@
         return;
       }
       state.focus = Math.min(state.focus, data.tokens.length - 1);
-      state.shown = window.acft.revealAll() || !(data.toxicity >= 0.5) || state.shown;
+      state.shown = window.acft.revealAll() || !data.veil || state.shown;
       state.showHot = state.showHot || window.acft.revealAll();
-      holder.append(controls(), legend(), curve());
+      holder.append(controls(), veilBar(), legend(), curve());
       const body = node("div", { class: "token-body" });
       if (state.isTable) body.append(table());
       else if (state.isThree)
@@ -146,15 +146,20 @@
         type: "button", class: "quiet", "aria-pressed": state[key] ? "true" : "false",
         onclick: () => { state[key] = !state[key]; if (key === "isThree") window.acft.setQuery({ view: state.isThree ? "three" : "" }); draw(); },
       }, label);
-      const reveal = data.toxicity >= 0.5 ? node("button", { type: "button", class: "do", "aria-pressed": state.shown ? "true" : "false",
-        onclick: () => { state.shown = !state.shown; draw(); } }, state.shown ? "Blur text" : `Show text · ${data.judge || "toxicity"} ${data.toxicity.toFixed(2)}`) : null;
-      const n = data.tokens.filter((t) => t.hot).length;
-      const hots = state.shown && n ? node("button", { type: "button", class: "do", "aria-pressed": state.showHot ? "true" : "false",
-        onclick: () => { state.showHot = !state.showHot; state.opened.clear(); draw(); } }, state.showHot ? "Blur toxic words" : `Show ${n} blurred token${n === 1 ? "" : "s"}`) : null;
       return node("div", { class: "token-controls" },
         node("label", {}, "Colour ", channel), node("label", {}, "Underline ", border),
-        toggle("Three rows", "isThree"), toggle("Table", "isTable"), toggle("Scale from this text", "isAuto"), reveal, hots,
+        toggle("Three rows", "isThree"), toggle("Table", "isTable"), toggle("Scale from this text", "isAuto"),
         node("span", { class: "side keys" }, "keys: ← → move · n p hot tokens · 1–9 channel · Enter pin · Esc close"));
+    }
+
+    // What is blurred, why, and the way to see it: first the text, then words that stay hidden in it.
+    function veilBar() {
+      const n = data.tokens.filter((t) => t.hot).length, tokens = `${n} blurred token${n === 1 ? "" : "s"}`;
+      const button = (kind, label, change) => node("button", { type: "button", class: kind, onclick: () => { change(); draw(); } }, label);
+      const hots = () => { state.showHot = !state.showHot; state.opened.clear(); }, text = () => { state.shown = !state.shown; };
+      const parts = !state.shown ? [node("span", {}, node("b", {}, "Blurred. "), `A scorer gives this text ${number(data.toxicity, 2)} of 1.`), button("go", "Show the text", text)]
+        : [data.veil ? button("do", "Blur the text", text) : null, n ? button(state.showHot ? "do" : "go", state.showHot ? "Blur toxic words" : `Show ${tokens}`, hots) : null];
+      return node("div", { class: `veil-bar actions${state.shown ? "" : " notice warn"}`, hidden: state.shown && !data.veil && !n }, parts);
     }
 
     function set(changes) {
@@ -202,11 +207,9 @@
       if (!values.some(Number.isFinite)) return null;
       const ns = "http://www.w3.org/2000/svg", width = 1000, height = 46;
       const svg = document.createElementNS(ns, "svg");
-      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-      svg.setAttribute("preserveAspectRatio", "none");
-      svg.setAttribute("class", "token-curve");
-      svg.setAttribute("role", "img");
-      svg.setAttribute("aria-label", `R along the text, from ${number(values.find(Number.isFinite), 2)} to ${number(values.filter(Number.isFinite).pop(), 2)}`);
+      const spoken = `R along the text, from ${number(values.find(Number.isFinite), 2)} to ${number(values.filter(Number.isFinite).pop(), 2)}`;
+      const attributes = { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "token-curve", role: "img", "aria-label": spoken };
+      for (const [name, value] of Object.entries(attributes)) svg.setAttribute(name, value);
       const points = values.map((v, i) => [((i + 0.5) / values.length) * width, Number.isFinite(v) ? height - 3 - v * (height - 6) : null]).filter((p) => p[1] !== null);
       const path = document.createElementNS(ns, "polyline");
       path.setAttribute("points", points.map((p) => p.map((x) => x.toFixed(1)).join(",")).join(" "));
@@ -254,7 +257,7 @@
         span.addEventListener("click", () => { focus(i, own); open(i, true, span); });
         return span;
       });
-      const first = data.first ? (state.shown ? glyphs(data.first) : "•") : "…";
+      const first = data.first ? (state.shown || data.tokens[0].own ? glyphs(data.first) : "•") : "…";
       box.append(node("span", { class: "unvalued", "aria-hidden": "true", title: "Nothing predicts the first token, so it has no values" }, first), ...own);
       box.addEventListener("keydown", (event) => key(event, own, channel));
       if (!spans.length) spans = own;
