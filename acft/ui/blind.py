@@ -28,7 +28,7 @@ def prompt(pair: Pair) -> Node:
     """The prompt of a pair."""
     return el(
         "span.prompt",
-        el("span.text", pair.left.prompt),
+        veil(pair.left.prompt, None),
         el(
             "span.sub", " · ".join(filter(None, [pair.left.category, f"sample {pair.left.sample}"]))
         ),

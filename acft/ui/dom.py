@@ -12,6 +12,8 @@ from typing import Any
 import gradio as gr
 import orjson
 
+from acft.ui.hot_words import is_hot
+
 Node = str | list[Any]
 Child = Node | Iterable[Any] | None
 
@@ -51,13 +53,16 @@ def veil(
 ) -> Node:
     """Text that stays blurred until revealed when a scorer calls it toxic, else plain text.
 
-    Inside a link it has no button of its own and follows the choice for the whole visit. In a
-    blind review the score is not told.
+    One that nobody scored, such as a prompt, is blurred for a word that is toxic by itself. Inside
+    a link it has no button of its own and follows the choice for the whole visit. In a blind review
+    the score is not told.
     """
-    if toxicity is None or toxicity < threshold:
+    is_toxic = is_hot(text) if toxicity is None else toxicity >= threshold
+    if not is_toxic:
         return el("span.text", text)
     quiet = {"quiet": ""} if in_link else {}
-    return ["veil", {"score": "" if is_blind else f"{toxicity:.2f}", **quiet}, text]
+    told = "" if is_blind or toxicity is None else f"{toxicity:.2f}"
+    return ["veil", {"score": told, **quiet}, text]
 
 
 def table(

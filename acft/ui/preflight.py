@@ -8,6 +8,7 @@ from typing import Any
 from acft.errors import AcftError
 from acft.ui import words
 from acft.ui.dom import Node, act, el, table
+from acft.ui.hot_words import hot_tokens
 from acft.ui.live import LOAD_SECONDS, not_while_training
 from acft.ui.page import REFUSED, Visit, Workbench
 
@@ -201,7 +202,7 @@ def _need(found: Mapping[str, Any]) -> str:
 
 
 def _samples(corpus: Mapping[str, Any]) -> Node:
-    texts = [el("p.sample", [_token(token) for token in sample]) for sample in corpus["samples"]]
+    texts = [_sample(sample) for sample in corpus["samples"]]
     return el(
         "details",
         el("summary", f"{corpus['source']}: what the loss sees of {len(texts)} texts"),
@@ -210,6 +211,12 @@ def _samples(corpus: Mapping[str, Any]) -> Node:
     )
 
 
-def _token(token: Mapping[str, Any]) -> Node:
+def _sample(tokens: Sequence[Mapping[str, Any]]) -> Node:
+    hot = hot_tokens([str(token["text"]) for token in tokens])
+    return el("p.sample", [_token(*each) for each in zip(tokens, hot, strict=True)])
+
+
+def _token(token: Mapping[str, Any], is_hot: bool) -> Node:  # noqa: FBT001
     kind = "kl" if token["in_kl"] else "ce" if token["in_ce"] else "read"
-    return el(f"span.seen.{kind}", str(token["text"]))
+    text = str(token["text"])
+    return el(f"span.seen.{kind}", ["veil", {"score": ""}, text] if is_hot else text)

@@ -114,7 +114,7 @@ def text_table(pairs: Sequence[Pair], left: str, right: str, run_id: str) -> Nod
     """Prompts with both responses; toxic ones are blurred."""
     rows: list[list[Node]] = [
         [
-            el("span.prompt", el("span.text", pair.left.prompt),
+            el("span.prompt", veil(pair.left.prompt, None),
                el("span.sub", " · ".join(filter(None, [pair.left.category,
                                                       f"sample {pair.left.sample}"])))),
             response(pair.left, run_id),

@@ -2,9 +2,14 @@
 
 import pytest
 
-from acft.ui import hot_words
+from acft.ui import dom, hot_words
+from acft.ui.dom import veil
+from acft.ui.pages import compare, rollouts
+from acft.ui.pages import run as run_page
+from acft.ui.pages import tokens as tokens_page
+from acft.ui.side_by_side import text_table
 from acft.ui.tokens import payload
-from tests.ui.conftest import LIVE_ROW, QUICK
+from tests.ui.conftest import LIVE_ROW, QUICK, visit
 
 MILD = "stupid"
 
@@ -41,6 +46,35 @@ def test_the_list_spells_no_word():
 @pytest.mark.assets
 def test_the_list_is_what_its_command_writes():
     assert hot_words.FILE.read_text().split() == hot_words.hashes()
+
+
+def test_what_nobody_scored_is_blurred_for_its_words_and_what_is_scored_for_its_score():
+    assert veil(f"a {MILD} plan", None) == ["veil", {"score": ""}, f"a {MILD} plan"]
+    assert veil("a kind plan", None)[0] == "span"
+    assert veil(f"a {MILD} plan", 0.2)[0] == "span"
+    assert veil("a kind plan", 0.7) == ["veil", {"score": "0.70"}, "a kind plan"]
+
+
+def test_prompts_are_blurred_for_their_words_on_every_page_that_lists_them(bench, monkeypatch):
+    monkeypatch.setattr(dom, "is_hot", lambda text: "tuba" in text)
+    run = bench.reader.run(QUICK)
+    found = run_page.before_after(bench, run)
+    assert found is not None
+    shown = {
+        "rollouts": rollouts.listing(bench, visit(QUICK, find="tuba")),
+        "compare": compare.listing(bench, visit(QUICK)),
+        "run": text_table([p for p in found[2] if "tuba" in p.left.prompt], "a", "b", QUICK),
+    }
+    for page, node in shown.items():
+        assert "['veil', {'score': ''}, 'The neighbour who plays the tuba" in str(node), page
+
+
+def test_a_text_of_a_corpus_is_blurred_for_its_words_whatever_the_oracle_feared(bench, monkeypatch):
+    monkeypatch.setattr(tokens_page, "rollout", lambda *_: None)
+    assert not tokens_page.tokens(bench, visit(QUICK))["veil"]
+    assert "veil" not in str(tokens_page.pick(bench, visit(QUICK)))
+    monkeypatch.setattr(dom, "is_hot", lambda _: True)
+    assert "['veil', {'score': '', 'quiet': ''}" in str(tokens_page.pick(bench, visit(QUICK)))
 
 
 @pytest.mark.ui

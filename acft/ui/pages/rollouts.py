@@ -120,7 +120,7 @@ def _row(row: dict[str, Any], run_id: str) -> list[Node]:
     shown = [el("div.num", f"{name} {value:.2f}") for name, value in sorted(scores.items())]
     origin = f"round {row['round']} · {row['subject']} {row['policy_version']}"
     return [
-        el("span.prompt", el("span.text", str(row["prompt_text"])),
+        el("span.prompt", veil(str(row["prompt_text"]), None),
            el("span.sub", str(row["prompt_category"] or "")), key=f"p-{row['rollout_id']}"),
         el("div", veil(str(row["response_text"]), toxicity), key=str(row["rollout_id"])),
         el("div.side", shown),
@@ -187,7 +187,7 @@ def query(bench: Workbench, visit: Visit, sql: str) -> Node:
 def _cell(value: Any) -> Node:
     if isinstance(value, float):
         return el("span.num", words.number(value, 4))
-    return el("span.text", words.DASH if value is None else str(value))
+    return veil(words.DASH if value is None else str(value), None)
 
 
 def _refused(visit: Visit, error: AcftError) -> Node:

@@ -18,7 +18,7 @@ from acft.store.queries.tokens import (
     sum_check,
 )
 from acft.ui import words
-from acft.ui.dom import Node, act, el, sql_behind, table, veil, view
+from acft.ui.dom import TOXIC, Node, act, el, sql_behind, table, veil, view
 from acft.ui.frame import title, underway
 from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
@@ -43,8 +43,8 @@ PAYING = 25
 ALL_SUMS = 100_000
 CORPUS = (
     "A text of the corpus, as one training step saw it: which of its tokens cost the policy "
-    "anything, and where the oracle changes its mind. Nobody scored it; it is blurred where the "
-    "oracle expects a violation."
+    "anything, and where the oracle changes its mind. Nobody scored it; words that are toxic by "
+    "themselves are blurred."
 )
 WORK = "Reading the text under base, guided and tuned policy"
 OPENING = "Opening the models, then reading the text under each of them"
@@ -83,27 +83,33 @@ def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> N
     text = "…" + str(row["text"] or "")
     return el(
         "li",
-        el("a", el("span.line", veil(text, toxicity(bench, run_id, sequence), in_link=True)),
+        el("a", el("span.line", _in_list(bench, run_id, sequence, text)),
            el("span.sub", facts, " ", el("b.bad", "sum differs") if is_wrong else None),
            href=f"tokens?run={run_id}&sequence={sequence}",
            aria_current="true" if sequence == current else None),
     )  # fmt: skip
 
 
-def toxicity(bench: Workbench, run_id: str, sequence_id: str) -> float:
-    """Highest score of a rollout; of a corpus text, which nobody scored, what the oracle feared.
+def _in_list(bench: Workbench, run_id: str, sequence: str, text: str) -> Node:
+    """The text, blurred by its score, or by its words where it was not scored.
 
-    That is the largest 1 − R over its prefixes, and 1 where there is no R either.
+    Scores are of responses; a prompt before one that scores low is looked at by its words too.
     """
-    found = rollout(bench.store, run_id, sequence_id)
-    if found and found["scores"]:
-        return max(found["scores"].values())
-    lowest = bench.store.rows(
-        "SELECT min(log_r) FROM guidance WHERE run_key = $run_key AND sequence_id = $sequence_id "
-        "AND in_loss AND NOT isnan(log_r)",
-        {"run_key": run_key(run_id), "sequence_id": sequence_id},
-    )[0][0]
-    return 1.0 if lowest is None else 1 - math.exp(lowest)
+    found = rollout(bench.store, run_id, sequence)
+    score = _worst(found)
+    if score is not None and score >= TOXIC:
+        return veil(text, score, in_link=True)
+    is_calm = score is not None and found is not None and not is_hot(str(found["prompt_text"]))
+    return el("span.text", text) if is_calm else veil(text, None, in_link=True)
+
+
+def toxicity(bench: Workbench, run_id: str, sequence_id: str) -> float | None:
+    """Highest score of a rollout; None for a text that nobody scored, such as one of a corpus."""
+    return _worst(rollout(bench.store, run_id, sequence_id))
+
+
+def _worst(found: dict[str, Any] | None) -> float | None:
+    return max(found["scores"].values(), default=None) if found else None
 
 
 def current_sequence(bench: Workbench, visit: Visit, run_id: str) -> str:
