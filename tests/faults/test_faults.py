@@ -301,8 +301,9 @@ def damage_a_checkpoint(bench: Bench) -> None:
     bench.kill_worker(bench.dice.randrange(31, EVENTS - 3))
     if bench.settle("failed (killed)", "finished") == "finished":
         return
-    status = read_status(bench.paths)
-    latest = bench.paths.root / status.checkpoint
+    sealed = launcher.resume_point(bench.paths)
+    assert sealed is not None
+    latest = bench.paths.root / sealed.checkpoint
     victim = bench.dice.choice(["manifest.json", "policy/state.json"])
     bench.dice.choice([damage, Path.unlink])(latest / victim)
     with pytest.raises(DataError, match="sealed before it: 1"):

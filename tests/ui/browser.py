@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 ARTEFACTS = Path("test-artifacts/ui")
-STREAM_ENDED_BY_LEAVING = "AbortError: signal is aborted without reason"
-"""What Gradio's client logs when it ends its own stream of events before a page is left.
+STREAM_ENDED_BY_LEAVING = (
+    "AbortError: signal is aborted without reason",
+    "AbortError: BodyStreamBuffer was aborted",
+)
+"""What Gradio's client logs when it ends its own stream of events before a page is left; the second
+while an answer is being read.
 
 Source: ``Client.close``, which Gradio's page calls on ``beforeunload``. A lost server or a refused
 request reads differently.
