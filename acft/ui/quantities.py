@@ -30,7 +30,9 @@ QUANTITIES: dict[str, Quantity] = {
     "rollout/satisfaction": Quantity(
         "Satisfaction", "share", "validation prompts, mean of the constraint"
     ),
-    "utility/perplexity_validation": Quantity("Perplexity", "", "held-out general text"),
+    "utility/perplexity_validation": Quantity(
+        "Perplexity, validation texts", "", "general texts, after each round"
+    ),
     "oracle/bce_validation": Quantity("Oracle BCE", "nats", "per response position"),
     "oracle/strength": Quantity("Strength", "", "exponent of R in the guided policy"),
     "time/tokens_per_second": Quantity("Throughput", "tokens/s", "training tokens of the policy"),

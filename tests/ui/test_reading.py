@@ -12,6 +12,7 @@ from acft.runs.supervisor import Adoption, Supervisor
 from acft.store.queries.evaluations import Measure
 from acft.ui import alerts, charts, run_charts
 from acft.ui.dom import text_of
+from acft.ui.hot_words import is_hot
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.pages import tradeoff
@@ -202,7 +203,10 @@ def test_toxic_texts_are_veiled_and_calm_ones_are_not(bench):
     shown = run_page.texts(bench, visit(QUICK))
     veils = [node for node in _nodes(shown) if node[0] == "veil"]
     assert veils
-    assert all(float(node[1]["score"]) >= 0.5 for node in veils)
+    scored = [node for node in veils if node[1]["score"]]
+    assert scored
+    assert all(float(node[1]["score"]) >= 0.5 for node in scored)
+    assert all(is_hot(text_of(node)) for node in veils if node not in scored)  # prompts
 
 
 def test_numbers_of_the_head_have_units_and_n(bench):
@@ -210,6 +214,19 @@ def test_numbers_of_the_head_have_units_and_n(bench):
     assert "base → version 3, 40 test prompts each" in shown
     assert "base → round 3 (latest)" in shown
     assert "nats per token" in shown
+
+
+def test_perplexity_of_validation_and_of_test_texts_are_told_apart_wherever_they_stand(bench):
+    shown = text_of(run_page.facts(bench.reader.run(QUICK)))
+    assert "Perplexity, validation texts21.1 → 21.3base → round 3 (latest)" in shown
+    assert "Perplexity, test texts21.0 → 21.4sotu, base → version 3, 32 texts each" in shown
+    options = [text_of(node) for node in _nodes(tradeoff.menus(bench, visit()))
+               if node[0] == "option"]  # fmt: skip
+    named = [text for text in options if "Perplexity" in text]
+    assert {"test texts", "validation texts"} == {
+        kind for text in named for kind in ("test texts", "validation texts") if kind in text
+    }
+    assert all("texts" in text for text in named)
 
 
 def test_what_a_run_spent_is_the_sum_over_its_rounds(bench):
@@ -255,9 +272,11 @@ def test_axes_are_named_in_words():
     assert tradeoff._label(Measure("rtp/jigsaw_tcc", "toxic_share")) == (
         "Toxic share (rtp/jigsaw_tcc)"
     )
-    assert tradeoff._label(Measure("perplexity", "perplexity/sotu")) == "Perplexity on sotu"
+    assert tradeoff._label(Measure("perplexity", "perplexity/sotu")) == (
+        "Perplexity on sotu, test texts"
+    )
     assert tradeoff._label(Measure("held out", "perplexity/sotu")) == (
-        "Perplexity on sotu (held out)"
+        "Perplexity on sotu, test texts (held out)"
     )
 
 

@@ -72,8 +72,10 @@ def facts(run: Run) -> Node:
               "validation prompts, " + _latest(run, "rollout/satisfaction")),
         _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
-        _fact("Perplexity", _from_to(run, "utility/perplexity_validation", words.number),
-              "held-out text, " + _latest(run, "utility/perplexity_validation")),
+        _fact("Perplexity, validation texts",
+              _from_to(run, "utility/perplexity_validation", words.number),
+              _latest(run, "utility/perplexity_validation")),
+        _perplexity_of_tests(run),
         _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
     ]  # fmt: skip
     memory = history.last("memory/peak_bytes")
@@ -129,23 +131,32 @@ def _satisfied(run: Run) -> Node:
 
 def _measured(run: Run, metric: str) -> tuple[Evaluated | None, Evaluated | None]:
     """The first measurement of the base, and the last of the policy by the same suite."""
-    found = [e for e in run.history.evaluations if e.metric == metric]
+    found = [e for e in run.history.evaluations if e.metric.partition("/")[0] == metric]
     base = next((e for e in found if e.subject == "base"), None)
-    tuned = next((e for e in reversed(found) if e.subject == "policy"
-                  and base is not None and e.suite == base.suite), None)  # fmt: skip
+    tuned = next((e for e in reversed(found) if e.subject == "policy" and base is not None
+                  and (e.suite, e.metric) == (base.suite, base.metric)), None)  # fmt: skip
     return base, tuned
 
 
-def _change_of(name: str, base: Evaluated | None, tuned: Evaluated | None, judge: str = "") -> Node:
+def _perplexity_of_tests(run: Run) -> Node | None:
+    """Perplexity of the texts that were kept until the end, by the first corpus measured."""
+    base, tuned = _measured(run, "perplexity")
+    if base is None:
+        return None
+    corpus = (base.metric.partition("/")[2] or base.suite.rpartition("/")[2]) + ", "
+    return _change_of("Perplexity, test texts", base, tuned, corpus, words.number, "text")
+
+
+def _change_of(
+    name: str, base: Evaluated | None, tuned: Evaluated | None, judge: str = "",
+    shown: Callable[[float | None], str] = words.percent, counted: str = "test prompt",
+) -> Node:  # fmt: skip
     if base is None:
         return _fact(name, words.DASH, "measured before and after the run")
-    after = words.percent(tuned.value) if tuned else "…"
+    after = shown(tuned.value) if tuned else "…"
     version = f"base → version {tuned.policy_version}" if tuned else "base"
-    return _fact(
-        name,
-        f"{words.percent(base.value)} → {after}",
-        f"{judge}{version}, {words.count(base.n, 'test prompt')} each",
-    )
+    note = f"{judge}{version}, {words.count(base.n, counted)} each"
+    return _fact(name, f"{shown(base.value)} → {after}", note)
 
 
 def figures(bench: Workbench, visit: Visit) -> list[Any]:

@@ -36,6 +36,8 @@ def _label(measure: Measure) -> str:
         return checkpoints.label(measure)
     name, _, corpus = measure.metric.partition("/")
     said = name.replace("_", " ").capitalize() + (f" on {corpus}" if corpus else "")
+    if "perplexity" in name:  # validation has another one
+        said += ", test texts"
     return said if measure.suite == name else f"{said} ({measure.suite})"
 
 
