@@ -162,6 +162,7 @@ def launch(bench: Workbench, options: Options) -> gr.Blocks:
         app_kwargs=app_arguments(bench),
         prevent_thread_lock=True,
     )
+    served["server_port"] = blocks.server_port  # the one that was taken where any was asked for
     return blocks
 
 

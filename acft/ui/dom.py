@@ -141,10 +141,10 @@ def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     )
 
 
-def sparkline(values: Sequence[float], label: str, color: str = "var(--tuned)") -> Node:
-    """A line as small as a word, ending in the last value; flat when all values agree."""
+def sparkline(values: Sequence[float], label: str, color: str = "var(--tuned)") -> Node | None:
+    """A line as small as a word, ending in the last value; none for fewer than two values."""
     if len(values) < 2:
-        return el("span.faint", "–", title="fewer than two values")
+        return None  # a dash here would read as the sign of the number beside it
     width, height = 84, 22
     drawn = values[:: -math.ceil(len(values) / (width // 2))][::-1]
     low, high = min(drawn), max(drawn)

@@ -32,12 +32,13 @@ def posture(bench: Workbench) -> list[Check]:
 
 def _network(bench: Workbench) -> list[Check]:
     bind = bench.bind
+    port = bench.served.get("server_port") or bind.port
     is_private = bind.host in LOOPBACK or (bind.is_demo and bind.is_space)
     mode = "read-only demonstration" if bind.is_demo else "changes need the launch token"
     token = bench.reader.runs_dir / TOKEN_FILE
     is_kept = bind.is_demo or (token.is_file() and not token.stat().st_mode & 0o077)
     return [
-        Check("Address", f"{bind.host}:{bind.port}", is_private, "only this machine can connect"),
+        Check("Address", f"{bind.host}:{port}", is_private, "only this machine can connect"),
         Check(
             "Log-in", "on" if bind.has_auth else "off", bind.has_auth or is_private,
             "needed as soon as others can connect",

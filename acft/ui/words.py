@@ -4,6 +4,7 @@ import math
 import time
 
 DASH = "–"
+MINUS = "−"
 Number = float | int
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -14,18 +15,25 @@ def number(value: Number | None, digits: int = 3) -> str:
         return DASH
     if value == 0 or 0.001 <= abs(value) < 100_000:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else digits - 1
-        return f"{value:,.{min(decimals, 4)}f}"
-    return f"{value:.{digits - 1}e}"
+        return _minus(f"{value:,.{min(decimals, 4)}f}")
+    return _minus(f"{value:.{digits - 1}e}")
 
 
 def percent(share: Number | None, digits: int = 1) -> str:
     """A share in [0, 1] as percent, or a dash."""
-    return DASH if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f} %"
+    if share is None or not math.isfinite(share):
+        return DASH
+    return _minus(f"{100 * share:.{digits}f} %")
 
 
 def signed(value: Number | None, digits: int = 2) -> str:
     """A number with its sign and ``digits`` decimals, or a dash."""
-    return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    return DASH if value is None else _minus(f"{value:+.{digits}f}")
+
+
+def _minus(text: str) -> str:
+    """The number with a real minus sign, which is not taken for a dash."""
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def interval(low: Number | None, high: Number | None, as_percent: bool = False) -> str:  # noqa: FBT001, FBT002
@@ -33,7 +41,7 @@ def interval(low: Number | None, high: Number | None, as_percent: bool = False) 
     if low is None or high is None:
         return ""
     if as_percent:
-        return f"{100 * low:.1f} – {100 * high:.1f} %"
+        return f"{_minus(f'{100 * low:.1f}')} – {_minus(f'{100 * high:.1f}')} %"
     return f"{number(low)} – {number(high)}"
 
 

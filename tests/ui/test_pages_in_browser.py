@@ -122,6 +122,12 @@ def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, serve
     context.close()
 
 
+def test_about_names_the_port_that_was_taken_where_any_was_asked_for(page, served):
+    assert served.bench.bind.port == 0
+    page.goto(f"{served.address}/about")
+    expect(page.locator("#content")).to_contain_text(served.address.removeprefix("http://"))
+
+
 def test_the_token_leaves_the_address_at_once(page, served):
     page.goto(served.link(f"/run?run={QUICK}"))
     assert "token" not in page.url

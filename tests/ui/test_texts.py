@@ -13,7 +13,7 @@ from acft.totals import Totals, interval
 from acft.ui import blind, charts, checkpoints, comparing, pairs, tokens, words
 from acft.ui.comparing import Choice
 from acft.ui.dom import el, sent, sparkline, text_of
-from acft.ui.pages import compare, rollouts, tradeoff
+from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.reader import Answer
 from tests.ui import synthetic
@@ -300,6 +300,14 @@ def test_a_small_curve_ends_in_the_last_value_however_long_it_is():
     assert line[0].endswith(",19.0")
 
 
+def test_a_quantity_measured_once_has_no_dash_before_it():
+    assert sparkline([0.938], "satisfaction") is None
+    once, fallen = (runs._trend(values, "satisfaction", "93.8 %") for values in ([0.9], [1.0, 0.9]))
+    assert text_of(once) == text_of(fallen) == "93.8 %"
+    assert "'title': 'measured once'" in str(once)
+    assert "'title': 'down since the first of 2 values'" in str(fallen)
+
+
 def test_thinning_keeps_the_spikes():
     x = list(range(10_000))
     y = [100.0 if i == 4321 else 0.0 for i in x]
@@ -316,10 +324,16 @@ def test_figures_say_in_words_what_they_show():
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0.0, "0.00"), (0.08034, "0.0803"), (3.14159, "3.14"), (1536.0, "1,536"), (1e-7, "1.00e-07"),
-     (None, "–"), (math.nan, "–")],
+     (None, "–"), (math.nan, "–"), (-0.0803, "−0.0803"), (-1e-7, "−1.00e-07")],
 )  # fmt: skip
 def test_numbers_are_shown_with_three_figures(value, shown):
     assert words.number(value) == shown
+
+
+def test_a_minus_is_never_a_hyphen_or_a_dash():
+    assert words.percent(-0.938) == "−93.8 %"
+    assert words.interval(-0.2, -0.1, as_percent=True) == "−20.0 – −10.0 %"
+    assert words.signed(-0.5) == "−0.50"
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,15 @@ def _reason(run: Run) -> Node | None:
 def _trend(values: list[float], label: str, last: str) -> Node:
     if not values:
         return words.DASH
-    return el("span.trend", sparkline(values, label), el("span.num", last))
+    return el("span.trend", sparkline(values, label), el("span.num", last, title=_moved(values)))
+
+
+def _moved(values: list[float]) -> str:
+    """In which direction a quantity went since it was first measured."""
+    if len(values) < 2:
+        return "measured once"
+    way = "up" if values[-1] > values[0] else "down" if values[-1] < values[0] else "unchanged"
+    return f"{way} since the first of {len(values):,} values"
 
 
 def chosen(visit: Visit) -> list[str]:
