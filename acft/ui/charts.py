@@ -140,23 +140,33 @@ def heatmap(counts: Sequence[dict[str, Any]], name: str, bins: int = 20) -> Figu
     return finished([cells], layout, summary, has_data=bool(rounds))
 
 
-def trade_off(points: Sequence[dict[str, Any]], x_title: str, y_title: str) -> Figure:
-    """One mark for each measured policy with 95 % intervals; runs by colour, policies by shape."""
+def trade_off(
+    points: Sequence[dict[str, Any]], x_title: str, y_title: str, shares: str = ""
+) -> Figure:
+    """One mark for each measured policy with 95 % intervals; runs by colour, policies by shape.
+
+    Axes named in ``shares`` (``x``, ``y``, ``xy``) are in percent.
+    """
     traces = [
         _policies([p for p in points if p["run_id"] == run_id], PALETTE[i % len(PALETTE)],
-                  x_title, y_title)
+                  x_title, y_title, shares)
         for i, run_id in enumerate(dict.fromkeys(p["run_id"] for p in points))
     ]  # fmt: skip
     layout = {
         "height": 460, "margin": MARGIN, "legend": LEGEND, "showlegend": True,
         "xaxis": {"title": {"text": plain(x_title)}}, "yaxis": {"title": {"text": plain(y_title)}},
     }  # fmt: skip
+    for axis in shares:
+        layout[f"{axis}axis"]["tickformat"] = ".1~%"
     summary = f"{y_title} against {x_title}: {len(points)} policies"
     return finished(traces, layout, summary, has_data=bool(points))
 
 
-def _policies(own: Sequence[dict[str, Any]], color: str, x_title: str, y_title: str) -> Trace:
+def _policies(
+    own: Sequence[dict[str, Any]], color: str, x_title: str, y_title: str, shares: str
+) -> Trace:
     """The measured policies of one run."""
+    x_form, y_form = (".1%" if axis in shares else ".4g" for axis in "xy")
     return {
         "type": "scatter", "mode": "lines+markers",
         "x": [p["x"] for p in own], "y": [p["y"] for p in own],
@@ -167,8 +177,8 @@ def _policies(own: Sequence[dict[str, Any]], color: str, x_title: str, y_title: 
         "error_x": _bars(own, "x", color), "error_y": _bars(own, "y", color),
         "customdata": [[p["run_id"], plain(f"{p['subject']}, version {p['policy_version']}"),
                         p["x_n"] or "?", p["y_n"] or "?"] for p in own],
-        "hovertemplate": "%{customdata[1]}<br>" + plain(x_title) + " %{x:.4g} (n = "
-        "%{customdata[2]})<br>" + plain(y_title) + " %{y:.4g} (n = %{customdata[3]})",
+        "hovertemplate": f"%{{customdata[1]}}<br>{plain(x_title)} %{{x:{x_form}}} (n = "
+        f"%{{customdata[2]}})<br>{plain(y_title)} %{{y:{y_form}}} (n = %{{customdata[3]}})",
     }  # fmt: skip
 
 

@@ -12,6 +12,13 @@ class Quantity:
     help: str = ""
 
 
+SHARES = frozenset(
+    {
+        "toxic_share", "toxicity_probability", "satisfaction", "degenerate_share", "empty_share",
+        "refusal_share", "repetition",
+    }
+)  # fmt: skip
+"""Metrics that say how many of all, shown in percent; scores and numbers of others stay as is."""
 QUANTITIES: dict[str, Quantity] = {
     "policy/loss": Quantity("Loss", "nats", "CE + KL weight × KL, token mean over a step"),
     "policy/ce": Quantity("CE", "nats", "cross-entropy on the corpus, token mean"),
@@ -38,6 +45,11 @@ QUANTITIES: dict[str, Quantity] = {
     "time/tokens_per_second": Quantity("Throughput", "tokens/s", "training tokens of the policy"),
     "memory/peak_bytes": Quantity("Peak memory", "bytes"),
 }
+
+
+def is_share(name: str) -> bool:
+    """Whether a measured number, whatever its scorer or category, is shown in percent."""
+    return any(part.partition("@")[0] in SHARES for part in name.split("/"))
 
 
 def quantity(name: str) -> Quantity:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from acft.errors import ConfigError
+from acft.metrics.base import METRICS
 from acft.store.queries.tokens import sequences, sum_check
 from acft.totals import Totals, interval
-from acft.ui import blind, charts, checkpoints, comparing, pairs, tokens, words
+from acft.ui import blind, charts, checkpoints, comparing, pairs, quantities, tokens, words
 from acft.ui.comparing import Choice
 from acft.ui.dom import el, sent, sparkline, text_of
 from acft.ui.pages import compare, rollouts, runs, tradeoff
@@ -215,6 +216,28 @@ def test_every_checkpoint_is_a_point_of_what_validation_measured(bench):
     assert across is not None
     assert across.suite == checkpoints.SUITE  # never test data against validation data
     assert "Perplexity" in text_of(tradeoff.numbers(bench, seen))
+
+
+def test_shares_are_in_percent_in_the_chart_its_hover_and_the_table(bench):
+    figure = tradeoff.figure(bench, visit())
+    assert figure["layout"]["yaxis"]["tickformat"] == ".1~%"
+    assert "tickformat" not in figure["layout"]["xaxis"]
+    hover = figure["data"][0]["hovertemplate"]
+    assert "%{y:.1%}" in hover
+    assert "%{x:.4g}" in hover
+    point = {"x": 21.0, "x_low": 20.0, "x_high": 22.0, "x_n": 32,
+             "y": 0.0813, "y_low": 0.0437, "y_high": 0.122, "y_n": 16}  # fmt: skip
+    assert text_of(tradeoff._value(point, "y", as_percent=True)) == "8.1 %4.4 – 12.2 % · n = 16"
+    assert text_of(tradeoff._value(point, "x", as_percent=False)) == "21.0020.0 – 22.0 · n = 32"
+
+
+def test_every_metric_that_counts_a_share_is_shown_as_one():
+    for name, metric in METRICS.items():
+        counts = metric.unit.startswith("share") or name == "satisfaction"
+        assert quantities.is_share(name) == counts, name
+    assert quantities.is_share("rollout/toxic_share/jigsaw_tcc")
+    assert quantities.is_share("toxic_share@online")
+    assert not quantities.is_share("utility/perplexity_validation")
 
 
 def test_a_clicked_point_leads_to_its_texts():

@@ -8,6 +8,7 @@ from acft.ui import charts, checkpoints, words
 from acft.ui.dom import Node, act, chart, el, table, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.quantities import is_share
 
 UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
@@ -84,7 +85,8 @@ def figure(bench: Workbench, visit: Visit) -> charts.Figure:
     _, across, up = axes(bench, visit)
     if across is None or up is None:
         return charts.nothing("No policy has been measured yet.")
-    return charts.trade_off(points(bench, visit), _label(across), _label(up))
+    shares = "".join(a for a, m in (("x", across), ("y", up)) if is_share(m.metric))
+    return charts.trade_off(points(bench, visit), _label(across), _label(up), shares)
 
 
 def numbers(bench: Workbench, visit: Visit) -> Node:
@@ -93,10 +95,11 @@ def numbers(bench: Workbench, visit: Visit) -> Node:
     if not found:
         return ""
     _, across, up = axes(bench, visit)
+    in_percent = {a: m is not None and is_share(m.metric) for a, m in (("x", across), ("y", up))}
     rows = [
         [el("a", str(p["title"] or p["run_id"]), href=f"compare?run={p['run_id']}"),
          str(p["method"] or ""), f"{p['subject']}, version {p['policy_version']}",
-         _value(p, "y"), _value(p, "x")]
+         *[_value(p, axis, as_percent=in_percent[axis]) for axis in "yx"]]
         for p in found
     ]  # fmt: skip
     columns = [
@@ -110,11 +113,12 @@ def numbers(bench: Workbench, visit: Visit) -> Node:
               table(columns, rows, caption="Trade-off", numeric={3, 4}))  # fmt: skip
 
 
-def _value(point: dict[str, Any], axis: str) -> Node:
-    span = words.interval(point[f"{axis}_low"], point[f"{axis}_high"])
+def _value(point: dict[str, Any], axis: str, *, as_percent: bool) -> Node:
+    span = words.interval(point[f"{axis}_low"], point[f"{axis}_high"], as_percent=as_percent)
     n = point[f"{axis}_n"]
     note = " · ".join(filter(None, [span, "" if n is None else f"n = {n:,}"]))
-    return el("span", words.number(point[axis], 4), el("span.sub", note))
+    value = words.percent(point[axis]) if as_percent else words.number(point[axis], 4)
+    return el("span", value, el("span.sub", note))
 
 
 def picked(visit: Visit) -> Node:
