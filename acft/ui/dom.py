@@ -119,10 +119,11 @@ def sent(value: Any) -> str:
 def view(value: Node | None = None, acts: tuple[str, ...] = (), **options: Any) -> gr.HTML:
     """A component that shows a node; ``act`` controls send the events named in ``acts``."""
     names = ", ".join(f"'{name}'" for name in acts)
+    is_awaited = "true" if value is None else "false"
     return gr.HTML(
         sent(value),
         html_template='<div class="view"></div>',
-        js_on_load=f"window.acft.view(element, props, trigger, watch, [{names}]);",
+        js_on_load=f"window.acft.view(element, props, trigger, watch, [{names}], {is_awaited});",
         apply_default_css=False,
         head=HEAD,
         **options,

@@ -93,6 +93,22 @@ def test_revealed_texts_stay_revealed_while_the_page_polls(page, served):
     assert veil.locator(".veil-text").get_attribute("aria-hidden") == "false"
 
 
+def test_an_answer_that_came_before_its_component_counts_as_drawn(page, served):
+    page.goto(served.link("/about"))
+    ready(page)
+    more = page.evaluate(
+        """() => [["p", {}, "early"], null].map((node) => {
+          const before = Number(document.body.dataset.drawn);
+          const element = document.createElement("div");
+          element.innerHTML = "<div></div>";
+          const props = { value: JSON.stringify(node) };
+          window.acft.view(element, props, () => {}, () => {}, [], true);
+          return [element.textContent, Number(document.body.dataset.drawn) - before];
+        })"""
+    )
+    assert more == [["early", 1], ["", 0]]
+
+
 def test_the_theme_can_be_chosen_and_is_remembered(page, served):
     page.goto(served.link("/"))
     button = page.get_by_role("button", name="Theme")

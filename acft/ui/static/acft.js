@@ -156,7 +156,7 @@
     }
   }
 
-  function view(element, props, trigger, watch, acts) {
+  function view(element, props, trigger, watch, acts, isAwaited) {
     const holder = element.firstElementChild;
     let shown = [];
     const draw = () => {
@@ -213,6 +213,8 @@
     holder.addEventListener("focusout", (event) => event.target.acftLeft && event.target.acftLeft());
     watch("value", () => { draw(); countDrawing(); });
     draw();
+    // The server may have answered before this component was mounted.
+    if (isAwaited && props.value !== "null") countDrawing();
   }
 
   // How often the server's answers were drawn; tells tests and tools that a page has its content.
