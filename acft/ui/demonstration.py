@@ -43,11 +43,14 @@ def welcome(run: Run) -> Node:
     """What there is to see in a recorded run, for who has none of their own."""
     where = f"?run={run.run_id}"
     cores = words.count(int(run.facts.get("threads") or 1), "processor core")
+    spent = words.duration(run.status.ended - run.status.started)
     return el(
         "div.hero",
         el("h2", "A recorded run to explore"),
-        el("p", f"“{run.title}” is a real run on {cores}, with all it sampled, its token guidance "
-           "and its final weights. Every page shows what the run wrote, not an illustration."),
+        el("p", f"“{run.title}” is a real run, with all it sampled, its token guidance and its "
+           f"final weights. Every page shows what the run wrote, not an illustration. The "
+           f"{spent} it took are by its own clock, with {cores} of the machine it was recorded "
+           "on; they do not foretell the time of a run here."),
         el("div.actions",
            el("a.go", "Play it as if live", href=link(run)),
            el("a.do", "Before and after", href=f"compare{where}"),

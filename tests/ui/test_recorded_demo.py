@@ -70,6 +70,18 @@ def test_every_page_has_something_to_show(demo, run):
     assert rollouts.answer(demo, seen, run).records()
 
 
+def test_the_first_home_has_one_quickstart_button_and_tells_whose_time_the_recorded_one_is(demo):
+    shown = text_of(runs_page.overview(demo, visit(may_change=True)))
+    assert shown.count("Start the quickstart run") == 1
+    assert "The 51 min 19 s it took are by its own clock, with 1 processor core of the" in shown
+    assert "about five minutes on two processor cores" in shown
+
+
+def test_later_homes_keep_the_quickstart_among_the_tools(bench):
+    shown = text_of(runs_page.overview(bench, visit(may_change=True)))
+    assert shown.count("Start the quickstart run") == 1
+
+
 def test_a_space_starts_with_it_and_offers_no_way_to_change_anything(
     monkeypatch, tmp_path, request
 ):

@@ -23,9 +23,10 @@ OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
 ROWS: WeakKeyDictionary[Run, dict[tuple[bool, bool], list[Node]]] = WeakKeyDictionary()
 """Rows already made; a run that changes is another object."""
 FIRST = (
-    "The quickstart tunes a small pretrained language model on this computer, in about five "
-    "minutes and without an account or a graphics card. You watch its toxicity fall, see which "
-    "tokens change, and read its texts beside those of the untouched model."
+    "The quickstart tunes a small pretrained language model on this computer, without an account "
+    "or a graphics card: about five minutes on two processor cores, longer on fewer or busy ones. "
+    "You watch its toxicity fall, see which tokens change, and read its texts beside those of the "
+    "untouched model."
 )
 
 
@@ -49,7 +50,7 @@ def overview(bench: Workbench, visit: Visit) -> Node:
     return el(
         "div",
         el("div.heroes", welcome(runs[0]), _first(bench, visit)) if is_new_here else None,
-        _tools(bench, visit, runs, len(shown)),
+        _tools(bench, visit, runs, len(shown), has_hero=is_new_here),
         table(columns, rows, caption="Runs, newest first", numeric={6, 7})
         if rows
         else empty("No run passes these filters.", el("a", "Show all runs", href="./")),
@@ -72,7 +73,9 @@ def _quickstart(visit: Visit, kind: str) -> Node:
     )  # fmt: skip
 
 
-def _tools(bench: Workbench, visit: Visit, runs: list[Run], n_shown: int) -> Node:
+def _tools(
+    bench: Workbench, visit: Visit, runs: list[Run], n_shown: int, *, has_hero: bool
+) -> Node:
     n_all = len(runs)
     search = el(
         "input", type="search", placeholder="Find by name, id, method, note", data_query="find",
@@ -81,7 +84,7 @@ def _tools(bench: Workbench, visit: Visit, runs: list[Run], n_shown: int) -> Nod
     number = words.count(n_all, "run") if n_shown == n_all else f"{n_shown} of {n_all} runs"
     buttons: list[Node] = []
     if not bench.bind.is_demo:
-        if QUICKSTART in preset_names(bench.experiments):
+        if QUICKSTART in preset_names(bench.experiments) and not has_hero:
             buttons.append(_quickstart(visit, "do"))
         buttons.append(el("a.go", "New run", href="launch"))
     hint = el("span.side", number, " · tick two or more to compare them")
