@@ -33,10 +33,32 @@ def test_every_page_fits_a_phone(browser, served, name):
     page.wait_for_timeout(1000)
     shoot(page, f"phone-{name}", full=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for part in page.locator(".runmenu select, nav [aria-current]").all():
+    for part in page.locator(".runmenu select, .runmenu .state, nav [aria-current]").all():
         box = part.bounding_box()
         assert box is None or box["x"] + box["width"] <= 390
     context.close()
+
+
+def test_a_table_wider_than_a_phone_has_a_shadow_where_it_goes_on(browser, served):
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(served.link(f"/compare?run={QUICK}"))
+    grid = page.get_by_role("region", name="What each scorer says")
+    grid.wait_for()
+    assert grid.evaluate("dom => dom.scrollWidth > dom.clientWidth")
+    # Two covers move with the table, two shadows stay at the edges.
+    assert grid.evaluate("dom => getComputedStyle(dom).backgroundAttachment") == (
+        "local, local, scroll, scroll"
+    )
+    context.close()
+
+
+def test_every_score_of_a_rollout_has_a_line_of_its_own(page, served):
+    page.goto(served.link(f"/rollouts?run={QUICK}"))
+    scores = page.locator(".score-line")
+    scores.first.wait_for()
+    heights = scores.evaluate_all("all => all.map((dom) => dom.getClientRects()[0].height)")
+    assert max(heights) == min(heights) < 30
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))

@@ -117,7 +117,9 @@ def _row(row: dict[str, Any], run_id: str) -> list[Node]:
     scores = {k.removeprefix("score:"): v for k, v in row.items()
               if k.startswith("score:") and v is not None}  # fmt: skip
     toxicity = max(scores.values(), default=None)
-    shown = [el("div.num", f"{name} {value:.2f}") for name, value in sorted(scores.items())]
+    shown = [
+        el("div.num.score-line", f"{name} {value:.2f}") for name, value in sorted(scores.items())
+    ]
     origin = f"round {row['round']} · {row['subject']} {row['policy_version']}"
     return [
         el("span.prompt", veil(str(row["prompt_text"]), None),
