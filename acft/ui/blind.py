@@ -76,16 +76,24 @@ def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Nod
     if not given:
         return ""
     if is_blind:
-        return el("p.side", f"{len(given):,} of {len(found.pairs):,} pairs judged.", role="status")
+        so_far = f"{len(given):,} of {len(found.pairs):,} pairs judged."
+        return el("p.side", el("b", so_far), " End the review to see which side won how often.",
+                  role="status")  # fmt: skip
     counts, (left, right) = Counter(given.values()), found.names
     n_same, n_sided = _agreement(found, given)
     scorer = found.choice.scorer
-    agrees = f" {scorer} prefers the same text in {n_same} of {n_sided}." if n_sided else ""
-    text = (
-        f"{left} better {counts['left']}, {right} better {counts['right']}, tie {counts['tie']}, "
-        f"both bad {counts['both bad']} ({words.count(len(given), 'pair')} judged)."
-    )
-    return el("p.side", el("b", "Blind review: "), text, agrees)
+    agrees = f"; {scorer} prefers the same text in {n_same} of {n_sided}" if n_sided else ""
+    numbers = {
+        f"{left} better": counts["left"], f"{right} better": counts["right"],
+        "Tie": counts["tie"], "Both bad": counts["both bad"],
+    }  # fmt: skip
+    tiles = [
+        el("div.fact", el("span.name", name), el("span.value", f"{number:,}"))
+        for name, number in numbers.items()
+    ]
+    judged = f"n = {words.count(len(given), 'pair')} judged of {len(found.pairs):,}{agrees}."
+    return el("section.tally", el("h2", "Blind review"), el("div.facts", tiles),
+              el("p.side", judged), role="status")  # fmt: skip
 
 
 def vote(store: Store, found: Comparison | None, visit: Visit, comparison_id: str) -> str:

@@ -50,6 +50,7 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
         el("p.side", "Base, tuned and guided policy answer with the same random numbers, sampled "
            "at temperature 1, top-p 0.9. The models are opened in a process of their own."),
         note,
+        other_version(visit, run),
         el("div.toolbar", el("label.side", "Tuned: ", el(
             "select", options, data_query="live_version", aria_label="Policy version",
             **act("refresh"))), _guided_menu(visit, chosen) if chosen else None, fields),
@@ -70,6 +71,16 @@ def version_of(visit: Visit, run: Run) -> int:
     sealed = versions(run)
     text = visit.query.get("live_version", "")
     return int(text) if text.isdigit() and int(text) in sealed else sealed[-1]
+
+
+def other_version(visit: Visit, run: Run) -> Node | None:
+    """That the version of the address is not there and which is taken instead; else nothing."""
+    asked, taken = visit.query.get("live_version", ""), version_of(visit, run)
+    if asked in ("", str(taken)):
+        return None
+    there = ", ".join(str(v) if v else "0 (base)" for v in versions(run))
+    return el("div.notice.warn", f"Version {asked[:40]!r} of the address is not there (there are: "
+              f"{there}); version {taken} is taken instead.", role="alert")  # fmt: skip
 
 
 def conditions(visit: Visit) -> dict[str, int]:

@@ -8,7 +8,7 @@ from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import guidance
 from acft.ui.dom import Node, act, el
 from acft.ui.live import ask, may_compute, versions
-from acft.ui.live_compare import version_of
+from acft.ui.live_compare import other_version, version_of
 from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
 from acft.ui.tokens import payload
@@ -97,6 +97,7 @@ def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
     menu = el("select", options, data_query="live_version", aria_label="Checkpoint", **act("again"))
     return el(
         "div",
+        other_version(visit, run),
         el("p.side", "Values computed on demand under ", menu,
            " · click an alternative in the pop-up to exchange a token."),
         el("p.side", _weights("base", weights["base"]), _weights("tuned", weights["tuned"]),

@@ -11,6 +11,7 @@ from acft.store.queries.tokens import guidance, sequences
 from acft.ui import live, live_compare, live_tokens
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
+from acft.ui.pages import tokens as tokens_page
 from tests.ui.conftest import LIVE_ANSWER, LIVE_ROW, QUICK, FakeModels, visit
 
 
@@ -162,6 +163,28 @@ def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):
     _, altered = live_tokens.branched(bench, seen, run, again)
     assert live_tokens.address(seen, altered) is None
     assert live_tokens.address(seen, request | {"typed": "x" * 5000}) is None
+
+
+@pytest.mark.parametrize("asked", ["99", "newest", "-1", "01"])
+def test_a_version_that_is_not_there_is_named_wherever_another_is_taken_instead(bench, asked):
+    run, seen = run_of(bench), visit(QUICK, live_version=asked, may_change=True)
+    said = f"Version '{asked}' of the address is not there (there are: 0 (base), 1, 2, 3); version"
+    weights = LIVE_ANSWER["weights"]
+    for part in (
+        live_compare.controls(bench, seen, run),
+        live_tokens.scrubber(seen, run, weights),
+        tokens_page.about_text(bench, seen),
+    ):
+        assert said in text_of(part)
+    known = visit(QUICK, live_version="2", may_change=True)
+    assert "is not there" not in text_of(live_compare.controls(bench, known, run))
+    assert "is not there" not in text_of(tokens_page.about_text(bench, known))
+
+
+def test_a_step_at_which_nobody_looked_at_the_text_is_named(bench):
+    shown = text_of(tokens_page.about_text(bench, visit(QUICK, step="7")))
+    assert "not looked at by step '7'" in shown
+    assert "not looked at" not in text_of(tokens_page.about_text(bench, visit(QUICK)))
 
 
 def test_exchanging_a_token_before_anything_was_scored_says_what_to_do(bench):

@@ -223,7 +223,8 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
             el("select", kinds, data_nav="category", aria_label="Prompt category")
             if categories else None,
             el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
-            el("a.do", "End blind review" if is_blind else "Blind review", href=review),
+            el("a.do", "End blind review, show who won" if is_blind else "Blind review",
+               href=review),
             el("div.actions",
                el("button.do", "Export JSONL", type="button", **act("export", kind="jsonl")),
                el("button.do", "Export for LLM Comparator", type="button",

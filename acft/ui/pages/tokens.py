@@ -22,6 +22,7 @@ from acft.ui.dom import TOXIC, Node, act, el, sql_behind, table, veil, view
 from acft.ui.frame import title, underway
 from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
+from acft.ui.live_compare import other_version
 from acft.ui.live_tokens import (
     Request,
     address,
@@ -176,7 +177,9 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
         lines.append(el("p.side", f"Rollout {sequence} of round {found['round']}, "
                         f"{found['prompt_split']} prompt, policy version "
                         f"{found['policy_version']}. Scores: {scores or 'none'}."))  # fmt: skip
+    lines.append(other_version(visit, run) if run.history.rounds else None)
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
+    lines.append(_other_step(visit, moments))
     if len(moments) > 1:
         lines.append(_scrubber(visit, moments))
     if found or is_whole(bench, run.run_id, sequence):
@@ -192,6 +195,15 @@ def is_whole(bench: Workbench, run_id: str, sequence: str) -> bool:
         {"run_key": run_key(run_id), "sequence_id": sequence},
     )[0][0]
     return first == 0
+
+
+def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
+    """That nobody looked at the text at the step of the address, and whose values are shown."""
+    asked, there = visit.query.get("step", ""), [str(m["step"]) for m in moments]
+    if not asked or not there or asked in there:
+        return None
+    return el("div.notice.warn", f"This text was not looked at by step {asked[:40]!r} (but by "
+              f"{', '.join(there)}); the newest is shown.", role="alert")  # fmt: skip
 
 
 def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
