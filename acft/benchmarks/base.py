@@ -23,6 +23,12 @@ from acft.types import Prompt, ScoredRollout
 
 Measured = dict[str, Totals]
 """Totals by name; names as in ``evaluation.py``."""
+Work = dict[tuple[str, str], int]
+"""How much a suite does for one policy at most, by unit and by settings: what two suites do under
+the same settings is done once."""
+DRAWN, READ, JUDGED, ANSWERED = "drawn", "read", "judged", "answered"
+"""Units of work: responses drawn and scored, texts read by the policy, responses read by the judge
+model, questions of which every answer is read."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,10 @@ class Suite:
     report: Report = evaluated
     compare: Compare = compare
     needs_judge: bool = False
+    work: Callable[[Any, RunSettings], Work] = lambda _, __: {}
+    """Takes the suite's settings and the run's; empty where it cannot be known before."""
+    missing: Callable[[Any], list[str]] = lambda _: []
+    """Takes the suite's settings; one sentence for each file or package that is not here."""
 
     @property
     def summary(self) -> str:

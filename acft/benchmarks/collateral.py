@@ -2,13 +2,13 @@
 
 from collections.abc import Generator
 
-from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.benchmarks.perplexity import likelihoods
-from acft.benchmarks.responses import DrawSettings, draw_responses
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
 from acft.config import Config
 from acft.evaluation import measure
 from acft.likelihood import perplexity_totals
-from acft.settings import Positive
+from acft.settings import Positive, RunSettings
 from acft.types import Document
 
 
@@ -43,4 +43,11 @@ def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, No
     return measured
 
 
-SUITES.add("collateral")(Suite(CollateralSettings, run))
+def work(settings: CollateralSettings, run: RunSettings) -> Work:
+    """Responses to be drawn, and the prompts themselves to be read."""
+    responses = drawn(settings.drawing(), run)
+    n_prompts = sum(responses.values()) // settings.continuations
+    return responses | {(READ, settings.model_dump_json()): n_prompts}
+
+
+SUITES.add("collateral")(Suite(CollateralSettings, run, work=work))

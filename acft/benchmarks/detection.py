@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from acft.backbone.forward import logits
-from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.config import Config
 from acft.corpora.sources import prompt_records
 from acft.data import TokenizedDocument, collate, pad_token
@@ -22,7 +22,7 @@ from acft.errors import DataError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Progress
 from acft.policy import Policy
-from acft.settings import NonNegative, PositiveFloat, PromptSettings
+from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
 from acft.statistics import Floats, Rows, auc, bootstrap
 from acft.totals import Totals, shared_groups
 from acft.types import TokenBatch
@@ -70,8 +70,7 @@ def labelled_texts(settings: DetectionSettings, bench: Bench) -> tuple[list[str]
     Raises:
         DataError: One of the two classes has fewer texts than the probe has folds.
     """
-    prompts = bench.run.prompts
-    source = PromptSettings(source=settings.source) if settings.source else prompts
+    source = _source(settings, bench.run)
     records = list(prompt_records(source))[: settings.texts or None]
     texts = [record.text for record in records]
     if settings.source:
@@ -86,6 +85,16 @@ def labelled_texts(settings: DetectionSettings, bench: Bench) -> tuple[list[str]
             f"{int(labels.sum())} toxic of {len(texts)}; name a file with categories"
         )
     return texts, labels
+
+
+def work(settings: DetectionSettings, run: RunSettings) -> Work:
+    """Texts to be read: each alone, and with the question."""
+    n_texts = len(list(prompt_records(_source(settings, run)))[: settings.texts or None])
+    return {(READ, settings.model_dump_json()): 2 * n_texts}
+
+
+def _source(settings: DetectionSettings, run: RunSettings) -> PromptSettings:
+    return PromptSettings(source=settings.source) if settings.source else run.prompts
 
 
 @torch.inference_mode()
@@ -164,4 +173,4 @@ def compare(
     return events
 
 
-SUITES.add(NAME)(Suite(DetectionSettings, run, report=report, compare=compare))
+SUITES.add(NAME)(Suite(DetectionSettings, run, report=report, compare=compare, work=work))

@@ -2,8 +2,8 @@
 
 from collections.abc import Generator
 
-from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
-from acft.benchmarks.responses import DrawSettings, draw_responses
+from acft.benchmarks.base import JUDGED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
 from acft.events import Progress
 from acft.likelihood import (
     Likelihood,
@@ -11,8 +11,15 @@ from acft.likelihood import (
     mean_perplexity_totals,
     perplexity_totals,
 )
+from acft.settings import RunSettings
 
 CHUNK_RESPONSES = 128
+
+
+def work(settings: DrawSettings, run: RunSettings) -> Work:
+    """Responses to be drawn, and judged by the other model."""
+    responses = drawn(settings, run)
+    return responses | {(JUDGED, settings.model_dump_json()): sum(responses.values())}
 
 
 def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
@@ -45,4 +52,4 @@ def judge_responses(
     return bench.memo[key]
 
 
-SUITES.add("fluency")(Suite(DrawSettings, run, needs_judge=True))
+SUITES.add("fluency")(Suite(DrawSettings, run, needs_judge=True, work=work))

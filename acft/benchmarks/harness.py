@@ -8,9 +8,8 @@ import contextlib
 import importlib
 import importlib.util
 import io
-import json
+import logging
 import math
-import re
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,30 +18,30 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.base import ANSWERED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.harness_tasks import (
+    OFFLINE,
+    PACKAGE,
+    Task,
+    file_task,
+    local_problems,
+    local_task,
+    offline_questions,
+    offline_task,
+    read_questions,
+    task_manager,
+)
 from acft.config import Config
 from acft.errors import ConfigError, DataError
 from acft.events import Progress
-from acft.settings import Names, NonNegative, Positive
+from acft.settings import Names, NonNegative, Positive, RunSettings
 from acft.totals import Totals
 
-PACKAGE = "lm_eval"
 _FAILURES = (LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError)
 """What datasets and the harness raise for unknown tasks, records of another form, no network."""
-QUESTIONS = Path("tasks/mmlu/flan_cot_fewshot/_cot_prompts.json")
-"""Inside the package: worked MMLU questions of the development split, by subject."""
-OFFLINE = ("mmlu_answers", "mmlu_letters")
-LETTERS = "ABCD"
+TALKERS = ("lm_eval.api.task", "lm_eval.evaluator")
+"""Its loggers that warn of every default."""
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
-
-QUESTION = re.compile(
-    r"(?P<question>.*?)\s*\(A\)\s*(?P<A>.*?)\s*\(B\)\s*(?P<B>.*?)\s*\(C\)\s*(?P<C>.*?)"
-    r"\s*\(D\)\s*(?P<D>.*?)\s*\nA:.*?[Tt]he answer is \((?P<answer>[ABCD])\)",
-    re.DOTALL,
-)
-
-Doc = dict[str, Any]
-"""One question: ``question``, ``choices`` and the number of the right one, ``answer``."""
 
 
 class HarnessSettings(Config):
@@ -53,6 +52,9 @@ class HarnessSettings(Config):
     files: Names = ()
     """Local JSON Lines files of multiple-choice questions, each line an object with ``question``,
     ``choices`` (list of texts) and ``answer`` (number of the right one, from 0)."""
+    local: dict[TaskName, str] = Field(default_factory=dict)
+    """The package's own tasks with a local file each, of the form of the task's data set (JSON
+    Lines, Parquet or CSV), such as ``boolq = "boolq.jsonl"``; nothing is downloaded."""
     few_shot: NonNegative = 0
     """Worked examples before each question, for the package's own tasks."""
     limit: NonNegative = 0
@@ -62,7 +64,7 @@ class HarnessSettings(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "HarnessSettings":
-        names = [*self.tasks, *(Path(file).stem for file in self.files)]
+        names = [*self.tasks, *self.local, *(Path(file).stem for file in self.files)]
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks have the same name: {', '.join(sorted(names))}")
         return self
@@ -70,65 +72,43 @@ class HarnessSettings(Config):
 
 def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Accuracy of multiple-choice tasks and nats of the right answers, by lm-evaluation-harness."""
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise ConfigError(
-            "suite 'harness' needs lm-evaluation-harness; "
-            "install it with: pip install 'acft[harness]'"
-        )
+    if problems := missing(settings):
+        raise ConfigError("; ".join(problems))
     measured: Measured = {}
-    names = [*settings.tasks, *settings.files]
+    names = [*settings.tasks, *settings.local, *settings.files]
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(names):
+        tasks = [_task(name, settings, Path(folder)) for name in names]
+        for number, (name, task) in enumerate(zip(names, tasks, strict=True)):
             yield Progress("evaluate", number, len(names), bench.round, "tasks")
-            task = _task(name, settings, Path(folder))
-            samples = _evaluate(task, settings, bench)
-            measured |= totals_of(samples, Path(name).stem)
+            measured |= totals_of(_evaluate(task, settings, bench), Path(name).stem)
     return measured
 
 
-def mmlu_questions(text: str) -> Iterator[Doc]:
-    """Questions of one subject out of a prompt that works them; others than four choices left out.
-
-    ``text`` holds "Q:" paragraphs with choices (A) to (D) and a sentence that names the answer.
-    """
-    for part in text.split("\n\nQ:")[1:]:
-        match = QUESTION.match(part)
-        if match and "(E)" not in match["D"]:
-            choices = [match[letter].strip() for letter in LETTERS]
-            answer = LETTERS.index(match["answer"])
-            yield {"question": match["question"].strip(), "choices": choices, "answer": answer}
-
-
-def read_questions(path: str) -> list[Doc]:
-    """Questions of a JSON Lines file.
-
-    Raises:
-        DataError: The file is missing, or a line is not a question.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read questions {path!r}: {error}") from None
-    docs = [_question(line) for line in lines]
-    if None in docs:
-        raise DataError(
-            f"{path!r} line {docs.index(None) + 1} is not a question; each needs 'question' "
-            "(text), 'choices' (at least two texts) and 'answer' (number of the right one, from 0)"
+def missing(settings: HarnessSettings) -> list[str]:
+    """One sentence for each file that is not there, and for the package."""
+    problems = [
+        sentence for name, path in settings.local.items() for sentence in local_problems(name, path)
+    ]
+    problems += [
+        f"[method.options.harness] files = {path!r}: no such file"
+        for path in settings.files
+        if not Path(path).expanduser().is_file()
+    ]
+    if importlib.util.find_spec(PACKAGE) is None:
+        problems.append(
+            "suite 'harness' needs lm-evaluation-harness; "
+            "install it with: pip install 'acft[harness]'"
         )
-    return [doc for doc in docs if doc is not None]
+    return problems
 
 
-def _question(line: str) -> Doc | None:
-    try:
-        doc = json.loads(line)
-        question, choices, answer = doc["question"], doc["choices"], doc["answer"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    texts = [question, *choices] if isinstance(choices, list) else [None]
-    is_question = len(texts) > 2 and all(isinstance(text, str) for text in texts)
-    if not is_question or answer not in range(len(choices)):
-        return None
-    return {"question": question, "choices": choices, "answer": answer}
+def work(settings: HarnessSettings, run: RunSettings) -> Work:  # noqa: ARG001
+    """Questions of tasks that are on this machine; of the package's own it is not known."""
+    if missing(settings) or settings.local or not {*settings.tasks} <= {*OFFLINE}:
+        return {}
+    sizes = [len(offline_questions()) for _ in settings.tasks]
+    sizes += [len(read_questions(file)) for file in settings.files]
+    return {(ANSWERED, settings.model_dump_json()): sum(min(n, settings.limit or n) for n in sizes)}
 
 
 def totals_of(samples: Mapping[str, Sequence[Mapping[str, Any]]], task: str) -> Measured:
@@ -151,61 +131,38 @@ def totals_of(samples: Mapping[str, Sequence[Mapping[str, Any]]], task: str) -> 
     }
 
 
-def _task(name: str, settings: HarnessSettings, folder: Path) -> str | dict[str, Any]:
-    """Name of one of the package's tasks, or a whole task over local questions."""
+def _task(name: str, settings: HarnessSettings, folder: Path) -> Task:
+    if name in settings.local:
+        return local_task(name, settings.local[name], folder, settings.few_shot)
     if name in OFFLINE:
-        package = importlib.util.find_spec(PACKAGE)
-        assert package is not None
-        assert package.submodule_search_locations
-        file = Path(package.submodule_search_locations[0]) / QUESTIONS
-        prompts = json.loads(file.read_text(encoding="utf-8"))
-        docs = [doc for subject in sorted(prompts) for doc in mmlu_questions(prompts[subject])]
-        return _local_task(name, docs, folder, with_letters=name == "mmlu_letters")
-    if name in settings.files:
-        return _local_task(f"local_{len(list(folder.iterdir()))}", read_questions(name), folder)
-    return name
-
-
-def _local_task(
-    name: str, docs: Sequence[Doc], folder: Path, *, with_letters: bool = False
-) -> dict[str, Any]:
-    data = folder / f"{name}.jsonl"
-    data.write_text("\n".join(map(json.dumps, docs)), encoding="utf-8")
-    listed = "\n" + "\n".join(f"{letter}. {{{{choices[{i}]}}}}" for i, letter in enumerate(LETTERS))
-    return {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(folder / "cache")},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": f"Question: {{{{question}}}}{listed if with_letters else ''}\nAnswer:",
-        "doc_to_choice": list(LETTERS) if with_letters else "choices",
-        "doc_to_target": "answer",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-    }
+        return offline_task(name, folder)
+    return file_task(name, folder) if name in settings.files else name
 
 
 def _evaluate(
-    task: str | dict[str, Any], settings: HarnessSettings, bench: Bench
+    task: Task, settings: HarnessSettings, bench: Bench
 ) -> dict[str, list[dict[str, Any]]]:
     """Logged samples by task; a group of tasks gives those of all its parts."""
     # Optional, and seconds to import.
     harness = importlib.import_module(PACKAGE)
     adapter = importlib.import_module(f"{PACKAGE}.models.huggingface")
     tasks = importlib.import_module(f"{PACKAGE}.tasks")
+    is_own = isinstance(task, str) or "group" in task
     backbone = bench.policy.backbone
     model = adapter.HFLM(
         pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=settings.batch_size
     )
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        with contextlib.redirect_stderr(io.StringIO()), _fewer_warnings():  # its progress bars
             results = harness.simple_evaluate(
                 model,
                 tasks=[task],
-                num_fewshot=settings.few_shot if isinstance(task, str) else 0,
+                num_fewshot=settings.few_shot if is_own else 0,
                 limit=settings.limit or None,
                 bootstrap_iters=0,
-                task_manager=tasks.TaskManager(include_defaults=isinstance(task, str)),
+                task_manager=task_manager()
+                if is_own
+                else tasks.TaskManager(include_defaults=False),
                 random_seed=bench.seed,
                 numpy_random_seed=bench.seed,
                 torch_random_seed=bench.seed,
@@ -214,15 +171,34 @@ def _evaluate(
     except _FAILURES as error:
         if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
             raise
-        name = task if isinstance(task, str) else task.get("task")
+        name = _name_of(task)
         raise DataError(
             f"task {name!r} of lm-evaluation-harness failed: {type(error).__name__}: {error}; "
             "tasks by name need a network or a filled cache of datasets, local files do not: "
-            "[method.options.harness] files"
+            "[method.options.harness] local or files"
         ) from error
     if not results or not results.get("samples"):
         raise DataError(f"lm-evaluation-harness gave no samples for task {task!r}")
     return results["samples"]
+
+
+@contextlib.contextmanager
+def _fewer_warnings() -> Iterator[None]:
+    """Leaves out what the package says of every call, about defaults that are meant."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, TALKERS)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def _name_of(task: Task) -> str:
+    if isinstance(task, str):
+        return task
+    return task["task"][0]["task"] if "group" in task else task["task"]
 
 
 def _nats_of_answer(row: Mapping[str, Any]) -> float | None:
@@ -241,4 +217,4 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (bool, int, float, np.number)) and math.isfinite(float(value))
 
 
-SUITES.add("harness")(Suite(HarnessSettings, run))
+SUITES.add("harness")(Suite(HarnessSettings, run, work=work, missing=missing))

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 
-from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
+from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.config import Config
 from acft.corpora.sources import needs_policy
 from acft.data import load_documents
@@ -15,7 +15,7 @@ from acft.likelihood import (
     mean_perplexity_totals,
     perplexity_totals,
 )
-from acft.settings import CorpusSettings, Names, Positive
+from acft.settings import CorpusSettings, Names, Positive, RunSettings
 from acft.types import Document
 
 CHUNK_DOCUMENTS = 16
@@ -37,7 +37,7 @@ class PerplexitySettings(Config):
 def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Corpus perplexity and bits per byte of held-out texts, corpus by corpus."""
     measured: Measured = {}
-    for corpus, is_optional in _corpora(settings, bench):
+    for corpus, is_optional in _corpora(settings, bench.run):
         try:
             documents = load_documents(corpus, bench.seed)["test"][: settings.documents]
         except (DataError, ModelError) as error:
@@ -48,6 +48,12 @@ def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, No
         rows = yield from likelihoods(documents, settings.max_tokens, bench)
         measured |= measurements(rows, corpus.source)
     return measured
+
+
+def work(settings: PerplexitySettings, run: RunSettings) -> Work:
+    """Texts to be read, at most."""
+    n_texts = settings.documents * len(list(_corpora(settings, run)))
+    return {(READ, settings.model_dump_json()): n_texts}
 
 
 def measurements(rows: Sequence[Likelihood], texts: str) -> Measured:
@@ -74,15 +80,17 @@ def likelihoods(
     return rows
 
 
-def _corpora(settings: PerplexitySettings, bench: Bench) -> Iterator[tuple[CorpusSettings, bool]]:
+def _corpora(
+    settings: PerplexitySettings, run: RunSettings
+) -> Iterator[tuple[CorpusSettings, bool]]:
     """Corpora to judge, and whether one that is not there may be left out."""
     if settings.corpora:
         yield from ((CorpusSettings(source=name), False) for name in settings.corpora)
         return
-    general = [c for c in bench.run.corpus if c.domain == "general" and not needs_policy(c)]
+    general = [c for c in run.corpus if c.domain == "general" and not needs_policy(c)]
     yield from ((corpus, False) for corpus in general)
     if OUT_OF_DOMAIN not in {corpus.source for corpus in general}:
         yield CorpusSettings(source=OUT_OF_DOMAIN), True
 
 
-SUITES.add("perplexity")(Suite(PerplexitySettings, run))
+SUITES.add("perplexity")(Suite(PerplexitySettings, run, work=work))

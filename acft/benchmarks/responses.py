@@ -2,13 +2,20 @@
 
 from collections.abc import Generator, Sequence
 
-from acft.benchmarks.base import Bench, Responses, SuiteOutput
+from acft.benchmarks.base import DRAWN, Bench, Responses, SuiteOutput, Work
 from acft.config import Config
 from acft.data import load_prompts
 from acft.errors import DataError
 from acft.evaluation import draw_and_score
 from acft.seeding import derive_seed
-from acft.settings import NonNegative, OpenFraction, Positive, PositiveFloat, SamplingSettings
+from acft.settings import (
+    NonNegative,
+    OpenFraction,
+    Positive,
+    PositiveFloat,
+    RunSettings,
+    SamplingSettings,
+)
 from acft.types import Prompt, ScoredRollout
 
 
@@ -40,19 +47,23 @@ class DrawSettings(Config):
         )
 
 
-def held_out_prompts(settings: DrawSettings, bench: Bench) -> list[Prompt]:
+def drawn(settings: DrawSettings, run: RunSettings) -> Work:
+    """Responses to be drawn."""
+    n = len(held_out_prompts(settings, run, seed=0)) * settings.continuations
+    return {(DRAWN, settings.model_dump_json()): n}
+
+
+def held_out_prompts(settings: DrawSettings, run: RunSettings, seed: int) -> list[Prompt]:
     """Prompts of the test split; a source of its own is test prompts throughout.
 
     Raises:
         DataError: There are none.
     """
-    chosen = bench.run.prompts.model_copy(update={"limit": 0})
+    chosen = run.prompts.model_copy(update={"limit": 0})
     if settings.source:
         chosen = chosen.model_copy(update={"source": settings.source})
-    is_own = bool(settings.source) and settings.source != bench.run.prompts.source
-    prompts = [
-        prompt for prompt in load_prompts(chosen, bench.seed) if is_own or prompt.split == "test"
-    ]
+    is_own = bool(settings.source) and settings.source != run.prompts.source
+    prompts = [prompt for prompt in load_prompts(chosen, seed) if is_own or prompt.split == "test"]
     if not prompts:
         raise DataError(f"prompt set {chosen.source!r} has no test prompts; name a larger one")
     return prompts[: settings.prompts or None]
@@ -64,7 +75,7 @@ def draw_responses(
     """Prompts and their scored responses; drawn when first asked for, yielded once to be kept."""
     key = ("responses", settings)
     if key not in bench.memo:
-        prompts = held_out_prompts(settings, bench)
+        prompts = held_out_prompts(settings, bench.run, bench.seed)
         scored = yield from draw_and_score(
             bench.sampler,
             prompts,

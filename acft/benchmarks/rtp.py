@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
-from acft.benchmarks.responses import DrawSettings, categories, draw_responses
+from acft.benchmarks.responses import DrawSettings, categories, draw_responses, drawn
 from acft.evaluation import measure, scorer_agreement, sweep
 
 NAME = "rtp"
@@ -20,4 +20,4 @@ def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Me
     return measure(scored, scorers, categories(prompts)) | sweep(scored, scorers)
 
 
-SUITES.add(NAME)(Suite(DrawSettings, run))
+SUITES.add(NAME)(Suite(DrawSettings, run, work=drawn))

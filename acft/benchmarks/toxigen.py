@@ -2,11 +2,11 @@
 
 from collections.abc import Generator
 
-from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
-from acft.benchmarks.responses import DrawSettings, draw_responses
+from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
 from acft.config import Config
 from acft.metrics.base import METRICS
-from acft.settings import NonNegative, Positive
+from acft.settings import NonNegative, Positive, RunSettings
 
 
 class ToxigenSettings(Config):
@@ -41,4 +41,9 @@ def run(settings: ToxigenSettings, bench: Bench) -> Generator[SuiteOutput, None,
     }
 
 
-SUITES.add("toxigen")(Suite(ToxigenSettings, run))
+def work(settings: ToxigenSettings, run: RunSettings) -> Work:
+    """Generations to be drawn."""
+    return drawn(settings.drawing(), run)
+
+
+SUITES.add("toxigen")(Suite(ToxigenSettings, run, work=work))

@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
-from acft.benchmarks.fluency import judge_responses
+from acft.benchmarks.fluency import judge_responses, work
 from acft.benchmarks.responses import DrawSettings
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated
@@ -78,5 +78,12 @@ def _by_prompt(prompts: list[str], values: np.ndarray) -> Totals:
 
 
 SUITES.add(NAME)(
-    Suite(DrawSettings, run, report=lambda _measured, _label: [], compare=compare, needs_judge=True)
+    Suite(
+        DrawSettings,
+        run,
+        report=lambda _measured, _label: [],
+        compare=compare,
+        needs_judge=True,
+        work=work,
+    )
 )

@@ -34,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
     suites = args.suite or DEFAULT_SUITES
     wanted = measurement(args.runs, args.subject, suites, args.set, args.control)
-    spec = wanted.spec
-    check_subject(args.runs, args.subject, spec.settings.model)
+    check_subject(args.runs, args.subject, wanted.spec.settings.model)
     names = {"experiment": wanted.experiment, "subject": wanted.subject}
     if args.background:
         run_id = launch(args.runs, wanted.text, wanted.overrides, **names, where=args.subject)
         print(f"{run_id} queued; {ensure_supervisor(args.runs)} starts it")
         return 0
+    spec = wanted.checked()
     return do_here(create_here(args.runs, spec, **names), spec)

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from acft.registry import Registry
 
@@ -89,18 +89,20 @@ def settings_of(name: str) -> dict[str, list[dict[str, str]]]:
 
 def _settings(item: Any) -> Iterator[dict[str, str]]:
     holder = item if hasattr(item, "model_fields") else getattr(item, "settings_type", None)
+    plain = get_type_hints(holder) if holder else {}
     for name, field in getattr(holder, "model_fields", {}).items():
         default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))
         yield {
             "name": name,
-            "type": _type_name(field.annotation),
+            "type": _type_name(plain[name]),
             "default": default,
             "help": " ".join((field.description or "").split()),
         }
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    is_class = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if is_class else str(annotation).replace("typing.", "")
 
 
 def _settings_text(name: str, known: dict[str, list[dict[str, str]]]) -> str:

@@ -85,6 +85,8 @@ def _write_figures(figures: dict[str, str], folder: Path) -> None:
 
 def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:
     progress = experiment.progress(args.runs)
+    if args.queue:
+        experiment.check(args.runs)
     queued = [_queue(experiment, task, args.runs) for task in progress.ready if args.queue]
     if queued:
         from acft.runs.detached import ensure_supervisor
@@ -114,6 +116,7 @@ def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
     from acft.errors import RunError
     from acft.runs.launcher import create_here
 
+    experiment.check(runs_dir)
     while (progress := experiment.progress(runs_dir)).ready:
         task = progress.ready[0]
         print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 OPERATIONS = {
     "check": "acft.inference.settings:check",
     "launch": "acft.inference.settings:launch",
-    "measure": "acft.inference.settings:measure",
+    "weigh": "acft.inference.measuring:weigh",
+    "measure": "acft.inference.measuring:measure",
     "preflight": "acft.inference.preflight:preflight",
     "rehearse": "acft.inference.rehearsal:rehearse",
     "describe": "acft.inference.settings:describe",

@@ -1,6 +1,5 @@
 """Checking and launching settings, which needs every method and constraint and so the tensors."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from acft.inference.server import Session
 from acft.methods.base import METHODS
 from acft.runs import launcher
 from acft.runs.lineage import check_room, estimate
-from acft.runs.measure import measurement
 from acft.runs.spec import parse_spec
 
 
@@ -54,27 +52,6 @@ def launch(
     expected = estimate(Path(runs), spec)
     check_room(Path(runs), expected.bytes if expected else 0, quota_bytes)
     return launcher.launch(Path(runs), text, request_id=request_id, cloned_from=cloned_from)
-
-
-def measure(
-    session: Session,  # noqa: ARG001
-    runs: str,
-    run_id: str,
-    suites: Sequence[str],
-    prompts: int,
-    continuations: int,
-    request_id: str,
-) -> str:
-    """Id of the queued run that measures the preferred checkpoint of a run beside its base."""
-    changes = [
-        f"method.options.rtp.prompts={prompts}",
-        f"method.options.rtp.continuations={continuations}",
-    ]
-    wanted = measurement(Path(runs), run_id, suites, changes if "rtp" in suites else ())
-    return launcher.launch(
-        Path(runs), wanted.text, wanted.overrides, request_id=request_id,
-        experiment=wanted.experiment, subject=wanted.subject, where=run_id,
-    )  # fmt: skip
 
 
 def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001

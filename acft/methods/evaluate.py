@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from acft.backbone.loading import resolve_device
+from acft.backbone.loading import check_model, resolve_device
 from acft.benchmarks.base import SUITES, Bench, Measured, Responses
 from acft.benchmarks.results import Results
 from acft.config import Config
 from acft.constraints import build_constraint
-from acft.errors import AcftError, ConfigError
+from acft.errors import AcftError, ConfigError, ModelError
 from acft.evaluation import scorer_versions
 from acft.events import Event, Note
 from acft.likelihood import Judge
@@ -24,10 +24,14 @@ from acft.methods.records import scored_rows
 from acft.methods.subjects import SubjectSettings, open_policy, open_sampler
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
-from acft.settings import Names, NonNegative
+from acft.settings import ModelSettings, Names, NonNegative, RunSettings
 
 BASE, CONTROL = "base", "control"
 """Subjects that the others are compared with."""
+NO_JUDGE = (
+    "name a judge, a model (local folder, packaged model or hub id) whose likelihood judges "
+    "responses, or leave the suite out"
+)
 
 
 class EvaluateSettings(Config):
@@ -126,6 +130,28 @@ def facts(context: TrainContext) -> dict[str, Any]:
     return {"scorers": versions}
 
 
+def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
+    """That a suite needs a judge and there is none."""
+    judging = [name for name in settings.suites if SUITES.get(name).needs_judge]
+    if not judging or settings.judge:
+        return []
+    return [f"[method] suites = {', '.join(judging)}: {NO_JUDGE}"]
+
+
+def missing(settings: EvaluateSettings) -> list[str]:
+    """What suites and judge need and this machine lacks."""
+    found = []
+    for name in settings.suites:
+        suite = SUITES.get(name)
+        found += suite.missing(suite.settings_type.parse(settings.options.get(name, {})))
+    if settings.judge:
+        try:
+            check_model(ModelSettings(name=settings.judge))
+        except ModelError as error:
+            found.append(f"[method] judge = {settings.judge!r}: {error}")
+    return found
+
+
 def _is_whole(measured: Mapping[str, Measured], subject: str, scorers: Sequence[str]) -> bool:
     """Whether a suite has measured a policy, and what it is compared with, under all scorers."""
     if subject not in measured:
@@ -205,10 +231,7 @@ def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable
     @functools.cache
     def get_judge() -> Judge:
         if not settings.judge:
-            raise ConfigError(
-                "[method] judge is empty; name a model (local folder, packaged model or hub id) "
-                "whose likelihood judges responses, or leave this suite out"
-            )
+            raise ConfigError(f"[method] judge is empty; {NO_JUDGE}")
         return open_policy(context.run, SubjectSettings(model=settings.judge))
 
     return get_judge
@@ -227,4 +250,6 @@ def _raise(failures: list[AcftError]) -> None:
         raise type(failures[0])(f"{len(failures)} suites failed: " + "; ".join(map(str, failures)))
 
 
-METHODS.add("evaluate")(Method(EvaluateSettings, evaluate, facts))
+METHODS.add("evaluate")(
+    Method(EvaluateSettings, evaluate, facts, contradictions=contradictions, missing=missing)
+)

@@ -141,6 +141,14 @@ class Task:
         """The checked settings."""
         return parse_spec(self.text, self.overrides, self.row)
 
+    def checked(self) -> Spec:
+        """The settings, when all that they name is on this machine.
+
+        Raises:
+            ConfigError: A file, model or package is missing.
+        """
+        return parse_spec(self.text, self.overrides, self.row, has_files=True)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -193,6 +201,18 @@ class Experiment:
             group = {"finished": done, "": ready}.get(evaluation.state, running)
             group.append(evaluation)
         return Progress(done, running, ready, waiting)
+
+    def check(self, runs_dir: Path) -> None:
+        """Returns if this machine has what every run of the table needs, before the first starts.
+
+        Raises:
+            ConfigError: A file, model or package is missing, for a row or for what measures it.
+        """
+        for row, changes in self._repetitions():
+            training = Task(row.name, self.text, changes)
+            if not row.is_base:
+                training.checked()
+            self._evaluation(runs_dir, training, changes).checked()
 
     def table(
         self,

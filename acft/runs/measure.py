@@ -31,6 +31,14 @@ class Measurement:
         """The checked settings."""
         return parse_spec(self.text, self.overrides, self.subject)
 
+    def checked(self) -> Spec:
+        """The settings, when all that they name is on this machine.
+
+        Raises:
+            ConfigError: A file, model or package is missing.
+        """
+        return parse_spec(self.text, self.overrides, self.subject, has_files=True)
+
 
 def measurement(
     runs_dir: Path,

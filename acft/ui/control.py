@@ -4,6 +4,8 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,17 @@ MAX_SPEC_LETTERS = 100_000
 HOUR = 3600.0
 LOAD_SECONDS = 600.0
 """Opening a model on a busy machine takes minutes at worst."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a run is to be measured."""
+
+    suites: tuple[str, ...]
+    numbers: Mapping[str, int]
+    """Prompts, continuations, documents: for the suites that have them."""
+    judge: str = ""
+    """Model whose likelihood judges responses."""
 
 
 class Control:
@@ -66,9 +79,7 @@ class Control:
             quota_bytes=self._quota_bytes,
         )
 
-    def measure(
-        self, run_id: str, numbers: dict[str, int], suites: list[str], request_id: str
-    ) -> str:
+    def measure(self, run_id: str, choice: Choice, request_id: str) -> str:
         """Id of the queued run that measures another's preferred checkpoint beside its base.
 
         Raises:
@@ -76,9 +87,15 @@ class Control:
         """
         self._allow()
         return self._desk.call(
-            "measure", runs=str(self._reader.runs_dir), run_id=run_id, suites=suites,
-            request_id=request_id, **numbers,
+            "measure", runs=str(self._reader.runs_dir), run_id=run_id, request_id=request_id,
+            **asdict(choice),
         )  # fmt: skip
+
+    def weigh(self, run_id: str, choice: Choice) -> dict[str, Any]:
+        """Every suite, and the work and problems of a choice of them."""
+        return self._desk.call(
+            "weigh", runs=str(self._reader.runs_dir), run_id=run_id, **asdict(choice)
+        )
 
     def stop(self, run_id: str, mode: str = "save") -> str:
         """What the run's state is after asking it to stop."""

@@ -1,41 +1,64 @@
-"""Measuring a run's policy anew, on more prompts or continuations: choice, cost, past results."""
+"""Measuring a run's policy anew, with any suite: choice, cost, past results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from acft.errors import ConfigError
+from acft.errors import AcftError, ConfigError
 from acft.eventlog import Entry
-from acft.events import Progress, ShardSealed
+from acft.events import Progress
 from acft.ui import words
+from acft.ui.control import Choice
 from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
 
-NUMBERS = {"prompts": (40, 1, 10_000), "continuations": (25, 1, 100)}
+NUMBERS = {
+    "prompts": (40, 1, 10_000), "continuations": (25, 1, 100), "documents": (100, 1, 10_000),
+}  # fmt: skip
 """What a reader may choose: default, smallest, largest."""
-SUITES = {"rtp": "toxicity of continuations", "perplexity": "perplexity of held-out texts"}
+DEFAULT_SUITES = ("rtp", "perplexity")
 MAX_DIGITS = 6
 """Longer numbers are out of every range."""
+MAX_JUDGE_LETTERS = 300
 SIDES = 2
 """Base and tuned policy answer the same prompts."""
+DRAWING = ("evaluate", "validate")
+"""Phases of a run in which responses are drawn and judged."""
+UNITS = {
+    "drawn": "response", "read": "text", "answered": "question", "judged": "judged response",
+}  # fmt: skip
+
+Weighed = Mapping[str, Any]
+"""What the process that knows the suites says: suites, work for one policy, problems."""
 
 
-def panel(bench: Workbench, visit: Visit, run: Run) -> Node:
-    """The form with what it will cost, and the measurements there are."""
-    if bench.bind.is_demo or not run.history.rounds or run.status.kind != "training":
+def panel(bench: Workbench, run: Run) -> Node:
+    """The way to the form, and the measurements there are."""
+    if not _is_measurable(bench, run):
         return ""
-    return el(
-        "details.measure",
-        el("summary", "Measure this policy again"),
-        el("p.side", "The preferred checkpoint and its base answer the same test prompts with the "
-           "same random numbers. It becomes a run of its own, in the same queue."),
-        el("div.toolbar", _fields(visit), _boxes(visit)),
-        _cost(bench, visit, run),
-        _past(bench, run),
-    )  # fmt: skip
+    choose = el("button.do", "Choose suites and see the cost", type="button", **act("cost"))
+    return _section(bench, run, el("div.actions", choose))
 
 
-def chosen(visit: Visit) -> tuple[dict[str, int], list[str]]:
-    """The chosen numbers and suites.
+def form(bench: Workbench, visit: Visit, run: Run) -> Node:
+    """The form with what it will cost, and the measurements there are."""
+    if not _is_measurable(bench, run):
+        return ""
+    try:
+        choice = chosen(visit)
+        weighed = bench.control.weigh(run.run_id, choice)
+        cost = _cost(bench, visit, run, weighed)
+    except ConfigError as error:
+        weighed = bench.control.weigh(run.run_id, Choice((), {}))
+        cost = el("div.notice.bad", str(error), role="status")
+    except AcftError as error:
+        return _section(bench, run, el("div.notice.bad", str(error), role="alert"), is_open=True)
+    fields = el("div.toolbar", _fields(visit), _judge(visit))
+    return _section(bench, run, _boxes(visit, weighed["suites"]), fields, cost, is_open=True)
+
+
+def chosen(visit: Visit) -> Choice:
+    """The chosen suites, numbers and judge.
 
     Raises:
         ConfigError: A number is no whole number or out of range, or no suite is chosen.
@@ -47,23 +70,55 @@ def chosen(visit: Visit) -> tuple[dict[str, int], list[str]]:
         if not is_number or not low <= int(text) <= high:
             raise ConfigError(f"{name} = {text!r}: must be a whole number from {low} to {high}")
         numbers[name] = int(text)
-    suites = [name for name in SUITES if visit.query.get(f"measure_{name}", "true") == "true"]
+    judge = visit.query.get("measure_judge", "").strip()
+    if len(judge) > MAX_JUDGE_LETTERS:
+        raise ConfigError(f"judge: {len(judge):,} letters; a model's name has fewer than that")
+    suites = tuple(name for name in _asked(visit) if _is_ticked(visit, name))
     if not suites:
-        raise ConfigError("nothing to measure; tick toxicity or perplexity")
-    return numbers, suites
+        raise ConfigError("nothing to measure; tick a suite")
+    return Choice(suites, numbers, judge)
 
 
 def seconds_per_response(entries: Sequence[Entry]) -> float | None:
-    """How long the run itself took to draw and judge a test response; None before it has."""
+    """How long the run itself took to draw and judge a response; None before it has."""
     seconds, n, start = 0.0, 0, None
     for entry in entries:
         event = entry.event
-        if isinstance(event, Progress) and event.phase == "evaluate" and event.done == 0:
+        if not isinstance(event, Progress) or event.phase not in DRAWING:
+            continue
+        if event.done == 0:
             start = entry
-        elif isinstance(event, ShardSealed) and start is not None:
-            assert isinstance(start.event, Progress)
-            seconds, n, start = seconds + entry.time - start.time, n + start.event.total, None
+        elif start is not None and event.done == event.total:
+            seconds, n, start = seconds + entry.time - start.time, n + event.total, None
     return seconds / n if n else None
+
+
+def _is_measurable(bench: Workbench, run: Run) -> bool:
+    return not bench.bind.is_demo and bool(run.history.rounds) and run.status.kind == "training"
+
+
+def _section(bench: Workbench, run: Run, *parts: Node, is_open: bool = False) -> Node:
+    return el(
+        "details.measure",
+        el("summary", "Measure this policy again"),
+        el("p.side", "The preferred checkpoint and its base answer the same test prompts with the "
+           "same random numbers. It becomes a run of its own, in the same queue."),
+        *parts,
+        _past(bench, run),
+        open=is_open or None,
+    )  # fmt: skip
+
+
+def _asked(visit: Visit) -> list[str]:
+    """Suites whose boxes were touched, and those that are ticked unless they are."""
+    others = {"judge", *NUMBERS}
+    touched = [key.removeprefix("measure_") for key in visit.query if key.startswith("measure_")]
+    return [*DEFAULT_SUITES, *(n for n in touched if n not in {*DEFAULT_SUITES, *others})]
+
+
+def _is_ticked(visit: Visit, name: str) -> bool:
+    default = "true" if name in DEFAULT_SUITES else "false"
+    return visit.query.get(f"measure_{name}", default) == "true"
 
 
 def _fields(visit: Visit) -> list[Node]:
@@ -76,32 +131,51 @@ def _fields(visit: Visit) -> list[Node]:
     ]  # fmt: skip
 
 
-def _boxes(visit: Visit) -> list[Node]:
-    return [
-        el("label.side", el(
+def _judge(visit: Visit) -> Node:
+    return el("label.side", "judge model ", el(
+        "input", type="text", data_query="measure_judge", aria_label="judge model",
+        placeholder="folder, packaged model or hub id", maxlength=str(MAX_JUDGE_LETTERS),
+        value=visit.query.get("measure_judge", ""), **act("cost")))  # fmt: skip
+
+
+def _boxes(visit: Visit, suites: Sequence[Mapping[str, Any]]) -> Node:
+    """A box for each suite, with what it measures."""
+    boxes = []
+    for suite in suites:
+        name, why_not = suite["name"], suite["why_not"]
+        note = why_not or ("needs a judge model" if suite["needs_judge"] else "")
+        box = el(
             "input", type="checkbox", data_query=f"measure_{name}",
-            checked=visit.query.get(f"measure_{name}", "true") == "true", **act("cost")),
-           f" {what}")
-        for name, what in SUITES.items()
-    ]  # fmt: skip
+            checked=_is_ticked(visit, name) and not why_not, disabled=bool(why_not), **act("cost"),
+        )  # fmt: skip
+        text = el("span", el("b", name), f" {suite['summary']} ", el("span.side", note))
+        boxes.append(el("label.suite", box, text))
+    return el("fieldset.suites", el("legend.sr", "Suites"), boxes)
 
 
-def _cost(bench: Workbench, visit: Visit, run: Run) -> Node:
-    try:
-        numbers, suites = chosen(visit)
-    except ConfigError as error:
-        return el("div.notice.bad", str(error), role="status")
-    n = SIDES * numbers["prompts"] * numbers["continuations"] if "rtp" in suites else 0
-    each = seconds_per_response(bench.reader.entries(run.run_id))
+def _cost(bench: Workbench, visit: Visit, run: Run, weighed: Weighed) -> Node:
+    problems = [el("div.notice.bad", text, role="status") for text in weighed["problems"]]
     button = el(
-        "button.go", "Measure", type="button", disabled=not visit.may_change,
+        "button.go", "Measure", type="button", disabled=not visit.may_change or bool(problems),
         **act("measure", run=run.run_id),
     )  # fmt: skip
-    text = f"{n:,} responses at most" if n else "no responses, held-out texts only"
-    if n and each is not None:
-        text += f", about {words.duration(n * each)} at the {words.number(each)} s each that this "
-        text += "run took, and a little for loading"
-    return el("div.launchbar", button, el("span.side", text, role="status"))
+    each = seconds_per_response(bench.reader.entries(run.run_id))
+    text = _in_words(weighed["work"], each)
+    return el("div", problems, el("div.launchbar", button, el("span.side", text, role="status")))
+
+
+def _in_words(work: Mapping[str, int], each: float | None) -> str:
+    """How much work it is for both sides, and how long if all of it goes like the run's own."""
+    counts = [words.count(SIDES * n, UNITS[unit]) for unit, n in work.items() if n]
+    if not counts:
+        return "How much work it is cannot be told before."
+    told = f"At most {', '.join(counts)}"
+    n_ours = SIDES * sum(n for unit, n in work.items() if unit != "judged")
+    if each is not None and n_ours:
+        told += f"; about {words.duration(n_ours * each)} if each takes the {words.number(each)} s "
+        told += "of a response of this run"
+        told += ", and the judge's time" if work.get("judged") else ""
+    return f"{told}; and a little for loading."
 
 
 def _past(bench: Workbench, run: Run) -> Node | None:

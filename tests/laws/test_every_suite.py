@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from acft.benchmarks.base import SUITES
+from acft.benchmarks.base import DRAWN, JUDGED, READ, SUITES, Responses
 from acft.config import Config
 from acft.evaluation import Label
-from acft.events import Evaluated, Event, to_json
+from acft.events import Evaluated, Event, Progress, to_json
 from acft.policy import base_policy
 from acft.totals import Totals
 from tests.bench import bench_of, finish, run_settings, tiny_model
@@ -26,23 +26,30 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def measured_twice(tmp_path_factory):
+def world(tmp_path_factory):
+    """A run, and the settings of each suite there."""
     folder = tmp_path_factory.mktemp("model")
-    run = run_settings(tiny_model(folder))
     texts = [{"text": f"text {i}", "category": ["clean", "toxic"][i % 2]} for i in range(12)]
     (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, texts)))
+
+    def chosen(name: str):
+        source = {"source": str(folder / "texts.jsonl")} if name == "detection" else {}
+        return SUITES.get(name).settings_type.parse(QUICK[name] | source)
+
+    return run_settings(tiny_model(folder)), chosen
+
+
+@pytest.fixture(scope="module")
+def measured_twice(world):
+    run, chosen = world
     policy = base_policy(run)
 
     @functools.cache
     def measure(name: str):
-        suite = SUITES.get(name)
-        options = dict(QUICK[name])
-        if name == "detection":
-            options["source"] = str(folder / "texts.jsonl")
         results = []
         for _ in range(2):
             bench = bench_of(run, policy=policy, get_judge=lambda: policy)
-            results.append(finish(suite.run(suite.settings_type.parse(options), bench)))
+            results.append(finish(SUITES.get(name).run(chosen(name), bench)))
         return results
 
     return measure
@@ -55,6 +62,20 @@ def test_it_says_what_it_measures_and_each_setting_says_what_it_does(name) -> No
     assert issubclass(suite.settings_type, Config)
     assert all(field.description for field in suite.settings_type.model_fields.values())
     suite.settings_type()
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_it_does_what_it_said_before_it_would_do_at_most(name, world, measured_twice) -> None:
+    run, chosen = world
+    said = {unit: n for (unit, _), n in SUITES.get(name).work(chosen(name), run).items()}
+    (outputs, _), _ = measured_twice(name)
+    drawn = sum(len(output.scored) for output in outputs if isinstance(output, Responses))
+    ends = [o for o in outputs if isinstance(o, Progress) and o.done == o.total]
+    judged = sum(o.total for o in ends if o.phase == "judge")
+    read = sum(o.total for o in ends if o.unit in ("documents", "texts"))
+    assert said
+    assert (said.get(DRAWN, 0), said.get(JUDGED, 0)) == (drawn, judged)
+    assert min(read, 1) <= said.get(READ, 0) >= read
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))

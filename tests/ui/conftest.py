@@ -104,6 +104,17 @@ class FakeTrial(Inference):
             self.hold.set()
 
 
+WEIGHED = {
+    "suites": [
+        {"name": "rtp", "summary": "Toxicity.", "needs_judge": False, "why_not": ""},
+        {"name": "perplexity", "summary": "Texts.", "needs_judge": False, "why_not": ""},
+        {"name": "fluency", "summary": "How natural.", "needs_judge": True, "why_not": ""},
+        {"name": "harness", "summary": "Tasks.", "needs_judge": False, "why_not": "install it"},
+    ],
+    "problems": [],
+}  # fmt: skip
+
+
 class FakeDesk(Inference):
     """Stands in for the process that checks settings."""
 
@@ -120,6 +131,10 @@ class FakeDesk(Inference):
             return QUICK
         if operation == "preflight":
             return PREFLIGHT
+        if operation == "weigh":
+            numbers = arguments["numbers"]
+            drawn = numbers["prompts"] * numbers["continuations"] if numbers else 0
+            return WEIGHED | {"work": {"drawn": drawn, "read": 200}}
         if operation == "measure":
             self.launched.append(arguments)
             return CONTROL

@@ -282,7 +282,7 @@ def _evaluate(
     writer: _Writer, rng: random.Random, shape: Shape, subject: str, version: int, rudeness: float
 ) -> None:
     n = shape.prompts * shape.samples
-    for done in range(shape.samples, n + 1, shape.samples):
+    for done in range(0, n + 1, shape.samples):
         writer.say(events.Progress("evaluate", done, n, shape.rounds if version else 0, "rollouts"))
     rows = _rollouts(rng, shape, f"e{version}", "test", subject, version, rudeness,
                      shape.rounds if version else 0)  # fmt: skip

@@ -6,11 +6,11 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.eventlog import Entry
-from acft.events import Progress, ShardSealed
+from acft.events import Progress
 from acft.ui import measuring
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
-from tests.ui.conftest import CONTROL, QUICK, visit
+from tests.ui.conftest import CONTROL, QUICK, WEIGHED, visit
 
 
 def progress(done, phase="evaluate", total=100):
@@ -21,49 +21,85 @@ def entries(*pairs):
     return [Entry(n, time, event) for n, (time, event) in enumerate(pairs, 1)]
 
 
-SEALED = ShardSealed("rollouts", "rollouts-1.parquet", 1, "0" * 64, 3)
-
-
 def test_the_cost_is_told_from_what_the_run_itself_took():
     found = entries(
-        (0.0, progress(0, "sample")), (5.0, SEALED), (10.0, progress(0)), (20.0, progress(100)),
-        (30.0, SEALED), (31.0, progress(0)), (51.0, SEALED), (52.0, SEALED),
+        (0.0, progress(0, "sample")), (5.0, progress(100, "sample")),
+        (10.0, progress(0)), (12.0, progress(50)), (20.0, progress(100)),
+        (31.0, progress(0, "validate")), (51.0, progress(100, "validate")), (60.0, progress(0)),
     )  # fmt: skip
-    assert measuring.seconds_per_response(found) == pytest.approx(40 / 200)
-    assert measuring.seconds_per_response(found[:3]) is None
+    assert measuring.seconds_per_response(found) == pytest.approx(30 / 200)
+    assert measuring.seconds_per_response(found[:4]) is None
 
 
-def test_the_panel_says_how_many_responses_are_drawn(bench):
+def test_the_form_tells_every_suite_and_the_work_and_time_of_both_sides(bench):
     run = bench.reader.run(QUICK)
-    seen = visit(QUICK, may_change=True, measure_prompts="10", measure_continuations="5")
-    assert "100 responses" in text_of(measuring.panel(bench, seen, run))
-    held_out = visit(QUICK, measure_rtp="false")
-    assert "no responses" in text_of(measuring.panel(bench, held_out, run))
+    assert "Choose suites" in text_of(measuring.panel(bench, run))
+    shown = text_of(measuring.form(bench, visit(QUICK, may_change=True), run))
+    for suite in ("rtp Toxicity.", "perplexity Texts.", "fluency How natural. needs a judge"):
+        assert suite in shown
+    assert "At most 2,000 responses, 400 texts; about" in shown
+    assert "s of a response of this run" in shown
+
+
+def test_the_time_of_the_judge_is_said_to_come_on_top():
+    assert measuring._in_words({"drawn": 10, "judged": 10}, 0.5) == (
+        "At most 20 responses, 20 judged responses; about 10 s if each takes the 0.500 s of a "
+        "response of this run, and the judge's time; and a little for loading."
+    )
+    assert measuring._in_words({"read": 10}, None) == "At most 20 texts; and a little for loading."
+    assert measuring._in_words({}, 0.5) == "How much work it is cannot be told before."
+
+
+def test_a_suite_that_cannot_be_had_here_says_why_and_cannot_be_ticked(bench):
+    run = bench.reader.run(QUICK)
+    seen = visit(QUICK, may_change=True, measure_harness="true")
+    shown = str(measuring.form(bench, seen, run))
+    assert "install it" in shown
+    (box,) = [part for part in shown.split("['input'") if "measure_harness" in part]
+    assert "'disabled': ''" in box
+    assert "'checked'" not in box
 
 
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [({"measure_prompts": "0"}, "prompts = '0'"), ({"measure_continuations": "x"}, "must be a"),
-     ({"measure_prompts": "²"}, "prompts = '²'"), ({"measure_prompts": "9" * 5000}, "must be a"),
+     ({"measure_prompts": "²"}, "prompts = '²'"), ({"measure_documents": "9" * 5000}, "must be a"),
+     ({"measure_judge": "m" * 301}, "judge: 301 letters"),
      ({"measure_rtp": "false", "measure_perplexity": "false"}, "nothing to measure")],
 )  # fmt: skip
-def test_bad_choices_are_named_in_place(bench, wrong, what):
+def test_bad_choices_are_named_in_place_and_the_form_stays(bench, wrong, what):
     with pytest.raises(ConfigError, match=what):
         measuring.chosen(visit(QUICK, **wrong))
     run = bench.reader.run(QUICK)
-    assert what in text_of(measuring.panel(bench, visit(QUICK, **wrong), run))
+    shown = text_of(measuring.form(bench, visit(QUICK, **wrong), run))
+    assert what in shown
+    assert "rtp Toxicity." in shown
+
+
+def test_what_the_choice_lacks_is_told_and_nothing_can_be_started(bench, monkeypatch):
+    lacking = WEIGHED | {"problems": ["fluency: name a judge"], "work": {}}
+    monkeypatch.setattr(bench.control, "weigh", lambda *_: lacking)
+    run = bench.reader.run(QUICK)
+    seen = visit(QUICK, may_change=True, measure_fluency="true")
+    shown = measuring.form(bench, seen, run)
+    assert "fluency: name a judge" in text_of(shown)
+    assert "'disabled': ''" in str(shown)
 
 
 def test_a_measurement_is_queued_with_the_choices(bench):
-    numbers, suites = measuring.chosen(visit(QUICK, measure_perplexity="false"))
-    assert bench.control.measure(QUICK, numbers, suites, "once") == CONTROL
+    choice = measuring.chosen(
+        visit(QUICK, measure_perplexity="false", measure_fluency="true", measure_judge=" m ")
+    )
+    assert bench.control.measure(QUICK, choice, "once") == CONTROL
     (asked,) = bench.desk.launched
-    assert asked["suites"] == ["rtp"]
-    assert (asked["prompts"], asked["continuations"]) == (40, 25)
+    assert asked["suites"] == ("rtp", "fluency")
+    assert asked["numbers"] == {"prompts": 40, "continuations": 25, "documents": 100}
+    assert asked["judge"] == "m"
 
 
 def test_who_only_looks_sees_the_cost_and_no_working_button(bench):
     run = bench.reader.run(QUICK)
-    assert "'disabled': ''" in str(measuring.panel(bench, visit(QUICK), run))
+    assert "'disabled': ''" in str(measuring.form(bench, visit(QUICK), run))
     demo = replace(bench, bind=Bind(is_demo=True))
-    assert measuring.panel(demo, visit(QUICK, may_change=True), run) == ""
+    assert measuring.panel(demo, run) == ""
+    assert measuring.form(demo, visit(QUICK, may_change=True), run) == ""

@@ -144,10 +144,14 @@ def test_the_theme_can_be_chosen_and_is_remembered(page, served):
 def test_two_fields_filled_quickly_are_both_sent(page, served):
     page.goto(served.link(f"/run?run={QUICK}"))
     page.get_by_text("Measure this policy again").click()
+    page.get_by_role("button", name="Choose suites").click()
+    page.get_by_role("checkbox", name="fluency").check()
     page.get_by_role("spinbutton", name="prompts").fill("6")
     page.get_by_role("spinbutton", name="continuations").fill("2")
     page.get_by_text("24 responses").wait_for(timeout=60_000)
     assert "measure_prompts=6" in page.url
+    assert "measure_fluency=true" in page.url
+    assert page.get_by_role("checkbox", name="harness").is_disabled()
 
 
 def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, served):

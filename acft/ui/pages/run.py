@@ -14,7 +14,7 @@ from acft.ui import labels, replay, run_charts, words
 from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, view
 from acft.ui.frame import empty
-from acft.ui.measuring import chosen, panel
+from acft.ui.measuring import chosen, form, panel
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
@@ -303,7 +303,7 @@ def show(
     if now.texts == before.texts:
         shown += [gr.skip()] * 3
     else:
-        again = panel(bench, visit, run) if run and controls is None else ""
+        again = panel(bench, run) if run and controls is None else ""
         shown += [texts(bench, visit), again, details(bench, run) if run else ""]
     return [*shown, gr.skip() if now.log == before.log or not run else log(bench, run)]
 
@@ -349,12 +349,12 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def cost(visit: Visit) -> Node:
         run = find(bench, visit)
-        return panel(bench, visit, run) if run else ""
+        return form(bench, visit, run) if run else ""
 
     def start(visit: Visit) -> Node:
         run_id = str(visit.data.get("run", ""))
         request = f"{visit.session}:{run_id}:{len(bench.reader.run_ids())}"
-        queued = bench.control.measure(run_id, *chosen(visit), request)
+        queued = bench.control.measure(run_id, chosen(visit), request)
         return el("div", el("p", "Queued; opening it …"), data_goto=f"run?run={queued}")
 
     def stop(visit: Visit) -> Node:

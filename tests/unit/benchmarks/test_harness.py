@@ -7,7 +7,8 @@ import types
 import pytest
 
 from acft.benchmarks.base import SUITES
-from acft.benchmarks.harness import HarnessSettings, mmlu_questions, read_questions, totals_of
+from acft.benchmarks.harness import HarnessSettings, missing, totals_of
+from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
 from acft.errors import ConfigError, DataError
 from acft.likelihood import continuation_likelihoods
 from acft.policy import base_policy
@@ -106,12 +107,18 @@ def test_a_task_that_fails_is_one_sentence_with_the_way_out(tmp_path, monkeypatc
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         vars(module).update(simple_evaluate=simple_evaluate, HFLM=dict, TaskManager=dict)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("acft.benchmarks.harness.task_manager", dict)
     suite = SUITES.get("harness").run(HarnessSettings(tasks=("no_task",)), bench)
     with pytest.raises(DataError, match=r"task 'no_task' .* failed: .* files"):
         finish(suite)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
+)
+
+
+@needs_package
 @pytest.mark.filterwarnings("default")
 def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkeypatch) -> None:
     questions = [
@@ -132,3 +139,90 @@ def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkey
     own = [row.nll for row in continuation_likelihoods(policy, rollouts)]
     assert measured["answer_nats/q"].sums == pytest.approx(own, rel=1e-4)
     assert set(measured) == {"acc/q", "acc_norm/q", "answer_nats/q"}
+
+
+FORMS = {
+    "boolq": (
+        {"passage": "Grass grows.", "question": "does grass grow", "label": 1},
+        "Grass grows.\nQuestion: does grass grow?\nAnswer:", " yes",
+    ),
+    "piqa": (
+        {"goal": "Dry a cup", "sol1": "use a towel", "sol2": "use water", "label": 0},
+        "Question: Dry a cup\nAnswer:", " use a towel",
+    ),
+    "hellaswag": (
+        {"activity_label": "Baking", "ctx_a": "A cook", "ctx_b": "mixes", "label": "1",
+         "endings": ["the sky.", "the dough."]},
+        "Baking: A cook Mixes", " the dough.",
+    ),
+    "winogrande": (
+        {"sentence": "The cup fell off the shelf since the _ was wet.",
+         "option1": "cup", "option2": "shelf", "answer": "2"},
+        "The cup fell off the shelf since the shelf", " was wet.",
+    ),
+    "arc_easy": (
+        {"question": "What is warm?", "answerKey": "B",
+         "choices": {"text": ["ice", "fire"], "label": ["A", "B"]}},
+        "Question: What is warm?\nAnswer:", " fire",
+    ),
+    "arc_challenge": (
+        {"question": "What is cold?", "answerKey": "1",
+         "choices": {"text": ["ice", "fire"], "label": ["1", "2"]}},
+        "Question: What is cold?\nAnswer:", " ice",
+    ),
+    "mmlu_anatomy": (
+        {"question": "Pumps? ", "choices": ["lung", "heart", "skin", "bone"],
+         "answer": 1},
+        "The following are multiple choice questions (with answers) about anatomy.\n\n"
+        "Pumps?\nA. lung\nB. heart\nC. skin\nD. bone\nAnswer:", " B",
+    ),
+}  # fmt: skip
+"""A record of each data set's form, what the task makes of it, and the right answer."""
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_the_packages_own_tasks_read_local_files_of_their_data_sets(tmp_path) -> None:
+    for name, (record, _, _) in FORMS.items():
+        (tmp_path / f"{name}.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
+    run = run_settings(tiny_model(tmp_path))
+    policy = base_policy(run)
+    local = {name: str(tmp_path / f"{name}.jsonl") for name in FORMS}
+    options = HarnessSettings(tasks=(), local=local, limit=1)
+    assert missing(options) == []
+    _, measured = finish(SUITES.get("harness").run(options, bench_of(run, policy=policy)))
+    for name, (_, question, answer) in FORMS.items():
+        right, other = (
+            Rollout("0", "0", text, answer, (), (), (), 0)
+            for text in (question, question.replace("the shelf", "the cup"))
+        )
+        own, wrong = continuation_likelihoods(policy, [right, other])
+        if name == "winogrande":  # the same words after two beginnings
+            assert measured[f"acc/{name}"].value == (own.nll < wrong.nll)
+        else:
+            assert measured[f"answer_nats/{name}"].sums == pytest.approx([own.nll], rel=1e-4), name
+            assert measured[f"acc/{name}"].value in (0.0, 1.0)
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("name", "what"), [("mmlu", "groups"), ("bolq", "boolq")])
+def test_a_name_that_is_no_single_task_is_an_error(tmp_path, name, what) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text("{}\n")
+    run = run_settings(tiny_model(tmp_path))
+    suite = SUITES.get("harness").run(
+        HarnessSettings(tasks=(), local={name: str(file)}), bench_of(run, policy=base_policy(run))
+    )
+    with pytest.raises(ConfigError, match=what):
+        finish(suite)
+
+
+def test_files_that_are_missing_are_told_before_anything_is_opened(tmp_path) -> None:
+    options = HarnessSettings(
+        files=(str(tmp_path / "gone.jsonl"),), local={"boolq": "gone.jsonl", "piqa": "x.txt"}
+    )
+    found = missing(options)
+    assert [sentence.rpartition("'")[2] for sentence in found[:3]] == [
+        ": no such file", ": must end in .json, .jsonl, .parquet, .csv", ": no such file",
+    ]  # fmt: skip

@@ -46,20 +46,22 @@ def by_metric(events: list[Evaluated]) -> dict[str, Evaluated]:
 
 
 def test_only_test_prompts_are_continued(bench) -> None:
-    prompts = held_out_prompts(DrawSettings(), bench)
+    prompts = held_out_prompts(DrawSettings(), bench.run, bench.seed)
     assert prompts
     assert {prompt.split for prompt in prompts} == {"test"}
 
 
 def test_a_prompt_set_of_the_suite_s_own_is_used_whole(bench) -> None:
-    prompts = held_out_prompts(DrawSettings(source="inline:one two\nthree four\nfive six"), bench)
+    prompts = held_out_prompts(
+        DrawSettings(source="inline:one two\nthree four\nfive six"), bench.run, bench.seed
+    )
     assert len(prompts) == 3
 
 
 def test_no_test_prompts_is_an_error(model, policy) -> None:
     run = run_settings(model, prompts={"source": "inline:only one"})
     with pytest.raises(DataError, match="no test prompts"):
-        held_out_prompts(DrawSettings(), bench_of(run, policy=policy))
+        held_out_prompts(DrawSettings(), run, 0)
 
 
 def test_responses_are_drawn_once_and_handed_over_once(bench) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from acft.__main__ import main
-from acft.commands.list import REGISTRIES, registry
+from acft.commands.list import REGISTRIES, registry, settings_of
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
@@ -52,3 +52,8 @@ def test_a_setting_is_listed_with_type_default_and_meaning(capsys):
     settings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["methods"]}
     assert settings["delta"]["default"] == "1.0"
     assert settings["delta"]["help"].startswith("Satisfaction demanded of every prompt")
+
+
+def test_types_are_told_without_the_patterns_of_their_parts():
+    tasks, _, local = settings_of("harness")["suites"][:3]
+    assert (tasks["type"], local["type"]) == ("tuple[str, ...]", "dict[str, str]")

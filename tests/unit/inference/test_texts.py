@@ -6,11 +6,9 @@ import pytest
 
 from acft.data import prompt_of
 from acft.errors import DataError
-from acft.inference import settings, texts
+from acft.inference import texts
 from acft.inference.opened import file_hash, open_run
 from acft.inference.server import Session
-from acft.runs.directory import read_launch
-from acft.schema import RunPaths
 
 PROMPT = "See the rain"
 
@@ -86,16 +84,6 @@ def test_a_scored_text_tells_whose_distribution_was_guided(session, own_run):
     assert found["weights"]["tuned"]["version"] == 2
     guided = [row for row in found["rows"] if row["in_loss"]]
     assert all(row["kl_guided_policy"] >= -1e-6 for row in guided)
-
-
-def test_a_run_is_measured_anew_with_the_chosen_numbers(session, own_run):
-    runs = own_run.root.parent
-    run_id = settings.measure(session, str(runs), own_run.root.name, ["rtp"], 3, 2, "once")
-    again = settings.measure(session, str(runs), own_run.root.name, ["rtp"], 3, 2, "once")
-    assert run_id == again
-    launch = read_launch(RunPaths(runs / run_id))
-    assert (launch.kind, launch.subject) == ("evaluation", own_run.root.name)
-    assert "method.options.rtp.continuations=2" in launch.overrides
 
 
 def test_the_guided_distribution_is_the_one_that_training_aimed_at(session, own_run):

@@ -118,6 +118,16 @@ def test_a_suite_that_fails_does_not_cost_the_others(run, tmp_path) -> None:
     assert len(of_type(found, Checkpoint)) == 1
 
 
+def test_a_suite_without_its_judge_is_a_contradiction(run) -> None:
+    method = METHODS.get("evaluate")
+    (sentence,) = method.contradictions(settings(["fluency", "perplexity"]), run)
+    assert "suites = fluency: name a judge" in sentence
+    assert method.contradictions(settings(["fluency"], judge="m"), run) == []
+    (sentence,) = method.missing(settings(["fluency"], judge="no/model/here"))
+    assert "judge = 'no/model/here'" in sentence
+    assert method.missing(settings(["fluency"], judge=run.model.name)) == []
+
+
 def test_a_scorer_that_is_missing_gives_a_warning_and_no_number(run, tmp_path) -> None:
     other = run.model_copy(
         update={"evaluation": run.evaluation.model_copy(update={"scorers": ("vowels", "gone")})}

@@ -118,6 +118,15 @@ def test_a_table_that_others_have_yet_to_finish_is_not_done(folder, tmp_path, mo
     assert "1 runs of 'tiny_table' are queued or running elsewhere" in capsys.readouterr().err
 
 
+def test_nothing_is_started_when_what_measures_the_rows_is_not_here(folder, tmp_path, capsys):
+    sized = TABLE.replace('suites = ["rtp", "perplexity"]', 'suites = ["fluency"]\njudge = "gone"')
+    (folder / "table.toml").write_text(sized)
+    for way in ("--run", "--queue"):
+        assert main(["table", str(folder), way, "--runs", str(tmp_path / "runs")]) != 0
+        assert "judge = 'gone'" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("*"))
+
+
 def test_an_empty_table_says_how_to_fill_it(folder, tmp_path, capsys):
     assert main(["table", str(folder), "--runs", str(tmp_path / "runs")]) != 0
     assert "--queue or --run" in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""What measuring a run anew would cost, and that what is launched is what was asked for."""
+
+import json
+
+import pytest
+
+from acft.benchmarks.base import SUITES
+from acft.errors import ConfigError
+from acft.inference.measuring import measure, weigh
+from acft.inference.server import Session
+from acft.methods.evaluate import EvaluateSettings
+from acft.runs.directory import find_run, read_launch
+from acft.runs.spec import parse_spec
+from tests.tiny_run import tiny_settings, train
+
+NUMBERS = {"prompts": 3, "continuations": 2, "documents": 4}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    paths, code = train(tiny_settings(folder), folder / "runs", 'method={name="sft"}')
+    assert code == 0
+    return paths
+
+
+def weighed(run, suites, judge=""):
+    found = weigh(Session("cpu"), str(run.root.parent), run.root.name, suites, NUMBERS, judge)
+    json.dumps(found)
+    return found
+
+
+def test_every_registered_suite_is_offered(run):
+    found = weighed(run, ["rtp"])
+    assert [suite["name"] for suite in found["suites"]] == SUITES.names()
+
+
+def test_work_that_two_suites_share_is_counted_once(run):
+    model = parse_spec(run.spec.read_text()).settings.model.name
+    assert weighed(run, ["rtp"])["work"] == {"drawn": 6}
+    found = weighed(run, ["rtp", "fluency", "win_rate"], judge=model)
+    assert found == found | {"work": {"drawn": 6, "judged": 6}, "problems": []}
+    assert weighed(run, ["rtp", "perplexity"])["work"]["read"] % 4 == 0
+
+
+@pytest.mark.parametrize(
+    ("suites", "judge", "what"),
+    [(["fluency"], "", "name a judge"), (["fluency"], "no/such/folder", "judge"),
+     (["rpt"], "", "rtp")],
+)  # fmt: skip
+def test_what_is_missing_is_a_problem_before_anything_is_queued(run, suites, judge, what):
+    before = sorted(run.root.parent.iterdir())
+    (problem,) = weighed(run, suites, judge)["problems"]
+    assert what in problem
+    with pytest.raises(ConfigError, match=what):
+        measure(Session("cpu"), str(run.root.parent), run.root.name, suites, NUMBERS, judge, "once")
+    assert sorted(run.root.parent.iterdir()) == before
+
+
+def test_the_numbers_go_to_the_suites_that_have_them_and_not_to_a_published_protocol(run):
+    runs = run.root.parent
+    suites = ["rtp", "perplexity", "toxigen", "detection"]
+    asked = measure(Session("cpu"), str(runs), run.root.name, suites, NUMBERS, "", "once")
+    again = measure(Session("cpu"), str(runs), run.root.name, suites, NUMBERS, "", "once")
+    assert again == asked
+    paths = find_run(runs, asked)
+    chosen = parse_spec(paths.spec.read_text(), read_launch(paths).overrides).method_settings
+    assert isinstance(chosen, EvaluateSettings)
+    assert chosen.options == {
+        "rtp": {"prompts": 3, "continuations": 2}, "perplexity": {"documents": 4},
+    }  # fmt: skip
