@@ -19,7 +19,7 @@ from acft.registry import did_you_mean
 from acft.runs.figures import Series, plot
 from acft.runs.lineage import by_fingerprint
 from acft.runs.matched import knobs, matched_table, trade_off_figure
-from acft.runs.measure import POLICY, as_evaluation, result_of
+from acft.runs.measure import POLICY, as_evaluation, inline, result_of
 from acft.runs.roc import roc_curves
 from acft.runs.spec import Spec, parse_spec, read_text
 from acft.runs.table import (
@@ -60,6 +60,8 @@ class VariantSettings(Config):
     """``section.key=value`` for every row of this size, before the row's own."""
     suites: Names = ("rtp", "perplexity")
     """What measures every row."""
+    scorers: Names = ()
+    """Scorers that judge every row's responses; empty: those of the settings file."""
     judge: str = ""
     """Model whose likelihood judges responses, as in ``[model]``; for suites that need one."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -303,6 +305,8 @@ class Experiment:
         variant = self.variant
         judge = {"judge": variant.judge} if variant.judge else {}
         method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options, **judge)
+        if variant.scorers:
+            method.append(f"evaluation.scorers={inline(variant.scorers)}")
         return Task(
             training.row, self.text, (*changes, *method), is_evaluation=True, subject=measured
         )

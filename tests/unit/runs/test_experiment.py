@@ -184,3 +184,18 @@ def test_a_result_is_measured_the_way_its_method_means_it_to_be_used(
     subject = settings["subjects"]["policy"]
     assert {key: subject[key] for key in expected} == expected
     assert read_status(paths).state == "finished"
+
+
+def test_a_size_may_have_judges_of_its_own_without_other_runs(folder, tmp_path):
+    usual, runs = load_experiment(folder), tmp_path / "runs"
+    (folder / "table.toml").write_text(
+        TABLE.replace("[variants.small]", '[variants.small]\nscorers = ["profanity_svm"]')
+    )
+    judged = load_experiment(folder)
+    first, other = (experiment.progress(runs).ready for experiment in (usual, judged))
+    assert [
+        task.spec.fingerprint == own.spec.fingerprint
+        for task, own in zip(first, other, strict=True)
+    ] == [not task.is_evaluation for task in first]
+    (base,) = [task for task in other if task.is_evaluation]
+    assert base.spec.settings.evaluation.scorers == ("profanity_svm",)
