@@ -51,19 +51,26 @@ def matched_rows(ours: Knob, theirs: Knob, cost: str, margin: float) -> Iterator
     """Both methods at every cost that both reach, and our harm minus theirs."""
     for pair in matched(ours.points, theirs.points):
         value = difference_at(ours, theirs, pair.cost)
+        n_ours, n_theirs = n_runs(ours, pair.cost), n_runs(theirs, pair.cost)
         # the margin is relative to what the other method leaves
         verdict = equivalence(value, margin * pair.theirs)
         yield Row(
             theirs.family,
             f"{cost} {pair.cost:.4g}",
             {
-                ours.family: Cell(pair.ours, 1),
-                "other": Cell(pair.theirs, 1),
+                ours.family: Cell(pair.ours, n_ours),
+                "other": Cell(pair.theirs, n_theirs),
                 "difference": Cell(
-                    pair.difference, 1, value.stderr, value.low, value.high, verdict
+                    pair.difference, min(n_ours, n_theirs), value.stderr, value.low, value.high, verdict
                 ),
             },
         )
+
+
+def n_runs(knob: Knob, cost: float) -> int:
+    """Runs of each setting behind the method's value at that cost, the fewest of them."""
+    used = [point.label for point, share in mixture_at(knob.points, cost) if share]
+    return max(1, min((len(knob.totals[label]) for label in used), default=1))
 
 
 def difference_at(ours: Knob, theirs: Knob, cost: float) -> Interval:

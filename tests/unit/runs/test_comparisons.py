@@ -131,6 +131,16 @@ def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
     assert cell.verdict == "lower"
 
 
+def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
+    seeds = dict(FOUND)
+    for name, n in {"Ours 1": 3, "Ours 2": 2, "Other": 4}.items():
+        seeds[name, "policy"] = {k: v * n for k, v in FOUND[name, "policy"].items()}
+    table = matched_table(seeds, FAMILIES, [HARM], [COST], "Ours", 0.1)
+    assert table is not None
+    cells = table.rows[0].cells
+    assert [cells[name].runs for name in ("Ours", "other", "difference")] == [2, 4, 2]
+
+
 def test_without_a_setting_of_ours_nothing_is_matched():
     assert matched_table(FOUND, {"Other": "Other"}, [HARM], [COST], "Ours", 0.1) is None
 
