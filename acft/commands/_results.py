@@ -1,5 +1,6 @@
 """Measurements of a run as one table for the terminal."""
 
+from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import PurePath
@@ -10,17 +11,19 @@ from rich.table import Table
 
 from acft.events import Evaluated
 
+SIDE_BY_SIDE = 2
+"""More columns than that do not fit a terminal of 80 letters with their intervals."""
 CHANGE = "_change"
 LEFT_OUT = ("_difference", "_change_beyond_control")
 """Comparisons that the screen and ``--json`` show; here they would bury the rest."""
 
 
 class Results:
-    """Collects measurements; one row a metric, one column a subject, and the change beside."""
+    """Collects measurements: one row a metric with two subjects side by side, else a row each."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], dict[str, Evaluated]] = {}
-        self._changes: dict[tuple[str, str], Evaluated] = {}
+        self._changes: dict[tuple[str, str, str], Evaluated] = {}
         self._subjects: list[str] = []
 
     def add(self, event: Evaluated) -> None:
@@ -28,7 +31,8 @@ class Results:
         if "@" in event.metric or event.metric.endswith(LEFT_OUT):
             return
         if event.metric.endswith(CHANGE):
-            self._changes[event.suite, event.metric.removesuffix(CHANGE)] = event
+            metric = event.metric.removesuffix(CHANGE)
+            self._changes[event.suite, metric, event.subject] = event
             return
         self._values.setdefault((event.suite, event.metric), {})[event.subject] = event
         if event.subject not in self._subjects:
@@ -38,18 +42,34 @@ class Results:
         """Everything taken; None without any."""
         if not self._values:
             return None
+        is_wide = len(self._subjects) <= SIDE_BY_SIDE
         table = Table(box=box.SIMPLE_HEAD, caption=self._caption(), caption_justify="left")
         table.add_column("suite, metric", no_wrap=True)
-        for subject in [*self._subjects, *(["change"] if self._changes else [])]:
-            table.add_column(subject, justify="right", overflow="fold")
+        values = self._subjects if is_wide else ["subject", "value"]
+        for head in [*values, *(["change"] if self._changes else [])]:
+            table.add_column(head, justify="right", overflow="fold")
         for suite, metrics in groupby(sorted(self._values), key=itemgetter(0)):
             table.add_row(f"[bold]{escape(_short(suite))}")
             for key in metrics:
-                cells = [_value(self._values[key].get(subject)) for subject in self._subjects]
-                if self._changes:
-                    cells.append(_change(self._changes.get(key)))
-                table.add_row(f"  {escape(key[1])}", *cells)
+                for cells in [self._side_by_side(key)] if is_wide else self._one_below_other(key):
+                    table.add_row(*cells)
         return table
+
+    def _side_by_side(self, key: tuple[str, str]) -> list[str]:
+        """The metric, its value for every subject, and the change of the last."""
+        cells = [_value(self._values[key].get(subject)) for subject in self._subjects]
+        return [f"  {escape(key[1])}", *cells, *self._change(key, self._subjects[-1])]
+
+    def _one_below_other(self, key: tuple[str, str]) -> Iterator[list[str]]:
+        """A row for each subject: the metric once, subject, value, change."""
+        name = f"  {escape(key[1])}"
+        for subject in filter(self._values[key].__contains__, self._subjects):
+            value = _value(self._values[key][subject])
+            yield [name, escape(subject), value, *self._change(key, subject)]
+            name = ""
+
+    def _change(self, key: tuple[str, str], subject: str) -> list[str]:
+        return [_change(self._changes.get((*key, subject)))] if self._changes else []
 
     def _caption(self) -> str:
         counts = {event.n for values in self._values.values() for event in values.values()}

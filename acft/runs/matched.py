@@ -61,7 +61,12 @@ def matched_rows(ours: Knob, theirs: Knob, cost: str, margin: float) -> Iterator
                 ours.family: Cell(pair.ours, n_ours),
                 "other": Cell(pair.theirs, n_theirs),
                 "difference": Cell(
-                    pair.difference, min(n_ours, n_theirs), value.stderr, value.low, value.high, verdict
+                    pair.difference,
+                    min(n_ours, n_theirs),
+                    value.stderr,
+                    value.low,
+                    value.high,
+                    verdict,
                 ),
             },
         )

@@ -35,6 +35,23 @@ def test_subjects_stand_side_by_side_with_their_change():
     assert "40 prompts or documents" in shown
 
 
+def test_more_subjects_stand_below_each_other_each_with_its_own_change():
+    shown = text(
+        measured("acc", 0.25),
+        measured("acc", 0.26, "control"),
+        measured("acc", 0.3, "policy"),
+        measured("acc_change", 0.04, "control", -0.01, 0.1),
+        measured("acc_change", 0.2, "policy", 0.1, 0.3),
+        width=80,
+    )
+    rows = [line.split() for line in shown.splitlines() if "0.2" in line or "0.3" in line]
+    assert rows == [
+        ["acc", "base", "0.25", "-"],
+        ["control", "0.26", "+4%", "[-1%,+10%]"],
+        ["policy", "0.3", "+20%", "[+10%,+30%]"],
+    ]
+
+
 def test_a_corpus_that_is_a_file_is_shown_by_its_name():
     shown = text(measured("perplexity", 30.1, suite="perplexity//data/texts/news.txt"))
     assert "perplexity/news.txt\n" in shown.replace(" ", "")
