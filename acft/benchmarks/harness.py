@@ -39,6 +39,9 @@ from acft.totals import Totals
 
 _FAILURES = (LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError)
 """What datasets and the harness raise for unknown tasks, records of another form, no network."""
+Samples = dict[str, list[dict[str, Any]]]
+"""What the harness logs of each question, by task."""
+CHUNK_QUESTIONS = 32
 TALKERS = ("lm_eval.api.task", "lm_eval.evaluator")
 """Its loggers that warn of every default."""
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
@@ -78,9 +81,9 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     names = [*settings.tasks, *settings.local, *settings.files]
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
-        for number, (name, task) in enumerate(zip(names, tasks, strict=True)):
-            yield Progress("evaluate", number, len(names), bench.round, "tasks")
-            measured |= totals_of(_evaluate(task, settings, bench), Path(name).stem)
+        for name, task in zip(names, tasks, strict=True):
+            samples = yield from _evaluate(task, settings, bench)
+            measured |= totals_of(samples, Path(name).stem)
     return measured
 
 
@@ -141,58 +144,89 @@ def _task(name: str, settings: HarnessSettings, folder: Path) -> Task:
 
 def _evaluate(
     task: Task, settings: HarnessSettings, bench: Bench
-) -> dict[str, list[dict[str, Any]]]:
-    """Logged samples by task; a group of tasks gives those of all its parts."""
-    # Optional, and seconds to import.
-    harness = importlib.import_module(PACKAGE)
+) -> Generator[Progress, None, Samples]:
+    """Logged samples by task, a chunk of questions after the other; a group gives all its parts."""
     adapter = importlib.import_module(f"{PACKAGE}.models.huggingface")
-    tasks = importlib.import_module(f"{PACKAGE}.tasks")
-    is_own = isinstance(task, str) or "group" in task
     backbone = bench.policy.backbone
-    model = adapter.HFLM(
-        pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=settings.batch_size
-    )
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), _fewer_warnings():  # its progress bars
-            results = harness.simple_evaluate(
-                model,
-                tasks=[task],
-                num_fewshot=settings.few_shot if is_own else 0,
-                limit=settings.limit or None,
-                bootstrap_iters=0,
-                task_manager=task_manager()
-                if is_own
-                else tasks.TaskManager(include_defaults=False),
-                random_seed=bench.seed,
-                numpy_random_seed=bench.seed,
-                torch_random_seed=bench.seed,
-                fewshot_random_seed=bench.seed,
-            )
-    except _FAILURES as error:
-        if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
-            raise
-        name = _name_of(task)
-        raise DataError(
-            f"task {name!r} of lm-evaluation-harness failed: {type(error).__name__}: {error}; "
-            "tasks by name need a network or a filled cache of datasets, local files do not: "
-            "[method.options.harness] local or files"
-        ) from error
+    samples: Samples = {}
+    with _one_sentence(task):
+        model = adapter.HFLM(
+            pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=settings.batch_size
+        )
+        parts = _loaded(task)
+        sizes = {name: len(part.eval_docs) for name, part in parts.items()}
+    total = sum(min(n, settings.limit or n) for n in sizes.values())
+    done, few_shot = 0, settings.few_shot if _is_own(task) else 0
+    for name, part in parts.items():
+        ids = range(min(sizes[name], settings.limit or sizes[name]))
+        for start in range(0, len(ids), CHUNK_QUESTIONS):
+            if bench.should_stop():
+                return samples
+            yield Progress("evaluate", done, total, bench.round, "questions")
+            chunk = list(ids[start : start + CHUNK_QUESTIONS])
+            with _one_sentence(task):
+                found = _answered(model, part, chunk, few_shot, bench.seed)[name]
+            samples.setdefault(name, []).extend(found)
+            done += len(chunk)
+    yield Progress("evaluate", done, total, bench.round, "questions")
+    return samples
+
+
+def _loaded(task: Task) -> dict[str, Any]:
+    """Every task that a name or settings stand for, by name, with its questions read."""
+    tasks = importlib.import_module(f"{PACKAGE}.tasks")
+    manager = task_manager() if _is_own(task) else tasks.TaskManager(include_defaults=False)
+    with _quiet():
+        return manager.load([task])["tasks"]
+
+
+def _answered(model: Any, part: Any, ids: list[int], few_shot: int, seed: int) -> Samples:
+    harness = importlib.import_module(PACKAGE)
+    tasks = importlib.import_module(f"{PACKAGE}.tasks")
+    with _quiet():
+        results = harness.simple_evaluate(
+            model, tasks=[part], samples={part.config.task: ids}, bootstrap_iters=0,
+            num_fewshot=few_shot, task_manager=tasks.TaskManager(include_defaults=False),
+            random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed,
+            fewshot_random_seed=seed,
+        )  # fmt: skip
     if not results or not results.get("samples"):
-        raise DataError(f"lm-evaluation-harness gave no samples for task {task!r}")
+        raise ValueError("it gave no samples")
     return results["samples"]
 
 
 @contextlib.contextmanager
-def _fewer_warnings() -> Iterator[None]:
-    """Leaves out what the package says of every call, about defaults that are meant."""
+def _one_sentence(task: Task) -> Iterator[None]:
+    """Turns whatever datasets and the harness raise into one error that names the task."""
+    try:
+        yield
+    except _FAILURES as error:
+        if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
+            raise
+        raise DataError(
+            f"task {_name_of(task)!r} of lm-evaluation-harness failed: {type(error).__name__}: "
+            f"{error}; tasks by name need a network or a filled cache of datasets, local files do "
+            "not: [method.options.harness] local or files"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves out progress bars, and what the package says of every call, about meant defaults."""
     levels = {logger: logger.level for logger in map(logging.getLogger, TALKERS)}
     for logger in levels:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)
+
+
+def _is_own(task: Task) -> bool:
+    """Whether it is one of the package's own tasks."""
+    return isinstance(task, str) or "group" in task
 
 
 def _name_of(task: Task) -> str:

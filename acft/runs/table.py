@@ -187,13 +187,19 @@ def table_of(
 
 def origin_of(members: Members) -> str:
     """How many runs, over how many prompts or documents, and which commits made them."""
-    commits, counts = set[str](), defaultdict[str, set[int]](set)
+    commits = set[str]()
+    counts, kept = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     for paths, _ in members:
         if paths.resolved.is_file():
             provenance = json.loads(paths.resolved.read_text())
             commits.add(str(provenance.get("git_commit", ""))[:COMMIT])
         for event in _measurements(paths):
             counts[event.suite].add(event.n)
+        for (_, column), totals in totals_of(paths).items():
+            kept[column.partition(" ")[0]].add(len(totals.groups))
+    # Suites that only compare say nothing of a run alone, but keep what they compare.
+    told = {suite.partition("/")[0] for suite in counts}
+    counts |= {suite: found for suite, found in kept.items() if suite.partition("/")[0] not in told}
     sizes = (
         f"{suite} {min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
         for suite, found in sorted(counts.items())

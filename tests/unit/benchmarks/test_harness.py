@@ -139,6 +139,16 @@ def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkey
     own = [row.nll for row in continuation_likelihoods(policy, rollouts)]
     assert measured["answer_nats/q"].sums == pytest.approx(own, rel=1e-4)
     assert set(measured) == {"acc/q", "acc_norm/q", "answer_nats/q"}
+    monkeypatch.setattr("acft.benchmarks.harness.CHUNK_QUESTIONS", 1)
+    told, again = finish(SUITES.get("harness").run(options, bench_of(run, policy=policy)))
+    assert [(event.done, event.total) for event in told] == [(0, 2), (1, 2), (2, 2)]
+    for name, totals in measured.items():
+        assert again[name].groups == totals.groups
+        assert again[name].sums == pytest.approx(totals.sums, rel=1e-5)
+    stopped, found = finish(
+        SUITES.get("harness").run(options, bench_of(run, policy=policy, should_stop=lambda: True))
+    )
+    assert (stopped, found) == ([], {})
 
 
 FORMS = {

@@ -16,7 +16,7 @@ from acft.runs.experiment import load_experiment
 from acft.runs.figures import Mark, Series, intervals, plot
 from acft.runs.matched import knobs, matched_table, trade_off_figure
 from acft.runs.roc import roc_curves
-from acft.runs.table import Seen
+from acft.runs.table import Seen, origin_of
 from acft.runs.win_table import win_table
 from acft.schema import Launch, RunPaths, Status
 from acft.totals import Totals
@@ -52,6 +52,7 @@ def by_text(values: list[float]) -> Totals:
 def test_the_column_wins_where_its_responses_are_likelier_and_ties_count_half(tmp_path):
     base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0, 1.0, 1.0)})
     ours = measured(tmp_path, "win_rate", {JUDGED: by_response(0.5, 0.5, 1.0, 2.0)})
+    assert "n of each: win_rate 4;" in origin_of([(base, "Base"), (ours, "Ours")])
     table = win_table([(base, "Base"), (ours, "Ours")], "another model")
     assert table is not None
     cells = {row.variant: row.cells for row in table.rows}
