@@ -223,3 +223,15 @@ def test_files_and_functions_stay_short():
                     long.append(f"{path.name}: {node.name} has {lengths[-1]} lines")
     assert not long
     assert median(lengths) <= MEDIAN_FUNCTION
+
+
+@pytest.mark.parametrize("name", ["README.md", "experiments/SCALING.md"])
+def test_every_shell_example_can_be_parsed(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    examples = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        parsed = subprocess.run(
+            ["bash", "-n"], input=example, capture_output=True, text=True, check=False
+        )
+        assert parsed.returncode == 0, f"{example}\n{parsed.stderr}"
