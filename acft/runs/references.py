@@ -77,11 +77,16 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
     found = [str(error) for error in _errors(lambda: check_model(settings.model))]
     for where, source, registry in _sources(settings):
         is_file = looks_like_file(source) and not source.startswith((PREFIX, INLINE))
-        if is_file and source not in registry.names() and not Path(source).expanduser().is_file():
+        if not is_file or source in registry.names():
+            continue
+        path = Path(source).expanduser()
+        if not path.is_file():
             found.append(
                 f"[{where}] source = {source!r}: no such file; check the path, relative ones "
                 "start where the command or the workbench was started"
             )
+        elif not path.stat().st_size:
+            found.append(f"[{where}] source = {source!r}: the file is empty; it must hold texts")
     asked = [("[evaluation] scorers", name) for name in settings.evaluation.scorers]
     asked += [
         (f"[constraint.{index}] scorer", name)

@@ -264,6 +264,13 @@ def test_all_files_that_are_not_there_are_told_at_once(tmp_path):
     assert [line.startswith(start) for line, start in zip(found, starts, strict=True)] == [True] * 5
 
 
+def test_a_file_without_a_text_is_told_before_anything_is_opened(tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    with pytest.raises(ConfigError, match=r"\[prompts\] source = .*empty.txt': the file is empty"):
+        parse_spec(SPEC, [f"prompts.source={str(empty)!r}"], has_files=True)
+
+
 def test_settings_of_an_old_run_are_read_although_its_files_are_gone():
     parse_spec(SPEC, ["model.name='/no/such/model'", "corpus.0.source='/no/such.txt'"])
 
