@@ -284,7 +284,7 @@ def flown(bench, text=TEXT):
 
 def test_a_measured_step_tells_seconds_whole_time_and_memory(bench):
     steps = flown(bench)
-    assert "reading the data" in steps[0]
+    assert "reading prompts and texts" in steps[0]
     assert any("taking one optimiser step …" in step for step in steps)
     assert "4.2 s" in steps[-1]
     assert "5 min 12 s to 9 min 12 s" in steps[-1]

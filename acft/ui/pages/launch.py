@@ -290,7 +290,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
             fields = view()
         with gr.Column(scale=2, min_width=320, elem_classes="sticky"):
             text = gr.Textbox(
-                label="Settings (TOML)", lines=14, max_lines=14, elem_classes="code",
+                label="Settings (TOML)", lines=20, max_lines=20, elem_classes="code",
                 max_length=MAX_SPEC_LETTERS, autoscroll=False,
             )  # fmt: skip
             aside = view(acts=("launch", "preflight"))
