@@ -14,6 +14,8 @@ from acft.events import Evaluated
 SIDE_BY_SIDE = 2
 """More columns than that do not fit a terminal of 80 letters with their intervals."""
 CHANGE = "_change"
+AT = "_at_"
+"""Before the threshold in the name of a share at another threshold than 0.5."""
 LEFT_OUT = ("_difference", "_change_beyond_control")
 """Comparisons that the screen and ``--json`` show; here they would bury the rest."""
 
@@ -27,8 +29,8 @@ class Results:
         self._subjects: list[str] = []
 
     def add(self, event: Evaluated) -> None:
-        """Take a measurement; values of one category of prompts are left out."""
-        if "@" in event.metric or event.metric.endswith(LEFT_OUT):
+        """Take a measurement; those of one category or another threshold are left out."""
+        if "@" in event.metric or AT in event.metric or event.metric.endswith(LEFT_OUT):
             return
         if event.metric.endswith(CHANGE):
             metric = event.metric.removesuffix(CHANGE)

@@ -71,9 +71,11 @@ def test_single_categories_and_differences_do_not_bury_the_rest():
     shown = text(
         measured("toxic_share", 0.1),
         measured("toxic_share@insult", 0.7),
+        measured("toxic_share_at_0.9", 0.2),
         measured("toxic_share_difference", -0.3, "policy"),
     )
     assert "insult" not in shown
+    assert "0.9" not in shown
     assert "difference" not in shown
 
 
