@@ -50,7 +50,7 @@ def flight(bench: Workbench, visit: Visit, text: str) -> Iterator[Node]:
     """
     if not visit.may_change:
         raise AcftError(REFUSED)
-    steps: list[Step] = [("reading prompts and texts, looking for files and room", time.monotonic())]
+    steps: list[Step] = [("reading prompts and texts, looking for room", time.monotonic())]
     yield _underway(steps)
     data = bench.control.preflight(text)
     if data["problems"]:
