@@ -28,8 +28,13 @@ def weigh(
     suites: Sequence[str],
     numbers: dict[str, int],
     judge: str,
+    *,
+    has_files: bool = False,
 ) -> dict[str, Any]:
-    """Every suite with why it cannot be had, and the work and problems of a choice of them."""
+    """Every suite with why it cannot be had, and the work and problems of a choice of them.
+
+    Whether the judge's files are there is looked up, and so told, only with ``has_files``.
+    """
     paths = find_run(Path(runs), run_id)
     text, overrides = paths.spec.read_text(encoding="utf-8"), read_launch(paths).overrides
     run = parse_spec(text, overrides).settings
@@ -40,7 +45,7 @@ def weigh(
     except ConfigError as error:
         return {"suites": offered, "work": {}, "problems": str(error).splitlines()}
     work, problems = _work(chosen, run)
-    problems = [*contradictions(chosen, run), *missing(chosen), *problems]
+    problems = [*contradictions(chosen, run), *(missing(chosen) if has_files else ()), *problems]
     return {"suites": offered, "work": dict(work), "problems": problems}
 
 

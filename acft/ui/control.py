@@ -91,11 +91,12 @@ class Control:
             **asdict(choice),
         )  # fmt: skip
 
-    def weigh(self, run_id: str, choice: Choice) -> dict[str, Any]:
-        """Every suite, and the work and problems of a choice of them."""
+    def weigh(self, run_id: str, choice: Choice, *, has_files: bool = False) -> dict[str, Any]:
+        """Every suite, and the work and problems of a choice of them; files as in ``check``."""
         return self._desk.call(
-            "weigh", runs=str(self._reader.runs_dir), run_id=run_id, **asdict(choice)
-        )
+            "weigh", runs=str(self._reader.runs_dir), run_id=run_id, has_files=has_files,
+            **asdict(choice),
+        )  # fmt: skip
 
     def stop(self, run_id: str, mode: str = "save") -> str:
         """What the run's state is after asking it to stop."""

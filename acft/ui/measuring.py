@@ -46,7 +46,8 @@ def form(bench: Workbench, visit: Visit, run: Run) -> Node:
         return ""
     try:
         choice = chosen(visit)
-        weighed = bench.control.weigh(run.run_id, choice)
+        # Who may only look is not told which files there are.
+        weighed = bench.control.weigh(run.run_id, choice, has_files=visit.may_change)
         cost = _cost(bench, visit, run, weighed)
     except ConfigError as error:
         weighed = bench.control.weigh(run.run_id, Choice((), {}))

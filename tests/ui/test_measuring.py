@@ -78,7 +78,7 @@ def test_bad_choices_are_named_in_place_and_the_form_stays(bench, wrong, what):
 
 def test_what_the_choice_lacks_is_told_and_nothing_can_be_started(bench, monkeypatch):
     lacking = WEIGHED | {"problems": ["fluency: name a judge"], "work": {}}
-    monkeypatch.setattr(bench.control, "weigh", lambda *_: lacking)
+    monkeypatch.setattr(bench.control, "weigh", lambda *_, **__: lacking)
     run = bench.reader.run(QUICK)
     seen = visit(QUICK, may_change=True, measure_fluency="true")
     shown = measuring.form(bench, seen, run)

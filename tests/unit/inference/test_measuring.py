@@ -24,8 +24,9 @@ def run(tmp_path_factory):
     return paths
 
 
-def weighed(run, suites, judge=""):
-    found = weigh(Session("cpu"), str(run.root.parent), run.root.name, suites, NUMBERS, judge)
+def weighed(run, suites, judge="", *, has_files=True):
+    place = Session("cpu"), str(run.root.parent), run.root.name
+    found = weigh(*place, suites, NUMBERS, judge, has_files=has_files)
     json.dumps(found)
     return found
 
@@ -69,3 +70,9 @@ def test_the_numbers_go_to_the_suites_that_have_them_and_not_to_a_published_prot
     assert chosen.options == {
         "rtp": {"prompts": 3, "continuations": 2}, "perplexity": {"documents": 4},
     }  # fmt: skip
+
+
+def test_who_may_only_look_is_not_told_which_files_there_are(run):
+    found = [weighed(run, ["fluency"], judge, has_files=False) for judge in ("/etc", "/no/such")]
+    assert found[0] == found[1]
+    assert found[0]["problems"] == []
