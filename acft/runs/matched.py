@@ -3,6 +3,7 @@
 Source: derived; the idea of fixing KL to the base before comparing is that of isokl calibration.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -119,10 +120,22 @@ def matched_table(
     caption = (
         f"Each method on its own frontier, interpolated at costs that both reach; difference = "
         f"{ours} minus the other, [95 % interval] over prompts and seeds with costs as measured; "
-        f"equivalent = within {margin:.0%} of the other."
+        f"equivalent = within {margin:.0%} of the other. {ours} is {_counted(rows)}."
     )
     columns = (ours, "other", "difference")
     return ResultTable(columns, tuple(rows), ("method", "at"), caption) if rows else None
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    """How often the difference to each method has which verdict."""
+    verdicts: dict[str, Counter[str]] = {}
+    for row in rows:
+        method = row.variant.partition(":")[0]
+        verdicts.setdefault(method, Counter())[row.cells["difference"].verdict or "unknown"] += 1
+    return "; ".join(
+        f"{', '.join(f'{verdict} {n}' for verdict, n in sorted(found.items()))} times against {name}"
+        for name, found in verdicts.items()
+    )
 
 
 def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> str:

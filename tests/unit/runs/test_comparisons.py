@@ -130,6 +130,7 @@ def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
     low, value, high = cell.low or 0.0, cell.value or 0.0, cell.high or 0.0
     assert low <= value <= high < 0
     assert cell.verdict == "lower"
+    assert table.caption.endswith("Ours is lower 2 times against Other.")
 
 
 def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
