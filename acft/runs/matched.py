@@ -132,10 +132,11 @@ def _counted(rows: Sequence[Row]) -> str:
     for row in rows:
         method = row.variant.partition(":")[0]
         verdicts.setdefault(method, Counter())[row.cells["difference"].verdict or "unknown"] += 1
-    return "; ".join(
-        f"{', '.join(f'{verdict} {n}' for verdict, n in sorted(found.items()))} times against {name}"
+    told = [
+        (name, ", ".join(f"{verdict} {n}" for verdict, n in sorted(found.items())))
         for name, found in verdicts.items()
-    )
+    ]
+    return "; ".join(f"{counts} times against {name}" for name, counts in told)
 
 
 def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> str:
