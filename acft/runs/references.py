@@ -86,7 +86,7 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
                 "start where the command or the workbench was started"
             )
         elif not path.stat().st_size:
-            found.append(f"[{where}] source = {source!r}: the file is empty; it must hold texts")
+            found.append(f"[{where}] source = {source!r}: the file is empty; name another")
     asked = [("[evaluation] scorers", name) for name in settings.evaluation.scorers]
     asked += [
         (f"[constraint.{index}] scorer", name)

@@ -16,11 +16,13 @@ NOT_THERE = {
     "a missing model": ([f"model.name='{NOWHERE}'"], "is no directory"),
     "a misspelt model": (["model.name='smollm2-135'"], "did you mean 'smollm2-135m'?"),
     "a missing corpus": ([f"corpus.1.source='{NOWHERE}.txt'"], NOWHERE),
+    "an empty corpus": (["corpus.1.source='EMPTY'"], "[corpus.1] source = "),
+    "empty prompts": (["prompts.source='EMPTY'"], "the file is empty; name another"),
 }
 """Told before there is a run."""
 CASES = {
-    "an empty corpus": (["corpus.1.source='EMPTY'"], "has no texts; name another"),
-    "empty prompts": (["prompts.source='EMPTY'"], "has no prompts; name another"),
+    "a corpus of blank lines": (["corpus.1.source='BLANK'"], "has no texts; name another"),
+    "blank prompts": (["prompts.source='BLANK'"], "has no prompts; name another"),
     "a constraint nobody satisfies": (NOBODY, "none of 72 responses satisfies the constraint"),
     "a constraint everybody satisfies": (EVERYBODY, "all 72 responses satisfy the constraint"),
     "prompts longer than the context": (
@@ -38,11 +40,14 @@ LONG = [f"{'word ' * 40}{n}" for n in range(40)]
 def train(tmp_path, capsys):
     """Trains with settings changed: the exit code, what was said, and the run if there is one."""
     (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "blank.txt").write_text("\n\n")
     config = tmp_path / "tiny.toml"
     config.write_text(tiny_settings(tmp_path))
 
     def trained(*changes):
-        changes = [change.replace("EMPTY", str(tmp_path / "empty.txt")) for change in changes]
+        for word in ("EMPTY", "BLANK"):
+            file = str(tmp_path / f"{word.lower()}.txt")
+            changes = [change.replace(word, file) for change in changes]
         options = [word for change in changes for word in ("--set", change)]
         capsys.readouterr()
         code = main(["train", str(config), "--runs", str(tmp_path / "runs"), *options])
