@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
@@ -15,8 +16,7 @@ from torch.nn.functional import pad
 
 from acft.backbone.forward import CachedDecoder, logits
 from acft.backbone.loading import Backbone
-from acft.chat import as_chat
-from acft.errors import DataError
+from acft.prompt_tokens import check_lengths, encode_prompt
 from acft.settings import SamplingSettings
 from acft.threads import Workers
 from acft.token_choice import choose, uniforms
@@ -56,6 +56,27 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Extended(Protocol):
+    """A batch of sequences that are extended token by token."""
+
+    hidden: Float[Tensor, "batch width"]
+    """Of the newest token of each sequence."""
+
+    def append(self, token_ids: Int[Tensor, " batch"]) -> None:
+        """Extend every sequence by one token; ``hidden`` is then that token's state."""
+        ...
+
+
+Continued = Callable[[CachedDecoder, int], AbstractContextManager[Extended]]
+"""How sequences whose prompts were read go on, for so many tokens at most."""
+
+
+def as_read(start: CachedDecoder, n_tokens: int) -> AbstractContextManager[Extended]:  # noqa: ARG001
+    """They go on with the cache that the prompts were read into."""
+    return nullcontext(start)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Drawn responses and, where asked for, what the oracle reads of them."""
@@ -85,6 +106,7 @@ def draw(
     chat_template: bool = False,
     decoder: Decoder | None = None,
     keep_hidden: bool = False,
+    continued: Continued = as_read,
     workers: Workers | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -94,6 +116,7 @@ def draw(
     Args:
         keep_hidden: Also return the hidden states of the last prompt token and of every response
             token, in float16 on the CPU.
+        continued: What extends the prompts.
         workers: Threads that draw batches; one unless given.
         progress: Called with (responses done, responses wanted).
         should_stop: Asked between batches; when true the responses drawn so far are returned.
@@ -120,7 +143,7 @@ def draw(
         with torch.no_grad():
             drawn = _draw_batch(
                 backbone, [requests[i] for i in batch], sampling, seed,
-                policy_version, decoder, keep_hidden=keep_hidden,
+                policy_version, decoder, continued, keep_hidden=keep_hidden,
             )  # fmt: skip
         with lock:
             done += len(batch)
@@ -149,7 +172,7 @@ def continuations(
     drawn: list[Rollout] = []
     for start in range(0, len(requests), CONTINUATION_BATCH):
         some = requests[start : start + CONTINUATION_BATCH]
-        drawn += _draw_batch(backbone, some, sampling, seed, 0, None, keep_hidden=False)[0]
+        drawn += _draw_batch(backbone, some, sampling, seed, 0, None, as_read, keep_hidden=False)[0]
     return [
         [rollout.response_ids for rollout in drawn[start : start + n]]
         for start in range(0, len(drawn), n)
@@ -169,32 +192,6 @@ def _batches(
     return order, [order[start:end] for start, end in pairwise(ends) if start < end]
 
 
-def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:
-    """Token ids of a prompt, raw or wrapped in the tokenizer's chat template.
-
-    Raises:
-        DataError: The prompt has no tokens, or the chat template does not take it.
-        ModelError: The tokenizer has no chat template.
-    """
-    text = full_prompt(backbone, prompt, chat_template=chat_template)
-    ids = backbone.tokenizer(text, add_special_tokens=not chat_template)["input_ids"]
-    if not ids:
-        raise DataError(f"prompt {prompt.prompt_id!r} is empty after tokenisation; remove it")
-    return tuple(ids)
-
-
-def full_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> str:
-    """A prompt's text as the model reads it.
-
-    Raises:
-        DataError: The chat template does not take a lone question.
-        ModelError: The tokenizer has no chat template.
-    """
-    if not chat_template:
-        return prompt.text
-    return as_chat([("user", prompt.text)], backbone.tokenizer, backbone.name)
-
-
 def _draw_batch(
     backbone: Backbone,
     requests: list[_Request],
@@ -202,21 +199,39 @@ def _draw_batch(
     seed: int,
     policy_version: int,
     decoder: Decoder | None,
+    continued: Continued,
     *,
     keep_hidden: bool,
 ) -> tuple[list[Rollout], Window | None]:
-    model, tokenizer = backbone.model, backbone.tokenizer
-    device = model.device
-    state, last = _prefill(backbone, requests)
+    prompt, last = _prefill(backbone, requests)
     drawn = [uniforms(seed, r.prompt.prompt_id, r.sample, sampling.horizon) for r in requests]
-    random = torch.from_numpy(np.stack(drawn)).to(device)
+    random = torch.from_numpy(np.stack(drawn)).to(last.device)
     session = None
     if decoder is not None:
         session = decoder.start([r.prompt.text for r in requests], [r.prompt_ids for r in requests])
-    alive = torch.ones(len(requests), dtype=torch.bool, device=device)
+    with continued(prompt, sampling.horizon) as state:
+        response, hidden = _respond(
+            backbone, state, last, random, sampling, session, keep_hidden=keep_hidden
+        )
+    rollouts = _rollouts(backbone.tokenizer, requests, response, policy_version)
+    return rollouts, _window(requests, response, hidden, sampling.horizon) if keep_hidden else None
+
+
+def _respond(
+    backbone: Backbone,
+    state: Extended,
+    last: Int[Tensor, " batch"],
+    random: Float[Tensor, "batch horizon"],
+    sampling: SamplingSettings,
+    session: Session | None,
+    *,
+    keep_hidden: bool,
+) -> tuple["_Response", list[Tensor]]:
+    """The drawn tokens, and the hidden states before and, where they are kept, after each."""
+    alive = torch.ones(len(last), dtype=torch.bool, device=last.device)
     tokens, policy_lps, drawn_lps, masks, hidden = [], [], [], [], [state.hidden]
     for position in range(sampling.horizon):
-        next_logprobs = logits(model, state.hidden).log_softmax(dim=-1)
+        next_logprobs = logits(backbone.model, state.hidden).log_softmax(dim=-1)
         proposal = next_logprobs
         if session is not None:
             proposal = session.reweight(next_logprobs, state.hidden, last)
@@ -227,7 +242,7 @@ def _draw_batch(
         policy_lps.append(next_logprobs.gather(1, chosen[:, None])[:, 0])
         drawn_lps.append(chosen_lp)
         masks.append(alive)
-        alive = alive & (chosen != tokenizer.eos_token_id)
+        alive = alive & (chosen != backbone.tokenizer.eos_token_id)
         is_last = position + 1 == sampling.horizon or not bool(alive.any())
         if is_last and not keep_hidden:
             break
@@ -240,8 +255,7 @@ def _draw_batch(
         torch.stack(tokens, 1), torch.stack(policy_lps, 1),
         torch.stack(drawn_lps, 1), torch.stack(masks, 1),
     )  # fmt: skip
-    rollouts = _rollouts(tokenizer, requests, response, policy_version)
-    return rollouts, _window(requests, response, hidden, sampling.horizon) if keep_hidden else None
+    return response, hidden
 
 
 @dataclass(frozen=True)
@@ -353,25 +367,3 @@ def _in_request_order(
         return Samples([rollouts[i] for i in position])
     whole = join_windows(windows)
     return Samples([rollouts[i] for i in position], whole[torch.tensor(position)])
-
-
-def check_lengths(
-    prompts: Sequence[Prompt], encoded: list[tuple[int, ...]], horizon: int, context: int
-) -> None:
-    """Refuses prompts that leave no room for a response.
-
-    Raises:
-        DataError: There are such.
-    """
-    too_long = [
-        (prompt.prompt_id, len(ids))
-        for prompt, ids in zip(prompts, encoded, strict=True)
-        if len(ids) + horizon > context
-    ]
-    if too_long:
-        name, length = too_long[0]
-        raise DataError(
-            f"{len(too_long)} prompts do not fit the model's context of {context} tokens with "
-            f"[sampling] horizon = {horizon}; the first is {name!r} with {length} tokens; "
-            "shorten or remove them, or lower the horizon"
-        )

@@ -105,7 +105,8 @@ class EngineSettings(Config):
     """What draws responses: this process, or a server made for it."""
 
     kind: str = "local"
-    """A registered engine (see ``acft list``); others than ``local`` are servers."""
+    """A registered engine (see ``acft list``); others than ``local``, ``compiled`` and ``bfloat16``
+    are servers."""
     address: str = ""
     """Where the server is, such as http://127.0.0.1:8000; empty: what ACFT_ENGINE_ADDRESS says.
     Taken from files and the command line, never from a browser."""

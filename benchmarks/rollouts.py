@@ -2,6 +2,7 @@
 
     python -m benchmarks.rollouts                         SmolLM2-135M's shape
     python -m benchmarks.rollouts --device cuda --shape llama-1b --horizon 128
+    python -m benchmarks.rollouts --compiled              and [engine] kind = "compiled"
     python -m benchmarks.rollouts --profile               where the sampler's time goes
     python -m benchmarks.rollouts --quick                 a smoke test
 
@@ -13,14 +14,18 @@ sampler's time includes merging the adapter. They take turns, and the best of th
 import argparse
 import copy
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from acft.engines import Engine
+from acft.engines.compiled import CompiledEngine
+from acft.engines.local import LOCAL
 from acft.methods.world import World
 from acft.sampling import left_padded
 from acft.settings import SamplingSettings
@@ -40,10 +45,11 @@ class Contest:
     merged: Any
     prompts: list[Prompt]
     sampling: SamplingSettings
+    compiled: CompiledEngine | None = None
 
-    def ours(self, *, keep_hidden: bool = False) -> list[str]:
+    def ours(self, engine: Engine = LOCAL, *, keep_hidden: bool = False) -> list[str]:
         """Responses of the workbench's sampler."""
-        policy = self.world.snapshot()
+        policy = replace(self.world.snapshot(), engine=engine)
         samples = policy.sample(self.prompts, 1, self.sampling, seed=0, keep_hidden=keep_hidden)
         return [rollout.response_text for rollout in samples.rollouts]
 
@@ -65,15 +71,21 @@ class Contest:
 
     def contestants(self) -> dict[str, Callable[[], list[str]]]:
         """By name, what is measured; the first is what the others are compared with."""
-        return {
+        found: dict[str, Callable[[], list[str]]] = {
             "generate, unmerged LoRA": lambda: self.generated(self.unmerged),
             "generate, merged": lambda: self.generated(self.merged),
             "sampler": self.ours,
             "sampler, with hidden states": lambda: self.ours(keep_hidden=True),
         }
+        engine = self.compiled
+        if engine is not None:
+            found["sampler, compiled"] = lambda: self.ours(engine)
+        return found
 
 
-def contest(shape: str, device: str, n: int, sampling: SamplingSettings) -> Contest:
+def contest(
+    shape: str, device: str, n: int, sampling: SamplingSettings, *, is_compiled: bool = False
+) -> Contest:
     """Contestants of one model shape on a device."""
     world = random_world(shape, device)
     unmerged = copy.deepcopy(world.policy.backbone.model).eval()
@@ -81,7 +93,8 @@ def contest(shape: str, device: str, n: int, sampling: SamplingSettings) -> Cont
     for model in (unmerged, merged):
         model.set_attn_implementation("sdpa")
     some = prompts(SHAPES[shape]["vocab_size"], n, "train")
-    return Contest(world, unmerged, merged, some, sampling)
+    engine = CompiledEngine() if is_compiled else None
+    return Contest(world, unmerged, merged, some, sampling, engine)
 
 
 def seconds(contest: Contest, repeats: int) -> dict[str, float]:
@@ -120,6 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--horizon", type=int, default=20, help="new tokens of each response")
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compiled", action="store_true", help="a minute more for the compiler")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a tiny model, once")
     args = parser.parse_args(arguments)
@@ -127,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         args.shape, args.prompts, args.batch, args.repeats = "tiny", 8, 4, 1
     logging.getLogger("transformers").setLevel(logging.ERROR)
     sampling = SamplingSettings(horizon=args.horizon, top_p=args.top_p, batch_size=args.batch)
-    subject = contest(args.shape, args.device, args.prompts, sampling)
+    subject = contest(args.shape, args.device, args.prompts, sampling, is_compiled=args.compiled)
     if args.profile:
         print(profile(subject))
         return 0
@@ -139,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         speed = args.prompts * args.horizon / value
         print(f"{name:28} {speed:9.0f} tokens/s {slowest / value:6.2f} times")
     bar = BARS["cpu" if device == "cpu" else "cuda"]
-    is_met = slowest / found["sampler"] >= bar
+    best = min(found["sampler"], found.get("sampler, compiled", math.inf))
+    is_met = slowest / best >= bar
     print(f"bar: sampler >= {bar} times generate: {'met' if is_met else 'MISSED'}")
     return int(not is_met)
 

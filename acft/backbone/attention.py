@@ -7,7 +7,7 @@ products are the same numbers, added up in the same order.
 import inspect
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ GROUPED = "grouped_eager"
 """Name of this attention among those of transformers."""
 
 
+@no_type_check  # a compiler would trace the checks too
 def grouped_attention(
     module: nn.Module,
     query: Float[Tensor, "batch head time width"],

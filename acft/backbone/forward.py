@@ -93,34 +93,34 @@ class CachedDecoder:
     ) -> None:
         """Read the left-padded prompts; ``hidden`` is then the last prompt token's state."""
         self._model = model
-        self._mask = attention_mask.long()
-        positions = (self._mask.cumsum(dim=-1) - 1).clamp(min=0)
+        self.mask = attention_mask.long()
+        positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)
         output = model.base_model(
             input_ids=token_ids,
-            attention_mask=self._mask,
+            attention_mask=self.mask,
             position_ids=positions,
             use_cache=True,
         )
-        self._cache: Any = output.past_key_values
-        self._next_position = positions[:, -1:] + 1
+        self.cache: Any = output.past_key_values
+        self.next_position = positions[:, -1:] + 1
         self.hidden: Float[Tensor, "batch width"] = output.last_hidden_state[:, -1]
 
     def select(self, rows: Int[Tensor, " chosen"]) -> None:
         """Keep the given rows, in this order; a row may be taken several times."""
-        self._cache.batch_select_indices(rows)
-        self._mask = self._mask[rows]
-        self._next_position = self._next_position[rows]
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+        self.next_position = self.next_position[rows]
         self.hidden = self.hidden[rows]
 
     def append(self, token_ids: Int[Tensor, " batch"]) -> None:
         """Extend every sequence by one token; ``hidden`` is then that token's state."""
-        self._mask = torch.cat([self._mask, torch.ones_like(self._next_position)], dim=1)
+        self.mask = torch.cat([self.mask, torch.ones_like(self.next_position)], dim=1)
         output = self._model.base_model(
             input_ids=token_ids[:, None],
-            attention_mask=self._mask,
-            position_ids=self._next_position,
-            past_key_values=self._cache,
+            attention_mask=self.mask,
+            position_ids=self.next_position,
+            past_key_values=self.cache,
             use_cache=True,
         )
-        self._next_position = self._next_position + 1
+        self.next_position = self.next_position + 1
         self.hidden = output.last_hidden_state[:, -1]

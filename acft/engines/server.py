@@ -22,7 +22,8 @@ from acft.engines.places import address_of, folder_of, key
 from acft.engines.readback import Read, read_again
 from acft.engines.weights import digest, write_once
 from acft.errors import ModelError
-from acft.sampling import Samples, check_lengths, encode_prompt, full_prompt, join_windows
+from acft.prompt_tokens import check_lengths, encode_prompt, full_prompt
+from acft.sampling import Samples, join_windows
 from acft.seeding import derive_seed
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
 from acft.types import DrawChecks, Prompt, Rollout

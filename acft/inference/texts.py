@@ -16,7 +16,8 @@ from acft.inference.opened import OpenedRun, file_hash, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
 from acft.policy import Policy
-from acft.sampling import Decoder, encode_prompt, left_padded
+from acft.prompt_tokens import encode_prompt
+from acft.sampling import Decoder, left_padded
 from acft.scoring import score_texts
 from acft.token_choice import choose, uniforms
 from acft.types import Prompt, TokenBatch

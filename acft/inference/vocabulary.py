@@ -8,7 +8,7 @@ from torch import Tensor
 
 from acft.backbone.forward import head_weight
 from acft.backbone.loading import Backbone
-from acft.sampling import encode_prompt
+from acft.prompt_tokens import encode_prompt
 from acft.settings import RunSettings
 from acft.types import Prompt
 

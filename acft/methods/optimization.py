@@ -67,12 +67,14 @@ class PolicyOptimizer:
         self._parameters = parameters
         self._settings = settings
         self._n_steps = n_steps
-        # the fused and grouped kernels take either kind, not both at once
+        # a fused kernel takes either kind, not both at once
         kinds = [
             [p for p in parameters if isinstance(p, DTensor) == part] for part in (True, False)
         ]
         groups = [{"params": kind} for kind in kinds if kind]
-        self._adam = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+        self._adam = torch.optim.AdamW(
+            groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
         self.finished = 0
         """Optimiser steps taken."""
 
@@ -154,6 +156,5 @@ class PolicyOptimizer:
         for index, parameter in enumerate(self._parameters):
             if f"{index}.step" in state:
                 self._adam.state[parameter] = {
-                    name: state[f"{index}.{name}"].to(parameter.device if name != "step" else "cpu")
-                    for name in MOMENTS
+                    name: state[f"{index}.{name}"].to(parameter.device) for name in MOMENTS
                 }

@@ -33,7 +33,7 @@ from acft.machine import cores
 from acft.methods.base import TrainContext
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
-from acft.sampling import check_lengths, encode_prompt
+from acft.prompt_tokens import check_lengths, encode_prompt
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed

@@ -110,9 +110,10 @@ class TableSettings(Config):
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> "TableSettings":
         families = {row.family for row in self.rows} - {""}
-        if self.kind == "matched" and not (self.harms and self.costs and self.ours in families):
+        is_comparable = self.ours in families and len(families) > 1
+        if self.kind == "matched" and not (self.harms and self.costs and is_comparable):
             raise ValueError(
-                "kind = 'matched' needs harms, costs, a family in its rows, and ours as one of "
+                "kind = 'matched' needs harms, costs, two families in its rows, and ours as one of "
                 f"these families (ours is {self.ours!r}, families: {', '.join(sorted(families))})"
             )
         for name, variant in self.variants.items():

@@ -214,6 +214,11 @@ def _contradictions(settings: RunSettings) -> list[str]:
             "learns from what it draws at 1 and 1; set [oracle] temperature for that, [evaluation] "
             "top_p for what is measured, or leave these out"
         )
+    if settings.engine.kind == "compiled" and settings.model.quantization != "none":
+        found.append(
+            "[engine] kind = 'compiled': copies whole weights, of which [model] quantization keeps "
+            "a few bits; set one to 'local' or the other to 'none'"
+        )
     if settings.device == "mps" and settings.dtype == "bfloat16":
         found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")
     return found + (_undividable(settings) if settings.model.sharding != "none" else [])

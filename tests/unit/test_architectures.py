@@ -9,9 +9,11 @@ from acft.backbone.adapters import add_adapter
 from acft.backbone.forward import CachedDecoder, hidden_states, logits
 from acft.backbone.loading import load_backbone
 from acft.backbone.saving import write_model
+from acft.engines.compiled import CompiledEngine
 from acft.errors import ModelError
 from acft.policy import Policy, trainable_policy
-from acft.settings import AdapterSettings, ModelSettings
+from acft.settings import AdapterSettings, ModelSettings, SamplingSettings
+from acft.types import Prompt
 from tests.fakes import END, N_TOKENS, PAD, pretrained_byte_tokenizer
 
 IDS = {"vocab_size": N_TOKENS, "bos_token_id": None, "eos_token_id": END, "pad_token_id": PAD}
@@ -176,3 +178,18 @@ def test_adapters_on_blocks_of_experts_are_refused(tmp_path):
     model = opened(saved(tmp_path / "model", "Mixtral", shape)).model
     with pytest.raises(ModelError, match="experts in one block"):
         add_adapter(model, AdapterSettings(rank=4), seed=0)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
+    backbone = opened(saved(tmp_path, name, DECODERS[name]))
+    sampling = SamplingSettings(horizon=8, batch_size=8)
+    prompts = [Prompt(text, text, "train") for text in ("Rain", "The sea and the land")]
+    expected = Policy(backbone).sample(prompts, 4, sampling, seed=1).rollouts
+    policy = Policy(backbone, engine=CompiledEngine("eager"))
+    if "sliding_window" in DECODERS[name]:
+        with pytest.raises(ModelError, match=r"\[engine\] kind = 'compiled' cannot"):
+            policy.sample(prompts, 4, sampling, seed=1)
+        return
+    drawn = policy.sample(prompts, 4, sampling, seed=1).rollouts
+    assert [r.response_ids for r in drawn] == [r.response_ids for r in expected]

@@ -71,6 +71,7 @@ def test_a_method_without_a_name_is_told_so(method):
         (["model.sharding='fsdp'", "model.quantization='nf4'"], "cannot divide"),
         (["model.sharding='fsdp'", "engine.kind='bfloat16'"], "[engine] kind = 'bfloat16'"),
         (["model.sharding='fsdp'", "oracle.kind='monte_carlo'"], "take another kind"),
+        (["engine.kind='compiled'", "model.quantization='nf4'"], "copies whole weights"),
     ],
 )
 def test_settings_that_are_impossible_together_are_refused(overrides, where):

@@ -1,0 +1,184 @@
+"""Token-by-token passes as one compiled step over a key-value cache that never moves or grows.
+
+A step of a few thousand small kernels waits for Python to launch each. Compiled, it is launched as
+a whole; on a GPU it is then recorded as a CUDA graph, which is replayed without Python.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, no_type_check
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel, StaticCache
+from transformers.cache_utils import DynamicLayer
+
+from acft.backbone.forward import CachedDecoder
+from acft.errors import ModelError
+
+LENGTH_STEP = 64
+"""Caches hold a multiple of so many tokens: few sizes mean few compilations."""
+BATCH_STEP = 16
+"""Likewise sequences."""
+SIZES = 64
+"""Of caches that a model is compiled for at most."""
+WARM_UPS = 3
+"""Steps before a CUDA graph is recorded, for libraries to settle. Source: torch.cuda.graph's
+documentation."""
+
+Backend = str | Callable[..., Any]
+"""Of ``torch.compile``."""
+Step = Callable[[Tensor, Tensor, Tensor, StaticCache], Float[Tensor, "batch width"]]
+
+
+class CompiledModel:
+    """A copy of a model whose single steps are compiled; other weights are copied into it."""
+
+    def __init__(self, model: PreTrainedModel, name: str, backend: Backend = "inductor") -> None:
+        """Copies the model; nothing is compiled before the first step.
+
+        Raises:
+            ModelError: It keeps something else than the keys and values of all tokens.
+        """
+        layers = DynamicCache(config=model.config).layers
+        if not all(type(layer) is DynamicLayer for layer in layers):
+            raise ModelError(
+                f"[model] name = {name!r}, a {model.config.model_type!r}, remembers something else "
+                "than keys and values of all tokens, which [engine] kind = 'compiled' cannot "
+                "replay; set it to 'local'"
+            )
+        self._model: Any = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        compiler: Any = torch.compile  # its overloads do not know of the limit yet
+        self._step: Step = compiler(
+            self._hidden, backend=backend, dynamic=False, fullgraph=True,
+            recompile_limit=SIZES, isolate_recompiles=True,
+        )  # fmt: skip
+        self._free: dict[tuple[int, int], list[_Seats]] = {}
+
+    @torch.no_grad()
+    def load(self, model: PreTrainedModel) -> None:
+        """Takes over the weights of a model of the same shape."""
+        own = self._model.state_dict()
+        for key, value in model.state_dict().items():
+            own[key].copy_(value)
+
+    @contextmanager
+    def continued(self, start: CachedDecoder, n_tokens: int) -> Iterator["CompiledDecoder"]:
+        """The same sequences, with room for so many tokens more."""
+        batch, time = start.mask.shape
+        size = _rounded_up(batch, BATCH_STEP), _rounded_up(time + n_tokens, LENGTH_STEP)
+        free = self._free.setdefault(size, [])
+        # threads that draw side by side need a cache each; taking and giving are atomic
+        try:
+            seats = free.pop()
+        except IndexError:
+            seats = _Seats(self._model, self._step, size)
+        yield CompiledDecoder(seats, start)
+        free.append(seats)
+
+    @no_type_check  # a compiler would trace the checks too
+    def _hidden(
+        self, token_ids: Tensor, mask: Tensor, positions: Tensor, cache: StaticCache
+    ) -> Float[Tensor, "batch width"]:
+        output = self._model.base_model(
+            input_ids=token_ids, attention_mask=mask, position_ids=positions,
+            past_key_values=cache, use_cache=True,
+        )  # fmt: skip
+        return output.last_hidden_state[:, -1]
+
+
+class _Seats:
+    """Room for a batch: the tensors that a compiled step reads and writes, always the same ones."""
+
+    def __init__(self, model: Any, step: Step, size: tuple[int, int]) -> None:
+        device = model.device
+        self.batch, self.length = size
+        self.token_ids = torch.zeros(self.batch, 1, dtype=torch.long, device=device)
+        self.positions = torch.zeros_like(self.token_ids)
+        self.mask = torch.ones(self.batch, self.length, dtype=torch.long, device=device)
+        self.cache: Any = StaticCache(config=model.config, max_cache_len=self.length)
+        self._step = step
+        self._graph: Any = None
+        self._hidden: Tensor | None = None
+
+    def place(self, start: CachedDecoder, rows: Int[Tensor, " batch"]) -> None:
+        """Copies the keys and values of these rows."""
+        time = start.mask.shape[1]
+        self.mask.zero_()
+        self.mask[:, :time] = start.mask[rows]
+        self.positions.copy_(start.next_position[rows])
+        for own, layer in zip(self.cache.layers, start.cache.layers, strict=True):
+            if not own.is_initialized:
+                own.lazy_initialization(layer.keys[rows], layer.values[rows])
+        if self._graph is None and self.mask.is_cuda:
+            self._record()
+        for own, layer in zip(self.cache.layers, start.cache.layers, strict=True):
+            own.keys[:, :, :time] = layer.keys[rows]
+            own.values[:, :, :time] = layer.values[rows]
+            own.cumulative_length.fill_(time)
+
+    def advance(self) -> Float[Tensor, "batch width"]:
+        """Hidden states of ``token_ids``; the next call may overwrite them."""
+        if self._graph is None:
+            return self._run()
+        self._graph.replay()
+        assert self._hidden is not None
+        return self._hidden
+
+    def _run(self) -> Tensor:
+        try:
+            return self._step(self.token_ids, self.mask, self.positions, self.cache)
+        except (TorchDynamoException, InductorError) as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+            raise ModelError(
+                f"a step of the model cannot be compiled: {reason}; set [engine] kind = 'local'"
+            ) from error
+
+    def _record(self) -> None:
+        """Records a step as a CUDA graph."""
+        for layer in self.cache.layers:
+            layer.cumulative_length.zero_()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self._run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # other threads may go on allocating memory meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._hidden = self._run()
+        self._graph = graph
+
+
+class CompiledDecoder:
+    """One batch of sequences being extended token by token, as ``CachedDecoder`` does."""
+
+    def __init__(self, seats: _Seats, start: CachedDecoder) -> None:
+        """Takes over the sequences; ``hidden`` is their newest token's state."""
+        n = len(start.mask)
+        # seats that nobody needs are taken by the first sequence once more
+        rows = pad(torch.arange(n, device=start.mask.device), (0, seats.batch - n))
+        seats.place(start, rows)
+        self._seats = seats
+        self._n = n
+        self._time = start.mask.shape[1]
+        self.hidden: Float[Tensor, "batch width"] = start.hidden
+
+    def append(self, token_ids: Int[Tensor, " batch"]) -> None:
+        """Extend every sequence by one token; ``hidden`` is then that token's state."""
+        seats = self._seats
+        seats.token_ids[: self._n, 0] = token_ids
+        seats.mask[:, self._time] = 1
+        self.hidden = seats.advance()[: self._n].clone()
+        seats.positions += 1
+        self._time += 1
+
+
+def _rounded_up(n: int, step: int) -> int:
+    return -(-n // step) * step
