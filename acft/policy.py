@@ -17,6 +17,7 @@ from acft.backbone.adapters import (
     trainable_copy,
     trainable_parameters,
 )
+from acft.backbone.compiled_layers import compile_layers
 from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone, load_backbone, resolve_device
 from acft.backbone.quantized import is_quantized
@@ -26,7 +27,7 @@ from acft.engines.local import LOCAL
 from acft.machine import cores
 from acft.objective import align, nll
 from acft.sampling import Decoder, Samples, draw
-from acft.settings import AdapterSettings, RunSettings, SamplingSettings
+from acft.settings import AdapterSettings, OptimizerSettings, RunSettings, SamplingSettings
 from acft.threads import Workers
 from acft.types import Prompt, TokenBatch
 
@@ -152,18 +153,23 @@ def base_policy(run: RunSettings, threads: int = 0) -> Policy:
 
 
 def trainable_policy(
-    base: Policy, adapter: AdapterSettings, seed: int, *, checkpointing: bool = False
+    base: Policy, adapter: AdapterSettings, seed: int, optimizer: OptimizerSettings | None = None
 ) -> Policy:
-    """A policy whose trainable part starts without effect; ``base`` stays as it is.
+    """A policy whose trainable part starts without effect; ``base`` stays the same function.
 
     Args:
-        checkpointing: While it trains, activations are computed twice instead of kept.
+        optimizer: Says whether activations are computed twice instead of kept, and whether layers
+            are compiled, those of ``base`` and its later snapshots too.
 
     Raises:
+        ConfigError: Layers are to be compiled, and there is no compiler.
         ModelError: All weights are to be trained, and they are quantised; or the model cannot
-            compute activations twice.
+            compute activations twice, or has no layers to compile.
     """
+    optimizer = optimizer or OptimizerSettings()
+    if optimizer.compile:
+        compile_layers(base.backbone.model)
     model = trainable_copy(base.backbone.model, adapter, seed)
-    if checkpointing:
+    if optimizer.checkpointing:
         checkpoint_activations(model, has_dropout=adapter.dropout > 0)
     return replace(base, backbone=replace(base.backbone, model=model), adapter=adapter)

@@ -4,6 +4,7 @@
     python -m benchmarks.steps --experiment experiments/quickstart.toml     its model and texts
     python -m benchmarks.steps --device cuda --shape llama-1b --batch 16
     python -m benchmarks.steps --device cuda --shape llama-7b --batch 4 --micro-batch 1 --tokens 999
+    python -m benchmarks.steps --compile                  and the same with compiled layers
     python -m benchmarks.steps --profile                  where the time of an ACFT step goes
     python -m benchmarks.steps --quick                    a smoke test
 
@@ -85,16 +86,26 @@ def pass_over(world: World, rule: Regularizer | None, kept: int = 0) -> tuple[li
     return steps, time.perf_counter() - start
 
 
-def measure(world: World, repeats: int) -> dict[str, tuple[float, float]]:
+def measure(
+    world: World, repeats: int, compiled: World | None = None
+) -> dict[str, tuple[float, float]]:
     """(Seconds of all steps, seconds of a round) of every kind; the best of the repeats.
 
     The first passes, which warm up, tell the peak memory of each kind where the device counts it.
+
+    Args:
+        world: Whose steps are measured.
+        repeats: Of each kind.
+        compiled: The same world with compiled layers, whose plain kinds take part.
     """
-    kinds = rules(world)
-    for name, rule in kinds.items():
+    kinds = {name: (world, rule, KEPT.get(name, 0)) for name, rule in rules(world).items()}
+    if compiled is not None:
+        rule = rules(compiled)
+        kinds |= {f"{name}, compiled": (compiled, rule[name], 0) for name in ("sft", "acft")}
+    for name, kind in kinds.items():
         if world.policy.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
-        pass_over(world, rule, KEPT.get(name, 0))
+        pass_over(*kind)
         if world.policy.device != "cpu":
             peak = torch.cuda.max_memory_allocated() / 2**30
             print(f"{name}: at most {peak:.1f} GiB allocated, models included")
@@ -102,10 +113,10 @@ def measure(world: World, repeats: int) -> dict[str, tuple[float, float]]:
     rounds: dict[str, list[float]] = {name: [] for name in kinds}
     for repeat in range(1, repeats + 1):
         print(f"repeat {repeat}/{repeats}", file=sys.stderr)
-        for name, rule in kinds.items():
-            world._document_verdicts.clear()
-            rounds[name].append(pass_over(world, rule, KEPT.get(name, 0))[1])
-            steps[name].append(pass_over(world, rule, KEPT.get(name, 0))[0])
+        for name, kind in kinds.items():
+            kind[0]._document_verdicts.clear()
+            rounds[name].append(pass_over(*kind)[1])
+            steps[name].append(pass_over(*kind)[0])
     return {name: (best_sum(steps[name]), min(rounds[name])) for name in kinds}
 
 
@@ -216,15 +227,16 @@ def report(
     return [*lines, f"{bars}: {'met' if is_met else 'MISSED'}"], is_met
 
 
-def build_world(args: argparse.Namespace) -> World:
+def build_world(args: argparse.Namespace, *, is_compiled: bool = False) -> World:
     """The world that the arguments ask for."""
     if args.experiment:
         overrides = [f"optimizer.lr={LR}", f"optimizer.steps_per_round={args.steps}"]
+        overrides += ["optimizer.compile=true"] if is_compiled else []
         return experiment_world(args.experiment, [*overrides, f"device={args.device}"])
     optimizer = {
         "lr": LR, "steps_per_round": args.steps, "batch_size": args.batch,
         "micro_batch_size": min(args.micro_batch, args.batch), "checkpointing": args.checkpointing,
-        "max_tokens": max(args.tokens, 128),
+        "max_tokens": max(args.tokens, 128), "compile": is_compiled,
     }  # fmt: skip
     shape = "tiny" if args.quick else args.shape
     return random_world(shape, args.device, tokens=args.tokens, optimizer=optimizer)
@@ -240,6 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--micro-batch", type=int, default=4, help="documents in a forward pass")
     parser.add_argument("--tokens", type=int, default=0, help="of every document, at least")
     parser.add_argument("--checkpointing", action="store_true", help="activations computed twice")
+    parser.add_argument("--compile", action="store_true", help="minutes more for the compiler")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
@@ -252,7 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.profile:
         print(profile(world))
         return 0
-    seconds = measure(world, args.repeats)
+    compiled = build_world(args, is_compiled=True) if args.compile else None
+    seconds = measure(world, args.repeats, compiled)
     trl = trl_seconds(world, args.repeats) if find_spec("trl") is not None else None
     lines, is_met = report(world, seconds, trl)
     print(f"{world.run.model.name} on {world.policy.device}, {torch.get_num_threads()} threads")

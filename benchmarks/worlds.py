@@ -106,7 +106,7 @@ def random_world(
             base,
             run.adapter,
             derive_seed(run.seed, "adapter"),
-            checkpointing=run.optimizer.checkpointing,
+            run.optimizer,
         ),
         build_constraint(run.constraint, ScorerPool("cpu")),
         [],

@@ -12,12 +12,11 @@ from typing import Any, no_type_check
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 from transformers.cache_utils import DynamicLayer
 
+from acft.backbone.compiler import Backend, compiling
 from acft.backbone.forward import CachedDecoder
 from acft.errors import ModelError
 
@@ -31,8 +30,6 @@ WARM_UPS = 3
 """Steps before a CUDA graph is recorded, for libraries to settle. Source: torch.cuda.graph's
 documentation."""
 
-Backend = str | Callable[..., Any]
-"""Of ``torch.compile``."""
 Step = Callable[[Tensor, Tensor, Tensor, StaticCache], Float[Tensor, "batch width"]]
 
 
@@ -131,13 +128,8 @@ class _Seats:
         return self._hidden
 
     def _run(self) -> Tensor:
-        try:
+        with compiling("a step of the model", "[engine] kind = 'local'"):
             return self._step(self.token_ids, self.mask, self.positions, self.cache)
-        except (TorchDynamoException, InductorError) as error:
-            reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
-            raise ModelError(
-                f"a step of the model cannot be compiled: {reason}; set [engine] kind = 'local'"
-            ) from error
 
     def _record(self) -> None:
         """Records a step as a CUDA graph."""

@@ -3,19 +3,16 @@
 The responses are those of ``local`` up to rounding; what differs is who launches the kernels.
 """
 
-import os
-import shlex
-import shutil
 import threading
 from typing import Any
 
 import torch
 
-from acft.backbone.compiled import Backend, CompiledModel
+from acft.backbone.compiled import CompiledModel
+from acft.backbone.compiler import Backend, require_compiler
 from acft.backbone.loading import Backbone
 from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
 from acft.engines.local import LocalEngine, draw_here
-from acft.errors import ConfigError
 from acft.sampling import Samples
 from acft.settings import RunSettings
 
@@ -53,12 +50,7 @@ def build(run: RunSettings) -> Engine:  # noqa: ARG001
     Raises:
         ConfigError: There is no compiler.
     """
-    compiler, *_ = shlex.split(os.environ.get("CXX", "")) or ["g++"]
-    if shutil.which(compiler) is None:
-        raise ConfigError(
-            f"[engine] kind = 'compiled' needs the compiler {compiler!r}, which is not installed; "
-            "install it, name another in the environment variable CXX, or set kind = 'local'"
-        )
+    require_compiler("[engine] kind = 'compiled'", "kind to 'local'")
     return CompiledEngine()
 
 

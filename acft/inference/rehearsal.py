@@ -128,7 +128,7 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
     tokenizer = base.backbone.tokenizer
     corpora = [(c.weight, _documents(c, run, tokenizer, drawn)) for c in run.corpus]
     seed = derive_seed(run.seed, "adapter")
-    policy = trainable_policy(base, run.adapter, seed, checkpointing=run.optimizer.checkpointing)
+    policy = trainable_policy(base, run.adapter, seed, run.optimizer)
     world = World(run, base, policy, constraint, trainers, [], prompts, corpora, threads=threads)
     return world, each
 
@@ -214,8 +214,8 @@ def _regularizer(method: AcftSettings, world: World, trained: OracleRound) -> Re
 
 
 def _step(world: World, rule: Regularizer | None, ce_weight: float) -> dict[str, float]:
-    """Scalars of one step, as the run itself logs them; a GPU takes one before to warm up."""
-    n = 1 if world.base.device == "cpu" else 2
+    """Scalars of one step, as the run itself logs them; GPU and compiler take one to warm up."""
+    n = 1 if world.base.device == "cpu" and not world.run.optimizer.compile else 2
     optimizer = world.run.optimizer.model_copy(update={"steps_per_round": n})
     schedule = world.run.schedule.model_copy(update={"rounds": 1})
     run = world.run.model_copy(update={"optimizer": optimizer, "schedule": schedule})

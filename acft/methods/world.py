@@ -165,7 +165,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     # only now: texts that the base policy writes as a corpus are the same for all engines
     base.engine = engine
     seed = derive_seed(run.seed, "adapter")
-    policy = trainable_policy(base, run.adapter, seed, checkpointing=run.optimizer.checkpointing)
+    policy = trainable_policy(base, run.adapter, seed, run.optimizer)
     yield Progress("load", 4, 4, context.resume_round, "parts")
     return World(
         run, base, policy, constraint, trainers, judges, prompts, corpora, held_out, threads

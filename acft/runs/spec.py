@@ -214,6 +214,11 @@ def _contradictions(settings: RunSettings) -> list[str]:
             "learns from what it draws at 1 and 1; set [oracle] temperature for that, [evaluation] "
             "top_p for what is measured, or leave these out"
         )
+    if settings.optimizer.compile and settings.model.quantization != "none":
+        found.append(
+            "[optimizer] compile = true: products of the few bits that [model] quantization keeps "
+            "are not compiled; set compile to false, or quantization to 'none'"
+        )
     if settings.engine.kind == "compiled" and settings.model.quantization != "none":
         found.append(
             "[engine] kind = 'compiled': copies whole weights, of which [model] quantization keeps "
@@ -227,6 +232,11 @@ def _contradictions(settings: RunSettings) -> list[str]:
 def _undividable(settings: RunSettings) -> list[str]:
     """What needs the whole model in one process."""
     found = []
+    if settings.optimizer.compile:
+        found.append(
+            "[optimizer] compile = true: layers of which [model] sharding leaves a part in each "
+            "process are gathered by hooks that no compiler sees; set one to 'none' or false"
+        )
     if settings.engine.kind != "local":
         found.append(
             f"[engine] kind = {settings.engine.kind!r}: copies or merges whole weights, of which "

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from acft.backbone import loading
+from acft.backbone import compiled_layers, loading
 from acft.methods import fit_job
 from acft.schema import RunPaths
 from tests.tiny_run import check_same, tiny_settings, train
@@ -64,3 +64,12 @@ def test_without_a_lever_the_run_says_the_same(
 @pytest.mark.parametrize("lever", ["optimizer.checkpointing=true", "schedule.threads=2"])
 def test_with_a_lever_the_run_says_the_same(text: str, cheap: RunPaths, tmp_path, lever: str):
     check_same(run(text, tmp_path, lever), cheap, "adapter_model.safetensors")
+
+
+def test_with_compiled_layers_the_run_says_the_same(
+    text: str, cheap: RunPaths, tmp_path, monkeypatch
+):
+    # traced and differentiated as for the compiler, then run by PyTorch's own kernels
+    monkeypatch.setattr(compiled_layers, "BACKEND", "aot_eager")
+    compiled = run(text, tmp_path, "optimizer.compile=true", "schedule.threads=2")
+    check_same(compiled, cheap, "adapter_model.safetensors")

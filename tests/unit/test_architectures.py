@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+from acft.backbone import compiled_layers
 from acft.backbone.adapters import add_adapter
+from acft.backbone.compiled_layers import compile_layers
 from acft.backbone.forward import CachedDecoder, hidden_states, logits
 from acft.backbone.loading import load_backbone
 from acft.backbone.saving import write_model
@@ -193,3 +195,13 @@ def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
         return
     drawn = policy.sample(prompts, 4, sampling, seed=1).rollouts
     assert [r.response_ids for r in drawn] == [r.response_ids for r in expected]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_compiled_layers_say_the_same(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled_layers, "BACKEND", "eager")
+    model = opened(saved(tmp_path, name, DECODERS[name])).model
+    expected = hidden_states(model, *tokens())
+    compile_layers(model)
+    torch.testing.assert_close(hidden_states(model, *tokens()), expected, atol=1e-4, rtol=1e-4)
+    assert sum(hasattr(module, "uncompiled") for module in model.modules()) == 2

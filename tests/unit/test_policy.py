@@ -7,7 +7,7 @@ from acft.backbone.adapters import AdaptedCopy
 from acft.backbone.toy import symbol_ids
 from acft.errors import ModelError
 from acft.policy import base_policy, trainable_policy
-from acft.settings import AdapterSettings
+from acft.settings import AdapterSettings, OptimizerSettings
 from acft.types import TokenBatch
 from tests.toy_runs import N_SYMBOLS, toy_run
 
@@ -146,7 +146,7 @@ def test_computing_activations_again_keeps_fewer_and_gives_the_same_gradients(ba
     kept, gradients = [], []
     for checkpointing in (False, True):
         adapter = AdapterSettings(kind=kind, rank=4)
-        tuned = trainable_policy(base, adapter, seed=3, checkpointing=checkpointing)
+        tuned = trainable_policy(base, adapter, 3, OptimizerSettings(checkpointing=checkpointing))
         tuned.backbone.model.train()
         n_kept = 0
 

@@ -41,7 +41,6 @@ def same(compiled, local):
 
 
 @pytest.mark.parametrize("backend", [TRACED, "inductor"])
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_responses_and_hidden_states_are_those_of_the_local_engine(base, backend):
     policy = replace(base, engine=CompiledEngine(backend))
     for keep_hidden, n in ((True, 6), (False, 1)):

@@ -71,6 +71,8 @@ def test_a_method_without_a_name_is_told_so(method):
         (["model.sharding='fsdp'", "model.quantization='nf4'"], "cannot divide"),
         (["model.sharding='fsdp'", "engine.kind='bfloat16'"], "[engine] kind = 'bfloat16'"),
         (["model.sharding='fsdp'", "oracle.kind='monte_carlo'"], "take another kind"),
+        (["model.sharding='fsdp'", "optimizer.compile=true"], "no compiler sees"),
+        (["optimizer.compile=true", "model.quantization='nf4'"], "are not compiled"),
         (["engine.kind='compiled'", "model.quantization='nf4'"], "copies whole weights"),
     ],
 )
