@@ -23,16 +23,6 @@ from torch import Tensor
 from acft.backbone.forward import logits
 from acft.decoding.base import DecodedPolicy
 from acft.events import Progress, Scalars
-from acft.methods.base import TrainContext
-from acft.methods.oracle_job import (
-    ScoredSamples,
-    build_oracle,
-    guide_decoder,
-    oracle_data,
-    oracle_job,
-    with_verdicts,
-)
-from acft.methods.world import World, load_world
 from acft.oracle.base import Oracle
 from acft.oracle.calibration import calibrate
 from acft.oracle.strength import GuidedEstimate, guided_log_weights, smallest_strength
@@ -48,6 +38,16 @@ from acft.statistics import (
     percentile_interval,
     relative_change,
 )
+from acft.training.oracle_job import (
+    ScoredSamples,
+    build_oracle,
+    guide_decoder,
+    oracle_data,
+    oracle_job,
+    with_verdicts,
+)
+from acft.training.outputs import TrainContext
+from acft.training.world import World, load_world
 from acft.types import Rollout
 
 T = TypeVar("T")

@@ -29,12 +29,12 @@ from torch import Tensor
 
 import acft.methods.acft as acft_method
 from acft.methods.acft import AcftSettings, one_round
-from acft.methods.base import TrainContext
-from acft.methods.oracle_job import build_oracle
-from acft.methods.progress import TrainState
-from acft.methods.world import World
 from acft.runs.devices import cores
 from acft.schedule import rounds, wall_time
+from acft.training.oracle_job import build_oracle
+from acft.training.outputs import TrainContext
+from acft.training.train_state import TrainState
+from acft.training.world import World
 from benchmarks.toy_worlds import drained
 from benchmarks.worlds import random_world, synchronize
 

@@ -26,9 +26,9 @@ import torch
 from acft.engines import Engine
 from acft.engines.compiled import CompiledEngine
 from acft.engines.local import LOCAL
-from acft.methods.world import World
 from acft.sampling import left_padded
 from acft.settings import SamplingSettings
+from acft.training.world import World
 from acft.types import Prompt
 from benchmarks.worlds import SHAPES, prompts, random_world, synchronize
 

@@ -33,13 +33,13 @@ import torch
 
 from acft.data import TokenizedDocument, mixture
 from acft.events import Scalars
-from acft.methods.fit_job import fit_job
-from acft.methods.optimization import PolicyOptimizer
-from acft.methods.oracle_job import Guide, build_oracle
-from acft.methods.precompute import with_known
-from acft.methods.target import Regularizer
-from acft.methods.world import World
 from acft.seeding import derive_seed
+from acft.training.fit_job import fit_job
+from acft.training.optimization import PolicyOptimizer
+from acft.training.oracle_job import Guide, build_oracle
+from acft.training.precompute import with_known
+from acft.training.target import Regularizer
+from acft.training.world import World
 from benchmarks.toy_worlds import drained
 from benchmarks.worlds import experiment_world, random_world, synchronize
 

@@ -15,14 +15,14 @@ from acft.backbone.attention import group_heads
 from acft.backbone.loading import Backbone, resolve_device, resolve_dtype, use_wide_vectors
 from acft.constraints import build_constraint
 from acft.data import TokenizedDocument
-from acft.methods.base import TrainContext
-from acft.methods.world import World, load_world
 from acft.policy import Policy, trainable_policy
 from acft.runs.spec import load_spec
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.threads import Workers
+from acft.training.outputs import TrainContext
+from acft.training.world import World, load_world
 from acft.types import Prompt
 from benchmarks.toy_worlds import drained
 

@@ -21,10 +21,11 @@ from acft.config import Config
 from acft.errors import DataError
 from acft.eventlog import BILL, effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Note, Progress, Scalars, ShardSealed
-from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
+from acft.methods.base import METHODS, Method
 from acft.runs.worker import RESERVE, main
 from acft.schema import RunPaths
 from acft.seeding import derive_seed, hash_fraction
+from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 
 WORKER = (sys.executable, str(Path(__file__).resolve()))
 POLL_SECONDS = 0.005

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from acft.backbone.toy import save_toy_model
 from acft.config import apply_overrides
 from acft.events import BestCheckpoint, Scalars
-from acft.methods.base import METHODS, Checkpoint, Output, Rows, TrainContext
-from acft.methods.world import World, load_world
+from acft.methods.base import METHODS
 from acft.oracle.base import Oracle
 from acft.settings import RunSettings
+from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
+from acft.training.world import World, load_world
 from acft.types import Window
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from acft.commands._options import add_json, add_runs_dir
 
 if TYPE_CHECKING:
-    from acft.runs.experiment import Experiment, Task
-    from acft.runs.table import ResultTable
+    from acft.tables.experiment import Experiment, Task
+    from acft.tables.table import ResultTable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints Markdown, LaTeX or JSON; the exit code is that of the first run that failed."""
-    from acft.runs.experiment import is_experiment, load_experiment
-    from acft.runs.table import result_table
+    from acft.tables.experiment import is_experiment, load_experiment
+    from acft.tables.table import result_table
 
     if not is_experiment(Path(args.experiment)):
         _refuse_table_options(args)

@@ -13,9 +13,6 @@ from acft.constraints import Constraint, build_constraint
 from acft.decoding.guided import GuidedDecoder
 from acft.errors import DataError, ModelError
 from acft.inference.server import Session
-from acft.methods.oracle_job import build_oracle
-from acft.methods.progress import ORACLE, read_state
-from acft.methods.world import World
 from acft.oracle.base import ORACLES, Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.runs.checkpoints import verify
@@ -26,6 +23,9 @@ from acft.schema import RunPaths
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
+from acft.training.oracle_job import build_oracle
+from acft.training.train_state import ORACLE, read_state
+from acft.training.world import World
 
 KEPT_RUNS = 1
 """Runs whose models are held at once; memory is short on small machines."""

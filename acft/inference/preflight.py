@@ -9,8 +9,8 @@ from acft.backbone.loading import load_tokenizer
 from acft.corpora.sources import check_sources, needs_policy
 from acft.data import load_documents, load_prompts, tokenize
 from acft.errors import AcftError, RunError
+from acft.inference.preview import preview
 from acft.inference.server import Session
-from acft.preview import preview
 from acft.runs.lineage import Estimate, check_room, estimate
 from acft.runs.spec import parse_spec
 from acft.settings import CorpusSettings, RunSettings

@@ -26,11 +26,6 @@ from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import COUNTED, WITHOUT_STEPS, Speeds, expected_work
 from acft.machine import cores, peak_memory
 from acft.methods.acft import AcftSettings
-from acft.methods.fit_job import fit_job
-from acft.methods.optimization import PolicyOptimizer
-from acft.methods.oracle_job import Guide, OracleRound, build_oracle, oracle_job
-from acft.methods.target import Regularizer
-from acft.methods.world import DEFAULT_BASE_ROLLOUTS, World
 from acft.oracle.windows import response_windows
 from acft.policy import base_policy, trainable_policy
 from acft.runs.failures import classify
@@ -39,6 +34,11 @@ from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings, SamplingSettings
+from acft.training.fit_job import fit_job
+from acft.training.optimization import PolicyOptimizer
+from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
+from acft.training.target import Regularizer
+from acft.training.world import DEFAULT_BASE_ROLLOUTS, World
 from acft.types import Prompt, Rollout
 
 SAMPLED = 64

@@ -16,20 +16,7 @@ from acft.config import Config
 from acft.data import TokenizedDocument, documents_from_rollouts
 from acft.distributed import ranks
 from acft.events import Note
-from acft.methods.base import METHODS, Checkpoint, Method, Output, TrainContext
-from acft.methods.concurrency import both
-from acft.methods.final import final_evaluation
-from acft.methods.fit_job import fit_job
-from acft.methods.guidance import GuidanceTap
-from acft.methods.oracle_job import OracleRound, build_oracle, oracle_job
-from acft.methods.precompute import with_known
-from acft.methods.progress import TrainState
-from acft.methods.records import row_id
-from acft.methods.remote import RayOracle, check_executor, remote_oracle_job
-from acft.methods.rounds import over_budget
-from acft.methods.target import Regularizer
-from acft.methods.validation import best_event, validate
-from acft.methods.world import World, facts, load_world
+from acft.methods.base import METHODS, Method
 from acft.objective import target_ratio
 from acft.oracle.training import LOG_WEIGHT_MAX
 from acft.policy import Policy
@@ -42,6 +29,20 @@ from acft.settings import (
     PositiveFloat,
     RunSettings,
 )
+from acft.training.concurrency import both
+from acft.training.final import final_evaluation
+from acft.training.fit_job import fit_job
+from acft.training.guidance import GuidanceTap
+from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
+from acft.training.outputs import Checkpoint, Output, TrainContext
+from acft.training.precompute import with_known
+from acft.training.records import row_id
+from acft.training.remote import RayOracle, check_executor, remote_oracle_job
+from acft.training.rounds import over_budget
+from acft.training.target import Regularizer
+from acft.training.train_state import TrainState
+from acft.training.validation import best_event, validate
+from acft.training.world import World, facts, load_world
 
 Prefixes = Annotated[
     tuple[Literal["corpus", "on_policy", "guided"], ...], Field(strict=False, min_length=1)

@@ -4,56 +4,14 @@ A method knows neither files, processes, the store nor the screen. It yields eve
 sealed and checkpoints to be saved; whoever runs it decides where they go.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from acft.config import Config
-from acft.events import Event
 from acft.registry import Registry
-from acft.scoring import TextCounts
 from acft.settings import RunSettings
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one table (see ``schema.TABLES``), complete and ready to be sealed as a shard."""
-
-    table: str
-    round: int
-    rows: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The end of a round: everything a resumed run needs can be saved now."""
-
-    round: int
-    policy_version: int
-    oracle_version: int
-    save: Callable[[Path], None]
-    """Writes all files of the checkpoint into an empty folder."""
-
-
-Output = Event | Rows | Checkpoint
-
-
-@dataclass(frozen=True)
-class TrainContext:
-    """What a method gets beside its own settings."""
-
-    run: RunSettings
-    resume_from: Path | None = None
-    """Folder of the sealed checkpoint to continue from."""
-    resume_round: int = 0
-    """Finished rounds in that checkpoint."""
-    resume_step: int = 0
-    """Optimiser steps of those rounds."""
-    should_stop: Callable[[], bool] = lambda: False
-    """Asked between steps; when true the method ends after sealing what it has."""
-    texts: TextCounts = field(default_factory=TextCounts)
-    """Counts what the run's scorers are asked; see accounting.py."""
+from acft.training.outputs import Output, TrainContext
 
 
 @dataclass(frozen=True)
@@ -67,7 +25,7 @@ class Method:
     """Hashes and versions of models and scorers, recorded before the first step."""
     used_with: Callable[[Any], dict[str, Any]] = lambda _: {}
     """Takes the method's settings; what an evaluation's subject needs beside the checkpoint to
-    answer as the method means it to (see subjects.py)."""
+    answer as the method means it to (see training/subjects.py)."""
     contradictions: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the method's settings and the run's; one sentence for each of the method's settings
     that the run's make impossible or without effect."""

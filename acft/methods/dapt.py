@@ -11,13 +11,14 @@ from acft.config import Config
 from acft.data import TokenizedDocument
 from acft.errors import DataError
 from acft.events import Note
-from acft.methods.base import METHODS, Method, Output, TrainContext
-from acft.methods.fit_job import fit_job
-from acft.methods.progress import TrainState
-from acft.methods.responses import own_responses
-from acft.methods.rounds import tuned
-from acft.methods.world import World, facts, load_world
+from acft.methods.base import METHODS, Method
 from acft.settings import OpenFraction
+from acft.training.fit_job import fit_job
+from acft.training.outputs import Output, TrainContext
+from acft.training.responses import own_responses
+from acft.training.rounds import tuned
+from acft.training.train_state import TrainState
+from acft.training.world import World, facts, load_world
 
 
 class DaptSettings(Config):

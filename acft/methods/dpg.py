@@ -12,13 +12,14 @@ from acft.config import Config
 from acft.data import collate, micro_batches, pad_token
 from acft.errors import DataError
 from acft.events import Scalars
-from acft.methods.base import METHODS, Method, Output, TrainContext
-from acft.methods.progress import TrainState
-from acft.methods.responses import Judged, own_responses
-from acft.methods.rounds import tuned
-from acft.methods.weighted_fit import Weighted, weighted_fit
-from acft.methods.world import World, facts, load_world
+from acft.methods.base import METHODS, Method
 from acft.settings import Positive
+from acft.training.outputs import Output, TrainContext
+from acft.training.responses import Judged, own_responses
+from acft.training.rounds import tuned
+from acft.training.train_state import TrainState
+from acft.training.weighted_fit import Weighted, weighted_fit
+from acft.training.world import World, facts, load_world
 
 LOG_RATIO_MAX = 60.0
 """Keeps the ratio of two responses' probabilities finite."""

@@ -13,13 +13,14 @@ from acft.backbone.trl_steps import Pair, TrlSteps
 from acft.config import Config
 from acft.errors import DataError
 from acft.events import Note
-from acft.methods.base import METHODS, Method, Output, TrainContext
-from acft.methods.progress import TrainState
-from acft.methods.responses import Judged, own_responses
-from acft.methods.rounds import tuned
-from acft.methods.trl_job import trl_job
-from acft.methods.world import World, facts, load_world
+from acft.methods.base import METHODS, Method
 from acft.settings import PositiveFloat
+from acft.training.outputs import Output, TrainContext
+from acft.training.responses import Judged, own_responses
+from acft.training.rounds import tuned
+from acft.training.train_state import TrainState
+from acft.training.trl_job import trl_job
+from acft.training.world import World, facts, load_world
 
 NAMES = {
     "rewards/margins": "dpo/margin",

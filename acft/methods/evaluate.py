@@ -19,12 +19,13 @@ from acft.errors import AcftError, ConfigError, ModelError
 from acft.evaluation import scorer_versions
 from acft.events import Event, Note
 from acft.likelihood import Judge
-from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
-from acft.methods.records import scored_rows
-from acft.methods.subjects import SubjectSettings, open_policy, open_sampler
+from acft.methods.base import METHODS, Method
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import ModelSettings, Names, NonNegative, RunSettings
+from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
+from acft.training.records import scored_rows
+from acft.training.subjects import SubjectSettings, open_policy, open_sampler
 
 BASE, CONTROL = "base", "control"
 """Subjects that the others are compared with."""

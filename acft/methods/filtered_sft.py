@@ -9,9 +9,10 @@ from acft.config import Config
 from acft.data import TokenizedDocument
 from acft.errors import DataError
 from acft.events import Note, Progress
-from acft.methods.base import METHODS, Method, Output, TrainContext
+from acft.methods.base import METHODS, Method
 from acft.methods.sft import fitted_to_corpus
-from acft.methods.world import World, facts, load_world
+from acft.training.outputs import Output, TrainContext
+from acft.training.world import World, facts, load_world
 
 BATCH = 256
 """Documents judged between two progress events."""

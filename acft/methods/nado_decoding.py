@@ -10,11 +10,14 @@ from typing import Any
 from acft.config import Config
 from acft.decoding.base import DecodedPolicy
 from acft.events import Note
-from acft.methods.base import METHODS, Checkpoint, Method, Output, TrainContext
-from acft.methods.final import compare_responses, is_wanted
-from acft.methods.oracle_job import Guide, build_oracle, guide_decoder, oracle_job
-from acft.methods.progress import TrainState
-from acft.methods.validation import (
+from acft.methods.base import METHODS, Method
+from acft.seeding import derive_seed
+from acft.settings import OpenFraction, SamplingSettings
+from acft.training.final import compare_responses, is_wanted
+from acft.training.oracle_job import Guide, build_oracle, guide_decoder, oracle_job
+from acft.training.outputs import Checkpoint, Output, TrainContext
+from acft.training.train_state import TrainState
+from acft.training.validation import (
     KL_BASE_ROLLOUTS,
     Validation,
     best_event,
@@ -22,9 +25,7 @@ from acft.methods.validation import (
     validation_answers,
     validation_scalars,
 )
-from acft.methods.world import World, facts, load_world
-from acft.seeding import derive_seed
-from acft.settings import OpenFraction, SamplingSettings
+from acft.training.world import World, facts, load_world
 
 SUBJECT = "guided"
 """Who is measured: the base policy with the decoder of that name."""

@@ -19,21 +19,22 @@ from acft.config import Config
 from acft.data import TokenizedDocument
 from acft.errors import ConfigError, ModelError
 from acft.events import Note
-from acft.methods.base import METHODS, Method, Output, TrainContext
-from acft.methods.controlled import ControlledPolicy, control_ids, n_leading
-from acft.methods.progress import TrainState
-from acft.methods.responses import Judged, own_responses
-from acft.methods.rounds import tuned
-from acft.methods.weighted_fit import BasePull, Weighted, weighted_fit
-from acft.methods.world import (
+from acft.methods.base import METHODS, Method
+from acft.policy import Policy
+from acft.settings import NonNegativeFloat, PositiveFloat
+from acft.training.controlled import ControlledPolicy, control_ids, n_leading
+from acft.training.outputs import Output, TrainContext
+from acft.training.responses import Judged, own_responses
+from acft.training.rounds import tuned
+from acft.training.train_state import TrainState
+from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
+from acft.training.world import (
     World,
     facts,
     load_world,
     rollouts_from_file,
     rollouts_to_file,
 )
-from acft.policy import Policy
-from acft.settings import NonNegativeFloat, PositiveFloat
 
 POOL, GRADES = "pool.json", "pool-satisfaction.json"
 

@@ -15,14 +15,15 @@ from pydantic import Field
 from acft.backbone.trl_steps import Generated, TrlSteps
 from acft.config import Config
 from acft.errors import ConfigError
-from acft.methods.base import METHODS, Method, Output, TrainContext
-from acft.methods.progress import TrainState
-from acft.methods.responses import Judged, recorded
-from acft.methods.rounds import tuned
-from acft.methods.trl_job import trl_job
-from acft.methods.world import World, facts, load_world
+from acft.methods.base import METHODS, Method
 from acft.seeding import derive_seed
 from acft.settings import NonNegativeFloat, RunSettings, SamplingSettings
+from acft.training.outputs import Output, TrainContext
+from acft.training.responses import Judged, recorded
+from acft.training.rounds import tuned
+from acft.training.train_state import TrainState
+from acft.training.trl_job import trl_job
+from acft.training.world import World, facts, load_world
 from acft.types import Rollout
 
 NAMES = {

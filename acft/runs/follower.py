@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from acft.distributed import agreed
-from acft.methods.base import Checkpoint, TrainContext
+from acft.training.outputs import Checkpoint, TrainContext
 
 if TYPE_CHECKING:
     from acft.runs.spec import Spec

@@ -11,7 +11,6 @@ from acft.atomic import replace_bytes
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Finished, RoundFinished, Started
-from acft.mirror import require_clients
 from acft.runs.checkpoints import verify
 from acft.runs.devices import candidates, devices
 from acft.runs.directory import (
@@ -25,6 +24,7 @@ from acft.runs.directory import (
     write_status,
 )
 from acft.runs.locks import FileLock
+from acft.runs.mirror import require_clients
 from acft.runs.process import this_process
 from acft.runs.status import RESUMABLE, RunState, current_state
 from acft.schema import BEGINNING, STOP_MODES, Launch, RunPaths, Status

@@ -13,9 +13,9 @@ from acft.atomic import sha256, sync_file, sync_folder, temporary
 from acft.errors import NonFiniteError
 from acft.eventlog import Entry, EventWriter, effective, read_events
 from acft.events import Event, RoundFinished, ShardSealed
-from acft.methods.base import Checkpoint, Output, Rows
 from acft.runs.checkpoints import seal
 from acft.schema import TABLES, RunPaths
+from acft.training.outputs import Checkpoint, Output, Rows
 
 Listener = Callable[[Entry], None]
 

@@ -14,12 +14,12 @@ from acft.corpora.sources import INLINE
 from acft.decoding.base import DECODERS
 from acft.engines import ENGINES
 from acft.errors import AcftError
-from acft.methods.subjects import SubjectSettings
 from acft.oracle.base import ORACLES
 from acft.registry import Registry
 from acft.scorers import check_scorer_name
 from acft.scorers.local import find_local, is_local
 from acft.settings import RunSettings
+from acft.training.subjects import SubjectSettings
 
 SOURCE_FORMS = (
     "; a local file ends in .jsonl, .csv, .parquet or .txt, a hub data set starts with 'hub:'"

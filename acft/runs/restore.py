@@ -22,10 +22,6 @@ from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
 from acft.methods.base import METHODS
-from acft.methods.controlled import ControlledPolicy
-from acft.methods.oracle_job import Guide, build_oracle, vocabulary_verdicts
-from acft.methods.progress import load_oracle, read_state
-from acft.methods.world import World
 from acft.oracle.base import Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.runs.checkpoints import verify
@@ -35,6 +31,10 @@ from acft.schema import RunPaths
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import RunSettings
+from acft.training.controlled import ControlledPolicy
+from acft.training.oracle_job import Guide, build_oracle, vocabulary_verdicts
+from acft.training.train_state import load_oracle, read_state
+from acft.training.world import World
 
 Subject = Literal["base", "tuned"]
 

@@ -29,9 +29,9 @@ from acft.events import (
     Scalars,
     Started,
 )
-from acft.mirror import Mirror, Target, open_mirror, require_clients
 from acft.runs.directory import read_launch, read_status, stop_request, write_status
 from acft.runs.locks import FileLock
+from acft.runs.mirror import Mirror, Target, open_mirror, require_clients
 from acft.runs.process import this_process
 from acft.runs.status import HEARTBEAT_SECONDS
 from acft.schema import BEGINNING, RunPaths, Status
@@ -178,11 +178,11 @@ class _Attempt:
 
     def _train(self) -> None:
         from acft.distributed import agreed  # noqa: PLC0415
-        from acft.methods.accounting import accounted  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
+        from acft.training.accounting import accounted  # noqa: PLC0415
 
         spec = self._spec
         assert spec is not None

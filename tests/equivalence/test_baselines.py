@@ -11,12 +11,12 @@ from acft.errors import DataError
 from acft.events import Note
 from acft.methods.dpg import target_weights
 from acft.methods.nado_decoding import guided
-from acft.methods.oracle_job import build_oracle, oracle_job
-from acft.methods.responses import own_responses
-from acft.methods.world import World
 from acft.policy import Policy
 from acft.settings import RunSettings
 from acft.toy import Tables, ToyWorld
+from acft.training.oracle_job import build_oracle, oracle_job
+from acft.training.responses import own_responses
+from acft.training.world import World
 from acft.types import TokenBatch
 from tests.toy_runs import ALWAYS, drained, largest_difference, toy_run, trained, world_of
 

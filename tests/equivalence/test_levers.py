@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from acft.backbone import compiled_layers, loading
-from acft.methods import fit_job
 from acft.schema import RunPaths
+from acft.training import fit_job
 from tests.tiny_run import check_same, tiny_settings, train
 
 pytestmark = pytest.mark.equivalence

@@ -8,7 +8,7 @@ import pytest
 
 from acft.distributed import Ranks
 from acft.errors import ConfigError
-from acft.methods.remote import OracleWorker, RayOracle
+from acft.training.remote import OracleWorker, RayOracle
 from tests.toy_runs import Trained, largest_difference, toy_run, trained
 
 pytestmark = pytest.mark.equivalence
@@ -72,7 +72,7 @@ def test_a_local_ray_cluster_gives_the_local_numbers(tmp_path):
 
 
 def test_without_ray_one_sentence_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("acft.methods.remote.find_spec", lambda name: None)
+    monkeypatch.setattr("acft.training.remote.find_spec", lambda name: None)
     run = toy_run(tmp_path, *PARALLEL, "schedule.executor=ray")
     with pytest.raises(ConfigError, match="ray is not installed; install"):
         trained(tmp_path / "a", run, ACFT)
@@ -84,7 +84,7 @@ def test_ray_beside_a_sequential_schedule_is_refused_with_the_settings(tmp_path)
 
 
 def test_ray_is_refused_to_several_processes_before_anything_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr("acft.methods.remote.ranks", lambda: Ranks(0, 2))
+    monkeypatch.setattr("acft.training.remote.ranks", lambda: Ranks(0, 2))
     monkeypatch.setattr("acft.methods.acft.load_world", lambda context: pytest.fail("loaded"))
     with pytest.raises(ConfigError, match="with 2 processes"):
         trained(tmp_path / "a", toy_run(tmp_path, *PARALLEL, "schedule.executor=ray"), ACFT)

@@ -8,12 +8,13 @@ import torch
 
 import acft.methods.acft as acft_module
 from acft.errors import ConfigError
-from acft.methods import precompute
 from acft.methods.acft import AcftSettings
-from acft.methods.base import METHODS, Checkpoint, TrainContext
-from acft.methods.sparse import sparsified, spread
+from acft.methods.base import METHODS
 from acft.objective import kl_divergence
 from acft.policy import Policy
+from acft.training import precompute
+from acft.training.outputs import Checkpoint, TrainContext
+from acft.training.sparse import sparsified, spread
 from acft.types import TokenBatch
 from tests.toy_runs import N_SYMBOLS, largest_difference, toy_run, trained
 

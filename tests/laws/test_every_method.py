@@ -7,8 +7,9 @@ import pytest
 
 from acft.eventlog import EventWriter, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Progress, Scalars
-from acft.methods.base import METHODS, Checkpoint, Rows
+from acft.methods.base import METHODS
 from acft.schema import TABLES
+from acft.training.outputs import Checkpoint, Rows
 from tests.toy_runs import Trained, largest_difference, toy_run, trained
 
 NAMES = [name for name in METHODS.names() if name != "evaluate"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from acft.backbone.forward import logits
-from acft.methods.oracle_job import build_oracle, with_verdicts
 from acft.objective import prompt_log_r
 from acft.oracle.base import ORACLES
 from acft.settings import SamplingSettings
+from acft.training.oracle_job import build_oracle, with_verdicts
 from tests.toy_runs import HORIZON, toy_run, world_of
 
 CONSISTENT = ("exact", "dinado_lora", "dinado_recurrent")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from acft.config import Config
 from acft.events import Evaluated, Progress, Scalars
-from acft.methods.base import METHODS, Checkpoint, Method, Output, Rows, TrainContext
+from acft.methods.base import METHODS, Method
 from acft.runs.worker import main
+from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 from tests.ui import synthetic
 from tests.ui.synthetic import Shape
 

@@ -26,7 +26,7 @@ from acft.data import (
     tokenize,
 )
 from acft.errors import DataError, ModelError
-from acft.preview import preview
+from acft.inference.preview import preview
 from acft.settings import CorpusSettings, PromptSettings
 from acft.types import Document, Rollout
 from tests.fakes import END, PAD, ByteTokenizer, pretrained_byte_tokenizer

@@ -11,12 +11,12 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
-from acft.methods.oracle_job import ScoredSamples as Scored
-from acft.methods.oracle_job import build_oracle, oracle_data, with_verdicts
 from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
 from acft.oracle.training import OracleData, _sampling
 from acft.oracle.windows import response_windows
 from acft.settings import OracleSettings, SamplingSettings
+from acft.training.oracle_job import ScoredSamples as Scored
+from acft.training.oracle_job import build_oracle, oracle_data, with_verdicts
 from acft.types import TokenBatch
 from tests.toy_runs import HORIZON, N_SYMBOLS, toy_run, world_of
 

@@ -10,16 +10,16 @@ from acft.data import collate
 from acft.errors import ConfigError, DataError, ModelError
 from acft.events import Note, Scalars
 from acft.methods.base import METHODS
-from acft.methods.concurrency import emitted
-from acft.methods.controlled import ControlledPolicy
 from acft.methods.dpo import pairs_of
-from acft.methods.optimization import PolicyOptimizer
 from acft.methods.quark import QuarkSettings, levels, sorted_responses
-from acft.methods.responses import Judged, own_responses, portions
 from acft.methods.rl import RlSettings, responses_per_step
-from acft.methods.weighted_fit import BasePull, Weighted, weighted_fit
 from acft.objective import entropy, kl_divergence
 from acft.settings import SamplingSettings
+from acft.training.concurrency import emitted
+from acft.training.controlled import ControlledPolicy
+from acft.training.optimization import PolicyOptimizer
+from acft.training.responses import Judged, own_responses, portions
+from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
 from acft.types import Prompt, Rollout
 from tests.fakes import save_tiny_model
 from tests.toy_runs import ALWAYS, drained, largest_difference, toy_run, trained, world_of

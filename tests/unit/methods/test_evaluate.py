@@ -8,13 +8,14 @@ from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.events import Evaluated, Note
 from acft.likelihood import perplexity
-from acft.methods.base import METHODS, Checkpoint, Rows, TrainContext
+from acft.methods.base import METHODS
 from acft.methods.evaluate import EvaluateSettings, rounds_of
-from acft.methods.subjects import SubjectSettings, open_policy
 from acft.policy import base_policy, trainable_policy
 from acft.schema import TABLES
 from acft.scoring import ScorerPool
 from acft.settings import RunSettings
+from acft.training.outputs import Checkpoint, Rows, TrainContext
+from acft.training.subjects import SubjectSettings, open_policy
 from acft.types import Document
 from tests.bench import FailingScorer, VowelScorer, run_settings, tiny_model
 

@@ -10,8 +10,8 @@ from acft.events import Evaluated
 from acft.runs.directory import read_status
 from acft.runs.launcher import create_here
 from acft.runs.measure import measurement
-from acft.runs.table import result_table
 from acft.runs.worker import run_worker
+from acft.tables.table import result_table
 from tests.tiny_run import tiny_settings, train
 
 SUBJECTS = {"base", "policy", "guided", "best"}

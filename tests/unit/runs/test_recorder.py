@@ -4,10 +4,10 @@ import pytest
 from acft.errors import DataError, NonFiniteError
 from acft.eventlog import read_events
 from acft.events import ShardSealed
-from acft.methods.base import Checkpoint, Rows
 from acft.runs.checkpoints import seal, verify
 from acft.runs.recorder import Recorder
 from acft.schema import TABLES
+from acft.training.outputs import Checkpoint, Rows
 from tests.fake_runs import create
 
 ROW = {"rollout_id": "a", "scorer": "fake", "scorer_version": "1", "value": 0.5}

@@ -4,12 +4,12 @@ from acft.config import flat
 from acft.errors import ConfigError
 from acft.events import Progress
 from acft.methods.evaluate import EvaluateSettings
-from acft.methods.subjects import SubjectSettings
 from acft.runs.failures import classify, smaller
 from acft.runs.pace import Pace
 from acft.runs.references import unknown_names
 from acft.runs.spec import load_spec, parse_spec, resolved
 from acft.settings import RunSettings
+from acft.training.subjects import SubjectSettings
 from tests import fake_method
 from tests.fake_runs import SPEC
 

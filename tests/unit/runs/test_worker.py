@@ -311,7 +311,7 @@ class BrokenClient:
 
 
 def test_a_mirror_that_fails_is_a_warning_and_changes_nothing(tmp_path, monkeypatch, whole):
-    monkeypatch.setattr("acft.mirror.CLIENTS", {"json": BrokenClient})
+    monkeypatch.setattr("acft.runs.mirror.CLIENTS", {"json": BrokenClient})
     paths = create(tmp_path)
     record = json.loads(paths.launch.read_text()) | {"mirror": ["json"]}
     paths.launch.write_text(json.dumps(record))

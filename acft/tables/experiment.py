@@ -1,0 +1,347 @@
+"""A table as an experiment: which rows with which seeds, and what of it is done, missing or next.
+
+A folder of ``experiments/`` with a ``table.toml`` is one. Each row is the experiment's settings
+with a few changes, trained once for each seed, then measured by the same suites on the same
+prompts. Runs are recognised by what they compute, so whatever is there is not done again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from acft.benchmarks.base import SUITES
+from acft.config import Config, read_toml
+from acft.errors import ConfigError, DataError
+from acft.registry import did_you_mean
+from acft.runs.lineage import by_fingerprint
+from acft.runs.measure import POLICY, as_evaluation, inline, result_of
+from acft.runs.spec import Spec, parse_spec, read_text
+from acft.schema import RunPaths
+from acft.settings import Names, NonNegative
+from acft.tables.figures import Series, plot
+from acft.tables.matched import knobs, matched_table, trade_off_figure
+from acft.tables.roc import roc_curves
+from acft.tables.table import (
+    MARGIN,
+    Members,
+    ResultTable,
+    collected,
+    column_figures,
+    table_of,
+)
+from acft.tables.win_table import win_table
+
+FILE = "table.toml"
+WIN_RATE = "win_rate"
+
+
+class RowSettings(Config):
+    """One row of the table."""
+
+    name: str
+    """What the table calls it."""
+    changes: Names = ()
+    """``section.key=value`` on top of the variant's settings, as in ``--set``."""
+    family: str = ""
+    """Method of which this row is one setting; what a matched comparison compares."""
+    is_base: bool = False
+    """Nothing is trained; the model is measured as it is."""
+
+
+class VariantSettings(Config):
+    """One size of the experiment: another model, the same rows."""
+
+    file: str
+    """Settings file, relative to the table's."""
+    changes: Names = ()
+    """``section.key=value`` for every row of this size, before the row's own."""
+    suites: Names = ("rtp", "perplexity")
+    """What measures every row."""
+    scorers: Names = ()
+    """Scorers that judge every row's responses; empty: those of the settings file."""
+    judge: str = ""
+    """Model whose likelihood judges responses, as in ``[model]``; for suites that need one."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of each suite, by its name."""
+    columns: Names = ("*",)
+    """Measurements in the table, as ``suite/scorer quantity`` with wildcards."""
+
+    @field_validator("suites")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for name in value:
+                SUITES.get(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class TableSettings(Config):
+    """The content of ``table.toml``."""
+
+    title: str
+    """What the table shows."""
+    kind: Literal["measurements", "win_rate", "matched"] = "measurements"
+    """A column for each measurement; win rates of every row over every other; or methods at the
+    same cost, each over its own knob."""
+    harms: Names = ()
+    """Matched comparison: columns that should be low."""
+    costs: Names = ()
+    """Matched comparison: columns at which methods are matched, low as well."""
+    ours: str = ""
+    """Matched comparison: family that the others are compared with."""
+    seeds: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
+    """Each row is trained once with each."""
+    rows: Annotated[tuple[RowSettings, ...], Field(strict=False, min_length=1)]
+    variants: Annotated[dict[str, VariantSettings], Field(min_length=1)]
+    """By name; the first is the default."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "TableSettings":
+        names = [row.name for row in self.rows]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two rows have the same name: {', '.join(sorted(names))}")
+        return self
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> "TableSettings":
+        families = {row.family for row in self.rows} - {""}
+        is_comparable = self.ours in families and len(families) > 1
+        if self.kind == "matched" and not (self.harms and self.costs and is_comparable):
+            raise ValueError(
+                "kind = 'matched' needs harms, costs, two families in its rows, and ours as one of "
+                f"these families (ours is {self.ours!r}, families: {', '.join(sorted(families))})"
+            )
+        for name, variant in self.variants.items():
+            if self.kind == "win_rate" and not (variant.judge and WIN_RATE in variant.suites):
+                raise ValueError(
+                    f"kind = 'win_rate' needs judge and the suite {WIN_RATE!r} in variant {name!r}"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that belongs to the table."""
+
+    row: str
+    text: str
+    overrides: tuple[str, ...]
+    run_id: str = ""
+    """Of the run that does it, if there is one."""
+    state: str = ""
+    """Of that run."""
+    is_evaluation: bool = False
+    subject: str = ""
+    """Run or model that an evaluation measures."""
+
+    @property
+    def spec(self) -> Spec:
+        """The checked settings."""
+        return parse_spec(self.text, self.overrides, self.row)
+
+    def checked(self) -> Spec:
+        """The settings, when all that they name is on this machine.
+
+        Raises:
+            ConfigError: A file, model or package is missing.
+        """
+        return parse_spec(self.text, self.overrides, self.row, has_files=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The tasks of a table."""
+
+    done: list[Task]
+    running: list[Task]
+    """Queued ones included."""
+    ready: list[Task]
+    """Can be started now, in the order that gives whole tables early: an evaluation as soon as its
+    run is there, every row with the first seed before any with the second."""
+    waiting: int
+    """Evaluations of runs that are not finished."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table's rows at one size."""
+
+    name: str
+    """Of its folder; runs are listed under it."""
+    variant_name: str
+    settings: TableSettings
+    text: str
+    """Settings that the rows change."""
+
+    @property
+    def variant(self) -> VariantSettings:
+        """The size."""
+        return self.settings.variants[self.variant_name]
+
+    def progress(self, runs_dir: Path) -> Progress:
+        """What is done and what can be started.
+
+        Raises:
+            ConfigError: A row's settings are impossible.
+        """
+        known = by_fingerprint(runs_dir)
+        done, running, ready, waiting = [], [], [], 0
+        for row, changes in self._repetitions():
+            training = Task(row.name, self.text, changes)
+            if not row.is_base:
+                training = _found(training, known)
+                if training.state != "finished":
+                    (running if training.run_id else ready).append(training)
+                    waiting += 1
+                    continue
+                done.append(training)
+            evaluation = _found(self._evaluation(runs_dir, training, changes), known)
+            group = {"finished": done, "": ready}.get(evaluation.state, running)
+            group.append(evaluation)
+        return Progress(done, running, ready, waiting)
+
+    def check(self, runs_dir: Path) -> None:
+        """Returns if this machine has what every run of the table needs, before the first starts.
+
+        Raises:
+            ConfigError: A file, model or package is missing, for a row or for what measures it.
+        """
+        for row, changes in self._repetitions():
+            training = Task(row.name, self.text, changes)
+            if not row.is_base:
+                training.checked()
+            self._evaluation(runs_dir, training, changes).checked()
+
+    def table(
+        self,
+        runs_dir: Path,
+        against: str = "",
+        margin: float = MARGIN,
+        columns: Sequence[str] = (),
+    ) -> ResultTable:
+        """The rows that are measured so far; ``columns`` instead of the variant's.
+
+        Raises:
+            DataError: There are none.
+        """
+        members = self._members(runs_dir)
+        wanted = columns or self.variant.columns
+        if columns or against or self.settings.kind == "measurements":
+            table = table_of(members, wanted, against, margin)
+        elif self.settings.kind == "win_rate":
+            table = win_table(members, self.variant.judge)
+        else:
+            table = self._matched(members, margin)
+        if table is None:
+            raise DataError(
+                f"no row of {self.name!r} ({self.variant_name}) is measured yet in "
+                f"{str(runs_dir)!r}; --queue or --run starts what is missing"
+            )
+        return table.with_origin(members)
+
+    def figures(self, runs_dir: Path) -> dict[str, str]:
+        """SVG of every column of the table, of ROC curves and of matched trade-offs, by name."""
+        members = self._members(runs_dir)
+        drawn: dict[str, str] = {}
+        if self.settings.kind == "matched":
+            drawn |= self._frontiers(members)
+        else:
+            drawn |= column_figures(self.table(runs_dir))
+        for detector, curves in roc_curves(members).items():
+            series = [Series(row, (), curve) for row, curve in curves.items()]
+            drawn[f"roc {detector}"] = plot(series, "harmless taken for toxic", "toxic found")
+        return drawn
+
+    def _members(self, runs_dir: Path) -> list[tuple[RunPaths, str]]:
+        """Finished evaluations with the names of their rows, in the order of the table."""
+        names = [row.name for row in self.settings.rows]
+        done = [task for task in self.progress(runs_dir).done if task.is_evaluation]
+        done.sort(key=lambda task: names.index(task.row))
+        return [(RunPaths(runs_dir / task.run_id), task.row) for task in done]
+
+    def _matched(self, members: Members, margin: float) -> ResultTable | None:
+        settings = self.settings
+        found = collected(members, [*settings.harms, *settings.costs])
+        return matched_table(
+            found, self._families, settings.harms, settings.costs, settings.ours, margin
+        )
+
+    def _frontiers(self, members: Members) -> dict[str, str]:
+        settings = self.settings
+        found = collected(members, [*settings.harms, *settings.costs])
+        return {
+            f"{harm} against {cost}": trade_off_figure(
+                knobs(found, self._families, harm, cost), cost, harm
+            )
+            for harm in settings.harms
+            for cost in settings.costs
+        }
+
+    @property
+    def _families(self) -> dict[str, str]:
+        return {row.name: row.family for row in self.settings.rows}
+
+    def _repetitions(self) -> Iterator[tuple[RowSettings, tuple[str, ...]]]:
+        """Rows with their changes: all with the first seed, then all with the next."""
+        for number, seed in enumerate(self.settings.seeds):
+            for row in self.settings.rows:
+                changes = (*self.variant.changes, *row.changes)
+                if not row.is_base:
+                    yield row, (*changes, f"seed={seed}")
+                elif number == 0:
+                    yield row, changes
+
+    def _evaluation(self, runs_dir: Path, training: Task, changes: tuple[str, ...]) -> Task:
+        """The same suites, prompts and draws for every row."""
+        subject: dict[str, Any] = {}
+        measured = training.spec.settings.model.name
+        if training.run_id:
+            subject = result_of(RunPaths(runs_dir / training.run_id))
+            measured = training.run_id
+        variant = self.variant
+        judge = {"judge": variant.judge} if variant.judge else {}
+        method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options, **judge)
+        if variant.scorers:
+            method.append(f"evaluation.scorers={inline(variant.scorers)}")
+        return Task(
+            training.row, self.text, (*changes, *method), is_evaluation=True, subject=measured
+        )
+
+
+def load_experiment(path: Path, variant: str = "") -> Experiment:
+    """The experiment of a folder with a ``table.toml``, at one of its sizes.
+
+    Raises:
+        ConfigError: Any number of problems, of the table or of any row, one line for each.
+    """
+    file = path / FILE
+    settings = TableSettings.parse(read_toml(file), FILE)
+    name = variant or next(iter(settings.variants))
+    if name not in settings.variants:
+        allowed = ", ".join(settings.variants)
+        raise ConfigError(
+            f"{str(file)!r} has no variant {name!r}{did_you_mean(name, list(settings.variants))} "
+            f"(allowed: {allowed})"
+        )
+    text = read_text(path / settings.variants[name].file)
+    experiment = Experiment(path.resolve().name, name, settings, text)
+    for row in settings.rows:
+        changes = (*experiment.variant.changes, *row.changes)
+        parse_spec(text, changes, f"{file}, row {row.name!r}")
+    return experiment
+
+
+def is_experiment(path: Path) -> bool:
+    """Whether a folder holds a table."""
+    return (path / FILE).is_file()
+
+
+def _found(task: Task, known: dict[str, tuple[str, str]]) -> Task:
+    """The task with the run that does it already."""
+    run_id, state = known.get(task.spec.fingerprint, ("", ""))
+    return replace(task, run_id=run_id, state=state)

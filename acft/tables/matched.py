@@ -1,0 +1,162 @@
+"""Methods compared at the same cost, each over its own knob, instead of at one setting of each.
+
+Source: derived; the idea of fixing KL to the base before comparing is that of isokl calibration.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from acft.statistics import Interval, equivalence
+from acft.tables.figures import Mark, Series, plot
+from acft.tables.table import POLICY, Cell, Cells, ResultTable, Row, Seen, all_totals, cell_of
+from acft.tables.tradeoff import Point, frontier, matched, mixture_at
+from acft.totals import Floats, Totals, pooled_bootstrap
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A method's measured settings."""
+
+    family: str
+    points: list[Point]
+    """Labelled with the name of the row."""
+    totals: dict[str, list[Totals]]
+    """Harm by prompt, of each run of a row."""
+
+
+def knobs(found: Cells, families: dict[str, str], harm: str, cost: str) -> list[Knob]:
+    """The methods whose settings have both measurements, in the order of the table.
+
+    Args:
+        found: What was measured.
+        families: Method of each row, by the row's name.
+        harm: Column that should be low.
+        cost: Column that says what it took; low as well.
+    """
+    result: dict[str, Knob] = {}
+    for (variant, subject), cells in found.items():
+        family = families.get(variant, "")
+        if not family or subject != POLICY or not cells.get(harm) or not cells.get(cost):
+            continue
+        values = _mean(cells[cost]), _mean(cells[harm])
+        if values[0] is None or values[1] is None:
+            continue
+        knob = result.setdefault(family, Knob(family, [], {}))
+        knob.points.append(Point(values[0], values[1], variant))
+        knob.totals[variant] = all_totals(cells[harm])
+    return list(result.values())
+
+
+def matched_rows(ours: Knob, theirs: Knob, cost: str, margin: float) -> Iterator[Row]:
+    """Both methods at every cost that both reach, and our harm minus theirs."""
+    for pair in matched(ours.points, theirs.points):
+        value = difference_at(ours, theirs, pair.cost)
+        n_ours, n_theirs = n_runs(ours, pair.cost), n_runs(theirs, pair.cost)
+        # the margin is relative to what the other method leaves
+        verdict = equivalence(value, margin * pair.theirs)
+        yield Row(
+            theirs.family,
+            f"{cost} {pair.cost:.4g}",
+            {
+                ours.family: Cell(pair.ours, n_ours),
+                "other": Cell(pair.theirs, n_theirs),
+                "difference": Cell(
+                    pair.difference,
+                    min(n_ours, n_theirs),
+                    value.stderr,
+                    value.low,
+                    value.high,
+                    verdict,
+                ),
+            },
+        )
+
+
+def n_runs(knob: Knob, cost: float) -> int:
+    """Runs of each setting behind the method's value at that cost, the fewest of them."""
+    used = [point.label for point, share in mixture_at(knob.points, cost) if share]
+    return max(1, min((len(knob.totals[label]) for label in used), default=1))
+
+
+def difference_at(ours: Knob, theirs: Knob, cost: float) -> Interval:
+    """Interval of our harm minus theirs over prompts and seeds, costs taken as they were measured.
+
+    No ends where a run kept no measurements by prompt.
+    """
+    mixed = [
+        *((ours.totals[point.label], share) for point, share in mixture_at(ours.points, cost)),
+        *((theirs.totals[point.label], -share) for point, share in mixture_at(theirs.points, cost)),
+    ]
+    if not mixed or not all(totals for totals, _ in mixed):
+        return Interval(None, None, None, 0)
+    shares = [share for _, share in mixed]
+
+    def statistic(*values: Floats) -> Floats:
+        return sum((s * v for s, v in zip(shares, values, strict=True)), start=0 * values[0])
+
+    return pooled_bootstrap([totals for totals, _ in mixed], statistic)
+
+
+def matched_table(
+    found: Cells,
+    families: dict[str, str],
+    harms: Sequence[str],
+    costs: Sequence[str],
+    ours: str,
+    margin: float,
+) -> ResultTable | None:
+    """Every other method beside ours at matched costs; None while ours has no setting measured."""
+    rows = []
+    for harm in harms:
+        for cost in costs:
+            measured = {knob.family: knob for knob in knobs(found, families, harm, cost)}
+            for other in (knob for name, knob in measured.items() if name != ours):
+                if ours in measured:
+                    rows += [
+                        Row(f"{row.variant}: {harm}", row.subject, row.cells)
+                        for row in matched_rows(measured[ours], other, cost, margin)
+                    ]
+    caption = (
+        f"Each method on its own frontier, interpolated at costs that both reach; difference = "
+        f"{ours} minus the other, [95 % interval] over prompts and seeds with costs as measured; "
+        f"equivalent = within {margin:.0%} of the other. {ours} is {_counted(rows)}."
+    )
+    columns = (ours, "other", "difference")
+    return ResultTable(columns, tuple(rows), ("method", "at"), caption) if rows else None
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    """How often the difference to each method has which verdict."""
+    verdicts: dict[str, Counter[str]] = {}
+    for row in rows:
+        method = row.variant.partition(":")[0]
+        verdicts.setdefault(method, Counter())[row.cells["difference"].verdict or "unknown"] += 1
+    told = [
+        (name, ", ".join(f"{verdict} {n}" for verdict, n in sorted(found.items())))
+        for name, found in verdicts.items()
+    ]
+    return "; ".join(f"{counts} times against {name}" for name, counts in told)
+
+
+def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> str:
+    """SVG of every setting, with the frontier of each method as a line."""
+    series = [
+        Series(
+            knob.family,
+            [_mark(point, knob.totals[point.label]) for point in knob.points],
+            [(point.cost, point.harm) for point in frontier(knob.points)],
+        )
+        for knob in measured
+    ]
+    return plot(series, cost, harm)
+
+
+def _mark(point: Point, totals: Sequence[Totals]) -> Mark:
+    found = pooled_bootstrap([totals], lambda value: value) if totals else None
+    ends = (found.low, found.high) if found else (None, None)
+    return Mark(point.cost, point.harm, *ends, label=point.label)
+
+
+def _mean(cell: Sequence[Seen]) -> float | None:
+    return cell_of(cell).value

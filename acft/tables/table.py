@@ -1,0 +1,384 @@
+"""A paper-style table of finished runs: a row for each variant, a column for each measurement.
+
+Runs that differ in nothing but the seed share a row. Where they are evaluations, their measurements
+are kept by prompt, and intervals are over prompts and seeds together.
+"""
+
+import fnmatch
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from acft.benchmarks.results import MEASUREMENTS, Results
+from acft.errors import DataError
+from acft.eventlog import bill, effective, read_events
+from acft.events import BestCheckpoint, Evaluated, Event, Scalars
+from acft.runs.directory import all_runs, read_labels, read_launch, read_status
+from acft.schema import Launch, RunPaths
+from acft.statistics import equivalence
+from acft.tables.figures import Mark, intervals
+from acft.totals import Totals, event_names, pooled_bootstrap, ratio_change
+
+AS_WRITTEN = "as written"
+SEED = "seed="
+MARGIN = 0.1
+"""Relative change below which two variants count as equivalent, by default."""
+BUDGET, VALIDATION, POLICY = "budget", "validation", "policy"
+VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
+"""What of a validation can be a column."""
+
+
+COMMIT = 10
+"""Characters of a commit that are shown."""
+
+Members = Sequence[tuple[RunPaths, str]]
+"""Runs with the names of their variants."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measurement, over seeds where several runs differ in nothing else."""
+
+    value: float | None
+    """Mean over the runs; None when it could not be measured."""
+    runs: int
+    stderr: float | None = None
+    """Of the mean over two or more runs."""
+    low: float | None = None
+    """Ends of the 95 % interval, where one is known."""
+    high: float | None = None
+    verdict: str = ""
+    """Of a comparison: equivalent, lower, higher or undecided at the margin."""
+
+    @property
+    def text(self) -> str:
+        """Value with its uncertainty."""
+        if self.value is None:
+            return "–"
+        text = _three(self.value)
+        if self.low is not None and self.high is not None:
+            text += f" [{_three(self.low)}, {_three(self.high)}]"
+        elif self.stderr is not None:
+            text += f" ± {self.stderr:.2g}"
+        text += f" ({self.runs} runs)" if self.runs > 1 else ""
+        return f"{text} {self.verdict}".rstrip()
+
+
+def _three(value: float) -> str:
+    """Three digits; what rounding leaves of a difference of equal numbers is 0."""
+    return f"{round(value, 12) + 0.0:.3g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of the experiment and whom of it was measured."""
+
+    variant: str
+    """The changed settings, without the seed."""
+    subject: str
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Everything measured in an experiment."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    heads: tuple[str, str] = ("variant", "subject")
+    """What the two names of a row are called."""
+    caption: str = ""
+    """How the numbers are to be read."""
+
+    @property
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        head, *body = self._lines()
+        lines = [head, ["---"] * len(head), *body]
+        body = "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
+        return f"{body}\n\n{self.caption}" if self.caption else body
+
+    @property
+    def latex(self) -> str:
+        """The table as a LaTeX ``tabular`` with booktabs rules."""
+        head, *body = ([_latex(cell) for cell in line] for line in self._lines())
+        lines = [" & ".join(line) + r" \\" for line in (head, *body)]
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{ll{'r' * len(self.columns)}}}",
+                r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
+                r"\end{tabular}",
+                *([f"% {self.caption}"] if self.caption else []),
+            ]
+        )  # fmt: skip
+
+    def with_origin(self, members: Members) -> "ResultTable":
+        """The same with a caption that ends in what it was made from."""
+        return replace(self, caption=f"{self.caption} {origin_of(members)}".strip())
+
+    def _lines(self) -> list[list[str]]:
+        lines = [[*self.heads, *self.columns]]
+        for row in self.rows:
+            cells = [row.cells[name].text if name in row.cells else "" for name in self.columns]
+            lines.append([row.variant, row.subject, *cells])
+        return lines
+
+
+def result_table(
+    runs_dir: Path,
+    experiment: str,
+    patterns: Sequence[str] = ("*",),
+    against: str = "",
+    margin: float = MARGIN,
+) -> ResultTable:
+    """The measurements of all finished runs of an experiment, sweep or tag.
+
+    Args:
+        runs_dir: Directory of all runs.
+        experiment: Name of the settings file without its ending, of a sweep or of a tag.
+        patterns: Columns to keep, as ``suite/scorer quantity`` with wildcards. Measurements of
+            single prompt categories (``quantity@category``) need a pattern with ``@``; what the
+            runs cost, one that begins with ``budget``, and their validation with ``validation``.
+        against: Show relative changes instead, from the same variant's subject of that name
+            (``base``) or else from the variant of that name.
+        margin: A change inside ± this, interval included, is equivalent.
+
+    Raises:
+        DataError: No finished run of that name has measured anything.
+    """
+    members = [
+        (paths, _variant(runs_dir, launch)) for paths, launch in _members(runs_dir, experiment)
+    ]
+    table = table_of(members, patterns, against, margin)
+    if table is None:
+        raise DataError(
+            f"no finished run of {experiment!r} in {str(runs_dir)!r} has measurements; name an "
+            "experiment, sweep or tag, and check --metric"
+        )
+    return table.with_origin(members)
+
+
+def table_of(
+    members: Members,
+    patterns: Sequence[str] = ("*",),
+    against: str = "",
+    margin: float = MARGIN,
+) -> ResultTable | None:
+    """The measurements of finished runs, each under the name of its variant; None without any.
+
+    Raises:
+        DataError: Nothing can be compared with ``against``.
+    """
+    found = collected(members, patterns)
+    if not found:
+        return None
+    if against:
+        return _compared(found, against, margin)
+    rows = [
+        Row(*row, {name: cell_of(seen) for name, seen in cells.items()})
+        for row, cells in found.items()
+    ]
+    return ResultTable(columns_of(rows), tuple(rows))
+
+
+def origin_of(members: Members) -> str:
+    """How many runs, over how many prompts or documents, and which commits made them."""
+    commits = set[str]()
+    counts, kept = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+    for paths, _ in members:
+        if paths.resolved.is_file():
+            provenance = json.loads(paths.resolved.read_text())
+            commits.add(str(provenance.get("git_commit", ""))[:COMMIT])
+        for event in _measurements(paths):
+            counts[event.suite].add(event.n)
+        for (_, column), totals in totals_of(paths).items():
+            kept[column.partition(" ")[0]].add(len(totals.groups))
+    # Suites that only compare say nothing of a run alone, but keep what they compare.
+    told = {suite.partition("/")[0] for suite in counts}
+    counts |= {suite: found for suite, found in kept.items() if suite.partition("/")[0] not in told}
+    sizes = (
+        f"{suite} {min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
+        for suite, found in sorted(counts.items())
+    )
+    made_by = ", ".join(sorted(commits - {""})) or "unknown"
+    return f"{len(members)} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one run says about one cell."""
+
+    event: Evaluated
+    totals: Totals | None = None
+
+
+Cells = dict[tuple[str, str], dict[str, list[Seen]]]
+"""By variant and subject, then by column."""
+
+
+def collected(members: Members, patterns: Sequence[str]) -> Cells:
+    """What every run says about the columns that a pattern names."""
+    found: Cells = defaultdict(dict)
+    for paths, variant in members:
+        totals = totals_of(paths)
+        for event in (*_measurements(paths), *_of_training(paths, patterns)):
+            column = f"{event.suite} {event.metric}"
+            if _is_wanted(column, patterns):
+                seen = Seen(event, totals.get((event.subject, column)))
+                found[variant, event.subject].setdefault(column, []).append(seen)
+    return found
+
+
+def _compared(found: Cells, against: str, margin: float) -> ResultTable:
+    """Relative changes of every cell whose measurements are kept by prompt on both sides."""
+    rows = []
+    for (variant, subject), cells in found.items():
+        other = (variant, against) if (variant, against) in found else (against, subject)
+        if other == (variant, subject) or other not in found:
+            continue
+        changes = {}
+        for column, seen in cells.items():
+            pair = [all_totals(found[other].get(column, [])), all_totals(seen)]
+            if all(pair):
+                estimate = pooled_bootstrap(pair, ratio_change)
+                changes[column] = Cell(
+                    estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
+                    equivalence(estimate, margin),
+                )  # fmt: skip
+        rows.append(Row(variant, subject, changes))
+    if not any(row.cells for row in rows):
+        raise DataError(
+            f"nothing can be compared with {against!r}; measure the runs with 'acft evaluate', and "
+            "name a subject such as 'base' or a variant as the table shows it"
+        )
+    return ResultTable(columns_of(rows), tuple(rows))
+
+
+def column_figures(table: ResultTable) -> dict[str, str]:
+    """An SVG for each column that has values, by the column's name."""
+    figures = {}
+    for column in table.columns:
+        marks = [
+            (row.variant, Mark(cell.value, cell.value, cell.low, cell.high))
+            for row in table.rows
+            if (cell := row.cells.get(column)) is not None and cell.value is not None
+        ]
+        if marks:
+            figures[column] = intervals(marks, column)
+    return figures
+
+
+def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Columns of all rows, in the order in which they appear."""
+    return tuple(dict.fromkeys(column for row in rows for column in row.cells))
+
+
+def _members(runs_dir: Path, experiment: str) -> Iterator[tuple[RunPaths, Launch]]:
+    for paths in all_runs(runs_dir):
+        if read_status(paths).state != "finished":
+            continue
+        try:
+            launch = read_launch(paths)
+        except DataError:
+            continue  # nobody can tell what it belongs to
+        if experiment in (launch.experiment, launch.sweep, *read_labels(paths).tags):
+            yield paths, launch
+
+
+def _variant(runs_dir: Path, launch: Launch) -> str:
+    """Changed settings without the seed; an evaluation's are those of the run it measured."""
+    subject = RunPaths(runs_dir / launch.subject)
+    if launch.subject and subject.launch.is_file():
+        launch = read_launch(subject)
+    changes = [change for change in launch.overrides if not change.startswith(SEED)]
+    return ", ".join(changes) or AS_WRITTEN
+
+
+def _measurements(paths: RunPaths) -> list[Evaluated]:
+    events = [entry.event for entry in effective(read_events(paths.events))]
+    return [event for event in events if isinstance(event, Evaluated)]
+
+
+def _of_training(paths: RunPaths, patterns: Sequence[str]) -> Iterator[Evaluated]:
+    """What a run spent and how its preferred policy was validated, where a pattern names that.
+
+    An evaluation has the numbers of the run that it measured.
+    """
+    wanted = {suite for suite in (BUDGET, VALIDATION) if any(p.startswith(suite) for p in patterns)}
+    if not wanted:
+        return
+    trained = RunPaths(paths.root.parent / (read_launch(paths).subject or paths.root.name))
+    if not trained.events.is_file():  # an evaluation of a model
+        return
+    events = [entry.event for entry in effective(read_events(trained.events))]
+    numbers = {BUDGET: bill(events), VALIDATION: _validated(events)}
+    for suite in sorted(wanted):
+        for name, value in numbers[suite].items():
+            yield Evaluated(suite, name, POLICY, value, 1)
+
+
+def _validated(events: Sequence[Event]) -> dict[str, float]:
+    """The last numbers of the round that was preferred; of the last round where none was."""
+    best = [event.round for event in events if isinstance(event, BestCheckpoint)]
+    scalars = [event for event in events if isinstance(event, Scalars)]
+    rounds = best or [event.round for event in scalars]
+    found: dict[str, float] = {}
+    for event in scalars:
+        if event.round == rounds[-1]:
+            found |= event.values
+    return {name: found[name] for name in VALIDATED if name in found}
+
+
+def _is_wanted(column: str, patterns: Sequence[str]) -> bool:
+    return any(
+        fnmatch.fnmatchcase(column, pattern) and ("@" in pattern or "@" not in column)
+        for pattern in patterns
+    )
+
+
+def totals_of(paths: RunPaths) -> dict[tuple[str, str], Totals]:
+    """Measurements kept by prompt, by subject and column; empty for runs that trained."""
+    sealed = read_status(paths).checkpoint
+    if not sealed or not (paths.root / sealed / MEASUREMENTS).is_file():
+        return {}
+    return {
+        (subject, " ".join(event_names(suite, name))): totals
+        for suite, subject, name, totals in Results.load(paths.root / sealed)
+    }
+
+
+def all_totals(cell: Sequence[Seen]) -> list[Totals]:
+    """The totals of every run of a cell; empty when one has none."""
+    totals = [seen.totals for seen in cell if seen.totals is not None]
+    return totals if len(totals) == len(cell) else []
+
+
+def cell_of(cell: Sequence[Seen]) -> Cell:
+    """Runs that differ in the seed only as one cell."""
+    totals = all_totals(cell)
+    if len(totals) > 1:
+        pooled = pooled_bootstrap([totals], lambda value: value)
+        return Cell(pooled.value, len(cell), pooled.stderr, pooled.low, pooled.high)
+    events = [seen.event for seen in cell if seen.event.value is not None]
+    values = [event.value for event in events if event.value is not None]
+    if not values:
+        return Cell(None, len(cell))
+    if len(values) == 1:
+        return Cell(values[0], 1, low=events[0].low, high=events[0].high)
+    stderr = statistics.stdev(values) / math.sqrt(len(values))
+    return Cell(statistics.fmean(values), len(values), stderr)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}",
+               "^": r"\textasciicircum{}"}  # fmt: skip
+    special |= {character: "\\" + character for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)

@@ -1,0 +1,55 @@
+"""The paper's table of pairwise win rates: every row's responses against every other's."""
+
+from collections.abc import Sequence
+from itertools import cycle, islice
+
+from acft.benchmarks.results import Results
+from acft.benchmarks.win_rate import JUDGED, NAME, win_totals
+from acft.runs.directory import read_status
+from acft.schema import RunPaths
+from acft.tables.table import POLICY, Cell, Members, ResultTable, Row
+from acft.totals import Totals, pooled_bootstrap
+
+
+def win_table(members: Members, judge: str) -> ResultTable | None:
+    """Win rate of the column over the row, ties counting half; None before anything is judged.
+
+    Runs of two rows are paired in the order of their seeds; intervals are over prompts and pairs.
+
+    Args:
+        members: Evaluations with the names of their rows, in the order of the table.
+        judge: Name of the model whose likelihood judges.
+    """
+    judged: dict[str, list[Totals]] = {}
+    for paths, row in members:
+        if (totals := _judged(paths)) is not None:
+            judged.setdefault(row, []).append(totals)
+    if not judged:
+        return None
+    rows = [
+        Row(
+            row,
+            POLICY,
+            {other: _cell(judged[row], judged[other]) for other in judged if other != row},
+        )
+        for row in judged
+    ]
+    caption = (
+        f"Win rate of the column over the row, ties counting half, [95 % interval]; judged by the "
+        f"likelihood of {judge}, which prefers what it would have written itself."
+    )
+    return ResultTable(tuple(judged), tuple(rows), ("loser \\ winner", "subject"), caption)
+
+
+def _cell(losers: Sequence[Totals], winners: Sequence[Totals]) -> Cell:
+    count = max(len(losers), len(winners))
+    pairs = islice(zip(cycle(losers), cycle(winners), strict=False), count)
+    wins = [win_totals(loser, winner)["win_rate"] for loser, winner in pairs]
+    found = pooled_bootstrap([wins], lambda value: value)
+    return Cell(found.value, count, found.stderr, found.low, found.high)
+
+
+def _judged(paths: RunPaths) -> Totals | None:
+    """Nats of each response under the judge."""
+    measured = Results.load(paths.root / read_status(paths).checkpoint).measured
+    return measured.get(NAME, {}).get(POLICY, {}).get(JUDGED)

@@ -1,0 +1,113 @@
+"""Running jobs in threads of their own: two of a round at once, or one that cannot yield."""
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
+
+from acft.training.outputs import Output
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def both(
+    first: Generator[Output, None, A], second: Generator[Output, None, B], *, at_once: bool
+) -> Generator[Output, None, tuple[A, B]]:
+    """Outputs of both jobs; returns their results.
+
+    Run at once, each job has a thread of its own and outputs come as they are made; an error in
+    either is raised here after the other has ended.
+    """
+    if not at_once:
+        a = yield from first
+        b = yield from second
+        return a, b
+    outputs: queue.Queue[Output | None] = queue.Queue()
+    jobs = [_Job(first, outputs), _Job(second, outputs)]
+    try:
+        for job in jobs:
+            job.start()
+        yield from _until_ended(outputs, len(jobs))
+    finally:
+        for job in jobs:
+            job.cancel()
+            job.join()
+    for job in jobs:
+        if job.error is not None:
+            raise job.error
+    return jobs[0].result, jobs[1].result
+
+
+Emit = Callable[[Output], None]
+
+
+def emitted(work: Callable[[Emit], None]) -> Generator[Output, None, None]:
+    """What ``work`` passes to its argument, as it comes; ``work`` runs in a thread of its own.
+
+    An error in it is raised here. When nobody asks for more, its next call raises in the thread.
+    """
+    outputs: queue.Queue[Output | None] = queue.Queue()
+    is_abandoned = threading.Event()
+
+    def emit(output: Output) -> None:
+        if is_abandoned.is_set():
+            raise _Abandoned
+        outputs.put(output)
+
+    def run() -> Generator[Output, None, None]:
+        work(emit)
+        yield from ()
+
+    job = _Job(run(), outputs)
+    job.start()
+    try:
+        yield from _until_ended(outputs, 1)
+    finally:
+        is_abandoned.set()
+        job.join()
+    if job.error is not None:
+        raise job.error
+
+
+class _Abandoned(Exception):  # noqa: N818 - not an error
+    """Ends work whose outputs nobody reads."""
+
+
+class _Job(threading.Thread):
+    """A generator being run to its end by a thread of its own."""
+
+    def __init__(
+        self, generator: Generator[Output, None, Any], outputs: "queue.Queue[Output | None]"
+    ) -> None:
+        super().__init__(daemon=True)
+        self._generator = generator
+        self._outputs = outputs
+        self._is_cancelled = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Pass on every output, then a None."""
+        try:
+            while not self._is_cancelled.is_set():
+                self._outputs.put(next(self._generator))
+        except StopIteration as end:
+            self.result = end.value
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            self.error = error
+        finally:
+            self._outputs.put(None)
+
+    def cancel(self) -> None:
+        """End after the present output."""
+        self._is_cancelled.set()
+
+
+def _until_ended(outputs: "queue.Queue[Output | None]", n_jobs: int) -> Iterator[Output]:
+    while n_jobs:
+        output = outputs.get()
+        if output is None:
+            n_jobs -= 1
+        else:
+            yield output

@@ -1,0 +1,335 @@
+"""The LLM box of the paper's figure 2: cross-entropy on a corpus plus KL to the guided policy."""
+
+import functools
+import operator
+import time
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from acft.backbone.forward import has_plain_head, head_weight, logits
+from acft.backbone.sharded import is_sharded, uneven_passes
+from acft.chunked import Penalty, TokenLosses, token_losses
+from acft.data import (
+    TokenizedDocument,
+    balanced_batches,
+    collate,
+    micro_batches,
+    mixture,
+    pad_token,
+)
+from acft.distributed import ranks, settled
+from acft.errors import NonFiniteError
+from acft.events import Progress, Scalars
+from acft.objective import align, kl_divergence, nll
+from acft.oracle.training import local_torch_seed
+from acft.policy import Policy
+from acft.seeding import derive_seed
+from acft.threads import Workers
+from acft.training.guidance import GuidanceTap
+from acft.training.optimization import PolicyOptimizer, backward
+from acft.training.outputs import Output
+from acft.training.sparse import CachedTarget, Key, key_of
+from acft.training.target import GuidedTarget, Regularizer
+from acft.training.world import World
+from acft.types import TokenBatch
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Documents of one forward pass with their weights in the loss."""
+
+    documents: Sequence[TokenizedDocument]
+    ce_weight: float
+    """Of every token; already divided by the step's number of loss tokens."""
+    kl_weights: Sequence[float]
+    """Of every response token of each document; likewise."""
+    counts: bool = True
+    """False where the pass is only done along with those of other processes."""
+
+    def is_among(self, known: Container[Key]) -> bool:
+        """Whether guidance of all documents that carry the KL is known."""
+        pairs = zip(self.documents, self.kl_weights, strict=True)
+        return all(key_of(document) in known for document, weight in pairs if weight)
+
+
+@dataclass
+class _Sums:
+    """What one optimiser step adds up over its forward passes."""
+
+    nll: float = 0.0
+    n_tokens: int = 0
+    kl_guided_policy: float = 0.0
+    kl_policy_guided: float = 0.0
+    n_kl: int = 0
+    loss: float = 0.0
+    n_read: int = 0
+    """Tokens of all documents, prompts and KL-only ones included."""
+    documents: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        losses: TokenLosses,
+        ce_mask: Bool[Tensor, " position"],
+        kl_mask: Bool[Tensor, " position"],
+        documents: Sequence[TokenizedDocument],
+    ) -> "_Sums":
+        """Of one forward pass."""
+        return cls(
+            nll=float(losses.nll[ce_mask].sum()),
+            n_tokens=int(ce_mask.sum()),
+            kl_guided_policy=float(losses.kl_guided_policy[kl_mask].sum()),
+            kl_policy_guided=float(losses.kl_policy_guided[kl_mask].sum()),
+            n_kl=int(kl_mask.sum()),
+            loss=float(losses.total.detach().sum()),
+            n_read=sum(len(document.token_ids) for document in documents),
+            documents=[document.document_id for document in documents],
+        )
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        names = [item.name for item in fields(self)]
+        return _Sums(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    def over_ranks(self) -> "_Sums":
+        """The step's sums when its forward passes were shared out; names stay each process's."""
+        names = [item.name for item in fields(self) if item.name != "documents"]
+        values = ranks().sums([getattr(self, name) for name in names])
+        return replace(self, **dict(zip(names, values, strict=True)))
+
+
+def fit_job(
+    world: World,
+    optimizer: PolicyOptimizer,
+    regularizer: Regularizer | None,
+    round_index: int,
+    *,
+    ce_weight: float = 1.0,
+    tap: GuidanceTap | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, None]:
+    """Losses and progress of one round's optimiser steps; the policy is updated in place.
+
+    Raises:
+        NonFiniteError: Loss or gradient is NaN or infinite, or the KL exceeds ``limits.kl_max``.
+    """
+    settings = world.run.optimizer
+    first = (round_index - 1) * settings.steps_per_round
+    batches = mixture(
+        world.corpora,
+        world.run.schedule.rounds * settings.steps_per_round,
+        settings.batch_size,
+        derive_seed(world.run.seed, "mixture"),
+        start=first,
+    )
+    extra = _sampled_batches(world, regularizer, round_index)
+    # dropout draws from one generator
+    workers = world.base.workers if world.run.adapter.dropout == 0 else Workers()
+    for number in range(1, settings.steps_per_round + 1):
+        if settled(should_stop):
+            return
+        started = time.monotonic()
+        pieces = _pieces(
+            next(batches), next(extra), regularizer, settings.micro_batch_size, ce_weight
+        )
+        step = first + number
+        # what is kept of the first step is kept in order
+        seen = tap if number == 1 else None
+        known = regularizer.guide.known if regularizer is not None else ()
+        own = _share(pieces, known, even=is_sharded(world.policy.backbone.model))
+        passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
+        with _seeded_dropout(world, step):
+            found = backward(passes, world.policy.parameters(), Workers() if seen else workers)
+        sums = functools.reduce(operator.add, found, _Sums())
+        ranks().sum_gradients(world.policy.parameters())
+        sums = sums.over_ranks()
+        _check(world, sums, step, regularizer)
+        scalars = {
+            "policy/loss": sums.loss,
+            "policy/lr": optimizer.lr,
+            "policy/grad_norm": optimizer.step(),
+            "policy/tokens": float(sums.n_read),
+            **_means(sums, regularizer),
+            "time/step_seconds": time.monotonic() - started,
+            "time/tokens_per_second": sums.n_tokens / (time.monotonic() - started),
+        }
+        yield Scalars(round_index, step, scalars)
+        yield Progress("fit_policy", number, settings.steps_per_round, round_index)
+        if tap is not None and number == 1:
+            yield from tap.rows(round_index, step)
+    world.policy.version = round_index
+
+
+def _seeded_dropout(world: World, step: int) -> AbstractContextManager[None]:
+    """Makes dropout depend on the step alone; without dropout no random number is touched."""
+    if world.run.adapter.dropout == 0:
+        return nullcontext()
+    others = [ranks().rank] if ranks().rank else []
+    return local_torch_seed(derive_seed(world.run.seed, "policy-dropout", step, *others))
+
+
+def _forward(
+    world: World, piece: _Piece, regularizer: Regularizer | None, tap: GuidanceTap | None
+) -> tuple[Float[Tensor, ""], _Sums]:
+    """Loss of one piece, and what it adds to the step's sums."""
+    policy = world.policy
+    policy.backbone.model.train()
+    batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
+    batch = batch.to(policy.device)
+    hidden = policy.hidden(batch)
+    aligned = align(batch, hidden)
+    kl_weights = torch.tensor(piece.kl_weights, device=policy.device)
+    weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
+    penalty = None
+    if regularizer is not None and bool((weights != 0).any()):
+        known = regularizer.guide.known
+        if piece.is_among(known):
+            target = CachedTarget(piece.documents, known, aligned.mask_all, world.horizon)
+        else:
+            target = GuidedTarget(world, piece.documents, batch, hidden.detach(), regularizer)
+        if regularizer.is_reach_weighted:
+            weights = weights * target.reach()
+        penalty = Penalty(weights, target, regularizer.kl)
+    ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[aligned.mask_all]
+    values, targets = aligned.values[aligned.mask_all], aligned.targets[aligned.mask_all]
+    losses = losses_at(policy, values, targets, ce_weights, penalty)
+    if tap is not None and penalty is not None:
+        with uneven_passes(world.base.backbone.model):
+            if piece.counts:
+                tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+    if not piece.counts:
+        return 0.0 * losses.total.sum(), _Sums()
+    return losses.total.sum(), _Sums.of(losses, ce_weights > 0, weights != 0, piece.documents)
+
+
+def _carries_loss(
+    documents: Sequence[TokenizedDocument], batch: TokenBatch
+) -> Float[Tensor, "batch step"]:
+    """1 where the next token is part of the cross-entropy."""
+    starts = torch.tensor([document.loss_start for document in documents])
+    positions = torch.arange(1, batch.token_ids.shape[1])
+    return (positions >= starts[:, None]).float().to(batch.token_ids.device)
+
+
+def losses_at(
+    policy: Policy,
+    hidden: Float[Tensor, "position width"],
+    targets: Int[Tensor, " position"],
+    ce_weights: Float[Tensor, " position"],
+    penalty: Penalty | None,
+) -> TokenLosses:
+    """Token losses of a policy; models with an unusual output head take the plain path."""
+    model = policy.backbone.model
+    if has_plain_head(model):
+        return token_losses(hidden, head_weight(model), targets, ce_weights, penalty)
+    next_logprobs = logits(model, hidden).log_softmax(dim=-1)
+    cross_entropy = nll(next_logprobs, targets)
+    total = ce_weights * cross_entropy
+    zero = torch.zeros_like(cross_entropy)
+    if penalty is None:
+        return TokenLosses(total, cross_entropy.detach(), zero, zero)
+    rows = penalty.weights.nonzero()[:, 0]
+    with torch.no_grad():
+        guided = penalty.logprobs(rows, next_logprobs[rows])
+    forward = zero.index_put((rows,), kl_divergence(guided, next_logprobs[rows]))
+    reverse = zero.index_put((rows,), kl_divergence(next_logprobs[rows], guided))
+    chosen = forward if penalty.kl == "guided_policy" else reverse
+    total = total + penalty.weights * chosen
+    return TokenLosses(total, cross_entropy.detach(), forward.detach(), reverse.detach())
+
+
+def _pieces(
+    documents: Sequence[TokenizedDocument],
+    sampled: Sequence[tuple[TokenizedDocument, float]],
+    regularizer: Regularizer | None,
+    size: int,
+    ce_weight: float,
+) -> list[_Piece]:
+    """One step's documents in forward passes of similar lengths.
+
+    Cross-entropy and KL are divided by all loss tokens of the step, so masking changes what is
+    penalised and not how much a token weighs.
+    """
+    n_tokens = sum(document.n_loss_tokens for document in documents)
+    kl_weight = regularizer.kl_weight if regularizer is not None else 0.0
+    pieces = []
+    for some in balanced_batches(documents, size):
+        weights = [
+            kl_weight / n_tokens if regularizer is not None and regularizer.applies_to(d) else 0.0
+            for d in some
+        ]
+        pieces.append(_Piece(some, ce_weight / n_tokens, weights))
+    n_sampled = sum(len(d.token_ids) - d.response_start for d, _ in sampled)
+    for some_sampled in micro_batches(sampled, size):
+        pieces.append(
+            _Piece(
+                [document for document, _ in some_sampled],
+                0.0,
+                [kl_weight * weight / n_sampled for _, weight in some_sampled],
+            )
+        )
+    return pieces
+
+
+def _share(pieces: Sequence[_Piece], known: Container[Key], *, even: bool) -> list[_Piece]:
+    """This process's pieces of a step.
+
+    Processes that hold parts of one model must do the same passes in the same order: as many of
+    pieces that ask the anchor, and as many of those that do not.
+    """
+    if not even:
+        return list(ranks().share(pieces))
+    kinds = ([p for p in pieces if p.is_among(known) is not asks] for asks in (False, True))
+    return [replace(p, counts=n) for kind in kinds for p, n in ranks().share_evenly(kind)]
+
+
+def _sampled_batches(
+    world: World, regularizer: Regularizer | None, round_index: int
+) -> Generator[Sequence[tuple[TokenizedDocument, float]], None, None]:
+    """KL-only documents for each step; nothing where only corpus prefixes are used."""
+    sampled = list(regularizer.sampled) if regularizer is not None else []
+    if not sampled:
+        while True:
+            yield []
+    generator = torch.Generator().manual_seed(
+        derive_seed(world.run.seed, "sampled-prefixes", round_index)
+    )
+    size = max(1, world.run.optimizer.batch_size // 2)
+    while True:
+        chosen = torch.randperm(len(sampled), generator=generator)[:size]
+        yield [sampled[index] for index in chosen.tolist()]
+
+
+def _means(sums: _Sums, regularizer: Regularizer | None) -> dict[str, float]:
+    result = {"policy/ce": sums.nll / sums.n_tokens} if sums.n_tokens else {}
+    if sums.n_kl and regularizer is not None:
+        result |= {
+            "policy/kl_guided_policy": sums.kl_guided_policy / sums.n_kl,
+            "policy/kl_policy_guided": sums.kl_policy_guided / sums.n_kl,
+            "policy/kl_weight": regularizer.kl_weight,
+        }
+    return result
+
+
+def _check(world: World, sums: _Sums, step: int, regularizer: Regularizer | None) -> None:
+    where = f"in step {step} (documents {', '.join(sums.documents[:4])}, ...)"
+    if not torch.isfinite(torch.tensor(sums.loss)):
+        raise NonFiniteError(
+            f"the loss is {sums.loss} {where}; lower [optimizer] lr or [method] kl_weight"
+        )
+    if regularizer is None or not sums.n_kl:
+        return
+    is_forward = regularizer.kl == "guided_policy"
+    name = "KL(guided || policy)" if is_forward else "KL(policy || guided)"
+    value = (sums.kl_guided_policy if is_forward else sums.kl_policy_guided) / sums.n_kl
+    limit = world.run.limits.kl_max
+    if value > limit:
+        raise NonFiniteError(
+            f"{name} is {value:.1f} nats a token {where}, above [limits] kl_max = {limit}; lower "
+            "[optimizer] lr or [oracle] strength_max"
+        )

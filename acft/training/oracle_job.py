@@ -1,0 +1,295 @@
+"""The Oracle box of the paper's figure 2: draw from a policy, ask the constraint, fit R."""
+
+import copy
+import itertools
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.assets import cache_folder
+from acft.backbone.forward import head_weight, logits
+from acft.backbone.sharded import uneven_passes
+from acft.decoding.base import DecoderContext
+from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
+from acft.distributed import ranks
+from acft.events import Progress, Scalars
+from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
+from acft.oracle.calibration import calibrate
+from acft.oracle.strength import STRENGTHS, guided_estimates, smallest_strength
+from acft.oracle.training import NextLogprobs, OracleData, fit_oracle
+from acft.oracle.verdicts import prefix_verdicts, token_verdicts
+from acft.policy import Policy
+from acft.sampling import Samples, join_windows
+from acft.seeding import derive_seed
+from acft.settings import OracleSettings, SamplingSettings
+from acft.training.outputs import Output
+from acft.training.records import rollout_rows
+from acft.training.replay import replayed
+from acft.training.sparse import Key, SparseGuidance
+from acft.training.world import World
+from acft.types import DrawChecks, Prompt, Rollout, Window
+
+
+@dataclass(frozen=True)
+class Guide:
+    """An oracle ready to guide, with the strength it needs."""
+
+    oracle: Oracle
+    strength: float
+    policy_version: int
+    """Of the policy whose responses trained it."""
+    known: Mapping[Key, SparseGuidance] = field(default_factory=dict)
+    """Guidance of documents, computed once; see ``training/sparse.py``."""
+
+
+@dataclass(frozen=True)
+class OracleRound:
+    """What the job leaves behind."""
+
+    guide: Guide
+    rollouts: list[Rollout]
+    """This round's training responses, for replay and on-policy prefixes."""
+    satisfaction: list[float]
+    """Graded, of each of them."""
+    is_whole: bool = True
+    """False where a stop cut the drawing short; such a round is not sealed."""
+
+
+def build_oracle(world: World) -> Oracle:
+    """An oracle of the run's kind that has seen no response yet."""
+    context = OracleContext(
+        world.run.oracle,
+        world.base.backbone,
+        world.horizon,
+        vocabulary_verdicts(world),
+        derive_seed(world.run.seed, "oracle-weights"),
+        world.constraint.score,
+    )
+    return ORACLES.get(world.run.oracle.kind).build(context)
+
+
+def vocabulary_verdicts(world: World) -> Float[Tensor, " vocab"] | None:
+    """Graded satisfaction of each vocabulary token as a response; None where no oracle asks."""
+    if not ORACLES.get(world.run.oracle.kind).reads_verdicts:
+        return None
+    # The description leaves out how satisfaction is graded, so the tables count as well.
+    tables = json.dumps(world.run.constraint, sort_keys=True, default=str)
+    identity = [world.constraint.describe(), tables, world.base.backbone.sha256]
+    identity += [f"{judge.name}{judge.sha256}" for judge in world.trainers]
+    return token_verdicts(
+        world.decode,
+        head_weight(world.base.backbone.model).shape[0],
+        world.constraint.score,
+        cache_folder() / "token-verdicts",
+        "\x1f".join(identity),
+    )
+
+
+def oracle_job(
+    world: World,
+    oracle: Oracle,
+    policy: Policy,
+    round_index: int,
+    earlier: Sequence[OracleRound],
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    delta: float = 1.0,
+) -> Generator[Output, None, OracleRound]:
+    """Rollouts, losses, calibration and strength of one round; returns the ``OracleRound``.
+
+    Args:
+        oracle: Where the fit starts; a copy is trained, so that the original can guide meanwhile.
+        policy: Frozen while the job runs.
+        earlier: Rounds whose rollouts are reused with importance weights.
+        delta: Satisfaction the guided policy is to have; below 1 it is what an automatic strength
+            aims at.
+    """
+    settings = world.run.oracle
+    train = yield from _scored_draw(
+        world, policy, world.prompts["train"], settings.rollouts_per_round,
+        round_index, "oracle", should_stop,
+    )  # fmt: skip
+    held_out = yield from _scored_draw(
+        world, policy, world.prompts["validation"], settings.validation_rollouts,
+        round_index, "validation", should_stop,
+    )  # fmt: skip
+    oracle = copy.deepcopy(oracle)
+    oracle.follow(policy.backbone)
+    model = policy.backbone.model
+    validation = oracle_data(held_out)
+
+    def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
+        return logits(model, hidden.to(model.device, model.dtype)).log_softmax(dim=-1)
+
+    if ORACLES.get(settings.kind).is_fitted:
+        data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
+        yield from fit_oracle(
+            oracle, data, validation, settings, world.run.seed, next_logprobs, round_index
+        )
+    else:
+        oracle.version += 1
+    ranks().copy_first(oracle)
+    yield calibrate(oracle, validation, round_index)
+    strength = settings.strength
+    if strength == "auto":
+        strength = yield from choose_strength(
+            oracle, validation, next_logprobs, settings, round_index, delta
+        )
+    strength = ranks().from_first(float(strength))
+    yield Scalars(round_index, 0, {"oracle/strength": strength})
+    guide = Guide(oracle, strength, policy.version)
+    drawn = len(train.rollouts), len(held_out.rollouts)
+    is_whole = drawn == (settings.rollouts_per_round, settings.validation_rollouts)
+    return OracleRound(guide, train.rollouts, train.satisfaction, is_whole)
+
+
+@dataclass(frozen=True)
+class ScoredSamples:
+    """Drawn responses, what the oracle reads of them and what the constraint says."""
+
+    rollouts: list[Rollout]
+    satisfaction: list[float]
+    windows: Window
+
+
+def oracle_data(scored: ScoredSamples) -> OracleData:
+    """The same as training data of an oracle."""
+    return OracleData(
+        scored.windows,
+        torch.tensor(scored.satisfaction),
+        tuple(rollout.prompt_id for rollout in scored.rollouts),
+        torch.tensor([rollout.log_weight for rollout in scored.rollouts]),
+    )
+
+
+def with_verdicts(
+    world: World, rollouts: Sequence[Rollout], windows: Window
+) -> tuple[list[float], Window]:
+    """Graded satisfaction of whole responses, and windows with that of every prefix."""
+    values = prefix_verdicts(
+        world.decode,
+        [rollout.prompt_text for rollout in rollouts],
+        [rollout.response_ids for rollout in rollouts],
+        world.constraint.score,
+        windows.token_ids.shape[1],
+    )
+    return values[:, -1].tolist(), replace(windows, verdicts=values)
+
+
+def choose_strength(
+    oracle: Oracle,
+    validation: OracleData,
+    next_logprobs: NextLogprobs,
+    settings: OracleSettings,
+    round_index: int,
+    delta: float,
+) -> Generator[Output, None, float]:
+    """The smallest strength whose guided policy reaches the target on validation prompts."""
+    strengths = [s for s in STRENGTHS if s <= settings.strength_max] or [settings.strength_max]
+    estimates = guided_estimates(oracle, validation, next_logprobs, strengths, delta, settings.rare)
+    for number, estimate in enumerate(estimates, start=1):
+        values = {
+            "oracle/tried_strength": estimate.strength,
+            "oracle/guided_satisfaction": estimate.satisfaction,
+            "oracle/guided_effective_share": estimate.effective_share,
+        }
+        yield Scalars(round_index, number, values)
+    return smallest_strength(estimates, min(delta, settings.satisfaction_target))
+
+
+def guide_decoder(
+    world: World, policy: Policy, oracle: Oracle, strength: float, delta: float = 1.0
+) -> GuidedDecoder:
+    """The decoder that draws from the guided policy."""
+    reads = ORACLES.get(world.run.oracle.kind).reads_verdicts
+    verdicts: Verdicts | None = world.constraint.score if reads else None
+    context = DecoderContext(policy, oracle, verdicts, world.horizon)
+    rare = world.run.oracle.rare
+    return guided_decoder(GuidedSettings(strength=strength, delta=delta, rare=rare), context)
+
+
+def _scored_draw(
+    world: World,
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    wanted: int,
+    round_index: int,
+    purpose: str,
+    should_stop: Callable[[], bool],
+) -> Generator[Output, None, ScoredSamples]:
+    """Progress while ``wanted`` responses are drawn and judged, spread evenly over the prompts."""
+    seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
+    drawn: list[Samples] = []
+    done = 0
+    with uneven_passes(policy.backbone.model):
+        for some, each in ranks().share(_portions(prompts, wanted, seed)):
+            yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+            if should_stop() and drawn:
+                break
+            # what is held out measures the policy itself
+            temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
+            sampling = _horizon_sampling(world, temperature)
+            drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
+            done += len(drawn[-1].rollouts)
+    drawn = ranks().joined(drawn)
+    checks = sum((samples.checks for samples in drawn), DrawChecks())
+    if found := checks.scalars():
+        yield Scalars(round_index, 0, {f"{name}_{purpose}": v for name, v in found.items()})
+    yield Progress(f"sample_{purpose}", wanted, wanted, round_index, "responses")
+    rollouts = list(itertools.chain.from_iterable(samples.rollouts for samples in drawn))
+    windows = join_windows([samples.windows for samples in drawn if samples.windows is not None])
+    satisfaction, windows = with_verdicts(world, rollouts, windows)
+    subject = "base" if policy.version == 0 else "policy"
+    yield from rollout_rows(
+        world, rollouts, satisfaction, round_index, purpose=purpose, subject=subject
+    )
+    return ScoredSamples(rollouts, satisfaction, windows)
+
+
+def _portions(
+    prompts: Sequence[Prompt], wanted: int, seed: int
+) -> list[tuple[Sequence[Prompt], int]]:
+    """Pieces of work of about 128 responses: prompts and how many responses to each."""
+    each, rest = divmod(wanted, len(prompts))
+    # A different part of the prompts gets the odd responses in each round.
+    first = seed % len(prompts)
+    turned = [*prompts[first:], *prompts[:first]]
+    groups = [(turned[:rest], each + 1), (turned[rest:], each)]
+    pieces = []
+    for some, count in groups:
+        size = max(1, 128 // max(count, 1))
+        if count:
+            pieces += [(some[i : i + size], count) for i in range(0, len(some), size)]
+    return pieces
+
+
+def _horizon_sampling(world: World, temperature: float = 1.0) -> SamplingSettings:
+    sampling = world.run.sampling
+    return SamplingSettings(
+        horizon=sampling.horizon, temperature=temperature, batch_size=sampling.batch_size
+    )
+
+
+def _with_replay(
+    world: World, oracle: Oracle, policy: Policy, data: OracleData, earlier: Sequence[OracleRound]
+) -> OracleData:
+    """The round's responses and those of earlier rounds; a new oracle is prepared on the former."""
+    settings = world.run.oracle
+    if oracle.version == 0:
+        oracle.prepare(data.window, data.labels(settings))
+    for old in list(earlier)[-settings.replay_rounds :] if settings.replay_rounds else []:
+        data = _joined(data, replayed(world, policy, old.rollouts, old.satisfaction))
+    return data
+
+
+def _joined(first: OracleData, second: OracleData) -> OracleData:
+    return OracleData(
+        join_windows([first.window, second.window]),
+        torch.cat([first.satisfaction, second.satisfaction]),
+        first.prompt_ids + second.prompt_ids,
+        torch.cat([first.log_weights, second.log_weights]),
+    )

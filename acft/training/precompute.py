@@ -1,0 +1,111 @@
+"""Guidance of the texts that a round will train on, computed once before its steps."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
+from acft.distributed import settled
+from acft.events import Progress, Scalars
+from acft.objective import kl_divergence
+from acft.seeding import derive_seed
+from acft.training.oracle_job import Guide
+from acft.training.outputs import Output
+from acft.training.sparse import Key, SparseGuidance, key_of, sparsified
+from acft.training.target import GuidedTarget, Regularizer
+from acft.training.world import World
+from acft.types import TokenBatch
+
+
+def with_known(
+    world: World,
+    rule: Regularizer,
+    round_index: int,
+    top: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, Guide]:
+    """Progress while guidance of a round's texts is computed; returns the guide that knows it.
+
+    A guide that knows all of them is returned as it is, and so is one whose work was stopped. The
+    scalars say what keeping ``top`` tokens costs: nats a position that the KL from the anchor loses
+    because the others are one bucket.
+    """
+    wanted = {key_of(d): d for d in _documents(world, round_index) if rule.applies_to(d)}
+    if wanted.keys() <= rule.guide.known.keys():
+        return rule.guide
+    # all anew, even where some are known: a resumed run then computes them in the same batches
+    known: dict[Key, SparseGuidance] = {}
+    lost: list[Tensor] = []
+    by_length = sorted(wanted.values(), key=lambda document: len(document.token_ids))
+    done = 0
+    for some in micro_batches(by_length, world.run.optimizer.micro_batch_size):
+        if settled(should_stop):
+            return rule.guide
+        rows, missing = _guidance(world, rule, some, top)
+        known |= rows
+        lost.append(missing)
+        done += len(some)
+        yield Progress("guide", done, len(by_length), round_index, "documents")
+    errors = torch.cat(lost)
+    yield Scalars(
+        round_index,
+        0,
+        {"guidance/sparse_error": float(errors.mean()), "guidance/error_max": float(errors.max())},
+    )
+    return replace(rule.guide, known=known)
+
+
+def _documents(world: World, round_index: int) -> Iterable[TokenizedDocument]:
+    settings = world.run.optimizer
+    batches = mixture(
+        world.corpora,
+        round_index * settings.steps_per_round,
+        settings.batch_size,
+        derive_seed(world.run.seed, "mixture"),
+        start=(round_index - 1) * settings.steps_per_round,
+    )
+    return (document for batch in batches for document in batch)
+
+
+@torch.no_grad()
+def _guidance(
+    world: World, rule: Regularizer, documents: Sequence[TokenizedDocument], top: int
+) -> tuple[dict[Key, SparseGuidance], Float[Tensor, " position"]]:
+    """Guidance of some documents, and the nats it loses at each of their positions."""
+    assert rule.anchor is not None
+    batch = collate(documents, pad_token(rule.anchor.backbone.tokenizer), world.horizon)
+    batch = batch.to(rule.anchor.device)
+    target = GuidedTarget(world, documents, batch, None, rule)
+    reach, token_log_r = target.reach(), target.token_log_r()
+    known, lost = {}, []
+    for document, places, log_r in zip(documents, _positions(batch), token_log_r, strict=True):
+        p_logprobs, q_logprobs = target.beside_anchor(places)
+        ids, logprobs, tail = sparsified(q_logprobs, top)
+        lost.append(_lost(p_logprobs, q_logprobs, ids))
+        parts = (ids.int(), logprobs, tail, reach[places], log_r)
+        known[key_of(document)] = SparseGuidance(*(part.cpu() for part in parts))
+    return known, torch.cat(lost).cpu()
+
+
+def _positions(batch: TokenBatch) -> list[Tensor]:
+    """Of each document, its response positions as numbers among all loss positions."""
+    mask_all = batch.attention_mask[:, 1:]
+    number = mask_all.flatten().long().cumsum(0).view(mask_all.shape) - 1
+    return [row[mask] for row, mask in zip(number, batch.response_mask[:, 1:], strict=True)]
+
+
+def _lost(
+    p_logprobs: Float[Tensor, "step vocab"], q_logprobs: Float[Tensor, "step vocab"], ids: Tensor
+) -> Float[Tensor, " step"]:
+    """KL(q ‖ p) less the KL of the kept tokens and one bucket; never negative but for rounding."""
+    exact = kl_divergence(q_logprobs, p_logprobs)
+    buckets = []
+    for logprobs in (q_logprobs, p_logprobs):
+        others = logprobs.scatter(-1, ids, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        buckets.append(torch.cat([logprobs.gather(-1, ids), others], dim=-1))
+    q_buckets, p_buckets = buckets
+    terms = q_buckets.exp() * (q_buckets - p_buckets)
+    return exact - torch.where(q_buckets == -torch.inf, 0.0, terms).sum(dim=-1)

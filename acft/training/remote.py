@@ -1,0 +1,167 @@
+"""The oracle's job in another process or machine, by Ray: requests and replies without models.
+
+The actor loads a world of its own from the run's settings, so a request carries only what changes:
+trainable weights, oracle weights and earlier rollouts. Its numbers are those of the local job at
+the same number of threads.
+"""
+
+import copy
+import os
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acft.backbone.loading import resolve_device
+from acft.distributed import ranks
+from acft.errors import ConfigError
+from acft.oracle.base import Oracle
+from acft.policy import Policy
+from acft.settings import RunSettings
+from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
+from acft.training.outputs import Output, TrainContext
+from acft.training.world import World, load_world
+from acft.types import Rollout
+
+
+@dataclass(frozen=True)
+class OracleRequest:
+    """What the oracle's job of a round reads."""
+
+    round_index: int
+    policy_version: int
+    policy_weights: dict[str, Tensor]
+    """Trainable weights of that version; empty for the base policy."""
+    oracle_weights: dict[str, Tensor]
+    oracle_version: int
+    earlier: Sequence[tuple[list[Rollout], list[float]]] = ()
+    """Rollouts of earlier rounds with their satisfaction."""
+    delta: float = 1.0
+
+
+@dataclass(frozen=True)
+class OracleReply:
+    """What it leaves behind."""
+
+    oracle_weights: dict[str, Tensor]
+    oracle_version: int
+    strength: float
+    rollouts: list[Rollout]
+    satisfaction: list[float]
+
+
+class OracleWorker:
+    """Does the oracle's jobs of a run, with models of its own."""
+
+    def __init__(self, run: RunSettings, threads: int) -> None:
+        loading = load_world(TrainContext(run))
+        while True:
+            try:
+                next(loading)
+            except StopIteration as end:
+                self._world: World = end.value
+                break
+        torch.set_num_threads(threads)
+        self._world.threads = threads
+        self._world.base.workers.count = threads
+        self._oracle = build_oracle(self._world)
+
+    def job(self, request: OracleRequest) -> Iterator[Output | OracleReply]:
+        """Outputs of the job as they come, and last its reply."""
+        oracle = copy.deepcopy(self._oracle)
+        oracle.load_state_dict(request.oracle_weights)
+        oracle.version = request.oracle_version
+        policy = self._policy(request)
+        oracle.follow(policy.backbone)
+        earlier = [
+            OracleRound(Guide(oracle, 1.0, 0), rollouts, satisfaction)
+            for rollouts, satisfaction in request.earlier
+        ]
+        new = yield from oracle_job(
+            self._world, oracle, policy, request.round_index, earlier, delta=request.delta
+        )
+        guide = new.guide
+        yield OracleReply(
+            plain(guide.oracle.state_dict()), guide.oracle.version, guide.strength,
+            new.rollouts, new.satisfaction,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _policy(self, request: OracleRequest) -> Policy:
+        if request.policy_version == 0:
+            return self._world.base
+        parameters = dict(self._world.policy.backbone.model.named_parameters())
+        for name, value in request.policy_weights.items():
+            parameters[name].copy_(value)
+        self._world.policy.version = request.policy_version
+        return self._world.snapshot()
+
+
+def check_executor(run: RunSettings) -> None:
+    """Refuses executor ray to several processes, whose jobs run one after the other.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    if run.schedule.executor == "ray" and (size := ranks().size) > 1:
+        raise ConfigError(
+            f"[schedule] executor = 'ray' with {size} processes: they do both jobs themselves, "
+            "one after the other; start one process, or set executor to 'threads'"
+        )
+
+
+@dataclass
+class RayOracle:
+    """A Ray actor that does the oracle's jobs; made when the first job is asked for."""
+
+    run: RunSettings
+    threads: int
+    _actor: Any = field(default=None, repr=False)
+
+    def stream(self, request: OracleRequest) -> Iterator[Output | OracleReply]:
+        """What the actor yields.
+
+        Raises:
+            ConfigError: Ray is not installed.
+        """
+        if find_spec("ray") is None:
+            raise ConfigError(
+                "[schedule] executor = 'ray', but ray is not installed; install acft[ray], or set "
+                "executor to 'threads'"
+            )
+        import ray  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
+
+        if not ray.is_initialized():
+            own = {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
+            ray.init(include_dashboard=False, log_to_driver=False, **own)
+        if self._actor is None:
+            needs_gpu = resolve_device(self.run.device) == "cuda"
+            resources = {"num_cpus": self.threads, "num_gpus": int(needs_gpu)}
+            actor = ray.remote(**resources)(OracleWorker)
+            self._actor = actor.remote(self.run, self.threads)
+        for reference in self._actor.job.options(num_returns="streaming").remote(request):
+            yield ray.get(reference)
+
+
+def remote_oracle_job(
+    remote: RayOracle, request: OracleRequest, oracle: Oracle, policy: Policy
+) -> Generator[Output, None, OracleRound]:
+    """Outputs of a job done elsewhere; returns what the local job would."""
+    for item in remote.stream(request):
+        if isinstance(item, OracleReply):
+            oracle = copy.deepcopy(oracle)
+            oracle.load_state_dict(item.oracle_weights)
+            oracle.version = item.oracle_version
+            oracle.follow(policy.backbone)
+            guide = Guide(oracle.eval(), item.strength, policy.version)
+            return OracleRound(guide, item.rollouts, item.satisfaction)
+        yield item
+    raise RuntimeError("the oracle's job ended without a reply")
+
+
+def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same on the CPU, detached."""
+    return {name: value.detach().cpu() for name, value in weights.items()}

@@ -1,0 +1,110 @@
+"""Own responses that a method learns from: drawn, judged and recorded, at the budget of a round."""
+
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from acft.data import TokenizedDocument
+from acft.evaluation import draw_and_score
+from acft.events import Scalars
+from acft.policy import Policy
+from acft.seeding import derive_seed
+from acft.settings import SamplingSettings
+from acft.training.outputs import Output
+from acft.training.records import rollout_rows
+from acft.training.world import World
+from acft.types import Prompt, Rollout
+
+PURPOSE = "train"
+"""Of the recorded responses."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A response and the constraint's graded value of it."""
+
+    rollout: Rollout
+    satisfaction: float
+
+    @property
+    def is_satisfied(self) -> bool:
+        """The constraint's verdict."""
+        return self.satisfaction > 0.5
+
+    @property
+    def document(self) -> TokenizedDocument:
+        """The response as a document, with exactly the tokens that were drawn.
+
+        The prompt carries no loss: it is not the policy's own.
+        """
+        prompt_ids = self.rollout.prompt_ids
+        return TokenizedDocument(
+            self.rollout.rollout_id, "attribute", prompt_ids + self.rollout.response_ids,
+            len(prompt_ids), len(prompt_ids),
+        )  # fmt: skip
+
+
+def own_responses(
+    world: World,
+    policy: Policy,
+    round_index: int,
+    *,
+    each: int = 1,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, list[Judged]]:
+    """Progress and rows while a round's responses to training prompts are drawn and judged.
+
+    They are as many as an oracle would be trained on, drawn at temperature 1; empty ones are left
+    out of what is returned.
+
+    Args:
+        each: So many responses to a prompt at least; fewer prompts get them then.
+    """
+    seed = derive_seed(world.run.seed, "responses", round_index)
+    sampling = SamplingSettings(horizon=world.horizon, batch_size=world.run.sampling.batch_size)
+    judged: list[Judged] = []
+    wanted = world.run.oracle.rollouts_per_round
+    for prompts, n in portions(world.prompts["train"], wanted, each, seed):
+        scored = yield from draw_and_score(
+            policy, prompts, n, sampling, seed, [], world.constraint,
+            phase="sample_train", round=round_index, should_stop=should_stop,
+        )  # fmt: skip
+        judged += [Judged(item.rollout, item.satisfaction) for item in scored]
+    yield from recorded(world, judged, round_index)
+    return [item for item in judged if item.rollout.response_ids]
+
+
+def recorded(
+    world: World, judged: Sequence[Judged], round_index: int
+) -> Generator[Output, None, None]:
+    """Rows of a round's responses, each under the policy that drew it, and what they cost."""
+    for subject, is_base in (("base", True), ("policy", False)):
+        drawn = [item for item in judged if (item.rollout.policy_version == 0) == is_base]
+        rollouts = [item.rollout for item in drawn]
+        satisfaction = [item.satisfaction for item in drawn]
+        if drawn:
+            yield from rollout_rows(
+                world, rollouts, satisfaction, round_index, purpose=PURPOSE, subject=subject
+            )
+    if judged:
+        yield Scalars(
+            round_index,
+            0,
+            {
+                "train/responses": float(len(judged)),
+                "train/tokens": float(sum(len(item.rollout.response_ids) for item in judged)),
+                "train/satisfaction": sum(item.is_satisfied for item in judged) / len(judged),
+            },
+        )
+
+
+def portions(
+    prompts: Sequence[Prompt], wanted: int, each: int, seed: int
+) -> list[tuple[Sequence[Prompt], int]]:
+    """Prompts and how many responses each of them gets, ``wanted`` in all; a seeded choice."""
+    shuffled = list(prompts)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311 - nothing secret
+    chosen = shuffled[: max(1, wanted // each)]
+    count, rest = divmod(wanted, len(chosen))
+    groups = [(chosen[:rest], count + 1), (chosen[rest:], count)]
+    return [(some, n) for some, n in groups if some and n]

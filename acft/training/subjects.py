@@ -1,0 +1,111 @@
+"""Opening the policies that an evaluation measures: a model or checkpoint, and its decoder."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from acft.config import Config
+from acft.constraints import Constraint
+from acft.decoding.base import DECODERS, DecoderContext, Sampler
+from acft.errors import ConfigError, DataError
+from acft.oracle.base import ORACLES, Oracle
+from acft.policy import Policy, base_policy, trainable_policy
+from acft.scoring import ScorerPool
+from acft.settings import NonNegative, RunSettings
+from acft.training.controlled import ControlledPolicy
+from acft.training.oracle_job import build_oracle
+from acft.training.train_state import load_oracle, read_state
+from acft.training.world import World
+
+POLICY_FOLDER = "policy"
+"""Inside a checkpoint."""
+PLAIN = "plain"
+
+
+class SubjectSettings(Config):
+    """One policy to be measured."""
+
+    model: str = ""
+    """Model, as in ``[model]``; empty takes the run's own."""
+    checkpoint: str = ""
+    """Folder of a sealed checkpoint of that model; empty measures the model as it is."""
+    version: NonNegative = 0
+    """Finished policy updates, for the record."""
+    decoder: str = PLAIN
+    """Registered decoder that draws (see ``acft list``); likelihoods are always the policy's."""
+    decoder_options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the decoder; a guided one takes its strength from the checkpoint."""
+    control: str = ""
+    """Text before every prompt and document, for policies that were taught to answer behind it."""
+
+
+def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
+    """The policy with its adapter merged.
+
+    Raises:
+        DataError: The checkpoint is not there.
+        ModelError: Model or weights do not open.
+    """
+    if subject.model:
+        model = run.model.model_copy(update={"name": subject.model, "revision": ""})
+        run = run.model_copy(update={"model": model})
+    base = base_policy(run)
+    folder = Path(subject.checkpoint) / POLICY_FOLDER
+    if subject.checkpoint and not folder.parent.is_dir():
+        raise DataError(f"no checkpoint at {subject.checkpoint!r}; name a sealed round's folder")
+    if subject.checkpoint and folder.is_dir():  # methods without tuning save no weights
+        trained = trainable_policy(base, run.adapter, run.seed)
+        trained.load(folder, subject.version)
+        base = trained.snapshot(base)
+    base.version = subject.version
+    return ControlledPolicy.of(base, subject.control) if subject.control else base
+
+
+def open_sampler(
+    run: RunSettings,
+    subject: SubjectSettings,
+    policy: Policy,
+    constraint: Constraint,
+    pool: ScorerPool,
+) -> Sampler:
+    """The policy bound to the subject's decoder.
+
+    Raises:
+        ConfigError: The decoder needs an oracle and the subject has no checkpoint.
+        ModelError: The checkpoint has no oracle that opens.
+    """
+    if subject.decoder == PLAIN:
+        return policy
+    kind = DECODERS.get(subject.decoder)
+    options = dict(subject.decoder_options)
+    oracle: Oracle | None = None
+    if kind.needs_oracle:
+        if not subject.checkpoint:
+            raise ConfigError(
+                f"decoder {subject.decoder!r} needs an oracle; give the subject a checkpoint"
+            )
+        oracle, strength = _oracle(run, Path(subject.checkpoint), policy, constraint, pool)
+        options = {"strength": strength, "rare": run.oracle.rare} | options
+    asks = kind.asks_verdicts(run.oracle.kind)
+    context = DecoderContext(
+        policy, oracle, constraint.score if asks else None, run.sampling.horizon
+    )
+    settings = kind.settings_type.parse(options, "method.subjects.decoder_options")
+    return kind.build(settings, context)
+
+
+def _oracle(
+    run: RunSettings, folder: Path, policy: Policy, constraint: Constraint, pool: ScorerPool
+) -> tuple[Oracle, float]:
+    """A checkpoint's oracle and the strength it was given."""
+    trainers: list[Any] = [pool(name) for name in constraint.scorers]
+    facts = read_state(folder)
+    if "oracle_version" not in facts:
+        raise ConfigError(f"checkpoint {str(folder)!r} has no oracle; its method trains none")
+    is_base_read = ORACLES.get(run.oracle.kind).runs_backbone or run.adapter.kind == "full"
+    base = base_policy(run) if is_base_read else policy
+    oracle = build_oracle(World(run, base, policy, constraint, trainers, [], {}, []))
+    load_oracle(oracle, folder, facts)
+    oracle.follow(policy.backbone)
+    return oracle, float(facts["strength"])

@@ -1,0 +1,131 @@
+"""The KL's target: the guided policy's log-probabilities at positions of training texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from acft.backbone.forward import logits
+from acft.data import TokenizedDocument
+from acft.objective import (
+    guided_next_logprobs,
+    guided_next_logprobs_soft,
+    log_reach,
+    prompt_log_r,
+)
+from acft.oracle.windows import response_windows
+from acft.policy import Policy
+from acft.training.oracle_job import Guide
+from acft.training.world import World
+from acft.types import TokenBatch
+
+REACH_MAX = 5.0
+"""Cut of the prefix weights; they rarely pass 1 / R(prompt)."""
+
+KlDirection = Literal["guided_policy", "policy_guided"]
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """The KL term of one round: towards which q, how strongly, on which texts."""
+
+    guide: Guide
+    anchor: Policy | None
+    """Snapshot whose p builds q; None re-tilts the policy itself at every step."""
+    kl_weight: float
+    kl: KlDirection = "guided_policy"
+    delta: float = 1.0
+    is_adaptive: bool = True
+    on_corpus: bool = True
+    """Whether corpus documents carry the KL."""
+    is_reach_weighted: bool = False
+    """Whether each prefix weighs as much as the guided policy is likelier to reach it."""
+    sampled: Sequence[tuple[TokenizedDocument, float]] = ()
+    """Documents that carry only the KL, with their importance weights."""
+
+    def applies_to(self, document: TokenizedDocument) -> bool:
+        """Whether a corpus document carries the KL."""
+        return self.on_corpus and (not self.is_adaptive or document.domain == "attribute")
+
+
+class GuidedTarget:
+    """Guided log-probabilities at chosen positions, a few at a time."""
+
+    def __init__(
+        self,
+        world: World,
+        documents: Sequence[TokenizedDocument],
+        batch: TokenBatch,
+        hidden: Float[Tensor, "batch time width"] | None,  # the policy's; not read with an anchor
+        regularizer: Regularizer,
+    ) -> None:
+        self._regularizer = regularizer
+        guide = regularizer.guide
+        with torch.no_grad():
+            source = regularizer.anchor or world.policy
+            self._model = source.backbone.model
+            if regularizer.anchor is not None:
+                hidden = regularizer.anchor.hidden(batch)
+            assert hidden is not None
+            self._hidden = hidden
+            self._starts = torch.tensor([d.response_start for d in documents], device=hidden.device)
+            window = response_windows(batch, self._hidden, self._starts, world.horizon)
+            window.verdicts.copy_(world.document_verdicts(documents))
+            guide.oracle.eval()
+            self._states = guide.oracle.states(window)
+            self._token_ids = window.token_ids
+            self._rare = world.run.oracle.rare
+            self._log_r_prompt = self._prompts() if regularizer.delta < 1.0 else None
+        rows, times = torch.nonzero(batch.attention_mask[:, 1:], as_tuple=True)
+        self._rows, self._times = rows, times
+
+    @torch.no_grad()
+    def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
+        """Log-probabilities of the guided policy."""
+        return self.beside_anchor(positions)[1]
+
+    @torch.no_grad()
+    def beside_anchor(
+        self, positions: Int[Tensor, " row"]
+    ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
+        """Log-probabilities of the anchor and of the guided policy."""
+        rows, times = self._rows[positions], self._times[positions]
+        places = times - self._starts[rows] + 1
+        next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
+        next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
+        strength, rare = self._regularizer.guide.strength, self._rare
+        if self._log_r_prompt is None:
+            return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength, rare)
+        delta, log_r_prompt = self._regularizer.delta, self._log_r_prompt[rows]
+        return next_logprobs, guided_next_logprobs_soft(
+            next_logprobs, next_log_r, delta, log_r_prompt, strength, rare
+        )
+
+    @torch.no_grad()
+    def reach(self) -> Float[Tensor, " position"]:
+        """How much likelier the guided policy is to come to each position's prefix than p is.
+
+        This turns an average over p's prefixes into one over those of q.
+        """
+        log_r = self._regularizer.guide.oracle.prefix_log_r(self._states)
+        log_ratio = log_reach(log_r, self._regularizer.delta, log_r[:, :1])
+        log_ratio *= self._regularizer.guide.strength
+        places = (self._times - self._starts[self._rows] + 1).clamp(0, log_r.shape[1] - 1)
+        return log_ratio[self._rows, places].exp().clamp(max=REACH_MAX)
+
+    @torch.no_grad()
+    def token_log_r(self) -> Float[Tensor, "batch horizon"]:
+        """log R of each prefix that ends in a response token."""  # noqa: D403
+        oracle = self._regularizer.guide.oracle
+        return oracle.token_log_r(self._states[:, :-1], self._token_ids[:, 1:])
+
+    def _prompts(self) -> Float[Tensor, " batch"]:
+        rows = torch.arange(len(self._starts), device=self._starts.device)
+        hidden = self._hidden[rows, self._starts - 1]
+        return prompt_log_r(
+            logits(self._model, hidden).log_softmax(dim=-1),
+            self._regularizer.guide.oracle.next_log_r(self._states[:, 0]),
+        )

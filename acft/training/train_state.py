@@ -1,0 +1,242 @@
+"""What a training run carries from round to round, and how it is saved and restored."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from acft.backbone.adapters import save_whole, trainable_state
+from acft.errors import ModelError
+from acft.events import BestCheckpoint
+from acft.oracle.base import Oracle
+from acft.policy import Policy
+from acft.training.optimization import PolicyOptimizer
+from acft.training.oracle_job import Guide, OracleRound
+from acft.training.remote import OracleRequest, RayOracle, plain
+from acft.training.validation import Validation, best_event, better
+from acft.training.world import World, rollouts_from_file, rollouts_to_file
+
+STATE = "state.json"
+ORACLE = "oracle.safetensors"
+REPLAY = "replay.json"
+
+
+class TrainState:
+    """Versions, optimiser, weights of the loss, validations."""
+
+    def __init__(self, world: World, kl_weight: float) -> None:
+        run = world.run
+        self._world = world
+        self._snapshots: dict[int, Policy] = {0: world.base}
+        self._best_weights: dict[str, torch.Tensor] = {}
+        self._trainable: dict[int, dict[str, torch.Tensor]] = {}
+        self.optimizer = PolicyOptimizer(
+            world.policy.parameters(),
+            run.optimizer,
+            run.schedule.rounds * run.optimizer.steps_per_round,
+        )
+        self.kl_weight = kl_weight
+        self.oracle: Oracle | None = None
+        self.recent: list[OracleRound] = []
+        """Newest last; as many as replay and the parallel schedule need."""
+        self.remote: RayOracle | None = None
+        """Does the oracle's job elsewhere, where the run asks for it."""
+        self.validations: list[Validation] = []
+        self.base_validation: Validation | None = None
+        self.best: Validation | None = None
+
+    def snapshot(self, version: int) -> Policy:
+        """The frozen policy of that version."""
+        return self._snapshots[version]
+
+    def oracle_request(self, round_index: int, version: int, delta: float) -> OracleRequest:
+        """What another process must know to do the oracle's job about that version."""
+        assert self.oracle is not None
+        return OracleRequest(
+            round_index, version, self.trainable(version),
+            plain(self.oracle.state_dict()), self.oracle.version,
+            [(earlier.rollouts, earlier.satisfaction) for earlier in self.recent], delta,
+        )  # fmt: skip
+
+    def trainable(self, version: int) -> dict[str, torch.Tensor]:
+        """Trainable weights of a version that is still remembered; none for the base policy."""
+        return self._trainable[version] if version else {}
+
+    def is_round_complete(self, round_index: int) -> bool:
+        """Whether all optimiser steps up to the end of the round have been taken."""
+        steps = self._world.run.optimizer.steps_per_round
+        return self.optimizer.finished >= round_index * steps
+
+    def is_over_budget(self) -> bool:
+        """Whether the policy has moved further from the base than the run allows."""
+        budget = self._world.run.limits.kl_base_budget
+        return any(0 < budget < validation.kl_policy_base for validation in self.validations[-1:])
+
+    def finish_oracle(self, new: OracleRound) -> None:
+        """Take over a freshly trained oracle."""
+        self.oracle = new.guide.oracle
+        keep = max(1, self._world.run.oracle.replay_rounds)
+        self.recent = [*self.recent, new][-keep:]
+
+    def finish_policy(self, version: int, keep: int) -> None:
+        """Freeze the policy as it is now; versions below ``keep`` are forgotten."""
+        self._world.policy.version = version
+        self._snapshots[version] = self._world.snapshot()
+        self._trainable[version] = trainable_state(self._world.policy.backbone.model)
+        for old in [v for v in self._snapshots if 0 < v < keep]:
+            del self._snapshots[old]
+            self._trainable.pop(old, None)
+
+    def ascend(self, missing: float, rate: float, largest: float) -> None:
+        """Dual ascent on the logarithm of the KL's weight."""
+        self.kl_weight = min(largest, self.kl_weight * math.exp(rate * missing))
+
+    def record(self, validation: Validation) -> bool:
+        """Keep a round's validation; returns whether its weights are now the preferred ones."""
+        assert self.base_validation is not None
+        tolerance = self._world.run.evaluation.tolerance_utility
+        is_best = self.best is None or better(
+            validation, self.best, self.validations, self.base_validation, tolerance
+        )
+        self.validations.append(validation)
+        if is_best:
+            self.best = validation
+            self._best_weights = self._trainable[validation.round]
+        return is_best
+
+    def best_policy(self) -> Policy:
+        """A frozen policy with the preferred weights."""
+        if self.best is None or self.best.round in self._snapshots:
+            return self._snapshots[self.best.round if self.best else 0]
+        model = self._world.policy.backbone.model
+        now = trainable_state(model)
+        _assign(model, self._best_weights)
+        frozen = dataclasses.replace(self._world.snapshot(), version=self.best.round)
+        _assign(model, now)
+        return frozen
+
+    def save(self, folder: Path) -> None:
+        """Write everything a resumed run needs into an empty folder."""
+        self._world.policy.save(folder / "policy")
+        previous = self._trainable.get(self._world.policy.version - 1)
+        if previous is not None and self._world.run.schedule.kind == "parallel":
+            save_whole(previous, folder / "previous.safetensors")
+        self.optimizer.save(folder)
+        facts: dict[str, Any] = {
+            "version": self._world.policy.version,
+            "kl_weight": self.kl_weight,
+            "base_validation": _plain(self.base_validation),
+            "best": _plain(self.best),
+            "validations": [_plain(v) for v in self.validations],
+        }
+        if self.recent:
+            newest = self.recent[-1]
+            (folder / "oracle").mkdir()
+            save_file(newest.guide.oracle.state_dict(), folder / "oracle" / ORACLE)
+            facts["oracle_version"] = newest.guide.oracle.version
+            facts["strength"] = newest.guide.strength
+            facts["oracle_kind"] = self._world.run.oracle.kind
+            facts["replay"] = [
+                {"policy_version": r.guide.policy_version, "satisfaction": r.satisfaction}
+                for r in self.recent
+            ]
+            for index, earlier in enumerate(self.recent):
+                rollouts_to_file(earlier.rollouts, folder / f"{index}-{REPLAY}")
+        (folder / STATE).write_text(json.dumps(facts, indent=1))
+
+    def restore(self, folder: Path, oracle: Oracle | None) -> None:
+        """Continue from a folder written by ``save``.
+
+        Raises:
+            ModelError: A file is missing, damaged or of another run.
+        """
+        facts = read_state(folder)
+        version = int(facts["version"])
+        world = self._world
+        if (folder / "previous.safetensors").exists():
+            _assign(world.policy.backbone.model, load_file(folder / "previous.safetensors"))
+            self.finish_policy(version - 1, keep=0)
+        world.policy.load(folder / "policy", version)
+        self.finish_policy(version, keep=0)
+        self.optimizer.load(folder)
+        self.kl_weight = float(facts["kl_weight"])
+        self.base_validation = _validation(facts["base_validation"])
+        self.validations = [v for v in map(_validation, facts["validations"]) if v is not None]
+        self.best = _validation(facts["best"])
+        self._restore_best(folder, version)
+        if oracle is not None and "oracle_version" in facts:
+            self._restore_oracle(folder, facts, oracle)
+
+    def best_again(self) -> Iterator[BestCheckpoint]:
+        """The event of the best checkpoint so far; resuming undid it when it ended its round."""
+        if self.best is not None:
+            yield best_event(self.best)
+
+    def _restore_best(self, folder: Path, version: int) -> None:
+        if self.best is None:
+            return
+        if self.best.round not in self._trainable:
+            model = self._world.policy.backbone.model
+            now = trainable_state(model)
+            self._world.policy.load(folder.parent / f"round-{self.best.round}" / "policy", version)
+            self._trainable[self.best.round] = trainable_state(model)
+            _assign(model, now)
+        self._best_weights = self._trainable[self.best.round]
+
+    def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
+        load_oracle(oracle, folder, facts)
+        self.oracle = oracle
+        judged = self._snapshots.get(int(facts["replay"][-1]["policy_version"]))
+        if judged is not None:  # only the parallel schedule guides with this oracle again
+            oracle.follow(judged.backbone)
+        for index, entry in enumerate(facts["replay"]):
+            guide = Guide(oracle, float(facts["strength"]), int(entry["policy_version"]))
+            rollouts = rollouts_from_file(folder / f"{index}-{REPLAY}")
+            self.recent.append(OracleRound(guide, rollouts, list(entry["satisfaction"])))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Facts of a checkpoint: versions, strength, validations.
+
+    Raises:
+        ModelError: The file is missing or no JSON.
+    """
+    try:
+        return json.loads((folder / STATE).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"checkpoint {folder.name!r} cannot be read: {error}") from error
+
+
+def load_oracle(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> None:
+    """Read a checkpoint's oracle into a freshly built one.
+
+    Raises:
+        ModelError: The file is missing, damaged or of another kind of oracle.
+    """
+    try:
+        oracle.load_state_dict(load_file(folder / "oracle" / ORACLE))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelError(f"cannot open the checkpoint's oracle: {error}") from error
+    oracle.version = int(facts["oracle_version"])
+    oracle.eval()
+
+
+@torch.no_grad()
+def _assign(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for name, value in weights.items():
+        parameters[name].copy_(value)
+
+
+def _plain(validation: Validation | None) -> dict[str, Any] | None:
+    return None if validation is None else dataclasses.asdict(validation)
+
+
+def _validation(values: dict[str, Any] | None) -> Validation | None:
+    return None if values is None else Validation(**values)

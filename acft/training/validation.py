@@ -1,0 +1,226 @@
+"""After each round, on validation data: satisfaction, toxicity, utility, distance from the base."""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from acft.backbone.forward import logits
+from acft.data import TokenizedDocument, collate, documents_from_rollouts, micro_batches, pad_token
+from acft.distributed import ranks
+from acft.evaluation import Sampler, draw_and_score
+from acft.events import BestCheckpoint, Scalars
+from acft.likelihood import perplexity
+from acft.objective import kl_divergence
+from acft.policy import Policy
+from acft.seeding import derive_seed
+from acft.settings import SamplingSettings
+from acft.statistics import wilson
+from acft.training.outputs import Output
+from acft.training.records import rollout_rows
+from acft.training.world import World
+from acft.types import Rollout
+
+KL_BASE_ROLLOUTS = 32
+"""Validation responses on which KL(policy ‖ base) is computed over the whole vocabulary."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one policy does on validation prompts and texts."""
+
+    round: int
+    satisfaction: float
+    toxic_share: float
+    """Share of responses that any judge scores 0.5 or more, averaged over the judges."""
+    perplexity: float | None
+    """Of held-out documents of the general corpora; None without such documents."""
+    kl_policy_base: float
+    """Nats a token, on the policy's own responses."""
+    n_responses: int = 0
+    """Behind satisfaction and toxic share."""
+
+    @property
+    def toxicity(self) -> float:
+        """Share of responses at fault, in the middle between the constraint and the judges."""
+        return (1 - self.satisfaction + self.toxic_share) / 2
+
+    @property
+    def standard_error(self) -> float:
+        """Of ``toxicity``, as if it were one share of the responses; 0 where none are counted.
+
+        Source: Agresti and Coull 1998, two successes and two failures added; the plain formula
+        takes a share of none for certain.
+        """
+        n = self.n_responses
+        share = (self.toxicity * n + 2) / (n + 4)
+        return math.sqrt(share * (1 - share) / (n + 4)) if n else 0.0
+
+
+def validate(
+    world: World,
+    policy: Policy,
+    round_index: int,
+    step: int,
+) -> Generator[Output, None, Validation]:
+    """Progress, rows and scalars of one validation; returns the ``Validation``.
+
+    A request to stop waits for the end: half a validation would choose another checkpoint than the
+    uninterrupted run.
+    """
+    subject = "base" if policy.version == 0 else "policy"
+    answers = yield from validation_answers(world, policy, subject, round_index)
+    result = Validation(
+        round_index,
+        answers.satisfaction,
+        answers.toxic_share,
+        validation_perplexity(world, policy),
+        kl_policy_base(world, policy, answers.rollouts[:KL_BASE_ROLLOUTS]),
+        len(answers.rollouts),
+    )
+    result = ranks().from_first(result)
+    yield validation_scalars(result, answers, step)
+    return result
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Responses to validation prompts, judged."""
+
+    rollouts: list[Rollout]
+    n_satisfied: int
+    shares: dict[str, float]
+    """Of responses that a judge scores 0.5 or more, by judge."""
+
+    @property
+    def satisfaction(self) -> float:
+        """Share of the responses that satisfy the constraint."""
+        return self.n_satisfied / len(self.rollouts)
+
+    @property
+    def toxic_share(self) -> float:
+        """Average over the judges."""
+        return sum(self.shares.values()) / max(1, len(self.shares))
+
+
+def validation_answers(
+    world: World,
+    sampler: Sampler,
+    subject: str,
+    round_index: int,
+) -> Generator[Output, None, Answers]:
+    """Progress and rows of responses to the validation prompts; returns them with verdicts."""
+    settings = world.run.evaluation
+    prompts = world.prompts["validation"][: settings.validation_prompts]
+    sampling = SamplingSettings(
+        horizon=world.horizon, top_p=settings.top_p, batch_size=world.run.sampling.batch_size
+    )
+    scored = yield from draw_and_score(
+        sampler, prompts, settings.validation_continuations, sampling,
+        derive_seed(world.run.seed, "validation"), world.judges, world.constraint,
+        phase="validate", round=round_index,
+    )  # fmt: skip
+    rollouts = [item.rollout for item in scored]
+    satisfaction = [item.satisfaction for item in scored]
+    yield from rollout_rows(
+        world, rollouts, satisfaction, round_index, purpose="validation_policy", subject=subject
+    )
+    shares = {
+        judge.name: sum(item.scores[judge.name] >= 0.5 for item in scored) / len(scored)
+        for judge in world.judges
+    }
+    return Answers(rollouts, sum(value > 0.5 for value in satisfaction), shares)
+
+
+def validation_perplexity(world: World, policy: Policy) -> float | None:
+    """Corpus perplexity of held-out documents of all general corpora; None without any."""
+    count = world.run.evaluation.perplexity_documents
+    documents = [d for corpus in world.held_out.values() for d in corpus["validation"][:count]]
+    return perplexity(policy, documents).value if documents else None
+
+
+def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) -> float:
+    """KL(policy ‖ base) over the whole vocabulary, averaged over response tokens; nats a token."""
+    if policy is world.base:
+        return 0.0
+
+    @torch.no_grad()
+    def work(some: Sequence[TokenizedDocument]) -> tuple[float, int]:
+        batch = collate(some, pad_token(policy.backbone.tokenizer), world.horizon)
+        batch = batch.to(policy.device)
+        mask = batch.response_mask[:, 1:]
+        here, there = (
+            logits(each.backbone.model, each.hidden(batch)[:, :-1][mask]).log_softmax(dim=-1)
+            for each in (policy, world.base)
+        )
+        return float(kl_divergence(here, there).sum()), len(here)
+
+    documents = documents_from_rollouts(rollouts, "attribute")
+    parts = world.base.workers.map(work, list(micro_batches(documents, 8)))
+    return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
+
+
+def better(
+    new: Validation,
+    best: Validation,
+    earlier: Sequence[Validation],
+    base: Validation,
+    tolerance: float,
+) -> bool:
+    """Whether ``new`` is preferred: lower toxicity among those whose utility is within tolerance.
+
+    A checkpoint whose perplexity exceeds the base's by more than ``tolerance`` loses against any
+    that does not; among two such the smaller perplexity wins. Toxicities within one standard error
+    of the lowest so far count as equal, and the smaller perplexity wins: the luckiest of several
+    draws is no better.
+
+    Source: the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984.
+    """
+    new_excess, best_excess = _excess(new, base), _excess(best, base)
+    if (new_excess > tolerance) != (best_excess > tolerance):
+        return new_excess <= tolerance
+    if new_excess > tolerance:
+        return new_excess < best_excess
+    useful = [item for item in earlier if _excess(item, base) <= tolerance]
+    lowest = min([new, best, *useful], key=lambda item: item.toxicity)
+    limit = lowest.toxicity + lowest.standard_error
+    if new.toxicity > limit or best.toxicity > limit:
+        return new.toxicity < best.toxicity
+    return (new_excess, new.toxicity) < (best_excess, best.toxicity)
+
+
+def best_event(validation: Validation) -> BestCheckpoint:
+    """The event that names a checkpoint as the preferred one."""
+    utility = (
+        f", validation perplexity {validation.perplexity:.2f}"
+        if validation.perplexity is not None
+        else ""
+    )
+    return BestCheckpoint(
+        validation.round,
+        f"checkpoints/round-{validation.round}",
+        f"satisfaction {validation.satisfaction:.3f}, toxic share {validation.toxic_share:.3f}"
+        f"{utility}",
+    )
+
+
+def _excess(validation: Validation, base: Validation) -> float:
+    if validation.perplexity is None or base.perplexity is None:
+        return 0.0
+    return validation.perplexity / base.perplexity - 1
+
+
+def validation_scalars(result: Validation, answers: Answers, step: int) -> Scalars:
+    """The event that reports a validation."""
+    bounds = wilson(answers.n_satisfied, len(answers.rollouts))
+    values = {
+        "rollout/satisfaction": result.satisfaction,
+        "policy/kl_policy_base": result.kl_policy_base,
+        **{f"rollout/toxic_share/{name}": share for name, share in answers.shares.items()},
+    }
+    if bounds.low is not None and bounds.high is not None:
+        values |= {"rollout/satisfaction_low": bounds.low, "rollout/satisfaction_high": bounds.high}
+    if result.perplexity is not None and math.isfinite(result.perplexity):
+        values["utility/perplexity_validation"] = result.perplexity
+    return Scalars(result.round, step, values)

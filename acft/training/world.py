@@ -1,0 +1,286 @@
+"""What every method starts from: policies, constraint, prompts, corpora; loaded in one place."""
+
+import hashlib
+import json
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.assets import cache_folder
+from acft.atomic import replace_json
+from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
+from acft.constraints import Constraint, build_constraint
+from acft.corpora.sources import needs_policy
+from acft.data import (
+    TokenizedDocument,
+    documents_from_rollouts,
+    fingerprint,
+    load_documents,
+    load_prompts,
+    tokenize,
+)
+from acft.distributed import ranks
+from acft.engines import build_engine
+from acft.errors import DataError
+from acft.events import Event, Note, Progress
+from acft.machine import cores
+from acft.oracle.verdicts import prefix_verdicts
+from acft.policy import Policy, base_policy, trainable_policy
+from acft.prompt_tokens import check_lengths, encode_prompt
+from acft.scorers import Scorer
+from acft.scoring import ScorerPool
+from acft.seeding import derive_seed
+from acft.settings import CorpusSettings, RunSettings, SamplingSettings
+from acft.training.outputs import TrainContext
+from acft.types import Document, Prompt, Rollout
+
+DEFAULT_BASE_ROLLOUTS = 512
+"""Texts of a corpus the base policy writes itself, unless ``max_documents`` says otherwise."""
+TUPLE_FIELDS = ("prompt_ids", "response_ids", "response_logprobs")
+"""Fields of a rollout that JSON turns into lists."""
+BASE_ROLLOUT_SEED = 20241007
+"""Fixed; which prompts are continued follows the run's seed, so methods share texts at a seed."""
+
+
+@dataclass
+class World:
+    """Everything loaded; policies change while a method trains, the rest does not."""
+
+    run: RunSettings
+    base: Policy
+    policy: Policy
+    constraint: Constraint
+    trainers: list[Scorer]
+    """Scorers behind the constraint."""
+    judges: list[Scorer]
+    """Scorers that evaluate."""
+    prompts: dict[str, list[Prompt]]
+    """By split."""
+    corpora: list[tuple[float, list[TokenizedDocument]]]
+    """Weight and training documents of each corpus."""
+    held_out: dict[str, dict[str, list[Document]]] = field(default_factory=dict)
+    """Documents of the general corpora that are never trained on, by source and split."""
+    threads: int = 1
+    _document_verdicts: dict[tuple[tuple[int, ...], int], Tensor] = field(default_factory=dict)
+
+    @property
+    def horizon(self) -> int:
+        """Longest response in tokens."""
+        return self.run.sampling.horizon
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of response tokens."""
+        return str(self.base.backbone.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    @contextmanager
+    def divided_threads(self, jobs: int) -> Iterator[None]:
+        """Each of several concurrent jobs gets its share of the threads.
+
+        Two pools of threads on the same cores slow each other by an order of magnitude.
+        """
+        workers = self.base.workers
+        before = workers.count
+        torch.set_num_threads(max(1, self.threads // jobs))
+        workers.count = 1
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self.threads)
+            workers.count = before
+
+    def document_verdicts(
+        self, documents: Sequence[TokenizedDocument]
+    ) -> Float[Tensor, "batch window"]:
+        """Graded satisfaction of every prefix of each response, up to the horizon; remembered."""
+        known = self._document_verdicts
+        # By tokens, not by name: rollouts of different rounds share their names.
+        keys = [(document.token_ids, document.response_start) for document in documents]
+        new = [d for d, key in zip(documents, keys, strict=True) if key not in known]
+        if new:
+            rows = prefix_verdicts(
+                self.decode,
+                [self.decode(d.token_ids[: d.response_start]) for d in new],
+                [d.token_ids[d.response_start :][: self.horizon] for d in new],
+                self.constraint.score,
+                self.horizon + 1,
+            )
+            known.update(zip([(d.token_ids, d.response_start) for d in new], rows, strict=True))
+        return torch.stack([known[key] for key in keys])
+
+    def snapshot(self) -> Policy:
+        """A frozen copy of the policy as it is now."""
+        return self.policy.snapshot(self.base)
+
+
+def load_world(context: TrainContext) -> Generator[Event, None, World]:
+    """Progress while everything loads; returns the ``World``.
+
+    Raises:
+        DataError: A corpus or prompt set is missing, empty or too small; a prompt or document is
+            longer than the model's context.
+        ModelError: A model or scorer cannot be had.
+    """
+    run = context.run
+    threads = run.schedule.threads or cores()
+    torch.set_num_threads(threads)
+    yield Progress("load", 0, 4, context.resume_round, "parts")
+    engine = build_engine(run)
+    prompts = _prompts_by_split(run)
+    pool = ScorerPool(resolve_device(run.device), counts=context.texts)
+    constraint = build_constraint(run.constraint, pool)
+    trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
+    judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
+    yield from _same_scorer_note(constraint, run)
+    yield Progress("load", 1, 4, context.resume_round, "parts")
+    base = base_policy(run, threads)
+    base.version = 0
+    _require_room(run, base, prompts)
+    yield Progress("load", 2, 4, context.resume_round, "parts")
+    corpora = []
+    held_out: dict[str, dict[str, list[Document]]] = {}
+    for corpus in run.corpus:
+        if needs_policy(corpus):
+            documents = yield from base_rollouts(corpus, base, prompts["train"], run)
+        else:
+            splits = load_documents(corpus, run.seed)
+            if corpus.domain == "general":
+                held_out[corpus.source] = {name: splits[name] for name in ("validation", "test")}
+            documents = tokenize(
+                splits["train"],
+                base.backbone.tokenizer,
+                run.optimizer.max_tokens,
+                run.seed,
+                chat_template=run.model.chat_template,
+                loss=corpus.loss,
+            ).documents
+        _require_short(documents, base, corpus)
+        corpora.append((corpus.weight, documents))
+    yield Progress("load", 3, 4, context.resume_round, "parts")
+    # only now: texts that the base policy writes as a corpus are the same for all engines
+    base.engine = engine
+    seed = derive_seed(run.seed, "adapter")
+    policy = trainable_policy(base, run.adapter, seed, run.optimizer)
+    yield Progress("load", 4, 4, context.resume_round, "parts")
+    return World(
+        run, base, policy, constraint, trainers, judges, prompts, corpora, held_out, threads
+    )
+
+
+def base_rollouts(
+    corpus: CorpusSettings, base: Policy, prompts: Sequence[Prompt], run: RunSettings
+) -> Generator[Event, None, list[TokenizedDocument]]:
+    """Progress while the base policy writes a corpus; returns its documents.
+
+    The corpus depends on model, prompts, size and horizon only and is remembered across runs.
+    """
+    wanted = corpus.max_documents or DEFAULT_BASE_ROLLOUTS
+    each = -(-wanted // len(prompts))
+    sampling = SamplingSettings(horizon=run.sampling.horizon, batch_size=run.sampling.batch_size)
+    key = hashlib.sha256(
+        "\x1f".join(
+            [base.backbone.sha256, fingerprint(prompts), str(wanted), str(sampling.horizon),
+             str(base.chat_template)]
+        ).encode()
+    ).hexdigest()[:32]  # fmt: skip
+    file = cache_folder() / "base-rollouts" / f"{key}.json"
+    # processes that train together must all draw, or none
+    if known := ranks().from_first(file.read_text() if file.exists() else ""):
+        rollouts = [_rollout(values) for values in json.loads(known)]
+    else:
+        rollouts = []
+        yield Progress("corpus", 0, wanted, 0, "responses")
+        for start in range(0, len(prompts), 64):
+            some = prompts[start : start + 64]
+            rollouts += base.sample(some, each, sampling, BASE_ROLLOUT_SEED).rollouts
+            yield Progress("corpus", min(len(rollouts), wanted), wanted, 0, "responses")
+            if len(rollouts) >= wanted:
+                break
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_json(file, [_plain(rollout) for rollout in rollouts])
+    return documents_from_rollouts(rollouts[:wanted], corpus.domain, corpus.loss)
+
+
+def facts(context: TrainContext) -> dict[str, Any]:
+    """Hashes and versions of what the run reads, for its provenance record."""
+    run = context.run
+    pool = ScorerPool("cpu")
+    names = {*build_constraint(run.constraint, pool).scorers, *run.evaluation.scorers}
+    scorers = [pool(name) for name in sorted(names)]
+    return {
+        "model_sha256": model_sha256(run.model),
+        "dtype": resolve_dtype(run.dtype, resolve_device(run.device)),
+        "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
+        "prompts_sha256": fingerprint(load_prompts(run.prompts, run.seed)),
+        "cores": cores(),
+        "threads": run.schedule.threads or cores(),
+    }
+
+
+def _prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:
+    prompts: dict[str, list[Prompt]] = {"train": [], "validation": [], "test": []}
+    for prompt in load_prompts(run.prompts, run.seed):
+        prompts[prompt.split].append(prompt)
+    for split in ("train", "validation"):
+        if not prompts[split]:
+            raise DataError(
+                f"[prompts] source = {run.prompts.source!r} leaves no prompt in the {split} split; "
+                "splits are made by a hash of each text (60/15/25), so give at least 20 prompts"
+            )
+    return prompts
+
+
+def _require_room(run: RunSettings, base: Policy, prompts: dict[str, list[Prompt]]) -> None:
+    """Every prompt that the run will come to, since the test prompts come last."""
+    backbone = base.backbone
+    used = prompts["train"] + prompts["validation"]
+    used += prompts["test"][: run.evaluation.test_prompts]
+    ids = [encode_prompt(backbone, prompt, chat_template=base.chat_template) for prompt in used]
+    check_lengths(used, ids, run.sampling.horizon, backbone.context_length)
+
+
+def _require_short(
+    documents: Sequence[TokenizedDocument], base: Policy, corpus: CorpusSettings
+) -> None:
+    context = base.backbone.context_length
+    longest = max((len(document.token_ids) for document in documents), default=0)
+    if longest > context:
+        raise DataError(
+            f"[corpus] source = {corpus.source!r} has documents of {longest} tokens, but the "
+            f"context of {base.backbone.name!r} is {context}; set [optimizer] max_tokens to "
+            f"{context} or less, so that they are cut"
+        )
+
+
+def _same_scorer_note(constraint: Constraint, run: RunSettings) -> Iterator[Event]:
+    both = sorted(set(constraint.scorers) & set(run.evaluation.scorers))
+    if both:
+        yield Note(
+            "warning",
+            f"{', '.join(both)} both trains and judges this run; its own judgement is biased, "
+            "name another scorer in [evaluation] scorers",
+        )
+
+
+def _plain(rollout: Rollout) -> dict[str, Any]:
+    return {name: getattr(rollout, name) for name in rollout.__dataclass_fields__}
+
+
+def _rollout(values: dict[str, Any]) -> Rollout:
+    tuples = {name: tuple(values[name]) for name in TUPLE_FIELDS}
+    return Rollout(**{**values, **tuples})
+
+
+def rollouts_to_file(rollouts: Sequence[Rollout], file: Path) -> None:
+    """Write rollouts so that ``rollouts_from_file`` gives them back exactly."""
+    file.write_text(json.dumps([_plain(rollout) for rollout in rollouts]))
+
+
+def rollouts_from_file(file: Path) -> list[Rollout]:
+    """Rollouts written by ``rollouts_to_file``."""
+    return [_rollout(values) for values in json.loads(file.read_text())]

@@ -1,0 +1,220 @@
+"""Tables that compare rows with each other: win rates, detection curves, matched costs; figures."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from acft.benchmarks.results import Results
+from acft.errors import ConfigError
+from acft.eventlog import EventWriter
+from acft.events import Evaluated
+from acft.methods.base import METHODS
+from acft.runs.directory import create_run, write_status
+from acft.schema import Launch, RunPaths, Status
+from acft.tables.experiment import load_experiment
+from acft.tables.figures import Mark, Series, intervals, plot
+from acft.tables.matched import knobs, matched_table, trade_off_figure
+from acft.tables.roc import roc_curves
+from acft.tables.table import Seen, origin_of
+from acft.tables.win_table import win_table
+from acft.totals import Totals
+from tests.fake_runs import SPEC
+
+ROOT = Path(__file__).parents[3]
+JUDGED, HARM, COST = "nats_by_response", "rtp/judge toxic_share", "perplexity/x perplexity"
+
+
+def measured(runs_dir: Path, suite: str, columns: dict[str, Totals]) -> RunPaths:
+    paths = create_run(runs_dir, SPEC, Launch(created=0.0), Status(state="finished"))
+    folder = paths.root / "checkpoints" / "round-1"
+    folder.mkdir(parents=True)
+    Results({suite: {"policy": columns}}).save(folder)
+    write_status(paths, Status(state="finished", checkpoint="checkpoints/round-1"))
+    EventWriter(paths.events).close()
+    return paths
+
+
+def by_response(*nats: float) -> Totals:
+    names = tuple(f"p{index // 2}-{index % 2}" for index in range(len(nats)))
+    return Totals(names, np.array(nats), np.ones(len(nats)))
+
+
+def by_text(values: list[float]) -> Totals:
+    names = tuple(map(str, range(len(values))))
+    return Totals(names, np.array(values, float), np.ones(len(values)))
+
+
+# --- win rates -----------------------------------------------------------------------------------
+
+
+def test_the_column_wins_where_its_responses_are_likelier_and_ties_count_half(tmp_path):
+    base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0, 1.0, 1.0)})
+    ours = measured(tmp_path, "win_rate", {JUDGED: by_response(0.5, 0.5, 1.0, 2.0)})
+    assert "n of each: win_rate 4;" in origin_of([(base, "Base"), (ours, "Ours")])
+    table = win_table([(base, "Base"), (ours, "Ours")], "another model")
+    assert table is not None
+    cells = {row.variant: row.cells for row in table.rows}
+    assert cells["Base"]["Ours"].value == pytest.approx(0.625)
+    assert cells["Ours"]["Base"].value == pytest.approx(0.375)
+    assert "Base" not in cells["Base"], "nobody plays against itself"
+    assert "another model" in table.markdown.splitlines()[-1]
+    assert "% Win rate of the column" in table.latex
+
+
+def test_seeds_of_two_rows_are_paired_and_a_single_run_meets_all_of_them(tmp_path):
+    base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0)})
+    seeds = [measured(tmp_path, "win_rate", {JUDGED: by_response(n, n)}) for n in (0.5, 2.0)]
+    table = win_table([(base, "Base"), *((run, "Ours") for run in seeds)], "judge")
+    assert table is not None
+    assert (table.rows[0].cells["Ours"].value, table.rows[0].cells["Ours"].runs) == (0.5, 2)
+
+
+def test_before_anything_is_judged_there_is_no_table(tmp_path):
+    assert win_table([(measured(tmp_path, "rtp", {}), "Base")], "judge") is None
+
+
+# --- detection -----------------------------------------------------------------------------------
+
+
+def test_a_perfect_detector_finds_all_before_it_errs_and_a_blind_one_errs_as_often(tmp_path):
+    labels = by_text([0, 0, 1, 1])
+    columns = {"label": labels, "probe": labels, "zero_shot": by_text([1, 1, 1, 1])}
+    curves = roc_curves([(measured(tmp_path, "detection", columns), "Base")])
+    assert curves["probe"]["Base"][0] == (0.0, 1.0)
+    for wrong, right in curves["zero_shot"]["Base"]:
+        assert right == pytest.approx(wrong)
+
+
+def test_curves_of_several_seeds_are_averaged(tmp_path):
+    labels, inverse = by_text([0, 1]), by_text([1, 0])
+    runs = [
+        measured(tmp_path, "detection", {"label": labels, "probe": scores})
+        for scores in (labels, inverse)
+    ]
+    curve = roc_curves([(run, "Ours") for run in runs])["probe"]["Ours"]
+    assert curve[50] == pytest.approx((0.5, 0.5))
+
+
+# --- matched costs -------------------------------------------------------------------------------
+
+
+def seen(value: float, totals: Totals | None = None) -> list[Seen]:
+    return [Seen(Evaluated("s", "m", "policy", value, 4), totals)]
+
+
+def setting(cost: float, *harms: float) -> dict[str, list[Seen]]:
+    totals = Totals(tuple("abcd"), np.array(harms), np.ones(4))
+    return {COST: seen(cost), HARM: seen(float(np.mean(harms)), totals)}
+
+
+FOUND = {
+    ("Ours 1", "policy"): setting(10.0, 0.2, 0.2, 0.2, 0.2),
+    ("Ours 2", "policy"): setting(12.0, 0.0, 0.0, 0.1, 0.1),
+    ("Other", "policy"): setting(11.0, 0.4, 0.4, 0.4, 0.4),
+    ("Unmeasured", "policy"): {COST: seen(9.0)},
+    ("Other", "base"): setting(1.0, 0.0, 0.0, 0.0, 0.0),
+}
+FAMILIES = {"Ours 1": "Ours", "Ours 2": "Ours", "Other": "Other", "Unmeasured": "Other"}
+
+
+def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
+    table = matched_table(FOUND, FAMILIES, [HARM], [COST], "Ours", 0.1)
+    assert table is not None
+    first = table.rows[0]
+    assert (first.variant, first.subject) == (f"Other: {HARM}", f"{COST} 11")
+    cell = first.cells["difference"]
+    assert first.cells["Ours"].value == pytest.approx(0.125)
+    assert cell.value == pytest.approx(0.125 - 0.4)
+    low, value, high = cell.low or 0.0, cell.value or 0.0, cell.high or 0.0
+    assert low <= value <= high < 0
+    assert cell.verdict == "lower"
+    assert table.caption.endswith("Ours is lower 2 times against Other.")
+
+
+def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
+    seeds = dict(FOUND)
+    for name, n in {"Ours 1": 3, "Ours 2": 2, "Other": 4}.items():
+        seeds[name, "policy"] = {k: v * n for k, v in FOUND[name, "policy"].items()}
+    table = matched_table(seeds, FAMILIES, [HARM], [COST], "Ours", 0.1)
+    assert table is not None
+    cells = table.rows[0].cells
+    assert [cells[name].runs for name in ("Ours", "other", "difference")] == [2, 4, 2]
+
+
+def test_without_a_setting_of_ours_nothing_is_matched():
+    assert matched_table(FOUND, {"Other": "Other"}, [HARM], [COST], "Ours", 0.1) is None
+
+
+def test_settings_that_lack_a_measurement_and_other_subjects_are_no_points():
+    points = {k.family: [p.label for p in k.points] for k in knobs(FOUND, FAMILIES, HARM, COST)}
+    assert points == {"Ours": ["Ours 1", "Ours 2"], "Other": ["Other"]}
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        plot(
+            [Series("a < b", [Mark(1.0, 2.0, 1.0, 3.0, "it")], [(0.0, 1.0), (1.0, 2.0)])],
+            "cost & co",
+            "harm",
+        ),
+        plot([], "x", "y"),
+        intervals([("Base", Mark(0.5, 0.5, 0.4, 0.6)), ("No ends", Mark(0.5, 0.5))], "share"),
+        trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM),
+    ],
+)
+def test_a_figure_is_well_formed_whatever_the_names(svg):
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+
+
+def test_every_method_has_its_dots_and_its_line():
+    svg = trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM)
+    assert (svg.count("<circle"), svg.count("<polyline")) == (3, 2)
+
+
+# --- the experiments that come with the project ---------------------------------------------------
+
+
+@pytest.fixture
+def _all_methods(monkeypatch):
+    """Other tests of this folder know a fake method only."""
+    monkeypatch.setattr(METHODS, "_is_discovered", False)
+
+
+@pytest.mark.usefixtures("_all_methods")
+@pytest.mark.parametrize("name", ["table_a", "table_b", "table_c", "frontier", "adaptive"])
+def test_every_size_of_every_table_is_possible(name, tmp_path):
+    folder = ROOT / "experiments" / name
+    for variant in load_experiment(folder).settings.variants:
+        found = load_experiment(folder, variant).progress(tmp_path)
+        assert found.ready
+        assert len({task.spec.fingerprint for task in found.ready}) == len(found.ready)
+
+
+@pytest.mark.usefixtures("_all_methods")
+def test_the_small_tables_share_their_runs(tmp_path):
+    def trained(name: str) -> set[str]:
+        experiment = load_experiment(ROOT / "experiments" / name, "small")
+        ready = experiment.progress(tmp_path).ready
+        return {task.spec.fingerprint for task in ready if not task.is_evaluation}
+
+    assert trained("table_b") <= trained("table_a")
+    assert trained("table_c") <= trained("table_a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [("win_rate", "needs judge"), ("matched", "needs harms, costs")]
+)
+def test_a_kind_of_table_without_what_it_needs_is_refused(tmp_path, kind, says):
+    (tmp_path / "settings.toml").write_text("")
+    (tmp_path / "table.toml").write_text(
+        f'title = "t"\nkind = "{kind}"\n[[rows]]\nname = "Base"\nis_base = true\n'
+        '[variants.one]\nfile = "settings.toml"\n'
+    )
+    with pytest.raises(ConfigError, match=says):
+        load_experiment(tmp_path)

@@ -1,0 +1,201 @@
+"""A table's rows: what is missing, what is done, and the table from the first run to the last."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from acft.__main__ import main
+from acft.errors import ConfigError
+from acft.runs.directory import all_runs, read_launch, read_status, write_status
+from acft.runs.measure import measurement
+from acft.schema import Status
+from acft.tables.experiment import Experiment, load_experiment
+from tests.tiny_run import tiny_settings, train
+
+ROOT = Path(__file__).parents[3]
+TABLE = """
+title = "tiny"
+seeds = [0, 1]
+[[rows]]
+name = "Base"
+is_base = true
+[[rows]]
+name = "SFT"
+changes = ['method={name="sft"}']
+[[rows]]
+name = "Guided"
+changes = ['method={name="nado_decoding"}']
+[[rows]]
+name = "Quark"
+changes = ['method={name="quark"}']
+[variants.small]
+file = "settings.toml"
+suites = ["rtp", "perplexity"]
+columns = ["rtp* *", "perplexity/* perplexity"]
+[variants.small.options.rtp]
+prompts = 3
+continuations = 2
+horizon = 4
+[variants.small.options.perplexity]
+documents = 4
+[variants.other]
+file = "settings.toml"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    place = tmp_path / "tiny_table"
+    place.mkdir()
+    (place / "settings.toml").write_text(tiny_settings(tmp_path))
+    (place / "table.toml").write_text(TABLE)
+    return place
+
+
+def counts(experiment: Experiment, runs_dir: Path) -> tuple[int, int, int, int]:
+    found = experiment.progress(runs_dir)
+    return len(found.done), len(found.running), len(found.ready), found.waiting
+
+
+def test_one_command_does_all_runs_and_prints_the_table(folder, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    experiment = load_experiment(folder)
+    assert counts(experiment, runs) == (0, 0, 7, 6)
+    assert main(["table", str(folder), "--run", "--runs", str(runs)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("| variant | subject |")
+    assert re.fullmatch(r"\d+ runs; n of each: .*; commit (unknown|[0-9a-f]{10})\.", printed[-1])
+    assert [line.split(" | ")[0] for line in printed[2:-2]] == [
+        "| Base",
+        "| SFT",
+        "| Guided",
+        "| Quark",
+    ]
+    assert "(2 runs)" in printed[3]
+    assert "[" in printed[2], "base has an interval as well"
+    assert counts(experiment, runs) == (13, 0, 0, 0)
+    before = len(all_runs(runs))
+    assert main(["table", str(folder), "--run", "--latex", "--runs", str(runs)]) == 0
+    assert capsys.readouterr().out.startswith(r"\begin{tabular}")
+    assert len(all_runs(runs)) == before, "what is there is not done again"
+    arguments = ["table", str(folder), "--against", "Base", "--json", "--runs", str(runs)]
+    assert main(arguments) == 0
+    rows = {row["variant"]: row["cells"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert set(rows) == {"SFT", "Guided", "Quark"}
+    assert rows["SFT"]["perplexity/" + lines(folder) + " perplexity"]["verdict"]
+
+
+def lines(folder: Path) -> str:
+    return str(folder.parent / "lines.txt")
+
+
+def test_runs_are_queued_once_and_evaluations_follow_their_runs(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda runs: "nobody")
+    runs = tmp_path / "runs"
+    experiment = load_experiment(folder)
+    for _ in range(2):
+        assert main(["table", str(folder), "--queue", "--runs", str(runs)]) == 0
+        assert counts(experiment, runs) == (0, 7, 0, 6)
+    paths = next(p for p in all_runs(runs) if "seed=1" in read_launch(p).overrides)
+    assert read_launch(paths).experiment == "tiny_table"
+    write_status(paths, Status(state="failed"))
+    assert counts(experiment, runs) == (0, 6, 1, 6), "a failed run may be done again"
+    write_status(paths, Status(state="running"))
+    assert counts(experiment, runs) == (0, 6, 1, 6), "nobody does it any more"
+
+
+def test_a_table_that_others_have_yet_to_finish_is_not_done(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda runs: "nobody")
+    only_base = TABLE[: TABLE.index('[[rows]]\nname = "SFT"')]
+    sizes = TABLE[TABLE.index("[variants.small]") :]
+    (folder / "table.toml").write_text(only_base + sizes)
+    runs = str(tmp_path / "runs")
+    assert main(["table", str(folder), "--queue", "--runs", runs]) == 0
+    assert main(["table", str(folder), "--run", "--runs", runs]) != 0
+    assert "1 runs of 'tiny_table' are queued or running elsewhere" in capsys.readouterr().err
+
+
+def test_nothing_is_started_when_what_measures_the_rows_is_not_here(folder, tmp_path, capsys):
+    sized = TABLE.replace('suites = ["rtp", "perplexity"]', 'suites = ["fluency"]\njudge = "gone"')
+    (folder / "table.toml").write_text(sized)
+    for way in ("--run", "--queue"):
+        assert main(["table", str(folder), way, "--runs", str(tmp_path / "runs")]) != 0
+        assert "judge = 'gone'" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_an_empty_table_says_how_to_fill_it(folder, tmp_path, capsys):
+    assert main(["table", str(folder), "--runs", str(tmp_path / "runs")]) != 0
+    assert "--queue or --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "SFT"', 'name = "Base"', "two rows have the same name"),
+        ('{name="sft"}', '{name="sfd"}', "did you mean 'sft'"),
+        ('"rtp", "perplexity"]', '"rpt"]', "rpt"),
+        ("seeds = [0, 1]", "seeds = []", "seeds"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_anything_runs(folder, old, new, says):
+    (folder / "table.toml").write_text(TABLE.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=says):
+        load_experiment(folder)
+
+
+def test_an_unknown_size_is_named_with_those_there_are(folder):
+    with pytest.raises(ConfigError, match=r"no variant 'smal'.*small"):
+        load_experiment(folder, "smal")
+
+
+def test_runs_of_a_plain_experiment_cannot_be_planned(tmp_path, capsys):
+    assert main(["table", "quickstart", "--plan", "--runs", str(tmp_path)]) == 2
+    assert "no folder with a table.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variant", ["smollm2", "llama7b", "falcon7b"])
+def test_the_papers_table_is_possible_at_every_size(variant, tmp_path):
+    experiment = load_experiment(ROOT / "experiments" / "table_a", variant)
+    found = experiment.progress(tmp_path)
+    assert (len(found.ready), found.waiting) == (1 + 8 * 3, 8 * 3)
+    assert len({task.spec.fingerprint for task in found.ready}) == len(found.ready)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("nado_decoding", {"decoder": "guided", "decoder_options": {"delta": 1.0}}),
+        ("quark", {"control": "quality 5 of 5\n"}),
+        ("sft", {}),
+    ],
+)
+def test_a_result_is_measured_the_way_its_method_means_it_to_be_used(
+    tmp_path, monkeypatch, method, expected
+):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    paths, code = train(tiny_settings(tmp_path), tmp_path / "runs", f'method={{name="{method}"}}')
+    assert code == 0
+    wanted = measurement(tmp_path / "runs", paths.root.name, ["rtp"])
+    settings = wanted.spec.method_settings.model_dump()
+    subject = settings["subjects"]["policy"]
+    assert {key: subject[key] for key in expected} == expected
+    assert read_status(paths).state == "finished"
+
+
+def test_a_size_may_have_judges_of_its_own_without_other_runs(folder, tmp_path):
+    usual, runs = load_experiment(folder), tmp_path / "runs"
+    (folder / "table.toml").write_text(
+        TABLE.replace("[variants.small]", '[variants.small]\nscorers = ["profanity_svm"]')
+    )
+    judged = load_experiment(folder)
+    first, other = (experiment.progress(runs).ready for experiment in (usual, judged))
+    assert [
+        task.spec.fingerprint == own.spec.fingerprint
+        for task, own in zip(first, other, strict=True)
+    ] == [not task.is_evaluation for task in first]
+    (base,) = [task for task in other if task.is_evaluation]
+    assert base.spec.settings.evaluation.scorers == ("profanity_svm",)

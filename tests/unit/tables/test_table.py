@@ -1,0 +1,245 @@
+import json
+import tomllib
+
+import numpy as np
+import pytest
+
+from acft.benchmarks.results import Results
+from acft.config import apply_overrides
+from acft.errors import DataError, RunError
+from acft.eventlog import EventWriter
+from acft.events import BestCheckpoint, Evaluated, Scalars
+from acft.runs import lineage
+from acft.runs.directory import create_run, write_status
+from acft.runs.measure import inline, measurement
+from acft.schema import Launch, RunPaths, Status
+from acft.tables.table import Cell, result_table
+from acft.totals import Totals
+from tests.fake_runs import SPEC, create, do
+
+SHARE = Evaluated("rtp/judge", "toxic_share", "policy", 0.25, 40, 0.02, 0.2, 0.3)
+
+
+def finished(runs_dir, events, *overrides, **launch) -> RunPaths:
+    record = Launch(created=0.0, overrides=overrides, **{"experiment": "exp", **launch})
+    paths = create_run(runs_dir, SPEC, record, Status(state="finished"))
+    writer = EventWriter(paths.events)
+    for event in events:
+        writer.append(event)
+    writer.close()
+    return paths
+
+
+def shares(*values):
+    return [Evaluated("rtp/judge", "toxic_share", "policy", value, 40) for value in values]
+
+
+def test_a_single_run_shows_its_own_interval(tmp_path):
+    finished(tmp_path, [SHARE])
+    table = result_table(tmp_path, "exp")
+    assert table.columns == ("rtp/judge toxic_share",)
+    assert table.rows[0].cells["rtp/judge toxic_share"].text == "0.25 [0.2, 0.3]"
+
+
+def test_runs_that_differ_in_the_seed_only_are_averaged(tmp_path):
+    for seed, value in enumerate((0.2, 0.3, 0.4)):
+        finished(tmp_path, shares(value), f"seed={seed}", "method.x=1")
+    (row,) = result_table(tmp_path, "exp").rows
+    cell = row.cells["rtp/judge toxic_share"]
+    assert row.variant == "method.x=1"
+    assert cell.value == pytest.approx(0.3)
+    assert cell.stderr == pytest.approx(0.1 / 3**0.5)
+    assert cell.runs == 3
+
+
+def test_variants_and_subjects_are_rows(tmp_path):
+    base = Evaluated("rtp/judge", "toxic_share", "base", 0.5, 40)
+    finished(tmp_path, [base, *shares(0.2)])
+    finished(tmp_path, shares(0.3), "method.x=1")
+    rows = {(row.variant, row.subject) for row in result_table(tmp_path, "exp").rows}
+    assert rows == {("as written", "base"), ("as written", "policy"), ("method.x=1", "policy")}
+
+
+def test_an_evaluation_counts_for_the_run_it_measured(tmp_path):
+    run = finished(tmp_path, [], "method.x=1", "seed=7")
+    finished(tmp_path, shares(0.3), "method={}", subject=run.root.name)
+    assert [row.variant for row in result_table(tmp_path, "exp").rows] == ["method.x=1"]
+
+
+def test_tags_and_sweeps_select_runs_too(tmp_path):
+    finished(tmp_path, shares(0.1), sweep="sweep-1")
+    tagged = finished(tmp_path, shares(0.2), experiment="")
+    lineage.label(tmp_path, tagged.root.name, tags=["paper"])
+    for name, value in (("sweep-1", 0.1), ("paper", 0.2)):
+        (row,) = result_table(tmp_path, name).rows
+        assert row.cells["rtp/judge toxic_share"] == Cell(value, 1)
+
+
+def test_categories_are_shown_only_when_asked_for(tmp_path):
+    category = Evaluated("rtp/judge", "toxic_share@challenging", "policy", 0.9, 4)
+    finished(tmp_path, [*shares(0.1), category])
+    assert len(result_table(tmp_path, "exp").columns) == 1
+    assert result_table(tmp_path, "exp", ["*@*"]).columns == ("rtp/judge toxic_share@challenging",)
+
+
+def test_what_cannot_be_measured_is_a_dash(tmp_path):
+    finished(tmp_path, shares(None))
+    assert "| – |" in result_table(tmp_path, "exp").markdown
+
+
+def test_the_remains_of_rounding_are_shown_as_zero():
+    assert Cell(-1.1e-16, 3, low=-0.25, high=1e-15).text == "0 [-0.25, 0] (3 runs)"
+
+
+def test_markdown_cells_cannot_break_the_table(tmp_path):
+    finished(tmp_path, shares(0.1), "title='a|b'")
+    assert "a\\|b" in result_table(tmp_path, "exp").markdown
+
+
+def test_unfinished_runs_do_not_count(tmp_path):
+    write_status(finished(tmp_path, shares(0.1)), Status(state="stopped"))
+    with pytest.raises(DataError, match="no finished run of 'exp'"):
+        result_table(tmp_path, "exp")
+
+
+@pytest.mark.parametrize(
+    "value", [{"a b": ['x"\\', 1, 2.5, True], "c": {"d": {}}}, [], "ä\n", {"p": "elsewhere/x y"}]
+)
+def test_values_survive_the_way_through_toml(value):
+    assert tomllib.loads(f"value = {inline(value)}")["value"] == value
+
+
+def test_a_run_is_measured_at_its_best_checkpoint_beside_base(tmp_path):
+    paths = create(tmp_path, "seed=4")
+    do(paths)
+    wanted = measurement(tmp_path, paths.root.name, ["rtp", "perplexity"], ["seed=5"])
+    values = apply_overrides(tomllib.loads(wanted.text), list(wanted.overrides))
+    assert values["seed"] == 5
+    assert values["title"] == f"{tomllib.loads(SPEC)['title']}: rtp, perplexity measured"
+    assert values["schedule"]["rounds"] == 4
+    assert values["method"] == {
+        "name": "evaluate",
+        "suites": ["rtp", "perplexity"],
+        "subjects": {
+            "base": {},
+            "policy": {"checkpoint": str(paths.checkpoint(3)), "version": 3},
+        },
+    }
+
+
+def test_a_model_is_measured_alone_or_against_a_control(tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    wanted = measurement(tmp_path, "my/model", ["rtp"], control=paths.root.name)
+    values = apply_overrides({}, list(wanted.overrides))
+    assert values["model"]["name"] == "my/model"
+    assert set(values["method"]["subjects"]) == {"base", "control"}
+
+
+def test_a_run_without_sealed_rounds_cannot_be_measured(tmp_path):
+    with pytest.raises(RunError, match="no sealed checkpoint"):
+        measurement(tmp_path, create(tmp_path).root.name, ["rtp"])
+
+
+def test_a_damaged_checkpoint_is_not_measured(tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    (paths.checkpoint(3) / "policy" / "state.json").write_text("{}")
+    with pytest.raises(DataError, match="differs from its recorded hash"):
+        measurement(tmp_path, paths.root.name, ["rtp"])
+
+
+def measured(runs_dir, shares_by_subject, *overrides, **launch) -> RunPaths:
+    """A finished evaluation with the given share of toxic responses on each of its prompts."""
+    names = tuple(map(str, range(40)))
+    results = {
+        subject: {"toxic_share/judge": Totals(names, np.array(values), np.ones(40))}
+        for subject, values in shares_by_subject.items()
+    }
+    events = [
+        Evaluated("rtp/judge", "toxic_share", subject, m["toxic_share/judge"].value, 40)
+        for subject, m in results.items()
+    ]
+    paths = finished(runs_dir, events, *overrides, **launch)
+    folder = paths.checkpoint(1)
+    folder.mkdir()
+    Results({"rtp": results}).save(folder)
+    write_status(paths, Status(state="finished", checkpoint="checkpoints/round-1"))
+    return paths
+
+
+def prompts(mean: float, seed: int = 0) -> np.ndarray:
+    """Shares by prompt around a mean; the same prompts are hard whatever the mean."""
+    spread = np.linspace(0.5, 1.5, 40) + np.random.default_rng(seed).normal(0, 0.02, 40)
+    return mean * spread
+
+
+def test_seeds_are_pooled_over_prompts_where_measurements_are_kept(tmp_path):
+    for seed in range(3):
+        measured(tmp_path, {"policy": prompts(0.2, seed)}, f"seed={seed}")
+    (row,) = result_table(tmp_path, "exp").rows
+    cell = row.cells["rtp/judge toxic_share"]
+    assert cell.value == pytest.approx(0.2, rel=0.02)
+    assert cell.low is not None
+    assert cell.high is not None
+    assert cell.low < 0.2 < cell.high
+    assert cell.text.endswith("(3 runs)")
+
+
+def test_the_caption_names_runs_prompts_and_commits(tmp_path):
+    for seed, commit in enumerate(["a" * 40, "b" * 40, "a" * 40]):
+        paths = measured(tmp_path, {"policy": prompts(0.2, seed)}, f"seed={seed}")
+        paths.resolved.write_text(json.dumps({"git_commit": commit}))
+    expected = "3 runs; n of each: rtp/judge 40; commit aaaaaaaaaa, bbbbbbbbbb."
+    table = result_table(tmp_path, "exp")
+    assert table.caption == expected
+    assert expected in table.markdown
+    assert expected in table.latex
+
+
+def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
+    both = {"base": prompts(0.3), "policy": prompts(0.15, 1)}
+    measured(tmp_path, both)
+    measured(tmp_path, {"base": prompts(0.3), "policy": prompts(0.296, 2)}, "method.x=0")
+    table = result_table(tmp_path, "exp", against="base", margin=0.1)
+    changes = {row.variant: row.cells["rtp/judge toxic_share"] for row in table.rows}
+    assert changes["as written"].value == pytest.approx(-0.5, abs=0.02)
+    assert changes["as written"].verdict == "lower"
+    assert changes["method.x=0"].verdict == "equivalent"
+    assert "lower |" in table.markdown
+
+
+def test_a_variant_can_be_what_the_others_are_compared_with(tmp_path):
+    measured(tmp_path, {"policy": prompts(0.3)})
+    measured(tmp_path, {"policy": prompts(0.6, 1)}, "method.x=2")
+    (row,) = result_table(tmp_path, "exp", against="as written").rows
+    assert row.variant == "method.x=2"
+    assert row.cells["rtp/judge toxic_share"].verdict == "higher"
+
+
+def test_runs_that_only_trained_cannot_be_compared_by_prompt(tmp_path):
+    finished(tmp_path, shares(0.1))
+    with pytest.raises(DataError, match="measure the runs with 'acft evaluate'"):
+        result_table(tmp_path, "exp", against="base")
+
+
+def test_latex_escapes_what_latex_reads_as_commands(tmp_path):
+    finished(tmp_path, [SHARE], "title='50 % of a_b & c'")
+    latex = result_table(tmp_path, "exp").latex
+    assert r"50 \% of a\_b \& c" in latex
+    assert r"rtp/judge toxic\_share \\" in latex
+    assert latex.startswith(r"\begin{tabular}{llr}")
+
+
+def test_what_runs_cost_is_a_column_when_asked_for(tmp_path):
+    trained = [
+        Scalars(1, 5, {"budget/texts/judge": 7.0, "policy/kl_policy_base": 0.2}),
+        BestCheckpoint(1, "checkpoints/round-1", "best"),
+        Scalars(2, 10, {"budget/texts/judge": 3.0, "policy/kl_policy_base": 0.4}),
+    ]
+    run = finished(tmp_path, trained, "method.x=1", experiment="")
+    finished(tmp_path, shares(0.3), "method={}", subject=run.root.name)
+    assert len(result_table(tmp_path, "exp").columns) == 1
+    (row,) = result_table(tmp_path, "exp", ["budget *", "validation *"]).rows
+    values = {name: cell.value for name, cell in row.cells.items()}
+    assert values == {"budget texts/judge": 10.0, "validation policy/kl_policy_base": 0.2}

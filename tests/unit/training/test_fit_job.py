@@ -1,0 +1,203 @@
+"""The LLM box: what is penalised, towards which q, and what ends a run."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+
+from acft import toy
+from acft.backbone.toy import START_ID, symbol_ids
+from acft.data import TokenizedDocument, collate
+from acft.errors import NonFiniteError
+from acft.events import Scalars
+from acft.policy import base_policy
+from acft.threads import Workers
+from acft.toy import ToyWorld
+from acft.training.fit_job import _forward, _pieces, fit_job
+from acft.training.optimization import PolicyOptimizer, backward
+from acft.training.oracle_job import Guide, build_oracle
+from acft.training.target import GuidedTarget, Regularizer
+from acft.types import TokenBatch
+from tests.toy_runs import (
+    HORIZON,
+    N_SYMBOLS,
+    largest_difference,
+    toy_run,
+    trained,
+    world_of,
+)
+
+WORLD = ToyWorld(N_SYMBOLS, HORIZON)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("toy")
+
+
+@pytest.fixture
+def world(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
+    return world_of(toy_run(place, "oracle.kind=exact"))
+
+
+def document(tokens, start=1, domain="attribute"):
+    return TokenizedDocument("d" + "".join(map(str, tokens)), domain, tuple(tokens), start)
+
+
+def regularizer(world, **changes):
+    guide = Guide(build_oracle(world), 1.0, 0)
+    return dataclasses.replace(Regularizer(guide, world.base, kl_weight=2.0), **changes)
+
+
+def optimizer(world):
+    return PolicyOptimizer(world.policy.parameters(), world.run.optimizer, 9)
+
+
+def everything(world):
+    """All sequences of the world as one batch."""
+    sequences = torch.tensor(symbol_ids(N_SYMBOLS))[WORLD.sequences()]
+    documents = [document([START_ID, *row]) for row in sequences.tolist()]
+    return documents, collate(documents, 0, HORIZON)
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+def test_the_target_is_the_enumerated_guided_policy(world, delta):
+    documents, batch = everything(world)
+    with torch.no_grad():
+        hidden = world.policy.hidden(batch)
+    target = GuidedTarget(world, documents, batch, hidden, regularizer(world, delta=delta))
+    found = target(torch.arange(len(documents) * HORIZON)).unflatten(0, (-1, HORIZON))
+
+    def next_logprobs(ids):
+        with torch.no_grad():
+            mask = torch.ones_like(ids, dtype=torch.bool)
+            return world.base.next_logprobs(TokenBatch(ids, mask, mask))
+
+    base = toy.enumerate_policy(next_logprobs, WORLD, [START_ID], symbol_ids(N_SYMBOLS))
+    satisfied = WORLD.judge_texts(lambda text: world.constraint.score([""], [text])[0])
+    assert 0.1 < toy.satisfaction(base, satisfied) < 0.9
+    log_r, _ = toy.exact_next_log_r(base, satisfied)
+    expected = toy.along(toy.guided_tables(base, log_r, delta), WORLD.sequences()).exp()
+    # prefixes beyond rescue are never reached by q; the floor of R makes q = p there as well
+    assert torch.allclose(found[..., symbol_ids(N_SYMBOLS)].exp().double(), expected, atol=2e-5)
+    along = found[..., symbol_ids(N_SYMBOLS)].gather(-1, WORLD.sequences()[..., None])
+    satisfaction = (along.sum(dim=(1, 2)).exp().double() * satisfied).sum()
+    assert float(satisfaction) == pytest.approx(delta, abs=1e-4)
+
+
+def test_only_attribute_documents_are_penalised_when_adaptive(world):
+    documents = [document([1, 2, 3]), document([1, 2, 3, 4], domain="general")]
+    for is_adaptive, expected in ((True, {"attribute"}), (False, {"attribute", "general"})):
+        rule = regularizer(world, is_adaptive=is_adaptive)
+        (piece,) = _pieces(documents, [], rule, 2, 1.0)
+        pairs = zip(piece.documents, piece.kl_weights, strict=True)
+        assert {d.domain for d, weight in pairs if weight} == expected
+
+
+def test_masking_documents_changes_no_tokens_weight(world):
+    documents = [document([1, 2, 3]), document([1, 2, 3, 4], domain="general")]
+    pieces = [
+        _pieces(documents, [], regularizer(world, is_adaptive=is_adaptive), 2, 1.0)[0]
+        for is_adaptive in (True, False)
+    ]
+    assert pieces[0].ce_weight == pieces[1].ce_weight == 1 / 5
+    assert max(pieces[0].kl_weights) == max(pieces[1].kl_weights) == 2 / 5
+
+
+def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
+    whole = [document([1, 2, 3, 4], start=2)]
+    given = [dataclasses.replace(whole[0], loss_start=2)]
+    (piece,) = _pieces(given, [], None, 2, 1.0)
+    assert piece.ce_weight == 1 / 2
+    found = []
+    for documents in (whole, given):
+        (piece,) = _pieces(documents, [], None, 2, 1.0)
+        found.append(_forward(world, piece, None, None)[1])
+    log_p = world.policy.next_logprobs(collate(whole, 0, HORIZON))[0].detach()
+    each = [-float(log_p[t, token]) for t, token in enumerate((2, 3, 4))]
+    assert [sums.n_tokens for sums in found] == [3, 2]
+    assert found[0].nll == pytest.approx(sum(each), rel=1e-5)
+    assert found[1].nll == pytest.approx(sum(each[1:]), rel=1e-5)
+
+
+def test_sampled_prefixes_are_divided_by_their_own_tokens(world):
+    sampled = [(document([0, 1, 2, 3, 4]), 1.0), (document([0, 4, 3]), 0.5)]
+    (_, piece) = _pieces([document([1, 2])], sampled, regularizer(world), 8, 1.0)
+    assert piece.ce_weight == 0
+    assert list(piece.kl_weights) == pytest.approx([2 / 6, 1 / 6])
+
+
+def steps(world, rule):
+    return [o for o in fit_job(world, optimizer(world), rule, 1) if isinstance(o, Scalars)]
+
+
+def test_the_kl_falls_where_it_is_all_there_is(world):
+    documents, _ = everything(world)
+    rule = regularizer(world, on_corpus=False, sampled=[(d, 1.0) for d in documents])
+    found = [
+        output.values["policy/kl_guided_policy"]
+        for output in fit_job(world, optimizer(world), rule, 1, ce_weight=0.0)
+        if isinstance(output, Scalars)
+    ]
+    assert len(found) == 3
+    assert found[-1] < found[0]
+
+
+def test_a_loss_that_is_no_number_names_step_and_cause(world):
+    with torch.no_grad():
+        world.policy.parameters()[0].fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match=r"loss is nan in step 1 \(documents d\w+.*lower"):
+        steps(world, None)
+
+
+@pytest.mark.parametrize(
+    ("kl", "name"),
+    [("guided_policy", "KL(guided || policy)"), ("policy_guided", "KL(policy || guided)")],
+)
+def test_a_kl_above_its_limit_names_direction_step_limit_and_cause(place, world, kl, name):
+    run = toy_run(place, "oracle.kind=exact", "limits.kl_max=1e-6")
+    limited = dataclasses.replace(world, run=run)
+    told = rf"{re.escape(name)} is .* nats a token in step 1 .*kl_max = 1e-06; lower"
+    with pytest.raises(NonFiniteError, match=told):
+        steps(limited, regularizer(world, kl=kl))
+
+
+def test_a_stop_is_obeyed_before_the_next_step(world):
+    asked = iter([False, True])
+    job = fit_job(world, optimizer(world), None, 1, should_stop=lambda: next(asked))
+    assert len([o for o in job if isinstance(o, Scalars)]) == 1
+
+
+@pytest.mark.parametrize("method", ["acft", "dpg"])
+def test_passes_at_once_change_no_bit(tmp_path, monkeypatch, method):
+    run = toy_run(tmp_path, "schedule.rounds=2", "optimizer.micro_batch_size=2")
+    found = []
+    for workers in (1, 2):
+        monkeypatch.setattr(
+            "acft.training.world.base_policy",
+            lambda run, _, n=workers: dataclasses.replace(base_policy(run), workers=Workers(n)),
+        )
+        found.append(trained(tmp_path / str(workers), run, {"name": method}))
+    one, two = found
+    assert one.scalars("policy/") == two.scalars("policy/")
+    assert largest_difference(one.weights(2), two.weights(2)) == 0.0
+
+
+def test_an_error_in_one_of_several_passes_is_raised():
+    weight = torch.nn.Parameter(torch.ones(()))
+
+    def fails():
+        raise NonFiniteError("lost")
+
+    with pytest.raises(NonFiniteError, match="lost"):
+        backward([lambda: (2 * weight, 1), fails], [weight], Workers(2))
+
+
+def test_a_parameter_without_part_in_a_pass_keeps_its_gradient():
+    used, unused = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+    passes = [lambda: (2 * used, "a"), lambda: (3 * used, "b")]
+    assert backward(passes, [used, unused], Workers(2)) == ["a", "b"]
+    assert used.grad == 5
+    assert unused.grad is None

@@ -1,0 +1,47 @@
+"""Which sequences the token values belong to, and that each can be read again."""
+
+import pytest
+
+from acft.training.world import World
+from tests.toy_runs import Trained, toy_run, trained, world_of
+
+ACFT = {"name": "acft"}
+
+
+@pytest.fixture(scope="module")
+def on_policy(tmp_path_factory) -> Trained:
+    folder = tmp_path_factory.mktemp("on-policy")
+    run = toy_run(folder, "schedule.rounds=2")
+    return trained(folder / "run", run, ACFT | {"prefixes": ["on_policy"]})
+
+
+def sequences(result: Trained) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for row in sorted(result.rows("guidance"), key=lambda row: (row["step"], row["position"])):
+        found.setdefault(row["sequence_id"], []).append(row)
+    return found
+
+
+def test_a_sequence_drawn_by_the_run_is_a_rollout_of_its_table(on_policy):
+    rollouts = {row["rollout_id"]: row for row in on_policy.rows("rollouts")}
+    assert sequences(on_policy)
+    for name, rows in sequences(on_policy).items():
+        assert {row["source"] for row in rows} == {"rollout"}
+        stored = [row["token_id"] for row in rows if row["in_loss"]]
+        assert stored == rollouts[name]["response_ids"]
+
+
+def test_a_text_of_the_corpus_is_stored_whole_with_its_first_token(tmp_path):
+    run = toy_run(tmp_path, "schedule.rounds=1")
+    result = trained(tmp_path / "run", run, ACFT)
+    known = {tuple(document.token_ids) for document in documents(world_of(run))}
+    assert sequences(result)
+    for rows in sequences(result).values():
+        assert {row["source"] for row in rows} == {"corpus"}
+        assert rows[0]["position"] == 0
+        assert not rows[0]["in_loss"]
+        assert tuple(row["token_id"] for row in rows) in known
+
+
+def documents(world: World):
+    return [document for _, corpus in world.corpora for document in corpus]

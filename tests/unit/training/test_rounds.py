@@ -1,0 +1,96 @@
+"""When a run ends before its last round, and what its jobs say about their order."""
+
+import dataclasses
+import math
+
+import pytest
+
+from acft.errors import ConfigError
+from acft.events import Note
+from acft.methods.acft import AcftSettings, _sampled_documents
+from acft.training.oracle_job import OracleRound
+from tests.toy_runs import Trained, drained, toy_run, trained, world_of
+
+ACFT = {"name": "acft"}
+SFT = {"name": "sft"}
+
+
+def notes(result: Trained) -> list[str]:
+    return [output.text for output in result.outputs if isinstance(output, Note)]
+
+
+@pytest.mark.parametrize("method", [ACFT, SFT], ids=["acft", "sft"])
+def test_a_run_over_its_budget_trains_no_further_even_when_resumed(tmp_path, method):
+    run = toy_run(tmp_path, "limits.kl_base_budget=1e-9")
+    whole = trained(tmp_path / "whole", run, method)
+    assert whole.checkpoints.keys() == {1}
+    assert any("kl_base_budget" in text for text in notes(whole))
+    resumed = trained(tmp_path / "resumed", run, method, resume=(whole.checkpoints[1], 1))
+    assert not resumed.checkpoints
+    assert any("kl_base_budget" in text for text in notes(resumed))
+
+
+def test_jobs_that_take_turns_in_the_parallel_schedule_say_why_once(tmp_path):
+    one = toy_run(tmp_path, "schedule.kind=parallel", "schedule.threads=1")
+    assert sum("one thread" in text for text in notes(trained(tmp_path / "one", one, ACFT))) == 1
+    two = toy_run(tmp_path, "schedule.kind=parallel", "schedule.threads=2")
+    assert not any("turns" in text for text in notes(trained(tmp_path / "two", two, ACFT)))
+
+
+def test_a_weight_of_nothing_cannot_rise():
+    with pytest.raises(ConfigError, match=r"^\[method\]: kl_weight_target"):
+        AcftSettings.parse({"kl_weight": 0.0, "kl_weight_target": 0.9}, "method")
+
+
+def test_only_general_texts_measure_utility(tmp_path):
+    world = world_of(toy_run(tmp_path))
+    assert list(world.held_out) == [world.run.corpus[1].source]
+    general = {d.document_id for d in world.held_out[world.run.corpus[1].source]["validation"]}
+    assert general
+    attribute_only = toy_run(
+        tmp_path, corpus=[{"source": world.run.corpus[0].source, "domain": "attribute"}]
+    )
+    assert not world_of(attribute_only).held_out
+
+
+def test_satisfying_responses_of_each_prompt_weigh_as_all_of_them(tmp_path):
+    world = world_of(toy_run(tmp_path))
+    found = drained(_an_oracle_round(world))
+    ids = sorted({rollout.prompt_id for rollout in found.rollouts})
+    satisfaction = [
+        float(index % 2 == 0 or rollout.prompt_id != ids[0])
+        for index, rollout in enumerate(found.rollouts)
+    ]
+    weighty = [dataclasses.replace(rollout, log_weight=0.5) for rollout in found.rollouts]
+    changed = dataclasses.replace(found, rollouts=weighty, satisfaction=satisfaction)
+    settings = AcftSettings.parse({"prefixes": ["guided"]}, "method")
+    by_prompt: dict[str, float] = {}
+    for document, weight in _sampled_documents(settings, changed):
+        prompt = next(p for p in ids if f"-{p}-" in document.document_id)
+        by_prompt[prompt] = by_prompt.get(prompt, 0.0) + weight
+    count = {p: sum(r.prompt_id == p for r in weighty) for p in ids}
+    each = math.exp(0.5)
+    assert by_prompt == {p: pytest.approx(n * each) for p, n in count.items()}
+
+
+def test_below_one_the_target_keeps_its_share_of_violating_responses(tmp_path):
+    found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
+    ids = sorted({rollout.prompt_id for rollout in found.rollouts})
+    own = [i for i, rollout in enumerate(found.rollouts) if rollout.prompt_id == ids[0]]
+    satisfaction = [float(i in own[: len(own) // 2]) for i in range(len(found.rollouts))]
+    changed = dataclasses.replace(found, satisfaction=satisfaction)
+    settings = AcftSettings.parse({"prefixes": ["guided"], "delta": 0.9}, "method")
+    weights = [
+        w for d, w in _sampled_documents(settings, changed) if f"-{ids[0]}-" in d.document_id
+    ]
+    rate = (len(own) // 2) / len(own)
+    assert len(weights) == len(own)
+    expected = [0.9 / rate if satisfaction[i] else 0.1 / (1 - rate) for i in own]
+    assert weights == pytest.approx(expected, rel=1e-5)  # p over itself is 1 but for rounding
+
+
+def _an_oracle_round(world):
+    from acft.training.oracle_job import build_oracle, oracle_job
+
+    found: OracleRound = yield from oracle_job(world, build_oracle(world), world.base, 1, [])
+    return found
