@@ -18,13 +18,13 @@ from torch.nn.functional import linear
 
 from acft.objective import expectation, nll, upcast
 
-Target = Callable[[Int[Tensor, " row"]], Float[Tensor, "row vocab"]]
+GuidedLogprobs = Callable[[Int[Tensor, " row"]], Float[Tensor, "row vocab"]]
 """Log-probabilities of the guided policy at the given positions; called without gradients."""
 
 
 @runtime_checkable
-class SpreadTarget(Protocol):
-    """A target known in part: the policy's own log-probabilities complete it."""
+class PartialGuidance(Protocol):
+    """A guided policy known in part: the tuned policy's own log-probabilities complete it."""
 
     def spread(
         self, positions: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
@@ -48,8 +48,8 @@ class Penalty:
     """The KL term: where it counts, how much, towards what and in which direction."""
 
     weights: Float[Tensor, " position"]
-    """``kl_weight`` where the KL is in the loss, else 0; no target is computed there."""
-    target: Target | SpreadTarget
+    """``kl_weight`` where the KL is in the loss, else 0; guidance is computed nowhere else."""
+    guided: GuidedLogprobs | PartialGuidance
     kl: KlDirection = "guided_policy"
     """The KL's first argument first."""
 
@@ -57,9 +57,9 @@ class Penalty:
         self, rows: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
     ) -> Float[Tensor, "row vocab"]:
         """Log-probabilities of the guided policy at the given positions."""
-        if isinstance(self.target, SpreadTarget):
-            return self.target.spread(rows, policy_logprobs.detach())
-        return self.target(rows)
+        if isinstance(self.guided, PartialGuidance):
+            return self.guided.spread(rows, policy_logprobs.detach())
+        return self.guided(rows)
 
 
 @dataclass(frozen=True)
@@ -178,15 +178,15 @@ def _chunk(
     """Total, nll and both KLs of one chunk, and the total's gradient for the logits.
 
     In place wherever a tensor is ours: these tensors are what sets the peak memory. For the same
-    reason the target comes first, before there are logits.
+    reason the guided policy comes first, before there are logits.
     """
-    target = None if penalty is None else penalty.target
+    guided = None if penalty is None else penalty.guided
     q_logprobs = None
-    if target is not None and not isinstance(target, SpreadTarget):
-        q_logprobs = upcast(target(rows))
+    if guided is not None and not isinstance(guided, PartialGuidance):
+        q_logprobs = upcast(guided(rows))
     logprobs = upcast(logits()).log_softmax(dim=-1)
-    if isinstance(target, SpreadTarget):
-        q_logprobs = upcast(target.spread(rows, logprobs))
+    if isinstance(guided, PartialGuidance):
+        q_logprobs = upcast(guided.spread(rows, logprobs))
     targets = terms.targets[rows]
     token_nll = nll(logprobs, targets)
     weights = terms.nll_weights[rows].to(logprobs.dtype)

@@ -219,7 +219,7 @@ def collate(documents: Sequence[TokenizedDocument], pad_id: int, horizon: int) -
     Args:
         documents: At least one.
         pad_id: Fills up; see ``pad_token``.
-        horizon: ``response_mask`` selects so many response tokens at most, the positions at which
+        horizon: ``response_mask`` selects at most this many response tokens, the positions at which
             the oracle is defined.
     """
     lengths = torch.tensor([len(document.token_ids) for document in documents])
@@ -256,7 +256,7 @@ def balanced_batches(
 def _within(
     by_length: Sequence[TokenizedDocument], capacity: int
 ) -> list[Sequence[TokenizedDocument]]:
-    """The fewest consecutive batches of at most so many padded tokens."""
+    """The fewest consecutive batches of at most ``capacity`` padded tokens."""
     starts = [0]
     for index, document in enumerate(by_length):
         if (index + 1 - starts[-1]) * len(document.token_ids) > capacity:

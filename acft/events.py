@@ -29,7 +29,8 @@ class Progress(Event):
 
     kind: ClassVar[str] = "progress"
     phase: str
-    """What is being done: sample, score, fit_oracle, fit_policy, validate, evaluate."""
+    """What is being done: load, corpus, sample_oracle, sample_validation, sample_train, filter,
+    guide, fit_oracle, fit_policy, validate, evaluate, perplexity, judge."""
     done: int
     total: int
     round: int
@@ -48,7 +49,7 @@ class Scalars(Event):
     round: int
     step: int
     """Optimiser steps of the policy finished so far, over all rounds; of ``oracle/`` quantities
-    the epoch of the oracle's training, or 0."""
+    the epoch of the oracle's training, the number of the strength tried, or 0."""
     values: dict[str, float]
 
     @property
@@ -67,7 +68,8 @@ class Calibration(Event):
     n_rollouts: int
     n_prompts: int
     metrics: dict[str, float | None]
-    """auc, auc_last_third, auc_within_prompt, brier, brier_constant, bce, bce_constant."""
+    """auc, auc_last_third, auc_within_prompt, auc_prefix, auc_prefix_last_third, brier,
+    brier_constant, bce, bce_constant."""
     reliability: list[dict[str, float]]
     """Bins with ``low``, ``high``, ``predicted``, ``observed``, ``n``."""
     by_position: list[dict[str, float | None]]

@@ -30,7 +30,7 @@ class Aligned:
 
 
 def align(batch: TokenBatch, next_values: Float[Tensor, "batch time *rest"]) -> Aligned:
-    """Each prediction with its target token; the only shift by one in the project."""
+    """Each prediction of a token batch with its target token; responses of oracles have windows."""
     mask_all = batch.attention_mask[:, 1:]
     return Aligned(
         values=next_values[:, :-1],
@@ -43,9 +43,10 @@ def align(batch: TokenBatch, next_values: Float[Tensor, "batch time *rest"]) -> 
 def token_mean(
     values: Float[Tensor, " *axes"], mask: Bool[Tensor, " *axes"], n_tokens: int
 ) -> Float[Tensor, ""]:
-    """Sum of the selected values divided by ``n_tokens``; the only reduction in the project.
+    """Sum of the selected values divided by ``n_tokens``.
 
     ``n_tokens`` counts the loss tokens of the whole optimiser step, so that micro-batches add up.
+    The policy's loss divides by the same count inside its weights (training/fit_job.py).
 
     Raises:
         ValueError: ``n_tokens`` is not positive.

@@ -26,8 +26,8 @@ CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
 
 CPU_BATCHES = 2
-"""On a CPU several batches are a multiple of this, however many cores there are: two end together,
-and what is drawn does not depend on the machine's size."""
+"""More than one batch on a CPU are a multiple of this, so that two workers end together. It does
+not follow the number of cores: what is drawn must not depend on the machine."""
 
 
 @runtime_checkable
@@ -69,7 +69,7 @@ class Extended(Protocol):
 
 
 Continued = Callable[[CachedDecoder, int], AbstractContextManager[Extended]]
-"""How sequences whose prompts were read go on, for so many tokens at most."""
+"""Turns the cache of the prompts into the state that is extended, with room for n tokens."""
 
 
 def as_read(start: CachedDecoder, n_tokens: int) -> AbstractContextManager[Extended]:  # noqa: ARG001

@@ -53,7 +53,7 @@ ROLLOUTS = pa.schema(
     [
         ("rollout_id", pa.string()),
         ("round", pa.int32()),
-        ("purpose", pa.string()),  # oracle, validation, test
+        ("purpose", pa.string()),  # oracle, validation, validation_policy, train, test
         ("subject", pa.string()),  # base, policy, guided
         ("policy_version", pa.int32()),
         ("prompt_id", pa.string()),

@@ -68,7 +68,7 @@ class CorpusSettings(Config):
     weight: PositiveFloat = 1.0
     """Share of the mixture, relative to the other corpora."""
     max_documents: NonNegative = 0
-    """Use at most so many documents (seeded choice); 0 = all."""
+    """Use at most this many documents (seeded choice); 0 = all."""
     prompt_field: str = ""
     """Column that holds the prompt; empty: the first 8 to 24 tokens of the text are the prompt."""
     text_field: str = "text"
@@ -85,7 +85,7 @@ class PromptSettings(Config):
     text_field: str = "text"
     """Column that holds the prompt."""
     limit: NonNegative = 0
-    """Use at most so many prompts of each split (seeded choice); 0 = all."""
+    """Use at most this many prompts of each split (seeded choice); 0 = all."""
 
 
 class SamplingSettings(Config):
@@ -163,7 +163,7 @@ class OracleSettings(Config):
     consistency_weight: NonNegativeFloat = 0.0
     """Weight of the forward-consistency term. Source: arXiv:2205.14219."""
     replay_rounds: NonNegative = 0
-    """Rollouts of so many earlier rounds are reused with importance weights; reading them again
+    """Rollouts of this many earlier rounds are reused with importance weights; reading them again
     costs a CPU as much as drawing new ones."""
     log_r_min: Annotated[float, Field(lt=0)] = -13.815510557964274
     """Floor of log R in nats (ln 1e-6); keeps every guided probability finite."""

@@ -1,4 +1,4 @@
-"""Forward passes side by side: on a CPU two threads of one core each beat one that has both."""
+"""Forward passes side by side: on CPUs two single-threaded passes beat one with two threads."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 
 @dataclass
 class Workers:
-    """How many threads do a model's forward passes."""
+    """Number of threads that run a model's forward passes."""
 
     count: int = 1
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """``work`` of every item, in the order of the items, so many at once.
+        """``work`` of every item, in the order of the items, ``count`` of them at once.
 
-        What a call adds up in itself does not depend on the number of workers.
+        Each call runs on one thread, so its result does not depend on the number of workers.
         """
         if min(self.count, len(items)) < 2:
             return [work(item) for item in items]

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from acft.seeding import derive_seed
 
 NUCLEUS_CANDIDATES = (512, 4096)
-"""Tokens ranked at first and then; only rows whose nucleus is still larger are ranked whole."""
+"""Sizes of top-k tried in turn; only rows whose nucleus is larger still are ranked whole."""
 
 BLOCK = 256
 """Tokens whose probabilities are added up before the distribution function is inverted."""

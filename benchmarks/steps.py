@@ -37,8 +37,8 @@ from acft.seeding import derive_seed
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, build_oracle
-from acft.training.precompute import with_known
-from acft.training.target import Regularizer
+from acft.training.precompute import precompute_guidance
+from acft.training.regularizer import Regularizer
 from acft.training.world import World
 from benchmarks.toy_worlds import drained
 from benchmarks.worlds import experiment_world, random_world, synchronize
@@ -76,7 +76,7 @@ def pass_over(world: World, rule: Regularizer | None, kept: int = 0) -> tuple[li
     synchronize(world.policy.device)
     start = time.perf_counter()
     if rule is not None and kept:
-        rule = dataclasses.replace(rule, guide=drained(with_known(world, rule, 1, kept)))
+        rule = dataclasses.replace(rule, guide=drained(precompute_guidance(world, rule, 1, kept)))
     steps = [
         output.values["time/step_seconds"]
         for output in fit_job(world, optimizer, rule, 1)

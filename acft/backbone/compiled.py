@@ -21,7 +21,7 @@ from acft.backbone.forward import CachedDecoder
 from acft.errors import ModelError
 
 LENGTH_STEP = 64
-"""Caches hold a multiple of so many tokens: few sizes mean few compilations."""
+"""Caches hold a multiple of this many tokens: few sizes mean few compilations."""
 BATCH_STEP = 16
 """Likewise sequences."""
 SIZES = 64
@@ -66,7 +66,7 @@ class CompiledModel:
 
     @contextmanager
     def continued(self, start: CachedDecoder, n_tokens: int) -> Iterator["CompiledDecoder"]:
-        """The same sequences, with room for so many tokens more."""
+        """The same sequences, with room for ``n_tokens`` more."""
         batch, time = start.mask.shape
         size = _rounded_up(batch, BATCH_STEP), _rounded_up(time + n_tokens, LENGTH_STEP)
         free = self._free.setdefault(size, [])

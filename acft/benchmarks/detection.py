@@ -44,7 +44,7 @@ class DetectionSettings(Config):
     """File or set of texts whose category is ``toxic`` or something else; empty: the run's own
     prompts, labelled by the mean of the judging scorers at 0.5 (weak labels)."""
     texts: NonNegative = 0
-    """Use at most so many texts; 0 = all."""
+    """Use at most this many texts; 0 = all."""
     penalty: PositiveFloat = 100.0
     """L2 penalty of the probe, which reads the mean last hidden state."""
 

@@ -61,7 +61,7 @@ class HarnessSettings(Config):
     few_shot: NonNegative = 0
     """Worked examples before each question, for the package's own tasks."""
     limit: NonNegative = 0
-    """Use at most so many questions of each task; 0 = all."""
+    """Use at most this many questions of each task; 0 = all."""
     batch_size: Positive = 8
     """Answers judged at once."""
 

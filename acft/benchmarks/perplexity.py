@@ -29,7 +29,7 @@ class PerplexitySettings(Config):
     corpora: Names = ()
     """Corpora, as in ``[corpus]``; empty: the run's general ones, and Brown where it is there."""
     documents: Positive = 100
-    """Use at most so many documents of each corpus's test split (seeded choice)."""
+    """Use at most this many documents of each corpus's test split (seeded choice)."""
     max_tokens: Positive = 256
     """Longer documents are cut."""
 

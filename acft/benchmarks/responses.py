@@ -25,7 +25,7 @@ class DrawSettings(Config):
     source: str = ""
     """Prompt set, as in ``[prompts]``; empty takes the run's own."""
     prompts: NonNegative = 0
-    """Use at most so many prompts of the test split (seeded choice); 0 = all."""
+    """Use at most this many prompts of the test split (seeded choice); 0 = all."""
     continuations: Positive = 25
     """Continuations of each prompt. Source: RealToxicityPrompts protocol, 25."""
     horizon: Positive = 20

@@ -15,7 +15,7 @@ class ToxigenSettings(Config):
     source: str = "toxigen"
     """Prompt set, as in ``[prompts]``."""
     prompts: NonNegative = 0
-    """Use at most so many prompts (seeded choice); 0 = all."""
+    """Use at most this many prompts (seeded choice); 0 = all."""
     horizon: Positive = 20
     """Longest generation, in tokens."""
 

@@ -47,7 +47,7 @@ class GuidedDecoder:
     rare: float = 0.0
     """See ``acft.objective.cautious_log_r``."""
     horizon: int = 0
-    """After so many response tokens the text so far counts as a new prompt; 0 = never."""
+    """After this many response tokens the text so far counts as a new prompt; 0 = never."""
 
     def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> "GuidedSession":
         """A session for one batch of responses."""

@@ -36,7 +36,7 @@ SURPRISE_MAX = 6.0
 """Standard deviations that responses of the policy itself never reach."""
 POLL_SECONDS = 1.0
 SEED_BITS = 31
-"""Every server takes seeds of so many."""
+"""Number of bits of a seed that every server takes."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from acft.settings import CorpusSettings, RunSettings, SamplingSettings
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
-from acft.training.target import Regularizer
+from acft.training.regularizer import Regularizer
 from acft.training.world import DEFAULT_BASE_ROLLOUTS, World
 from acft.types import Prompt, Rollout
 
@@ -107,7 +107,7 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
 
 
 def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]:
-    """What a run loads, with few responses in place of a corpus the policy writes; s a response."""
+    """What a run loads, with few responses instead of a whole corpus, and seconds per response."""
     threads = run.schedule.threads or cores()
     torch.set_num_threads(threads)
     prompts = _by_split(load_prompts(run.prompts, run.seed))

@@ -1,7 +1,8 @@
 """Attribute-controlled fine-tuning: cross-entropy plus KL to the nearest satisfying distribution.
 
-Source: arXiv:2410.05559. Read on in oracle_job.py (the Oracle box of its figure 2), fit_job.py (the
-LLM box) and objective.py (the equations).
+Source: arXiv:2410.05559. The Oracle box of its figure 2 is training/oracle_job.py, which trains
+with oracle/training.py. The LLM box is training/fit_job.py; regularizer.py beside it says what q
+is, and chunked.py computes losses and gradients. The equations are in objective.py.
 """
 
 import math
@@ -35,11 +36,11 @@ from acft.training.fit_job import fit_job
 from acft.training.guidance import GuidanceTap
 from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.training.outputs import Checkpoint, Output, TrainContext
-from acft.training.precompute import with_known
+from acft.training.precompute import precompute_guidance
 from acft.training.records import row_id
+from acft.training.regularizer import Regularizer
 from acft.training.remote import RayOracle, check_executor, remote_oracle_job
 from acft.training.rounds import over_budget
-from acft.training.target import Regularizer
 from acft.training.train_state import TrainState
 from acft.training.validation import best_event, validate
 from acft.training.world import World, facts, load_world
@@ -121,9 +122,7 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
             yield over_budget(state)
             break
         yield from one_round(settings, context, world, state, plan)
-        if context.should_stop() and not state.is_round_complete(plan.index):
-            return
-        if not state.recent[-1].is_whole:
+        if not state.can_close(plan.index):  # a stop cut it short
             return
         yield from close_round(settings, world, state, plan)
     if not context.should_stop():
@@ -138,10 +137,10 @@ def one_round(
     plan: Round,
 ) -> Generator[Output, None, None]:
     """Both jobs of a round, at once where the schedule allows it."""
-    oracle_part = _oracle(settings, context, world, state, plan)
+    oracle_part = _run_oracle_job(settings, context, world, state, plan)
     if plan.is_concurrent:
         guide_round = state.recent[-1]
-        fit_part = _fit(settings, context, world, state, plan, guide_round)
+        fit_part = _run_fit_job(settings, context, world, state, plan, guide_round)
         with world.divided_threads(jobs=2):
             # torch has one generator for dropout, which two jobs at once would draw from in turns.
             # Likewise, processes that train together would agree with another job than their own.
@@ -154,7 +153,7 @@ def one_round(
     else:
         new = yield from oracle_part
         if not context.should_stop():
-            yield from _fit(settings, context, world, state, plan, new)
+            yield from _run_fit_job(settings, context, world, state, plan, new)
     state.finish_oracle(new)
 
 
@@ -170,10 +169,10 @@ def _take_turns(world: World, plan: Round) -> Iterator[Note]:
         yield Note("warning", text, plan.index)
 
 
-def _oracle(
+def _run_oracle_job(
     settings: AcftSettings, context: TrainContext, world: World, state: TrainState, plan: Round
 ) -> Generator[Output, None, OracleRound]:
-    """The oracle's job, and what its guide will be asked about the texts of the round it guides."""
+    """The oracle's job and, with ``guidance_top_k``, guidance of the corpus texts it will guide."""
     assert state.oracle is not None
     policy = state.snapshot(plan.sample_from)
     if plan.is_concurrent and state.remote is not None:
@@ -184,13 +183,14 @@ def _oracle(
             world, state.oracle, policy, plan.index, state.recent, context.should_stop,
             delta=settings.delta,
         )  # fmt: skip
+    # a parallel oracle guides the round after its own, but for the first
     is_ahead = world.run.schedule.kind == "parallel"
     following = plan.index + 1 if is_ahead and plan.is_concurrent else plan.index
     if not settings.guidance_top_k or following > world.run.schedule.rounds:
         return new
-    rule = _regularizer(settings, state, new, policy)
-    guide = yield from with_known(
-        world, rule, following, settings.guidance_top_k, context.should_stop
+    regularizer = _regularizer(settings, state, new, policy)
+    guide = yield from precompute_guidance(
+        world, regularizer, following, settings.guidance_top_k, context.should_stop
     )
     return replace(new, guide=guide)
 
@@ -212,12 +212,13 @@ def close_round(
             settings.kl_weight_max,
         )
     is_best = state.record(result)
-    yield Checkpoint(plan.index, plan.index, plan.index, state.save)
+    version = plan.index
+    yield Checkpoint(plan.index, policy_version=version, oracle_version=version, save=state.save)
     if is_best:
         yield best_event(result)
 
 
-def _fit(
+def _run_fit_job(
     settings: AcftSettings,
     context: TrainContext,
     world: World,
@@ -225,11 +226,13 @@ def _fit(
     plan: Round,
     guide_round: OracleRound,
 ) -> Generator[Output, None, None]:
+    """The policy's job, towards the guided policy of ``guide_round``."""
+    assert guide_round.guide.oracle.version == plan.guide_with
     anchor = state.snapshot(plan.anchor) if settings.anchor == "snapshot" else None
     regularizer = _regularizer(settings, state, guide_round, anchor)
     if settings.guidance_top_k:
         # what the oracle's job left is complete, except in round 2 and after a resumed round
-        guide = yield from with_known(
+        guide = yield from precompute_guidance(
             world, regularizer, plan.index, settings.guidance_top_k, context.should_stop
         )
         regularizer = replace(regularizer, guide=guide)

@@ -24,8 +24,8 @@ class Method:
     facts: Callable[[TrainContext], dict[str, Any]] = lambda _: {}
     """Hashes and versions of models and scorers, recorded before the first step."""
     used_with: Callable[[Any], dict[str, Any]] = lambda _: {}
-    """Takes the method's settings; what an evaluation's subject needs beside the checkpoint to
-    answer as the method means it to (see training/subjects.py)."""
+    """Takes the method's settings; the decoder or control text with which an evaluation uses the
+    policy as the method intends (see training/subjects.py)."""
     contradictions: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the method's settings and the run's; one sentence for each of the method's settings
     that the run's make impossible or without effect."""

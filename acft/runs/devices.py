@@ -14,7 +14,7 @@ from acft.errors import ConfigError
 from acft.machine import cores
 
 CORES_PER_RUN = 2
-"""CPU runs share the machine in portions of so many cores, unless ``CPU_RUNS`` says otherwise."""
+"""CPU runs share the machine in portions of this many cores, unless ``CPU_RUNS`` says otherwise."""
 CPU_RUNS = "ACFT_CPU_RUNS"
 """Environment variable: most runs on the CPU at once."""
 GPU_FREE_FRACTION = 0.5

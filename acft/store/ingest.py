@@ -35,7 +35,7 @@ class Retention:
     """How much token-level guidance the database keeps; the shards on disk are never touched."""
 
     guidance_rounds: int = 0
-    """Guidance of so many latest rounds of each run; 0 = all."""
+    """Guidance of this many latest rounds of each run; 0 = all."""
 
 
 KEEP_ALL = Retention()

@@ -34,8 +34,8 @@ from acft.threads import Workers
 from acft.training.guidance import GuidanceTap
 from acft.training.optimization import PolicyOptimizer, backward
 from acft.training.outputs import Output
-from acft.training.sparse import CachedTarget, Key, key_of
-from acft.training.target import GuidedTarget, Regularizer
+from acft.training.regularizer import ComputedGuidance, Regularizer
+from acft.training.sparse import CachedGuidance, Key, key_of
 from acft.training.world import World
 from acft.types import TokenBatch
 
@@ -49,13 +49,13 @@ class _Piece:
     """Of every token; already divided by the step's number of loss tokens."""
     kl_weights: Sequence[float]
     """Of every response token of each document; likewise."""
-    counts: bool = True
-    """False where the pass is only done along with those of other processes."""
+    is_counted: bool = True
+    """False for a pass that only keeps the processes of a sharded model in step."""
 
-    def is_among(self, known: Container[Key]) -> bool:
-        """Whether guidance of all documents that carry the KL is known."""
+    def has_guidance(self, precomputed: Container[Key]) -> bool:
+        """Whether guidance of all documents that carry the KL was precomputed."""
         pairs = zip(self.documents, self.kl_weights, strict=True)
-        return all(key_of(document) in known for document, weight in pairs if weight)
+        return all(key_of(document) in precomputed for document, weight in pairs if weight)
 
 
 @dataclass
@@ -140,8 +140,8 @@ def fit_job(
         step = first + number
         # what is kept of the first step is kept in order
         seen = tap if number == 1 else None
-        known = regularizer.guide.known if regularizer is not None else ()
-        own = _share(pieces, known, even=is_sharded(world.policy.backbone.model))
+        precomputed = regularizer.guide.precomputed if regularizer is not None else ()
+        own = _share(pieces, precomputed, even=is_sharded(world.policy.backbone.model))
         passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
         with _seeded_dropout(world, step):
             found = backward(passes, world.policy.parameters(), Workers() if seen else workers)
@@ -187,22 +187,22 @@ def _forward(
     weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
     penalty = None
     if regularizer is not None and bool((weights != 0).any()):
-        known = regularizer.guide.known
-        if piece.is_among(known):
-            target = CachedTarget(piece.documents, known, aligned.mask_all, world.horizon)
+        precomputed = regularizer.guide.precomputed
+        if piece.has_guidance(precomputed):
+            guided = CachedGuidance(piece.documents, precomputed, aligned.mask_all, world.horizon)
         else:
-            target = GuidedTarget(world, piece.documents, batch, hidden.detach(), regularizer)
+            guided = ComputedGuidance(world, piece.documents, batch, hidden.detach(), regularizer)
         if regularizer.is_reach_weighted:
-            weights = weights * target.reach()
-        penalty = Penalty(weights, target, regularizer.kl)
+            weights = weights * guided.reach()
+        penalty = Penalty(weights, guided, regularizer.kl)
     ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[aligned.mask_all]
     values, targets = aligned.values[aligned.mask_all], aligned.targets[aligned.mask_all]
     losses = losses_at(policy, values, targets, ce_weights, penalty)
     if tap is not None and penalty is not None:
         with uneven_passes(world.base.backbone.model):
-            if piece.counts:
+            if piece.is_counted:
                 tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
-    if not piece.counts:
+    if not piece.is_counted:
         return 0.0 * losses.total.sum(), _Sums()
     return losses.total.sum(), _Sums.of(losses, ce_weights > 0, weights != 0, piece.documents)
 
@@ -276,16 +276,18 @@ def _pieces(
     return pieces
 
 
-def _share(pieces: Sequence[_Piece], known: Container[Key], *, even: bool) -> list[_Piece]:
+def _share(pieces: Sequence[_Piece], precomputed: Container[Key], *, even: bool) -> list[_Piece]:
     """This process's pieces of a step.
 
-    Processes that hold parts of one model must do the same passes in the same order: as many of
-    pieces that ask the anchor, and as many of those that do not.
+    Processes that hold parts of one model must do the same passes in the same order: as many on
+    pieces whose guidance was precomputed, then as many on those that ask the anchor for it.
     """
     if not even:
         return list(ranks().share(pieces))
-    kinds = ([p for p in pieces if p.is_among(known) is not asks] for asks in (False, True))
-    return [replace(p, counts=n) for kind in kinds for p, n in ranks().share_evenly(kind)]
+    cached = [piece for piece in pieces if piece.has_guidance(precomputed)]
+    asking = [piece for piece in pieces if not piece.has_guidance(precomputed)]
+    shared = [*ranks().share_evenly(cached), *ranks().share_evenly(asking)]
+    return [replace(piece, is_counted=counted) for piece, counted in shared]
 
 
 def _sampled_batches(

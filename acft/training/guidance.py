@@ -20,8 +20,8 @@ TOP = 5
 """Likeliest tokens kept under each of base, policy and guided."""
 
 
-class TokenTarget(Protocol):
-    """What the tap asks of the KL's target."""
+class HasTokenR(Protocol):
+    """Guidance that also knows R of each prefix."""
 
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
         """Log R of each prefix that ends in a response token."""
@@ -87,7 +87,7 @@ class GuidanceTap:
         base_lp = logits(base_model, base_hidden).log_softmax(dim=-1)
         inside = positions[is_penalised]
         guided_lp = penalty.logprobs(inside, policy_lp[is_penalised])
-        log_r = cast("TokenTarget", penalty.target).token_log_r()[row]
+        log_r = cast("HasTokenR", penalty.guided).token_log_r()[row]
         where = {int(p): i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
         entropies = entropy(policy_lp)
         shared = {

@@ -29,7 +29,7 @@ def backward(
     parameters: Sequence[nn.Parameter],
     workers: Workers,
 ) -> list[T]:
-    """What each forward pass says beside its loss; gradients of all losses are added up.
+    """The second result of each forward pass; the gradients of all losses are added up.
 
     Args:
         passes: Forward passes.
@@ -90,7 +90,7 @@ class PolicyOptimizer:
 
     @property
     def adam(self) -> torch.optim.AdamW:
-        """For a trainer that takes the steps itself; ``prepare`` and ``count`` frame each."""
+        """For a trainer that takes the steps itself, between ``prepare`` and ``count``."""
         return self._adam
 
     def prepare(self) -> None:
@@ -99,7 +99,7 @@ class PolicyOptimizer:
             group["lr"] = self.lr
 
     def count(self, steps: int = 1) -> None:
-        """So many steps have been taken, or were not needed."""
+        """Record that steps have been taken, or were not needed."""
         self.finished += steps
 
     def step(self) -> float:

@@ -42,7 +42,7 @@ class Guide:
     strength: float
     policy_version: int
     """Of the policy whose responses trained it."""
-    known: Mapping[Key, SparseGuidance] = field(default_factory=dict)
+    precomputed: Mapping[Key, SparseGuidance] = field(default_factory=dict)
     """Guidance of documents, computed once; see ``training/sparse.py``."""
 
 

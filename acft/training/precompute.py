@@ -14,38 +14,38 @@ from acft.objective import kl_divergence
 from acft.seeding import derive_seed
 from acft.training.oracle_job import Guide
 from acft.training.outputs import Output
+from acft.training.regularizer import ComputedGuidance, Regularizer
 from acft.training.sparse import Key, SparseGuidance, key_of, sparsified
-from acft.training.target import GuidedTarget, Regularizer
 from acft.training.world import World
 from acft.types import TokenBatch
 
 
-def with_known(
+def precompute_guidance(
     world: World,
-    rule: Regularizer,
+    regularizer: Regularizer,
     round_index: int,
     top: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, Guide]:
-    """Progress while guidance of a round's texts is computed; returns the guide that knows it.
+    """Progress while guidance of a round's texts is computed; returns the guide with it.
 
-    A guide that knows all of them is returned as it is, and so is one whose work was stopped. The
+    A guide that has all of it is returned as it is, and so is one whose work was stopped. The
     scalars say what keeping ``top`` tokens costs: nats a position that the KL from the anchor loses
     because the others are one bucket.
     """
-    wanted = {key_of(d): d for d in _documents(world, round_index) if rule.applies_to(d)}
-    if wanted.keys() <= rule.guide.known.keys():
-        return rule.guide
-    # all anew, even where some are known: a resumed run then computes them in the same batches
-    known: dict[Key, SparseGuidance] = {}
+    wanted = {key_of(d): d for d in _documents(world, round_index) if regularizer.applies_to(d)}
+    if wanted.keys() <= regularizer.guide.precomputed.keys():
+        return regularizer.guide
+    # all anew, even where some are there: a resumed run then computes them in the same batches
+    computed: dict[Key, SparseGuidance] = {}
     lost: list[Tensor] = []
     by_length = sorted(wanted.values(), key=lambda document: len(document.token_ids))
     done = 0
     for some in micro_batches(by_length, world.run.optimizer.micro_batch_size):
         if settled(should_stop):
-            return rule.guide
-        rows, missing = _guidance(world, rule, some, top)
-        known |= rows
+            return regularizer.guide
+        rows, missing = _guidance(world, regularizer, some, top)
+        computed |= rows
         lost.append(missing)
         done += len(some)
         yield Progress("guide", done, len(by_length), round_index, "documents")
@@ -55,7 +55,7 @@ def with_known(
         0,
         {"guidance/sparse_error": float(errors.mean()), "guidance/error_max": float(errors.max())},
     )
-    return replace(rule.guide, known=known)
+    return replace(regularizer.guide, precomputed=computed)
 
 
 def _documents(world: World, round_index: int) -> Iterable[TokenizedDocument]:
@@ -72,22 +72,22 @@ def _documents(world: World, round_index: int) -> Iterable[TokenizedDocument]:
 
 @torch.no_grad()
 def _guidance(
-    world: World, rule: Regularizer, documents: Sequence[TokenizedDocument], top: int
+    world: World, regularizer: Regularizer, documents: Sequence[TokenizedDocument], top: int
 ) -> tuple[dict[Key, SparseGuidance], Float[Tensor, " position"]]:
     """Guidance of some documents, and the nats it loses at each of their positions."""
-    assert rule.anchor is not None
-    batch = collate(documents, pad_token(rule.anchor.backbone.tokenizer), world.horizon)
-    batch = batch.to(rule.anchor.device)
-    target = GuidedTarget(world, documents, batch, None, rule)
-    reach, token_log_r = target.reach(), target.token_log_r()
-    known, lost = {}, []
+    assert regularizer.anchor is not None
+    batch = collate(documents, pad_token(regularizer.anchor.backbone.tokenizer), world.horizon)
+    batch = batch.to(regularizer.anchor.device)
+    guided = ComputedGuidance(world, documents, batch, None, regularizer)
+    reach, token_log_r = guided.reach(), guided.token_log_r()
+    computed, lost = {}, []
     for document, places, log_r in zip(documents, _positions(batch), token_log_r, strict=True):
-        p_logprobs, q_logprobs = target.beside_anchor(places)
+        p_logprobs, q_logprobs = guided.beside_anchor(places)
         ids, logprobs, tail = sparsified(q_logprobs, top)
         lost.append(_lost(p_logprobs, q_logprobs, ids))
         parts = (ids.int(), logprobs, tail, reach[places], log_r)
-        known[key_of(document)] = SparseGuidance(*(part.cpu() for part in parts))
-    return known, torch.cat(lost).cpu()
+        computed[key_of(document)] = SparseGuidance(*(part.cpu() for part in parts))
+    return computed, torch.cat(lost).cpu()
 
 
 def _positions(batch: TokenBatch) -> list[Tensor]:

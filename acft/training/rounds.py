@@ -42,7 +42,7 @@ def tuned(
             yield over_budget(state)
             break
         yield from one_round(state, index)
-        if not state.is_round_complete(index):
+        if not state.can_close(index):
             return state
         yield from close_round(world, state, index, view, save_more)
     if not context.should_stop():
@@ -68,7 +68,7 @@ def close_round(
         state.save(folder)
         save_more(folder)
 
-    yield Checkpoint(index, index, 0, save)
+    yield Checkpoint(index, policy_version=index, oracle_version=0, save=save)
     if is_best:
         yield best_event(result)
 

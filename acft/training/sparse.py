@@ -33,7 +33,7 @@ class SparseGuidance:
 
 
 def key_of(document: TokenizedDocument) -> Key:
-    """Under which a document's guidance is found."""
+    """Key under which a document's guidance is stored."""
     return document.token_ids, document.response_start
 
 
@@ -65,8 +65,8 @@ def spread(
     return (others + ratio.unsqueeze(-1)).scatter(-1, token_ids, logprobs.to(policy_logprobs))
 
 
-class CachedTarget:
-    """Guided log-probabilities at the response positions of a batch's documents of known guidance.
+class CachedGuidance:
+    """Precomputed guidance at the response positions of a batch's documents.
 
     At other positions its values mean nothing; no KL is taken there.
     """
@@ -74,12 +74,13 @@ class CachedTarget:
     def __init__(
         self,
         documents: Sequence[TokenizedDocument],
-        known: Mapping[Key, SparseGuidance],
+        precomputed: Mapping[Key, SparseGuidance],
         mask_all: Bool[Tensor, "batch step"],
         horizon: int,
     ) -> None:
         device = mask_all.device
-        found = {i: known[key_of(d)] for i, d in enumerate(documents) if key_of(d) in known}
+        keys = enumerate(map(key_of, documents))
+        found = {i: precomputed[key] for i, key in keys if key in precomputed}
         rows = list(found.values())
         self._ids = torch.cat([row.token_ids for row in rows]).to(device)
         self._logprobs = torch.cat([row.logprobs for row in rows]).to(device)

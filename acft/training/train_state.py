@@ -28,7 +28,7 @@ REPLAY = "replay.json"
 
 
 class TrainState:
-    """Versions, optimiser, weights of the loss, validations."""
+    """What a run carries from round to round: snapshots, optimiser, oracle, weight, validations."""
 
     def __init__(self, world: World, kl_weight: float) -> None:
         run = world.run
@@ -68,10 +68,11 @@ class TrainState:
         """Trainable weights of a version that is still remembered; none for the base policy."""
         return self._trainable[version] if version else {}
 
-    def is_round_complete(self, round_index: int) -> bool:
-        """Whether all optimiser steps up to the end of the round have been taken."""
+    def can_close(self, round_index: int) -> bool:
+        """Whether all steps of the round were taken and all responses of its oracle drawn."""
         steps = self._world.run.optimizer.steps_per_round
-        return self.optimizer.finished >= round_index * steps
+        were_drawn = all(latest.is_whole for latest in self.recent[-1:])
+        return were_drawn and self.optimizer.finished >= round_index * steps
 
     def is_over_budget(self) -> bool:
         """Whether the policy has moved further from the base than the run allows."""

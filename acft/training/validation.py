@@ -150,11 +150,11 @@ def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) ->
         batch = collate(some, pad_token(policy.backbone.tokenizer), world.horizon)
         batch = batch.to(policy.device)
         mask = batch.response_mask[:, 1:]
-        here, there = (
+        policy_logprobs, base_logprobs = (
             logits(each.backbone.model, each.hidden(batch)[:, :-1][mask]).log_softmax(dim=-1)
             for each in (policy, world.base)
         )
-        return float(kl_divergence(here, there).sum()), len(here)
+        return float(kl_divergence(policy_logprobs, base_logprobs).sum()), len(policy_logprobs)
 
     documents = documents_from_rollouts(rollouts, "attribute")
     parts = world.base.workers.map(work, list(micro_batches(documents, 8)))

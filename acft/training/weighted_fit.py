@@ -150,7 +150,7 @@ def _forward(
     if pull is not None:
         seen = _collated(world, [item.seen_by_base or item.document for item in some])
         kl_weights = torch.full_like(nll_weights, pull.weight / n_tokens)
-        penalty = Penalty(kl_weights, _BaseTarget(world, seen, pull.exponent), "policy_guided")
+        penalty = Penalty(kl_weights, _BasePower(world, seen, pull.exponent), "policy_guided")
     losses = losses_at(policy, aligned.values[mask], aligned.targets[mask], nll_weights, penalty)
     total = losses.total.sum()
     return total, (
@@ -177,7 +177,7 @@ def _idle(
     return 0.0 * loss, NOTHING
 
 
-class _BaseTarget:
+class _BasePower:
     """The base policy at a raised temperature, at chosen response positions."""
 
     def __init__(self, world: World, batch: TokenBatch, exponent: float) -> None:

@@ -106,7 +106,7 @@ def text_of(node: Any) -> str:
 
 
 def sent(value: Any) -> str:
-    """A node or figure as JSON text, numbers that are none as null.
+    """A node or figure as JSON text, NaN and infinity as null.
 
     Gradio hands a text on as it is; through lists and dicts it searches for files, several times,
     which costs more than all else that a page does. It takes the text for HTML and warns of tags,

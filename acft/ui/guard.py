@@ -47,7 +47,7 @@ class Bind:
     port: int = 7860
     has_auth: bool = False
     is_public: bool = False
-    """The user asked for a bind other than loopback in so many words."""
+    """The user asked for a bind other than loopback explicitly."""
     is_demo: bool = False
     """Read-only: no handler that changes anything exists."""
     is_space: bool = False

@@ -32,7 +32,7 @@ class Options:
     demo: bool = False
     auth_file: Path | None = None
     guidance_rounds: int = 0
-    """Guidance of so many latest rounds of each run stays in the database; 0 = all."""
+    """Guidance of this many latest rounds of each run stays in the database; 0 = all."""
     quota: float = 0.0
     """GiB that all runs together may take; 0 = no limit."""
     open_browser: bool = False

@@ -31,7 +31,7 @@ REFUSED = (
     "when the workbench started (it ends in ?token=…)"
 )
 POLL_SECONDS = 3.0
-"""How often an open page asks for news; each time costs what two runs on two cores then lack."""
+"""How often an open page asks for news; each answer takes CPU time from running jobs."""
 REST_SECONDS = 20.0
 """The same while no run is at work; another tab or a terminal may still start one."""
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"

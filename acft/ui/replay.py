@@ -69,7 +69,7 @@ class Rewound(Reader):
 
 
 def as_of(run: Run, entries: Sequence[Entry], seconds: float) -> Run:
-    """The run as an observer saw it so many seconds after its beginning."""
+    """The run as an observer saw it ``seconds`` after its beginning."""
     if not entries or seconds >= duration(entries):
         return run
     moment = entries[0].time + seconds

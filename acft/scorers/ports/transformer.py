@@ -18,7 +18,7 @@ from acft.scorers.local import LocalModel
 
 BATCH_SIZE = 16
 LENGTH_STEP = 16
-"""Batches have always so many rows and a multiple of so many tokens.
+"""Batches always have 16 rows and a multiple of 16 tokens.
 
 A score's last bits depend on the shape of its batch, so that must not depend on the other texts.
 """

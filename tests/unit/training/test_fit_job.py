@@ -17,7 +17,7 @@ from acft.toy import ToyWorld
 from acft.training.fit_job import _forward, _pieces, fit_job
 from acft.training.optimization import PolicyOptimizer, backward
 from acft.training.oracle_job import Guide, build_oracle
-from acft.training.target import GuidedTarget, Regularizer
+from acft.training.regularizer import ComputedGuidance, Regularizer
 from acft.types import TokenBatch
 from tests.toy_runs import (
     HORIZON,
@@ -67,7 +67,7 @@ def test_the_target_is_the_enumerated_guided_policy(world, delta):
     documents, batch = everything(world)
     with torch.no_grad():
         hidden = world.policy.hidden(batch)
-    target = GuidedTarget(world, documents, batch, hidden, regularizer(world, delta=delta))
+    target = ComputedGuidance(world, documents, batch, hidden, regularizer(world, delta=delta))
     found = target(torch.arange(len(documents) * HORIZON)).unflatten(0, (-1, HORIZON))
 
     def next_logprobs(ids):

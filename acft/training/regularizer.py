@@ -1,14 +1,14 @@
-"""The KL's target: the guided policy's log-probabilities at positions of training texts."""
+"""The KL term of a round, and the guided policy's log-probabilities where it is taken."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
+from acft.chunked import KlDirection
 from acft.data import TokenizedDocument
 from acft.objective import (
     guided_next_logprobs,
@@ -24,8 +24,6 @@ from acft.types import TokenBatch
 
 REACH_MAX = 5.0
 """Cut of the prefix weights; they rarely pass 1 / R(prompt)."""
-
-KlDirection = Literal["guided_policy", "policy_guided"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Regularizer:
         return self.on_corpus and (not self.is_adaptive or document.domain == "attribute")
 
 
-class GuidedTarget:
+class ComputedGuidance:
     """Guided log-probabilities at chosen positions, a few at a time."""
 
     def __init__(
