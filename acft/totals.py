@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval, widened
+from acft.statistics import (
+    NOTHING,
+    RESAMPLES,
+    Floats,
+    Interval,
+    errors_of_mean,
+    percentile_interval,
+    widened,
+    with_stderr,
+)
 
 
 @dataclass(frozen=True)
@@ -105,9 +114,13 @@ def pooled_bootstrap(
 ) -> Interval:
     """Interval of a function of several measurements that were each repeated with other seeds.
 
-    Prompts are resampled jointly, the repetitions of each sample among themselves; a measurement
-    is the mean over its repetitions. Deviations between k repetitions are scaled by
-    sqrt(k / (k - 1)), since resampling so few understates how much they vary.
+    A measurement is the mean over its repetitions. Prompts are resampled jointly; to each draw of a
+    mean comes an independent one of Student's t with k - 1 degrees of freedom times the standard
+    error over its k repetitions, since resampling so few understates how much they vary. Noise
+    within a repetition counts in both parts, so the interval is on the safe side where repetitions
+    differ by nothing else, and never narrower than the prompts alone make it where they agree.
+
+    Source: Weerahandi 1993 (generalized confidence intervals), with a bootstrap over prompts.
     """
     shared = shared_groups([totals for sample in samples for totals in sample])
     if not shared:
@@ -115,15 +128,19 @@ def pooled_bootstrap(
     rng = np.random.default_rng(seed)
     n = len(shared)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    values, draws = [], []
+    values, draws, normal = [], [], []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for sample in samples:
             chosen = [totals.select(shared) for totals in sample]
-            values.append(np.mean([s.overall() for s in chosen], axis=0))
-            each = np.stack([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen])
-            draws.append(_resample_repetitions(each, rng))
-        value, drawn = statistic(*values), statistic(*draws)
-    return percentile_interval(float(value[0]), drawn, n)
+            alone = np.stack([s.overall() for s in chosen])
+            means = np.mean([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen], axis=0)
+            errors = errors_of_mean(alone[:, 0], n_resamples, rng)
+            values.append(alone.mean(axis=0))
+            draws.append(_possible(means + errors.student, chosen))
+            normal.append(_possible(means + errors.normal, chosen))
+        value = float(statistic(*values)[0])
+        found = percentile_interval(value, statistic(*draws), n)
+        return with_stderr(found, statistic(*normal))
 
 
 def interval(totals: Totals, seed: int = 0) -> Interval:
@@ -165,11 +182,8 @@ def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
     return (f"{suite}/{judge}" if judge else suite), metric
 
 
-def _resample_repetitions(values: Floats, rng: np.random.Generator) -> Floats:
-    """Mean over resampled rows for each column, with the small-sample scaling."""
-    k = len(values)
-    if k == 1:
-        return values[0]
-    centre = values.mean(axis=0)
-    chosen = np.take_along_axis(values, rng.integers(k, size=values.shape), axis=0)
-    return centre + (chosen.mean(axis=0) - centre) * np.sqrt(k / (k - 1))
+def _possible(draws: Floats, sample: Sequence[Totals]) -> Floats:
+    """Draws of a mean kept inside what it can be: not below 0, a share not above 1."""
+    is_positive = all(totals.is_log or (totals.sums >= 0).all() for totals in sample)
+    is_share = all(not t.is_log and (t.sums <= t.counts).all() for t in sample)
+    return np.clip(draws, 0 if is_positive else -np.inf, 1 if is_share else np.inf)

@@ -104,4 +104,30 @@ def test_repetitions_that_differ_widen_the_interval() -> None:
     assert narrow.stderr is not None
     assert wide.stderr is not None
     assert wide.stderr > 3 * narrow.stderr
+    assert narrow.low is not None
+    assert narrow.high is not None
+    assert narrow.high - narrow.low > 3 * narrow.stderr, "prompts count where repetitions agree"
     assert wide.stderr == pytest.approx(0.1 / 3**0.5, rel=0.15)
+
+
+def test_an_interval_over_three_repetitions_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    names, covered = tuple(map(str, range(40))), 0
+    for _ in range(300):
+        prompts = 5 + rng.normal(0, 0.1, 40)
+        runs = [
+            Totals(names, prompts + rng.normal(0, 0.1) + rng.normal(0, 0.1, 40), np.ones(40))
+            for _ in range(3)
+        ]
+        found = pooled_bootstrap([runs], lambda value: value, n_resamples=300)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 5 <= found.high
+    assert 0.92 <= covered / 300 <= 0.98
+
+
+def test_an_interval_over_two_repetitions_stays_inside_what_a_share_can_be() -> None:
+    runs = [totals([str(i) for i in range(20)], [hits] * 20, [5] * 20) for hits in (1, 4)]
+    found = pooled_bootstrap([runs], lambda value: value)
+    assert (found.low, found.value, found.high) == (0.0, 0.5, 1.0)
+    assert found.stderr == pytest.approx(0.3, rel=0.15)
