@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.guided import GuidedDecoder
 from acft.errors import DataError, ModelError
@@ -24,7 +22,7 @@ from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.oracle_job import build_oracle
-from acft.training.train_state import ORACLE, read_state
+from acft.training.train_state import load_oracle, read_state
 from acft.training.world import World
 
 KEPT_RUNS = 1
@@ -88,7 +86,12 @@ class OpenedRun:
         return folder
 
     def guidance(self, version: int) -> Guidance | None:
-        """The oracle that guided a version; None for methods without one."""
+        """The oracle that guided a version; None for methods without one.
+
+        Raises:
+            DataError: The version has no sealed checkpoint.
+            ModelError: A file of the oracle is missing, damaged or of another kind of oracle.
+        """
         if version not in self._oracles:
             found = self._read_oracle(version)
             if found is None:
@@ -131,14 +134,10 @@ class OpenedRun:
         if "oracle_version" not in facts:
             return None
         oracle = build_oracle(self._as_world())
-        try:
-            oracle.load_state_dict(load_file(folder / "oracle" / ORACLE))
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ModelError(f"cannot open the oracle of checkpoint {version}: {error}") from None
-        oracle.version = int(facts["oracle_version"])
+        load_oracle(oracle, folder, facts)
         replay = facts.get("replay") or [{}]
         anchor = int(replay[-1].get("policy_version", version - 1))
-        return Guidance(oracle.eval(), float(facts["strength"]), anchor)
+        return Guidance(oracle, float(facts["strength"]), anchor)
 
     def _as_world(self) -> World:
         if self._world is None:

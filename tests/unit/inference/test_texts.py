@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from acft.data import prompt_of
-from acft.errors import DataError
+from acft.errors import DataError, ModelError
 from acft.inference import texts
 from acft.inference.opened import file_hash, open_run
 from acft.inference.server import Session
+from acft.training.train_state import ORACLE
 
 PROMPT = "See the rain"
 
@@ -92,6 +93,14 @@ def test_the_guided_distribution_is_the_one_that_training_aimed_at(session, own_
     method = opened.spec.method_settings.model_copy(update={"anchor": "current"})
     opened.spec = dataclasses.replace(opened.spec, method_settings=method)
     assert opened.anchor(2) == 2
+
+
+def test_a_damaged_oracle_is_told_in_a_sentence(session, own_run):
+    opened = open_run(session, str(own_run.root.parent), own_run.root.name)
+    file = opened.checkpoint(2) / "oracle" / ORACLE
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(ModelError, match="cannot open the checkpoint's oracle"):
+        opened.guidance(2)
 
 
 def test_ids_are_read_exactly_as_they_are(session, own_run):
