@@ -39,9 +39,3 @@ class RunError(AcftError):
     """A run cannot be started, stopped, resumed or found."""
 
     kind = "unknown"
-
-
-class MemoryLimitError(AcftError):
-    """The device ran out of memory."""
-
-    kind = "oom"

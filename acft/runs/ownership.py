@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acft.atomic import replace_json
-from acft.errors import RunError
 from acft.runs.locks import FileLock
 from acft.runs.process import Identity, is_alive, this_process
 
@@ -104,13 +103,3 @@ def owner(runs_dir: Path) -> Owner | None:
         return Owner(**json.loads((runs_dir / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return Owner("detached", 0, 0.0, "", "unknown host", 0.0)
-
-
-def refuse(runs_dir: Path) -> RunError:
-    """The error for a second workbench."""
-    current = owner(runs_dir)
-    name = current.label if current else "another process"
-    return RunError(
-        f"{str(runs_dir)!r} is supervised by {name}; close it, open this one read-only, "
-        "or choose another runs directory"
-    )

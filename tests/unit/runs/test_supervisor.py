@@ -392,8 +392,8 @@ def test_the_second_workbench_learns_who_owns_the_runs(tmp_path):
     with supervised(tmp_path):
         code = (
             "import sys; from pathlib import Path; from acft.runs.supervisor import Supervisor;"
-            "from acft.runs.ownership import refuse; runs = Path(sys.argv[1]);"
-            "print(Supervisor(runs).start(), refuse(runs))"
+            "from acft.runs.ownership import owner; runs = Path(sys.argv[1]);"
+            "print(Supervisor(runs).start(), owner(runs).label)"
         )
         command = [sys.executable, "-c", code, str(tmp_path)]
         second = subprocess.run(
