@@ -17,6 +17,11 @@ def did_you_mean(name: str, allowed: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def summary_of(item: object) -> str:
+    """First line of a function's or class's documentation; empty where it has none."""
+    return (item.__doc__ or "").strip().partition("\n")[0]
+
+
 class Registry(Generic[T]):
     """Objects of one sort by name; a file in the package's folder registers itself on import."""
 

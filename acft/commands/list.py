@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 
 REGISTRIES: dict[str, str] = {
     "methods": "acft.methods.base:METHODS",
@@ -61,7 +61,7 @@ def entries(kind: str) -> Iterator[dict[str, str]]:
         problem = getattr(item, "problem", None)
         yield {
             "name": name,
-            "summary": getattr(item, "summary", "") or _first_line(item.__doc__),
+            "summary": getattr(item, "summary", "") or summary_of(item),
             "problem": problem() if problem else "",
         }
 
@@ -116,10 +116,6 @@ def _settings_text(name: str, known: dict[str, list[dict[str, str]]]) -> str:
         if not settings:
             lines.append("  no settings of its own")
     return "\n".join(lines)
-
-
-def _first_line(docstring: str | None) -> str:
-    return (docstring or "").strip().partition("\n")[0]
 
 
 def _as_text(found: dict[str, list[dict[str, str]]]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from acft.errors import DataError
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Source:
     @property
     def summary(self) -> str:
         """First line of the loading function's documentation."""
-        return (self.load.__doc__ or "").strip().splitlines()[0]
+        return summary_of(self.load)
 
 
 PROMPT_SETS: Registry[Source] = Registry("prompt set", "acft.corpora")

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from acft.config import Config
 from acft.oracle.base import ORACLES, Oracle, Verdicts
 from acft.policy import Policy
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 from acft.sampling import Decoder, Samples
 from acft.settings import SamplingSettings
 from acft.types import Prompt
@@ -97,7 +97,7 @@ class DecoderKind:
     @property
     def summary(self) -> str:
         """First line of the builder's documentation."""
-        return (self.build.__doc__ or "").strip().splitlines()[0]
+        return summary_of(self.build)
 
 
 DECODERS: Registry[DecoderKind] = Registry("decoder", "acft.decoding")

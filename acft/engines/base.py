@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from acft.backbone.loading import Backbone
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 from acft.sampling import Samples
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
 from acft.threads import Workers
@@ -63,7 +63,7 @@ class EngineKind:
     @property
     def summary(self) -> str:
         """First line of the builder's documentation."""
-        return (self.build.__doc__ or "").strip().splitlines()[0]
+        return summary_of(self.build)
 
 
 ENGINES: Registry[EngineKind] = Registry("engine", "acft.engines")

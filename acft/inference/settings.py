@@ -10,6 +10,7 @@ from acft.errors import ConfigError
 from acft.inference.fields import fields_of
 from acft.inference.server import Session
 from acft.methods.base import METHODS
+from acft.registry import summary_of
 from acft.runs import launcher
 from acft.runs.lineage import check_room, estimate
 from acft.runs.spec import parse_spec
@@ -62,7 +63,7 @@ def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001
             for name, method in METHODS.items()
         },
         "constraint": {
-            name: _described(settings, _first_line(settings.__doc__))
+            name: _described(settings, summary_of(settings))
             for name, settings in CONSTRAINTS.items()
         },
     }
@@ -71,7 +72,3 @@ def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001
 def _described(settings: type[Config], summary: str) -> dict[str, Any]:
     described = [field.description() for field in fields_of(settings) if field.kind != "table"]
     return {"summary": summary, "fields": described}
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]

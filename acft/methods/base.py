@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.config import Config
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 from acft.settings import RunSettings
 from acft.training.outputs import Output, TrainContext
 
@@ -36,7 +36,7 @@ class Method:
     @property
     def summary(self) -> str:
         """First line of the training function's documentation."""
-        return (self.train.__doc__ or "").strip().splitlines()[0]
+        return summary_of(self.train)
 
 
 METHODS: Registry[Method] = Registry("method", "acft.methods")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acft.errors import DataError
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 from acft.totals import Totals
 from acft.types import MetricValue, ScoredRollout
 
@@ -83,7 +83,7 @@ def score_metric(
                 higher_is_better=higher_is_better,
                 needs_scorer=True,
                 of_prompt=of_prompt,
-                summary=_first_line(function),
+                summary=summary_of(function),
             )
         )
 
@@ -106,7 +106,7 @@ def text_metric(
                 higher_is_better=higher_is_better,
                 needs_scorer=False,
                 of_prompt=of_prompt,
-                summary=_first_line(function),
+                summary=summary_of(function),
                 highest=highest,
             )
         )
@@ -122,10 +122,6 @@ def mean_over_responses(values: Sequence[float]) -> SumAndCount:
 def mean_over_prompts(value: float) -> SumAndCount:
     """Sum and count that make the metric a mean over prompts."""
     return value, 1.0
-
-
-def _first_line(function: Callable[..., object]) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]
 
 
 def _require_scores(scored: Sequence[ScoredRollout], scorer: str, metric: str) -> None:

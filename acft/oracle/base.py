@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 from acft.settings import OracleSettings
 from acft.types import Window
 
@@ -110,7 +110,7 @@ class OracleKind:
     @property
     def summary(self) -> str:
         """First line of the builder's documentation."""
-        return (self.build.__doc__ or "").strip().splitlines()[0]
+        return summary_of(self.build)
 
 
 class Shared(Generic[T]):
