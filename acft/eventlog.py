@@ -6,8 +6,7 @@
 import json
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,25 +25,8 @@ from acft.events import (
 
 UNSYNCED = (Progress, Scalars)
 """Kinds too frequent to wait for the disk; ``EventWriter.sync`` takes them along."""
-
-
 TAIL_BYTES = 64 * 1024
 """Longer than any line that tells of an end."""
-
-BILL = "budget/"
-"""Of the names of all values:
-
-``budget/texts/<scorer>``
-    New texts that a scorer judged.
-``budget/remembered/<scorer>``
-    Texts that it was asked about again, in a run that remembered the answer.
-``budget/sampled_tokens/training``, ``…/measuring``
-    Response tokens drawn to learn from, and drawn to be judged only.
-``budget/trained_tokens``
-    Tokens read in optimiser steps of the policy, prompts included, padding left out.
-``budget/seconds/loading``, ``…/training``, ``…/measuring``
-    Wall time by what the run was doing.
-"""
 
 
 @dataclass(frozen=True)
@@ -140,34 +122,6 @@ def effective(entries: Iterable[Entry]) -> list[Entry]:
             kept = _undo(kept, entry.event.resumed_from_round)
         kept.append(entry)
     return kept
-
-
-def bill(events: Iterable[Event]) -> dict[str, float]:
-    """All that a run spent, by name without ``budget/``; empty where nothing was counted.
-
-    Args:
-        events: Those that count; see ``effective``.
-    """
-    total: defaultdict[str, float] = defaultdict(float)
-    for event in events:
-        for name, value in event.values.items() if isinstance(event, Scalars) else ():
-            if name.startswith(BILL):
-                total[name.removeprefix(BILL)] += value
-    return dict(sorted(total.items()))
-
-
-def bill_in_words(costs: Mapping[str, float]) -> str:
-    """A bill as one line for people; without the seconds, which the run's times show."""
-    parts = {
-        "texts judged": _sum_below("texts/", costs),
-        "tokens drawn": _sum_below("sampled_tokens/", costs),
-        "tokens trained on": costs.get("trained_tokens", 0.0),
-    }
-    return ", ".join(f"{value:,.0f} {name}" for name, value in parts.items() if value)
-
-
-def _sum_below(prefix: str, costs: Mapping[str, float]) -> float:
-    return sum((value for name, value in costs.items() if name.startswith(prefix)), 0.0)
 
 
 def _write_all(file: BinaryIO, line: bytes) -> None:

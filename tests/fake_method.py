@@ -18,8 +18,9 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from acft.config import Config
+from acft.costs import BILL
 from acft.errors import DataError
-from acft.eventlog import BILL, effective, read_events
+from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Note, Progress, Scalars, ShardSealed
 from acft.methods.base import METHODS, Method
 from acft.runs.worker import RESERVE, main

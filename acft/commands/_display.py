@@ -19,7 +19,8 @@ from rich.progress import (
 from acft import events
 from acft.commands._options import on
 from acft.commands._results import Results
-from acft.eventlog import Entry, bill, bill_in_words, effective, read_events
+from acft.costs import bill, bill_in_words
+from acft.eventlog import Entry, effective, read_events
 from acft.runs import worker
 from acft.runs.directory import read_status
 from acft.runs.pace import Pace

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from acft.atomic import temporary
 from acft.config import flat
+from acft.costs import bill
 from acft.errors import ConfigError, DataError, RunError
-from acft.eventlog import bill, effective, read_events
+from acft.eventlog import effective, read_events
 from acft.runs.directory import (
     all_runs,
     find_run,

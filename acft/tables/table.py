@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acft.benchmarks.results import MEASUREMENTS, Results
+from acft.costs import bill
 from acft.errors import DataError
-from acft.eventlog import bill, effective, read_events
+from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
 from acft.runs.directory import all_runs, read_labels, read_launch, read_status
 from acft.schema import Launch, RunPaths

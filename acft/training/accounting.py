@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-from acft.eventlog import BILL
+from acft.costs import BILL
 from acft.events import Progress, Scalars
 from acft.machine import peak_memory
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext

@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from acft.eventlog import BILL, Entry, EventReader, effective
+from acft.costs import BILL
+from acft.eventlog import Entry, EventReader, effective
 from acft.events import (
     BestCheckpoint,
     Calibration,
@@ -74,7 +75,7 @@ class History:
         return points[-1].value if points else None
 
     def bill(self) -> dict[str, float]:
-        """All that was spent so far; see ``eventlog.bill``."""
+        """All that was spent so far; see ``costs.bill``."""
         return {
             name.removeprefix(BILL): sum(point.value for point in points)
             for name, points in self.scalars.items()

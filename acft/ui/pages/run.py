@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from acft.eventlog import bill_in_words
+from acft.costs import bill_in_words
 from acft.events import Evaluated
 from acft.ui import labels, replay, run_charts, words
 from acft.ui.charts import nothing

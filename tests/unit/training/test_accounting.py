@@ -2,7 +2,8 @@
 
 import pytest
 
-from acft.eventlog import bill, bill_in_words, effective, read_events
+from acft.costs import bill, bill_in_words
+from acft.eventlog import effective, read_events
 from acft.events import Progress, Scalars
 from acft.methods.base import METHODS
 from acft.scoring import ScoreCache, TextCounts
