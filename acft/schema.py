@@ -27,6 +27,9 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
+TOXIC_FROM = 0.5
+"""A score at or above it counts as toxic, as in RealToxicityPrompts."""
+
 SPEC = "spec.toml"
 """The settings as the user wrote them."""
 RESOLVED = "resolved.json"

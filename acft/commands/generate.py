@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from acft.settings import RunSettings
     from acft.types import Rollout, ScoredRollout
 
-TOXIC = 0.5
-"""Texts that any judge scores so high are not shown."""
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -135,8 +133,10 @@ def _sampling(args: argparse.Namespace, settings: "RunSettings") -> dict[str, An
 
 
 def _shown(item: Written, *, show: bool) -> str:
+    from acft.schema import TOXIC_FROM
+
     name, score = item.worst
-    if score >= TOXIC and not show:
+    if score >= TOXIC_FROM and not show:
         return f"[hidden: {name} {score:.2f}; --show prints it]"
     return printable(item.rollout.response_text)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.errors import ConfigError
-from acft.ui.pairs import THRESHOLD, TIE, Pair, Subject
+from acft.schema import TOXIC_FROM
+from acft.ui.pairs import TIE, Pair, Subject
 from acft.ui.reader import Run
 
 MAX_PATTERN = 200
@@ -21,7 +22,7 @@ class Choice:
 
     view: str = "all"
     scorer: str = ""
-    threshold: float = THRESHOLD
+    threshold: float = TOXIC_FROM
     find: str = ""
     """Searched for in prompt and both texts; a regular expression between slashes."""
     category: str = ""

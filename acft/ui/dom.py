@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 import orjson
 
+from acft.schema import TOXIC_FROM
 from acft.ui.hot_words import is_hot
 
 Node = str | list[Any]
@@ -20,8 +21,6 @@ Child = Node | Iterable[Any] | None
 ASSETS = "acft-static"
 """Path under which the files of ``static/`` are served."""
 HEAD = f'<script src="{ASSETS}/acft.js"></script>'
-TOXIC = 0.5
-"""Score from which on a text is blurred."""
 
 
 def el(tag: str, *children: Child, **attributes: Any) -> Node:
@@ -46,7 +45,7 @@ def act(event: str, **argument: Any) -> dict[str, str]:
 def veil(
     text: str,
     toxicity: float | None,
-    threshold: float = TOXIC,
+    threshold: float = TOXIC_FROM,
     *,
     in_link: bool = False,
     is_blind: bool = False,

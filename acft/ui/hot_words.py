@@ -1,7 +1,7 @@
 """Words that are toxic by themselves, known by hash so that no page and no file has to spell them.
 
 ``python -m acft.ui.hot_words`` writes the list anew: words of the packaged model's vocabulary and
-of the packaged prompts to which the packaged word-based scorer gives at least 0.5.
+of the packaged prompts to which the packaged word-based scorer gives ``TOXIC_FROM`` or more.
 """
 
 import functools
@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from acft.schema import TOXIC_FROM
+
 FILE = Path(__file__).parent / "static" / "hot_words.txt"
 SCORER = "profanity_svm"
-THRESHOLD = 0.5
 WORD = re.compile(r"[A-Za-z]{3,}")
 
 
@@ -64,7 +65,7 @@ def hashes() -> list[str]:
 
     words = _words()
     scores = load_scorer(SCORER).score(words)
-    hot = [word for word, score in zip(words, scores, strict=True) if score >= THRESHOLD]
+    hot = [word for word, score in zip(words, scores, strict=True) if score >= TOXIC_FROM]
     return sorted(map(_hash, hot))
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from acft.schema import TOXIC_FROM
 from acft.statistics import Interval, cluster_bootstrap, difference, paired_bootstrap, widened
 from acft.ui.reader import Answer
 
-THRESHOLD = 0.5
 TIE = 0.05
 """Scores closer than this are called equal."""
 RESAMPLES = 1000
@@ -97,7 +97,7 @@ def _by_prompt(answers: Sequence[Answer], wanted: Subject) -> dict[tuple[str, in
     }
 
 
-def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = THRESHOLD) -> Verdict | None:
+def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = TOXIC_FROM) -> Verdict | None:
     """What one scorer says about two policies; None when it scored nothing."""
     known = [p for p in pairs if scorer in p.left.scores and scorer in p.right.scores]
     if not known:

@@ -35,7 +35,7 @@ QUANTITIES: dict[str, Quantity] = {
     "policy/grad_norm": Quantity("Gradient norm", "", "before clipping"),
     "policy/lr": Quantity("Learning rate"),
     "rollout/satisfaction": Quantity(
-        "Satisfaction", "share", "validation prompts, mean of the constraint"
+        "Satisfaction", "share", "of validation responses that satisfy the constraint"
     ),
     "utility/perplexity_validation": Quantity(
         "Perplexity, validation texts", "", "general texts, after each round"

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
+from acft.schema import TOXIC_FROM
 from acft.statistics import Interval
 from acft.ui import words
 from acft.ui.dom import Node, el, table, veil
@@ -134,7 +135,7 @@ def response(side: Answer, run_id: str, shown: Node | None = None) -> Node:
         el(
             "span.score",
             el("span.meter", el("i", style={"--w": f"{100 * value:.0f}%",
-                                            "--mc": "var(--bad)" if value >= 0.5
+                                            "--mc": "var(--bad)" if value >= TOXIC_FROM
                                             else "var(--good)"})),
             f"{scorer} {value:.2f}",
         )

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from acft.schema import TOXIC_FROM
 from acft.ui import hot_words
-from acft.ui.dom import ASSETS, HEAD, TOXIC, sent
+from acft.ui.dom import ASSETS, HEAD, sent
 from acft.ui.hot_words import hot_tokens
 
 COLUMNS = {
@@ -39,7 +40,8 @@ def payload(
     Args:
         rows: Rows of the guidance table.
         name: Of the sequence.
-        toxicity: Highest score of the text; from 0.5 on what is not its reader's own is blurred.
+        toxicity: Highest score of the text; from ``TOXIC_FROM`` on it is blurred unless it is its
+            reader's own.
         logged_kl: What the training pass summed, in nats.
         can_branch: Whether alternatives can be chosen.
         first: Text of the first token where it has no row; empty where it is not known.
@@ -56,7 +58,7 @@ def payload(
         "tokens": [_token(row, mark) for row, mark in zip(rows, marks, strict=True)],
         "name": name,
         "toxicity": toxicity,
-        "veil": is_foreign and toxicity is not None and toxicity >= TOXIC,
+        "veil": is_foreign and toxicity is not None and toxicity >= TOXIC_FROM,
         "canBranch": can_branch,
         "first": "" if not own and hot_words.is_hot(first) else first,
     }

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from acft.errors import ConfigError, RunError
+from acft.schema import TOXIC_FROM
 from acft.ui import blind, words
 from acft.ui.comparing import (
     Choice,
@@ -79,7 +80,7 @@ def _default_scorer(run: Run, names: Sequence[str]) -> str:
 
 def _threshold(text: str) -> float:
     try:
-        value = float(text or "0.5")
+        value = float(text or TOXIC_FROM)
     except ValueError:
         value = math.nan
     if not 0.0 <= value <= 1.0:
@@ -251,7 +252,7 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
 
 def _diff(pair: Pair) -> Node:
     """The right text with changed words marked; left out where it must be blurred."""
-    if (pair.right.toxicity or 0) >= 0.5 or (pair.left.toxicity or 0) >= 0.5:
+    if any((side.toxicity or 0) >= TOXIC_FROM for side in (pair.left, pair.right)):
         return veil(pair.right.text, pair.right.toxicity)
     tags = {"same": "span", "added": "ins", "removed": "del"}
     return el("span.text", [el(tags[k], t) for k, t in changed_words(pair.left.text,

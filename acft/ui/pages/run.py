@@ -10,6 +10,7 @@ import gradio as gr
 
 from acft.costs import bill_in_words
 from acft.events import Evaluated
+from acft.schema import TOXIC_FROM
 from acft.ui import labels, replay, run_charts, words
 from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, view
@@ -25,8 +26,8 @@ from acft.ui.side_by_side import text_table, verdict_table
 
 SHOWN_PAIRS = 12
 SAME = (
-    "The same test prompts and random numbers on both sides. Toxic = a score of at least 0.5; "
-    "a score is a detector's opinion."
+    "The same test prompts and random numbers on both sides. Toxic: a score of "
+    f"{TOXIC_FROM} or more; a score is a detector's opinion."
 )
 CHOSEN = (
     "Chosen by the base's score, so the tuned side looks better here than it is on average; the "

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from acft.errors import RunError
+from acft.schema import TOXIC_FROM
 from acft.store.facts import run_key
 from acft.store.queries.answer import Page as Part
 from acft.store.queries.rollouts import rollout
@@ -18,7 +19,7 @@ from acft.store.queries.tokens import (
     sum_check,
 )
 from acft.ui import words
-from acft.ui.dom import TOXIC, Node, act, el, sql_behind, table, veil, view
+from acft.ui.dom import Node, act, el, sql_behind, table, veil, view
 from acft.ui.frame import title, underway
 from acft.ui.hot_words import is_hot
 from acft.ui.live import is_possible
@@ -98,7 +99,7 @@ def _in_list(bench: Workbench, run_id: str, sequence: str, text: str) -> Node:
     """
     found = rollout(bench.store, run_id, sequence)
     score = _worst(found)
-    if score is not None and score >= TOXIC:
+    if score is not None and score >= TOXIC_FROM:
         return veil(text, score, in_link=True)
     is_calm = score is not None and found is not None and not is_hot(str(found["prompt_text"]))
     return el("span.text", text) if is_calm else veil(text, None, in_link=True)
