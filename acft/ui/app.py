@@ -75,8 +75,9 @@ def workbench(options: Options) -> Workbench:
     token = secrets.token_hex(32) if bind.is_demo else launch_token(runs)
     gate = Gate(token, cookie=f"acft_token_{options.port}")
     device = devices()[0].name
-    reader, desk, models = Reader(runs), Inference("cpu"), Inference(device)
-    supervisor, elsewhere = _supervise(runs, bind, models)
+    reader = Reader(runs)
+    settings_process, model_process = Inference("cpu"), Inference(device)
+    supervisor, elsewhere = _supervise(runs, bind, model_process)
     # Only the process that supervises the runs may write the database file.
     store = _own_store(runs) if supervisor else open_memory_store(runs)
     ingester = Ingester(store, Retention(options.guidance_rounds))
@@ -88,10 +89,10 @@ def workbench(options: Options) -> Workbench:
         experiments=options.experiments.resolve(),
         store=store,
         ingester=ingester,
-        control=Control(reader, desk, elsewhere, options.quota_bytes),
-        desk=desk,
-        models=models,
-        trial=Inference(device),
+        control=Control(reader, settings_process, elsewhere, options.quota_bytes),
+        settings_process=settings_process,
+        model_process=model_process,
+        rehearsal_process=Inference(device),
         supervisor=supervisor,
     )
 
@@ -115,12 +116,12 @@ def bring_recorded(recorded: Path, runs: Path) -> list[str]:
         return []
 
 
-def _supervise(runs: Path, bind: Bind, models: Inference) -> tuple[Supervisor | None, str]:
+def _supervise(runs: Path, bind: Bind, model_process: Inference) -> tuple[Supervisor | None, str]:
     """Our own supervisor if there is to be one, and who supervises the runs if not."""
     if bind.is_demo:
         return None, "nobody"
     # Models for live results make room before a run starts; they come back when asked for.
-    supervisor = Supervisor(runs, before_start=lambda _: models.close())
+    supervisor = Supervisor(runs, before_start=lambda _: model_process.close())
     return (supervisor, "") if supervisor.start() else (None, _owner_label(runs))
 
 

@@ -8,7 +8,7 @@ from acft.store.connection import Store
 from acft.store.journal import record_comparison, record_vote
 from acft.ui import words
 from acft.ui.comparing import Comparison, is_swapped
-from acft.ui.dom import Node, act, el, table, veil
+from acft.ui.dom import Node, act, el, fact, table, veil
 from acft.ui.page import Visit
 from acft.ui.pairs import TIE, Pair
 
@@ -88,7 +88,7 @@ def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Nod
         "Tie": counts["tie"], "Both bad": counts["both bad"],
     }  # fmt: skip
     tiles = [
-        el("div.fact", el("span.name", name), el("span.value", f"{number:,}"))
+        fact(name, f"{number:,}")
         for name, number in numbers.items()
     ]
     judged = f"n = {words.count(len(given), 'pair')} judged of {len(found.pairs):,}{agrees}."

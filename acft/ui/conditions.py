@@ -1,10 +1,8 @@
 """Who answered, and under which conditions: from what the runs recorded, never from labels."""
 
-from typing import Any
-
 from acft.ui.dom import Node, el
 from acft.ui.pairs import Subject
-from acft.ui.reader import Run, read_json
+from acft.ui.reader import Run, read_json, table_of
 
 HASH_LETTERS = 12
 
@@ -12,8 +10,8 @@ HASH_LETTERS = 12
 def conditions(run: Run) -> dict[str, str]:
     """What both sides of a comparison must share, by name."""
     settings = run.settings
-    evaluation, sampling = _table(settings, "evaluation"), _table(settings, "sampling")
-    model, prompts = _table(settings, "model"), _table(settings, "prompts")
+    evaluation, sampling = table_of(settings, "evaluation"), table_of(settings, "sampling")
+    model, prompts = table_of(settings, "model"), table_of(settings, "prompts")
     return {
         "model": str(model.get("name", "not recorded")),
         "chat template": "yes" if model.get("chat_template") else "no",
@@ -42,7 +40,7 @@ def identity(run: Run, subject: Subject) -> Node:
 def weight_hash(run: Run, subject: Subject) -> str:
     """SHA-256 of the weights behind a subject, empty where the run did not record it."""
     if subject.label == "base":
-        found = _table(run.facts, "model").get("sha256") or run.facts.get("model_sha256") or ""
+        found = table_of(run.facts, "model").get("sha256") or run.facts.get("model_sha256") or ""
         return str(found)
     return _manifest_hash(run, subject.version)
 
@@ -58,8 +56,3 @@ def _manifest_hash(run: Run, version: int) -> str:
         if name.startswith("policy/") and name.endswith(".safetensors"):
             return str(facts.get("sha256", ""))
     return ""
-
-
-def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
-    found = values.get(name)
-    return found if isinstance(found, dict) else {}

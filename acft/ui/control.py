@@ -37,10 +37,10 @@ class Control:
     """Launches, stops and resumes; texts are checked in a process of their own."""
 
     def __init__(
-        self, reader: Reader, desk: Inference, owner: str = "", quota_bytes: int = 0
+        self, reader: Reader, settings_process: Inference, owner: str = "", quota_bytes: int = 0
     ) -> None:
         self._reader = reader
-        self._desk = desk
+        self._settings_process = settings_process
         self._launches: deque[float] = deque()
         self._lock = threading.Lock()
         self._quota_bytes = quota_bytes
@@ -50,12 +50,12 @@ class Control:
     def check(self, text: str, *, has_files: bool = False) -> list[str]:
         """Problems of a settings text, one line each; missing files only for who may launch."""
         _limit_text(text)
-        return self._desk.call("check", text=text, has_files=has_files)["problems"]
+        return self._settings_process.call("check", text=text, has_files=has_files)["problems"]
 
     def preflight(self, text: str) -> dict[str, Any]:
         """What a run with these settings would read and need."""
         _limit_text(text)
-        return self._desk.call(
+        return self._settings_process.call(
             "preflight", LOAD_SECONDS, runs=str(self._reader.runs_dir), text=text,
             quota_bytes=self._quota_bytes,
         )  # fmt: skip
@@ -70,7 +70,7 @@ class Control:
         """
         _limit_text(text)
         self._allow()
-        return self._desk.call(
+        return self._settings_process.call(
             "launch",
             runs=str(self._reader.runs_dir),
             text=text,
@@ -86,14 +86,14 @@ class Control:
             RunError: The run has no checkpoint, or too much waits already.
         """
         self._allow()
-        return self._desk.call(
+        return self._settings_process.call(
             "measure", runs=str(self._reader.runs_dir), run_id=run_id, request_id=request_id,
             **asdict(choice),
         )  # fmt: skip
 
     def weigh(self, run_id: str, choice: Choice, *, has_files: bool = False) -> dict[str, Any]:
         """Every suite, and the work and problems of a choice of them; files as in ``check``."""
-        return self._desk.call(
+        return self._settings_process.call(
             "weigh", runs=str(self._reader.runs_dir), run_id=run_id, has_files=has_files,
             **asdict(choice),
         )  # fmt: skip

@@ -90,6 +90,12 @@ def table(
     return el("div.scroll", grid, tabindex="0", role="region", aria_label=caption or "table")
 
 
+def fact(name: str, value: str, note: str = "") -> Node:
+    """A tile with one number, what it is called and what must be known about it."""
+    below = el("span.note", note) if note else None
+    return el("div.fact", el("span.name", name), el("span.value", value), below)
+
+
 def sql_behind(what: str, sql: str) -> Node:
     """The query behind a table or chart, folded, to be read and copied."""
     copy = el("button.do", "Copy query", type="button", data_do="copy", data_text=sql)

@@ -42,17 +42,17 @@ def _navigation(page: Page, pages: list[Page]) -> Node:
 
 def _mode(bench: Workbench, *, may_change: bool) -> Node:
     if bench.bind.is_demo:
-        return el("div.mode", el("b", "Read only. "), reason(bench.bind), " ", way_out(bench.bind))
+        return el("div.mode", el("b", "Read-only. "), reason(bench.bind), " ", way_out(bench.bind))
     if bench.ingester.problem:
         return el("div.mode.warn", el("b", "The database lags behind: "), bench.ingester.problem,
                   " The runs themselves are not affected.")  # fmt: skip
     if bench.control.owner:
-        return el("div.mode.warn", el("b", "Look only. "), f"These runs are supervised by "
+        return el("div.mode.warn", el("b", "Read-only. "), f"These runs are supervised by "
                   f"{bench.control.owner}; change them there, or close it first.")  # fmt: skip
     if not may_change:
         return el(
             "div.mode.warn",
-            el("b", "Look only. "),
+            el("b", "Read-only. "),
             "To launch or stop runs, open the address the terminal printed (it ends in ?token=…).",
         )
     return el("div", class_="mode none")

@@ -58,7 +58,7 @@ def follow(
     not_while_training(bench)
     runs = str(bench.reader.runs_dir)
     return (
-        yield from bench.models.stream(
+        yield from bench.model_process.stream(
             operation, LOAD_SECONDS, runs=runs, run_id=run.run_id, **arguments
         )
     )
@@ -66,7 +66,7 @@ def follow(
 
 def not_while_training(bench: Workbench) -> None:
     """A GPU that trains has no room for a second copy of the model."""
-    device = bench.models.device
+    device = bench.model_process.device
     if device == "cpu":
         return
     busy = [run.title for run in bench.reader.runs() if run.state.is_live]

@@ -51,13 +51,13 @@ class Workbench:
     ingester: Ingester
     """Keeps the database up to date; knows why it could not."""
     control: Control
-    desk: Inference
+    settings_process: Inference
     """Process that checks and launches settings; loads no model."""
-    models: Inference
+    model_process: Inference
     """Process that holds the models of the run last asked about."""
     served: Mapping[str, Any] = field(default_factory=dict)
     """Arguments the server was started with, for the posture panel."""
-    trial: Inference = field(default_factory=Inference)
+    rehearsal_process: Inference = field(default_factory=Inference)
     """Process that takes one step of a form's settings; it lives no longer than that."""
     supervisor: Supervisor | None = None
     """Starts and watches runs; none where another process does, or nobody."""
@@ -68,9 +68,9 @@ class Workbench:
         self.ingester.stop()
         if self.supervisor is not None:
             self.supervisor.close()
-        self.desk.close()
-        self.models.close()
-        self.trial.close()
+        self.settings_process.close()
+        self.model_process.close()
+        self.rehearsal_process.close()
         self.store.close()
 
 

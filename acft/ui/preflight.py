@@ -7,7 +7,7 @@ from typing import Any
 
 from acft.errors import AcftError
 from acft.ui import words
-from acft.ui.dom import Node, act, el, table
+from acft.ui.dom import Node, act, el, fact, table
 from acft.ui.hot_words import hot_tokens
 from acft.ui.live import LOAD_SECONDS, not_while_training
 from acft.ui.page import REFUSED, Visit, Workbench
@@ -58,8 +58,8 @@ def flight(bench: Workbench, visit: Visit, text: str) -> Iterator[Node]:
         return
     not_while_training(bench)
     # Two models at once may not fit; live results open theirs again when they are asked for.
-    bench.models.close()
-    parts = bench.trial.stream("rehearse", LOAD_SECONDS, text=text)
+    bench.model_process.close()
+    parts = bench.rehearsal_process.stream("rehearse", LOAD_SECONDS, text=text)
     try:
         while True:
             step = next(parts)["doing"]
@@ -69,11 +69,11 @@ def flight(bench: Workbench, visit: Visit, text: str) -> Iterator[Node]:
     except StopIteration as end:
         yield el("div", measured(end.value, _others(bench)), shown(data))
     except AcftError:
-        if not bench.trial.is_closed:
+        if not bench.rehearsal_process.is_closed:
             raise
         yield el("div", el("div.notice", "Cancelled; nothing was kept."), shown(data))
     finally:
-        bench.trial.close()
+        bench.rehearsal_process.close()
 
 
 def measured(found: Mapping[str, Any], others: Sequence[str] = ()) -> Node:
@@ -107,9 +107,9 @@ def _numbers(found: Mapping[str, Any]) -> Node:
         "div",
         el(
             "div.facts",
-            _fact("One optimiser step", seconds, terms + loss),
-            _fact("The whole run", whole, f"on {found['device']}, {found['dtype']}"),
-            _fact("Peak memory", words.size(found["peak_bytes"]),
+            fact("One optimiser step", seconds, terms + loss),
+            fact("The whole run", whole, f"on {found['device']}, {found['dtype']}"),
+            fact("Peak memory", words.size(found["peak_bytes"]),
                   f"{share:.0%} of {words.size(found['memory_bytes'])}"),
         ),
         None if found["is_whole"] else el(
@@ -118,10 +118,6 @@ def _numbers(found: Mapping[str, Any]) -> Node:
         el("details", el("summary", "What the time is made of"), _work(found["work"]),
            el("p.side", NOT_COUNTED)),
     )  # fmt: skip
-
-
-def _fact(name: str, value: str, note: str) -> Node:
-    return el("div.fact", el("span.name", name), el("span.value", value), el("span.note", note))
 
 
 def _work(work: Sequence[Mapping[str, Any]]) -> Node:

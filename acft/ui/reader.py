@@ -1,6 +1,7 @@
-"""What the pages ask about runs, answered from the run directories.
+"""Runs as pages show them, read from the run directories: status, settings, events, answers.
 
-Pages know only this module, so that the store's queries can take its place where data are large.
+These are current without the database. Pages that show part of many rows, such as token values,
+ask ``store.queries``.
 """
 
 import json
@@ -246,7 +247,7 @@ class Reader:
             labels=read_labels(paths),
             history=history,
             settings=_settings(paths, resolved),
-            facts=_table(resolved, "facts"),
+            facts=table_of(resolved, "facts"),
         )
 
     def entries(self, run_id: str) -> list[Entry]:
@@ -310,10 +311,10 @@ def history_of(entries: Iterable[Entry]) -> History:
 
 def _settings(paths: RunPaths, resolved: dict[str, Any]) -> dict[str, Any]:
     """Resolved settings with the method's own; as written while the run waits."""
-    settings = _table(resolved, "settings")
+    settings = table_of(resolved, "settings")
     if not settings:
         return _read_toml(paths.spec)
-    method = _table(resolved, "method")
+    method = table_of(resolved, "method")
     return {**settings, "method": method} if method else settings
 
 
@@ -324,7 +325,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+def table_of(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A table inside of another; empty where it is missing or something else."""
     found = values.get(name)
     return found if isinstance(found, dict) else {}
 

@@ -78,7 +78,7 @@ REHEARSED: dict[str, Any] = {
 }  # fmt: skip
 
 
-class FakeTrial(Inference):
+class FakeRehearsal(Inference):
     """Stands in for the process that takes one step; waits where a test says so."""
 
     def __init__(self, error: AcftError | None = None) -> None:
@@ -115,7 +115,7 @@ WEIGHED = {
 }  # fmt: skip
 
 
-class FakeDesk(Inference):
+class FakeSettingsProcess(Inference):
     """Stands in for the process that checks settings."""
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class FakeDesk(Inference):
         raise AssertionError(operation)
 
 
-class FakeModels(Inference):
+class FakeModelProcess(Inference):
     """Stands in for the process that holds models."""
 
     def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
@@ -192,9 +192,9 @@ def shared_bench(runs_dir: Path, experiments: Path) -> Workbench:
 
 @pytest.fixture
 def bench(shared_bench: Workbench) -> Workbench:
-    desk: Any = FakeDesk()
-    control = Control(shared_bench.reader, desk)
-    return replace(shared_bench, desk=desk, control=control)
+    settings_process: Any = FakeSettingsProcess()
+    control = Control(shared_bench.reader, settings_process)
+    return replace(shared_bench, settings_process=settings_process, control=control)
 
 
 def make_bench(runs: Path, experiments: Path, bind: Bind = HERE) -> Workbench:
@@ -202,7 +202,7 @@ def make_bench(runs: Path, experiments: Path, bind: Bind = HERE) -> Workbench:
     ingester = Ingester(store)
     ingester.poll()
     reader = Reader(runs)
-    desk: Any = FakeDesk()
+    settings_process: Any = FakeSettingsProcess()
     return Workbench(
         reader,
         Gate(TOKEN),
@@ -210,10 +210,10 @@ def make_bench(runs: Path, experiments: Path, bind: Bind = HERE) -> Workbench:
         experiments,
         store,
         ingester,
-        Control(reader, desk),
-        desk,
-        FakeModels(),
-        trial=FakeTrial(),
+        Control(reader, settings_process),
+        settings_process,
+        FakeModelProcess(),
+        rehearsal_process=FakeRehearsal(),
     )
 
 

@@ -19,11 +19,11 @@ from acft.settings import RunSettings
 from acft.ui import app, settings_text
 from acft.ui.control import Control
 from acft.ui.options import Options
-from tests.ui.conftest import FakeDesk, FakeModels, FakeTrial
+from tests.ui.conftest import FakeModelProcess, FakeRehearsal, FakeSettingsProcess
 from tests.ui.story_method import WORKER
 
 
-class StoryDesk(FakeDesk):
+class StorySettingsProcess(FakeSettingsProcess):
     """Checks shared settings, and queues runs, without tensors."""
 
     def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
@@ -38,7 +38,7 @@ class StoryDesk(FakeDesk):
         return super().call(operation, seconds, **arguments)
 
 
-class StoryModels(FakeModels):
+class StoryModelProcess(FakeModelProcess):
     """Values of texts that begin with "slow" come when a file is there."""
 
     def __init__(self, gate: Path) -> None:
@@ -73,13 +73,13 @@ def main() -> None:
     app.Supervisor = supervisor  # pyright: ignore[reportAttributeAccessIssue]
     app.DEMO_RUNS = runs / "none"
     bench = app.workbench(options)
-    desk = StoryDesk()
+    settings_process = StorySettingsProcess()
     bench = replace(
         bench,
-        desk=desk,
-        models=StoryModels(experiments / "values"),
-        trial=FakeTrial(),
-        control=Control(bench.reader, desk, bench.control.owner),
+        settings_process=settings_process,
+        model_process=StoryModelProcess(experiments / "values"),
+        rehearsal_process=FakeRehearsal(),
+        control=Control(bench.reader, settings_process, bench.control.owner),
     )
     blocks = app.launch(bench, options)
     print("ready", flush=True)

@@ -13,7 +13,7 @@ from acft.ui.dom import text_of
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
-from tests.ui.conftest import FAILED, QUICK, REHEARSED, FakeTrial, visit
+from tests.ui.conftest import FAILED, QUICK, REHEARSED, FakeRehearsal, visit
 
 TEXT = '# kept\ntitle = "a"  # also kept\n\n[schedule]\nrounds = 3\n'
 
@@ -100,13 +100,17 @@ def test_a_field_survives_the_way_through_json():
 
 def test_the_form_marks_sections_with_problems(bench):
     problems = ["[schedule] rounds = 0: must be at least 1"]
-    shown = text_of(form.form({"schedule": {"rounds": 0}}, bench.desk.call("describe"), problems))
+    shown = text_of(
+        form.form({"schedule": {"rounds": 0}}, bench.settings_process.call("describe"), problems)
+    )
     assert "1 to fix" in shown
     assert "kl_weight" in shown
 
 
 def test_a_broken_text_is_reported_and_cannot_be_launched(bench):
-    bench.desk.problems = ["[schedule] roundz = 3: no such setting; did you mean 'rounds'?"]
+    bench.settings_process.problems = [
+        "[schedule] roundz = 3: no such setting; did you mean 'rounds'?"
+    ]
     _, aside = page.show(bench, visit(may_change=True), "[schedule]\nroundz = 3\n")
     assert "did you mean 'rounds'" in text_of(aside)
     assert _button(aside, "Launch")[1].get("disabled") == ""
@@ -140,7 +144,9 @@ def test_a_draft_of_the_tab_comes_back(bench):
 def test_only_who_may_launch_is_told_whether_files_are_there(bench, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        bench.desk, "call", lambda *_, **sent: asked.append(sent["has_files"]) or {"problems": []}
+        bench.settings_process,
+        "call",
+        lambda *_, **sent: asked.append(sent["has_files"]) or {"problems": []},
     )
     page.problems(bench, visit(), TEXT)
     page.problems(bench, visit(may_change=True), TEXT)
@@ -213,7 +219,7 @@ def test_only_listed_presets_are_read(bench, tmp_path):
 
 def test_the_quickstart_is_launched_once_for_a_double_click(bench):
     shown: Any = [runs_page.start_quickstart(bench, visit(may_change=True)) for _ in range(2)]
-    requests = {launch["request_id"] for launch in bench.desk.launched}
+    requests = {launch["request_id"] for launch in bench.settings_process.launched}
     assert len(requests) == 1
     assert shown[0][1]["data-goto"] == f"run?run={QUICK}"
 
@@ -227,7 +233,7 @@ def test_nothing_is_changed_while_another_process_supervises(bench):
     ):
         with pytest.raises(RunError, match="pid 7"):
             attempt()
-    assert bench.desk.launched == []
+    assert bench.settings_process.launched == []
 
 
 def test_huge_settings_are_refused_before_anything_reads_them(bench):
@@ -300,20 +306,24 @@ def test_parts_that_do_not_fit_together_are_marked(bench):
 
 
 def test_a_step_that_fails_is_told_as_the_sentence_it_failed_with(bench):
-    broken = replace(bench, trial=FakeTrial(AcftError("the device ran out of memory")))
-    broken.trial._process = object()  # it ended by itself
+    broken = replace(
+        bench, rehearsal_process=FakeRehearsal(AcftError("the device ran out of memory"))
+    )
+    broken.rehearsal_process._process = object()  # it ended by itself
     with pytest.raises(AcftError, match="out of memory"):
         flown(broken)
 
 
 def test_a_cancelled_step_says_so_and_keeps_what_was_read(bench):
-    trial = FakeTrial()
-    trial.hold.clear()
-    steps = preflight.flight(replace(bench, trial=trial), visit(may_change=True), TEXT)
+    rehearsal = FakeRehearsal()
+    rehearsal.hold.clear()
+    steps = preflight.flight(
+        replace(bench, rehearsal_process=rehearsal), visit(may_change=True), TEXT
+    )
     assert "Cancel" in text_of(next(steps))
     next(steps)
     next(steps)
-    trial.close()
+    rehearsal.close()
     last = text_of(next(steps))
     assert "Cancelled; nothing was kept." in last
     assert "6 train" in last
@@ -325,10 +335,12 @@ def test_who_only_looks_gets_no_step(bench):
 
 
 def test_no_step_is_tried_where_the_data_have_problems(bench, monkeypatch):
-    monkeypatch.setattr(bench.desk, "call", lambda *_, **__: {"problems": ["no such file"]})
-    trial = FakeTrial()
-    assert "no such file" in flown(replace(bench, trial=trial))[-1]
-    assert trial.asked == []
+    monkeypatch.setattr(
+        bench.settings_process, "call", lambda *_, **__: {"problems": ["no such file"]}
+    )
+    rehearsal = FakeRehearsal()
+    assert "no such file" in flown(replace(bench, rehearsal_process=rehearsal))[-1]
+    assert rehearsal.asked == []
 
 
 def test_a_method_that_computes_more_is_said_to(bench):

@@ -12,7 +12,7 @@ from acft.ui import live, live_compare, live_tokens
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
 from acft.ui.pages import tokens as tokens_page
-from tests.ui.conftest import LIVE_ANSWER, LIVE_ROW, QUICK, FakeModels, visit
+from tests.ui.conftest import LIVE_ANSWER, LIVE_ROW, QUICK, FakeModelProcess, visit
 
 
 def run_of(bench):
@@ -37,9 +37,11 @@ def test_visitors_of_a_space_may_ask_for_live_results_where_the_model_is(bench, 
 
 
 def test_a_gpu_that_trains_is_left_alone(bench):
-    models = FakeModels("cuda:0")
+    models = FakeModelProcess("cuda:0")
     with pytest.raises(AcftError, match="is training"):
-        live.ask(replace(bench, models=models), visit(may_change=True), "score", run_of(bench))
+        live.ask(
+            replace(bench, model_process=models), visit(may_change=True), "score", run_of(bench)
+        )
 
 
 def test_answers_grow_and_end_with_scores_and_a_passed_self_test(bench):
@@ -90,14 +92,14 @@ def test_the_guided_side_names_the_policy_it_guides_and_the_weights_used(
 
 
 def test_a_side_that_fails_leaves_the_others_usable(bench):
-    class Breaks(FakeModels):
+    class Breaks(FakeModelProcess):
         def stream(self, operation, seconds=1.0, **arguments):
             if operation == "generate":
                 yield {"side": 0, "texts": [" fine", " fine"]}
                 raise ModelError("the oracle cannot be opened")
             return (yield from super().stream(operation, seconds, **arguments))
 
-    broken = replace(bench, models=Breaks())
+    broken = replace(bench, model_process=Breaks())
     shown = list(live_compare.answers(
         broken, visit(QUICK, may_change=True), run_of(bench), "The weather"))  # fmt: skip
     assert "fine" in text_of(shown[-1])
@@ -127,7 +129,7 @@ def test_what_somebody_typed_is_never_blurred_and_what_the_policy_adds_to_it_is(
     answer = LIVE_ANSWER | {
         "rows": [rude, rude | {"position": 2}], "response_ids": [5, 5], "scores": {"a": 0.9},
     }  # fmt: skip
-    monkeypatch.setattr(FakeModels, "stream", lambda *_, **__: _returned(answer))
+    monkeypatch.setattr(FakeModelProcess, "stream", lambda *_, **__: _returned(answer))
     seen = visit(QUICK, may_change=True, data={"position": 2, "id": 5})
     run = run_of(bench)
     value, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b"))

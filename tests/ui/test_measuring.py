@@ -91,7 +91,7 @@ def test_a_measurement_is_queued_with_the_choices(bench):
         visit(QUICK, measure_perplexity="false", measure_fluency="true", measure_judge=" m ")
     )
     assert bench.control.measure(QUICK, choice, "once") == CONTROL
-    (asked,) = bench.desk.launched
+    (asked,) = bench.settings_process.launched
     assert asked["suites"] == ("rtp", "fluency")
     assert asked["numbers"] == {"prompts": 40, "continuations": 25, "documents": 100}
     assert asked["judge"] == "m"

@@ -158,7 +158,7 @@ def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, serve
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{served.address}/launch")
-    page.get_by_text("Look only.").wait_for()
+    page.get_by_text("Read-only.").wait_for()
     page.get_by_text("Ready.").wait_for()
     assert page.get_by_role("button", name="Launch", exact=True).is_disabled()
     context.close()

@@ -28,9 +28,9 @@ FILE_LETTERS = f"at most {MAX_SPEC_LETTERS:,} letters are read"
 
 
 @functools.lru_cache(maxsize=4)
-def described(desk: Inference) -> dict[str, Any]:
+def described(settings_process: Inference) -> dict[str, Any]:
     """Methods and constraints with their settings; asked for once."""
-    return desk.call("describe")
+    return settings_process.call("describe")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def show(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True)
         values = settings_text.parse(text)
     except ConfigError:
         return [el("p.side", "The form returns when the text is valid TOML."), aside]
-    return [form(values, described(bench.desk) if is_thorough else {}, found), aside]
+    return [form(values, described(bench.settings_process) if is_thorough else {}, found), aside]
 
 
 def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:
@@ -332,7 +332,7 @@ def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text:
         yield from preflight.flight(bench, visit, content)
 
     def withdraw(visit: Visit) -> Any:  # noqa: ARG001
-        bench.trial.close()
+        bench.rehearsal_process.close()
         return gr.skip()
 
     # It reads files that the settings name, so it needs the token although it changes nothing.

@@ -13,7 +13,7 @@ from acft.events import Evaluated
 from acft.schema import TOXIC_FROM
 from acft.ui import labels, replay, run_charts, words
 from acft.ui.charts import nothing
-from acft.ui.dom import Node, chart, el, view
+from acft.ui.dom import Node, chart, el, fact, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, form, panel
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
@@ -69,22 +69,22 @@ def facts(run: Run) -> Node:
         return el("div.facts", _judged(run))
     shown = [
         _judged(run) if is_about_toxicity(run) else _satisfied(run),
-        _fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
+        fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
               "validation prompts, " + _latest(run, "rollout/satisfaction")),
-        _fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
+        fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
-        _fact("Perplexity, validation texts",
+        fact("Perplexity, validation texts",
               _from_to(run, "utility/perplexity_validation", words.number),
               _latest(run, "utility/perplexity_validation")),
         _perplexity_of_tests(run),
-        _fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
+        fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
     ]  # fmt: skip
     memory = history.last("memory/peak_bytes")
     if memory is not None:
-        shown.append(_fact("Peak memory", words.size(memory), "of the worker"))
+        shown.append(fact("Peak memory", words.size(memory), "of the worker"))
     if costs := bill_in_words(history.bill()):
         value, _, rest = costs.partition(", ")
-        shown.append(_fact("Spent", value, rest))
+        shown.append(fact("Spent", value, rest))
     return el("div.facts", shown)
 
 
@@ -112,10 +112,6 @@ def _latest(run: Run, name: str) -> str:
     """Which policies the first and latest value of a quantity are of."""
     points = run.history.scalars.get(name, [])
     return f"base → round {points[-1].round} (latest)" if len(points) > 1 else "base → latest"
-
-
-def _fact(name: str, value: str, note: str) -> Node:
-    return el("div.fact", el("span.name", name), el("span.value", value), el("span.note", note))
 
 
 def _judged(run: Run) -> Node:
@@ -153,11 +149,11 @@ def _change_of(
     shown: Callable[[float | None], str] = words.percent, counted: str = "test prompt",
 ) -> Node:  # fmt: skip
     if base is None:
-        return _fact(name, words.DASH, "measured before and after the run")
+        return fact(name, words.DASH, "measured before and after the run")
     after = shown(tuned.value) if tuned else "…"
     version = f"base → version {tuned.policy_version}" if tuned else "base"
     note = f"{judge}{version}, {words.count(base.n, counted)} each"
-    return _fact(name, f"{shown(base.value)} → {after}", note)
+    return fact(name, f"{shown(base.value)} → {after}", note)
 
 
 def figures(bench: Workbench, visit: Visit) -> list[Any]:

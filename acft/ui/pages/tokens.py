@@ -268,7 +268,7 @@ def computed(
 ) -> Iterator[list[Any]]:
     """What is done and for how long, then heading, values and the request that they answer."""
     run = _run_of(bench, visit)
-    yield [underway(WORK if bench.models.is_running else OPENING, "halt"), gr.skip(), gr.skip()]
+    yield [underway(WORK if bench.model_process.is_running else OPENING, "halt"), gr.skip(), gr.skip()]
     value, asked = work(run)
     under = scrubber(visit, run, asked["weights"])
     heading = el("h2", "A text computed now")
