@@ -24,10 +24,11 @@ from acft import events
 from acft.schema import RunPaths
 from acft.store.connection import Store, open_store
 from acft.store.ingest import Ingester
-from acft.store.queries import audit, evaluations, rollouts, runs, tokens
-from acft.store.queries.answer import FIRST, Answer, Page
+from acft.store.queries import audit, comparisons, evaluations, rollouts, runs, tokens
+from acft.store.queries.answer import FIRST, Answer, Slice
 from acft.store.rebuild import fingerprint, rebuild
-from benchmarks.synthetic_runs import QUANTITIES, Size, write_runs
+from acft.ui.reader import Reader
+from benchmarks.synthetic_runs import Size, write_runs
 
 REPEATS = 40
 BARS = {
@@ -39,7 +40,7 @@ BARS = {
     "memory of ingest, MiB": (2048, "at most"),
     "memory of queries, MiB": (2048, "at most"),
 }
-SPARKLINES = ("policy/kl_guided_policy", "policy/loss")
+TOLERANCE = 1e-4
 
 
 def main() -> int:
@@ -120,7 +121,7 @@ def open_full(folder: Path, _scale: float) -> dict[str, float]:
     start = time.perf_counter()
     store = open_store(folder)
     Ingester(store).poll()
-    runs.run_list(store, sparklines=SPARKLINES)
+    Reader(folder).runs()
     seconds = time.perf_counter() - start
     store.close()
     return {"start on a full store, seconds": seconds}
@@ -209,39 +210,37 @@ class Visit:
     def sequence_id(self) -> str:
         return f"r{self.round}-{self.rng.randint(0, 99):05d}"
 
-    def rollouts(self, order_by: str = "round", page: Page = FIRST, **wanted: Any) -> Answer:
+    def rollouts(self, order_by: str = "round", part: Slice = FIRST, **wanted: Any) -> Answer:
         filtered = rollouts.RolloutFilter(**wanted)
         return rollouts.rollouts(
-            self.store, self.run_id, filtered, order_by=order_by, descending=True, page=page
+            self.store, self.run_id, filtered, order_by=order_by, descending=True, part=part
         )
 
 
 QUESTIONS: dict[str, Callable[[Visit], object]] = {
-    "runs: list with sparklines": lambda v: runs.run_list(v.store, sparklines=SPARKLINES),
-    "runs: one curve of ten": lambda v: runs.metric_series(v.store, v.names[:10], QUANTITIES[:1]),
     "runs: differences": lambda v: runs.settings_difference(v.store, v.names[:10]),
-    "run: record": lambda v: runs.run_record(v.store, v.run_id),
-    "run: quantities": lambda v: runs.metric_names(v.store, [v.run_id]),
-    "run: eight curves": lambda v: runs.metric_series(v.store, [v.run_id], QUANTITIES),
-    "run: calibration": lambda v: runs.calibration(v.store, [v.run_id]),
-    "run: events": lambda v: runs.events(v.store, v.run_id, page=Page(50, 100)),
-    "run: rounds": lambda v: runs.rounds(v.store, v.run_id),
+    "run: measured before": lambda v: runs.measurements(v.store, v.run_id),
     "run: audit": lambda v: audit.audit(v.store, v.run_id),
     "rollouts: first page": lambda v: v.rollouts(),
     "rollouts: one round, score range, by score": lambda v: v.rollouts(
         "score:profanity_svm", round=v.round, scores=(rollouts.ScoreRange("jigsaw_tcc", 0.2, 0.5),)
     ),
-    "rollouts: all by score, page 20": lambda v: v.rollouts("score:jigsaw_tcc", Page(50, 1000)),
+    "rollouts: all by score, page 20": lambda v: v.rollouts("score:jigsaw_tcc", Slice(50, 1000)),
     "rollouts: text": lambda v: v.rollouts(text=f"W{v.rng.randint(0, 4095):x} "),
     "rollouts: regex": lambda v: v.rollouts(regex=f"w{v.rng.randint(0, 255):x}[0-9]+ w[a-f]"),
     "rollouts: histogram of a score": lambda v: rollouts.histogram(
         v.store, v.run_id, of="score:jigsaw_tcc"
     ),
     "rollouts: histogram of satisfaction": lambda v: rollouts.histogram(v.store, v.run_id),
-    "rollouts: summary of scores": lambda v: rollouts.score_summary(v.store, v.run_id),
+    "rollouts: scorers": lambda v: rollouts.scorers(v.store, v.run_id),
+    "rollouts: choices of a filter": lambda v: rollouts.choices(v.store, v.run_id, "round"),
     "rollouts: one": lambda v: rollouts.rollout(v.store, v.run_id, v.sequence_id),
     "tokens: sequences": lambda v: tokens.sequences(v.store, v.run_id),
     "tokens: versions": lambda v: tokens.sequence_versions(v.store, v.run_id, v.sequence_id),
+    "tokens: sums of all": lambda v: tokens.sum_check(v.store, v.run_id, TOLERANCE),
+    "tokens: begins at the first": lambda v: tokens.has_first_token(
+        v.store, v.run_id, v.sequence_id
+    ),
     "tokens: one sequence": lambda v: tokens.guidance(v.store, v.run_id, v.sequence_id),
     "tokens: most shifted, one round": lambda v: tokens.most_shifted(
         v.store, v.run_id, round_index=v.round
@@ -250,6 +249,10 @@ QUESTIONS: dict[str, Callable[[Visit], object]] = {
     "tokens: most shifted, violated": lambda v: tokens.most_shifted(
         v.store, v.run_id, among="violated"
     ),
+    "compare: votes": lambda v: comparisons.newest_votes(
+        v.store, v.run_id, v.run_id, "base-0", "policy-10"
+    ),
+    "trade-off: what was measured": lambda v: evaluations.measures(v.store),
     "trade-off: ten runs": lambda v: evaluations.trade_off(
         v.store,
         v.names[:10],

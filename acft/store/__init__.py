@@ -1,1 +1,1 @@
-"""The database: a cache made from run directories, with a good query for every page."""
+"""The database: a cache made from run directories, for pages that show part of many rows."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from acft.errors import RunError
 from acft.store.connection import Store
 from acft.store.journal import record_comparison, record_vote
+from acft.store.queries.comparisons import newest_votes
 from acft.ui import words
 from acft.ui.comparing import Comparison, is_swapped
 from acft.ui.dom import Node, act, el, fact, table, veil
@@ -57,15 +58,7 @@ def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Nod
 
 def votes(store: Store, found: Comparison) -> dict[str, str]:
     """The newest vote on each pair of these two sides, whichever review it was given in."""
-    rows = store.rows(
-        "SELECT item, arg_max(choice, votes.time) FROM votes JOIN comparisons USING (comparison_id)"
-        " WHERE json_extract_string(comparisons.body, '$.run') = $run"
-        " AND json_extract_string(comparisons.body, '$.other') = $other"
-        " AND json_extract_string(comparisons.body, '$.left') = $left"
-        " AND json_extract_string(comparisons.body, '$.right') = $right GROUP BY item",
-        _sides(found),
-    )
-    return {str(name): str(choice) for name, choice in rows}
+    return newest_votes(store, **_sides(found))
 
 
 def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Node:
@@ -87,10 +80,7 @@ def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Nod
         f"{left} better": counts["left"], f"{right} better": counts["right"],
         "Tie": counts["tie"], "Both bad": counts["both bad"],
     }  # fmt: skip
-    tiles = [
-        fact(name, f"{number:,}")
-        for name, number in numbers.items()
-    ]
+    tiles = [fact(name, f"{number:,}") for name, number in numbers.items()]
     judged = f"n = {words.count(len(given), 'pair')} judged of {len(found.pairs):,}{agrees}."
     return el("section.tally", el("h2", "Blind review"), el("div.facts", tiles),
               el("p.side", judged), role="status")  # fmt: skip

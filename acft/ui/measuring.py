@@ -6,6 +6,8 @@ from typing import Any
 from acft.errors import AcftError, ConfigError
 from acft.eventlog import Entry
 from acft.events import Progress
+from acft.store.queries.answer import Slice
+from acft.store.queries.runs import measurements
 from acft.ui import words
 from acft.ui.control import Choice
 from acft.ui.dom import Node, act, el
@@ -20,6 +22,8 @@ DEFAULT_SUITES = ("rtp", "perplexity")
 MAX_DIGITS = 6
 """Longer numbers are out of every range."""
 MAX_JUDGE_LETTERS = 300
+MOST_PAST = 20
+"""Earlier measurements that are listed."""
 SIDES = 2
 """Base and tuned policy answer the same prompts."""
 DRAWING = ("evaluate", "validate")
@@ -181,11 +185,11 @@ def _in_words(work: Mapping[str, int], each: float | None) -> str:
 
 def _past(bench: Workbench, run: Run) -> Node | None:
     """Measurements of this run so far."""
-    found = bench.store.rows(
-        "SELECT run_id, state FROM runs WHERE subject = $run_id ORDER BY run_id DESC LIMIT 20",
-        {"run_id": run.run_id},
-    )
+    found = measurements(bench.store, run.run_id, part=Slice(MOST_PAST)).records()
     if not found:
         return None
-    items = [el("li", el("a", name, href=f"run?run={name}"), f" {state}") for name, state in found]
+    items = [
+        el("li", el("a", row["run_id"], href=f"run?run={row['run_id']}"), f" {row['state']}")
+        for row in found
+    ]
     return el("div", el("h3", "Measured before"), el("ul.plain", items))

@@ -2,8 +2,7 @@ import json
 
 from acft.store.connection import open_memory_store
 from acft.store.journal import FILE, load_journal, record_comparison, record_vote
-from acft.store.queries.answer import Page
-from acft.store.queries.comparisons import comparisons, vote_counts
+from acft.store.queries.comparisons import newest_votes
 
 
 def test_comparisons_and_votes_outlive_the_database(store, tmp_path):
@@ -24,15 +23,15 @@ def test_comparisons_and_votes_outlive_the_database(store, tmp_path):
 
 
 def test_the_newest_vote_for_an_item_counts(store):
-    first, second = record_comparison(store, {}), record_comparison(store, {})
-    for item, choice in (("a", "left"), ("b", "tie"), ("a", "right"), ("c", "right")):
-        record_vote(store, first, item, choice)
-    counts = vote_counts(store, first).records()
-    assert counts == [{"choice": "right", "n": 2}, {"choice": "tie", "n": 1}]
-    listed = comparisons(store, page=Page(1))
-    assert [(row["comparison_id"], row["n_judged"]) for row in listed.records()] == [(second, 0)]
-    assert listed.total == 2
-    assert vote_counts(store, second).records() == []
+    sides = {"run": "r", "other": "r", "left": "base-0", "right": "policy-1"}
+    first, second = record_comparison(store, sides), record_comparison(store, sides)
+    elsewhere = record_comparison(store, {**sides, "right": "policy-2"})
+    for comparison, item, choice in (
+        (first, "a", "left"), (first, "b", "tie"), (second, "a", "right"), (elsewhere, "b", "left"),
+    ):  # fmt: skip
+        record_vote(store, comparison, item, choice)
+    assert newest_votes(store, **sides) == {"a": "right", "b": "tie"}
+    assert newest_votes(store, **{**sides, "run": "none"}) == {}
 
 
 def test_loading_twice_doubles_nothing(store):

@@ -6,7 +6,7 @@ from acft.events import Calibration, Evaluated, Note, RoundFinished, Scalars, St
 from acft.store.connection import StoreError
 from acft.store.facts import run_key
 from acft.store.queries import audit, evaluations, rollouts, runs, tokens
-from acft.store.queries.answer import MAX_PAGE, Page, literal, written_out
+from acft.store.queries.answer import MAX_ROWS, Slice, literal, written_out
 from acft.store.queries.evaluations import Measure
 from acft.store.queries.rollouts import RolloutFilter, ScoreRange
 from tests.store.directories import RUN, Directory
@@ -88,108 +88,19 @@ def values(answer, *names):
     return [row[0] for row in rows] if len(names) == 1 else rows
 
 
-def test_the_run_list_is_newest_first_with_sparklines(two_runs):
-    answer = runs.run_list(two_runs, sparklines=("policy/ce", "never logged"))
-    assert values(answer, "run_id", "title", "state") == [
-        (OTHER, "Control", "finished"),
-        (RUN, "Main", "running"),
-    ]
-    assert values(answer, "policy/ce") == [None, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]
-    assert values(answer, "never logged") == [None, None]
-    assert answer.total == 2
-
-
-def test_a_sparkline_has_at_most_forty_points(store, ingester, run):
-    run.say(*(Scalars(1, step, {"a": float(step)}) for step in range(100)))
-    ingester.poll()
-    [points] = values(runs.run_list(store, sparklines=("a",)), "a")
-    assert len(points) == 40
-    assert points == sorted(points)
-
-
-def test_the_run_list_is_searched_filtered_and_paged(two_runs):
-    assert values(runs.run_list(two_runs, search="CONTR"), "run_id") == [OTHER]
-    assert values(runs.run_list(two_runs, tag="control"), "run_id") == [OTHER]
-    assert values(runs.run_list(two_runs, page=Page(1, 1)), "run_id") == [RUN]
-    assert runs.run_list(two_runs, page=Page(1, 1)).total == 2
-    assert runs.run_list(two_runs, search="nothing").records() == []
-    assert runs.tags(two_runs) == ["control"]
-
-
-def test_archived_runs_are_listed_on_request(store, ingester, run):
-    run.labels(archived=True)
-    ingester.poll()
-    assert runs.run_list(store).total == 0
-    assert runs.run_list(store, with_archived=True).total == 1
-
-
-def test_a_run_record_has_its_settings(two_runs):
-    record = runs.run_record(two_runs, RUN)
-    assert record is not None
-    assert record["settings"]["method"]["kl_weight"] == 1.0
-    assert runs.run_record(two_runs, "none") is None
-
-
-def test_metric_names_come_with_range_and_latest_value(two_runs):
-    answer = runs.metric_names(two_runs, [RUN])
-    assert values(answer, "name", "n", "low", "high", "last") == [("policy/ce", 8, 0.0, 7.0, 7.0)]
-
-
-def test_a_short_series_is_complete(two_runs):
-    answer = runs.metric_series(two_runs, [RUN, OTHER], ["policy/ce"])
-    assert values(answer, "step", "value") == [(step, float(step)) for step in range(8)]
-
-
-def test_a_long_series_is_cut_into_pieces_with_their_extremes(two_runs):
-    answer = runs.metric_series(two_runs, [RUN], ["policy/ce"], points=4)
-    assert values(answer, "step", "value", "low", "high", "n") == [
-        (1, 0.5, 0.0, 1.0, 2), (3, 2.5, 2.0, 3.0, 2), (5, 4.5, 4.0, 5.0, 2), (7, 6.5, 6.0, 7.0, 2),
-    ]  # fmt: skip
-
-
-def test_pieces_of_a_growing_series_keep_their_place(store, ingester, run):
-    run.say(*(Scalars(1, step, {"a": float(step % 7)}) for step in range(90)))
-    ingester.poll()
-    before = values(runs.metric_series(store, [RUN], ["a"], points=32), "step", "value")
-    run.say(*(Scalars(1, step, {"a": float(step % 7)}) for step in range(90, 100)))
-    ingester.poll()
-    after = values(runs.metric_series(store, [RUN], ["a"], points=32), "step", "value")
-    assert after[: len(before) - 1] == before[:-1]
-
-
-def test_calibration_has_figures_and_reliability(two_runs):
-    [record] = runs.calibration(two_runs, [RUN]).records()
-    assert (record["round"], record["auc"], record["brier"]) == (1, 0.8, None)
-    assert record["reliability"] == RELIABILITY
-    assert runs.calibration(two_runs, [OTHER]).total == 0
-
-
-def test_events_come_newest_first_and_by_kind(two_runs):
-    answer = runs.events(two_runs, RUN, kinds=["note", "started"])
-    assert values(answer, "kind", "is_undone") == [("note", False), ("started", False)]
-    assert runs.events(two_runs, RUN, page=Page(2)).total == 21
-
-
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda store: runs.events(store, RUN),
-        lambda store: runs.rounds(store, RUN),
-        lambda store: runs.calibration(store, [RUN]),
-        lambda store: runs.metric_names(store, [RUN]),
-        lambda store: runs.metric_series(store, [RUN], ["policy/ce"]),
+        lambda store: rollouts.rollouts(store, RUN),
+        lambda store: rollouts.histogram(store, RUN),
+        lambda store: tokens.sequences(store, RUN),
+        lambda store: tokens.sequence_versions(store, RUN, "a"),
+        lambda store: tokens.most_shifted(store, RUN),
     ],
 )
 def test_rows_of_a_run_are_found_by_its_number_which_skips_those_of_others(two_runs, ask):
     assert str(run_key(RUN)) in ask(two_runs).sql
     assert RUN not in ask(two_runs).sql
-
-
-def test_rounds_have_checkpoint_and_duration(two_runs):
-    [record] = runs.rounds(two_runs, RUN).records()
-    assert record["checkpoint"] == "checkpoints/round-1"
-    assert record["policy_version"] == 1
-    assert record["seconds"] is None
 
 
 def test_only_settings_that_differ_are_shown(two_runs):
@@ -250,7 +161,7 @@ def test_responses_are_sorted(two_runs, order_by, descending, expected):
     answer = rollouts.rollouts(two_runs, RUN, order_by=order_by, descending=descending)
     assert values(answer, "rollout_id") == expected
     first = rollouts.rollouts(
-        two_runs, RUN, order_by=order_by, descending=descending, page=Page(1, 1)
+        two_runs, RUN, order_by=order_by, descending=descending, part=Slice(1, 1)
     )
     assert values(first, "rollout_id") == expected[1:2]
     assert first.total == 3
@@ -283,13 +194,6 @@ def test_a_histogram_counts_by_round_and_bin(two_runs):
     assert values(answer, "round", "bin", "n") == [(1, 9, 1)]
 
 
-def test_scores_are_summed_up_by_round(two_runs):
-    answer = rollouts.score_summary(two_runs, RUN)
-    assert values(answer, "round", "scorer", "n", "mean", "share") == [
-        (1, "it's", 1, 1.0, 1.0), (1, "kind", 2, 0.5, 0.5), (2, "kind", 1, 0.5, 1.0),
-    ]  # fmt: skip
-
-
 def test_choices_are_the_values_that_occur(two_runs):
     assert rollouts.choices(two_runs, RUN, "round") == [1, 2]
 
@@ -312,17 +216,31 @@ def test_every_scoring_of_a_sequence_is_found(two_runs):
 
 
 def test_the_sum_over_tokens_is_compared_with_what_the_training_pass_logged(two_runs):
-    assert values(tokens.sum_check(two_runs, RUN), "kl_sum", "kl_logged", "gap") == [
-        (0.25, 0.25, 0.0),
-        (0.75, 0.75, 0.0),
-        (0.5, 0.5, 0.0),
-    ]
+    sound = {"n_logged": 3, "n_wrong": 0, "largest": 0.0}
+    assert tokens.sum_check(two_runs, RUN, 1e-4) == sound
     with two_runs.write() as connection:
         connection.execute("UPDATE sequences SET kl_logged = 0.5 WHERE sequence_id = 'b'")
         connection.execute("UPDATE sequences SET kl_logged = NULL WHERE step = 20")
-    answer = tokens.sum_check(two_runs, RUN)
-    assert values(answer, "sequence_id", "gap") == [("b", 0.25), ("a", 0.0), ("a", None)]
-    assert tokens.sum_check(two_runs, RUN, page=Page(1)).total == 3
+    assert tokens.sum_check(two_runs, RUN, 1e-4) == {"n_logged": 2, "n_wrong": 1, "largest": 0.25}
+    assert tokens.sum_check(two_runs, RUN, 0.25)["n_wrong"] == 0
+    none = {"n_logged": 0, "n_wrong": 0, "largest": None}
+    assert tokens.sum_check(two_runs, OTHER, 1e-4) == none
+
+
+def test_token_values_that_begin_later_have_no_first_token(two_runs):
+    assert tokens.has_first_token(two_runs, RUN, "a")
+    with two_runs.write() as connection:
+        connection.execute("DELETE FROM guidance WHERE position = 0")
+    assert not tokens.has_first_token(two_runs, RUN, "a")
+    assert not tokens.has_first_token(two_runs, RUN, "none")
+
+
+def test_runs_that_measure_another_are_found_newest_first(two_runs):
+    with two_runs.write() as connection:
+        connection.execute("UPDATE runs SET subject = 'x'")
+    answer = runs.measurements(two_runs, "x")
+    assert values(answer, "run_id", "state") == [(OTHER, "finished"), (RUN, "running")]
+    assert runs.measurements(two_runs, RUN).total == 0
 
 
 def test_tokens_of_a_sequence_come_in_order_with_alternatives(two_runs):
@@ -370,9 +288,15 @@ def test_shifts_are_split_by_the_verdict_on_the_response(two_runs):
     assert values(satisfied, "n") == [1, 1]
 
 
-def test_the_latest_of_repeated_evaluations_counts(two_runs):
-    answer = evaluations.evaluations(two_runs, [RUN], suite="toxicity")
-    assert values(answer, "subject", "value") == [("base", 0.5), ("policy", 0.2)]
+def test_satisfaction_of_exactly_a_half_is_no_satisfied_constraint(two_runs):
+    with two_runs.write() as connection:
+        connection.execute("UPDATE rollouts SET satisfaction = 0.5")
+    assert tokens.most_shifted(two_runs, RUN, among="satisfied", min_count=1).total == 0
+    violated = tokens.most_shifted(two_runs, RUN, among="violated", min_count=1)
+    assert violated.rows.equals(tokens.most_shifted(two_runs, RUN, min_count=1).rows)
+
+
+def test_what_was_measured_is_counted_by_runs(two_runs):
     assert evaluations.measures(two_runs).total == 3
     assert evaluations.measures(two_runs, [OTHER]).total == 0
 
@@ -419,22 +343,14 @@ def test_the_sql_of_an_answer_gives_the_same_rows(two_runs):
     across, up = Measure("toxicity", "share"), Measure("utility", "perplexity")
     wanted = RolloutFilter(text="it's", scores=(ScoreRange("it's"),))
     for answer in (
-        runs.run_list(two_runs, search="o'clock", sparklines=("policy/ce",)),
-        runs.run_list(two_runs),
-        runs.metric_names(two_runs, [RUN]),
-        runs.metric_series(two_runs, [RUN], ["policy/ce"]),
-        runs.events(two_runs, RUN),
-        runs.rounds(two_runs, RUN),
         runs.settings_difference(two_runs, [RUN, OTHER]),
+        runs.measurements(two_runs, RUN),
         rollouts.rollouts(two_runs, RUN, wanted, order_by="score:kind"),
         rollouts.histogram(two_runs, RUN),
-        rollouts.score_summary(two_runs, RUN),
         tokens.sequences(two_runs, RUN),
         tokens.sequence_versions(two_runs, RUN, "a"),
         tokens.most_shifted(two_runs, RUN),
-        tokens.sum_check(two_runs, RUN),
         evaluations.measures(two_runs),
-        evaluations.evaluations(two_runs, [RUN]),
         evaluations.trade_off(two_runs, [RUN], across, up),
         audit.audit(two_runs, RUN),
     ):
@@ -443,24 +359,23 @@ def test_the_sql_of_an_answer_gives_the_same_rows(two_runs):
         assert again.astype(str).equals(answer.rows.astype(str))
 
 
-def test_answers_about_a_run_come_in_pages_and_know_how_many_rows_there_are(two_runs):
+def test_long_answers_come_in_slices_and_know_how_many_rows_there_are(two_runs):
     for ask in (
-        lambda page: runs.metric_names(two_runs, [RUN, OTHER], page=page),
-        lambda page: runs.calibration(two_runs, [RUN], page=page),
-        lambda page: runs.rounds(two_runs, RUN, page=page),
-        lambda page: runs.settings_difference(two_runs, [RUN, OTHER], page=page),
-        lambda page: evaluations.evaluations(two_runs, [RUN], page=page),
+        lambda part: runs.settings_difference(two_runs, [RUN, OTHER], part=part),
+        lambda part: rollouts.rollouts(two_runs, RUN, part=part),
+        lambda part: tokens.sequences(two_runs, RUN, part=part),
+        lambda part: tokens.most_shifted(two_runs, RUN, min_count=1, part=part),
     ):
-        whole = ask(Page(MAX_PAGE))
+        whole = ask(Slice(MAX_ROWS))
         assert whole.total == len(whole.rows) > 0
-        parts = [ask(Page(1, offset)) for offset in range(whole.total)]
+        parts = [ask(Slice(1, offset)) for offset in range(whole.total)]
         assert [part.total for part in parts] == [whole.total] * whole.total
         assert [record for part in parts for record in part.records()] == whole.records()
 
 
-def test_a_page_is_never_larger_than_the_limit():
-    assert Page(10**9, -5).clause() == f"LIMIT {MAX_PAGE} OFFSET 0"
-    assert Page(0).clause() == "LIMIT 1 OFFSET 0"
+def test_a_slice_is_never_larger_than_the_limit():
+    assert Slice(10**9, -5).clause() == f"LIMIT {MAX_ROWS} OFFSET 0"
+    assert Slice(0).clause() == "LIMIT 1 OFFSET 0"
 
 
 @pytest.mark.parametrize(

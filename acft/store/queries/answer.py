@@ -10,25 +10,26 @@ import pandas as pd
 
 from acft.store.connection import Store, StoreError
 
-MAX_PAGE = 500
+MAX_ROWS = 500
+"""Of one slice."""
 
 
 @dataclass(frozen=True)
-class Page:
+class Slice:
     """Which part of a long answer is wanted."""
 
     limit: int = 50
     offset: int = 0
 
     def clause(self) -> str:
-        """The end of a query; never more than ``MAX_PAGE`` rows."""
-        limit = max(1, min(self.limit, MAX_PAGE))
+        """The end of a query; never more than ``MAX_ROWS`` rows."""
+        limit = max(1, min(self.limit, MAX_ROWS))
         return f"LIMIT {limit} OFFSET {max(0, self.offset)}"
 
 
-FIRST = Page()
-WHOLE = Page(MAX_PAGE)
-"""For answers that are short in practice: as many rows as one page may have."""
+FIRST = Slice()
+WHOLE = Slice(MAX_ROWS)
+"""For answers that are short in practice: as many rows as a slice may have."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Answer:
     sql: str
     """The same question with its values written in, ready for the SQL panel."""
     total: int
-    """Number of rows there are, of which ``rows`` may be one page."""
+    """Number of rows there are, of which ``rows`` may be a slice."""
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as plain values; None where there is none."""
@@ -50,10 +51,10 @@ class Answer:
         ]
 
 
-def ask_page(store: Store, sql: str, parameters: Mapping[str, Any], page: Page) -> Answer:
-    """One page of the answer to a query, which is counted as a whole."""
+def ask_part(store: Store, sql: str, parameters: Mapping[str, Any], part: Slice) -> Answer:
+    """A slice of the answer to a query, which is counted as a whole."""
     counted = f"SELECT count(*) FROM ({sql})"  # noqa: S608 - a query of this package
-    return ask(store, f"{sql.rstrip()}\n{page.clause()}\n", parameters, counted)
+    return ask(store, f"{sql.rstrip()}\n{part.clause()}\n", parameters, counted)
 
 
 def ask(
@@ -65,7 +66,7 @@ def ask(
         store: An open store.
         sql: The query, with ``$name`` for each value.
         parameters: The values.
-        total_sql: Query of one number: how many rows there are in all pages together.
+        total_sql: Query of one number: how many rows there are in all slices together.
 
     Raises:
         StoreError: A value does not fit, such as a regular expression that cannot be read.

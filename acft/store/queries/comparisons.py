@@ -1,28 +1,24 @@
 """Questions about blind comparisons and the votes given in them."""
 
-# ruff: noqa: S608 - only a number is formatted into SQL
-
 from acft.store.connection import Store
-from acft.store.queries.answer import FIRST, Answer, Page, ask
 
 
-def comparisons(store: Store, *, page: Page = FIRST) -> Answer:
-    """Comparisons, newest first: id, time, number of judged items, and what was compared (JSON)."""
-    sql = f"""
-SELECT comparison_id, comparisons.time, count(DISTINCT item) AS n_judged, comparisons.body
-FROM comparisons LEFT JOIN votes USING (comparison_id)
-GROUP BY ALL ORDER BY comparisons.time DESC {page.clause()}
-"""
-    return ask(store, sql, {}, "SELECT count(*) FROM comparisons")
+def newest_votes(store: Store, run: str, other: str, left: str, right: str) -> dict[str, str]:
+    """The newest choice for each item that was judged between two sides, in any comparison.
 
-
-def vote_counts(store: Store, comparison_id: str) -> Answer:
-    """How often each choice was made in a comparison; the newest vote for an item counts."""
-    sql = """
-WITH latest AS (
-    SELECT item, arg_max(choice, time) AS choice FROM votes
-    WHERE comparison_id = $comparison_id GROUP BY item
-)
-SELECT choice, count(*) AS n FROM latest GROUP BY choice ORDER BY n DESC, choice
-"""
-    return ask(store, sql, {"comparison_id": comparison_id})
+    Args:
+        store: An open store.
+        run: Id of the run that answered on the left.
+        other: Id of the run that answered on the right.
+        left: Subject on the left.
+        right: Subject on the right.
+    """
+    rows = store.rows(
+        "SELECT item, arg_max(choice, votes.time) FROM votes JOIN comparisons USING (comparison_id)"
+        " WHERE json_extract_string(comparisons.body, '$.run') = $run"
+        " AND json_extract_string(comparisons.body, '$.other') = $other"
+        " AND json_extract_string(comparisons.body, '$.left') = $left"
+        " AND json_extract_string(comparisons.body, '$.right') = $right GROUP BY item",
+        {"run": run, "other": other, "left": left, "right": right},
+    )
+    return {str(item): str(choice) for item, choice in rows}

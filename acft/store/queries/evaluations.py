@@ -1,10 +1,10 @@
-"""Questions about measured suites: all values, and toxicity against utility."""
+"""Questions about measured suites: what was measured, and one metric against another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acft.store.connection import Store
-from acft.store.queries.answer import WHOLE, Answer, Page, ask, ask_page
+from acft.store.queries.answer import Answer, ask
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,6 @@ WHERE len($run_ids) = 0 OR list_contains($run_ids, run_id)
 GROUP BY ALL ORDER BY ALL
 """
     return ask(store, sql, {"run_ids": list(run_ids)})
-
-
-def evaluations(
-    store: Store, run_ids: Sequence[str], *, suite: str = "", page: Page = WHOLE
-) -> Answer:
-    """Measured values with n, standard error and interval; the latest where one was repeated."""
-    sql = """
-SELECT * EXCLUDE (seq) FROM evaluations
-WHERE list_contains($run_ids, run_id) AND ($suite = '' OR suite = $suite)
-QUALIFY row_number() OVER (
-    PARTITION BY run_id, suite, metric, subject, policy_version ORDER BY seq DESC) = 1
-ORDER BY run_id, suite, metric, policy_version, subject
-"""
-    return ask_page(store, sql, {"run_ids": list(run_ids), "suite": suite}, page)
 
 
 def trade_off(store: Store, run_ids: Sequence[str], across: Measure, up: Measure) -> Answer:

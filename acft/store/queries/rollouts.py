@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from acft.store.connection import Store, StoreError
 from acft.store.facts import run_key
-from acft.store.queries.answer import FIRST, Answer, Page, ask, literal, quoted
+from acft.store.queries.answer import FIRST, Answer, Slice, ask, literal, quoted
 
 COLUMNS = (
     "rollout_id", "round", "purpose", "subject", "policy_version", "prompt_id", "prompt_split",
@@ -68,7 +68,7 @@ def rollouts(
     *,
     order_by: str = "round",
     descending: bool = False,
-    page: Page = FIRST,
+    part: Slice = FIRST,
 ) -> Answer:
     """Responses with their scores, one column ``score:NAME`` for each scorer.
 
@@ -78,7 +78,7 @@ def rollouts(
         wanted: Which responses.
         order_by: A column of ``SORTABLE`` or ``score:NAME``; ties go by round and id.
         descending: Largest first.
-        page: Which part of the answer.
+        part: Which rows of the answer.
 
     Raises:
         StoreError: ``order_by`` is neither, or the regular expression cannot be read.
@@ -93,7 +93,7 @@ def rollouts(
 WITH page AS (
     SELECT {columns}, {key} AS sort_key
     FROM {source} {where}
-    {order} {page.clause()}
+    {order} {part.clause()}
 ), page_scores AS (
     SELECT rollout_id{_score_columns(names)}
     FROM scores
@@ -139,20 +139,6 @@ FROM {source} {where} AND {key} IS NOT NULL
 GROUP BY ALL ORDER BY ALL
 """
     return ask(store, sql, {**values, "bins": bins})
-
-
-def score_summary(store: Store, run_id: str, wanted: RolloutFilter = EVERY_ROLLOUT) -> Answer:
-    """By round, subject and scorer: n, mean, and share of values of at least 0.5."""
-    where, values = _where(run_id, wanted)
-    sql = f"""
-SELECT rollouts.round, rollouts.subject, rollouts.purpose, scores.scorer, count(*) AS n,
-    avg(scores.value) AS mean, avg((scores.value >= 0.5)::INTEGER) AS share
-FROM rollouts JOIN scores ON scores.run_key = rollouts.run_key
-    AND scores.rollout_id = rollouts.rollout_id
-{where}
-GROUP BY ALL ORDER BY ALL
-"""
-    return ask(store, sql, values)
 
 
 def choices(

@@ -10,7 +10,7 @@ import pandas as pd
 from acft.schema import RunPaths
 from acft.store.connection import Store
 from acft.store.facts import run_key
-from acft.store.queries.answer import FIRST, Answer, Page, ask
+from acft.store.queries.answer import FIRST, Answer, Slice, ask
 
 SEQUENCE_ORDERS = {
     "kl_sum": "kl_sum DESC",
@@ -34,7 +34,7 @@ def sequences(
     round_index: int | None = None,
     policy_version: int | None = None,
     order_by: Literal["kl_sum", "kl_max", "newest", "oldest"] = "kl_sum",
-    page: Page = FIRST,
+    part: Slice = FIRST,
 ) -> Answer:
     """Sequences with stored guidance: their KL (nats, tokens in the loss) and their text."""
     where = """
@@ -47,7 +47,7 @@ def sequences(
 WITH page AS (
     SELECT sequence_id, shard_seq, source, round, step, policy_version, oracle_version, n_tokens,
         n_in_loss, kl_sum, kl_max, kl_logged{where}
-    {order} {page.clause()}
+    {order} {part.clause()}
 ), texts AS (
     SELECT shard_seq, sequence_id, step, string_agg(token_text, '' ORDER BY position) AS text
     FROM guidance
@@ -76,19 +76,29 @@ ORDER BY step, shard_seq
     return ask(store, sql, {"run_key": run_key(run_id), "sequence_id": sequence_id})
 
 
-def sum_check(store: Store, run_id: str, *, page: Page = FIRST) -> Answer:
-    """For every stored sequence the KL summed over its tokens and as the training pass logged it.
+def sum_check(store: Store, run_id: str, tolerance: float) -> dict[str, Any]:
+    """Whether stored token values add up to what the training pass logged, over all sequences.
 
-    The worst come first; ``gap`` is NULL, and last, where the training pass logged no sum.
+    ``n_logged`` sequences have a logged sum, ``n_wrong`` of them differ by more than ``tolerance``
+    nats, ``largest`` is the largest difference; None without a logged sum.
     """
-    sql = f"""
-SELECT sequence_id, shard_seq, source, round, step, kl_sum, kl_logged,
-    abs(kl_sum - kl_logged) AS gap
+    sql = """
+SELECT count(kl_logged) AS n_logged,
+    count(*) FILTER (abs(kl_sum - kl_logged) > $tolerance) AS n_wrong,
+    max(abs(kl_sum - kl_logged)) AS largest
 FROM sequences WHERE run_key = $run_key
-ORDER BY gap DESC NULLS LAST, shard_seq, step, sequence_id {page.clause()}
 """
-    total = "SELECT count(*) FROM sequences WHERE run_key = $run_key"
-    return ask(store, sql, {"run_key": run_key(run_id)}, total)
+    return ask(store, sql, {"run_key": run_key(run_id), "tolerance": tolerance}).records()[0]
+
+
+def has_first_token(store: Store, run_id: str, sequence_id: str) -> bool:
+    """Whether the stored token values of a sequence begin with its first token."""
+    [(first,)] = store.rows(
+        "SELECT min(position) FROM guidance "
+        "WHERE run_key = $run_key AND sequence_id = $sequence_id",
+        {"run_key": run_key(run_id), "sequence_id": sequence_id},
+    )
+    return first == 0
 
 
 def guidance(
@@ -135,7 +145,7 @@ def most_shifted(
     among: Literal["all", "satisfied", "violated"] = "all",
     order_by: Literal["kl_sum", "kl_mean", "raised", "lowered"] = "kl_sum",
     min_count: int = 5,
-    page: Page = FIRST,
+    part: Slice = FIRST,
 ) -> Answer:
     """Vocabulary that pays most: n, KL (nats), and mean change of log p from base to policy.
 
@@ -151,7 +161,7 @@ def most_shifted(
         AND ($round IS NULL OR guidance.round = $round)
         AND ($policy_version IS NULL OR guidance.policy_version = $policy_version)
     GROUP BY token_text HAVING count(*) >= $min_count"""
-    sql = f"{grouped}\nORDER BY {TOKEN_ORDERS[order_by]}, token_text {page.clause()}"
+    sql = f"{grouped}\nORDER BY {TOKEN_ORDERS[order_by]}, token_text {part.clause()}"
     values = {
         "run_key": run_key(run_id), "round": round_index, "policy_version": policy_version,
         "min_count": min_count,
@@ -160,7 +170,7 @@ def most_shifted(
 
 
 def _verdict(*, violated: bool) -> str:
-    sign = "<" if violated else ">="
+    sign = "<=" if violated else ">"
     return (
         "SEMI JOIN (SELECT rollout_id FROM rollouts WHERE run_key = $run_key "
         f"AND satisfaction {sign} 0.5) AS judged ON judged.rollout_id = guidance.sequence_id"

@@ -7,8 +7,7 @@ import gradio as gr
 
 from acft.errors import AcftError, ConfigError
 from acft.store.queries import rollouts as ask
-from acft.store.queries.answer import Answer
-from acft.store.queries.answer import Page as Part
+from acft.store.queries.answer import Answer, Slice
 from acft.store.queries.rollouts import RolloutFilter, ScoreRange
 from acft.store.sandbox import Caps, run_query
 from acft.ui import charts, words
@@ -72,7 +71,7 @@ def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
     order = visit.query.get("sort", "") or "round"
     return ask.rollouts(
         bench.store, run.run_id, wanted(visit), order_by=order.removeprefix("-"),
-        descending=order.startswith("-"), page=Part(PER_PAGE, page * PER_PAGE),
+        descending=order.startswith("-"), part=Slice(PER_PAGE, page * PER_PAGE),
     )  # fmt: skip
 
 

@@ -8,11 +8,11 @@ import gradio as gr
 
 from acft.errors import RunError
 from acft.schema import TOXIC_FROM
-from acft.store.facts import run_key
-from acft.store.queries.answer import Page as Part
+from acft.store.queries.answer import Slice
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import (
     guidance,
+    has_first_token,
     most_shifted,
     sequence_versions,
     sequences,
@@ -41,15 +41,15 @@ from acft.ui.tokens import TOLERANCE, payload, token_view
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
-PAYING = 25
-ALL_SUMS = 100_000
-CORPUS = (
+MOST_PAYING = 25
+"""Rows of the table of tokens that pay most."""
+ABOUT_CORPUS_TEXT = (
     "A text of the corpus, as one training step saw it: which of its tokens cost the policy "
     "anything, and where the oracle changes its mind. Nobody scored it; words that are toxic by "
     "themselves are blurred."
 )
-WORK = "Reading the text under base, guided and tuned policy"
-OPENING = "Opening the models, then reading the text under each of them"
+READING = "Reading the text under base, guided and tuned policy"
+OPENING_AND_READING = "Opening the models, then reading the text under each of them"
 UNSTORED = (
     "No token values are stored for this text. Each round keeps those of a few rollouts "
     "(method.guidance_sequences)."
@@ -63,7 +63,7 @@ def pick(bench: Workbench, visit: Visit) -> Node:
         return no_run(bench, visit)
     order: Any = visit.query.get("order", "kl_sum")
     found = sequences(bench.store, run.run_id, order_by=order if order in ORDERS else "kl_sum",
-                      page=Part(PER_PAGE))  # fmt: skip
+                      part=Slice(PER_PAGE))  # fmt: skip
     current = current_sequence(bench, visit, run.run_id)
     items = [_item(bench, run.run_id, row, current) for row in found.records()]
     options = [el("option", label, value=key, selected=key == order)
@@ -119,7 +119,7 @@ def current_sequence(bench: Workbench, visit: Visit, run_id: str) -> str:
     wanted = visit.query.get("sequence", "")
     if wanted:
         return wanted
-    first = sequences(bench.store, run_id, page=Part(1)).records()
+    first = sequences(bench.store, run_id, part=Slice(1)).records()
     return str(first[0]["sequence_id"]) if first else ""
 
 
@@ -150,16 +150,16 @@ def known(value: Any) -> float | None:
 
 def sums(bench: Workbench, run_id: str) -> Node | None:
     """Whether every stored text's KL is the one that the training pass logged."""
-    found = sum_check(bench.store, run_id, page=Part(ALL_SUMS)).records()
-    gaps = [known(row["gap"]) for row in found]
-    logged = [gap for gap in gaps if gap is not None]
-    wrong = sum(gap > TOLERANCE for gap in logged)
-    if not logged:
+    found = sum_check(bench.store, run_id, TOLERANCE)
+    n_logged, n_wrong = found["n_logged"], found["n_wrong"]
+    if not n_logged:
         return None
-    if wrong:
-        return el("span.chip.bad", f"{wrong} of {len(logged)} sums differ from the training pass")
-    what = words.count(len(logged), "text")
-    worst = f"largest difference {max(logged):.1e} nats; at most {TOLERANCE:g} is allowed"
+    if n_wrong:
+        return el(
+            "span.chip.bad", f"{n_wrong:,} of {n_logged:,} sums differ from the training pass"
+        )
+    what = words.count(n_logged, "text")
+    worst = f"largest difference {found['largest']:.1e} nats; at most {TOLERANCE:g} is allowed"
     return el("span.chip.good", f"Σ KL of {what} = training pass", title=worst)
 
 
@@ -172,7 +172,7 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
     found = rollout(bench.store, run.run_id, sequence)
     lines: list[Node | None] = []
     if found is None:
-        lines.append(el("p.side", CORPUS))
+        lines.append(el("p.side", ABOUT_CORPUS_TEXT))
     if found:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in found["scores"].items())
         lines.append(el("p.side", f"Rollout {sequence} of round {found['round']}, "
@@ -183,19 +183,9 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
     lines.append(_other_step(visit, moments))
     if len(moments) > 1:
         lines.append(_scrubber(visit, moments))
-    if found or is_whole(bench, run.run_id, sequence):
+    if found or has_first_token(bench.store, run.run_id, sequence):
         lines.append(offer(bench, visit, run))
     return el("div", el("h2", "The chosen text"), lines)
-
-
-def is_whole(bench: Workbench, run_id: str, sequence: str) -> bool:
-    """Whether every token of a text with token values is stored, the first one included."""
-    first = bench.store.rows(
-        "SELECT min(position) FROM guidance "
-        "WHERE run_key = $run_key AND sequence_id = $sequence_id",
-        {"run_key": run_key(run_id), "sequence_id": sequence},
-    )[0][0]
-    return first == 0
 
 
 def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
@@ -225,7 +215,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
         return ""
     among: Any = visit.query.get("among", "all")
     among = among if among in ("all", "satisfied", "violated") else "all"
-    found = most_shifted(bench.store, run.run_id, among=among, min_count=1, page=Part(PAYING))
+    found = most_shifted(bench.store, run.run_id, among=among, min_count=1, part=Slice(MOST_PAYING))
     rows = [
         [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
          words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
@@ -268,7 +258,8 @@ def computed(
 ) -> Iterator[list[Any]]:
     """What is done and for how long, then heading, values and the request that they answer."""
     run = _run_of(bench, visit)
-    yield [underway(WORK if bench.model_process.is_running else OPENING, "halt"), gr.skip(), gr.skip()]
+    what = READING if bench.model_process.is_running else OPENING_AND_READING
+    yield [underway(what, "halt"), gr.skip(), gr.skip()]
     value, asked = work(run)
     under = scrubber(visit, run, asked["weights"])
     heading = el("h2", "A text computed now")
