@@ -121,6 +121,11 @@ class TokenBatch:
             self.token_ids.to(device), self.attention_mask.to(device), self.response_mask.to(device)
         )
 
+    def cut(self, rows: Int[Tensor, " chosen"], end: int) -> "TokenBatch":
+        """The chosen sequences, at most ``end`` tokens of each."""
+        parts = (self.token_ids, self.attention_mask, self.response_mask)
+        return TokenBatch(*(part[rows, :end] for part in parts))
+
 
 @dataclass(frozen=True)
 class Window:

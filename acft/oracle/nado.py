@@ -144,8 +144,9 @@ class FactoredHead(nn.Module):
         return super().train(mode)
 
     def _vocabulary(self) -> tuple[Float[Tensor, "vocab key"], Float[Tensor, " vocab"]]:
-        if self._factors is not None and not torch.is_grad_enabled():
-            return self._factors
+        factors = self._factors  # read once: another thread may drop them
+        if factors is not None and not torch.is_grad_enabled():
+            return factors
         blocks = torch.arange(self.features.shape[0], device=self.features.device).split(
             EMBEDDING_ROWS
         )

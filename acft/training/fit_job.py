@@ -52,6 +52,11 @@ class _Piece:
     is_counted: bool = True
     """False for a pass that only keeps the processes of a sharded model in step."""
 
+    @property
+    def penalised(self) -> list[int]:
+        """Indices of the documents that carry the KL."""
+        return [index for index, weight in enumerate(self.kl_weights) if weight]
+
     def has_guidance(self, precomputed: Container[Key]) -> bool:
         """Whether guidance of all documents that carry the KL was precomputed."""
         pairs = zip(self.documents, self.kl_weights, strict=True)
@@ -191,7 +196,9 @@ def _forward(
         if piece.has_guidance(precomputed):
             guided = CachedGuidance(piece.documents, precomputed, aligned.mask_all, world.horizon)
         else:
-            guided = ComputedGuidance(world, piece.documents, batch, hidden.detach(), regularizer)
+            guided = ComputedGuidance(
+                world, piece.documents, batch, hidden.detach(), regularizer, piece.penalised
+            )
         if regularizer.is_reach_weighted:
             weights = weights * guided.reach()
         penalty = Penalty(weights, guided, regularizer.kl)

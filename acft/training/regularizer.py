@@ -50,7 +50,11 @@ class Regularizer:
 
 
 class ComputedGuidance:
-    """Guided log-probabilities at chosen positions, a few at a time."""
+    """Guided log-probabilities at chosen positions, a few at a time.
+
+    The anchor and the oracle read only the penalised documents, up to the horizon. At positions
+    elsewhere the values mean nothing; no KL is taken there.
+    """
 
     def __init__(
         self,
@@ -59,26 +63,37 @@ class ComputedGuidance:
         batch: TokenBatch,
         hidden: Float[Tensor, "batch time width"] | None,  # the policy's; not read with an anchor
         regularizer: Regularizer,
+        penalised: Sequence[int] | None = None,  # indices of documents; all of them by default
     ) -> None:
         self._regularizer = regularizer
         guide = regularizer.guide
+        chosen = range(len(documents)) if penalised is None else penalised
+        read = [documents[index] for index in chosen]
+        end = max(document.response_start for document in read) + world.horizon
+        kept = torch.tensor(chosen, device=batch.token_ids.device)
+        # causal models say the same of a beginning, whatever follows it
+        beginnings = batch.cut(kept, end)
         with torch.no_grad():
             source = regularizer.anchor or world.policy
             self._model = source.backbone.model
             if regularizer.anchor is not None:
-                hidden = regularizer.anchor.hidden(batch)
-            assert hidden is not None
-            self._hidden = hidden
-            self._starts = torch.tensor([d.response_start for d in documents], device=hidden.device)
-            window = response_windows(batch, self._hidden, self._starts, world.horizon)
-            window.verdicts.copy_(world.document_verdicts(documents))
-            guide.oracle.eval()
+                self._hidden = regularizer.anchor.hidden(beginnings)
+            else:
+                assert hidden is not None
+                self._hidden = hidden[kept, :end]
+            self._starts = torch.tensor([d.response_start for d in read], device=kept.device)
+            window = response_windows(beginnings, self._hidden, self._starts, world.horizon)
+            window.verdicts.copy_(world.document_verdicts(read))
+            if guide.oracle.training:
+                guide.oracle.eval()
             self._states = guide.oracle.states(window)
             self._token_ids = window.token_ids
             self._rare = world.run.oracle.rare
             self._log_r_prompt = self._prompts() if regularizer.delta < 1.0 else None
+        self._row_of = torch.zeros(len(documents), dtype=torch.long, device=kept.device)
+        self._row_of[kept] = torch.arange(len(kept), device=kept.device)
         rows, times = torch.nonzero(batch.attention_mask[:, 1:], as_tuple=True)
-        self._rows, self._times = rows, times
+        self._rows, self._times = self._row_of[rows], times
 
     @torch.no_grad()
     def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
@@ -118,7 +133,7 @@ class ComputedGuidance:
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
         """log R of each prefix that ends in a response token."""  # noqa: D403
         oracle = self._regularizer.guide.oracle
-        return oracle.token_log_r(self._states[:, :-1], self._token_ids[:, 1:])
+        return oracle.token_log_r(self._states[:, :-1], self._token_ids[:, 1:])[self._row_of]
 
     def _prompts(self) -> Float[Tensor, " batch"]:
         rows = torch.arange(len(self._starts), device=self._starts.device)

@@ -11,7 +11,7 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.errors import NonFiniteError
 from acft.events import Scalars
-from acft.policy import base_policy
+from acft.policy import Policy, base_policy
 from acft.threads import Workers
 from acft.toy import ToyWorld
 from acft.training.fit_job import _forward, _pieces, fit_job
@@ -85,6 +85,39 @@ def test_the_target_is_the_enumerated_guided_policy(world, delta):
     along = found[..., symbol_ids(N_SYMBOLS)].gather(-1, WORLD.sequences()[..., None])
     satisfaction = (along.sum(dim=(1, 2)).exp().double() * satisfied).sum()
     assert float(satisfaction) == pytest.approx(delta, abs=1e-4)
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_guidance_reads_what_is_penalised_and_nothing_else(world, monkeypatch, anchored):
+    one, other = symbol_ids(N_SYMBOLS)[:2]
+    penalised = document([START_ID, one, other, one])
+    general = document([START_ID, other, *[one] * 2 * HORIZON], domain="general")
+    longer = dataclasses.replace(penalised, token_ids=(*penalised.token_ids, *[one] * HORIZON))
+    rule = regularizer(world, anchor=world.base if anchored else None)
+    alone = computed([penalised], world, rule)
+    read = []
+
+    def watched(batch):
+        read.append(tuple(batch.token_ids.shape))
+        return Policy.hidden(world.base, batch)
+
+    monkeypatch.setattr(world.base, "hidden", watched)
+    beside = computed([general, longer], world, rule, [1])
+    assert read == ([(1, 1 + HORIZON)] if anchored else [])
+    n_first, n = len(general.token_ids) - 1, len(penalised.token_ids) - 1
+    expected = alone(torch.arange(n))
+    torch.testing.assert_close(beside(n_first + torch.arange(n)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        beside.reach()[n_first : n_first + n], alone.reach(), atol=1e-5, rtol=1e-5
+    )
+    assert torch.equal(beside.token_log_r()[1, :n], alone.token_log_r()[0, :n])
+
+
+def computed(documents, world, rule, penalised=None):
+    batch = collate(documents, 0, HORIZON)
+    with torch.no_grad():
+        hidden = world.policy.hidden(batch)
+    return ComputedGuidance(world, documents, batch, hidden, rule, penalised)
 
 
 def test_only_attribute_documents_are_penalised_when_adaptive(world):
