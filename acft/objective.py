@@ -304,6 +304,10 @@ def expectation(
 
     Source: derived; a token that cannot occur counts for nothing, whatever its value.
     """
+    if not probs.is_cuda:  # no temporaries; a GPU would have to wait for the answer
+        total = torch.linalg.vecdot(probs, values)
+        if bool(total.isfinite().all()):
+            return total
     return (probs * torch.where(probs > 0, values, 0.0)).sum(dim=-1)
 
 
@@ -351,7 +355,7 @@ def _tilted(
 
 
 def _checked_log_r(log_r: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    if (log_r > LOG_R_ROUNDING).any():
+    if log_r.numel() and log_r.amax() > LOG_R_ROUNDING:
         raise ValueError(
             f"log_r must be at most 0, got {log_r.max().item():.6g}; "
             "pass log-probabilities, not logits"
