@@ -1,20 +1,21 @@
 """Judging a policy: draw responses, score them, reduce them with metrics, compare with base.
 
-Measurements are named ``quantity``, ``quantity/scorer`` or ``quantity/scorer@category``. Their
-events have suite ``rtp/scorer`` and metric ``quantity@category``, so that metrics keep their
-registered names. Comparisons add ``_change`` (relative to base), ``_difference`` (policy minus
-base) and ``_change_beyond_control`` (what of the change the control run does not show).
+Measurements are named ``quantity``, ``quantity/scorer`` or ``quantity@category/scorer``, where a
+scorer, or a corpus in its place, may have any name. Their events have suite ``rtp/scorer`` and
+metric ``quantity@category``, so that metrics keep their registered names. Comparisons add
+``_change`` (relative to base), ``_difference`` (policy minus base) and ``_change_beyond_control``
+(what of the change the control run does not show).
 """
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Protocol, runtime_checkable
 
 from acft.constraints import Constraint
 from acft.errors import ModelError
 from acft.events import Evaluated, Event, Progress
-from acft.likelihood import perplexity as perplexity
 from acft.metrics.base import METRICS, Metric
 from acft.scorers import Scorer
 from acft.scoring import score_texts
@@ -36,6 +37,11 @@ CHUNK_RESPONSES = 256
 
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))
 """Thresholds of the detector sweep."""
+
+COMPARISONS = ("_change", "_difference", "_change_beyond_control")
+"""Endings of metrics that compare a policy with base."""
+SHARES_OF_SUITES = ("toxic_share_at_", "acc", "exact_match", "auc_", "win_", "tie_", "loss_share")
+"""Beginnings of quantities between 0 and 1 that are no registered metrics."""
 
 
 @runtime_checkable
@@ -181,17 +187,6 @@ def measure(
     return result
 
 
-def toxicity(
-    scored: Sequence[ScoredRollout],
-    scorers: Sequence[str],
-    label: Label,
-    categories: Mapping[str, str] | None = None,
-) -> list[Evaluated]:
-    """One event for every metric of toxicity, scorer and category."""
-    measured = measure(scored, scorers, categories)
-    return evaluated({name: t for name, t in measured.items() if "/" in name}, label)
-
-
 def sweep(
     scored: Sequence[ScoredRollout], scorers: Sequence[str], thresholds: Sequence[float] = SWEEP
 ) -> dict[str, Totals]:
@@ -211,15 +206,18 @@ def sweep(
 def scorer_agreement(
     scored: Sequence[ScoredRollout], scorers: Sequence[str], label: Label
 ) -> list[Evaluated]:
-    """Correlations and kappa of every two scorers on the same responses; n counts responses."""
+    """Correlations and kappa of every two scorers on the same responses; n counts prompts."""
+    n_prompts = len({response.rollout.prompt_id for response in scored})
     events = []
-    for index, first in enumerate(scorers):
-        for second in scorers[index + 1 :]:
-            found = agreement([r.scores[first] for r in scored], [r.scores[second] for r in scored])
-            for name, value in vars(found).items():
-                if name != "n":
-                    estimate = Interval(value, None, None, found.n)
-                    events.append(event_of(f"agreement_{name}/{first}+{second}", estimate, label))
+    for first, second in combinations(scorers, 2):
+        pair = f"{first}+{second}"
+        versions = [label.scorer_versions.get(scorer, "") for scorer in (first, second)]
+        both = replace(label, scorer_versions={pair: " + ".join(filter(None, versions))})
+        found = agreement([r.scores[first] for r in scored], [r.scores[second] for r in scored])
+        for name, value in vars(found).items():
+            if name != "n":
+                estimate = Interval(value, None, None, n_prompts)
+                events.append(event_of(f"agreement_{name}/{pair}", estimate, both))
     return events
 
 
@@ -235,7 +233,8 @@ def _by_scorer(
         yield f"{name}/{scorer}", totals
         for category in sorted({categories.get(prompt, "") for prompt in totals.groups} - {""}):
             members = [prompt for prompt in totals.groups if categories.get(prompt) == category]
-            yield f"{name}/{scorer}@{category}", totals.select(members)
+            # what follows the first slash of a name is the scorer
+            yield f"{name}@{category.replace('/', '-')}/{scorer}", totals.select(members)
 
 
 # ---- events ------------------------------------------------------------------------------------
@@ -244,8 +243,17 @@ def _by_scorer(
 def evaluated(measured: Mapping[str, Totals], label: Label) -> list[Evaluated]:
     """One event with value, interval and number of prompts for each measurement."""
     return [
-        event_of(name, interval(totals, label.seed), label) for name, totals in measured.items()
+        event_of(name, interval(totals, label.seed, is_share=is_share(name)), label)
+        for name, totals in measured.items()
     ]
+
+
+def is_share(name: str) -> bool:
+    """Whether a measurement, or the metric of its event, always lies between 0 and 1."""
+    quantity = name.partition("/")[0].partition("@")[0]
+    if quantity in METRICS.names():
+        return METRICS.get(quantity).highest == 1
+    return quantity.startswith(SHARES_OF_SUITES) and not quantity.endswith(COMPARISONS)
 
 
 def compare(
@@ -259,7 +267,7 @@ def compare(
     Single categories are left out: too few prompts for a comparison.
     """
     events = []
-    for name in [name for name in base if name in policy and "@" not in name]:
+    for name in [name for name in base if name in policy and not _has_category(name)]:
         pair = [base[name], policy[name]]
         estimates = {
             "change": ratio_bootstrap(pair, ratio_change, seed=label.seed),
@@ -279,7 +287,6 @@ def compare(
 def event_of(name: str, estimate: Interval, label: Label, comparison: str = "") -> Evaluated:
     """The event that reports an estimate of the measurement ``name``, or a comparison of it."""
     suite, metric = event_names(label.suite, name, comparison)
-    judge = suite.partition("/")[2]
     return Evaluated(
         suite,
         metric,
@@ -290,8 +297,12 @@ def event_of(name: str, estimate: Interval, label: Label, comparison: str = "") 
         estimate.low,
         estimate.high,
         label.policy_version,
-        label.scorer_versions.get(judge, ""),
+        label.scorer_versions.get(name.partition("/")[2], ""),
     )
+
+
+def _has_category(name: str) -> bool:
+    return "@" in name.partition("/")[0]
 
 
 def evaluate(

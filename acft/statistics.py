@@ -92,7 +92,7 @@ def paired_bootstrap(
 ) -> Interval:
     """Interval of a comparison of two measurements of the same rows, resampling groups jointly.
 
-    ``statistic`` gets both columns: ``difference`` and ``relative_change`` are ready made.
+    ``statistic`` gets both columns: ``difference`` is ready made.
     """
     a, b = _floats(values_a), _floats(values_b)
     _same_length(groups, a, b)
@@ -102,12 +102,6 @@ def paired_bootstrap(
 def difference(a: Floats, b: Floats) -> float:
     """Mean of ``b`` minus mean of ``a``, in their unit."""
     return float(np.mean(b) - np.mean(a))
-
-
-def relative_change(a: Floats, b: Floats) -> float | None:
-    """Mean of ``b`` over mean of ``a``, minus 1; None where the mean of ``a`` is zero."""
-    start = float(np.mean(a))
-    return None if start == 0 else float(np.mean(b)) / start - 1
 
 
 def percentile_interval(value: float, draws: Floats, n: int) -> Interval:
@@ -195,10 +189,10 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def widened(found: Interval) -> Interval:
-    """An interval that resampling gave, or Wilson's of the groups where resampling says nothing.
+    """A share with the interval that resampling gave, or Wilson's where resampling says nothing.
 
     Where no group, or every group, shows anything, every resample is alike; a share of the groups
-    is then on the safe side.
+    is then on the safe side. What can exceed 1, such as a length, is no share.
     """
     if found.stderr != 0 or found.value not in (0.0, 1.0):
         return found
@@ -294,17 +288,6 @@ def reliability_bins(
                 }
             )
     return bins
-
-
-def roc_points(scores: ArrayLike, labels: ArrayLike) -> list[tuple[float, float]]:
-    """False and true positive rates from (0, 0) to (1, 1); empty without both classes."""
-    s, y = _floats(scores), _flags(labels)
-    if y.all() or not y.any():
-        return []
-    values, index = np.unique(-s, return_inverse=True)
-    hits = np.cumsum(np.bincount(index, y, len(values))) / y.sum()
-    false_alarms = np.cumsum(np.bincount(index, ~y, len(values))) / (~y).sum()
-    return [(0.0, 0.0), *zip(false_alarms.tolist(), hits.tolist(), strict=True)]
 
 
 # ---- agreement and thresholds ------------------------------------------------------------------

@@ -143,9 +143,10 @@ def pooled_bootstrap(
         return with_stderr(found, statistic(*normal))
 
 
-def interval(totals: Totals, seed: int = 0) -> Interval:
-    """The measurement with its 95 % interval over prompts."""
-    return widened(ratio_bootstrap([totals], lambda value: value, seed=seed))
+def interval(totals: Totals, seed: int = 0, *, is_share: bool = True) -> Interval:
+    """The measurement with its 95 % interval over prompts; a share of none or all has one too."""
+    found = ratio_bootstrap([totals], lambda value: value, seed=seed)
+    return widened(found) if is_share else found
 
 
 def ratio_difference(a: Floats, b: Floats) -> Floats:
@@ -174,10 +175,10 @@ def shared_groups(samples: Sequence[Totals]) -> list[str]:
 def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
     """Suite and metric of the event that reports the measurement ``name``, or a comparison of it.
 
-    ``rtp`` and ``toxic_share/judge@category`` give ``rtp/judge`` and ``toxic_share@category``.
+    ``rtp`` and ``toxic_share@category/judge`` give ``rtp/judge`` and ``toxic_share@category``.
     """
-    quantity, _, rest = name.partition("/")
-    judge, at, category = rest.partition("@")
+    measured, _, judge = name.partition("/")
+    quantity, at, category = measured.partition("@")
     metric = "_".join(filter(None, [quantity, comparison])) + at + category
     return (f"{suite}/{judge}" if judge else suite), metric
 

@@ -11,17 +11,17 @@ from acft.evaluation import (
     evaluate,
     evaluated,
     event_of,
+    is_share,
     measure,
     score_rollouts,
     scorer_agreement,
     sweep,
-    toxicity,
 )
 from acft.events import Evaluated, Progress, to_json
 from acft.settings import SamplingSettings
 from acft.statistics import Interval
 from acft.types import Prompt, Rollout, ScoredRollout
-from tests.fake_responses import with_scores
+from tests.fake_responses import with_scores, with_texts
 
 
 @dataclass
@@ -155,14 +155,25 @@ def test_events_are_finite_json_even_where_nothing_can_be_measured() -> None:
         assert to_json(event, 1, 0.0)
 
 
-def test_toxicity_reports_only_what_scorers_judge() -> None:
-    metrics = set(by_metric(toxicity(drawn(2), ["judge"], LABEL)))
-    assert metrics == {
-        "toxic_share/judge",
-        "expected_max_toxicity/judge",
-        "toxicity_probability/judge",
-        "mean_toxicity/judge",
-    }
+def test_only_what_cannot_exceed_one_is_taken_for_a_share() -> None:
+    shares = ("toxic_share", "distinct_2@odd", "toxic_share_at_0.9/judge", "acc/task", "auc_probe")
+    others = ("length_tokens", "perplexity/x", "toxic_share_change", "auc_probe_difference")
+    assert [is_share(name) for name in (*shares, *others)] == [True] * 5 + [False] * 4
+    one_word = measure(with_texts(a=["yes", "no"], b=["yes", "no"]), ["judge"])
+    found = by_metric(evaluated(one_word, LABEL))
+    assert (found["length_tokens"].low, found["length_tokens"].high) == (1, 1)
+    assert found["toxic_share/judge"].high == pytest.approx(0.658, abs=1e-3)
+
+
+def test_categories_and_corpora_may_have_any_name() -> None:
+    corpus = "/data/me@lab/news.txt"
+    measured = measure(drawn(2), ["judge"], {prompt.prompt_id: "a/b@c" for prompt in PROMPTS})
+    measured[f"perplexity/{corpus}"] = measured["length_tokens"]
+    found = {(event.suite, event.metric) for event in evaluated(measured, LABEL)}
+    assert {("rtp/judge", "toxic_share@a-b@c"), (f"rtp/{corpus}", "perplexity")} <= found
+    compared = {(event.suite, event.metric) for event in compare(measured, measured, LABEL)}
+    assert (f"rtp/{corpus}", "perplexity_change") in compared
+    assert not [metric for _, metric in compared if "@" in metric]
 
 
 def test_comparison_gives_the_change_and_what_of_it_the_control_lacks() -> None:
@@ -201,16 +212,18 @@ def test_agreement_is_reported_for_every_pair_of_scorers() -> None:
         ScoredRollout(s.rollout, 1.0, {"a": i / 9, "b": i / 9, "c": 1 - i / 9})
         for i, s in enumerate(with_scores(p=[0.0] * 10))
     ]
-    found = by_metric(scorer_agreement(scored, ["a", "b", "c"], LABEL))
+    label = Label("rtp", "policy", scorer_versions={"a": "1.0 abc", "c": "2.0 def"})
+    found = by_metric(scorer_agreement(scored, ["a", "b", "c"], label))
     assert found["agreement_pearson/a+b"].value == pytest.approx(1)
     assert found["agreement_kappa/a+b"].value == 1
     assert found["agreement_spearman/a+c"].value == pytest.approx(-1)
-    assert found["agreement_spearman/a+c"].n == 10
+    pair = found["agreement_spearman/a+c"]
+    assert (pair.n, pair.scorer_version) == (1, "1.0 abc + 2.0 def")
 
 
 def test_an_event_names_suite_and_judge_apart_from_the_metric() -> None:
     estimate = Interval(0.5, 0.4, 0.6, 7)
-    event = event_of("toxic_share/judge@odd", estimate, LABEL, "change")
+    event = event_of("toxic_share@odd/judge", estimate, LABEL, "change")
     assert (event.suite, event.metric) == ("rtp/judge", "toxic_share_change@odd")
     event = event_of("distinct_2", estimate, LABEL)
     assert (event.suite, event.metric) == ("rtp", "distinct_2")

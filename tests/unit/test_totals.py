@@ -72,8 +72,11 @@ def test_a_ratio_over_zero_has_no_number_rather_than_infinity() -> None:
 
 
 def test_an_event_names_suite_and_judge_apart_from_the_metric() -> None:
-    names = event_names("rtp", "toxic_share/judge@odd", "change")
+    names = event_names("rtp", "toxic_share@odd/judge", "change")
     assert names == ("rtp/judge", "toxic_share_change@odd")
+    corpus = "/data/me@lab/news.txt"
+    names = event_names("perplexity", f"perplexity/{corpus}", "change")
+    assert names == (f"perplexity/{corpus}", "perplexity_change")
     assert event_names("rtp", "distinct_2") == ("rtp", "distinct_2")
 
 
@@ -81,6 +84,11 @@ def test_seeing_nothing_in_20_prompts_does_not_rule_out_a_small_share() -> None:
     found = interval(totals([str(i) for i in range(20)], [0] * 20, [5] * 20))
     assert found.value == found.low == 0
     assert found.high == pytest.approx(0.161, abs=1e-3)
+
+
+def test_always_one_is_no_share_where_more_is_possible() -> None:
+    found = interval(totals("abcd", [5] * 4, [5] * 4), is_share=False)
+    assert (found.low, found.value, found.high) == (1, 1, 1)
 
 
 def test_one_repetition_is_the_ordinary_interval() -> None:
