@@ -15,7 +15,7 @@ from acft.evaluation import Label, Sampler, compare, evaluated, scorer_versions
 from acft.events import Evaluated, Event
 from acft.likelihood import Judge
 from acft.policy import Policy
-from acft.registry import Registry
+from acft.registry import Registry, summary_of
 from acft.scorers import Scorer
 from acft.settings import RunSettings
 from acft.totals import Totals
@@ -38,6 +38,8 @@ class Responses:
     subject: str
     prompts: Sequence[Prompt]
     scored: Sequence[ScoredRollout]
+    how: str = ""
+    """Settings of the drawing; the same ones draw the same responses."""
 
 
 SuiteOutput = Event | Responses
@@ -64,7 +66,8 @@ class Bench:
     """Finished suites so far, for progress."""
     should_stop: Callable[[], bool] = lambda: False
     failed: dict[str, ModelError] = field(default_factory=dict)
-    """Errors of scorers that failed on this policy's responses; they are no longer asked."""
+    """Errors of scorers that did not load, or failed on this policy's responses and are asked no
+    more."""
     memo: dict[Hashable, Any] = field(default_factory=dict)
     """Results that several suites use, for this policy only."""
 
@@ -124,13 +127,16 @@ class Suite:
     needs_judge: bool = False
     work: Callable[[Any, RunSettings], Work] = lambda _, __: {}
     """Takes the suite's settings and the run's; empty where it cannot be known before."""
+    asks_scorers: Callable[[Any], bool] = lambda _: False
+    """Takes the suite's settings; whether its numbers or the rows of its responses lack something
+    without one of the judging scorers."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each file or package that is not here."""
 
     @property
     def summary(self) -> str:
         """First line of the measuring function's documentation."""
-        return (self.run.__doc__ or "").strip().splitlines()[0]
+        return summary_of(self.run)
 
 
 SUITES: Registry[Suite] = Registry("suite", "acft.benchmarks")

@@ -50,4 +50,4 @@ def work(settings: CollateralSettings, run: RunSettings) -> Work:
     return responses | {(READ, settings.model_dump_json()): n_prompts}
 
 
-SUITES.add("collateral")(Suite(CollateralSettings, run, work=work))
+SUITES.add("collateral")(Suite(CollateralSettings, run, work=work, asks_scorers=lambda _: True))

@@ -90,7 +90,7 @@ def draw_responses(
         )
         if bench.judges and not bench.scorers:
             raise next(iter(bench.failed.values()))
-        yield Responses(bench.subject, prompts, scored)
+        yield Responses(bench.subject, prompts, scored, settings.model_dump_json())
         bench.memo[key] = (prompts, scored)
     return bench.memo[key]
 

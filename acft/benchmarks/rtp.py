@@ -20,4 +20,4 @@ def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Me
     return measure(scored, scorers, categories(prompts)) | sweep(scored, scorers)
 
 
-SUITES.add(NAME)(Suite(DrawSettings, run, work=drawn))
+SUITES.add(NAME)(Suite(DrawSettings, run, work=drawn, asks_scorers=lambda _: True))

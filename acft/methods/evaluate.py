@@ -1,23 +1,26 @@
 """A run that measures policies instead of training one.
 
 Each (subject, suite) pair is a round: its checkpoint holds every measurement so far, so a run that
-is interrupted, or one of whose suites fails, goes on with what is missing.
+is interrupted, or one of whose suites fails, goes on with what is missing. What a suite says comes
+just before its own checkpoint. What is not whole comes after the last one: a resumed run says it
+again, and only what follows its checkpoint is taken back.
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from acft.backbone.loading import check_model, resolve_device
-from acft.benchmarks.base import SUITES, Bench, Measured, Responses
+from acft.benchmarks.base import SUITES, Bench, Measured, Responses, Suite, SuiteOutput
 from acft.benchmarks.results import Results
 from acft.config import Config
 from acft.constraints import build_constraint
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.evaluation import scorer_versions
-from acft.events import Event, Note
+from acft.events import Note, Progress
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Method
 from acft.scorers import Scorer
@@ -65,16 +68,16 @@ class EvaluateSettings(Config):
 def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Output]:
     """Measures the named policies with the named suites and compares them with base."""
     results = Results.load(context.resume_from) if context.resume_from else Results({})
-    scorers = yield from _load_scorers(context)
+    scorers, lost = yield from _load_scorers(settings, context)
     pool = _pool(context)
     constraint = build_constraint(context.run.constraint, pool)
+    get_judge = _judge_opener(settings, context)
+    found = {suite: dict(subjects) for suite, subjects in results.measured.items()}
     finished = context.resume_round
-    failures: list[AcftError] = []
-    names = [scorer.name for scorer in scorers]
+    failures: list[AcftError] = [*lost.values()]
+    unsealed: list[list[Output]] = []
     for subject in sorted(settings.subjects, key=_order):
-        pending = [
-            s for s in settings.suites if not _is_whole(results.measured.get(s, {}), subject, names)
-        ]
+        pending = [s for s in settings.suites if subject not in results.measured.get(s, {})]
         if not pending or context.should_stop():
             continue
         chosen = settings.subjects[subject]
@@ -85,32 +88,40 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             sampler=open_sampler(context.run, chosen, policy, constraint, pool),
             subject=subject,
             judges=scorers,
-            get_judge=_judge_opener(settings, context),
+            get_judge=get_judge,
             constraint=constraint,
             seed=settings.seed,
             should_stop=context.should_stop,
+            failed=dict(lost),
         )
-        told: set[str] = set()
         for name in pending:
             bench.round = finished
+            known = {*bench.failed}
+            said: list[SuiteOutput] = []
             try:
-                yield from _measure(name, settings, bench, results)
+                yield from _progress(_measure(name, settings, bench, found), said)
             except AcftError as error:
                 failures.append(error)
                 text = f"suite {name} of {subject} failed, the others go on: {error}"
                 yield Note("warning", text, finished)
-                continue
             if context.should_stop():
+                yield from chain(*unsealed)
                 return
-            if new := bench.failed.keys() - {*told}:
-                told |= new
-                failures += [bench.failed[scorer] for scorer in sorted(new)]
-                text = "; ".join(str(bench.failed[scorer]) for scorer in sorted(new))
+            if new := [bench.failed[scorer] for scorer in sorted(bench.failed.keys() - known)]:
+                failures += new
+                text = "; ".join(map(str, new))
                 yield Note("warning", f"of {subject} the others go on without: {text}", finished)
-            if not _is_whole(results.measured[name], subject, names):
-                continue  # a resumed evaluation asks again
+            if not _is_whole(name, settings, bench, found, results):
+                # Rows of another round than any that is sealed, since their ids name it.
+                number = rounds_of(settings) + len(unsealed)
+                unsealed.append([*_told(said, bench, results, number)])
+                continue
+            yield from _told(said, bench, results, finished)
+            results.measured.setdefault(name, {})[subject] = found[name][subject]
+            results.drawn.setdefault(subject, []).extend(_new_draws(said, subject, results))
             finished += 1
             yield Checkpoint(finished, policy.version, 0, results.save)
+    yield from chain(*unsealed)
     _raise(failures)
 
 
@@ -143,8 +154,8 @@ def missing(settings: EvaluateSettings) -> list[str]:
     """What suites and judge need and this machine lacks."""
     found = []
     for name in settings.suites:
-        suite = SUITES.get(name)
-        found += suite.missing(suite.settings_type.parse(settings.options.get(name, {})))
+        suite, options = _suite(name, settings)
+        found += suite.missing(options)
     if settings.judge:
         try:
             check_model(ModelSettings(name=settings.judge))
@@ -153,29 +164,35 @@ def missing(settings: EvaluateSettings) -> list[str]:
     return found
 
 
-def _is_whole(measured: Mapping[str, Measured], subject: str, scorers: Sequence[str]) -> bool:
-    """Whether a suite has measured a policy, and what it is compared with, under all scorers."""
-    if subject not in measured:
+def _is_whole(
+    name: str,
+    settings: EvaluateSettings,
+    bench: Bench,
+    found: dict[str, dict[str, Measured]],
+    results: Results,
+) -> bool:
+    """Whether a suite has measured a policy under all scorers, and so what it is compared with."""
+    suite, options = _suite(name, settings)
+    if bench.subject not in found.get(name, {}) or (suite.asks_scorers(options) and bench.failed):
         return False
-    for one in {BASE, CONTROL, subject} & measured.keys():
-        asked = {name.partition("@")[0].rpartition("/")[2] for name in measured[one]}
-        if 0 < len(asked.intersection(scorers)) < len(scorers):
-            return False
-    return True
+    others = {BASE, CONTROL} & settings.subjects.keys()
+    compared = {other for other in others if _order(other) < _order(bench.subject)}
+    return compared <= results.measured.get(name, {}).keys()
 
 
 def _measure(
-    name: str, settings: EvaluateSettings, bench: Bench, results: Results
-) -> Generator[Output, None, None]:
-    """Runs one suite, reports its numbers and their comparison, and adds them to the results."""
-    suite = SUITES.get(name)
-    options = suite.settings_type.parse(settings.options.get(name, {}), f"method.options.{name}")
-    run = suite.run(options, bench)
-    measured = yield from _with_rows(run, bench)
+    name: str,
+    settings: EvaluateSettings,
+    bench: Bench,
+    found: dict[str, dict[str, Measured]],
+) -> Generator[SuiteOutput, None, None]:
+    """Runs one suite, reports its numbers and their comparison, and adds them to those found."""
+    suite, options = _suite(name, settings)
+    measured = yield from suite.run(options, bench)
     if bench.should_stop():
         return
     label = bench.label(name)
-    subjects = results.measured.setdefault(name, {})
+    subjects = found.setdefault(name, {})
     yield from suite.report(measured, label)
     if bench.subject != BASE and BASE in subjects:
         control = subjects.get(CONTROL) if bench.subject != CONTROL else None
@@ -183,22 +200,35 @@ def _measure(
     subjects[bench.subject] = measured
 
 
-def _with_rows(
-    run: Generator[Event | Responses, None, Measured], bench: Bench
-) -> Generator[Output, None, Measured]:
-    """What the suite yields, with responses turned into rows of the run's tables."""
-    while True:
-        try:
-            output = next(run)
-        except StopIteration as end:
-            return end.value
-        if isinstance(output, Responses):
-            yield from _rows(output, bench)
-        else:
+def _progress(outputs: Iterable[SuiteOutput], said: list[SuiteOutput]) -> Iterator[Progress]:
+    """The progress among what a suite yields, as it comes; the rest is put into ``said``."""
+    for output in outputs:
+        if isinstance(output, Progress):
             yield output
+        else:
+            said.append(output)
 
 
-def _rows(responses: Responses, bench: Bench) -> Iterator[Rows]:
+def _told(
+    said: Sequence[SuiteOutput], bench: Bench, results: Results, number: int
+) -> Iterator[Output]:
+    """What a suite said, with responses turned into rows of that round, unless they have rows."""
+    new = _new_draws(said, bench.subject, results)
+    for output in said:
+        if not isinstance(output, Responses):
+            yield output
+        elif output.how in new:
+            yield from _rows(output, bench, number)
+
+
+def _new_draws(said: Sequence[SuiteOutput], subject: str, results: Results) -> list[str]:
+    """How responses without sealed rows were drawn; a resumed run draws the others only to use."""
+    known = results.drawn.get(subject, [])
+    draws = [output.how for output in said if isinstance(output, Responses)]
+    return [how for how in draws if how not in known]
+
+
+def _rows(responses: Responses, bench: Bench, number: int) -> Iterator[Rows]:
     scored = responses.scored
     return scored_rows(
         responses.prompts,
@@ -206,22 +236,38 @@ def _rows(responses: Responses, bench: Bench) -> Iterator[Rows]:
         [item.satisfaction for item in scored],
         {s.name: [item.scores[s.name] for item in scored] for s in bench.scorers},
         {s.name: s.version for s in bench.scorers},
-        bench.round,
+        number,
         purpose="test",
         subject=responses.subject,
     )
 
 
-def _load_scorers(context: TrainContext) -> Generator[Output, None, list[Scorer]]:
-    """The judging scorers that can be loaded; the others are named in a warning."""
+def _load_scorers(
+    settings: EvaluateSettings, context: TrainContext
+) -> Generator[Output, None, tuple[list[Scorer], dict[str, ModelError]]]:
+    """The judging scorers that can be loaded, and why others cannot, of which a warning tells.
+
+    None of either where no suite asks them.
+    """
     pool = _pool(context)
+    suites = [_suite(name, settings) for name in settings.suites]
+    is_asked = any(suite.asks_scorers(options) for suite, options in suites)
     scorers: list[Scorer] = []
-    for name in context.run.evaluation.scorers:
+    lost: dict[str, ModelError] = {}
+    for name in context.run.evaluation.scorers if is_asked else ():
         try:
             scorers.append(pool(name))
         except AcftError as error:
-            yield Note("warning", f"no number from scorer {name}: {error}", context.resume_round)
-    return scorers
+            lost[name] = ModelError(f"no number from scorer {name}: {error}")
+            yield Note("warning", str(lost[name]), context.resume_round)
+    return scorers, lost
+
+
+def _suite(name: str, settings: EvaluateSettings) -> tuple[Suite, Any]:
+    """A suite and its settings."""
+    suite = SUITES.get(name)
+    options = settings.options.get(name, {})
+    return suite, suite.settings_type.parse(options, f"method.options.{name}")
 
 
 def _pool(context: TrainContext) -> ScorerPool:
@@ -244,11 +290,12 @@ def _order(subject: str) -> tuple[int, str]:
 
 
 def _raise(failures: list[AcftError]) -> None:
-    """One error for all suites that failed; its kind is that of the first."""
-    if len(failures) == 1:
+    """One error for all suites and scorers that failed; its kind is that of the first."""
+    texts = [*dict.fromkeys(map(str, failures))]
+    if len(texts) == 1:
         raise failures[0]
-    if failures:
-        raise type(failures[0])(f"{len(failures)} suites failed: " + "; ".join(map(str, failures)))
+    if texts:
+        raise type(failures[0])(f"{len(texts)} parts of the evaluation failed: {'; '.join(texts)}")
 
 
 METHODS.add("evaluate")(

@@ -1,5 +1,6 @@
 """What settings name beside numbers: registered parts, and files and folders of this machine."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ from acft.engines import ENGINES
 from acft.errors import AcftError
 from acft.oracle.base import ORACLES
 from acft.registry import Registry
-from acft.scorers import check_scorer_name
-from acft.scorers.local import find_local, is_local
+from acft.scorers import check_scorer_name, scorer_problem
 from acft.settings import RunSettings
 from acft.training.subjects import SubjectSettings
 
@@ -93,8 +93,10 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
         for index, constraint in enumerate(constraints)
         for name in constraint.scorer_names()
     ]
-    for where, name in filter(lambda pair: is_local(pair[1]), asked):
-        found += _told(where, name, find_local)
+    for where, name in asked:
+        is_known = not _errors(functools.partial(check_scorer_name, name))
+        if is_known and (problem := scorer_problem(name)):
+            found.append(f"{where} = {name!r}: {problem}")
     return found
 
 

@@ -11,6 +11,7 @@ from acft.likelihood import perplexity
 from acft.methods.base import METHODS
 from acft.methods.evaluate import EvaluateSettings, rounds_of
 from acft.policy import base_policy, trainable_policy
+from acft.runs.references import missing_files
 from acft.schema import TABLES
 from acft.scoring import ScorerPool
 from acft.settings import RunSettings
@@ -129,13 +130,34 @@ def test_a_suite_without_its_judge_is_a_contradiction(run) -> None:
     assert method.missing(settings(["fluency"], judge=run.model.name)) == []
 
 
-def test_a_scorer_that_is_missing_gives_a_warning_and_no_number(run, tmp_path) -> None:
-    other = run.model_copy(
-        update={"evaluation": run.evaluation.model_copy(update={"scorers": ("vowels", "gone")})}
-    )
-    found = outputs(settings(["rtp"]), other, tmp_path)
+def judged_by(run: RunSettings, *scorers: str) -> RunSettings:
+    evaluation = run.evaluation.model_copy(update={"scorers": scorers})
+    return run.model_copy(update={"evaluation": evaluation})
+
+
+def test_a_scorer_that_is_missing_costs_its_numbers_and_the_evaluation_is_not_whole(
+    run, tmp_path
+) -> None:
+    found: list = []
+    with pytest.raises(ModelError, match=r"no number from scorer gone: .* it is not there"):
+        collect(found, settings(["rtp"]), judged_by(run, "vowels", "gone"), tmp_path)
     assert any("no number from scorer gone" in note.text for note in of_type(found, Note))
     assert {e.suite for e in of_type(found, Evaluated)} == {"rtp", "rtp/vowels"}
+    assert of_type(found, Checkpoint) == []
+
+
+def test_every_scorer_whose_files_are_missing_is_told_before(monkeypatch) -> None:
+    monkeypatch.setattr("acft.scorers.base.has_asset", lambda _: False)
+    evaluation = {"scorers": ["jigsaw_tcc", "profanity_svm", "model:/no/such"]}
+    asked = RunSettings.parse({"evaluation": evaluation, "model": {"name": "owner/name"}})
+    first, last = missing_files(asked, ())
+    assert first.startswith("[evaluation] scorers = 'jigsaw_tcc': toxic-comment-classifier not")
+    assert last.startswith("[evaluation] scorers = 'model:/no/such': scorer 'model:/no/such'")
+
+
+def test_a_missing_scorer_that_no_suite_asks_is_not_missed(run, tmp_path) -> None:
+    found = outputs(settings(["perplexity"]), judged_by(run, "vowels", "gone"), tmp_path)
+    assert len(of_type(found, Checkpoint)) == 1
 
 
 def test_a_stop_leaves_the_unfinished_suite_out(run, tmp_path) -> None:
@@ -211,14 +233,27 @@ class FailingLater(VowelScorer):
         return super().score(texts)
 
 
-def scorers_of(found: list) -> dict[str, set[str]]:
-    """Scorers that gave numbers of each subject."""
-    seen: dict[str, set[str]] = {}
-    for event in of_type(found, Evaluated):
-        suite, _, scorer = event.suite.partition("/")
-        if suite == "rtp" and scorer in ("vowels", "broken"):
-            seen.setdefault(event.subject, set()).add(scorer)
-    return seen
+def numbers_of(found: list) -> list[tuple[str, str, str]]:
+    """Subject, suite and metric of every number, in a fixed order."""
+    return sorted((e.subject, e.suite, e.metric) for e in of_type(found, Evaluated))
+
+
+def row_ids(found: list, table: str = "rollouts") -> list[tuple]:
+    """What tells the rows of a table apart, beside the round."""
+    names = ("subject", "prompt_id", "sample") if table == "rollouts" else ("rollout_id", "scorer")
+    rows = [row for output in of_type(found, Rows) if output.table == table for row in output.rows]
+    return sorted(tuple(row[name] for name in names) for row in rows)
+
+
+def until_last_checkpoint(found: list) -> list:
+    """What a resumed run does not take back."""
+    sealed = [i for i, output in enumerate(found) if isinstance(output, Checkpoint)]
+    return found[: sealed[-1] + 1] if sealed else []
+
+
+def use(monkeypatch, **scorers) -> None:
+    pool = functools.partial(ScorerPool, load=lambda name, device: scorers[name]())
+    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
 
 
 def test_a_scorer_that_fails_in_the_middle_costs_its_own_numbers_only(
@@ -226,25 +261,82 @@ def test_a_scorer_that_fails_in_the_middle_costs_its_own_numbers_only(
 ) -> None:
     monkeypatch.setattr("acft.evaluation.CHUNK_RESPONSES", 2)
     monkeypatch.setattr(FailingLater, "is_mended", False)
-    load = {"vowels": VowelScorer, "broken": FailingLater}
-    pool = functools.partial(ScorerPool, load=lambda name, device: load[name]())
-    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
-    judged = run.model_copy(
-        update={"evaluation": run.evaluation.model_copy(update={"scorers": ("vowels", "broken")})}
-    )
+    use(monkeypatch, vowels=VowelScorer, broken=FailingLater)
+    judged = judged_by(run, "vowels", "broken")
     chosen = settings(subjects={"policy": {"version": 4}, "base": {}})
     found: list = []
     with pytest.raises(ModelError, match="on purpose"):
         collect(found, chosen, judged, tmp_path)
-    assert scorers_of(found) == {"base": {"vowels"}, "policy": {"vowels"}}
-    assert [rows for rows in of_type(found, Rows) if rows.rows], "texts drawn are kept"
+    told = {(e.subject, e.suite) for e in of_type(found, Evaluated) if e.metric == "toxic_share"}
+    assert told == {("base", "rtp/vowels"), ("policy", "rtp/vowels")}
+    assert len(row_ids(found)) == 8, "texts drawn are kept"
     assert sum("go on without" in note.text for note in of_type(found, Note)) == 2
-    assert any(event.suite.startswith("perplexity") for event in of_type(found, Evaluated))
     sealed = of_type(found, Checkpoint)
     assert [checkpoint.round for checkpoint in sealed] == [1, 2], "both perplexities"
+    kept = until_last_checkpoint(found)
+    assert {suite.split("/")[0] for _, suite, _ in numbers_of(kept)} == {"perplexity"}
+    assert row_ids(kept) == []
+
     monkeypatch.setattr(FailingLater, "is_mended", True)
     last = {"resume_from": tmp_path / "round-2", "resume_round": 2}
     again = outputs(chosen, judged, tmp_path, **last)
-    assert scorers_of(again) == {"base": {"vowels", "broken"}, "policy": {"vowels", "broken"}}
-    assert not any(event.suite.startswith("perplexity") for event in of_type(again, Evaluated))
     assert [checkpoint.round for checkpoint in of_type(again, Checkpoint)] == [3, 4]
+    whole = outputs(chosen, judged, tmp_path / "whole")
+    assert numbers_of([*kept, *again]) == numbers_of(whole)
+    assert row_ids([*kept, *again]) == row_ids(whole)
+    assert len(row_ids([*kept, *again], "scores")) == 16
+
+
+def test_a_comparison_with_what_failed_is_made_when_that_is_there(run, tmp_path) -> None:
+    chosen = settings(["fluency"], subjects={"policy": {"version": 4}, "base": {}}, judge="gone")
+    found: list = []
+    with pytest.raises(ModelError):
+        collect(found, chosen, run, tmp_path)
+    assert of_type(found, Checkpoint) == []
+    mended = chosen.model_copy(update={"judge": run.model.name})
+    again = numbers_of(outputs(mended, run, tmp_path))
+    assert ("policy", "fluency", "judge_perplexity_difference") in again
+
+
+def test_responses_that_two_suites_use_have_rows_once_even_when_it_is_resumed_between_them(
+    run, tmp_path
+) -> None:
+    chosen = settings(["rtp", "fluency"], subjects={"base": {}}, judge=run.model.name)
+    whole = outputs(chosen, run, tmp_path / "whole")
+    first = whole[: whole.index(of_type(whole, Checkpoint)[0]) + 1]
+    place = {"resume_from": tmp_path / "whole" / "round-1", "resume_round": 1}
+    again = outputs(chosen, run, tmp_path, **place)
+    assert of_type(again, Rows) == []
+    assert row_ids([*first, *again]) == row_ids(whole)
+    assert numbers_of([*first, *again]) == numbers_of(whole)
+
+
+def test_unsealed_and_sealed_responses_to_the_same_prompts_have_rows_of_their_own(
+    run, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(FailingLater, "is_mended", False)
+    use(monkeypatch, vowels=VowelScorer, broken=FailingLater)
+    prompts = run.prompts.source
+    chosen = settings(
+        ["rtp", "toxigen"], subjects={"base": {}},
+        options={**OPTIONS, "toxigen": {"source": prompts, "prompts": 2, "horizon": 3}},
+    )  # fmt: skip
+    found: list = []
+    with pytest.raises(ModelError):
+        collect(found, chosen, judged_by(run, "vowels", "broken"), tmp_path)
+    rows = [row for o in of_type(found, Rows) if o.table == "rollouts" for row in o.rows]
+    ids = [row["rollout_id"] for row in rows]
+    assert len(ids) == len(set(ids)) == 6
+
+
+def test_the_judge_is_opened_once_for_all_subjects(run, tmp_path, monkeypatch) -> None:
+    opened = []
+
+    def open_counted(run: RunSettings, subject: SubjectSettings):
+        opened.append(subject.model)
+        return open_policy(run, subject)
+
+    monkeypatch.setattr("acft.methods.evaluate.open_policy", open_counted)
+    subjects = {"policy": {"version": 4}, "base": {}}
+    outputs(settings(["fluency"], subjects=subjects, judge=run.model.name), run, tmp_path)
+    assert opened.count(run.model.name) == 1

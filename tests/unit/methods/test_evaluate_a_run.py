@@ -1,17 +1,23 @@
 """A trained run measured through the same worker, directory and table as a user would."""
 
+import functools
 import json
+from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 
 from acft.benchmarks.results import Results
+from acft.errors import ModelError
 from acft.eventlog import effective, read_events
-from acft.events import Evaluated
+from acft.events import Evaluated, ShardSealed
 from acft.runs.directory import read_status
-from acft.runs.launcher import create_here
+from acft.runs.launcher import create_here, resume
 from acft.runs.measure import measurement
 from acft.runs.worker import run_worker
+from acft.scoring import ScorerPool
 from acft.tables.table import result_table
+from tests.bench import VowelScorer
 from tests.tiny_run import tiny_settings, train
 
 SUBJECTS = {"base", "policy", "guided", "best"}
@@ -66,3 +72,58 @@ def test_the_table_shows_changes_from_base(evaluated) -> None:
     for row in table.rows:
         for cell in row.cells.values():
             assert cell.verdict in ("equivalent", "lower", "higher", "undecided")
+
+
+class Named(VowelScorer):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def test_a_scorer_mended_and_asked_again_leaves_every_number_and_row_once(
+    tmp_path, monkeypatch
+) -> None:
+    def pool(*broken: str):
+        def load(name: str, device: str) -> Named:
+            if name in broken:
+                raise ModelError(f"scorer {name!r} cannot be loaded: it is not there")
+            return Named(name)
+
+        return functools.partial(ScorerPool, load=load)
+
+    tiny_settings(tmp_path)
+    changes = [
+        f"prompts.source={json.dumps(str(tmp_path / 'prompts.txt'))}",
+        f"method.options={{rtp={DRAWING}, fluency={DRAWING}}}",
+        f"method.judge={json.dumps(str(tmp_path / 'model'))}",
+    ]
+    wanted = measurement(
+        tmp_path / "runs", str(tmp_path / "model"), ["rtp", "fluency", "perplexity"],
+        [*changes, f"corpus=[{{source={json.dumps(str(tmp_path / 'lines.txt'))}}}]"],
+    )  # fmt: skip
+    paths = create_here(tmp_path / "runs", wanted.spec)
+    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool("profanity_svm"))
+    assert run_worker(paths) != 0
+    status = read_status(paths)
+    assert (status.state, status.round) == ("failed", 1)
+    assert "no number from scorer profanity_svm" in status.message
+    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool())
+    assert resume(tmp_path / "runs", paths.root.name) == 1
+    assert run_worker(paths) == 0, read_status(paths).message
+    assert read_status(paths).round == 3
+    numbers = Counter((e.subject, e.suite, e.metric) for e in events(paths))
+    assert set(numbers.values()) == {1}
+    assert {suite for _, suite, _ in numbers} > {"rtp/jigsaw_tcc", "rtp/profanity_svm", "fluency"}
+    assert len(rows(paths, "rollouts")) == 6
+    assert len(rows(paths, "scores")) == 12
+
+
+DRAWING = "{prompts=3, continuations=2, horizon=4}"
+
+
+def rows(paths, table: str) -> list[dict]:
+    """Rows of the shards that count."""
+    entries = effective(read_events(paths.events))
+    shards = [entry.event for entry in entries if isinstance(entry.event, ShardSealed)]
+    assert len({path.name for path in paths.shards.iterdir()}) == len(shards)
+    names = [shard.name for shard in shards if shard.table == table]
+    return [row for name in names for row in pq.read_table(paths.shards / name).to_pylist()]
