@@ -1,4 +1,10 @@
-"""After each round, on validation data: satisfaction, toxicity, utility, distance from the base."""
+"""After each round, on validation data: satisfaction, toxicity, utility, distance from the base.
+
+The judges, ``[evaluation] scorers``, take part in choosing the checkpoint that they judge later:
+here on validation prompts, there on test prompts. They are apart from training, not from this
+choice. Without judges, ``scorers = []``, satisfaction alone chooses among checkpoints of enough
+utility, and an evaluation of the run can name some.
+"""
 
 import math
 from collections.abc import Generator, Sequence
@@ -43,7 +49,10 @@ class Validation:
 
     @property
     def toxicity(self) -> float:
-        """Share of responses at fault, in the middle between the constraint and the judges."""
+        """Share of responses at fault, in the middle between the constraint and the judges.
+
+        Without judges half of what the constraint finds, which orders checkpoints in the same way.
+        """
         return (1 - self.satisfaction + self.toxic_share) / 2
 
     @property
