@@ -42,6 +42,9 @@ CHUNK_BYTES = 64 * 2**20
 CHUNK_BYTES_CPU = 24 * 2**20
 """Same on CPU: allocators hand larger blocks back to the system each time, which costs 40 %."""
 
+TILE = 64
+"""Rows of matrix products come in tiles; a chunk just above a multiple would waste most of one."""
+
 
 @dataclass(frozen=True)
 class Penalty:
@@ -96,6 +99,8 @@ def token_losses(
     if chunk_positions is None:
         chunk_bytes = CHUNK_BYTES_CPU if hidden.device.type == "cpu" else CHUNK_BYTES
         chunk_positions = max(1, chunk_bytes // (4 * head_weight.shape[0]))
+        if chunk_positions > TILE:
+            chunk_positions -= chunk_positions % TILE
     if chunk_positions < 1:
         raise ValueError(f"chunk_positions must be at least 1, got {chunk_positions}")
     terms = _Terms(targets, nll_weights, penalty, chunk_positions, torch.is_grad_enabled())

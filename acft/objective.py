@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from acft.types import TokenBatch
@@ -21,7 +21,7 @@ LOG_R_ROUNDING = 1e-5
 class Aligned:
     """Predictions side by side with the tokens they are about."""
 
-    values: Float[Tensor, "batch step *rest"]
+    values: Shaped[Tensor, "batch step *rest"]
     targets: Int[Tensor, "batch step"]
     mask_all: Bool[Tensor, "batch step"]
     """True where the target is a real token."""
@@ -29,7 +29,7 @@ class Aligned:
     """True where the target is a real token of the response."""
 
 
-def align(batch: TokenBatch, next_values: Float[Tensor, "batch time *rest"]) -> Aligned:
+def align(batch: TokenBatch, next_values: Shaped[Tensor, "batch time *rest"]) -> Aligned:
     """Each prediction of a token batch with its target token; responses of oracles have windows."""
     mask_all = batch.attention_mask[:, 1:]
     return Aligned(

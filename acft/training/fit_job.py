@@ -68,11 +68,11 @@ class _Sums:
     """What one optimiser step adds up over its forward passes."""
 
     nll: float = 0.0
-    n_tokens: int = 0
     kl_guided_policy: float = 0.0
     kl_policy_guided: float = 0.0
-    n_kl: int = 0
     loss: float = 0.0
+    n_tokens: int = 0
+    n_kl: int = 0
     n_read: int = 0
     """Tokens of all documents, prompts and KL-only ones included."""
     documents: list[str] = field(default_factory=list)
@@ -85,14 +85,20 @@ class _Sums:
         kl_mask: Bool[Tensor, " position"],
         documents: Sequence[TokenizedDocument],
     ) -> "_Sums":
-        """Of one forward pass."""
+        """Of one forward pass; a GPU is waited for once."""
+        values = [
+            torch.where(ce_mask, losses.nll, 0.0).sum(),
+            torch.where(kl_mask, losses.kl_guided_policy, 0.0).sum(),
+            torch.where(kl_mask, losses.kl_policy_guided, 0.0).sum(),
+            losses.total.detach().sum(),
+            ce_mask.sum(),
+            kl_mask.sum(),
+        ]
+        *nats, n_tokens, n_kl = torch.stack(values).tolist()
         return cls(
-            nll=float(losses.nll[ce_mask].sum()),
-            n_tokens=int(ce_mask.sum()),
-            kl_guided_policy=float(losses.kl_guided_policy[kl_mask].sum()),
-            kl_policy_guided=float(losses.kl_policy_guided[kl_mask].sum()),
-            n_kl=int(kl_mask.sum()),
-            loss=float(losses.total.detach().sum()),
+            *nats,
+            n_tokens=int(n_tokens),
+            n_kl=int(n_kl),
             n_read=sum(len(document.token_ids) for document in documents),
             documents=[document.document_id for document in documents],
         )
@@ -150,7 +156,7 @@ def fit_job(
         passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
         with _seeded_dropout(world, step):
             found = backward(passes, world.policy.parameters(), Workers() if seen else workers)
-        sums = functools.reduce(operator.add, found, _Sums())
+        sums = functools.reduce(operator.add, (added() for added in found), _Sums())
         ranks().sum_gradients(world.policy.parameters())
         sums = sums.over_ranks()
         _check(world, sums, step, regularizer)
@@ -180,38 +186,46 @@ def _seeded_dropout(world: World, step: int) -> AbstractContextManager[None]:
 
 def _forward(
     world: World, piece: _Piece, regularizer: Regularizer | None, tap: GuidanceTap | None
-) -> tuple[Float[Tensor, ""], _Sums]:
-    """Loss of one piece, and what it adds to the step's sums."""
-    policy = world.policy
+) -> tuple[Float[Tensor, ""], Callable[[], _Sums]]:
+    """Loss of one piece, and a call that tells what it adds to the step's sums.
+
+    The call waits for a GPU, so it is made when all passes of the step are under way.
+    """
+    policy, device = world.policy, world.policy.device
     policy.backbone.model.train()
     batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
-    batch = batch.to(policy.device)
+    # which positions count for what is found on the CPU: a GPU is not waited for
+    places = torch.arange(batch.token_ids.numel()).view(batch.token_ids.shape)
+    aligned = align(batch, places)
+    inside = aligned.mask_all
+    ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[inside]
+    kl_weights = (torch.tensor(piece.kl_weights)[:, None] * aligned.mask_response)[inside]
+    has_kl = regularizer is not None and bool((kl_weights != 0).any())
+    batch, ce_weights, kl_weights = batch.to(device), ce_weights.to(device), kl_weights.to(device)
     hidden = policy.hidden(batch)
-    aligned = align(batch, hidden)
-    kl_weights = torch.tensor(piece.kl_weights, device=policy.device)
-    weights = (kl_weights[:, None] * aligned.mask_response)[aligned.mask_all]
     penalty = None
-    if regularizer is not None and bool((weights != 0).any()):
+    if regularizer is not None and has_kl:
         precomputed = regularizer.guide.precomputed
         if piece.has_guidance(precomputed):
-            guided = CachedGuidance(piece.documents, precomputed, aligned.mask_all, world.horizon)
+            guided = CachedGuidance(piece.documents, precomputed, inside.to(device), world.horizon)
         else:
             guided = ComputedGuidance(
                 world, piece.documents, batch, hidden.detach(), regularizer, piece.penalised
             )
         if regularizer.is_reach_weighted:
-            weights = weights * guided.reach()
-        penalty = Penalty(weights, guided, regularizer.kl)
-    ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[aligned.mask_all]
-    values, targets = aligned.values[aligned.mask_all], aligned.targets[aligned.mask_all]
+            kl_weights = kl_weights * guided.reach()
+        penalty = Penalty(kl_weights, guided, regularizer.kl)
+    values = hidden.flatten(0, 1)[aligned.values[inside].to(device)]
+    targets = aligned.targets[inside].to(device)
     losses = losses_at(policy, values, targets, ce_weights, penalty)
     if tap is not None and penalty is not None:
         with uneven_passes(world.base.backbone.model):
             if piece.is_counted:
-                tap.take(piece.documents, aligned.mask_all, hidden.detach(), losses, penalty)
+                tap.take(piece.documents, inside, hidden.detach(), losses, penalty)
     if not piece.is_counted:
-        return 0.0 * losses.total.sum(), _Sums()
-    return losses.total.sum(), _Sums.of(losses, ce_weights > 0, weights != 0, piece.documents)
+        return 0.0 * losses.total.sum(), _Sums
+    added = partial(_Sums.of, losses, ce_weights > 0, kl_weights != 0, piece.documents)
+    return losses.total.sum(), added
 
 
 def _carries_loss(
@@ -220,7 +234,7 @@ def _carries_loss(
     """1 where the next token is part of the cross-entropy."""
     starts = torch.tensor([document.loss_start for document in documents])
     positions = torch.arange(1, batch.token_ids.shape[1])
-    return (positions >= starts[:, None]).float().to(batch.token_ids.device)
+    return (positions >= starts[:, None]).float()
 
 
 def losses_at(

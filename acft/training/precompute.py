@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -40,15 +41,15 @@ def precompute_guidance(
     computed: dict[Key, SparseGuidance] = {}
     lost: list[Tensor] = []
     by_length = sorted(wanted.values(), key=lambda document: len(document.token_ids))
-    done = 0
-    for some in micro_batches(by_length, world.run.optimizer.micro_batch_size):
+    batches = list(micro_batches(by_length, world.run.optimizer.micro_batch_size))
+    workers = world.base.workers
+    for some in micro_batches(batches, max(1, workers.count)):
         if settled(should_stop):
             return regularizer.guide
-        rows, missing = _guidance(world, regularizer, some, top)
-        computed |= rows
-        lost.append(missing)
-        done += len(some)
-        yield Progress("guide", done, len(by_length), round_index, "documents")
+        for rows, missing in workers.map(partial(_guidance, world, regularizer, top), some):
+            computed |= rows
+            lost.append(missing)
+        yield Progress("guide", len(computed), len(by_length), round_index, "documents")
     errors = torch.cat(lost)
     yield Scalars(
         round_index,
@@ -72,7 +73,7 @@ def _documents(world: World, round_index: int) -> Iterable[TokenizedDocument]:
 
 @torch.no_grad()
 def _guidance(
-    world: World, regularizer: Regularizer, documents: Sequence[TokenizedDocument], top: int
+    world: World, regularizer: Regularizer, top: int, documents: Sequence[TokenizedDocument]
 ) -> tuple[dict[Key, SparseGuidance], Float[Tensor, " position"]]:
     """Guidance of some documents, and the nats it loses at each of their positions."""
     assert regularizer.anchor is not None
@@ -80,14 +81,16 @@ def _guidance(
     batch = batch.to(regularizer.anchor.device)
     guided = ComputedGuidance(world, documents, batch, None, regularizer)
     reach, token_log_r = guided.reach(), guided.token_log_r()
-    computed, lost = {}, []
-    for document, places, log_r in zip(documents, _positions(batch), token_log_r, strict=True):
-        p_logprobs, q_logprobs = guided.beside_anchor(places)
-        ids, logprobs, tail = sparsified(q_logprobs, top)
-        lost.append(_lost(p_logprobs, q_logprobs, ids))
-        parts = (ids.int(), logprobs, tail, reach[places], log_r)
-        computed[key_of(document)] = SparseGuidance(*(part.cpu() for part in parts))
-    return computed, torch.cat(lost).cpu()
+    places = _positions(batch)
+    everywhere = torch.cat(places)
+    p_logprobs, q_logprobs = guided.beside_anchor(everywhere)
+    ids, logprobs, tail = sparsified(q_logprobs, top)
+    lost = _lost(p_logprobs, q_logprobs, ids).cpu()
+    kept = (ids.int(), logprobs, tail, reach[everywhere])
+    sizes = [len(some) for some in places]
+    parts = zip(*(each.cpu().split(sizes) for each in kept), token_log_r.cpu(), strict=True)
+    rows = [SparseGuidance(*(part.clone() for part in row)) for row in parts]
+    return dict(zip(map(key_of, documents), rows, strict=True)), lost
 
 
 def _positions(batch: TokenBatch) -> list[Tensor]:

@@ -115,10 +115,10 @@ def test_the_anchor_reads_each_text_once(place, tmp_path, monkeypatch):
     is_at_work = False
     guidance = precompute._guidance
 
-    def watched(world, rule, documents, top):
+    def watched(world, rule, top, documents):
         nonlocal is_at_work
         is_at_work = True
-        found = guidance(world, rule, documents, top)
+        found = guidance(world, rule, top, documents)
         is_at_work = False
         assert read == [len(documents)]
         read.clear()
