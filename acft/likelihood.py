@@ -6,7 +6,7 @@ Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all t
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +25,8 @@ BATCH_TOKENS = 1024
 """Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
 DROPPED_PERPLEXITY = 1e4
 """Texts above it are left out of ``mean_perplexity``. Source: arXiv:2105.03023, its evaluation."""
+CHARACTER_TOKENS = 4
+"""Most tokens of one character: a byte of UTF-8 each."""
 
 
 @runtime_checkable
@@ -96,7 +98,7 @@ def document_likelihoods(
     items = []
     for document in documents:
         prompt, response = prompt_and_response(document, tokenizer, chat_template=False)
-        token_ids = [*prompt, *response][:length]
+        token_ids = _cut([*prompt, *response], length, tokenizer)
         items.append(_Item(document.document_id, document.document_id, token_ids, 1))
     return _likelihoods(judge, items, batch_tokens, progress)
 
@@ -136,21 +138,51 @@ def perplexity(judge: Judge, documents: Sequence[Document]) -> MetricValue:
 
 def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     """Corpus perplexity, exp(all nats / all tokens), with its parts by group."""
-    totals = _totals(rows, [row.nll for row in rows], [row.n_tokens for row in rows])
+    groups = [row.group for row in rows]
+    totals = _totals(groups, [row.nll for row in rows], [row.n_tokens for row in rows])
     return replace(totals, is_log=True)
 
 
 def byte_totals(rows: Sequence[Likelihood]) -> Totals:
     """Bits per byte, comparable across tokenizers, with its parts by group."""
     bits = [row.nll / math.log(2) for row in rows]
-    return _totals(rows, bits, [row.n_bytes for row in rows])
+    return _totals([row.group for row in rows], bits, [row.n_bytes for row in rows])
 
 
 def mean_perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     """Mean of the texts' own perplexities, those above 10,000 left out, by group."""
-    limit = math.log(DROPPED_PERPLEXITY)
-    kept = [row for row in rows if row.nll_per_token < limit]
-    return _totals(kept, [math.exp(row.nll_per_token) for row in kept], [1] * len(kept))
+    kept = [row for row in rows if _is_in_mean(row)]
+    values = [math.exp(row.nll_per_token) for row in kept]
+    return _totals([row.group for row in kept], values, [1] * len(kept))
+
+
+def left_out_totals(rows: Sequence[Likelihood], groups: Mapping[str, str]) -> Totals:
+    """Share of texts that ``mean_perplexity_totals`` leaves out, by group.
+
+    Args:
+        rows: Texts with a likelihood.
+        groups: Group of every text by its name, of those without a likelihood too.
+    """
+    kept = {row.text_id for row in rows if _is_in_mean(row)}
+    values = [float(text not in kept) for text in groups]
+    return _totals([*groups.values()], values, [1] * len(values))
+
+
+def _is_in_mean(row: Likelihood) -> bool:
+    return row.nll_per_token < math.log(DROPPED_PERPLEXITY)
+
+
+def _cut(token_ids: list[int], length: int, tokenizer: Any) -> list[int]:
+    """The first tokens, ``length`` at most, without a part of a character at the cut.
+
+    Such a part has no bytes to count: it decodes to a replacement character of three.
+    """
+    kept = token_ids[:length]
+    for _ in range(CHARACTER_TOKENS - 1 if len(kept) < len(token_ids) else 0):
+        if not tokenizer.decode(kept[-CHARACTER_TOKENS:]).endswith("\N{REPLACEMENT CHARACTER}"):
+            break
+        kept = kept[:-1]
+    return kept
 
 
 def _likelihoods(
@@ -195,13 +227,14 @@ def _judge(judge: Judge, items: Sequence[_Item]) -> Iterator[Likelihood]:
         yield Likelihood(item.text_id, item.group, nll, n_tokens, len(text.encode()))
 
 
-def _totals(rows: Sequence[Likelihood], sums: Sequence[float], counts: Sequence[int]) -> Totals:
+def _totals(groups: Sequence[str], sums: Sequence[float], counts: Sequence[int]) -> Totals:
+    """Sums and counts of texts, added up by the group of each."""
     members: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        members.setdefault(row.group, []).append(index)
-    groups = sorted(members)
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    names = sorted(members)
     return Totals(
-        tuple(groups),
-        np.array([math.fsum(sums[i] for i in members[group]) for group in groups]),
-        np.array([math.fsum(counts[i] for i in members[group]) for group in groups]),
+        tuple(names),
+        np.array([math.fsum(sums[i] for i in members[name]) for name in names]),
+        np.array([math.fsum(counts[i] for i in members[name]) for name in names]),
     )

@@ -8,10 +8,12 @@ from acft.events import Progress
 from acft.likelihood import (
     Likelihood,
     continuation_likelihoods,
+    left_out_totals,
     mean_perplexity_totals,
     perplexity_totals,
 )
 from acft.settings import RunSettings
+from acft.types import Rollout
 
 CHUNK_RESPONSES = 128
 
@@ -25,19 +27,22 @@ def work(settings: DrawSettings, run: RunSettings) -> Work:
 def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Perplexity of continuations given their prompts, under the judge model.
 
-    ``judge_mean_perplexity`` is the published number. Source: arXiv:2105.03023, its evaluation.
+    ``judge_mean_perplexity`` is the published number; ``judge_left_out_share`` is the share of
+    continuations that are empty or above its limit. Source: arXiv:2105.03023, its evaluation.
     """
-    rows = yield from judge_responses(settings, bench)
+    rollouts, rows = yield from judge_responses(settings, bench)
+    groups = {rollout.rollout_id: rollout.prompt_id for rollout in rollouts}
     return {
         "judge_perplexity": perplexity_totals(rows),
         "judge_mean_perplexity": mean_perplexity_totals(rows),
+        "judge_left_out_share": left_out_totals(rows, groups),
     }
 
 
 def judge_responses(
     settings: DrawSettings, bench: Bench
-) -> Generator[SuiteOutput, None, list[Likelihood]]:
-    """Likelihood of every response under the judge; computed when first asked for."""
+) -> Generator[SuiteOutput, None, tuple[list[Rollout], list[Likelihood]]]:
+    """Every response, and the likelihoods of those not empty; computed when first asked for."""
     key = ("judged", settings)
     if key not in bench.memo:
         judge = bench.get_judge()
@@ -45,11 +50,15 @@ def judge_responses(
         rollouts = [response.rollout for response in scored]
         rows: list[Likelihood] = []
         for start in range(0, len(rollouts), CHUNK_RESPONSES):
+            if bench.should_stop():
+                return rollouts, rows
             rows += continuation_likelihoods(judge, rollouts[start : start + CHUNK_RESPONSES])
             done = min(start + CHUNK_RESPONSES, len(rollouts))
             yield Progress("judge", done, len(rollouts), bench.round, "responses")
-        bench.memo[key] = rows
+        bench.memo[key] = (rollouts, rows)
     return bench.memo[key]
 
 
-SUITES.add("fluency")(Suite(DrawSettings, run, needs_judge=True, work=work))
+SUITES.add("fluency")(
+    Suite(DrawSettings, run, needs_judge=True, work=work, asks_scorers=lambda _: True)
+)

@@ -9,7 +9,7 @@ from acft.benchmarks.fluency import judge_responses, work
 from acft.benchmarks.responses import DrawSettings
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated
-from acft.totals import Totals, interval, shared_groups
+from acft.totals import Totals, interval
 
 NAME = "win_rate"
 JUDGED = "nats_by_response"
@@ -20,23 +20,22 @@ TIE_NATS = 0.01
 def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Share of responses that the judge model finds likelier than the base policy's, ties half.
 
-    Both are the response of the same number to the same prompt; a pair with an empty one is left
-    out. Source: arXiv:2410.05559, win rates under a judge's likelihood.
+    Both are the response of the same number to the same prompt; an empty one loses against any
+    other, and two tie. Source: arXiv:2410.05559, win rates under a judge's likelihood.
     """
-    rows = yield from judge_responses(settings, bench)
-    return {
-        JUDGED: Totals(
-            tuple(row.text_id for row in rows),
-            np.array([row.nll for row in rows]),
-            np.array([float(row.n_tokens) for row in rows]),
-        )
-    }
+    rollouts, rows = yield from judge_responses(settings, bench)
+    found = {row.text_id: (row.nll, float(row.n_tokens)) for row in rows}
+    names = tuple(rollout.rollout_id for rollout in rollouts)
+    columns = np.array([found.get(name, (0.0, 0.0)) for name in names]).reshape(-1, 2)
+    return {JUDGED: Totals(names, columns[:, 0], columns[:, 1])}
 
 
 def win_totals(base: Totals, policy: Totals, tie_nats: float = TIE_NATS) -> dict[str, Totals]:
     """Wins with half the ties, wins, ties and losses of the policy, by prompt."""
-    shared = shared_groups([base, policy])
-    gain = _nats_per_token(base, shared) - _nats_per_token(policy, shared)
+    drawn = {*policy.groups}
+    shared = [response for response in base.groups if response in drawn]
+    with np.errstate(invalid="ignore"):  # two empty ones: no number, so neither win nor loss
+        gain = _nats_per_token(base, shared) - _nats_per_token(policy, shared)
     wins, losses = gain > tie_nats, gain < -tie_nats
     ties = ~(wins | losses)
     prompts = [response_id.rpartition("-")[0] for response_id in shared]
@@ -66,8 +65,10 @@ def compare(
 
 
 def _nats_per_token(totals: Totals, responses: list[str]) -> np.ndarray:
+    """Nats per token of each response; infinite for an empty one, than which all are likelier."""
     chosen = totals.select(responses)
-    return chosen.sums / chosen.counts
+    infinite = np.full(len(responses), np.inf)
+    return np.divide(chosen.sums, chosen.counts, out=infinite, where=chosen.counts > 0)
 
 
 def _by_prompt(prompts: list[str], values: np.ndarray) -> Totals:
@@ -85,5 +86,6 @@ SUITES.add(NAME)(
         compare=compare,
         needs_judge=True,
         work=work,
+        asks_scorers=lambda _: True,
     )
 )

@@ -10,6 +10,7 @@ from acft.likelihood import (
     byte_totals,
     continuation_likelihoods,
     document_likelihoods,
+    left_out_totals,
     mean_perplexity_totals,
     perplexity,
     perplexity_totals,
@@ -67,6 +68,14 @@ def test_a_text_of_one_token_has_nothing_to_judge() -> None:
 def test_bits_per_byte_of_a_uniform_byte_model_is_its_entropy() -> None:
     rows = document_likelihoods(UniformJudge(16), [document("some plain text")])
     assert byte_totals(rows).value == pytest.approx(4)
+
+
+@pytest.mark.parametrize("cut", range(4, 12))
+def test_bytes_are_those_of_the_text_wherever_it_is_cut(cut) -> None:
+    text = "a \N{SNOWMAN}\N{GRINNING FACE} end"
+    (row,) = document_likelihoods(UniformJudge(4), [document(text)], max_tokens=cut)
+    whole = text.encode()[:cut].decode(errors="ignore")
+    assert row.n_bytes == row.n_tokens == len(whole.encode()) - 1
 
 
 def test_likelihoods_equal_those_of_one_text_at_a_time() -> None:
@@ -131,6 +140,13 @@ def test_mean_of_perplexities_leaves_out_those_above_ten_thousand() -> None:
     found = mean_perplexity_totals(rows)
     assert found.value == pytest.approx(math.e)
     assert found.n == 1
+
+
+def test_the_share_left_out_of_the_mean_counts_high_perplexities_and_texts_without_one() -> None:
+    rows = [Likelihood("a", "p", 1.0, 1, 1), Likelihood("b", "p", 1000.0, 1, 1)]
+    found = left_out_totals(rows, {"a": "p", "b": "p", "empty": "q"})
+    assert found.groups == ("p", "q")
+    assert (found.sums.tolist(), found.counts.tolist()) == ([1, 1], [2, 1])
 
 
 def test_change_of_perplexity_compares_the_perplexities_themselves() -> None:
