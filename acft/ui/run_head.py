@@ -44,9 +44,8 @@ def head(
             el("h1.runname", run.title),
             state_chip(run),
             _choice(run, others),
-            _buttons(run, visit),
         ),
-        el("p.side", _origin(run), measured_run(run), " ", labels.chips(run), labels.notes(run)),
+        el("div.runline", _about(run), _buttons(run, visit)),
         labels.editor(run, visit),
         _progress(run),
         _adopted(adoption) if adoption and run.state.is_live else None,
@@ -88,6 +87,10 @@ def _buttons(run: Run, visit: Visit) -> Node:
         el("a.do", "Compare", href=f"compare?run={run.run_id}"),
     ]
     return el("div.actions", buttons)
+
+
+def _about(run: Run) -> Node:
+    return el("p.side", _origin(run), measured_run(run), " ", labels.chips(run), labels.notes(run))
 
 
 def _origin(run: Run) -> str:
