@@ -40,8 +40,10 @@ SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
 COMPARISONS = ("_change", "_difference", "_change_beyond_control")
 """Endings of metrics that compare a policy with base."""
-SHARES_OF_SUITES = ("toxic_share_at_", "acc", "exact_match", "auc_", "win_", "tie_", "loss_share")
-"""Beginnings of quantities between 0 and 1 that are no registered metrics."""
+SHARE = "_share"
+SHARES_OF_SUITES = ("toxic_share_at_", "acc", "exact_match", "auc_", "win_rate")
+"""Beginnings of quantities between 0 and 1 that are no registered metrics; so are all that end in
+``_share``."""
 
 
 @runtime_checkable
@@ -253,7 +255,8 @@ def is_share(name: str) -> bool:
     quantity = name.partition("/")[0].partition("@")[0]
     if quantity in METRICS.names():
         return METRICS.get(quantity).highest == 1
-    return quantity.startswith(SHARES_OF_SUITES) and not quantity.endswith(COMPARISONS)
+    is_known = quantity.startswith(SHARES_OF_SUITES) or quantity.endswith(SHARE)
+    return is_known and not quantity.endswith(COMPARISONS)
 
 
 def compare(

@@ -156,7 +156,7 @@ def test_events_are_finite_json_even_where_nothing_can_be_measured() -> None:
 
 
 def test_only_what_cannot_exceed_one_is_taken_for_a_share() -> None:
-    shares = ("toxic_share", "distinct_2@odd", "toxic_share_at_0.9/judge", "acc/task", "auc_probe")
+    shares = ("toxic_share", "distinct_2@odd", "toxic_share_at_0.9/x", "acc/x", "tie_share")
     others = ("length_tokens", "perplexity/x", "toxic_share_change", "auc_probe_difference")
     assert [is_share(name) for name in (*shares, *others)] == [True] * 5 + [False] * 4
     one_word = measure(with_texts(a=["yes", "no"], b=["yes", "no"]), ["judge"])
