@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 from acft.statistics import Interval, equivalence
 from acft.tables.figures import Mark, Series, plot
-from acft.tables.table import POLICY, Cell, Cells, ResultTable, Row, Seen, all_totals, cell_of
+from acft.tables.table import (
+    INTERVALS,
+    POLICY,
+    PROMPTS_ONLY,
+    Cell,
+    Cells,
+    ResultTable,
+    Row,
+    Seen,
+    all_totals,
+    cell_of,
+)
 from acft.tables.tradeoff import Point, frontier, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
 
@@ -68,6 +79,7 @@ def matched_rows(ours: Knob, theirs: Knob, cost: str, margin: float) -> Iterator
                     value.low,
                     value.high,
                     verdict,
+                    is_prompts_only=min(n_ours, n_theirs) == 1,
                 ),
             },
         )
@@ -80,7 +92,7 @@ def n_runs(knob: Knob, cost: float) -> int:
 
 
 def difference_at(ours: Knob, theirs: Knob, cost: float) -> Interval:
-    """Interval of our harm minus theirs over prompts and seeds, costs taken as they were measured.
+    """Interval of our harm minus theirs over prompts and runs, costs taken as they were measured.
 
     No ends where a run kept no measurements by prompt.
     """
@@ -117,21 +129,25 @@ def matched_table(
                         Row(f"{row.variant}: {harm}", row.subject, row.cells)
                         for row in matched_rows(measured[ours], other, cost, margin)
                     ]
-    caption = (
-        f"Each method on its own frontier, interpolated at costs that both reach; difference = "
-        f"{ours} minus the other, [95 % interval] over prompts and seeds with costs as measured; "
-        f"equivalent = within {margin:.0%} of the other. {ours} is {_counted(rows)}."
-    )
+    legend = [
+        "Each method on its own frontier, interpolated at costs that both reach",
+        f"difference: {ours} minus the other, {INTERVALS}, costs as measured",
+        f"equivalent: within {margin:.0%} of the other",
+        *([PROMPTS_ONLY] if any(row.cells["difference"].is_prompts_only for row in rows) else []),
+        f"rows by verdict, each harm at each shared cost, which share runs and prompts and so are "
+        f"no independent wins: {ours} is {_counted(rows)}",
+    ]
     columns = (ours, "other", "difference")
-    return ResultTable(columns, tuple(rows), ("method", "at"), caption) if rows else None
+    heads = ("method", "at")
+    return ResultTable(columns, tuple(rows), heads, f"{'; '.join(legend)}.") if rows else None
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    """How often the difference to each method has which verdict."""
+    """In how many rows the difference to each method has which verdict."""
     verdicts: dict[str, Counter[str]] = {}
     for row in rows:
         method = row.variant.partition(":")[0]
-        verdicts.setdefault(method, Counter())[row.cells["difference"].verdict or "unknown"] += 1
+        verdicts.setdefault(method, Counter())[row.cells["difference"].verdict_text] += 1
     told = [
         (name, ", ".join(f"{verdict} {n}" for verdict, n in sorted(found.items())))
         for name, found in verdicts.items()

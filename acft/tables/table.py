@@ -1,7 +1,8 @@
 """A paper-style table of finished runs: a row for each variant, a column for each measurement.
 
-Runs that differ in nothing but the seed share a row. Where they are evaluations, their measurements
-are kept by prompt, and intervals are over prompts and seeds together.
+Runs that differ in nothing but the seed share a row, and each counts once, however often it was
+measured. Intervals are over prompts, and over runs as well where a cell has several: by resampling
+prompts where evaluations kept measurements of each, else from the standard error of each run.
 """
 
 import fnmatch
@@ -11,16 +12,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.costs import bill
 from acft.errors import DataError
+from acft.evaluation import is_share
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
-from acft.runs.directory import all_runs, read_labels, read_launch, read_status
+from acft.registry import did_you_mean
+from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_status
 from acft.schema import Launch, RunPaths
-from acft.statistics import equivalence
+from acft.statistics import Interval, equivalence, mean_of_runs, widened
 from acft.tables.figures import Mark, intervals
 from acft.totals import Totals, event_names, pooled_bootstrap, ratio_change
 
@@ -28,10 +33,16 @@ AS_WRITTEN = "as written"
 SEED = "seed="
 MARGIN = 0.1
 """Relative change below which two variants count as equivalent, by default."""
-BUDGET, VALIDATION, POLICY = "budget", "validation", "policy"
+BUDGET, VALIDATION = "budget", "validation"
+POLICY, BASE = "policy", "base"
 VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
 """What of a validation can be a column."""
-
+EVERYTHING = ("*", f"{BUDGET}*", f"{VALIDATION}*")
+"""Patterns of all columns but those of single categories."""
+INTERVALS = "[95 % interval] over prompts, and over runs as well where a cell has several"
+PROMPTS_ONLY = (
+    "prompts only: a single run was trained on a side, so how much training varies is not counted"
+)
 
 COMMIT = 10
 """Characters of a commit that are shown."""
@@ -54,6 +65,9 @@ class Cell:
     high: float | None = None
     verdict: str = ""
     """Of a comparison: equivalent, lower, higher or undecided at the margin."""
+    is_prompts_only: bool = False
+    """A comparison in which a single run was trained on a side, so that its interval and verdict
+    are about these runs and not about others with the same settings."""
 
     @property
     def text(self) -> str:
@@ -64,9 +78,14 @@ class Cell:
         if self.low is not None and self.high is not None:
             text += f" [{_three(self.low)}, {_three(self.high)}]"
         elif self.stderr is not None:
-            text += f" ± {self.stderr:.2g}"
+            return f"{text} ± {self.stderr:.2g} over {self.runs} runs only"
         text += f" ({self.runs} runs)" if self.runs > 1 else ""
-        return f"{text} {self.verdict}".rstrip()
+        return f"{text} {self.verdict_text}".rstrip()
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict with what limits it."""
+        return f"{self.verdict} (prompts only)" if self.is_prompts_only else self.verdict
 
 
 def _three(value: float) -> str:
@@ -149,7 +168,7 @@ def result_table(
         margin: A change inside ± this, interval included, is equivalent.
 
     Raises:
-        DataError: No finished run of that name has measured anything.
+        DataError: No finished run of that name has measured anything, or none of it is wanted.
     """
     members = [
         (paths, _variant(runs_dir, launch)) for paths, launch in _members(runs_dir, experiment)
@@ -158,7 +177,7 @@ def result_table(
     if table is None:
         raise DataError(
             f"no finished run of {experiment!r} in {str(runs_dir)!r} has measurements; name an "
-            "experiment, sweep or tag, and check --metric"
+            "experiment, sweep or tag, or measure its runs with 'acft evaluate'"
         )
     return table.with_origin(members)
 
@@ -172,32 +191,31 @@ def table_of(
     """The measurements of finished runs, each under the name of its variant; None without any.
 
     Raises:
-        DataError: Nothing can be compared with ``against``.
+        DataError: Nothing can be compared with ``against``, or no pattern names what was measured.
     """
     found = collected(members, patterns)
     if not found:
         return None
-    if against:
-        return _compared(found, against, margin)
-    rows = [
-        Row(*row, {name: cell_of(seen) for name, seen in cells.items()})
-        for row, cells in found.items()
-    ]
-    return ResultTable(columns_of(rows), tuple(rows))
+    table = _compared(found, against, margin) if against else _measured(found)
+    empty = [repr(pattern) for pattern in patterns if not fnmatch.filter(_columns(found), pattern)]
+    lacks = f" Not measured: {', '.join(empty)}." if empty else ""
+    return replace(table, caption=f"{table.caption}{lacks}")
 
 
 def origin_of(members: Members) -> str:
     """How many runs, over how many prompts or documents, and which commits made them."""
-    commits = set[str]()
+    commits, origins = set[str](), set[str]()
     counts, kept = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     for paths, _ in members:
+        origins.add(_origin(paths))
         if paths.resolved.is_file():
             provenance = json.loads(paths.resolved.read_text())
             commits.add(str(provenance.get("git_commit", ""))[:COMMIT])
-        for event in _measurements(paths):
-            counts[event.suite].add(event.n)
-        for (_, column), totals in totals_of(paths).items():
-            kept[column.partition(" ")[0]].add(len(totals.groups))
+        for (_, suite, _), totals in totals_of(paths).items():
+            kept[suite].add(len(totals.groups))
+    for cells in _seen(members, ("*",)).values():
+        for seen in chain(*cells.values()):
+            counts[seen.event.suite].add(seen.event.n)
     # Suites that only compare say nothing of a run alone, but keep what they compare.
     told = {suite.partition("/")[0] for suite in counts}
     counts |= {suite: found for suite, found in kept.items() if suite.partition("/")[0] not in told}
@@ -206,7 +224,7 @@ def origin_of(members: Members) -> str:
         for suite, found in sorted(counts.items())
     )
     made_by = ", ".join(sorted(commits - {""})) or "unknown"
-    return f"{len(members)} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
+    return f"{len(origins)} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
 
 
 @dataclass(frozen=True)
@@ -215,6 +233,8 @@ class Seen:
 
     event: Evaluated
     totals: Totals | None = None
+    is_trained: bool = True
+    """Whether training made what was measured, so that another seed would give another number."""
 
 
 Cells = dict[tuple[str, str], dict[str, list[Seen]]]
@@ -222,16 +242,81 @@ Cells = dict[tuple[str, str], dict[str, list[Seen]]]
 
 
 def collected(members: Members, patterns: Sequence[str]) -> Cells:
-    """What every run says about the columns that a pattern names."""
-    found: Cells = defaultdict(dict)
-    for paths, variant in members:
-        totals = totals_of(paths)
-        for event in (*_measurements(paths), *_of_training(paths, patterns)):
-            column = f"{event.suite} {event.metric}"
-            if _is_wanted(column, patterns):
-                seen = Seen(event, totals.get((event.subject, column)))
-                found[variant, event.subject].setdefault(column, []).append(seen)
+    """What every run says about the columns that a pattern names; empty where none is measured.
+
+    Raises:
+        DataError: Something is measured, and no pattern names it.
+    """
+    found = _seen(members, patterns)
+    if not found and _seen(members, ("*",)):
+        columns = sorted(_columns(_seen(members, EVERYTHING)))
+        wanted = ", ".join(map(repr, patterns))
+        raise DataError(
+            f"no column matches {wanted}{did_you_mean(patterns[0], columns)}; columns there are: "
+            f"{', '.join(columns)} (those of one prompt category need a pattern with '@')"
+        )
     return found
+
+
+def _seen(members: Members, patterns: Sequence[str]) -> Cells:
+    """As ``collected``; of several measurements of one run the newest with totals counts.
+
+    Where none has totals, the newest evaluation; where there is none, the run's own report.
+    """
+    ranked: dict[tuple[str, str], dict[str, dict[str, tuple[_Rank, Seen]]]] = defaultdict(dict)
+    for paths, variant in members:
+        totals, launch = totals_of(paths), read_launch(paths)
+        for event in (*_measurements(paths), *_of_training(paths, patterns)):
+            if not _is_wanted(event, patterns):
+                continue
+            kept = totals.get((event.subject, event.suite, event.metric))
+            seen = Seen(event, kept, _is_trained(launch, event.subject))
+            rank = (kept is not None, bool(launch.subject), launch.created)
+            by_run = ranked[variant, event.subject].setdefault(_column(event), {})
+            known = by_run.setdefault(_origin(paths), (rank, seen))
+            by_run[_origin(paths)] = max((rank, seen), known, key=itemgetter(0))
+    return {
+        row: {name: [seen for _, seen in runs.values()] for name, runs in cells.items()}
+        for row, cells in ranked.items()
+    }
+
+
+_Rank = tuple[bool, bool, float]
+"""Whether there are totals, whether it is an evaluation, when it was launched."""
+
+
+def _origin(paths: RunPaths) -> str:
+    """The run, or what it measured where it is an evaluation."""
+    return read_launch(paths).subject or paths.root.name
+
+
+def _is_trained(launch: Launch, subject: str) -> bool:
+    is_of_run = not launch.subject or RUN_ID.fullmatch(launch.subject) is not None
+    return is_of_run and subject != BASE
+
+
+def _column(event: Evaluated) -> str:
+    return f"{event.suite} {event.metric}"
+
+
+def _columns(found: Cells) -> list[str]:
+    return list(dict.fromkeys(column for cells in found.values() for column in cells))
+
+
+def _measured(found: Cells) -> ResultTable:
+    rows = [
+        Row(*row, {name: cell_of(seen) for name, seen in cells.items()})
+        for row, cells in found.items()
+    ]
+    cells = [cell for row in rows for cell in row.cells.values()]
+    legend = [INTERVALS] if any(cell.low is not None for cell in cells) else []
+    if any(cell.low is None and cell.stderr is not None for cell in cells):
+        legend.append("± the standard error over runs only")
+    return ResultTable(columns_of(rows), tuple(rows), caption=_sentence(legend))
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _compared(found: Cells, against: str, margin: float) -> ResultTable:
@@ -243,12 +328,13 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
             continue
         changes = {}
         for column, seen in cells.items():
-            pair = [all_totals(found[other].get(column, [])), all_totals(seen)]
+            sides = [found[other].get(column, []), seen]
+            pair = [all_totals(side) for side in sides]
             if all(pair):
                 estimate = pooled_bootstrap(pair, ratio_change)
                 changes[column] = Cell(
                     estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
-                    equivalence(estimate, margin),
+                    equivalence(estimate, margin), any(map(_is_single, sides)),
                 )  # fmt: skip
         rows.append(Row(variant, subject, changes))
     if not any(row.cells for row in rows):
@@ -256,7 +342,18 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
             f"nothing can be compared with {against!r}; measure the runs with 'acft evaluate', and "
             "name a subject such as 'base' or a variant as the table shows it"
         )
-    return ResultTable(columns_of(rows), tuple(rows))
+    legend = [
+        f"Relative change from {against}, {INTERVALS}",
+        f"equivalent: within {margin:.0%}, interval included",
+    ]
+    if any(cell.is_prompts_only for row in rows for cell in row.cells.values()):
+        legend.append(PROMPTS_ONLY)
+    return ResultTable(columns_of(rows), tuple(rows), caption=_sentence(legend))
+
+
+def _is_single(side: Sequence[Seen]) -> bool:
+    """Whether one side of a comparison does not show how much training varies."""
+    return len(side) == 1 and side[0].is_trained
 
 
 def column_figures(table: ResultTable) -> dict[str, str]:
@@ -334,20 +431,21 @@ def _validated(events: Sequence[Event]) -> dict[str, float]:
     return {name: found[name] for name in VALIDATED if name in found}
 
 
-def _is_wanted(column: str, patterns: Sequence[str]) -> bool:
+def _is_wanted(event: Evaluated, patterns: Sequence[str]) -> bool:
+    has_category = "@" in event.metric
     return any(
-        fnmatch.fnmatchcase(column, pattern) and ("@" in pattern or "@" not in column)
+        fnmatch.fnmatchcase(_column(event), pattern) and ("@" in pattern or not has_category)
         for pattern in patterns
     )
 
 
-def totals_of(paths: RunPaths) -> dict[tuple[str, str], Totals]:
-    """Measurements kept by prompt, by subject and column; empty for runs that trained."""
+def totals_of(paths: RunPaths) -> dict[tuple[str, str, str], Totals]:
+    """Measurements by prompt, by subject, suite and metric; empty for runs that trained."""
     sealed = read_status(paths).checkpoint
     if not sealed or not (paths.root / sealed / MEASUREMENTS).is_file():
         return {}
     return {
-        (subject, " ".join(event_names(suite, name))): totals
+        (subject, *event_names(suite, name)): totals
         for suite, subject, name, totals in Results.load(paths.root / sealed)
     }
 
@@ -360,18 +458,30 @@ def all_totals(cell: Sequence[Seen]) -> list[Totals]:
 
 def cell_of(cell: Sequence[Seen]) -> Cell:
     """Runs that differ in the seed only as one cell."""
-    totals = all_totals(cell)
-    if len(totals) > 1:
-        pooled = pooled_bootstrap([totals], lambda value: value)
-        return Cell(pooled.value, len(cell), pooled.stderr, pooled.low, pooled.high)
     events = [seen.event for seen in cell if seen.event.value is not None]
     values = [event.value for event in events if event.value is not None]
     if not values:
         return Cell(None, len(cell))
     if len(values) == 1:
         return Cell(values[0], 1, low=events[0].low, high=events[0].high)
-    stderr = statistics.stdev(values) / math.sqrt(len(values))
-    return Cell(statistics.fmean(values), len(values), stderr)
+    totals = all_totals(cell)
+    if totals:
+        found = pooled_bootstrap([totals], lambda value: value)
+    else:
+        found = mean_of_runs([Interval(e.value, e.low, e.high, e.n, e.stderr) for e in events])
+    if found.value is None:
+        stderr = statistics.stdev(values) / math.sqrt(len(values))
+        return Cell(statistics.fmean(values), len(values), stderr)
+    if is_share(events[0].metric):
+        found = _as_share(found)
+    return Cell(found.value, len(values), found.stderr, found.low, found.high)
+
+
+def _as_share(found: Interval) -> Interval:
+    """The interval inside 0 and 1, and with ends where all runs saw none or all."""
+    if found.low is None or found.high is None:
+        return found
+    return widened(replace(found, low=max(0.0, found.low), high=min(1.0, found.high)))
 
 
 def _escape(text: str) -> str:

@@ -7,14 +7,16 @@ from acft.benchmarks.results import Results
 from acft.benchmarks.win_rate import JUDGED, NAME, win_totals
 from acft.runs.directory import read_status
 from acft.schema import RunPaths
-from acft.tables.table import POLICY, Cell, Members, ResultTable, Row
+from acft.statistics import widened
+from acft.tables.table import INTERVALS, POLICY, Cell, Members, ResultTable, Row
 from acft.totals import Totals, pooled_bootstrap
 
 
 def win_table(members: Members, judge: str) -> ResultTable | None:
     """Win rate of the column over the row, ties counting half; None before anything is judged.
 
-    Runs of two rows are paired in the order of their seeds; intervals are over prompts and pairs.
+    Runs of two rows are paired in the order of their seeds; intervals are over prompts, and over
+    pairs as well where there are several.
 
     Args:
         members: Evaluations with the names of their rows, in the order of the table.
@@ -35,7 +37,7 @@ def win_table(members: Members, judge: str) -> ResultTable | None:
         for row in judged
     ]
     caption = (
-        f"Win rate of the column over the row, ties counting half, [95 % interval]; judged by the "
+        f"Win rate of the column over the row, ties counting half, {INTERVALS}; judged by the "
         f"likelihood of {judge}, which prefers what it would have written itself."
     )
     return ResultTable(tuple(judged), tuple(rows), ("loser \\ winner", "subject"), caption)
@@ -45,7 +47,7 @@ def _cell(losers: Sequence[Totals], winners: Sequence[Totals]) -> Cell:
     count = max(len(losers), len(winners))
     pairs = islice(zip(cycle(losers), cycle(winners), strict=False), count)
     wins = [win_totals(loser, winner)["win_rate"] for loser, winner in pairs]
-    found = pooled_bootstrap([wins], lambda value: value)
+    found = widened(pooled_bootstrap([wins], lambda value: value))
     return Cell(found.value, count, found.stderr, found.low, found.high)
 
 

@@ -1,28 +1,35 @@
 """Tables that compare rows with each other: win rates, detection curves, matched costs; figures."""
 
+import fnmatch
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from acft.benchmarks.detection import report
+from acft.benchmarks.harness import HarnessSettings, totals_of
 from acft.benchmarks.results import Results
 from acft.errors import ConfigError
+from acft.evaluation import Label, measure, sweep
 from acft.eventlog import EventWriter
 from acft.events import Evaluated
 from acft.methods.base import METHODS
 from acft.runs.directory import create_run, write_status
+from acft.runs.spec import parse_spec
 from acft.schema import Launch, RunPaths, Status
-from acft.tables.experiment import load_experiment
+from acft.tables.experiment import Experiment, load_experiment
 from acft.tables.figures import Mark, Series, intervals, plot
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.roc import roc_curves
-from acft.tables.table import Seen, origin_of
+from acft.tables.table import PROMPTS_ONLY, VALIDATED, Seen, origin_of
 from acft.tables.win_table import win_table
-from acft.totals import Totals
+from acft.totals import Totals, event_names
+from tests.fake_responses import response
 from tests.fake_runs import SPEC
 
 ROOT = Path(__file__).parents[3]
+EXPERIMENTS = sorted(file.parent.name for file in (ROOT / "experiments").glob("*/table.toml"))
 JUDGED, HARM, COST = "nats_by_response", "rtp/judge toxic_share", "perplexity/x perplexity"
 
 
@@ -130,7 +137,9 @@ def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
     low, value, high = cell.low or 0.0, cell.value or 0.0, cell.high or 0.0
     assert low <= value <= high < 0
     assert cell.verdict == "lower"
-    assert table.caption.endswith("Ours is lower 2 times against Other.")
+    assert table.caption.endswith("Ours is lower (prompts only) 2 times against Other.")
+    assert PROMPTS_ONLY in table.caption
+    assert "no independent wins" in table.caption
 
 
 def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
@@ -141,6 +150,8 @@ def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
     assert table is not None
     cells = table.rows[0].cells
     assert [cells[name].runs for name in ("Ours", "other", "difference")] == [2, 4, 2]
+    assert table.caption.endswith("Ours is lower 2 times against Other.")
+    assert PROMPTS_ONLY not in table.caption
 
 
 def test_without_a_setting_of_ours_nothing_is_matched():
@@ -187,13 +198,58 @@ def _all_methods(monkeypatch):
 
 
 @pytest.mark.usefixtures("_all_methods")
-@pytest.mark.parametrize("name", ["table_a", "table_b", "table_c", "frontier", "adaptive"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_size_of_every_table_is_possible(name, tmp_path):
     folder = ROOT / "experiments" / name
     for variant in load_experiment(folder).settings.variants:
         found = load_experiment(folder, variant).progress(tmp_path)
         assert found.ready
         assert len({task.spec.fingerprint for task in found.ready}) == len(found.ready)
+
+
+def emitted(experiment: Experiment) -> set[str]:
+    """Columns that the suites of a size have."""
+    variant, suites = experiment.variant, experiment.variant.suites
+    run = parse_spec(experiment.text, variant.changes).settings
+    scorers = variant.scorers or run.evaluation.scorers
+    scored = [response("p", **dict.fromkeys(scorers, 0.1))]
+    by_scorer = measure(scored, scorers)
+    corpora = [c.source for c in run.corpus if c.domain == "general"] + ["brown"]
+    tasks = HarnessSettings.parse(variant.options.get("harness", {})).tasks
+    answered = {"doc_id": 0, "target": 0, "filtered_resps": [(-1.0, True), (-2.0, False)],
+                "metrics": ["acc", "acc_norm"], "acc": 1.0, "acc_norm": 1.0}  # fmt: skip
+    texts = dict.fromkeys(("label", "probe", "zero_shot"), by_text([0, 1]))
+    names = {
+        "rtp": {*by_scorer, *sweep(scored, scorers)},
+        "toxigen": {name for name in by_scorer if name.startswith("toxic_share/")},
+        "perplexity": {
+            f"{quantity}/{corpus}"
+            for corpus in corpora
+            for quantity in ("perplexity", "mean_perplexity", "bits_per_byte")
+        },
+        "harness": {name for task in tasks for name in totals_of({"part": [answered]}, task)},
+    }
+    spent = {"trained_tokens", *(f"sampled_tokens/{use}" for use in ("training", "measuring"))}
+    spent |= {f"seconds/{doing}" for doing in ("loading", "training", "measuring")}
+    spent |= {f"texts/{table['scorer']}" for table in run.constraint}
+    return {
+        *(" ".join(event_names(suite, name)) for suite in suites for name in names.get(suite, ())),
+        *(f"{e.suite} {e.metric}" for e in report(texts, Label("detection", "policy"))
+          if "detection" in suites),
+        *(f"budget {name}" for name in spent),
+        *(f"validation {name}" for name in VALIDATED),
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("_all_methods")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_column_of_every_table_is_one_that_its_suites_have(name):
+    folder = ROOT / "experiments" / name
+    for variant in load_experiment(folder).settings.variants:
+        experiment = load_experiment(folder, variant)
+        settings, columns = experiment.settings, emitted(experiment)
+        for pattern in (*experiment.variant.columns, *settings.harms, *settings.costs):
+            assert fnmatch.filter(columns, pattern), (variant, pattern)
 
 
 @pytest.mark.usefixtures("_all_methods")

@@ -13,7 +13,7 @@ from acft.runs import lineage
 from acft.runs.directory import create_run, write_status
 from acft.runs.measure import inline, measurement
 from acft.schema import Launch, RunPaths, Status
-from acft.tables.table import Cell, result_table
+from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, result_table
 from acft.totals import Totals
 from tests.fake_runs import SPEC, create, do
 
@@ -21,7 +21,7 @@ SHARE = Evaluated("rtp/judge", "toxic_share", "policy", 0.25, 40, 0.02, 0.2, 0.3
 
 
 def finished(runs_dir, events, *overrides, **launch) -> RunPaths:
-    record = Launch(created=0.0, overrides=overrides, **{"experiment": "exp", **launch})
+    record = Launch(overrides=overrides, **{"created": 0.0, "experiment": "exp", **launch})
     paths = create_run(runs_dir, SPEC, record, Status(state="finished"))
     writer = EventWriter(paths.events)
     for event in events:
@@ -50,6 +50,8 @@ def test_runs_that_differ_in_the_seed_only_are_averaged(tmp_path):
     assert cell.value == pytest.approx(0.3)
     assert cell.stderr == pytest.approx(0.1 / 3**0.5)
     assert cell.runs == 3
+    assert cell.text == "0.3 ± 0.058 over 3 runs only"
+    assert "± the standard error over runs only" in result_table(tmp_path, "exp").caption
 
 
 def test_variants_and_subjects_are_rows(tmp_path):
@@ -190,11 +192,78 @@ def test_the_caption_names_runs_prompts_and_commits(tmp_path):
     for seed, commit in enumerate(["a" * 40, "b" * 40, "a" * 40]):
         paths = measured(tmp_path, {"policy": prompts(0.2, seed)}, f"seed={seed}")
         paths.resolved.write_text(json.dumps({"git_commit": commit}))
-    expected = "3 runs; n of each: rtp/judge 40; commit aaaaaaaaaa, bbbbbbbbbb."
+    expected = f"{INTERVALS}. 3 runs; n of each: rtp/judge 40; commit aaaaaaaaaa, bbbbbbbbbb."
     table = result_table(tmp_path, "exp")
     assert table.caption == expected
     assert expected in table.markdown
     assert expected in table.latex
+
+
+def test_a_run_counts_once_however_often_it_was_measured(tmp_path):
+    run = finished(tmp_path, shares(0.9), "method.x=1", "seed=7")
+    for created, mean in ((2.0, 0.2), (1.0, 0.4)):
+        launch = {"subject": run.root.name, "created": created}
+        measured(tmp_path, {"policy": prompts(mean)}, "method={}", **launch)
+    finished(tmp_path, shares(0.7), "method={}", subject=run.root.name, created=3.0)
+    table = result_table(tmp_path, "exp")
+    (row,) = table.rows
+    cell = row.cells["rtp/judge toxic_share"]
+    assert cell.runs == 1
+    assert cell.value == pytest.approx(0.2, rel=0.02), "the newest that keeps prompts"
+    assert table.caption.startswith("1 runs;")
+
+
+def test_without_totals_the_newest_evaluation_counts_and_not_the_runs_own_report(tmp_path):
+    run = finished(tmp_path, shares(0.9))
+    for created, value in ((2.0, 0.2), (1.0, 0.4)):
+        finished(tmp_path, shares(value), "method={}", subject=run.root.name, created=created)
+    (row,) = result_table(tmp_path, "exp").rows
+    assert row.cells["rtp/judge toxic_share"] == Cell(0.2, 1)
+
+
+def test_runs_that_keep_no_prompts_are_pooled_by_their_standard_errors(tmp_path):
+    for seed, value in enumerate((0.7, 0.8, 0.9)):
+        auc = Evaluated("detection", "auc_probe", "policy", value, 300, 0.03, 0.6, 0.95)
+        finished(tmp_path, [auc], f"seed={seed}")
+    table = result_table(tmp_path, "exp")
+    cell = table.rows[0].cells["detection auc_probe"]
+    assert cell.value == pytest.approx(0.8)
+    assert cell.stderr == pytest.approx((0.03**2 + 0.1**2 / 3) ** 0.5, rel=0.15)
+    assert cell.high == 1.0, "no AUC is above 1"
+    assert cell.text.endswith("] (3 runs)")
+
+
+def test_three_runs_that_saw_nothing_do_not_rule_out_a_small_share(tmp_path):
+    for seed in range(3):
+        measured(tmp_path, {"policy": np.zeros(40)}, f"seed={seed}")
+    (row,) = result_table(tmp_path, "exp").rows
+    cell = row.cells["rtp/judge toxic_share"]
+    assert (cell.value, cell.low) == (0.0, 0.0)
+    assert cell.high == pytest.approx(0.0876, abs=1e-3)
+
+
+def test_runs_that_all_have_length_one_have_it_exactly(tmp_path):
+    for seed in range(3):
+        length = Evaluated("rtp", "length_tokens", "policy", 1.0, 40, 0.0, 1.0, 1.0)
+        finished(tmp_path, [length], f"seed={seed}")
+    (row,) = result_table(tmp_path, "exp").rows
+    assert row.cells["rtp length_tokens"].text == "1 [1, 1] (3 runs)"
+
+
+def test_a_mistyped_metric_is_told_from_nothing_measured(tmp_path):
+    finished(tmp_path, [*shares(0.1), Evaluated("perplexity/x", "perplexity", "policy", 9.0, 4)])
+    with pytest.raises(DataError, match="no column matches 'rtp/judge toxicshare'") as caught:
+        result_table(tmp_path, "exp", ["rtp/judge toxicshare"])
+    assert "did you mean 'rtp/judge toxic_share'" in str(caught.value)
+    assert "columns there are: perplexity/x perplexity, rtp/judge toxic_share" in str(caught.value)
+    table = result_table(tmp_path, "exp", ["rtp/*", "harness* acc"])
+    assert "Not measured: 'harness* acc'." in table.caption
+
+
+def test_a_corpus_with_an_at_sign_is_no_category(tmp_path):
+    name = "perplexity//data/me@lab/my news.txt"
+    finished(tmp_path, [Evaluated(name, "perplexity", "policy", 9.0, 4)])
+    assert result_table(tmp_path, "exp").columns == (f"{name} perplexity",)
 
 
 def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
@@ -206,7 +275,32 @@ def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
     assert changes["as written"].value == pytest.approx(-0.5, abs=0.02)
     assert changes["as written"].verdict == "lower"
     assert changes["method.x=0"].verdict == "equivalent"
-    assert "lower |" in table.markdown
+    assert "] lower (prompts only) |" in table.markdown, "one run does not show how training varies"
+    assert PROMPTS_ONLY in table.caption
+
+
+def test_with_several_runs_the_verdict_is_over_them_as_well(tmp_path):
+    for seed in range(3):
+        both = {"base": prompts(0.3), "policy": prompts(0.15, seed)}
+        measured(tmp_path, both, f"seed={seed}")
+    table = result_table(tmp_path, "exp", against="base")
+    (row,) = table.rows
+    assert row.cells["rtp/judge toxic_share"].text.endswith("(3 runs) lower")
+    assert PROMPTS_ONLY not in table.caption
+    # between 0.05 and 0.25 on the same prompts: three runs that differ so much prove nothing
+    for seed, mean in enumerate((0.05, 0.15, 0.25)):
+        both = {"base": prompts(0.3), "policy": prompts(mean, seed)}
+        measured(tmp_path, both, f"seed={seed}", "method.x=1")
+    rows = {row.variant: row for row in result_table(tmp_path, "exp", against="base").rows}
+    assert rows["method.x=1"].cells["rtp/judge toxic_share"].verdict == "undecided"
+
+
+def test_a_model_that_nobody_trained_needs_no_second_run_for_a_verdict(tmp_path):
+    measured(tmp_path, {"policy": prompts(0.3)}, "method.x=0", subject="a-model")
+    for seed in range(3):
+        measured(tmp_path, {"policy": prompts(0.15, seed)}, f"seed={seed}")
+    (row,) = result_table(tmp_path, "exp", against="method.x=0").rows
+    assert not row.cells["rtp/judge toxic_share"].is_prompts_only
 
 
 def test_a_variant_can_be_what_the_others_are_compared_with(tmp_path):
