@@ -3,14 +3,17 @@
 import argparse
 import dataclasses
 import json
+import math
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acft.commands._options import add_json, add_runs_dir
 
 if TYPE_CHECKING:
+    from acft.schema import RunPaths, Status
     from acft.tables.experiment import Experiment, Task
     from acft.tables.table import ResultTable
 
@@ -31,8 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show relative changes from this subject (base) or row, with a verdict",
     )  # fmt: skip
     parser.add_argument(
-        "--margin", type=float, default=0.1, help="equivalent below this change (default: 0.1)"
-    )
+        "--margin", type=_margin, default=0.1, metavar="SHARE",
+        help="equivalent below this change (default: 0.1)",
+    )  # fmt: skip
     parser.add_argument("--variant", default="", metavar="NAME", help="another size of a table")
     missing = parser.add_mutually_exclusive_group()
     missing.add_argument(
@@ -40,11 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     missing.add_argument(
         "--queue", action="store_true",
-        help="queue the missing runs; call again for the evaluations when they are finished",
+        help="queue the missing runs, and resume those that ended early; call again for the "
+        "evaluations when they are finished",
     )  # fmt: skip
     missing.add_argument(
-        "--run", action="store_true", help="do the missing runs here, one after the other"
-    )
+        "--run", action="store_true",
+        help="do the missing runs here, one after the other; those that ended early go on",
+    )  # fmt: skip
     parser.add_argument(
         "--figures", type=Path, metavar="DIR", help="also write the figures of a table as SVG"
     )
@@ -114,14 +120,12 @@ def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
     """
     from acft.commands._display import do_here
     from acft.errors import RunError
-    from acft.runs.launcher import create_here
 
     experiment.check(runs_dir)
     while (progress := experiment.progress(runs_dir)).ready:
         task = progress.ready[0]
         print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)
-        names = {"experiment": experiment.name, "subject": task.subject}
-        code = do_here(create_here(runs_dir, task.spec, **names), task.spec)
+        code = do_here(_begin_here(experiment, task, runs_dir), task.spec)
         if code:
             return code
     if progress.running:
@@ -133,13 +137,59 @@ def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
     return 0
 
 
-def _queue(experiment: "Experiment", task: "Task", runs_dir: Path) -> str:
-    from acft.runs.launcher import launch
+def _begin_here(experiment: "Experiment", task: "Task", runs_dir: Path) -> "RunPaths":
+    """Directory of the run that does a task: one that ended early and goes on, or a new one."""
+    from acft.runs.directory import amend_status, find_run
+    from acft.runs.launcher import create_here, resume
 
+    if task.run_id:
+        resume(runs_dir, task.run_id)
+        paths = find_run(runs_dir, task.run_id)
+        amend_status(paths, _claimed)  # a workbench that is open would start what is queued
+        return paths
+    return create_here(runs_dir, task.spec, experiment=experiment.name, subject=task.subject)
+
+
+def _claimed(status: "Status") -> "Status | None":
+    """The status of a queued run that this process is about to do; None where another began."""
+    from acft.runs.process import this_process
+
+    if status.state != "queued":
+        return None
+    who, now = this_process(), time.time()
+    return dataclasses.replace(
+        status, state="starting", pid=who.pid, pid_started=who.started, boot_id=who.boot_id,
+        heartbeat=now,
+    )  # fmt: skip
+
+
+def _queue(experiment: "Experiment", task: "Task", runs_dir: Path) -> str:
+    from acft.runs.launcher import launch, resume
+
+    if task.run_id:
+        resume(runs_dir, task.run_id)
+        return task.run_id
     return launch(
         runs_dir, task.text, task.overrides,
         experiment=experiment.name, subject=task.subject, where=task.row,
     )  # fmt: skip
+
+
+def _margin(text: str) -> float:
+    """The change below which two rows are equivalent.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not above 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number above 0; with 0.1 changes inside ± 10 % count as equivalent"
+        )
+    return value
 
 
 def _seed(task: "Task") -> str:

@@ -111,16 +111,28 @@ def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
     return [pair for pair in pairs if pair.first != pair.second]
 
 
-def by_fingerprint(runs_dir: Path) -> dict[str, tuple[str, str]]:
-    """Id and state by fingerprint, of all runs that are or may yet be done; finished ones win."""
+def by_fingerprint(runs_dir: Path, *, with_resumable: bool = False) -> dict[str, tuple[str, str]]:
+    """Id and state by fingerprint, of all runs that are or may yet be done; finished ones win.
+
+    Args:
+        runs_dir: Directory of all runs.
+        with_resumable: Also runs that ended early after a sealed round, where no other run is or
+            may yet be done; of several the one that came furthest.
+    """
     found: dict[str, tuple[str, str]] = {}
+    ended: dict[str, tuple[int, str, str]] = {}
     for paths in all_runs(runs_dir):
         fingerprint = _fingerprint(paths)
-        state = current_state(paths)[1].state
-        is_wanted = fingerprint and state not in RESUMABLE
-        if is_wanted and found.get(fingerprint, ("", ""))[1] != "finished":
-            found[fingerprint] = (paths.root.name, state)
-    return found
+        status, seen = current_state(paths)
+        if not fingerprint:
+            continue
+        if seen.state in RESUMABLE:
+            if with_resumable and status.checkpoint:
+                this = (status.round, paths.root.name, seen.state)
+                ended[fingerprint] = max(this, ended.get(fingerprint, this))
+        elif found.get(fingerprint, ("", ""))[1] != "finished":
+            found[fingerprint] = (paths.root.name, seen.state)
+    return {name: (run_id, state) for name, (_, run_id, state) in ended.items()} | found
 
 
 def label(

@@ -19,6 +19,7 @@ from acft.registry import did_you_mean
 from acft.runs.lineage import by_fingerprint
 from acft.runs.measure import POLICY, as_evaluation, inline, result_of
 from acft.runs.spec import Spec, parse_spec, read_text
+from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
 from acft.tables.figures import Series, plot
@@ -134,10 +135,15 @@ class Task:
     run_id: str = ""
     """Of the run that does it, if there is one."""
     state: str = ""
-    """Of that run."""
+    """Of that run; stopped, failed or lost where it is to be resumed."""
     is_evaluation: bool = False
     subject: str = ""
     """Run or model that an evaluation measures."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether no run does it, or one that can be resumed."""
+        return not self.run_id or self.state in RESUMABLE
 
     @property
     def spec(self) -> Spec:
@@ -161,8 +167,8 @@ class Progress:
     running: list[Task]
     """Queued ones included."""
     ready: list[Task]
-    """Can be started now, in the order that gives whole tables early: an evaluation as soon as its
-    run is there, every row with the first seed before any with the second."""
+    """Can be started or resumed now, in the order that gives whole tables early: an evaluation as
+    soon as its run is there, every row with the first seed before any with the second."""
     waiting: int
     """Evaluations of runs that are not finished."""
 
@@ -189,20 +195,20 @@ class Experiment:
         Raises:
             ConfigError: A row's settings are impossible.
         """
-        known = by_fingerprint(runs_dir)
+        known = by_fingerprint(runs_dir, with_resumable=True)
         done, running, ready, waiting = [], [], [], 0
         for row, changes in self._repetitions():
             training = Task(row.name, self.text, changes)
             if not row.is_base:
                 training = _found(training, known)
                 if training.state != "finished":
-                    (running if training.run_id else ready).append(training)
+                    (ready if training.is_ready else running).append(training)
                     waiting += 1
                     continue
                 done.append(training)
             evaluation = _found(self._evaluation(runs_dir, training, changes), known)
-            group = {"finished": done, "": ready}.get(evaluation.state, running)
-            group.append(evaluation)
+            is_done = evaluation.state == "finished"
+            (done if is_done else ready if evaluation.is_ready else running).append(evaluation)
         return Progress(done, running, ready, waiting)
 
     def check(self, runs_dir: Path) -> None:

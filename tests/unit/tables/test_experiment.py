@@ -8,8 +8,12 @@ import pytest
 
 from acft.__main__ import main
 from acft.errors import ConfigError
+from acft.eventlog import Entry, read_events
+from acft.events import RoundFinished, Started
 from acft.runs.directory import all_runs, read_launch, read_status, write_status
+from acft.runs.launcher import stop
 from acft.runs.measure import measurement
+from acft.runs.worker import run_worker
 from acft.schema import Status
 from acft.tables.experiment import Experiment, load_experiment
 from tests.tiny_run import tiny_settings, train
@@ -116,6 +120,53 @@ def test_a_table_that_others_have_yet_to_finish_is_not_done(folder, tmp_path, mo
     assert main(["table", str(folder), "--queue", "--runs", runs]) == 0
     assert main(["table", str(folder), "--run", "--runs", runs]) != 0
     assert "1 runs of 'tiny_table' are queued or running elsewhere" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_early_goes_on_instead_of_starting_anew(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda runs: "nobody")
+    sft = TABLE.index('[[rows]]\nname = "SFT"'), TABLE.index('[[rows]]\nname = "Guided"')
+    sizes = TABLE[TABLE.index("[variants.small]") :]
+    (folder / "table.toml").write_text(f'title = "t"\nseeds = [0]\n{TABLE[slice(*sft)]}{sizes}')
+    runs = tmp_path / "runs"
+    queue = ["table", str(folder), "--queue", "--runs", str(runs)]
+    assert main(queue) == 0
+    (paths,) = all_runs(runs)
+
+    def stop_after_a_round(entry: Entry) -> None:
+        if isinstance(entry.event, RoundFinished):
+            paths.stop_request.write_text("save")
+
+    run_worker(paths, stop_after_a_round)
+    assert (read_status(paths).state, read_status(paths).round) == ("stopped", 1)
+    experiment = load_experiment(folder)
+    assert counts(experiment, runs) == (0, 0, 1, 1)
+    assert main(queue) == 0
+    assert counts(experiment, runs) == (0, 1, 0, 1)
+    assert read_status(paths).resumed_from == "checkpoints/round-1"
+    stop(runs, paths.root.name)
+    assert main(["table", str(folder), "--run", "--runs", str(runs)]) == 0
+    assert counts(experiment, runs) == (2, 0, 0, 0)
+    assert len(all_runs(runs)) == 2, "the training that went on, and its evaluation"
+    starts = [e.event for e in read_events(paths.events) if isinstance(e.event, Started)]
+    assert [start.resumed_from_round for start in starts] == [0, 1]
+
+
+def test_a_run_that_ended_before_its_first_round_is_done_anew(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.runs.detached.ensure_supervisor", lambda runs: "nobody")
+    runs = tmp_path / "runs"
+    queue = ["table", str(folder), "--queue", "--runs", str(runs)]
+    assert main(queue) == 0
+    stop(runs, all_runs(runs)[0].root.name)
+    assert counts(load_experiment(folder), runs) == (0, 6, 1, 6)
+    assert main(queue) == 0
+    assert len(all_runs(runs)) == 8
+
+
+@pytest.mark.parametrize("margin", ["0", "-0.1", "nan", "much"])
+def test_a_margin_that_nothing_fits_into_is_refused(margin, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["table", "quickstart", f"--margin={margin}", "--runs", str(tmp_path)])
+    assert f"{margin!r} is not a number above 0" in capsys.readouterr().err
 
 
 def test_nothing_is_started_when_what_measures_the_rows_is_not_here(folder, tmp_path, capsys):
