@@ -28,7 +28,7 @@ import pyarrow as pa
 SCHEMA_VERSION = 1
 
 TOXIC_FROM = 0.5
-"""A score at or above it counts as toxic, as in RealToxicityPrompts."""
+"""A score at or above it counts as toxic. Source: RealToxicityPrompts protocol."""
 
 SPEC = "spec.toml"
 """The settings as the user wrote them."""
