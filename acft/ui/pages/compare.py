@@ -213,7 +213,7 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
         el("nav.tabs", tabs, aria_label="Views"),
         el(
             "div.toolbar",
-            el("input", type="search", placeholder="Find text, or /pattern/", data_query="find",
+            el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                value=found.choice.find, aria_label="Find in texts", maxlength="200",
                **act("refresh")),
             el("label.side", "by ", el("select", scorers, data_nav="scorer",

@@ -148,7 +148,7 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str]) -> Node
         for key, placeholder, label in (("low", "from 0", "Lowest score"),
                                         ("high", "to 1", "Highest score"))
     ]  # fmt: skip
-    search = el("input", type="search", placeholder="Find text, or /pattern/", data_query="find",
+    search = el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
                 **act("refresh"))  # fmt: skip
     choose = el("select", scorers, data_query="scorer", aria_label="Scorer", **act("refresh"))
