@@ -19,7 +19,7 @@ from acft.backbone.loading import Backbone
 from acft.prompt_tokens import check_lengths, encode_prompt
 from acft.settings import SamplingSettings
 from acft.threads import Workers
-from acft.token_choice import choose, uniforms
+from acft.token_choice import choose, choose_plainly, uniforms
 from acft.types import DrawChecks, Prompt, Rollout, Window
 
 CONTINUATION_BATCH = 256
@@ -28,6 +28,9 @@ CONTINUATION_BATCH = 256
 CPU_BATCHES = 2
 """More than one batch on a CPU are a multiple of this, so that two workers end together. It does
 not follow the number of cores: what is drawn must not depend on the machine."""
+
+ASKED_EVERY = 8
+"""Tokens after which a GPU is asked whether all responses have ended: asking waits for it."""
 
 
 @runtime_checkable
@@ -230,20 +233,29 @@ def _respond(
     """The drawn tokens, and the hidden states before and, where they are kept, after each."""
     alive = torch.ones(len(last), dtype=torch.bool, device=last.device)
     tokens, policy_lps, drawn_lps, masks, hidden = [], [], [], [], [state.hidden]
+    every = _asked_every(last.device)
     for position in range(sampling.horizon):
-        next_logprobs = logits(backbone.model, state.hidden).log_softmax(dim=-1)
-        proposal = next_logprobs
-        if session is not None:
-            proposal = session.reweight(next_logprobs, state.hidden, last)
-        chosen, chosen_lp = choose(
-            proposal, random[:, position], sampling.temperature, sampling.top_p
-        )
+        scores = logits(backbone.model, state.hidden)
+        if session is None and (sampling.temperature, sampling.top_p) == (1.0, 1.0):
+            chosen, policy_lp = choose_plainly(scores, random[:, position])
+            chosen_lp = policy_lp
+        else:
+            next_logprobs = scores.log_softmax(dim=-1)
+            proposal = next_logprobs
+            if session is not None:
+                proposal = session.reweight(next_logprobs, state.hidden, last)
+            chosen, chosen_lp = choose(
+                proposal, random[:, position], sampling.temperature, sampling.top_p
+            )
+            policy_lp = next_logprobs.gather(1, chosen[:, None])[:, 0]
         tokens.append(chosen)
-        policy_lps.append(next_logprobs.gather(1, chosen[:, None])[:, 0])
+        policy_lps.append(policy_lp)
         drawn_lps.append(chosen_lp)
         masks.append(alive)
         alive = alive & (chosen != backbone.tokenizer.eos_token_id)
-        is_last = position + 1 == sampling.horizon or not bool(alive.any())
+        is_last = position + 1 == sampling.horizon
+        if (position + 1) % every == 0:
+            is_last = is_last or not bool(alive.any())
         if is_last and not keep_hidden:
             break
         state.append(chosen)
@@ -251,11 +263,18 @@ def _respond(
         last = chosen
         if is_last:
             break
+    mask = torch.stack(masks, 1)
+    length = int(mask.any(dim=0).sum())  # the rest was drawn before anybody asked
     response = _Response(
-        torch.stack(tokens, 1), torch.stack(policy_lps, 1),
-        torch.stack(drawn_lps, 1), torch.stack(masks, 1),
+        torch.stack(tokens, 1)[:, :length], torch.stack(policy_lps, 1)[:, :length],
+        torch.stack(drawn_lps, 1)[:, :length], mask[:, :length],
     )  # fmt: skip
-    return response, hidden
+    return response, hidden[: length + 1]
+
+
+def _asked_every(device: torch.device) -> int:
+    """Tokens after which it is asked whether all responses have ended."""
+    return 1 if device.type == "cpu" else ASKED_EVERY
 
 
 @dataclass(frozen=True)

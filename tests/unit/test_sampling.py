@@ -1,5 +1,6 @@
 """Responses depend on seed, prompt and sample number, and on nothing else."""
 
+import copy
 import dataclasses
 import itertools
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from acft import sampling as drawing
 from acft.backbone.loading import load_backbone
 from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
 from acft.decoding.guided import GuidedDecoder
@@ -15,7 +17,7 @@ from acft.policy import Policy
 from acft.sampling import continuations
 from acft.settings import ModelSettings, SamplingSettings
 from acft.threads import Workers
-from acft.token_choice import BLOCK, NUCLEUS_CANDIDATES, choose, uniforms
+from acft.token_choice import BLOCK, NUCLEUS_CANDIDATES, choose, choose_plainly, uniforms
 from acft.types import Prompt
 from tests.fakes import save_tiny_model
 from tests.toy_runs import ConstantOracle
@@ -133,6 +135,25 @@ def test_windows_hold_the_last_prompt_token_and_the_response(policy):
         assert tuple(prompt.tolist()) == rollout.prompt_ids
 
 
+def test_asking_seldom_whether_all_have_ended_changes_nothing(policy, monkeypatch):
+    sampling = SamplingSettings(horizon=9, batch_size=2)
+    written = [i for r in policy.sample(PROMPTS, 4, sampling, 7).rollouts for i in r.response_ids]
+    tokenizer = copy.deepcopy(policy.backbone.tokenizer)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(max(written, key=written.count))
+    ending = dataclasses.replace(
+        policy, backbone=dataclasses.replace(policy.backbone, tokenizer=tokenizer)
+    )
+    always = ending.sample(PROMPTS, 4, sampling, 7, keep_hidden=True)
+    monkeypatch.setattr(drawing, "_asked_every", lambda _: 4)
+    seldom = ending.sample(PROMPTS, 4, sampling, 7, keep_hidden=True)
+    batches = zip(always.rollouts[::2], always.rollouts[1::2], strict=True)
+    lengths = [max(len(r.response_ids) for r in batch) for batch in batches]
+    assert any(length % 4 for length in lengths if length < sampling.horizon)
+    assert seldom.rollouts == always.rollouts
+    for name in ("hidden", "token_ids", "mask"):
+        assert torch.equal(getattr(seldom.windows, name), getattr(always.windows, name))
+
+
 def test_a_toy_response_has_exactly_the_horizon_and_only_symbols(toy_policy):
     prompts = [Prompt("p", "start-1", "train")]
     rollouts = toy_policy.sample(prompts, 200, SamplingSettings(horizon=6), 1).rollouts
@@ -224,6 +245,17 @@ class TestChoosing:
         cumulative = logprobs.exp().double().cumsum(dim=-1)
         expected = (cumulative <= (uniform * cumulative[:, -1])[:, None]).sum(dim=-1)
         assert choose(logprobs, uniform)[0].tolist() == expected.tolist()
+
+    @pytest.mark.parametrize("vocab", [3, BLOCK, 3 * BLOCK - 5, 40 * BLOCK])
+    def test_plain_scores_give_the_tokens_of_their_log_probabilities(self, vocab):
+        generator = torch.Generator().manual_seed(vocab)
+        scores = 3 * torch.randn(500, vocab, generator=generator)
+        uniform = torch.rand(500, generator=generator, dtype=torch.float64)
+        chosen, logprobs = choose_plainly(scores, uniform)
+        expected = scores.log_softmax(dim=-1)
+        assert torch.equal(chosen, choose(expected, uniform)[0])
+        exact = scores.double().log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
+        torch.testing.assert_close(logprobs.double(), exact, atol=1e-6, rtol=2e-7)
 
     @pytest.mark.parametrize("first", [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 7])
     @pytest.mark.parametrize("second", [2, BLOCK + 1, 3 * BLOCK - 1])
