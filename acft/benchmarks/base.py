@@ -31,6 +31,12 @@ DRAWN, READ, JUDGED, ANSWERED = "drawn", "read", "judged", "answered"
 model, questions of which every answer is read."""
 
 
+NO_LIKELIHOODS = (
+    "its decoder draws from another distribution than the policy, so the policy's likelihoods of "
+    "texts are not its own"
+)
+
+
 @dataclass(frozen=True)
 class Responses:
     """Responses that a suite drew, to be kept by whoever runs it."""
@@ -68,6 +74,8 @@ class Bench:
     failed: dict[str, ModelError] = field(default_factory=dict)
     """Errors of scorers that did not load, or failed on this policy's responses and are asked no
     more."""
+    control: str = ""
+    """Text that the policy puts before every prompt and document by itself."""
     memo: dict[Hashable, Any] = field(default_factory=dict)
     """Results that several suites use, for this policy only."""
 
@@ -75,6 +83,14 @@ class Bench:
     def scorers(self) -> list[Scorer]:
         """The judging scorers that have not failed."""
         return [scorer for scorer in self.judges if scorer.name not in self.failed]
+
+    @property
+    def has_likelihoods(self) -> bool:
+        """Whether how likely the policy finds texts says how likely they are to be drawn.
+
+        With a decoder it does not: what is drawn has another distribution than the policy.
+        """
+        return self.sampler is self.policy
 
     def label(self, suite: str) -> Label:
         """Origin of this policy's events."""
@@ -130,6 +146,11 @@ class Suite:
     asks_scorers: Callable[[Any], bool] = lambda _: False
     """Takes the suite's settings; whether its numbers or the rows of its responses lack something
     without one of the judging scorers."""
+    reads_with_policy: bool = False
+    """Whether all its numbers are how the policy reads texts, which says nothing of a decoder."""
+    left_out: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
+    """Takes the suite's settings and the run's; one sentence for each optional part that is not
+    here and will be left out."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each file or package that is not here."""
 

@@ -2,11 +2,21 @@
 
 from collections.abc import Generator
 
-from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.base import (
+    NO_LIKELIHOODS,
+    READ,
+    SUITES,
+    Bench,
+    Measured,
+    Suite,
+    SuiteOutput,
+    Work,
+)
 from acft.benchmarks.perplexity import likelihoods
 from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
 from acft.config import Config
 from acft.evaluation import measure
+from acft.events import Note
 from acft.likelihood import perplexity_totals
 from acft.settings import Positive, RunSettings
 from acft.types import Document
@@ -33,6 +43,9 @@ def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, No
     """Likelihood of harmless texts by category, and whether answers get empty, short or refused."""
     prompts, scored = yield from draw_responses(settings.drawing(), bench)
     measured = measure(scored, [scorer.name for scorer in bench.scorers])
+    if not bench.has_likelihoods:
+        yield Note("info", f"no perplexity for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
+        return measured
     documents = [Document(p.prompt_id, "", p.text, "general") for p in prompts]
     rows = yield from likelihoods(documents, bench.policy.backbone.context_length, bench)
     category_of = {prompt.prompt_id: prompt.category for prompt in prompts}

@@ -4,14 +4,15 @@ from collections.abc import Generator, Iterator, Sequence
 
 from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.config import Config
-from acft.corpora.sources import needs_policy
+from acft.corpora.sources import corpus_records, needs_policy
 from acft.data import load_documents
-from acft.errors import DataError, ModelError
+from acft.errors import AcftError, DataError, ModelError
 from acft.events import Note, Progress
 from acft.likelihood import (
     Likelihood,
     byte_totals,
     document_likelihoods,
+    left_out_totals,
     mean_perplexity_totals,
     perplexity_totals,
 )
@@ -43,10 +44,10 @@ def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, No
         except (DataError, ModelError) as error:
             if not is_optional:
                 raise
-            yield Note("info", f"no perplexity on {corpus.source}: {error}", bench.round)
+            yield Note("info", _not_there(corpus, error), bench.round)
             continue
         rows = yield from likelihoods(documents, settings.max_tokens, bench)
-        measured |= measurements(rows, corpus.source)
+        measured |= measurements(documents, rows, corpus.source)
     return measured
 
 
@@ -56,11 +57,24 @@ def work(settings: PerplexitySettings, run: RunSettings) -> Work:
     return {(READ, settings.model_dump_json()): n_texts}
 
 
-def measurements(rows: Sequence[Likelihood], texts: str) -> Measured:
-    """Both perplexities and bits per byte of the texts of that name."""
+def left_out(settings: PerplexitySettings, run: RunSettings) -> list[str]:
+    """That Brown is not judged, where it would be if it were there."""
+    found = []
+    for corpus in [corpus for corpus, is_optional in _corpora(settings, run) if is_optional]:
+        try:
+            next(iter(corpus_records(corpus)), None)
+        except (DataError, ModelError) as error:
+            found.append(_not_there(corpus, error))
+    return found
+
+
+def measurements(documents: Sequence[Document], rows: Sequence[Likelihood], texts: str) -> Measured:
+    """Both perplexities, what the mean leaves out, and bits per byte of the texts of that name."""
+    groups = {document.document_id: document.document_id for document in documents}
     return {
         f"perplexity/{texts}": perplexity_totals(rows),
         f"mean_perplexity/{texts}": mean_perplexity_totals(rows),
+        f"left_out_share/{texts}": left_out_totals(rows, groups),
         f"bits_per_byte/{texts}": byte_totals(rows),
     }
 
@@ -80,6 +94,10 @@ def likelihoods(
     return rows
 
 
+def _not_there(corpus: CorpusSettings, error: AcftError) -> str:
+    return f"no perplexity on {corpus.source}: {error}"
+
+
 def _corpora(
     settings: PerplexitySettings, run: RunSettings
 ) -> Iterator[tuple[CorpusSettings, bool]]:
@@ -93,4 +111,6 @@ def _corpora(
         yield CorpusSettings(source=OUT_OF_DOMAIN), True
 
 
-SUITES.add("perplexity")(Suite(PerplexitySettings, run, work=work))
+SUITES.add("perplexity")(
+    Suite(PerplexitySettings, run, work=work, left_out=left_out, reads_with_policy=True)
+)

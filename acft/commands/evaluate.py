@@ -1,6 +1,7 @@
 """Measure a run's policy, or any model, with registered suites."""
 
 import argparse
+import sys
 
 from acft.commands._options import add_runs_dir
 
@@ -28,13 +29,18 @@ def run(args: argparse.Namespace) -> int:
     """Exit code of the evaluation, which is a run of its own; 0 when it is only queued."""
     from acft.commands._display import do_here
     from acft.commands._subject import check_subject
+    from acft.methods.evaluate import EvaluateSettings, left_out
     from acft.runs.detached import ensure_supervisor
     from acft.runs.launcher import create_here, launch
     from acft.runs.measure import measurement
 
     suites = args.suite or DEFAULT_SUITES
     wanted = measurement(args.runs, args.subject, suites, args.set, args.control)
-    check_subject(args.runs, args.subject, wanted.spec.settings.model)
+    planned = wanted.spec
+    check_subject(args.runs, args.subject, planned.settings.model)
+    if isinstance(planned.method_settings, EvaluateSettings):  # unless --set names another method
+        for sentence in left_out(planned.method_settings, planned.settings):
+            print(sentence, file=sys.stderr)
     names = {"experiment": wanted.experiment, "subject": wanted.subject}
     if args.background:
         run_id = launch(args.runs, wanted.text, wanted.overrides, **names, where=args.subject)

@@ -14,7 +14,15 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from acft.backbone.loading import check_model, resolve_device
-from acft.benchmarks.base import SUITES, Bench, Measured, Responses, Suite, SuiteOutput
+from acft.benchmarks.base import (
+    NO_LIKELIHOODS,
+    SUITES,
+    Bench,
+    Measured,
+    Responses,
+    Suite,
+    SuiteOutput,
+)
 from acft.benchmarks.results import Results
 from acft.config import Config
 from acft.constraints import build_constraint
@@ -93,6 +101,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             seed=settings.seed,
             should_stop=context.should_stop,
             failed=dict(lost),
+            control=chosen.control,
         )
         for name in pending:
             bench.round = finished
@@ -150,6 +159,12 @@ def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  
     return [f"[method] suites = {', '.join(judging)}: {NO_JUDGE}"]
 
 
+def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
+    """What suites would measure if it were on this machine, and leave out without it."""
+    suites = [_suite(name, settings) for name in settings.suites]
+    return [text for suite, options in suites for text in suite.left_out(options, run)]
+
+
 def missing(settings: EvaluateSettings) -> list[str]:
     """What suites and judge need and this machine lacks."""
     found = []
@@ -188,15 +203,19 @@ def _measure(
 ) -> Generator[SuiteOutput, None, None]:
     """Runs one suite, reports its numbers and their comparison, and adds them to those found."""
     suite, options = _suite(name, settings)
+    subjects = found.setdefault(name, {})
+    if suite.reads_with_policy and not bench.has_likelihoods:
+        yield Note("info", f"no {name} for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
+        subjects[bench.subject] = {}
+        return
     measured = yield from suite.run(options, bench)
     if bench.should_stop():
         return
     label = bench.label(name)
-    subjects = found.setdefault(name, {})
     yield from suite.report(measured, label)
-    if bench.subject != BASE and BASE in subjects:
+    if bench.subject != BASE and (base := subjects.get(BASE)):
         control = subjects.get(CONTROL) if bench.subject != CONTROL else None
-        yield from suite.compare(subjects[BASE], measured, label, control)
+        yield from suite.compare(base, measured, label, control or None)
     subjects[bench.subject] = measured
 
 

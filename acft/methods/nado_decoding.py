@@ -64,7 +64,8 @@ def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Ou
         yield Note(
             "info",
             f"subject {SUBJECT!r} is the base policy with decoder 'guided' at strength "
-            f"{state.recent[-1].guide.strength:g}; likelihoods of texts are those of the base",
+            f"{state.recent[-1].guide.strength:g}; its likelihoods of texts are not measured, "
+            "since those of the base are not its own",
         )
 
 

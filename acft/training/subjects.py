@@ -33,7 +33,8 @@ class SubjectSettings(Config):
     version: NonNegative = 0
     """Finished policy updates, for the record."""
     decoder: str = PLAIN
-    """Registered decoder that draws (see ``acft list``); likelihoods are always the policy's."""
+    """Registered decoder that draws (see ``acft list``); with one, likelihoods of texts are not
+    measured, since they would be the policy's."""
     decoder_options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the decoder; a guided one takes its strength from the checkpoint."""
     control: str = ""
