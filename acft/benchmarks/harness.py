@@ -5,13 +5,14 @@ and the full text of the answers, since letters are at chance for small models.
 """
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import io
 import logging
 import math
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +59,9 @@ class HarnessSettings(Config):
     local: dict[TaskName, str] = Field(default_factory=dict)
     """The package's own tasks with a local file each, of the form of the task's data set (JSON
     Lines, Parquet or CSV), such as ``boolq = "boolq.jsonl"``; nothing is downloaded."""
-    few_shot: NonNegative = 0
-    """Worked examples before each question, for the package's own tasks."""
+    few_shot: NonNegative | dict[TaskName, NonNegative] = 0
+    """Worked examples before each question, for the package's own tasks: one number, or a number
+    by task, such as ``{mmlu = 5}``, and none for the others."""
     limit: NonNegative = 0
     """Use at most this many questions of each task; 0 = all."""
     batch_size: Positive = 8
@@ -72,6 +74,23 @@ class HarnessSettings(Config):
             raise ValueError(f"two tasks have the same name: {', '.join(sorted(names))}")
         return self
 
+    @model_validator(mode="after")
+    def _few_shot_of_known(self) -> "HarnessSettings":
+        known = [*self.tasks, *self.local]
+        for name in self.few_shot if isinstance(self.few_shot, dict) else ():
+            if name not in known:
+                raise ValueError(
+                    f"few_shot names {name!r}, which is not done (allowed: "
+                    f"{', '.join(known) or 'nothing'}); add it to tasks or local"
+                )
+        return self
+
+    def examples(self, name: str) -> int:
+        """Worked examples before each question of a task."""
+        if isinstance(self.few_shot, dict):
+            return self.few_shot.get(name, 0)
+        return self.few_shot
+
 
 def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Accuracy of multiple-choice tasks and nats of the right answers, by lm-evaluation-harness."""
@@ -82,7 +101,7 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
         for name, task in zip(names, tasks, strict=True):
-            samples = yield from _evaluate(task, settings, bench)
+            samples = yield from _evaluate(task, settings.examples(name), settings, bench)
             measured |= totals_of(samples, Path(name).stem)
     return measured
 
@@ -136,14 +155,14 @@ def totals_of(samples: Mapping[str, Sequence[Mapping[str, Any]]], task: str) -> 
 
 def _task(name: str, settings: HarnessSettings, folder: Path) -> Task:
     if name in settings.local:
-        return local_task(name, settings.local[name], folder, settings.few_shot)
+        return local_task(name, settings.local[name], folder, settings.examples(name))
     if name in OFFLINE:
         return offline_task(name, folder)
     return file_task(name, folder) if name in settings.files else name
 
 
 def _evaluate(
-    task: Task, settings: HarnessSettings, bench: Bench
+    task: Task, few_shot: int, settings: HarnessSettings, bench: Bench
 ) -> Generator[Progress, None, Samples]:
     """Logged samples by task, a chunk of questions after the other; a group gives all its parts."""
     adapter = importlib.import_module(f"{PACKAGE}.models.huggingface")
@@ -153,11 +172,14 @@ def _evaluate(
         model = adapter.HFLM(
             pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=settings.batch_size
         )
+        if bench.control:
+            _put_before_contexts(bench.control, model)
         parts = _loaded(task)
         sizes = {name: len(part.eval_docs) for name, part in parts.items()}
     total = sum(min(n, settings.limit or n) for n in sizes.values())
-    done, few_shot = 0, settings.few_shot if _is_own(task) else 0
+    done, few_shot = 0, few_shot if _is_own(task) else 0
     for name, part in parts.items():
+        _seed_examples_once(part, bench.seed)
         ids = range(min(sizes[name], settings.limit or sizes[name]))
         for start in range(0, len(ids), CHUNK_QUESTIONS):
             if bench.should_stop():
@@ -170,6 +192,37 @@ def _evaluate(
             done += len(chunk)
     yield Progress("evaluate", done, total, bench.round, "questions")
     return samples
+
+
+def _put_before_contexts(control: str, model: Any) -> None:
+    """Makes the harness's model read the control text before every context, examples included."""
+
+    def behind(method: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(requests: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+            longer = [
+                dataclasses.replace(one, arguments=(control + one.args[0], *one.args[1:]))
+                for one in requests
+            ]
+            return method(longer, *args, **kwargs)
+
+        return ask
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("whole texts have no context that a control text could stand before")
+
+    model.loglikelihood = behind(model.loglikelihood)
+    model.generate_until = behind(model.generate_until)
+    model.loglikelihood_rolling = refuse
+
+
+def _seed_examples_once(part: Any, seed: int) -> None:
+    """Seeds a task's choice of worked examples for all chunks.
+
+    The package seeds it at each call, so that every chunk would begin with the same examples.
+    """
+    if hasattr(part, "set_fewshot_seed"):
+        type(part).set_fewshot_seed(part, seed)
+        part.set_fewshot_seed = lambda seed: None  # noqa: ARG005 - a keyword of the package
 
 
 def _loaded(task: Task) -> dict[str, Any]:
@@ -251,4 +304,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (bool, int, float, np.number)) and math.isfinite(float(value))
 
 
-SUITES.add("harness")(Suite(HarnessSettings, run, work=work, missing=missing))
+SUITES.add("harness")(
+    Suite(HarnessSettings, run, work=work, missing=missing, reads_with_policy=True)
+)

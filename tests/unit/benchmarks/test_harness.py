@@ -12,8 +12,10 @@ from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
 from acft.errors import ConfigError, DataError
 from acft.likelihood import continuation_likelihoods
 from acft.policy import base_policy
+from acft.training.controlled import ControlledPolicy
 from acft.types import Rollout
 from tests.bench import bench_of, finish, run_settings, tiny_model
+from tests.fakes import save_tiny_model
 
 PROMPT = """The following are multiple choice questions about gardens.
 
@@ -87,6 +89,14 @@ def test_two_tasks_of_one_name_are_refused() -> None:
         HarnessSettings.parse({"files": ["a/q.jsonl", "b/q.jsonl"]})
 
 
+def test_worked_examples_are_one_number_or_a_number_by_task() -> None:
+    assert HarnessSettings(few_shot=3).examples("mmlu") == 3
+    both = HarnessSettings.parse({"tasks": ["mmlu", "piqa"], "few_shot": {"mmlu": 5}})
+    assert (both.examples("mmlu"), both.examples("piqa")) == (5, 0)
+    with pytest.raises(ConfigError, match=r"few_shot names 'mlu'.*allowed: mmlu_answers"):
+        HarnessSettings.parse({"few_shot": {"mlu": 5}})
+
+
 def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("acft.benchmarks.harness.importlib.util.find_spec", lambda _: None)
     suite = SUITES.get("harness")
@@ -149,6 +159,47 @@ def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkey
         SUITES.get("harness").run(options, bench_of(run, policy=policy, should_stop=lambda: True))
     )
     assert (stopped, found) == ([], {})
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_a_control_text_stands_before_every_context(tmp_path) -> None:
+    question = {"question": "Grass is", "choices": ["green", "loud"], "answer": 0}
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps(question))
+    run = run_settings(tiny_model(tmp_path))
+    policy = ControlledPolicy.of(base_policy(run), "quality 1\n")
+    bench = bench_of(run, policy=policy, control=policy.control)
+    options = HarnessSettings(tasks=(), files=(str(file),))
+    _, measured = finish(SUITES.get("harness").run(options, bench))
+    rollout = Rollout("0", "0", "Question: Grass is\nAnswer:", " green", (), (), (), 0)
+    for asked, is_same in ((policy, True), (base_policy(run), False)):
+        (own,) = continuation_likelihoods(asked, [rollout])
+        assert (measured["answer_nats/q"].sums == pytest.approx([own.nll], rel=1e-4)) == is_same
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_worked_examples_are_those_of_the_package_wherever_chunks_end(
+    tmp_path, monkeypatch
+) -> None:
+    records = [
+        {"passage": f"Part {i}.", "question": f"is it {i}", "label": i % 2} for i in range(6)
+    ]
+    file = tmp_path / "boolq.jsonl"
+    file.write_text("\n".join(map(json.dumps, records)))
+    run = run_settings(save_tiny_model(tmp_path, context=512))
+    policy = base_policy(run)
+    options = HarnessSettings(tasks=(), local={"boolq": str(file)}, few_shot={"boolq": 2})
+
+    def nats(size: int) -> list[float]:
+        monkeypatch.setattr("acft.benchmarks.harness.CHUNK_QUESTIONS", size)
+        _, measured = finish(SUITES.get("harness").run(options, bench_of(run, policy=policy)))
+        return measured["answer_nats/boolq"].sums.tolist()
+
+    at_once = nats(6)
+    assert nats(2) == pytest.approx(at_once, rel=1e-4)
+    assert nats(6) == pytest.approx(at_once, rel=1e-4), "the next policy has the same examples"
 
 
 FORMS = {
