@@ -136,6 +136,23 @@ def frozen_with_adapter(model: PreTrainedModel) -> PreTrainedModel:
     return _copy_sharing(model, frozen, {}).eval().requires_grad_(requires_grad=False)
 
 
+def sharing_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy in evaluation mode with every weight shared; settings and attention are its own."""
+    return _copy_sharing(model, model.parameters(), {}).eval()
+
+
+def rounded_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A frozen copy with weights of another dtype; tables that are no weights stay as exact."""
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+        for parameter in model.parameters()
+        if parameter.is_floating_point()
+    }
+    copied = copy.deepcopy(model, memo)
+    copied.config.dtype = dtype
+    return copied.eval()
+
+
 class AdaptedCopy:
     """A model with adapters of its own on another model's frozen weights, which it shares.
 

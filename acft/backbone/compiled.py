@@ -1,12 +1,13 @@
 """Token-by-token passes as one compiled step over a key-value cache that never moves or grows.
 
 A step of a few thousand small kernels waits for Python to launch each. Compiled, it is launched as
-a whole; on a GPU it is then recorded as a CUDA graph, which is replayed without Python.
+a whole; on a GPU it is then recorded as a CUDA graph, which is replayed without Python. Compiled
+code serves all models of one shape; caches and graphs belong to one draw and end with it.
 """
 
-import copy
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, no_type_check
 
 import torch
@@ -16,6 +17,8 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 from transformers.cache_utils import DynamicLayer
 
+from acft.backbone.adapters import sharing_copy
+from acft.backbone.attention import group_heads
 from acft.backbone.compiler import Backend, compiling
 from acft.backbone.forward import CachedDecoder
 from acft.errors import ModelError
@@ -24,20 +27,42 @@ LENGTH_STEP = 64
 """Caches hold a multiple of this many tokens: few sizes mean few compilations."""
 BATCH_STEP = 16
 """Likewise sequences."""
-SIZES = 64
-"""Of caches that a model is compiled for at most."""
 WARM_UPS = 3
 """Steps before a CUDA graph is recorded, for libraries to settle. Source: torch.cuda.graph's
 documentation."""
 
-Step = Callable[[Tensor, Tensor, Tensor, StaticCache], Float[Tensor, "batch width"]]
+Size = tuple[int, int]
+"""Sequences and tokens that a cache holds."""
+Step = Callable[[Any, Tensor, Tensor, Tensor, StaticCache], Float[Tensor, "batch width"]]
+
+
+class CompiledSteps:
+    """Compiled code by size of cache; the weights are an argument of it."""
+
+    def __init__(self, backend: Backend = "inductor") -> None:
+        """Nothing is compiled before the first step."""
+        self.turn = threading.Lock()
+        """Whose first step it is; two threads at once would compile the same code twice."""
+        self._backend = backend
+        self._by_size: dict[Size, Step] = {}
+
+    def of(self, size: Size) -> Step:
+        """What does one step over a cache of this size."""
+        if size not in self._by_size:
+            compiler: Any = torch.compile  # its overloads do not know of isolation yet
+            # else torch counts the sizes together, and gives up at the eighth
+            self._by_size[size] = compiler(
+                _hidden, backend=self._backend, dynamic=False, fullgraph=True,
+                isolate_recompiles=True,
+            )  # fmt: skip
+        return self._by_size[size]
 
 
 class CompiledModel:
-    """A copy of a model whose single steps are compiled; other weights are copied into it."""
+    """A model whose single steps are compiled; it shares the weights of the one it is made of."""
 
-    def __init__(self, model: PreTrainedModel, name: str, backend: Backend = "inductor") -> None:
-        """Copies the model; nothing is compiled before the first step.
+    def __init__(self, model: PreTrainedModel, name: str, steps: CompiledSteps) -> None:
+        """Nothing is compiled before the first step.
 
         Raises:
             ModelError: It keeps something else than the keys and values of all tokens.
@@ -49,20 +74,12 @@ class CompiledModel:
                 "than keys and values of all tokens, which [engine] kind = 'compiled' cannot "
                 "replay; set it to 'local'"
             )
-        self._model: Any = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
-        compiler: Any = torch.compile  # its overloads do not know of the limit yet
-        self._step: Step = compiler(
-            self._hidden, backend=backend, dynamic=False, fullgraph=True,
-            recompile_limit=SIZES, isolate_recompiles=True,
-        )  # fmt: skip
-        self._free: dict[tuple[int, int], list[_Seats]] = {}
-
-    @torch.no_grad()
-    def load(self, model: PreTrainedModel) -> None:
-        """Takes over the weights of a model of the same shape."""
-        own = self._model.state_dict()
-        for key, value in model.state_dict().items():
-            own[key].copy_(value)
+        # the model itself, which others use meanwhile, keeps its attention
+        self._decoder: Any = sharing_copy(model).base_model
+        # the fused kernel would read keys and values that were repeated for every head
+        group_heads(self._decoder)
+        self._steps = steps
+        self._free: dict[Size, list[_Seats]] = {}
 
     @contextmanager
     def continued(self, start: CachedDecoder, n_tokens: int) -> Iterator["CompiledDecoder"]:
@@ -74,39 +91,45 @@ class CompiledModel:
         try:
             seats = free.pop()
         except IndexError:
-            seats = _Seats(self._model, self._step, size)
-        yield CompiledDecoder(seats, start)
-        free.append(seats)
+            seats = _Seats(self._decoder, self._steps, size)
+        try:
+            yield CompiledDecoder(seats, start)
+        finally:
+            free.append(seats)
 
-    @no_type_check  # a compiler would trace the checks too
-    def _hidden(
-        self, token_ids: Tensor, mask: Tensor, positions: Tensor, cache: StaticCache
-    ) -> Float[Tensor, "batch width"]:
-        output = self._model.base_model(
-            input_ids=token_ids, attention_mask=mask, position_ids=positions,
-            past_key_values=cache, use_cache=True,
-        )  # fmt: skip
-        return output.last_hidden_state[:, -1]
+
+@no_type_check  # a compiler would trace the checks too
+def _hidden(
+    decoder: Any, token_ids: Tensor, mask: Tensor, positions: Tensor, cache: StaticCache
+) -> Float[Tensor, "batch width"]:
+    output = decoder(
+        input_ids=token_ids, attention_mask=mask, position_ids=positions,
+        past_key_values=cache, use_cache=True,
+    )  # fmt: skip
+    return output.last_hidden_state[:, -1]
 
 
 class _Seats:
     """Room for a batch: the tensors that a compiled step reads and writes, always the same ones."""
 
-    def __init__(self, model: Any, step: Step, size: tuple[int, int]) -> None:
-        device = model.device
+    def __init__(self, decoder: Any, steps: CompiledSteps, size: Size) -> None:
+        device = decoder.device
         self.batch, self.length = size
         self.token_ids = torch.zeros(self.batch, 1, dtype=torch.long, device=device)
         self.positions = torch.zeros_like(self.token_ids)
         self.mask = torch.ones(self.batch, self.length, dtype=torch.long, device=device)
-        self.cache: Any = StaticCache(config=model.config, max_cache_len=self.length)
-        self._step = step
+        self.cache: Any = StaticCache(config=decoder.config, max_cache_len=self.length)
+        self._decoder = decoder
+        self._step = steps.of(size)
+        self._turn: AbstractContextManager[Any] = steps.turn
         self._graph: Any = None
         self._hidden: Tensor | None = None
 
     def place(self, start: CachedDecoder, rows: Int[Tensor, " batch"]) -> None:
         """Copies the keys and values of these rows."""
         time = start.mask.shape[1]
-        self.mask.zero_()
+        # what is not written yet is hidden as any later token is
+        self.mask.fill_(1)
         self.mask[:, :time] = start.mask[rows]
         self.positions.copy_(start.next_position[rows])
         for own, layer in zip(self.cache.layers, start.cache.layers, strict=True):
@@ -128,8 +151,12 @@ class _Seats:
         return self._hidden
 
     def _run(self) -> Tensor:
-        with compiling("a step of the model", "[engine] kind = 'local'"):
-            return self._step(self.token_ids, self.mask, self.positions, self.cache)
+        with self._turn, compiling("a step of the model", "[engine] kind = 'local'"):
+            hidden = self._step(
+                self._decoder, self.token_ids, self.mask, self.positions, self.cache
+            )
+        self._turn = nullcontext()
+        return hidden
 
     def _record(self) -> None:
         """Records a step as a CUDA graph."""
@@ -159,17 +186,14 @@ class CompiledDecoder:
         seats.place(start, rows)
         self._seats = seats
         self._n = n
-        self._time = start.mask.shape[1]
         self.hidden: Float[Tensor, "batch width"] = start.hidden
 
     def append(self, token_ids: Int[Tensor, " batch"]) -> None:
         """Extend every sequence by one token; ``hidden`` is then that token's state."""
         seats = self._seats
         seats.token_ids[: self._n, 0] = token_ids
-        seats.mask[:, self._time] = 1
         self.hidden = seats.advance()[: self._n].clone()
         seats.positions += 1
-        self._time += 1
 
 
 def _rounded_up(n: int, step: int) -> int:

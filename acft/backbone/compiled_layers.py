@@ -16,8 +16,9 @@ from acft.errors import ModelError
 
 BACKEND: Backend = "inductor"
 VARIANTS = 64
-"""Compilations of one kind of layer: with and without gradients, adapters, padding, at one text or
-several; beyond them a layer runs uncompiled."""
+"""Compilations of one kind of layer: the first, whose input needs no gradient, and the others; with
+and without gradients, adapters and a mask; of one text and several; with each number of threads.
+Beyond them a layer runs uncompiled."""
 
 
 def compile_layers(model: PreTrainedModel) -> None:
@@ -27,7 +28,7 @@ def compile_layers(model: PreTrainedModel) -> None:
         ConfigError: There is no compiler.
         ModelError: Its architecture has no layers that are known to be independent of each other.
     """
-    require_compiler("[optimizer] compile = true", "it to false")
+    require_compiler("[optimizer] compile = true", "it to false", model.device.type)
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
     if not layers:
         raise ModelError(

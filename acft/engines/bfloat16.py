@@ -4,12 +4,11 @@ The copy is another policy, if only slightly. So each response is read again by 
 its log-probabilities and hidden states are exact, and its weight is p(response) / copy(response).
 """
 
-import copy
 from dataclasses import replace
-from typing import Any
 
 import torch
 
+from acft.backbone.adapters import rounded_copy
 from acft.backbone.loading import Backbone
 from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
 from acft.engines.local import LocalEngine
@@ -24,8 +23,7 @@ class Bfloat16Engine(LocalEngine):
 
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:
         """Responses of the copy, with what the policy says of them."""
-        model: Any = copy.deepcopy(backbone.model)
-        coarse = replace(backbone, model=model.to(torch.bfloat16))
+        coarse = replace(backbone, model=rounded_copy(backbone.model, torch.bfloat16))
         drawn = super().draw(coarse, weights, replace(request, keep_hidden=False)).rollouts
         rollouts, windows, checks = [], [], DrawChecks()
         size = request.sampling.batch_size

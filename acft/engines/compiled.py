@@ -4,28 +4,23 @@ The responses are those of ``local`` up to rounding; what differs is who launche
 """
 
 import threading
-from typing import Any
 
-import torch
-
-from acft.backbone.compiled import CompiledModel
+from acft.backbone.compiled import CompiledModel, CompiledSteps
 from acft.backbone.compiler import Backend, require_compiler
-from acft.backbone.loading import Backbone
+from acft.backbone.loading import Backbone, resolve_device
 from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
 from acft.engines.local import LocalEngine, draw_here
 from acft.sampling import Samples
 from acft.settings import RunSettings
-
-Shapes = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+from acft.threads import one_thread_each
 
 
 class CompiledEngine(LocalEngine):
-    """Keeps a copy of the model, whose steps are compiled once for all rounds."""
+    """Compiles steps once for all rounds; caches and graphs are given back after each draw."""
 
     def __init__(self, backend: Backend = "inductor") -> None:
         """Nothing is compiled before the first response."""
-        self._backend = backend
-        self._compiled: dict[Shapes, CompiledModel] = {}
+        self._steps = CompiledSteps(backend)
         self._lock = threading.Lock()
 
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:  # noqa: ARG002
@@ -34,23 +29,21 @@ class CompiledEngine(LocalEngine):
         Raises:
             ModelError: The model cannot be compiled.
         """
-        model: Any = backbone.model
-        shapes = tuple((key, tuple(t.shape), t.dtype) for key, t in model.state_dict().items())
-        with self._lock:
-            if shapes not in self._compiled:
-                self._compiled[shapes] = CompiledModel(model, backbone.name, self._backend)
-            compiled = self._compiled[shapes]
-            compiled.load(model)
+        # code is compiled for a number of threads, and several batches have one each anyway
+        with self._lock, one_thread_each():
+            compiled = CompiledModel(backbone.model, backbone.name, self._steps)
             return draw_here(backbone, request, compiled.continued)
 
 
-def build(run: RunSettings) -> Engine:  # noqa: ARG001
+def build(run: RunSettings) -> Engine:
     """This process, with a compiled step over a fixed cache, on a GPU as a CUDA graph.
 
     Raises:
         ConfigError: There is no compiler.
+        ModelError: The device is not on this machine.
     """
-    require_compiler("[engine] kind = 'compiled'", "kind to 'local'")
+    device = resolve_device(run.device)
+    require_compiler("[engine] kind = 'compiled'", "kind to 'local'", device)
     return CompiledEngine()
 
 

@@ -221,8 +221,8 @@ def _contradictions(settings: RunSettings) -> list[str]:
         )
     if settings.engine.kind == "compiled" and settings.model.quantization != "none":
         found.append(
-            "[engine] kind = 'compiled': copies whole weights, of which [model] quantization keeps "
-            "a few bits; set one to 'local' or the other to 'none'"
+            "[engine] kind = 'compiled': products of the few bits that [model] quantization keeps "
+            "are not compiled; set one to 'local' or the other to 'none'"
         )
     if settings.device == "mps" and settings.dtype == "bfloat16":
         found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")

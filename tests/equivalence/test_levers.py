@@ -66,6 +66,7 @@ def test_with_a_lever_the_run_says_the_same(text: str, cheap: RunPaths, tmp_path
     check_same(run(text, tmp_path, lever), cheap, "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 def test_with_compiled_layers_the_run_says_the_same(
     text: str, cheap: RunPaths, tmp_path, monkeypatch
 ):

@@ -12,10 +12,26 @@ from acft.settings import AdapterSettings, ModelSettings, OptimizerSettings, Sam
 from acft.types import Prompt, TokenBatch
 from tests.fakes import save_tiny_model
 
-TRACED = "aot_eager"
-"""Traces forward and backward pass, and runs PyTorch's own kernels; needs no compiler."""
 COMPILE = OptimizerSettings(compile=True)
 ADAPTER = AdapterSettings(rank=2)
+
+
+class Traced:
+    """Counts the graphs that it is given and runs them with PyTorch's own kernels."""
+
+    def __init__(self):
+        self.n_graphs = 0
+
+    def __call__(self, graph, _):
+        self.n_graphs += 1
+        return graph.forward
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    backend = Traced()
+    monkeypatch.setattr(compiled_layers, "BACKEND", backend)
+    return backend
 
 
 @pytest.fixture(scope="module")
@@ -48,31 +64,43 @@ def gradients(policy, some):
     return torch.autograd.grad(loss, policy.parameters())
 
 
-@pytest.mark.parametrize(
-    ("backend", "checkpointing"), [(TRACED, False), (TRACED, True), ("inductor", False)]
-)
-def test_values_and_gradients_are_those_of_plain_layers(
-    base, folder, monkeypatch, backend, checkpointing
-):
-    monkeypatch.setattr(compiled_layers, "BACKEND", backend)
+def check_gradients(base, folder, texts, *, checkpointing=False):
     other = Policy(load_backbone(ModelSettings(name=str(folder)), "cpu", "float32"))
     settings = OptimizerSettings(checkpointing=checkpointing)
     plain = moved(trainable_policy(base, ADAPTER, 3, settings))
     settings = OptimizerSettings(checkpointing=checkpointing, compile=True)
     compiled = moved(trainable_policy(other, ADAPTER, 3, settings))
-    for some in (batch(), batch(12), batch(7, n=1)):
+    for some in texts:
         for ours, expected in zip(gradients(compiled, some), gradients(plain, some), strict=True):
             torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_copies_compute_with_weights_of_their_own(base, monkeypatch):
-    monkeypatch.setattr(compiled_layers, "BACKEND", TRACED)
+def test_values_and_gradients_are_those_of_plain_layers(base, folder, traced):
+    check_gradients(base, folder, [batch(), batch(12), batch(7, n=1)])
+    assert traced.n_graphs == 4, "the first layer and others, one text and several"
+
+
+def test_layers_that_are_computed_again_have_the_gradients_of_plain_layers(base, folder, traced):
+    check_gradients(base, folder, [batch(), batch(12)], checkpointing=True)
+    assert traced.n_graphs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_compiler_changes_no_gradient(base, folder, monkeypatch, backend):
+    monkeypatch.setattr(compiled_layers, "BACKEND", backend)
+    check_gradients(base, folder, [batch(), batch(12), batch(7, n=1)])
+
+
+def test_copies_share_the_code_and_compute_with_weights_of_their_own(base, traced):
     some = batch()
     before = base.next_logprobs(some)
     tuned = moved(trainable_policy(base, ADAPTER, 3, COMPILE))
     first = tuned.snapshot(base)
     second = moved(tuned).snapshot(base)
-    said = [policy.next_logprobs(some) for policy in (base, first, second, tuned)]
+    said = [policy.next_logprobs(some) for policy in (base, first, second)]
+    assert traced.n_graphs == 1
+    said.append(tuned.next_logprobs(some))
     torch.testing.assert_close(said[0], before, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(said[2], said[3], atol=1e-5, rtol=1e-5)
     assert (said[1] - said[0]).abs().max() > 0.01
@@ -109,8 +137,10 @@ def test_layers_that_cannot_be_compiled_say_what_to_do(base, monkeypatch):
         tuned.next_logprobs(batch())
 
 
-def test_a_missing_compiler_is_told_before_the_policy_is_made(base, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+def test_a_missing_compiler_is_told_before_the_policy_is_made(base):
     expected = r"\[optimizer\] compile = true: needs the compiler 'no-such-compiler'"
-    with pytest.raises(ConfigError, match=expected):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(ConfigError, match=expected),
+    ):
         trainable_policy(base, ADAPTER, 3, COMPILE)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from acft.backbone.adapters import rounded_copy
 from acft.backbone.loading import load_backbone
 from acft.engines import build_engine
 from acft.policy import Policy
@@ -42,3 +43,12 @@ def test_the_policy_s_own_weights_stay_whole(policy):
     policy.sample(PROMPTS, 2, SAMPLING, seed=1)
     after = policy.backbone.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_what_is_no_weight_is_as_exact_in_the_copy(policy):
+    copied = rounded_copy(policy.backbone.model, torch.bfloat16)
+    assert {parameter.dtype for parameter in copied.parameters()} == {torch.bfloat16}
+    for (name, own), (_, exact) in zip(
+        copied.named_buffers(), policy.backbone.model.named_buffers(), strict=True
+    ):
+        assert torch.equal(own, exact), name

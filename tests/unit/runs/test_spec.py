@@ -73,7 +73,7 @@ def test_a_method_without_a_name_is_told_so(method):
         (["model.sharding='fsdp'", "oracle.kind='monte_carlo'"], "take another kind"),
         (["model.sharding='fsdp'", "optimizer.compile=true"], "no compiler sees"),
         (["optimizer.compile=true", "model.quantization='nf4'"], "are not compiled"),
-        (["engine.kind='compiled'", "model.quantization='nf4'"], "copies whole weights"),
+        (["engine.kind='compiled'", "model.quantization='nf4'"], "few bits"),
     ],
 )
 def test_settings_that_are_impossible_together_are_refused(overrides, where):
