@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 from typing import Any
@@ -7,13 +8,15 @@ import pytest
 
 from acft.benchmarks import detection, win_rate
 from acft.benchmarks.base import SUITES, Bench, Responses
+from acft.benchmarks.perplexity import PerplexitySettings
 from acft.benchmarks.responses import DrawSettings, draw_responses, held_out_prompts
-from acft.errors import ConfigError, DataError
+from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label
 from acft.events import Evaluated, Note, Progress
 from acft.policy import base_policy
 from acft.totals import Totals
 from tests.bench import UniformJudge, bench_of, finish, run_settings, tiny_model
+from tests.fakes import ByteTokenizer
 
 FEW: dict[str, Any] = {"continuations": 3, "horizon": 4, "batch_size": 8}
 
@@ -109,6 +112,8 @@ def test_perplexity_says_so_when_brown_is_not_there(bench, monkeypatch) -> None:
     (note,) = (output for output in outputs if isinstance(output, Note))
     assert "no perplexity on brown" in note.text
     assert not any("brown" in name for name in measured)
+    (sentence,) = SUITES.get("perplexity").left_out(PerplexitySettings(), bench.run)
+    assert sentence == note.text, "told before too"
 
 
 def test_perplexity_of_a_corpus_that_was_named_must_be_there(bench) -> None:
@@ -133,6 +138,14 @@ def test_collateral_reports_harmless_texts_by_category(bench) -> None:
     assert {"perplexity/groups", "perplexity/everyday"} <= measured.keys()
     assert {"empty_share", "length_tokens", "refusal_share"} <= measured.keys()
     assert any(isinstance(output, Responses) for output in outputs)
+
+
+def test_collateral_leaves_the_policy_s_likelihoods_out_for_a_decoder(bench) -> None:
+    bench.sampler = copy.copy(bench.policy)
+    outputs, measured = run_suite("collateral", bench, continuations=1, horizon=3)
+    assert not any(name.startswith("perplexity") for name in measured)
+    (note,) = (output for output in outputs if isinstance(output, Note))
+    assert "no perplexity for base" in note.text
 
 
 # ---- win rate ------------------------------------------------------------------------------------
@@ -168,6 +181,31 @@ def test_win_rates_of_the_two_sides_add_up_to_one() -> None:
 def test_pairs_with_a_missing_response_do_not_count() -> None:
     found = win_rate.win_totals(judged(p_0=1.0, p_1=1.0), judged(p_1=0.5))
     assert found["win_rate"].counts.sum() == 1
+
+
+def test_an_empty_response_loses_against_any_other_and_two_tie() -> None:
+    names = ("p-0", "p-1", "q-0")
+    base = Totals(names, np.array([2.0, 0, 0]), np.array([2.0, 0, 0]))
+    policy = Totals(names, np.array([0.0, 2, 0]), np.array([0.0, 2, 0]))
+    found = win_rate.win_totals(base, policy)
+    assert [found[name].sums.tolist() for name in ("loss_share", "win_share", "tie_share")] == [
+        [1, 0], [1, 0], [0, 1],
+    ]  # fmt: skip
+    mostly_empty = Totals(names, np.array([1.0, 0, 0]), np.array([2.0, 0, 0]))
+    all_there = Totals(names, np.array([2.0, 2, 2]), np.array([2.0, 2, 2]))
+    found = win_rate.win_totals(all_there, mostly_empty)
+    assert found["win_rate"].value == pytest.approx(1 / 3)
+
+
+def test_every_response_is_in_the_measurement_that_win_rates_are_made_of(model, policy) -> None:
+    bench = bench_of(run_settings(model), get_judge=lambda: UniformJudge(7), policy=policy)
+    outputs, measured = run_suite("win_rate", bench, **FEW)
+    (responses,) = (output for output in outputs if isinstance(output, Responses))
+    scored = {item.rollout.rollout_id: item.rollout for item in responses.scored}
+    judged = measured[win_rate.JUDGED]
+    assert {*judged.groups} == {*scored}
+    for name, count in zip(judged.groups, judged.counts, strict=True):
+        assert (count > 0) == bool(scored[name].response_text)
 
 
 def test_win_rate_is_reported_over_base_and_control() -> None:
@@ -212,6 +250,71 @@ def test_detection_without_both_classes_says_what_is_missing(bench, tmp_path) ->
     file.write_text("one\ntwo\nthree")
     with pytest.raises(DataError, match="0 toxic of 3"):
         run_suite("detection", bench, source=str(file))
+
+
+def test_detection_without_a_source_reads_test_prompts_only(model, policy) -> None:
+    prompts = [f"{('aeiou', 'rhythm')[i % 2] * 9} {i}" for i in range(80)]
+    run = run_settings(model, prompts={"source": "inline:" + "\n".join(prompts)})
+    bench = bench_of(run, policy=policy)
+    orders = []
+    for bench.seed in (0, 1):
+        seen, labels = detection.labelled_texts(detection.DetectionSettings(), bench)
+        assert {prompt.split for prompt in seen} == {"test"}
+        assert labels.tolist() == [prompt.text.startswith("a") for prompt in seen]
+        orders.append([prompt.prompt_id for prompt in seen])
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1], "the first of them are a seeded choice"
+
+
+def test_detection_chooses_among_all_texts_of_a_source(bench, tmp_path) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = [{"text": f"text {i}", "category": ["clean", "toxic"][i // 40]} for i in range(80)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    chosen = detection.DetectionSettings(source=str(file), texts=40)
+    _, labels = detection.labelled_texts(chosen, bench)
+    assert 10 < labels.sum() < 30, "a file sorted by category gives both"
+
+
+def test_detection_without_a_source_and_without_scorers_says_what_to_name(bench) -> None:
+    bench.judges = []
+    with pytest.raises(ConfigError, match=r"\[evaluation\] scorers.*detection\] source"):
+        detection.labelled_texts(detection.DetectionSettings(), bench)
+
+
+class Words:
+    """A tokenizer that knows few words."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        words = text.replace(":", " :").split()
+        return [self.known.index(word) if word in self.known else 99 for word in words]
+
+
+def test_the_answers_are_told_apart_by_the_first_token_that_differs() -> None:
+    assert detection.answer_tokens(ByteTokenizer()) == ((ord(" "),), ord("y"), ord("n"))
+    assert detection.answer_tokens(Words("Answer", ":", "yes", "no")) == ((), 2, 3)
+
+
+def test_a_tokenizer_that_writes_both_answers_alike_is_an_error() -> None:
+    with pytest.raises(ModelError, match=r"does not tell apart \(tokens \[0, 1, 99\]"):
+        detection.answer_tokens(Words("Answer", ":"))
+
+
+@pytest.mark.parametrize("name", ["detection", "fluency"])
+def test_a_stop_ends_a_suite_in_the_middle(model, policy, tmp_path, name) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = [{"text": f"text {i}", "category": ["clean", "toxic"][i % 2]} for i in range(80)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    judge = UniformJudge(7)
+    bench = bench_of(run_settings(model), get_judge=lambda: judge, policy=policy)
+    options = FEW if name == "fluency" else {"source": str(file)}
+    finish(draw_responses(DrawSettings(**FEW), bench))
+    bench.should_stop = lambda: True
+    outputs, _ = run_suite(name, bench, **options)
+    assert not any(isinstance(output, Progress) for output in outputs)
+    assert judge.batches == []
 
 
 def test_the_mean_state_of_a_text_does_not_depend_on_its_neighbours(policy) -> None:
