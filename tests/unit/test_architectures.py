@@ -33,8 +33,10 @@ DECODERS = {
     "GPT2": dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, **IDS),
     "GPTNeoX": SHAPE,
     "Falcon": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **IDS),
+    "Bloom": dict(hidden_size=32, n_layer=2, n_head=4, **IDS),
 }
-"""Settings of small models; logits are scaled, capped or biased and windows slide, by turns."""
+"""Settings of small models; logits are scaled, capped or biased, windows slide and scores fall with
+distance, by turns."""
 
 
 def saved(folder, name, shape):
@@ -71,6 +73,38 @@ def test_log_probabilities_are_the_models_own(tmp_path, name):
     ours = logits(model, hidden_states(model, ids, mask)).log_softmax(dim=-1)
     theirs = model(input_ids=ids, attention_mask=mask.long()).logits.log_softmax(dim=-1)
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.equivalence
+@pytest.mark.parametrize("attention", ["as opened", "sdpa"])
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_padding_on_the_right_needs_no_mask(tmp_path, name, attention):
+    model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
+    if attention == "sdpa" and name in ("Gemma2", "Bloom"):
+        pytest.skip("transformers does not permit it")
+    if attention == "sdpa":
+        model.set_attn_implementation("sdpa")
+    ids, mask = tokens()
+    mask[0, 9:], mask[1, 13:] = False, False
+    ids = ids.masked_fill(~mask, PAD)
+    ours = hidden_states(model, ids, mask)
+    theirs = model.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-6, rtol=1e-6)
+    assert ours.isfinite().all()
+
+
+@pytest.mark.equivalence
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_prompts_without_padding_are_continued_as_with_a_mask(tmp_path, name):
+    model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
+    ids, mask = tokens()
+    whole = model.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    state = CachedDecoder(model, ids[:, :5], mask[:, :5])
+    for step in range(5, 14):
+        assert torch.allclose(state.hidden, whole[:, step - 1], atol=1e-4)
+        state.append(ids[:, step])
 
 
 @pytest.mark.equivalence
@@ -182,6 +216,8 @@ def test_adapters_on_blocks_of_experts_are_refused(tmp_path):
         add_adapter(model, AdapterSettings(rank=4), seed=0)
 
 
+# Bloom's activation
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
     backbone = opened(saved(tmp_path, name, DECODERS[name]))
@@ -197,6 +233,8 @@ def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
     assert [r.response_ids for r in drawn] == [r.response_ids for r in expected]
 
 
+# Bloom's activation
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("name", DECODERS)
 def test_compiled_layers_say_the_same(name, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled_layers, "BACKEND", "eager")
