@@ -1,6 +1,7 @@
-"""Prompts as the model reads them: text, token ids, and whether they leave room for a response."""
+"""Prompts and responses as text and as tokens, and whether a prompt leaves room for a response."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from acft.backbone.loading import Backbone
 from acft.chat import as_chat
@@ -54,3 +55,18 @@ def check_lengths(
             f"[sampling] horizon = {horizon}; the first is {name!r} with {length} tokens; "
             "shorten or remove them, or lower the horizon"
         )
+
+
+def response_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
+    """Text of a response as it follows its prompt, without special tokens.
+
+    Some tokenizers drop the space before the first word of whatever they decode, so both are
+    decoded together.
+    """
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    before, whole = decode(prompt_ids), decode([*prompt_ids, *response_ids])
+    # a tokenizer may also tidy up where the two meet
+    return whole.removeprefix(before) if whole.startswith(before) else decode(response_ids)

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from acft.backbone.forward import CachedDecoder, logits
 from acft.backbone.loading import Backbone
-from acft.prompt_tokens import check_lengths, encode_prompt
+from acft.prompt_tokens import check_lengths, encode_prompt, response_text
 from acft.settings import SamplingSettings
 from acft.threads import Workers
 from acft.token_choice import choose, choose_plainly, uniforms
@@ -306,13 +306,11 @@ def _rollouts(
     tokens = response.token_ids.tolist()
     policy_lps = response.policy_logprobs.tolist()
     drawn_lps = response.drawn_logprobs.tolist()
-    special = {tokenizer.eos_token_id}
     result = []
     for index, request in enumerate(requests):
         ids = tuple(tokens[index][: lengths[index]])
-        text = tokenizer.decode(
-            [token for token in ids if token not in special], skip_special_tokens=True
-        )
+        said = [token for token in ids if token != tokenizer.eos_token_id]
+        text = response_text(tokenizer, request.prompt_ids, said)
         logprobs = tuple(policy_lps[index][: len(ids)])
         log_weight = sum(logprobs) - sum(drawn_lps[index][: len(ids)])
         result.append(

@@ -22,7 +22,7 @@ from acft.engines.places import address_of, folder_of, key
 from acft.engines.readback import Read, read_again
 from acft.engines.weights import digest, write_once
 from acft.errors import ModelError
-from acft.prompt_tokens import check_lengths, encode_prompt, full_prompt
+from acft.prompt_tokens import check_lengths, encode_prompt, full_prompt, response_text
 from acft.sampling import Samples, join_windows
 from acft.seeding import derive_seed
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
@@ -337,7 +337,7 @@ def _rollouts(
                 rollout_id=f"{prompt.prompt_id}-{item.task.sample}",
                 prompt_id=prompt.prompt_id,
                 prompt_text=prompt.text,
-                response_text=backbone.tokenizer.decode(ids, skip_special_tokens=True),
+                response_text=response_text(backbone.tokenizer, item.task.prompt_ids, ids),
                 prompt_ids=item.task.prompt_ids,
                 response_ids=item.response_ids,
                 response_logprobs=logprobs,

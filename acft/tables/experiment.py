@@ -22,17 +22,11 @@ from acft.runs.spec import Spec, parse_spec, read_text
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
+from acft.tables.collecting import Members, collected
 from acft.tables.figures import Series, plot
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.roc import roc_curves
-from acft.tables.table import (
-    MARGIN,
-    Members,
-    ResultTable,
-    collected,
-    column_figures,
-    table_of,
-)
+from acft.tables.table import MARGIN, ResultTable, column_figures, table_of
 from acft.tables.win_table import win_table
 
 FILE = "table.toml"

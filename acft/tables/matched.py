@@ -8,19 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from acft.statistics import Interval, equivalence
+from acft.tables.collecting import POLICY, Cells, Seen, all_totals
 from acft.tables.figures import Mark, Series, plot
-from acft.tables.table import (
-    INTERVALS,
-    POLICY,
-    PROMPTS_ONLY,
-    Cell,
-    Cells,
-    ResultTable,
-    Row,
-    Seen,
-    all_totals,
-    cell_of,
-)
+from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
 from acft.tables.tradeoff import Point, frontier, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
 

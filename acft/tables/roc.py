@@ -6,7 +6,7 @@ from sklearn.metrics import roc_curve
 from acft.benchmarks.detection import NAME
 from acft.benchmarks.results import Results
 from acft.runs.directory import read_status
-from acft.tables.table import POLICY, Members
+from acft.tables.collecting import POLICY, Members
 
 LABEL = "label"
 GRID = np.linspace(0, 1, 101)

@@ -8,7 +8,8 @@ from acft.benchmarks.win_rate import JUDGED, NAME, win_totals
 from acft.runs.directory import read_status
 from acft.schema import RunPaths
 from acft.statistics import widened
-from acft.tables.table import INTERVALS, POLICY, Cell, Members, ResultTable, Row
+from acft.tables.collecting import POLICY, Members
+from acft.tables.table import INTERVALS, Cell, ResultTable, Row
 from acft.totals import Totals, pooled_bootstrap
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._inductor import config as inductor_config
 
 from acft.backbone import compiled_layers
 from acft.backbone.compiled_layers import compile_layers
@@ -140,7 +141,7 @@ def test_layers_that_cannot_be_compiled_say_what_to_do(base, monkeypatch):
 def test_a_missing_compiler_is_told_before_the_policy_is_made(base):
     expected = r"\[optimizer\] compile = true: needs the compiler 'no-such-compiler'"
     with (
-        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        inductor_config.patch({"cpp.cxx": (None, "no-such-compiler")}),
         pytest.raises(ConfigError, match=expected),
     ):
         trainable_policy(base, ADAPTER, 3, COMPILE)

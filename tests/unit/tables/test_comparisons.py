@@ -2,6 +2,7 @@
 
 import fnmatch
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,11 +19,12 @@ from acft.methods.base import METHODS
 from acft.runs.directory import create_run, write_status
 from acft.runs.spec import parse_spec
 from acft.schema import Launch, RunPaths, Status
+from acft.tables.collecting import VALIDATED, Seen, origin_of
 from acft.tables.experiment import Experiment, load_experiment
 from acft.tables.figures import Mark, Series, intervals, plot
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.roc import roc_curves
-from acft.tables.table import PROMPTS_ONLY, VALIDATED, Seen, origin_of
+from acft.tables.table import PROMPTS_ONLY
 from acft.tables.win_table import win_table
 from acft.totals import Totals, event_names
 from tests.fake_responses import response
@@ -212,13 +214,14 @@ def emitted(experiment: Experiment) -> set[str]:
     variant, suites = experiment.variant, experiment.variant.suites
     run = parse_spec(experiment.text, variant.changes).settings
     scorers = variant.scorers or run.evaluation.scorers
-    scored = [response("p", **dict.fromkeys(scorers, 0.1))]
+    scores: dict[str, Any] = dict.fromkeys(scorers, 0.1)
+    scored = [response("p", **scores)]
     by_scorer = measure(scored, scorers)
     corpora = [c.source for c in run.corpus if c.domain == "general"] + ["brown"]
     tasks = HarnessSettings.parse(variant.options.get("harness", {})).tasks
     answered = {"doc_id": 0, "target": 0, "filtered_resps": [(-1.0, True), (-2.0, False)],
                 "metrics": ["acc", "acc_norm"], "acc": 1.0, "acc_norm": 1.0}  # fmt: skip
-    texts = dict.fromkeys(("label", "probe", "zero_shot"), by_text([0, 1]))
+    texts = {name: by_text([0, 1]) for name in ("label", "probe", "zero_shot")}
     names = {
         "rtp": {*by_scorer, *sweep(scored, scorers)},
         "toxigen": {name for name in by_scorer if name.startswith("toxic_share/")},
