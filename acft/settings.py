@@ -100,6 +100,10 @@ class SamplingSettings(Config):
     batch_size: Positive = 64
     """Responses drawn at once; changes speed, never the drawn random numbers."""
 
+    def at(self, temperature: float = 1.0, top_p: float = 1.0) -> "SamplingSettings":
+        """The same lengths and batches; unless given otherwise, drawn from the policy as it is."""
+        return self.model_copy(update={"temperature": temperature, "top_p": top_p})
+
 
 class EngineSettings(Config):
     """What draws responses: this process, or a server made for it."""

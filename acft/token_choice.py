@@ -24,7 +24,7 @@ def uniforms(seed: int, prompt_id: str, sample: int, horizon: int) -> Float[np.n
 def choose_plainly(
     scores: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """What ``choose`` does with the ``log_softmax`` of these scores, in half the time."""
+    """What ``choose`` does with the ``log_softmax`` of these scores, which is never made."""
     probabilities = scores.softmax(dim=-1)
     index, total = _invert(probabilities, uniform)
     chosen = probabilities.gather(1, index[:, None])[:, 0]

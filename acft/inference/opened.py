@@ -141,9 +141,9 @@ class OpenedRun:
 
     def _as_world(self) -> World:
         if self._world is None:
-            trainers: list[Any] = [self.pool(name) for name in self.constraint.scorers]
+            constraint_scorers: list[Any] = [self.pool(name) for name in self.constraint.scorers]
             self._world = World(
-                self.run, self.base, self.tuned, self.constraint, trainers, [], {}, []
+                self.run, self.base, self.tuned, self.constraint, constraint_scorers, [], {}, []
             )
         return self._world
 

@@ -33,7 +33,7 @@ from acft.runs.spec import Spec, parse_spec
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
-from acft.settings import CorpusSettings, RunSettings, SamplingSettings
+from acft.settings import CorpusSettings, RunSettings
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
@@ -116,11 +116,11 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
     yield {"doing": "opening the scorers"}
     pool = ScorerPool(resolve_device(run.device))
     constraint = build_constraint(run.constraint, pool)
-    trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
+    constraint_scorers: list[Scorer] = [pool(name) for name in constraint.scorers]
     yield {"doing": f"drawing {SAMPLED} responses"}
     started = time.monotonic()
     some = prompts["train"][:SAMPLED]
-    sampling = SamplingSettings(horizon=run.sampling.horizon, batch_size=run.sampling.batch_size)
+    sampling = run.sampling.at()
     seed = derive_seed(run.seed, "rehearsal")
     drawn = base.sample(some, -(-SAMPLED // len(some)), sampling, seed).rollouts
     each = (time.monotonic() - started) / len(drawn)
@@ -129,7 +129,9 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
     corpora = [(c.weight, _documents(c, run, tokenizer, drawn)) for c in run.corpus]
     seed = derive_seed(run.seed, "adapter")
     policy = trainable_policy(base, run.adapter, seed, run.optimizer)
-    world = World(run, base, policy, constraint, trainers, [], prompts, corpora, threads=threads)
+    world = World(
+        run, base, policy, constraint, constraint_scorers, [], prompts, corpora, threads=threads
+    )
     return world, each
 
 

@@ -154,7 +154,7 @@ def generate(
 
 
 def judge(session: Session, runs: str, run_id: str, texts: Sequence[str]) -> dict[str, list[float]]:
-    """Scores of texts by the run's judges and trainers."""
+    """Scores of texts by the run's judges and by the scorers of its constraint."""
     opened = open_run(session, runs, run_id)
     names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
     return score_texts([opened.pool(name) for name in names], texts)

@@ -12,7 +12,7 @@ from acft.decoding.base import DecodedPolicy
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.seeding import derive_seed
-from acft.settings import OpenFraction, SamplingSettings
+from acft.settings import OpenFraction
 from acft.training.final import compare_responses, is_wanted
 from acft.training.oracle_job import Guide, build_oracle, guide_decoder, oracle_job
 from acft.training.outputs import Checkpoint, Output, TrainContext
@@ -93,7 +93,7 @@ def _close_round(
 
 def kl_guided_base(world: World, sampler: DecodedPolicy) -> float:
     """KL(guided ‖ base) in nats a token, averaged over the guided policy's own responses."""
-    sampling = SamplingSettings(horizon=world.horizon, batch_size=world.run.sampling.batch_size)
+    sampling = world.run.sampling.at()
     prompts = world.prompts["validation"]
     each = -(-KL_BASE_ROLLOUTS // len(prompts))
     seed = derive_seed(world.run.seed, "kl-guided-base")

@@ -17,7 +17,7 @@ from acft.config import Config
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
 from acft.seeding import derive_seed
-from acft.settings import NonNegativeFloat, RunSettings, SamplingSettings
+from acft.settings import NonNegativeFloat, RunSettings
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, recorded
 from acft.training.rounds import tuned
@@ -114,9 +114,7 @@ class _Game:
         policy = self._world.snapshot()
         if self._calls > 1:  # on its way to the version that the round ends with
             policy.version = self._round_index
-        sampling = SamplingSettings(
-            horizon=self._world.horizon, batch_size=self._world.run.sampling.batch_size
-        )
+        sampling = self._world.run.sampling.at()
         seed = derive_seed(self._seed, self._calls)
         prompts = [self._prompts[name] for name in counts]
         rollouts = policy.sample(prompts, max(counts.values()), sampling, seed).rollouts

@@ -166,8 +166,10 @@ class RestoredRun:
     @cached_property
     def world(self) -> World:
         """Model and constraint as the methods' functions want them; no prompts, no corpora."""
-        trainers: list[Scorer] = [self._scorers(name) for name in self.constraint.scorers]
-        return World(self.settings, self.base, self.base, self.constraint, trainers, [], {}, [])
+        constraint_scorers: list[Scorer] = [self._scorers(name) for name in self.constraint.scorers]
+        return World(
+            self.settings, self.base, self.base, self.constraint, constraint_scorers, [], {}, []
+        )
 
     @property
     def delta(self) -> float:

@@ -15,7 +15,6 @@ from acft.events import Evaluated, Note, Progress
 from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.settings import SamplingSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.train_state import TrainState
@@ -63,9 +62,7 @@ def _responses(
     world: World, policy: Sampler, subject: str, round_index: int
 ) -> Generator[Output, None, list[ScoredRollout]]:
     settings = world.run.evaluation
-    sampling = SamplingSettings(
-        horizon=world.horizon, top_p=settings.top_p, batch_size=world.run.sampling.batch_size
-    )
+    sampling = world.run.sampling.at(top_p=settings.top_p)
     scored = yield from evaluate(
         policy, world.prompts["test"][: settings.test_prompts], settings.continuations, sampling,
         derive_seed(world.run.seed, "test"), world.judges, world.constraint,

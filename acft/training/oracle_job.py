@@ -25,7 +25,7 @@ from acft.oracle.verdicts import prefix_verdicts, token_verdicts
 from acft.policy import Policy
 from acft.sampling import Samples, join_windows
 from acft.seeding import derive_seed
-from acft.settings import OracleSettings, SamplingSettings
+from acft.settings import OracleSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.replay import replayed
@@ -79,7 +79,7 @@ def vocabulary_verdicts(world: World) -> Float[Tensor, " vocab"] | None:
     # The description leaves out how satisfaction is graded, so the tables count as well.
     tables = json.dumps(world.run.constraint, sort_keys=True, default=str)
     identity = [world.constraint.describe(), tables, world.base.backbone.sha256]
-    identity += [f"{judge.name}{judge.sha256}" for judge in world.trainers]
+    identity += [f"{scorer.name}{scorer.sha256}" for scorer in world.constraint_scorers]
     return token_verdicts(
         world.decode,
         head_weight(world.base.backbone.model).shape[0],
@@ -232,7 +232,7 @@ def _scored_draw(
                 break
             # what is held out measures the policy itself
             temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
-            sampling = _horizon_sampling(world, temperature)
+            sampling = world.run.sampling.at(temperature)
             drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
             done += len(drawn[-1].rollouts)
     drawn = ranks().joined(drawn)
@@ -265,13 +265,6 @@ def _portions(
         if count:
             pieces += [(some[i : i + size], count) for i in range(0, len(some), size)]
     return pieces
-
-
-def _horizon_sampling(world: World, temperature: float = 1.0) -> SamplingSettings:
-    sampling = world.run.sampling
-    return SamplingSettings(
-        horizon=sampling.horizon, temperature=temperature, batch_size=sampling.batch_size
-    )
 
 
 def _with_replay(

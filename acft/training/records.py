@@ -24,7 +24,7 @@ def rollout_rows(
     subject: str,
 ) -> Iterator[Rows]:
     """Rows of ``rollouts`` and of ``scores`` by every scorer of the run."""
-    scorers = {scorer.name: scorer for scorer in [*world.trainers, *world.judges]}
+    scorers = {scorer.name: scorer for scorer in [*world.constraint_scorers, *world.judges]}
     yield from scored_rows(
         [prompt for split in world.prompts.values() for prompt in split],
         rollouts,

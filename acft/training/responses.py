@@ -9,7 +9,6 @@ from acft.evaluation import draw_and_score
 from acft.events import Scalars
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.settings import SamplingSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.world import World
@@ -61,7 +60,7 @@ def own_responses(
         each: So many responses to a prompt at least; fewer prompts get them then.
     """
     seed = derive_seed(world.run.seed, "responses", round_index)
-    sampling = SamplingSettings(horizon=world.horizon, batch_size=world.run.sampling.batch_size)
+    sampling = world.run.sampling.at()
     judged: list[Judged] = []
     wanted = world.run.oracle.rollouts_per_round
     for prompts, n in portions(world.prompts["train"], wanted, each, seed):

@@ -100,13 +100,13 @@ def _oracle(
     run: RunSettings, folder: Path, policy: Policy, constraint: Constraint, pool: ScorerPool
 ) -> tuple[Oracle, float]:
     """A checkpoint's oracle and the strength it was given."""
-    trainers: list[Any] = [pool(name) for name in constraint.scorers]
+    constraint_scorers: list[Any] = [pool(name) for name in constraint.scorers]
     facts = read_state(folder)
     if "oracle_version" not in facts:
         raise ConfigError(f"checkpoint {str(folder)!r} has no oracle; its method trains none")
     is_base_read = ORACLES.get(run.oracle.kind).runs_backbone or run.adapter.kind == "full"
     base = base_policy(run) if is_base_read else policy
-    oracle = build_oracle(World(run, base, policy, constraint, trainers, [], {}, []))
+    oracle = build_oracle(World(run, base, policy, constraint, constraint_scorers, [], {}, []))
     load_oracle(oracle, folder, facts)
     oracle.follow(policy.backbone)
     return oracle, float(facts["strength"])

@@ -21,7 +21,6 @@ from acft.likelihood import perplexity
 from acft.objective import kl_divergence
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.settings import SamplingSettings
 from acft.statistics import wilson
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
@@ -122,9 +121,7 @@ def validation_answers(
     """Progress and rows of responses to the validation prompts; returns them with verdicts."""
     settings = world.run.evaluation
     prompts = world.prompts["validation"][: settings.validation_prompts]
-    sampling = SamplingSettings(
-        horizon=world.horizon, top_p=settings.top_p, batch_size=world.run.sampling.batch_size
-    )
+    sampling = world.run.sampling.at(top_p=settings.top_p)
     scored = yield from draw_and_score(
         sampler, prompts, settings.validation_continuations, sampling,
         derive_seed(world.run.seed, "validation"), world.judges, world.constraint,

@@ -36,7 +36,7 @@ from acft.prompt_tokens import check_lengths, encode_prompt
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
-from acft.settings import CorpusSettings, RunSettings, SamplingSettings
+from acft.settings import CorpusSettings, RunSettings
 from acft.training.outputs import TrainContext
 from acft.types import Document, Prompt, Rollout
 
@@ -56,7 +56,7 @@ class World:
     base: Policy
     policy: Policy
     constraint: Constraint
-    trainers: list[Scorer]
+    constraint_scorers: list[Scorer]
     """Scorers behind the constraint."""
     judges: list[Scorer]
     """Scorers that evaluate."""
@@ -134,7 +134,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     prompts = _prompts_by_split(run)
     pool = ScorerPool(resolve_device(run.device), counts=context.texts)
     constraint = build_constraint(run.constraint, pool)
-    trainers: list[Scorer] = [pool(name) for name in constraint.scorers]
+    constraint_scorers: list[Scorer] = [pool(name) for name in constraint.scorers]
     judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
     yield from _same_scorer_note(constraint, run)
     yield Progress("load", 1, 4, context.resume_round, "parts")
@@ -166,9 +166,19 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     base.engine = engine
     seed = derive_seed(run.seed, "adapter")
     policy = trainable_policy(base, run.adapter, seed, run.optimizer)
+    yield from _half_precision_note(policy)
     yield Progress("load", 4, 4, context.resume_round, "parts")
     return World(
-        run, base, policy, constraint, trainers, judges, prompts, corpora, held_out, threads
+        run,
+        base,
+        policy,
+        constraint,
+        constraint_scorers,
+        judges,
+        prompts,
+        corpora,
+        held_out,
+        threads,
     )
 
 
@@ -181,7 +191,7 @@ def base_rollouts(
     """
     wanted = corpus.max_documents or DEFAULT_BASE_ROLLOUTS
     each = -(-wanted // len(prompts))
-    sampling = SamplingSettings(horizon=run.sampling.horizon, batch_size=run.sampling.batch_size)
+    sampling = run.sampling.at()
     key = hashlib.sha256(
         "\x1f".join(
             [base.backbone.sha256, fingerprint(prompts), str(wanted), str(sampling.horizon),
@@ -264,6 +274,16 @@ def _same_scorer_note(constraint: Constraint, run: RunSettings) -> Iterator[Even
             "warning",
             f"{', '.join(both)} both trains and judges this run; its own judgement is biased, "
             "name another scorer in [evaluation] scorers",
+        )
+
+
+def _half_precision_note(policy: Policy) -> Iterator[Event]:
+    """Weights of few bits swallow small updates; adapters are kept in float32 anyway."""
+    if any(p.dtype in (torch.bfloat16, torch.float16) for p in policy.parameters()):
+        yield Note(
+            "warning",
+            "weights trained in half precision lose updates below a 256th of their size; set "
+            "dtype = 'float32', or train adapters with [adapter] kind = 'lora'",
         )
 
 

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from acft.decoding.processor import OracleLogitsProcessor
 from acft.errors import AcftError, ConfigError, DataError
+from acft.eventlog import read_events
+from acft.events import Note
 from acft.export import export_run
 from acft.runs.restore import open_run
 from tests.tiny_run import tiny_settings, train
@@ -88,6 +90,16 @@ def full_bfloat16_run(tmp_path_factory):
         paths, code = train(tiny_settings(folder), folder / "runs", *changes)
     assert code == 0, paths.status.read_text()
     return paths
+
+
+def test_whole_weights_trained_in_half_precision_are_warned_of(full_bfloat16_run, tiny_run):
+    def warned(run):
+        events = [entry.event for entry in read_events(run.events)]
+        return [e.text for e in events if isinstance(e, Note) and "half precision" in e.text]
+
+    (text,) = warned(full_bfloat16_run)
+    assert "set dtype = 'float32', or train adapters" in text
+    assert warned(tiny_run) == []
 
 
 def test_the_dtype_of_training_is_kept(full_bfloat16_run, tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._inductor import config as inductor_config
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import StaticCache
 
@@ -164,7 +165,7 @@ def test_a_step_that_cannot_be_compiled_says_what_to_do(base):
 def test_a_missing_compiler_is_told_before_anything_is_loaded():
     expected = "the compiler 'no-such-compiler', which is not installed"
     with (
-        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        inductor_config.patch({"cpp.cxx": (None, "no-such-compiler")}),
         pytest.raises(ConfigError, match=expected),
     ):
         build_engine(RunSettings.parse({"device": "cpu", "engine": {"kind": "compiled"}}))
