@@ -92,7 +92,7 @@ def paired_bootstrap(
 ) -> Interval:
     """Interval of a comparison of two measurements of the same rows, resampling groups jointly.
 
-    ``statistic`` gets both columns: ``difference`` is ready made.
+    ``statistic`` gets both columns: ``difference`` and ``relative_change`` are ready made.
     """
     a, b = _floats(values_a), _floats(values_b)
     _same_length(groups, a, b)
@@ -102,6 +102,12 @@ def paired_bootstrap(
 def difference(a: Floats, b: Floats) -> float:
     """Mean of ``b`` minus mean of ``a``, in their unit."""
     return float(np.mean(b) - np.mean(a))
+
+
+def relative_change(a: Floats, b: Floats) -> float | None:
+    """Mean of ``b`` over mean of ``a``, minus 1; None where the mean of ``a`` is zero."""
+    start = float(np.mean(a))
+    return None if start == 0 else float(np.mean(b)) / start - 1
 
 
 def percentile_interval(value: float, draws: Floats, n: int) -> Interval:

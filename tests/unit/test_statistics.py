@@ -23,6 +23,7 @@ from acft.statistics import (
     equivalence,
     mean_of_runs,
     paired_bootstrap,
+    relative_change,
     reliability_bins,
     wilson,
 )
@@ -229,3 +230,8 @@ def test_equivalence_is_read_from_the_interval(low, high, verdict) -> None:
 def test_a_share_of_none_or_all_ends_exactly_at_zero_or_one(n: int) -> None:
     assert wilson(0, n).low == 0.0
     assert wilson(n, n).high == 1.0
+
+
+def test_relative_change_from_zero_has_no_number() -> None:
+    interval = paired_bootstrap([1, 2], [0, 0], [1, 1], relative_change)
+    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)

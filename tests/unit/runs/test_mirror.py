@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from acft import mirror
 from acft.errors import ConfigError
 from acft.events import Note, Scalars
+from acft.runs import mirror
 from acft.runs.mirror import CLIENTS, MAX_FAILURES, Mirror, Target, open_mirror, require_clients
 
 
