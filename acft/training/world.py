@@ -47,6 +47,9 @@ TUPLE_FIELDS = ("prompt_ids", "response_ids", "response_logprobs")
 BASE_ROLLOUT_SEED = 20241007
 """Fixed; which prompts are continued follows the run's seed, so methods share texts at a seed."""
 
+Corpora = list[tuple[float, list[TokenizedDocument]]]
+"""Weight and training documents of each."""
+
 
 @dataclass
 class World:
@@ -62,7 +65,7 @@ class World:
     """Scorers that evaluate."""
     prompts: dict[str, list[Prompt]]
     """By split."""
-    corpora: list[tuple[float, list[TokenizedDocument]]]
+    corpora: Corpora
     """Weight and training documents of each corpus."""
     held_out: dict[str, dict[str, list[Document]]] = field(default_factory=dict)
     """Documents of the general corpora that are never trained on, by source and split."""
@@ -142,25 +145,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     base.version = 0
     _require_room(run, base, prompts)
     yield Progress("load", 2, 4, context.resume_round, "parts")
-    corpora = []
-    held_out: dict[str, dict[str, list[Document]]] = {}
-    for corpus in run.corpus:
-        if needs_policy(corpus):
-            documents = yield from base_rollouts(corpus, base, prompts["train"], run)
-        else:
-            splits = load_documents(corpus, run.seed)
-            if corpus.domain == "general":
-                held_out[corpus.source] = {name: splits[name] for name in ("validation", "test")}
-            documents = tokenize(
-                splits["train"],
-                base.backbone.tokenizer,
-                run.optimizer.max_tokens,
-                run.seed,
-                chat_template=run.model.chat_template,
-                loss=corpus.loss,
-            ).documents
-        _require_short(documents, base, corpus)
-        corpora.append((corpus.weight, documents))
+    corpora, held_out = yield from _load_corpora(run, base, prompts["train"])
     yield Progress("load", 3, 4, context.resume_round, "parts")
     # only now: texts that the base policy writes as a corpus are the same for all engines
     base.engine = engine
@@ -180,6 +165,32 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
         held_out,
         threads,
     )
+
+
+def _load_corpora(
+    run: RunSettings, base: Policy, prompts: Sequence[Prompt]
+) -> Generator[Event, None, tuple[Corpora, dict[str, dict[str, list[Document]]]]]:
+    """Progress of what the base policy writes; returns training and held-out documents."""
+    corpora: Corpora = []
+    held_out: dict[str, dict[str, list[Document]]] = {}
+    for corpus in run.corpus:
+        if needs_policy(corpus):
+            documents = yield from base_rollouts(corpus, base, prompts, run)
+        else:
+            splits = load_documents(corpus, run.seed)
+            if corpus.domain == "general":
+                held_out[corpus.source] = {name: splits[name] for name in ("validation", "test")}
+            documents = tokenize(
+                splits["train"],
+                base.backbone.tokenizer,
+                run.optimizer.max_tokens,
+                run.seed,
+                chat_template=run.model.chat_template,
+                loss=corpus.loss,
+            ).documents
+        _require_short(documents, base, corpus)
+        corpora.append((corpus.weight, documents))
+    return corpora, held_out
 
 
 def base_rollouts(
