@@ -87,7 +87,7 @@ def timed_jobs(run: Run, *, at_once: bool) -> Iterator[None]:
     both = acft_method.both
     with (
         patch.object(acft_method, "oracle_job", timed(acft_method.oracle_job, run, "oracle")),
-        patch.object(acft_method, "_fit", timed(acft_method._fit, run, "fit")),
+        patch.object(acft_method, "_run_fit_job", timed(acft_method._run_fit_job, run, "fit")),
         patch.object(acft_method, "both", lambda a, b, **_: both(a, b, at_once=at_once)),
     ):
         yield
