@@ -41,6 +41,22 @@ class Config(BaseModel):
             raise ConfigError("\n".join(_describe_all(cls, error, where))) from None
 
 
+def read_text(path: Path) -> str:
+    """A settings file as it is.
+
+    Raises:
+        ConfigError: The file is missing or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no settings file at {str(path)!r}; see experiments/ for examples"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
@@ -48,13 +64,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, not text, or not TOML; says the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"no settings file at {str(path)!r}; see experiments/ for examples"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from None
 

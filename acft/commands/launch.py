@@ -91,8 +91,8 @@ class _Source:
 
 def _source(args: argparse.Namespace) -> _Source:
     """The settings file or the run that was named, with the changes asked for."""
+    from acft.config import read_text
     from acft.runs.directory import RUN_ID, find_run, read_launch
-    from acft.runs.spec import read_text
 
     if not RUN_ID.fullmatch(args.config):
         path = Path(args.config)

@@ -18,6 +18,9 @@ def run(args: argparse.Namespace) -> int:
     Started several times over by ``torchrun`` or ``accelerate launch``, the first process is the
     run and the others do their part of its work.
     """
+    from acft.config import read_toml
+
+    read_toml(args.config)  # its faults are told before torch is imported, which takes seconds
     from acft.commands._display import do_here
     from acft.distributed import ranks
     from acft.runs.follower import follow

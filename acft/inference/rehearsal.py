@@ -15,11 +15,10 @@ from acft.data import (
     collate,
     documents_from_rollouts,
     load_documents,
-    load_prompts,
     pad_token,
     tokenize,
 )
-from acft.errors import AcftError, DataError
+from acft.errors import AcftError
 from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
@@ -38,8 +37,8 @@ from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
 from acft.training.regularizer import Regularizer
-from acft.training.world import DEFAULT_BASE_ROLLOUTS, World
-from acft.types import Prompt, Rollout
+from acft.training.world import DEFAULT_BASE_ROLLOUTS, World, prompts_by_split
+from acft.types import Rollout
 
 SAMPLED = 64
 """Responses drawn to be timed, and again to train an oracle that can guide the step."""
@@ -110,7 +109,7 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
     """What a run loads, with few responses instead of a whole corpus, and seconds per response."""
     threads = run.schedule.threads or cores()
     torch.set_num_threads(threads)
-    prompts = _by_split(load_prompts(run.prompts, run.seed))
+    prompts = prompts_by_split(run)
     base = base_policy(run, threads)
     base.version = 0
     yield {"doing": "opening the scorers"}
@@ -133,19 +132,6 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
         run, base, policy, constraint, constraint_scorers, [], prompts, corpora, threads=threads
     )
     return world, each
-
-
-def _by_split(prompts: list[Prompt]) -> dict[str, list[Prompt]]:
-    found: dict[str, list[Prompt]] = {"train": [], "validation": [], "test": []}
-    for prompt in prompts:
-        found[prompt.split].append(prompt)
-    for split in ("train", "validation"):
-        if not found[split]:
-            raise DataError(
-                f"[prompts] leaves no prompt in the {split} split of {len(prompts)}; give at least "
-                "20 prompts, splits are made by a hash of each text"
-            )
-    return found
 
 
 def _documents(

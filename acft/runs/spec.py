@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from acft import __version__
-from acft.config import Config, apply_overrides, flat
+from acft.config import Config, apply_overrides, flat, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
@@ -78,22 +78,6 @@ def load_spec(path: Path, overrides: Sequence[str] = (), *, has_files: bool = Fa
         ConfigError: The file cannot be read, or any number of problems, one line for each.
     """
     return parse_spec(read_text(path), overrides, str(path), has_files=has_files)
-
-
-def read_text(path: Path) -> str:
-    """A settings file as it is.
-
-    Raises:
-        ConfigError: The file is missing or no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"no settings file at {str(path)!r}; see experiments/ for examples"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
 
 
 def parse_spec(

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from acft.benchmarks.base import SUITES
-from acft.config import Config, read_toml
+from acft.config import Config, read_text, read_toml
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.lineage import by_fingerprint
 from acft.runs.measure import POLICY, as_evaluation, inline, result_of
-from acft.runs.spec import Spec, parse_spec, read_text
+from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative

@@ -134,7 +134,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     torch.set_num_threads(threads)
     yield Progress("load", 0, 4, context.resume_round, "parts")
     engine = build_engine(run)
-    prompts = _prompts_by_split(run)
+    prompts = prompts_by_split(run)
     pool = ScorerPool(resolve_device(run.device), counts=context.texts)
     constraint = build_constraint(run.constraint, pool)
     constraint_scorers: list[Scorer] = [pool(name) for name in constraint.scorers]
@@ -243,7 +243,12 @@ def facts(context: TrainContext) -> dict[str, Any]:
     }
 
 
-def _prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:
+def prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:
+    """Prompts of a run by split.
+
+    Raises:
+        DataError: There is none to train with or none to validate with.
+    """
     prompts: dict[str, list[Prompt]] = {"train": [], "validation": [], "test": []}
     for prompt in load_prompts(run.prompts, run.seed):
         prompts[prompt.split].append(prompt)
