@@ -130,6 +130,20 @@ def continuation_likelihoods(
     return _likelihoods(judge, items, batch_tokens, progress)
 
 
+def own_likelihoods(
+    judge: Judge, rollouts: Sequence[Rollout], batch_tokens: int = BATCH_TOKENS
+) -> list[Likelihood]:
+    """Likelihood of each response given its prompt, in the very tokens that were drawn.
+
+    For judges that share the tokens of the policy that drew them.
+    """
+    items = [
+        _Item(r.rollout_id, r.prompt_id, [*r.prompt_ids, *r.response_ids], len(r.prompt_ids))
+        for r in rollouts
+    ]
+    return _likelihoods(judge, items, batch_tokens, None)
+
+
 def perplexity(judge: Judge, documents: Sequence[Document]) -> MetricValue:
     """Corpus perplexity of documents, exp(total nats / total tokens); n counts documents."""
     totals = perplexity_totals(document_likelihoods(judge, documents))
@@ -141,6 +155,22 @@ def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     groups = [row.group for row in rows]
     totals = _totals(groups, [row.nll for row in rows], [row.n_tokens for row in rows])
     return replace(totals, is_log=True)
+
+
+def log_ratio_totals(drawn: Sequence[Rollout], rows: Sequence[Likelihood]) -> Totals:
+    """Estimate of KL(what drew ‖ judge) in nats a token from the responses drawn, by prompt.
+
+    Args:
+        drawn: Responses at temperature 1, whose log-weights say what drew them.
+        rows: The judge's likelihood of each, as ``own_likelihoods`` gives it.
+
+    Source: derived; log ratios of samples average to the KL of the two sequence distributions.
+    """
+    ratios = [
+        math.fsum(rollout.response_logprobs) - rollout.log_weight + row.nll
+        for rollout, row in zip(drawn, rows, strict=True)
+    ]
+    return _totals([row.group for row in rows], ratios, [row.n_tokens for row in rows])
 
 
 def byte_totals(rows: Sequence[Likelihood]) -> Totals:

@@ -91,6 +91,7 @@ def bench_of(run: RunSettings, get_judge: Callable[[], Any] = no_judge, **change
     if "policy" not in values:
         values["policy"] = base_policy(run)
     values.setdefault("sampler", values["policy"])
+    values.setdefault("get_base", lambda: base_policy(run))
     return Bench(run=run, judges=[VowelScorer()], get_judge=get_judge, **values)
 
 

@@ -65,6 +65,8 @@ class Bench:
     """Scorers to be asked; see ``scorers``."""
     get_judge: Callable[[], Judge]
     """Raises ``ConfigError`` when no judge model was named."""
+    get_base: Callable[[], Policy]
+    """The base policy, opened when first asked for."""
     constraint: Constraint | None = None
     seed: int = 0
     """The same for all policies that are to be compared."""

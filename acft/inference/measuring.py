@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from acft.benchmarks.base import SUITES
+from acft.benchmarks.base import NO_LIKELIHOODS, SUITES
 from acft.errors import AcftError, ConfigError
 from acft.inference.server import Session
 from acft.methods.evaluate import EvaluateSettings, contradictions, missing
@@ -37,8 +37,9 @@ def weigh(
     """
     paths = find_run(Path(runs), run_id)
     text, overrides = paths.spec.read_text(encoding="utf-8"), read_launch(paths).overrides
-    run = parse_spec(text, overrides).settings
-    offered, choice = _offered(), {"suites": suites, "judge": judge}
+    spec = parse_spec(text, overrides)
+    run, has_decoder = spec.settings, "decoder" in spec.method.used_with(spec.method_settings)
+    offered, choice = _offered(has_decoder=has_decoder), {"suites": suites, "judge": judge}
     try:
         options = _options(suites, numbers)
         chosen = EvaluateSettings.parse(choice | {"options": options})
@@ -97,10 +98,12 @@ def _work(chosen: EvaluateSettings, run: RunSettings) -> tuple[Counter[str], lis
     return work, problems
 
 
-def _offered() -> list[dict[str, Any]]:
+def _offered(*, has_decoder: bool) -> list[dict[str, Any]]:
     found = []
     for name, suite in SUITES.items():
         why_not = suite.missing(suite.settings_type())
-        found.append({"name": name, "summary": suite.summary, "needs_judge": suite.needs_judge,
+        notes = ["needs a judge model"] if suite.needs_judge else []
+        notes += [f"of base only: {NO_LIKELIHOODS}"] * (suite.reads_with_policy and has_decoder)
+        found.append({"name": name, "summary": suite.summary, "note": "; ".join(notes),
                       "why_not": why_not[0] if why_not else ""})  # fmt: skip
     return found

@@ -31,6 +31,7 @@ from acft.evaluation import scorer_versions
 from acft.events import Note, Progress
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Method
+from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import ModelSettings, Names, NonNegative, RunSettings
@@ -80,6 +81,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     pool = _pool(context)
     constraint = build_constraint(context.run.constraint, pool)
     get_judge = _judge_opener(settings, context)
+    get_base = _base_opener(settings, context)
     found = {suite: dict(subjects) for suite, subjects in results.measured.items()}
     finished = context.resume_round
     failures: list[AcftError] = [*lost.values()]
@@ -97,6 +99,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             subject=subject,
             judges=scorers,
             get_judge=get_judge,
+            get_base=get_base,
             constraint=constraint,
             seed=settings.seed,
             should_stop=context.should_stop,
@@ -301,6 +304,14 @@ def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable
         return open_policy(context.run, SubjectSettings(model=settings.judge))
 
     return get_judge
+
+
+def _base_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Policy]:
+    @functools.cache
+    def get_base() -> Policy:
+        return open_policy(context.run, settings.subjects.get(BASE, SubjectSettings()))
+
+    return get_base
 
 
 def _order(subject: str) -> tuple[int, str]:

@@ -148,7 +148,7 @@ def _boxes(visit: Visit, suites: Sequence[Mapping[str, Any]]) -> Node:
     boxes = []
     for suite in suites:
         name, why_not = suite["name"], suite["why_not"]
-        note = why_not or ("needs a judge model" if suite["needs_judge"] else "")
+        note = why_not or suite["note"]
         box = el(
             "input", type="checkbox", data_query=f"measure_{name}",
             checked=_is_ticked(visit, name) and not why_not, disabled=bool(why_not), **act("cost"),

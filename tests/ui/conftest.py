@@ -106,10 +106,10 @@ class FakeRehearsal(Inference):
 
 WEIGHED = {
     "suites": [
-        {"name": "rtp", "summary": "Toxicity.", "needs_judge": False, "why_not": ""},
-        {"name": "perplexity", "summary": "Texts.", "needs_judge": False, "why_not": ""},
-        {"name": "fluency", "summary": "How natural.", "needs_judge": True, "why_not": ""},
-        {"name": "harness", "summary": "Tasks.", "needs_judge": False, "why_not": "install it"},
+        {"name": "rtp", "summary": "Toxicity.", "note": "", "why_not": ""},
+        {"name": "perplexity", "summary": "Texts.", "note": "", "why_not": ""},
+        {"name": "fluency", "summary": "Natural?", "note": "needs a judge model", "why_not": ""},
+        {"name": "harness", "summary": "Tasks.", "note": "", "why_not": "install it"},
     ],
     "problems": [],
 }  # fmt: skip

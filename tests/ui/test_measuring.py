@@ -35,7 +35,7 @@ def test_the_form_tells_every_suite_and_the_work_and_time_of_both_sides(bench):
     run = bench.reader.run(QUICK)
     assert "Choose suites" in text_of(measuring.panel(bench, run))
     shown = text_of(measuring.form(bench, visit(QUICK, may_change=True), run))
-    for suite in ("rtp Toxicity.", "perplexity Texts.", "fluency How natural. needs a judge"):
+    for suite in ("rtp Toxicity.", "perplexity Texts.", "fluency Natural? needs a judge"):
         assert suite in shown
     assert "At most 2,000 responses, 400 texts; about" in shown
     assert "s of a response of this run" in shown

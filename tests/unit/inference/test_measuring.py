@@ -1,6 +1,8 @@
 """What measuring a run anew would cost, and that what is launched is what was asked for."""
 
 import json
+import shutil
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -11,6 +13,7 @@ from acft.inference.server import Session
 from acft.methods.evaluate import EvaluateSettings
 from acft.runs.directory import find_run, read_launch
 from acft.runs.spec import parse_spec
+from acft.schema import RunPaths
 from tests.tiny_run import tiny_settings, train
 
 NUMBERS = {"prompts": 3, "continuations": 2, "documents": 4}
@@ -34,6 +37,19 @@ def weighed(run, suites, judge="", *, has_files=True):
 def test_every_registered_suite_is_offered(run):
     found = weighed(run, ["rtp"])
     assert [suite["name"] for suite in found["suites"]] == SUITES.names()
+
+
+def test_what_a_decoder_has_no_likelihoods_for_is_told_before(run, tmp_path):
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    decoded = RunPaths(tmp_path / run.root.name)
+    launch = read_launch(decoded)
+    assert all(suite["note"] == "" for suite in weighed(run, ["rtp"])["suites"]
+               if not SUITES.get(suite["name"]).needs_judge)  # fmt: skip
+    overrides = (*launch.overrides, 'method={name="nado_decoding"}')
+    decoded.launch.write_text(json.dumps(asdict(replace(launch, overrides=overrides))))
+    notes = {suite["name"]: suite["note"] for suite in weighed(decoded, ["rtp"])["suites"]}
+    assert "decoder" in notes["perplexity"]
+    assert notes["rtp"] == ""
 
 
 def test_work_that_two_suites_share_is_counted_once(run):

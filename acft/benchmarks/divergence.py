@@ -1,0 +1,96 @@
+"""How far what is drawn has gone from the base policy.
+
+One estimator for every subject, tuned or decoded, so that methods can be matched at the same value:
+the mean of log p(response) - log base(response) over the subject's own responses, per token.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+
+from acft.benchmarks.base import DRAWN, READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.responses import DrawSettings, held_out_prompts
+from acft.config import Config
+from acft.evaluation import CHUNK_RESPONSES, draw_and_score
+from acft.events import Note, Progress
+from acft.likelihood import log_ratio_totals, own_likelihoods
+from acft.policy import Policy
+from acft.seeding import derive_seed
+from acft.settings import NonNegative, Positive, RunSettings
+from acft.types import Rollout
+
+NAME = "divergence"
+
+
+class DivergenceSettings(Config):
+    """Which prompts are continued; always at temperature 1 from the whole vocabulary."""
+
+    source: str = ""
+    """Prompt set, as in ``[prompts]``; empty takes the run's own."""
+    prompts: NonNegative = 0
+    """Use at most this many prompts of the test split (seeded choice); 0 = all."""
+    continuations: Positive = 8
+    """Continuations of each prompt."""
+    horizon: Positive = 20
+    """Longest continuation, in tokens."""
+    batch_size: Positive = 64
+    """Continuations drawn at once."""
+
+    def drawing(self) -> DrawSettings:
+        """The same with how a token is drawn."""
+        return DrawSettings(**self.model_dump(), temperature=1.0, top_p=1.0)
+
+
+def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
+    """KL(subject ‖ base) in nats a token, over the subject's own continuations."""
+    base = bench.get_base()
+    if why_not := _not_comparable(bench.policy, base):
+        yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
+        return {}
+    drawing = settings.drawing()
+    scored = yield from draw_and_score(
+        bench.sampler,
+        held_out_prompts(drawing, bench.run, bench.seed),
+        settings.continuations,
+        drawing.sampling(),
+        derive_seed(bench.seed, NAME),
+        scorers=(),
+        round=bench.round,
+        should_stop=bench.should_stop,
+    )
+    rollouts = [item.rollout for item in scored]
+    if any(math.isnan(rollout.log_weight) for rollout in rollouts):
+        why_not = "no formula gives the probability of what its decoder draws"
+        yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
+        return {}
+    return (yield from _measured(rollouts, base, bench))
+
+
+def work(settings: DivergenceSettings, run: RunSettings) -> Work:
+    """Responses to be drawn, which the base then reads."""
+    n = len(held_out_prompts(settings.drawing(), run, seed=0)) * settings.continuations
+    key = settings.model_dump_json()
+    return {(DRAWN, key): n, (READ, key): n}
+
+
+def _measured(
+    rollouts: Sequence[Rollout], base: Policy, bench: Bench
+) -> Generator[SuiteOutput, None, Measured]:
+    found = []
+    for start in range(0, len(rollouts), CHUNK_RESPONSES):
+        if bench.should_stop():
+            break
+        found += own_likelihoods(base, rollouts[start : start + CHUNK_RESPONSES])
+        yield Progress("evaluate", len(found), len(rollouts), bench.round, "texts")
+    return {"kl_subject_base": log_ratio_totals(rollouts[: len(found)], found)}
+
+
+def _not_comparable(policy: Policy, base: Policy) -> str:
+    """Why the base cannot read what the policy wrote; empty if it can."""
+    ours, theirs = (each.backbone.tokenizer.get_vocab() for each in (policy, base))
+    return "" if ours == theirs else "its tokens are not those of the base policy"
+
+
+SUITES.add(NAME)(
+    # what it measures is a comparison with base already
+    Suite(DivergenceSettings, run, compare=lambda *_: [], work=work)
+)
