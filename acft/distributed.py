@@ -116,6 +116,16 @@ def ranks() -> Ranks:
     return Ranks(dist.get_rank(), size)
 
 
+def leave() -> None:
+    """Ends the connections between processes when all of them are done.
+
+    One that ends while another still holds its connection can take that one down with it.
+    """
+    if ranks().size > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 class AgreedStop:
     """Whether training should end, the same in all processes: what the first one is asked to do.
 

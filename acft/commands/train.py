@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     read_toml(args.config)  # its faults are told before torch is imported, which takes seconds
     from acft.commands._display import do_here
-    from acft.distributed import ranks
+    from acft.distributed import leave, ranks
     from acft.runs.follower import follow
     from acft.runs.launcher import create_here
     from acft.runs.spec import load_spec
@@ -30,5 +30,9 @@ def run(args: argparse.Namespace) -> int:
     spec = load_spec(args.config, args.set, has_files=True)
     if ranks().rank > 0:
         follow(spec)
-        return 0
-    return do_here(create_here(args.runs, spec, args.config.stem, mirror=args.mirror), spec)
+        code = 0
+    else:
+        code = do_here(create_here(args.runs, spec, args.config.stem, mirror=args.mirror), spec)
+    if code == 0:  # after a failure the launcher ends the others
+        leave()
+    return code

@@ -73,6 +73,20 @@ def test_a_visitor_plays_the_recorded_run_as_if_it_were_live(page, space):
     watch.check()
 
 
+def test_a_control_used_while_another_is_answered_counts_too(page, space):
+    opened(page, f"{space}/run?run={QUICK}&play=30")
+    page.get_by_role("button", name="Pause").wait_for(timeout=PATIENCE)
+    page.get_by_label("Speed", exact=True).evaluate(
+        """speed => {
+            speed.value = "10";
+            speed.dispatchEvent(new Event("change", { bubbles: true }));
+            speed.closest(".replay").querySelector("button").click();
+        }"""
+    )
+    page.get_by_role("button", name="Continue").wait_for(timeout=PATIENCE)
+    assert page.get_by_label("Speed", exact=True).input_value() == "10"
+
+
 def test_nothing_can_be_launched_and_the_way_to_do_it_is_shown(page, space):
     watch = Watch(page, space)
     opened(page, f"{space}/launch")

@@ -317,7 +317,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     wire.on_load(open_page, inputs=[text], outputs=[start, draft, text, *outputs], js=RESTORE)
     wire.read(draft.ask, ask, outputs=[draft, *outputs], trigger_mode="multiple")
-    wire.read(start.preset, open_preset, inputs=[text], outputs=[start, text, *outputs])
+    wire.read(start.preset, open_preset, inputs=[text], outputs=[start, text, *outputs],
+              trigger_mode="always_last")  # fmt: skip
     wire.read(start.import_text, open_file, outputs=[start, text, *outputs])
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
     _wire_preflight(bench, wire, aside, flight, text)

@@ -368,7 +368,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     wire.on_load(opened, outputs=[clock, timer, *shown])
     wire.read(timer.tick, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown])
-    wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown])
+    # every turn of a control counts, and each starts from the clock that the one before it left
+    wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown],
+              trigger_mode="multiple", queue=True, concurrency_limit=1)  # fmt: skip
     wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")
     wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])

@@ -138,7 +138,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return [menus(bench, visit), figure(bench, visit), numbers(bench, visit)]
 
     wire.on_load(show, outputs=[top, plot, below])
-    wire.read(top.refresh, show, outputs=[top, plot, below])
+    wire.read(top.refresh, show, outputs=[top, plot, below], trigger_mode="always_last")
     wire.read(plot.pick, picked, outputs=[leave])
 
 
