@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
 from acft.ui.pairs import TIE, Pair, Subject
@@ -73,12 +76,11 @@ def select(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
         ConfigError: The regular expression cannot be read or is too long.
     """
     belongs = tests(choice).get(choice.view, tests(choice)["all"])
-    matches = _search(choice.find)
     found = [
         pair
-        for pair in pairs
+        for pair, matches in zip(pairs, _search(pairs, choice.find), strict=True)
         if belongs(pair)
-        and matches(pair)
+        and matches
         and (not choice.category or pair.left.category == choice.category)
     ]
     if choice.view in ("all", "different", "empty"):
@@ -162,18 +164,21 @@ def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str
     return json.dumps(value, ensure_ascii=False)
 
 
-def _search(wanted: str) -> Callable[[Pair], bool]:
+def _search(pairs: Sequence[Pair], wanted: str) -> list[bool]:
+    """Whether each pair has the wanted words, or passes the pattern between slashes."""
     is_pattern = len(wanted) > 2 and wanted.startswith("/") and wanted.endswith("/")
     if not is_pattern:
         text = wanted.lower()
-        return lambda pair: text in _all_text(pair).lower()
+        return [text in _all_text(pair).lower() for pair in pairs]
     if len(wanted) > MAX_PATTERN:
         raise ConfigError(f"the pattern has {len(wanted)} letters; at most {MAX_PATTERN} are read")
+    texts = pa.array([_all_text(pair) for pair in pairs], pa.string())
     try:
-        pattern = re.compile(wanted[1:-1])
-    except re.error as error:
+        # RE2 keeps no other thread waiting and never tries again; ``re`` may do both for ever.
+        found = pc.match_substring_regex(texts, wanted[1:-1])  # pyright: ignore[reportAttributeAccessIssue] - made at import
+    except pa.ArrowInvalid as error:
         raise ConfigError(f"cannot read the pattern {wanted!r}: {error}") from None
-    return lambda pair: pattern.search(_all_text(pair)) is not None
+    return found.to_pylist()
 
 
 def _all_text(pair: Pair) -> str:

@@ -77,6 +77,13 @@ def test_texts_are_found_by_words_and_by_patterns():
         comparing.select(found, Choice(find="/(/"))
 
 
+def test_no_pattern_takes_longer_than_its_text_is_long():
+    found = [pair(text="word " * 16)]
+    with pytest.raises(ConfigError, match="cannot read the pattern"):
+        comparing.select(found, Choice(find=r"/(a)\1/"))  # can only be found by trying
+    assert comparing.select(found, Choice(find=r"/(\w+\s?)+#/")) == []
+
+
 def test_changed_words_give_back_both_texts():
     pieces = comparing.changed_words("a b c d", "a x c d e")
     assert "".join(t for k, t in pieces if k != "removed") == "a x c d e"
