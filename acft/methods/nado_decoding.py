@@ -52,8 +52,9 @@ def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Ou
         if context.should_stop():
             return
         new = yield from oracle_job(
-            world, state.oracle, world.base, index, state.recent, context.should_stop
-        )
+            world, state.oracle, world.base, index, state.recent, context.should_stop,
+            delta=settings.delta,
+        )  # fmt: skip
         if context.should_stop():
             return
         state.finish_oracle(new)

@@ -248,6 +248,22 @@ def test_trl_trains_without_dropout_and_says_so(tmp_path):
     assert notes == ["[adapter] dropout = 0.3: TRL trains without dropout"]
 
 
+# --- nado decoding -------------------------------------------------------------------------------
+
+
+def test_an_automatic_strength_aims_at_the_delta_that_decoding_uses(tmp_path):
+    """The base satisfies more than a tenth, so that nothing has to pull harder than at first."""
+    run = toy_run(tmp_path, "oracle.strength=auto", "schedule.rounds=1", constraint=[NO_C])
+    found = {
+        delta: trained(tmp_path / str(delta), run, {"name": "nado_decoding", "delta": delta})
+        for delta in (0.1, 1.0)
+    }
+    strengths = {d: result.scalars("oracle/strength")[0][2] for d, result in found.items()}
+    assert strengths[0.1] == 1.0 < strengths[1.0]
+    tried = [result.scalars("oracle/guided_satisfaction") for result in found.values()]
+    assert tried[0] != tried[1], "the soft closed form is what is estimated"
+
+
 # --- work that cannot yield ----------------------------------------------------------------------
 
 
