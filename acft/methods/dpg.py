@@ -20,6 +20,7 @@ from acft.training.rounds import tuned
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import Weighted, weighted_fit
 from acft.training.world import World, facts, load_world
+from acft.types import Rollout
 
 LOG_RATIO_MAX = 60.0
 """Keeps the ratio of two responses' probabilities finite."""
@@ -64,14 +65,14 @@ def train(settings: DpgSettings, context: TrainContext) -> Generator[Output, Non
 
 
 def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:
-    """p0·C / (policy·Z) of each response, with Z of a prompt the mean over its responses.
+    """p0·C / (proposal·Z) of each response, with Z of a prompt the mean over its responses.
 
-    None exceeds the number of its prompt's responses. Source: arXiv:2112.00791.
+    The proposal is what drew it: the policy, unless its engine rounds or a server differs. No
+    weight exceeds the number of its prompt's responses. Source: arXiv:2112.00791.
     """
     base = base_logprobs(world, judged)
     raw = [
-        math.exp(min(there - sum(item.rollout.response_logprobs), LOG_RATIO_MAX))
-        * item.is_satisfied
+        math.exp(min(there - drawn_logprob(item.rollout), LOG_RATIO_MAX)) * item.is_satisfied
         for item, there in zip(judged, base, strict=True)
     ]
     by_prompt: dict[str, list[float]] = defaultdict(list)
@@ -82,6 +83,11 @@ def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:
         weight / means[item.rollout.prompt_id] if weight else 0.0
         for item, weight in zip(judged, raw, strict=True)
     ]
+
+
+def drawn_logprob(rollout: Rollout) -> float:
+    """Log-probability of a response under what drew it, in nats."""
+    return sum(rollout.response_logprobs) - rollout.log_weight
 
 
 def base_logprobs(world: World, judged: Sequence[Judged]) -> list[float]:

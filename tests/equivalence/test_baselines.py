@@ -1,5 +1,7 @@
 """Methods that share an optimum come to it; a filter that drops nothing is no filter."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,13 @@ def test_weights_under_a_constraint_that_always_holds_are_all_one(tmp_path):
     judged = drained(own_responses(world, world.base, 1, each=4))
     assert len(judged) == 64
     assert target_weights(world, judged) == pytest.approx([1.0] * 64, abs=1e-4)
+
+
+def test_weights_are_taken_over_what_drew_the_responses(tmp_path):
+    """A proposal that draws the first a third as often as the policy: 3 to 1, with mean 1."""
+    world = world_of(toy_run(tmp_path, constraint=[ALWAYS]))
+    judged = drained(own_responses(world, world.base, 1, each=4))
+    prompt = judged[0].rollout.prompt_id
+    first, second = [item for item in judged if item.rollout.prompt_id == prompt][:2]
+    rarer = replace(first, rollout=replace(first.rollout, log_weight=math.log(3)))
+    assert target_weights(world, [rarer, second]) == pytest.approx([1.5, 0.5], abs=1e-4)
