@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 from acft.types import TokenBatch
 
@@ -171,19 +172,18 @@ def target_ratio(r: float, delta: float, is_satisfied: bool) -> float:  # noqa: 
     return delta / r if is_satisfied else (1.0 - delta) / (1.0 - r)
 
 
-def log_reach(
-    log_r: Float[Tensor, "*axes"], delta: float, log_r_prompt: Float[Tensor, "..."]
-) -> Float[Tensor, "*axes"]:
-    """How much likelier q is than p to come to given prefixes, log of the ratio.
+def log_reach(token_log_ratios: Float[Tensor, "*axes token"]) -> Float[Tensor, "*axes prefix"]:
+    """How much likelier q is than p to come to each prefix of responses, log of the ratio.
 
-    Source: derived; q(prefix) / p(prefix) is R(prefix) / R(x), and w(prefix) / w(x) for delta < 1,
-    where w(x) = 1.
+    One prefix more than tokens: the first is the prompt alone, which both are given.
+
+    Args:
+        token_log_ratios: log q - log p of each response token.
+
+    Source: derived; a prefix is as likely as all its tokens together. With an exact R, at strength
+    and delta 1, the products are R(prefix) / R(x).
     """
-    if delta >= 1.0:
-        return log_r - log_r_prompt
-    is_as_before = (log_r_prompt >= math.log(delta)) | log_r_prompt.isneginf()
-    log_w = soft_log_w(log_r, delta, log_r_prompt)
-    return torch.where(is_as_before, 0.0, log_w - log_r_prompt)
+    return pad(token_log_ratios.cumsum(dim=-1), (1, 0))
 
 
 def prompt_log_r(

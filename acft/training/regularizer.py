@@ -24,6 +24,8 @@ from acft.types import TokenBatch
 
 REACH_MAX = 5.0
 """Cut of the prefix weights; they rarely pass 1 / R(prompt)."""
+REACH_ROWS = 64
+"""Prefixes whose whole next-token distributions are held at once to find the weights."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class ComputedGuidance:
             if guide.oracle.training:
                 guide.oracle.eval()
             self._states = guide.oracle.states(window)
-            self._token_ids = window.token_ids
+            self._token_ids, self._is_there = window.token_ids, window.mask
             self._rare = world.run.oracle.rare
             self._log_r_prompt = self._prompts() if regularizer.delta < 1.0 else None
         self._row_of = torch.zeros(len(documents), dtype=torch.long, device=kept.device)
@@ -106,7 +108,13 @@ class ComputedGuidance:
     ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
         """Log-probabilities of the anchor and of the guided policy."""
         rows, times = self._rows[positions], self._times[positions]
-        places = times - self._starts[rows] + 1
+        return self._next(rows, times - self._starts[rows] + 1)
+
+    def _next(
+        self, rows: Int[Tensor, " row"], places: Int[Tensor, " row"]
+    ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
+        """The same after each prefix, told by its document and the place where it ends."""
+        times = self._starts[rows] + places - 1
         next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
         next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
         strength, rare = self._regularizer.guide.strength, self._rare
@@ -123,11 +131,18 @@ class ComputedGuidance:
 
         This turns an average over p's prefixes into one over those of q.
         """
-        log_r = self._regularizer.guide.oracle.prefix_log_r(self._states)
-        log_ratio = log_reach(log_r, self._regularizer.delta, log_r[:, :1])
-        log_ratio *= self._regularizer.guide.strength
-        places = (self._times - self._starts[self._rows] + 1).clamp(0, log_r.shape[1] - 1)
-        return log_ratio[self._rows, places].exp().clamp(max=REACH_MAX)
+        tokens, is_there = self._token_ids[:, 1:], self._is_there[:, 1:]
+        gained = torch.zeros(tokens.shape, device=tokens.device)
+        for rows, places in zip(
+            *(each.split(REACH_ROWS) for each in torch.nonzero(is_there, as_tuple=True)),
+            strict=True,
+        ):
+            anchor, guided = self._next(rows, places)
+            ratios = (guided - anchor).gather(1, tokens[rows, places, None])
+            gained[rows, places] = ratios[:, 0].float()
+        reach = log_reach(gained)
+        places = (self._times - self._starts[self._rows] + 1).clamp(0, reach.shape[1] - 1)
+        return reach[self._rows, places].exp().clamp(max=REACH_MAX)
 
     @torch.no_grad()
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:

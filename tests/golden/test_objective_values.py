@@ -189,22 +189,7 @@ def test_alignment_pairs_each_prediction_with_the_next_token():
     assert aligned.mask_response.tolist() == [[False, True, True], [False, True, False]]
 
 
-def test_the_guided_policy_reaches_a_prefix_in_proportion_to_r():
-    """R(prefix) / R(x) = (9/10) / (1/2) = 9/5."""
-    reach = objective.log_reach(torch.tensor([0.9]).log(), 1.0, torch.tensor([0.5]).log())
-    assert reach.exp().tolist() == close(1.8)
-
-
-def test_the_soft_guided_policy_reaches_a_prefix_in_proportion_to_w():
-    """delta = 7/10, R(x) = 1/2: a = 7/5, b = 3/5, w = 7/5·9/10 + 3/5·1/10 = 33/25.
-
-    The second prompt's R(x) = 4/5 is above delta: q = p, and every prefix is as likely.
-    """
-    log_r = torch.tensor([0.9, 0.9]).log()
-    reach = objective.log_reach(log_r, 0.7, torch.tensor([0.5, 0.8]).log())
-    assert reach.exp().tolist() == close(33 / 25, 1.0)
-
-
-def test_an_impossible_prompt_is_reached_as_before():
-    reach = objective.log_reach(torch.tensor([0.0]).log(), 0.7, torch.tensor([0.0]).log())
-    assert reach.tolist() == [0.0]
+def test_a_prefix_is_reached_in_proportion_to_the_ratios_of_its_tokens():
+    """Ratios 6/5 and 3/2 of two tokens: 1 for the prompt, 6/5, and 9/5 = R(prefix) / R(x)."""
+    reach = objective.log_reach(torch.tensor([[1.2, 1.5]]).log())
+    assert reach.exp().tolist() == [close(1.0, 1.2, 1.8)]

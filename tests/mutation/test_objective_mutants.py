@@ -77,13 +77,11 @@ MUTANTS = {
         "upcast(log_r_prompt).flip(0).reshape(",
     ),
     "soft: always active": ("log_r_prompt < math.log(delta)", "log_r_prompt <= 0"),
-    "reach: R(x) forgotten": ("return log_r - log_r_prompt", "return log_r"),
-    "soft reach: R(x) stays in w": ("0.0, log_w - log_r_prompt", "0.0, log_w"),
-    "soft reach: always active": ("(log_r_prompt >= math.log(delta)) |", "False |"),
+    "reach: of the token alone": ("pad(token_log_ratios.cumsum(dim=-1)", "pad(token_log_ratios"),
+    "reach: one token ahead": ("(1, 0))", "(0, 1))"),
     "ratio: a is 1 / R(x)": ("return delta / r if", "return 1 / r if"),
     "ratio: violations never drawn": ("else (1.0 - delta) / (1.0 - r)", "else 0.0"),
     "ratio: always active": ("r >= delta", "r >= 1.0"),
-    "soft reach: impossible prompts": (" | log_r_prompt.isneginf()", ""),
     "soft: any delta accepted": ("not 0.0 < delta <= 1.0", "False"),
     "kl reversed": (
         "expectation(p_logprobs.exp(), p_logprobs - q_logprobs)",
@@ -258,14 +256,7 @@ def check_cautious(o: ModuleType) -> None:
 
 
 def check_reach(o: ModuleType) -> None:
-    delta = 0.4  # as above
-    a, b = delta / RATE[1], (1 - delta) / (1 - RATE[1])
-    w = a * R[1] + b * (1 - R[1])
-    rate = RATE[:, None]
-    same(o.log_reach(R.log(), 1.0, rate.log()).exp(), R / rate)
-    same(o.log_reach(R.log(), delta, rate.log()).exp(), torch.stack([torch.ones_like(w), w]))
-    never = torch.tensor([0.0]).log()
-    same(o.log_reach(never, delta, never), torch.zeros(1))
+    same(o.log_reach(torch.tensor([[1.2, 1.5]]).log()).exp(), torch.tensor([[1.0, 1.2, 1.8]]))
 
 
 def check_target_ratio(o: ModuleType) -> None:

@@ -133,6 +133,21 @@ def test_sequence_kl_is_the_sum_of_token_kls_over_its_own_prefixes(case, delta):
     assert total == pytest.approx(toy.sequence_kl(q, p), abs=TOLERANCE)
 
 
+@given(arbitrary_cases(), st.sampled_from([1.0, 0.9]), st.sampled_from([1.0, 3.0]))
+@every_world
+def test_reach_makes_an_average_over_p_one_over_q_at_any_strength(case, delta, strength):
+    assume(case.rate > 0)
+    guided = toy.guided_tables(case.policy, case.next_log_r, delta, strength)
+    sequences = case.world.sequences()
+    p, q = (
+        toy.along(tables, sequences).gather(-1, sequences[..., None])[..., 0]
+        for tables in (case.policy, guided)
+    )
+    ratios = (q - p).where(p > -torch.inf, 0.0)
+    reached = (p.sum(dim=-1) + objective.log_reach(ratios)[:, -1]).exp()
+    assert float(reached.sum()) == pytest.approx(1.0, abs=TOLERANCE)
+
+
 # --- degenerate oracles --------------------------------------------------------------------------
 
 

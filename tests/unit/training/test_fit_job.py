@@ -11,13 +11,14 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.errors import NonFiniteError
 from acft.events import Scalars
+from acft.objective import log_reach
 from acft.policy import Policy, base_policy
 from acft.threads import Workers
 from acft.toy import ToyWorld
 from acft.training.fit_job import _forward, _pieces, fit_job
 from acft.training.optimization import PolicyOptimizer, backward
 from acft.training.oracle_job import Guide, build_oracle
-from acft.training.regularizer import ComputedGuidance, Regularizer
+from acft.training.regularizer import REACH_MAX, ComputedGuidance, Regularizer
 from acft.types import TokenBatch
 from tests.toy_runs import (
     HORIZON,
@@ -62,12 +63,13 @@ def everything(world):
     return documents, collate(documents, 0, HORIZON)
 
 
-@pytest.mark.parametrize("delta", [1.0, 0.9])
-def test_the_target_is_the_enumerated_guided_policy(world, delta):
+@pytest.mark.parametrize(("delta", "strength"), [(1.0, 1.0), (0.9, 1.0), (1.0, 3.0), (0.9, 3.0)])
+def test_the_target_is_the_enumerated_guided_policy(world, delta, strength):
     documents, batch = everything(world)
     with torch.no_grad():
         hidden = world.policy.hidden(batch)
-    target = ComputedGuidance(world, documents, batch, hidden, regularizer(world, delta=delta))
+    rule = regularizer(world, delta=delta, guide=Guide(build_oracle(world), strength, 0))
+    target = ComputedGuidance(world, documents, batch, hidden, rule)
     found = target(torch.arange(len(documents) * HORIZON)).unflatten(0, (-1, HORIZON))
 
     def next_logprobs(ids):
@@ -79,12 +81,22 @@ def test_the_target_is_the_enumerated_guided_policy(world, delta):
     satisfied = WORLD.judge_texts(lambda text: world.constraint.score([""], [text])[0])
     assert 0.1 < toy.satisfaction(base, satisfied) < 0.9
     log_r, _ = toy.exact_next_log_r(base, satisfied)
-    expected = toy.along(toy.guided_tables(base, log_r, delta), WORLD.sequences()).exp()
+    guided = toy.guided_tables(base, log_r, delta, strength)
+    expected = toy.along(guided, WORLD.sequences()).exp()
     # prefixes beyond rescue are never reached by q; the floor of R makes q = p there as well
     assert torch.allclose(found[..., symbol_ids(N_SYMBOLS)].exp().double(), expected, atol=2e-5)
-    along = found[..., symbol_ids(N_SYMBOLS)].gather(-1, WORLD.sequences()[..., None])
-    satisfaction = (along.sum(dim=(1, 2)).exp().double() * satisfied).sum()
-    assert float(satisfaction) == pytest.approx(delta, abs=1e-4)
+    q, p = (
+        rows.gather(-1, WORLD.sequences()[..., None])[..., 0]
+        for rows in (found[..., symbol_ids(N_SYMBOLS)], toy.along(base, WORLD.sequences()))
+    )
+    if strength == 1.0:
+        satisfaction = (q.sum(dim=1).exp().double() * satisfied).sum()
+        assert float(satisfaction) == pytest.approx(delta, abs=1e-4)
+    reach = log_reach(q - p)[:, :-1].exp().clamp(max=REACH_MAX)
+    assert float((reach - 1.0).abs().max()) > 0.02
+    torch.testing.assert_close(
+        target.reach().view(len(documents), -1), reach.float(), atol=1e-4, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("anchored", [True, False])
