@@ -93,11 +93,20 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
     """
     result = _copy(values)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {override!r} is not of the form section.key=value")
-        _assign(result, key.strip().split("."), _value(text.strip()), override)
+        _assign(result, *read_override(override), override)
     return result
+
+
+def read_override(override: str) -> tuple[list[str], Any]:
+    """The dotted key of ``a.b=c`` in parts, and its value.
+
+    Raises:
+        ConfigError: There is no ``=`` or no key.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+    return key.strip().split("."), _value(text.strip())
 
 
 def _value(text: str) -> Any:

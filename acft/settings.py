@@ -4,11 +4,12 @@ Class defaults are the project's starting values; where the paper states one, ``
 The string under each field is its help text on the command line, in the form and in the docs.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from acft.config import Config
+from acft.config import Config, apply_overrides
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -55,7 +56,7 @@ class AdapterSettings(Config):
     alpha: PositiveFloat = 32.0
     """Scale of the adapters; the update is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout on the adapters' input."""
+    """Dropout on the adapters' input, the only dropout there is: the model's own is off."""
 
 
 class CorpusSettings(Config):
@@ -308,3 +309,19 @@ class RunSettings(Config):
     """Constraints that must all hold; each a table with ``kind`` and that constraint's settings."""
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "acft"})
     """Table with ``name`` of a registered method and that method's settings."""
+
+
+PARTLY_WRITTEN = ("corpus", "constraint", "method")
+"""Settings whose default is filled in before a part of them is changed."""
+
+
+def as_asked(written: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings as written with the overrides of a launch on top, not yet checked.
+
+    Raises:
+        ConfigError: An override cannot be applied.
+    """
+    touched = {override.partition(".")[0] for override in overrides}
+    missing = {name for name in PARTLY_WRITTEN if name in touched and name not in written}
+    defaults = RunSettings().model_dump(mode="json", include=missing)
+    return apply_overrides({**written, **defaults}, list(overrides))

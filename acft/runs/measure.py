@@ -12,6 +12,7 @@ from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch, read_status
 from acft.runs.spec import EVALUATE, Spec, parse_spec
 from acft.schema import RunPaths
+from acft.settings import as_asked
 
 POLICY, CONTROL, BASE = "policy", "control", "base"
 
@@ -64,7 +65,7 @@ def measurement(
         launch = read_launch(paths)
         text = paths.spec.read_text(encoding="utf-8")
         own, experiment = list(launch.overrides), launch.experiment
-        name = tomllib.loads(text).get("title") or subject
+        name = as_asked(tomllib.loads(text), own).get("title") or subject
         subjects[POLICY] = result_of(paths)
     if control:
         subjects[CONTROL] = result_of(find_run(runs_dir, control))

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from acft import __version__
-from acft.config import Config, apply_overrides, flat, read_text
+from acft.config import Config, flat, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
 from acft.runs.references import missing_files, names_alone, unknown_names
-from acft.settings import RunSettings
+from acft.settings import RunSettings, as_asked
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
@@ -104,7 +104,7 @@ def parse_spec(
     except tomllib.TOMLDecodeError as error:
         text_is = f"{where!r} is" if where else "the settings are"
         raise ConfigError(f"{text_is} not valid TOML: {error}") from None
-    values = apply_overrides(_with_touched(written, overrides), list(overrides))
+    values = as_asked(written, overrides)
     problems: list[str] = []
     settings = _collect(problems, lambda: RunSettings.parse(values))
     method = _collect(problems, lambda: _parse_method(values.get("method", {"name": "acft"})))
@@ -150,13 +150,6 @@ def _parse_method(table: Any) -> tuple[str, Method, Config]:
         raise ConfigError(f"[method] name = {table['name']!r}: {error}") from None
     own = {key: value for key, value in table.items() if key != "name"}
     return table["name"], method, method.settings_type.parse(own, "method")
-
-
-def _with_touched(written: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Adds the default of whatever is overridden in part but which the text leaves out."""
-    touched = {override.partition(".")[0] for override in overrides}
-    missing = [n for n in ("corpus", "constraint", "method") if n in touched - written.keys()]
-    return {**written, **RunSettings().model_dump(mode="json", include=set(missing))}
 
 
 def _tables(value: Any) -> list[Mapping[str, Any]]:

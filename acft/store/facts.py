@@ -8,7 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from acft.errors import ConfigError
 from acft.schema import STATES, Labels, Launch, RunPaths, Status
+from acft.settings import as_asked
 
 STATUS_COLUMNS = (
     "kind", "state", "failure", "message", "advice", "device", "created", "started", "ended",
@@ -48,7 +50,9 @@ def read_facts(paths: RunPaths) -> dict[str, Any]:
     labels = _known(Labels, _json(paths.labels, unreadable))
     launch = _known(Launch, _json(paths.launch, unreadable))
     resolved = _json(paths.resolved, unreadable)
-    settings = resolved.pop("settings", None) or _toml(paths.spec, unreadable)
+    settings = resolved.pop("settings", None) or _as_asked(
+        _toml(paths.spec, unreadable), launch.get("overrides") or []
+    )
     return {
         "run_id": paths.root.name,
         "run_key": run_key(paths.root.name),
@@ -97,6 +101,13 @@ def _toml(file: Path, unreadable: list[str]) -> dict[str, Any]:
     except (OSError, ValueError):
         unreadable.append(file.name)
         return {}
+
+
+def _as_asked(written: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    try:
+        return as_asked(written, overrides)
+    except ConfigError:
+        return written
 
 
 def _known(record: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from acft.costs import BILL
+from acft.errors import AcftError
 from acft.eventlog import Entry, EventReader, effective
 from acft.events import (
     BestCheckpoint,
@@ -29,9 +30,10 @@ from acft.events import (
     ShardSealed,
     Started,
 )
-from acft.runs.directory import RUN_ID, all_runs, read_labels
+from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch
 from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import TABLES, Labels, RunPaths, Status
+from acft.settings import as_asked
 
 LOG_TAIL_BYTES = 20_000
 RESTING = ("queued", *FINAL)
@@ -288,7 +290,14 @@ def file_marks(paths: RunPaths) -> Marks:
     """What changes whenever a file of the run does that ``Reader.run`` reads."""
     return tuple(
         _mark(path)
-        for path in (paths.status, paths.events, paths.resolved, paths.spec, paths.labels)
+        for path in (
+            paths.status,
+            paths.events,
+            paths.resolved,
+            paths.spec,
+            paths.launch,
+            paths.labels,
+        )
     )
 
 
@@ -310,19 +319,23 @@ def history_of(entries: Iterable[Entry]) -> History:
 
 
 def _settings(paths: RunPaths, resolved: dict[str, Any]) -> dict[str, Any]:
-    """Resolved settings with the method's own; as written while the run waits."""
+    """Resolved settings with the method's own; as asked for while the run waits."""
     settings = table_of(resolved, "settings")
     if not settings:
-        return _read_toml(paths.spec)
+        return _as_asked(paths)
     method = table_of(resolved, "method")
     return {**settings, "method": method} if method else settings
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _as_asked(paths: RunPaths) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        written = tomllib.loads(paths.spec.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    try:
+        return as_asked(written, read_launch(paths).overrides)
+    except AcftError:
+        return written
 
 
 def table_of(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
+from acft.config import read_override
 from acft.errors import ConfigError
-from acft.settings import RunSettings
+from acft.settings import RunSettings, as_asked
 
 LISTS = {name: RunSettings.model_fields[name] for name in ("corpus", "constraint")}
 """Settings that are lists of tables, with their defaults."""
@@ -38,6 +39,22 @@ def assign(text: str, path: Sequence[str], value: Any) -> str:
         del place[name]
     _drop_empty(document, path)
     return tomlkit.dumps(document)
+
+
+def with_overrides(text: str, overrides: Sequence[str]) -> str:
+    """The text with ``a.b=c`` changes written into it, as a launch reads them.
+
+    Raises:
+        ConfigError: The text is not TOML, or a change cannot be made.
+    """
+    if overrides:
+        as_asked(parse(text), overrides)
+    for override in overrides:
+        path, value = read_override(override)
+        if path[0] == "method" and "method" not in _document(text):
+            text = assign(text, path[:1], RunSettings().method)
+        text = assign(text, path, value)
+    return text
 
 
 def add_table(text: str, name: str, table: dict[str, Any]) -> str:

@@ -322,6 +322,16 @@ def test_resolved_settings_come_before_those_as_written(store, ingester, run):
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "shown"),
+    [(["title='B'", 'method={name = "evaluate"}'], ("B", "evaluate")), (["no"], ("A run", "acft"))],
+)
+def test_a_waiting_run_has_the_settings_it_was_asked_for(store, ingester, run, overrides, shown):
+    run.paths.launch.write_text(json.dumps({"overrides": overrides}))
+    ingester.poll()
+    assert store.rows("SELECT title, method FROM runs") == [shown]
+
+
 def test_a_run_without_readable_settings_is_listed(store, ingester, run):
     run.paths.spec.write_text("not = = toml")
     ingester.poll()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from acft import events
 from acft.runs.process import this_process
-from acft.schema import TABLES, RunPaths, Status
+from acft.schema import TABLES, Launch, RunPaths, Status
 
 PROMPTS = (
     ("The neighbour who plays the tuba at night is", "people"),
@@ -147,6 +147,7 @@ def _settings(writer: _Writer, shape: Shape, run_id: str) -> None:
         'name = "acft"\nkl_weight = 1.0\n'
     )
     writer.paths.spec.write_text(spec, "utf-8")
+    writer.paths.launch.write_text(json.dumps(asdict(Launch(created=1.0))), "utf-8")
     resolved = {
         "run_id": run_id,
         "settings": {

@@ -7,12 +7,14 @@ import pytest
 
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.fields import Field, fields_of, kind_of
-from acft.settings import OptimizerSettings, OracleSettings, RunSettings
+from acft.settings import OptimizerSettings, OracleSettings, RunSettings, as_asked
 from acft.ui import control, draft, form, preflight, settings_text
 from acft.ui.dom import text_of
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
+from acft.ui.reader import Reader
+from tests.fake_runs import create
 from tests.ui.conftest import FAILED, QUICK, REHEARSED, FakeRehearsal, visit
 
 TEXT = '# kept\ntitle = "a"  # also kept\n\n[schedule]\nrounds = 3\n'
@@ -135,6 +137,39 @@ def test_a_run_can_be_opened_with_the_changes_that_may_save_it(bench):
     text = page.opened(bench, retry, "").text
     assert settings_text.parse(text)["optimizer"]["micro_batch_size"] == 4
     assert settings_text.parse(text)["optimizer"]["max_tokens"] == 64
+
+
+@pytest.mark.parametrize("text", ["", TEXT, 'method = {name = "sft"}\n'])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["method.kl_weight=0.2", "schedule.rounds=5"],
+        ["corpus.1.weight=2.5", "constraint.0.scorer='x'"],
+        ['method={name = "evaluate", suites = ["rtp"], subjects = {base = {}}}', "title='a: b'"],
+        ["evaluation.scorers=['a', 'b']", "title=unquoted words", 'model.name="org/model"'],
+    ],
+)
+def test_changes_written_into_a_text_say_what_the_launch_was_asked(text, overrides):
+    written = RunSettings.parse(settings_text.parse(settings_text.with_overrides(text, overrides)))
+    assert written == RunSettings.parse(as_asked(settings_text.parse(text), overrides))
+
+
+@pytest.mark.parametrize("override", ["title", "title.a=1", "corpus.9.weight=2"])
+def test_a_change_that_cannot_be_made_is_named(override):
+    with pytest.raises(ConfigError, match=override):
+        settings_text.with_overrides(TEXT, [override])
+
+
+def test_a_run_is_opened_with_the_changes_it_was_launched_with(bench, tmp_path):
+    paths = create(tmp_path, "optimizer.lr=0.25", "title='changed'")
+    here = replace(bench, reader=Reader(tmp_path))
+    again = Visit({"from": paths.root.name, "with": "optimizer.micro_batch_size=4"})
+    values = settings_text.parse(page.opened(here, again, "").text)
+    assert values["title"] == "changed"
+    assert values["optimizer"]["lr"] == 0.25
+    assert values["optimizer"]["micro_batch_size"] == 4
+    paths.launch.write_text("{")
+    assert "launch.json" in page.opened(here, again, "").problem
 
 
 def test_a_draft_of_the_tab_comes_back(bench):

@@ -17,6 +17,7 @@ from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.pages import tradeoff
 from acft.ui.reader import Reader
+from tests.fake_runs import create
 from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, visit
 
 
@@ -150,6 +151,14 @@ def test_a_run_that_rests_is_read_once_and_again_when_a_file_changes(bench):
         file.write(b"\n")
     assert bench.reader.run(QUICK) is not changed
     assert bench.reader.run(LIVE) is not bench.reader.run(LIVE)
+
+
+def test_a_waiting_run_shows_the_settings_it_was_asked_for(tmp_path):
+    paths = create(tmp_path, 'method={name = "evaluate"}', "title='measured'")
+    run = Reader(tmp_path).run(paths.root.name)
+    assert (run.title, run.method) == ("measured", "evaluate")
+    paths.launch.write_text("{")
+    assert Reader(tmp_path).run(paths.root.name).title == "fake"
 
 
 def test_parts_of_the_page_are_made_anew_when_what_they_show_has_changed(bench):

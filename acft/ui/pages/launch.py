@@ -1,15 +1,15 @@
 """Launch: one settings text, edited as text or by a form from the schema, checked as you type."""
 
 import functools
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from acft.errors import AcftError, ConfigError
+from acft.errors import AcftError, ConfigError, DataError
 from acft.inference.client import Inference
+from acft.runs.directory import read_launch
 from acft.settings import RunSettings
 from acft.ui import preflight, settings_text, words
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
@@ -54,11 +54,12 @@ def opened(bench: Workbench, visit: Visit, draft: str) -> Opening:
             return Opening(usual, f"there is no run {source!r} here; these are the usual settings")
         try:
             text = run.paths.spec.read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            what = type(error).__name__
+            asked = read_launch(run.paths).overrides
+        except (OSError, UnicodeError, DataError) as error:
+            what = str(error) if isinstance(error, DataError) else type(error).__name__
             return Opening(usual, f"the settings of run {source!r} cannot be read ({what}); "
                            "these are the usual ones")  # fmt: skip
-        return _changed(text, visit.query.get("with", ""))
+        return _changed(text, asked, visit.query.get("with", ""))
     if chosen in names:
         return Opening(preset(bench.experiments, chosen))
     if chosen:
@@ -67,25 +68,13 @@ def opened(bench: Workbench, visit: Visit, draft: str) -> Opening:
     return Opening(usual)
 
 
-def _changed(text: str, changes: str) -> Opening:
+def _changed(text: str, asked: Sequence[str], changes: str) -> Opening:
+    """A run's text with what its launch changed and, separated by commas, what a link changes."""
     try:
-        return Opening(with_changes(text, changes))
+        text = settings_text.with_overrides(text, asked)
+        return Opening(settings_text.with_overrides(text, [*filter(None, changes.split(","))]))
     except ConfigError as error:
         return Opening(text, f"{error}; these are the run's settings without any of the changes")
-
-
-def with_changes(text: str, changes: str) -> str:
-    """The text with ``a.b=c`` changes, separated by commas, written into it."""
-    for change in filter(None, changes.split(",")):
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ConfigError(f"{change!r} is not of the form section.key=value")
-        try:
-            parsed: Any = json.loads(value)
-        except ValueError:
-            parsed = value
-        text = settings_text.assign(text, key.split("."), parsed)
-    return text
 
 
 def problems(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True) -> list[str]:

@@ -112,12 +112,12 @@ def test_values_survive_the_way_through_toml(value):
 
 
 def test_a_run_is_measured_at_its_best_checkpoint_beside_base(tmp_path):
-    paths = create(tmp_path, "seed=4")
+    paths = create(tmp_path, "seed=4", "title='mine'")
     do(paths)
     wanted = measurement(tmp_path, paths.root.name, ["rtp", "perplexity"], ["seed=5"])
     values = apply_overrides(tomllib.loads(wanted.text), list(wanted.overrides))
     assert values["seed"] == 5
-    assert values["title"] == f"{tomllib.loads(SPEC)['title']}: rtp, perplexity measured"
+    assert values["title"] == "mine: rtp, perplexity measured"
     assert values["schedule"]["rounds"] == 4
     assert values["method"] == {
         "name": "evaluate",
