@@ -104,11 +104,25 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
 def trainable_copy(model: PreTrainedModel, settings: AdapterSettings, seed: int) -> PreTrainedModel:
     """A copy with its trainable part switched on; an adapter's frozen weights are ``model``'s own.
 
+    It drops nothing but what the adapter is set to: the model's own dropout is off.
+
     Raises:
         ModelError: All weights are to be trained, and they are quantised.
     """
     shared = model.parameters() if settings.kind == "lora" else ()
-    return add_adapter(_copy_sharing(model, shared, {}), settings, seed)
+    copied = _copy_sharing(model, shared, {})
+    for owner in (copied.config, *copied.modules()):
+        vars(owner).update(dict.fromkeys(_dropout(owner), 0.0))
+    return add_adapter(copied, settings, seed)
+
+
+def _dropout(owner: object) -> dict[str, float]:
+    """Probabilities by attribute; models pass them to functions as often as to a module."""
+    return {
+        name: value
+        for name, value in vars(owner).items()
+        if isinstance(value, float) and ("drop" in name or isinstance(owner, nn.Dropout))
+    }
 
 
 @torch.no_grad()
@@ -119,7 +133,9 @@ def merged_copy(base: PreTrainedModel, model: PreTrainedModel) -> PreTrainedMode
     """
     adapted = {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
     if not adapted:
-        return _copy_sharing(model, (), {}).eval().requires_grad_(requires_grad=False)
+        copied = _copy_sharing(model, (), {}).eval().requires_grad_(requires_grad=False)
+        vars(copied.config).update(_dropout(base.config))  # an export says what the base says
+        return copied
     merged = _copy_sharing(base, base.parameters(), {})
     for name, layer in adapted.items():
         wrapped: Any = layer

@@ -150,6 +150,41 @@ def _batch():
     return TokenBatch(ids, mask, mask)
 
 
+DROPOUT = {
+    "GPT2": {},
+    "OPT": dict(
+        hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=64, attention_dropout=0.1, layerdrop=0.5,
+        **IDS,
+    ),
+    "GPTNeoX": dict(hidden_dropout=0.1, attention_dropout=0.1),
+    "Falcon": dict(hidden_dropout=0.1, attention_dropout=0.1),
+    "Bloom": dict(hidden_dropout=0.1, attention_dropout=0.1),
+}  # fmt: skip
+"""Models that drop while they train: by modules, by functions, by what their settings say."""
+
+
+# Bloom's activation
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("name", DROPOUT)
+@torch.no_grad()
+def test_training_drops_nothing_but_what_the_adapter_is_set_to(tmp_path, name, kind):
+    shape = DECODERS.get(name, {}) | DROPOUT[name]
+    base = Policy(opened(saved(tmp_path / "model", name, shape)))
+    written = base.backbone.model.config.to_dict()
+    settings = AdapterSettings.model_validate({"kind": kind, "rank": 4, "dropout": 0.5})
+    policy = trainable_policy(base, settings, seed=0)
+    policy.backbone.model.train()
+    torch.testing.assert_close(policy.hidden(_batch()), base.hidden(_batch()), atol=1e-5, rtol=1e-5)
+    for parameter in policy.parameters():
+        parameter.add_(0.1)
+    again = torch.equal(policy.hidden(_batch()), policy.hidden(_batch()))
+    assert again == (kind == "full")
+    assert base.backbone.model.config.to_dict() == written
+    assert policy.snapshot(base).backbone.model.config.to_dict() == written
+
+
 REFUSED = {
     "Bert": (SHAPE, "key-value cache"),
     "Mamba": (dict(hidden_size=32, state_size=4, num_hidden_layers=1, **IDS), "key-value cache"),
