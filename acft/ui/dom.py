@@ -142,7 +142,7 @@ def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
         html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
         js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
         apply_default_css=False,
-        head=HEAD,
+        head=f'{HEAD}<script src="{ASSETS}/charts.js"></script>',
         **options,
     )
 

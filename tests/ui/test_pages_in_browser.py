@@ -154,6 +154,40 @@ def test_two_fields_filled_quickly_are_both_sent(page, served):
     assert page.get_by_role("checkbox", name="harness").is_disabled()
 
 
+def test_the_same_file_is_saved_as_often_as_it_is_asked_for(page, served):
+    page.goto(served.link(f"/compare?run={QUICK}"))
+    button = page.get_by_role("button", name="Export JSONL")
+    for _ in range(2):
+        expect(button).not_to_have_attribute("aria-busy", "true")
+        with page.expect_download() as saving:
+            button.click()
+        assert saving.value.suggested_filename == "comparison.jsonl"
+
+
+@pytest.mark.parametrize("has_clipboard", [True, False])
+def test_a_text_is_copied_and_the_label_returns_however_often_it_is_pressed(
+    page, served, has_clipboard
+):
+    watch = Watch(page, served.address)
+    object_ = "{writeText: (text) => (copied.push(text), Promise.resolve())}"
+    page.add_init_script(
+        f"""const copied = [];
+        window.copied = copied;
+        document.addEventListener("copy", () => copied.push(document.activeElement.value));
+        Object.defineProperty(navigator, "clipboard",
+          {{ value: {object_ if has_clipboard else "undefined"} }});"""
+    )
+    page.goto(served.link(f"/rollouts?run={QUICK}"))
+    page.get_by_text("SQL behind this table").click()
+    button = page.locator("[data-do=copy]").first
+    button.dblclick()
+    expect(button).to_have_text("copied")
+    expect(button).to_have_text("Copy query")
+    sql = page.locator("details pre").first.inner_text()
+    assert page.evaluate("window.copied") == [sql, sql]
+    watch.check()
+
+
 def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, served):
     context = browser.new_context()
     page = context.new_page()

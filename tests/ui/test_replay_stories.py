@@ -59,6 +59,8 @@ def test_a_visitor_plays_the_recorded_run_as_if_it_were_live(page, space):
     page.get_by_text("Replay of a recorded run.").wait_for(timeout=PATIENCE)
     page.get_by_label("Speed", exact=True).select_option("10")
     page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Continue").wait_for(timeout=PATIENCE)
     place = page.get_by_label("Place in the recording")
     place.press("Home")

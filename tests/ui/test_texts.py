@@ -18,7 +18,16 @@ from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.reader import Answer
 from tests.ui import synthetic
-from tests.ui.conftest import CONTROL, QUICK, make_bench, visit
+from tests.ui.conftest import (
+    CONTROL,
+    FAILED,
+    HOSTILE,
+    LIVE,
+    LOST,
+    QUICK,
+    make_bench,
+    visit,
+)
 
 
 def answer(prompt="p", sample=0, text="t", score=0.1, subject="base", version=0):
@@ -338,6 +347,14 @@ def test_a_quantity_measured_once_has_no_dash_before_it():
     assert text_of(once) == text_of(fallen) == "93.8 %"
     assert "'title': 'measured once'" in str(once)
     assert "'title': 'down since the first of 2 values'" in str(fallen)
+
+
+def test_a_run_ticked_beyond_the_compared_ones_stays_ticked_and_is_said_to_be_left_out(bench):
+    every = ",".join(["20260101-000000-gone", QUICK, CONTROL, FAILED, LOST, LIVE, HOSTILE])
+    shown = runs.overview(bench, visit(select=every))
+    assert str(shown).count("'checked': ''") == 6
+    assert "only the first 6 of 7 ticked runs are compared" in text_of(shown)
+    assert "tick two or more" in text_of(runs.overview(bench, visit(select=QUICK)))
 
 
 def test_thinning_keeps_the_spikes():

@@ -1,6 +1,7 @@
 """Compare: two policies on the same prompts, who says what about them, and where they differ."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -271,7 +272,8 @@ def export(bench: Workbench, visit: Visit) -> Node:
         facts = {"left": found.names[0], "right": found.names[1], **conditions(found.run)}
         text, name = as_json_lines(chosen, facts), "comparison.jsonl"
     note = f"Saved {len(chosen):,} pairs as {name}; it may contain offensive text."
-    return el("p.side", note, data_save=f"{name}\n{text}")
+    # A new key each time: the browser saves what it has not drawn yet.
+    return el("p.side", note, data_save=f"{name}\n{text}", key=str(time.monotonic_ns()))
 
 
 def live(bench: Workbench, visit: Visit) -> Node:

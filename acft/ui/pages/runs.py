@@ -20,6 +20,7 @@ from acft.ui.states import state_chip
 QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"
 OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
+MOST_COMPARED = 6
 ROWS: WeakKeyDictionary[Run, dict[tuple[bool, bool], list[Node]]] = WeakKeyDictionary()
 """Rows already made; a run that changes is another object."""
 FIRST = (
@@ -45,7 +46,7 @@ def overview(bench: Workbench, visit: Visit) -> Node:
         el("span.sr", "Compare"), "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)",
         "Time", "Left",
     )  # fmt: skip
-    selected = chosen(visit)
+    selected = ticked(visit)
     rows = [_row(run, visit, run.run_id in selected) for run in shown]
     return el(
         "div",
@@ -87,7 +88,11 @@ def _tools(
         if QUICKSTART in preset_names(bench.experiments) and not has_hero:
             buttons.append(_quickstart(visit, "do"))
         buttons.append(el("a.go", "New run", href="launch"))
-    hint = el("span.side", number, " · tick two or more to compare them")
+    n_ticked = len(ticked(visit))
+    told = "tick two or more to compare them"
+    if n_ticked > MOST_COMPARED:
+        told = f"only the first {MOST_COMPARED} of {n_ticked} ticked runs are compared"
+    hint = el("span.side", number, f" · {told}")
     menus = [labels.tag_menu(runs, visit), labels.archived_box(runs, visit)]
     return el("div.toolbar", search, menus, hint, el("div.actions", buttons))
 
@@ -148,9 +153,14 @@ def _moved(values: list[float]) -> str:
     return f"{way} since the first of {len(values):,} values"
 
 
+def ticked(visit: Visit) -> list[str]:
+    """Runs ticked for comparison, the first one first."""
+    return [name for name in visit.query.get("select", "").split(",") if name]
+
+
 def chosen(visit: Visit) -> list[str]:
-    """Runs ticked for comparison."""
-    return [name for name in visit.query.get("select", "").split(",") if name][:6]
+    """The ticked runs that are compared."""
+    return ticked(visit)[:MOST_COMPARED]
 
 
 def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:

@@ -156,6 +156,13 @@
     }
   }
 
+  // Buttons whose question is on its way: the next answer, in whichever part of the page, frees them.
+  const asking = new Set();
+  function free(control) {
+    control.removeAttribute("aria-busy");
+    asking.delete(control);
+  }
+
   function view(element, props, trigger, watch, acts, isAwaited) {
     const holder = element.firstElementChild;
     let shown = [];
@@ -179,7 +186,8 @@
         if (!now || now.disabled) return control.removeAttribute("aria-busy");
       }
       if ("replaces" in control.dataset) window.acft.draft.replace();
-      setTimeout(() => control.removeAttribute("aria-busy"), 8000);
+      asking.add(control);
+      setTimeout(free, 8000, control);
       trigger(name, argument);
     };
     holder.addEventListener("click", (event) => {
@@ -211,7 +219,7 @@
       control.acftTyping = setTimeout(() => changed(control), 350);
     });
     holder.addEventListener("focusout", (event) => event.target.acftLeft && event.target.acftLeft());
-    watch("value", () => { draw(); countDrawing(); });
+    watch("value", () => { draw(); asking.forEach(free); countDrawing(); });
     draw();
     // The server may have answered before this component was mounted.
     if (isAwaited && props.value !== "null") countDrawing();
@@ -258,14 +266,30 @@
     if (control.dataset.do === "field") showField(document.getElementById(control.dataset.field));
     if (control.dataset.do === "step") showStep(control.dataset.step);
     if (control.dataset.do === "theme") nextTheme(control);
-    if (control.dataset.do === "copy") {
-      navigator.clipboard.writeText(control.dataset.text || "");
-      const label = control.textContent;
-      control.textContent = "copied";
-      setTimeout(() => { control.textContent = label; }, 1200);
-    }
+    if (control.dataset.do === "copy") copy(control);
     if (control.dataset.do === "download") download(control.dataset.name, control.dataset.text, control.dataset.type);
     if (control.dataset.do === "query") setQuery(JSON.parse(control.dataset.arg));
+  }
+
+  // What became of it is told for a moment, then the label returns, however often it is pressed.
+  async function copy(control) {
+    control.acftLabel = control.acftLabel || control.textContent;
+    control.textContent = (await isCopied(control.dataset.text || "")) ? "copied" : "not copied";
+    clearTimeout(control.acftTelling);
+    control.acftTelling = setTimeout(() => { control.textContent = control.acftLabel; }, 1200);
+  }
+
+  async function isCopied(text) {
+    // A page that came over plain http from another machine has no clipboard object.
+    try { await navigator.clipboard.writeText(text); return true; } catch { /* the old way, then */ }
+    const box = document.createElement("textarea"), focused = document.activeElement;
+    box.value = text;
+    document.body.append(box);
+    box.select();
+    const isDone = document.execCommand("copy");
+    box.remove();
+    focused?.focus();
+    return isDone;
   }
 
   function showField(field) {
@@ -329,76 +353,7 @@
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 
-  // ---- charts: plotly in place (no remounting, so no flicker), coloured by the page's theme ----
-  let plotly = null;
-  function loadPlotly() {
-    plotly = plotly || new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = "acft-static/plotly.min.js";
-      script.onload = () => resolve(window.Plotly);
-      script.onerror = () => reject(new Error("cannot load plotly.min.js"));
-      document.head.appendChild(script);
-    });
-    return plotly;
-  }
-
-  function themed(layout) {
-    const style = getComputedStyle(document.body);
-    const read = (name) => style.getPropertyValue(name).trim(), axis = { gridcolor: read("--rule"), zerolinecolor: read("--rule-strong"), linecolor: read("--rule-strong"),
-      tickfont: { color: read("--ink-soft") }, automargin: true };
-    const result = Object.assign({}, layout, {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
-      font: { family: read("--sans"), size: 12, color: read("--ink") },
-      hoverlabel: { bgcolor: read("--paper-raised"), bordercolor: read("--rule-strong"), font: { color: read("--ink"), family: read("--sans"), size: 12 } },
-    });
-    for (const key of Object.keys(layout)) {
-      if (!/^[xy]axis\d*$/.test(key)) continue;
-      result[key] = Object.assign({}, axis, layout[key]);
-      const title = result[key].title;
-      if (title) result[key].title = Object.assign({ font: { size: 12, color: read("--ink-soft") } }, title);
-    }
-    const step = parseInt(new URLSearchParams(location.search).get("step"), 10);
-    if (layout.meta && layout.meta.by === "step" && step > 0)
-      result.shapes = [...(layout.shapes || []), { type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, line: { color: read("--warn"), width: 2 } }];
-    if (!result.xaxis) result.xaxis = axis;
-    if (!result.yaxis) result.yaxis = axis;
-    return result;
-  }
-
-  function chart(element, props, trigger, watch) {
-    const holder = element.firstElementChild;
-    const plot = holder.querySelector(".plot");
-    const empty = holder.querySelector(".empty");
-    let wired = false;
-    const draw = async () => {
-      const figure = JSON.parse(props.value);
-      const has = Boolean(figure && figure.data && figure.data.length);
-      plot.hidden = !has;
-      empty.hidden = has;
-      empty.textContent = figure ? figure.empty || "Nothing measured yet." : "Reading …";
-      if (!has) return;
-      const height = (figure.layout && figure.layout.height) || 240;
-      plot.style.height = `${height}px`;
-      const library = await loadPlotly();
-      plot.setAttribute("role", "img");
-      plot.setAttribute("aria-label", figure.summary || "chart");
-      await library.react(plot, figure.data, themed(figure.layout || {}), {
-        displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: false,
-      });
-      if (wired) return;
-      wired = true;
-      plot.on("plotly_click", (event) => {
-        const point = event.points[0];
-        if (point && point.customdata) trigger("pick", { data: point.customdata });
-      });
-    };
-    document.addEventListener("acft-theme", draw);
-    document.addEventListener("acft-step", draw);
-    watch("value", draw);
-    draw();
-  }
-
   document.addEventListener("DOMContentLoaded", applyTheme);
   if (document.body) applyTheme();
-  window.acft = { download, view, chart, make, patchChildren, revealAll, setRevealAll, setQuery, storedTheme, isDark };
+  window.acft = { download, view, make, patchChildren, revealAll, setRevealAll, setQuery, storedTheme, isDark };
 })();
