@@ -80,8 +80,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     scorers, lost = yield from _load_scorers(settings, context)
     pool = _pool(context)
     constraint = build_constraint(context.run.constraint, pool)
-    get_judge = _judge_opener(settings, context)
-    get_base = _base_opener(settings, context)
+    get_judge, get_base = _judge_opener(settings, context), _base_opener(settings, context)
     found = {suite: dict(subjects) for suite, subjects in results.measured.items()}
     finished = context.resume_round
     failures: list[AcftError] = [*lost.values()]

@@ -19,7 +19,7 @@ from acft.ui.measuring import chosen, form, panel
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
-from acft.ui.run_details import details, log
+from acft.ui.run_details import details, log, taken_in
 from acft.ui.run_head import head
 from acft.ui.runs_menu import absent, no_run
 from acft.ui.side_by_side import text_table, verdict_table
@@ -263,9 +263,10 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
     history = run.history
     seen = f"{run.run_id} {run.state.label} {len(history.rounds)} {len(history.evaluations)}"
     best = history.best.round if history.best else 0
+    taken = taken_in(bench, run)
     return Marks(
         f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
-        f"{seen} {len(history.shards)} {best}",
+        f"{seen} {len(history.shards)} {best} {taken}",
         f"{run.run_id} {bench.reader.log_size(run)}",
     )
 
@@ -312,6 +313,10 @@ def paced(
     run = find(bench, visit)
     seconds = pace([run] if run else [])
     return [gr.skip()] * 2 if clock or seconds == now else [gr.Timer(seconds), seconds]
+
+
+EVERY_TURN = {"trigger_mode": "multiple", "queue": True, "concurrency_limit": 1}
+"""No turn of a control is lost, and each starts from the clock that the one before it left."""
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -368,9 +373,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     wire.on_load(opened, outputs=[clock, timer, *shown])
     wire.read(timer.tick, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown])
-    # every turn of a control counts, and each starts from the clock that the one before it left
-    wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown],
-              trigger_mode="multiple", queue=True, concurrency_limit=1)  # fmt: skip
+    wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown], **EVERY_TURN)
     wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")
     wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])

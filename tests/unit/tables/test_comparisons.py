@@ -230,6 +230,7 @@ def emitted(experiment: Experiment) -> set[str]:
             for corpus in corpora
             for quantity in ("perplexity", "mean_perplexity", "bits_per_byte")
         },
+        "divergence": {"kl_subject_base"},
         "harness": {name for task in tasks for name in totals_of({"part": [answered]}, task)},
     }
     spent = {"trained_tokens", *(f"sampled_tokens/{use}" for use in ("training", "measuring"))}
