@@ -13,6 +13,7 @@ from acft.ui.control import Choice
 from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
+from acft.ui.states import state_chip
 
 NUMBERS = {
     "prompts": (40, 1, 10_000), "continuations": (25, 1, 100), "documents": (100, 1, 10_000),
@@ -185,11 +186,12 @@ def _in_words(work: Mapping[str, int], each: float | None) -> str:
 
 def _past(bench: Workbench, run: Run) -> Node | None:
     """Measurements of this run so far."""
-    found = measurements(bench.store, run.run_id, part=Slice(MOST_PAST)).records()
+    rows = measurements(bench.store, run.run_id, part=Slice(MOST_PAST)).records()
+    found = [past for row in rows if (past := bench.reader.run(row["run_id"])) is not None]
     if not found:
         return None
     items = [
-        el("li", el("a", row["run_id"], href=f"run?run={row['run_id']}"), f" {row['state']}")
-        for row in found
+        el("li", el("a", past.run_id, href=f"run?run={past.run_id}"), " ", state_chip(past))
+        for past in found
     ]
     return el("div", el("h3", "Measured before"), el("ul.plain", items))

@@ -1,6 +1,7 @@
 """The lower part of a run's page: measured values, audit, rounds, settings, the worker's log."""
 
-from acft.store.queries.audit import audit
+from acft.schema import TABLES
+from acft.store.queries import audit
 from acft.ui import words
 from acft.ui.dom import Node, el, table
 from acft.ui.page import Workbench
@@ -46,7 +47,27 @@ def _evaluations(run: Run) -> Node:
     return table(columns, rows, caption="Measured values", numeric={3, 4, 5, 6})
 
 
+def unread(bench: Workbench, run: Run) -> str:
+    """How far the database has read the run; empty when it has read all that the sums are about.
+
+    The latest events of a live run are always ahead of it.
+    """
+    events, shards = audit.taken_in(bench.store, run.run_id)
+    n_shards = sum(shard.table in TABLES for shard in run.history.shards)
+    if shards < n_shards:
+        return f"{shards:,} of {n_shards:,} shards"
+    is_behind = events < run.history.n_events
+    if is_behind and not (events and run.state.is_live):
+        return f"{events:,} of {run.history.n_events:,} events"
+    return ""
+
+
 def _audit(bench: Workbench, run: Run) -> Node:
+    if not run.history.n_events:
+        return el("p.side", "The run has recorded nothing yet.")
+    so_far = unread(bench, run)
+    if so_far:
+        return el("p.side", f"The database has not read all of this run yet: {so_far}.")
     rows = [
         [
             el("span.chip.good", "agrees") if row["agrees"] else el("span.chip.bad", "differs"),
@@ -54,10 +75,8 @@ def _audit(bench: Workbench, run: Run) -> Node:
             words.number(row["found"], 6),
             words.number(row["expected"], 6),
         ]
-        for row in audit(bench.store, run.run_id).records()
+        for row in audit.audit(bench.store, run.run_id).records()
     ]
-    if not rows:
-        return el("p.side", "The database has not read this run yet.")
     return table(
         [el("span.sr", "Verdict"), "What", "Found", "Expected"],
         rows,

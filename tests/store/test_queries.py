@@ -239,7 +239,7 @@ def test_runs_that_measure_another_are_found_newest_first(two_runs):
     with two_runs.write() as connection:
         connection.execute("UPDATE runs SET subject = 'x'")
     answer = runs.measurements(two_runs, "x")
-    assert values(answer, "run_id", "state") == [(OTHER, "finished"), (RUN, "running")]
+    assert values(answer, "run_id") == [OTHER, RUN]
     assert runs.measurements(two_runs, RUN).total == 0
 
 
@@ -315,6 +315,11 @@ def test_the_audit_of_a_sound_run_is_green(two_runs):
     answer = audit.audit(two_runs, RUN)
     assert all(values(answer, "agrees"))
     assert answer.total >= 10
+
+
+def test_how_much_of_a_run_was_taken_in_is_told(two_runs):
+    assert audit.taken_in(two_runs, RUN) == (21, 3)
+    assert audit.taken_in(two_runs, "no-such-run") == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Measuring a run again: what may be chosen, what it will cost, who may start it."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,8 @@ from acft.events import Progress
 from acft.ui import measuring
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
-from tests.ui.conftest import CONTROL, QUICK, WEIGHED, visit
+from tests.ui import synthetic
+from tests.ui.conftest import CONTROL, LOST, QUICK, WEIGHED, make_bench, visit
 
 
 def progress(done, phase="evaluate", total=100):
@@ -74,6 +77,19 @@ def test_bad_choices_are_named_in_place_and_the_form_stays(bench, wrong, what):
     shown = text_of(measuring.form(bench, visit(QUICK, **wrong), run))
     assert what in shown
     assert "rtp Toxicity." in shown
+
+
+def test_earlier_measurements_are_listed_with_their_true_states(tmp_path):
+    synthetic.write_run(tmp_path, QUICK)
+    for run_id, state in ((LOST, "lost"), (CONTROL, "finished")):
+        folder = synthetic.write_run(tmp_path, run_id, synthetic.Shape(state=state))
+        (folder / "launch.json").write_text(json.dumps({"created": 1.0, "subject": QUICK}))
+    bench = make_bench(tmp_path, tmp_path)
+    shutil.rmtree(tmp_path / CONTROL)
+    said = text_of(measuring.panel(bench, bench.reader.run(QUICK)))
+    bench.close()
+    assert f"{LOST} lost" in said
+    assert CONTROL not in said
 
 
 def test_what_the_choice_lacks_is_told_and_nothing_can_be_started(bench, monkeypatch):

@@ -9,8 +9,10 @@ from acft.errors import RunError
 from acft.events import Evaluated
 from acft.runs.status import RunState
 from acft.runs.supervisor import Adoption, Supervisor
+from acft.store.connection import open_memory_store
+from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
-from acft.ui import alerts, charts, run_charts
+from acft.ui import alerts, charts, run_charts, run_details
 from acft.ui.dom import text_of
 from acft.ui.hot_words import is_hot
 from acft.ui.pages import run as run_page
@@ -176,6 +178,26 @@ def test_parts_of_the_page_are_made_anew_when_what_they_show_has_changed(bench):
     with run.paths.log.open("a") as file:
         file.write("a line\n")
     assert run_page.marks_of(bench, run).log != marks[0].log
+
+
+@pytest.mark.parametrize("run_id", [QUICK, LIVE])
+def test_sums_of_a_run_are_shown_once_the_database_has_read_it(bench, run_id):
+    run, empty = bench.reader.run(run_id), open_memory_store(bench.reader.runs_dir)
+    unread = replace(bench, store=empty)
+    said, mark = text_of(run_details.details(unread, run)), run_page.marks_of(unread, run).texts
+    assert "not read all of this run yet: 0 of " in said
+    assert "agrees" not in said
+    Ingester(empty).poll()
+    assert run_page.marks_of(unread, run).texts != mark
+    assert "agrees" in text_of(run_details.details(unread, run))
+    more = replace(run, history=replace(run.history, n_events=10_000))
+    assert ("yet: " in text_of(run_details.details(unread, more))) == (run_id == QUICK)
+    empty.close()
+
+
+def test_the_sums_of_a_run_that_recorded_nothing_are_not_called_right(bench, tmp_path):
+    waiting = Reader(tmp_path).run(create(tmp_path).root.name)
+    assert "recorded nothing yet" in text_of(run_details.details(bench, waiting))
 
 
 def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):

@@ -5,6 +5,16 @@ from acft.store.facts import run_key
 from acft.store.queries.answer import Answer, ask
 
 
+def taken_in(store: Store, run_id: str) -> tuple[int, int]:
+    """How many events, and how many shards, the database has read of a run."""
+    sql = """
+SELECT coalesce((SELECT seq FROM positions WHERE run_id = $run_id), 0),
+    (SELECT count(*) FROM shards WHERE run_id = $run_id)
+"""
+    [(events, shards)] = store.rows(sql, {"run_id": run_id})
+    return events, shards
+
+
 def audit(store: Store, run_id: str) -> Answer:
     """Identities of one run: what is checked, both sides, and whether they agree."""
     sql = """

@@ -36,6 +36,6 @@ ORDER BY setting
 
 
 def measurements(store: Store, run_id: str, *, part: Slice = FIRST) -> Answer:
-    """Runs that measure this one: id and state, newest first."""
-    sql = "SELECT run_id, state FROM runs WHERE subject = $run_id ORDER BY run_id DESC"
+    """Ids of the runs that measure this one, newest first."""
+    sql = "SELECT run_id FROM runs WHERE subject = $run_id ORDER BY run_id DESC"
     return ask_part(store, sql, {"run_id": run_id}, part)

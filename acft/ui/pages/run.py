@@ -19,7 +19,7 @@ from acft.ui.measuring import chosen, form, panel
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
-from acft.ui.run_details import details, log, taken_in
+from acft.ui.run_details import details, log, unread
 from acft.ui.run_head import head
 from acft.ui.runs_menu import absent, no_run
 from acft.ui.side_by_side import text_table, verdict_table
@@ -263,10 +263,9 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
     history = run.history
     seen = f"{run.run_id} {run.state.label} {len(history.rounds)} {len(history.evaluations)}"
     best = history.best.round if history.best else 0
-    taken = taken_in(bench, run)
     return Marks(
         f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
-        f"{seen} {len(history.shards)} {best} {taken}",
+        f"{seen} {len(history.shards)} {best} {unread(bench, run)}",
         f"{run.run_id} {bench.reader.log_size(run)}",
     )
 
