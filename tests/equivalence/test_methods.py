@@ -129,22 +129,22 @@ def test_jobs_run_at_once_and_one_after_the_other_agree_to_the_bit(
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else value,
 )
-@pytest.mark.parametrize("round_index", [1, 2])
 def test_a_resumed_run_ends_with_the_numbers_of_the_uninterrupted_one(
-    place, tmp_path, method, schedule, oracle, adapter, round_index
+    place, tmp_path, method, schedule, oracle, adapter
 ):
     run = toy_run(
         place, f"schedule.kind={schedule}", f"oracle.kind={oracle}", f"adapter.kind={adapter}"
     )
     whole = trained(tmp_path / "whole", run, method)
-    checkpoint = whole.checkpoints[round_index]
-    resumed = trained(tmp_path / "resumed", run, method, resume=(checkpoint, round_index))
-    following = round_index + 1
-    assert resumed.scalars(first_round=following) == whole.scalars(first_round=following)
-    assert resumed.bests[-1] == whole.bests[-1]
-    for table in ("rollouts", "guidance"):
-        assert resumed.rows(table, following) == whole.rows(table, following)
-    assert largest_difference(resumed.weights(3), whole.weights(3)) == 0.0
+    for sealed in (1, 2):
+        resume = (whole.checkpoints[sealed], sealed)
+        resumed = trained(tmp_path / f"resumed-{sealed}", run, method, resume=resume)
+        following = sealed + 1
+        assert resumed.scalars(first_round=following) == whole.scalars(first_round=following)
+        assert resumed.bests[-1] == whole.bests[-1]
+        for table in ("rollouts", "guidance"):
+            assert resumed.rows(table, following) == whole.rows(table, following)
+        assert largest_difference(resumed.weights(3), whole.weights(3)) == 0.0
 
 
 def test_a_run_stopped_within_a_round_and_resumed_is_the_uninterrupted_one(place, tmp_path):
