@@ -7,7 +7,8 @@ the same number of threads.
 
 import copy
 import os
-from collections.abc import Generator, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor
 
 from acft.backbone.loading import resolve_device
+from acft.costs import BILL
 from acft.distributed import ranks
 from acft.errors import ConfigError
+from acft.events import Scalars
 from acft.oracle.base import Oracle
 from acft.policy import Policy
 from acft.settings import RunSettings
@@ -51,13 +54,17 @@ class OracleReply:
     strength: float
     rollouts: list[Rollout]
     satisfaction: list[float]
+    is_whole: bool
+    """False where a stop cut the drawing short."""
 
 
 class OracleWorker:
     """Does the oracle's jobs of a run, with models of its own."""
 
     def __init__(self, run: RunSettings, threads: int) -> None:
-        loading = load_world(TrainContext(run))
+        self._is_stopped = threading.Event()
+        self._context = TrainContext(run, should_stop=self._is_stopped.is_set)
+        loading = load_world(self._context)
         while True:
             try:
                 next(loading)
@@ -70,7 +77,7 @@ class OracleWorker:
         self._oracle = build_oracle(self._world)
 
     def job(self, request: OracleRequest) -> Iterator[Output | OracleReply]:
-        """Outputs of the job as they come, and last its reply."""
+        """Outputs of the job as they come, what it asked scorers, and last its reply."""
         oracle = copy.deepcopy(self._oracle)
         oracle.load_state_dict(request.oracle_weights)
         oracle.version = request.oracle_version
@@ -81,13 +88,22 @@ class OracleWorker:
             for rollouts, satisfaction in request.earlier
         ]
         new = yield from oracle_job(
-            self._world, oracle, policy, request.round_index, earlier, delta=request.delta
-        )
+            self._world, oracle, policy, request.round_index, earlier,
+            self._context.should_stop, delta=request.delta,
+        )  # fmt: skip
+        # the run's bill counts the scorers of its own process only
+        spent = {f"{BILL}{name}": float(n) for name, n in self._context.texts.take().items() if n}
+        if spent:
+            yield Scalars(request.round_index, 0, spent)
         guide = new.guide
         yield OracleReply(
             plain(guide.oracle.state_dict()), guide.oracle.version, guide.strength,
-            new.rollouts, new.satisfaction,
+            new.rollouts, new.satisfaction, new.is_whole,
         )  # fmt: skip
+
+    def stop(self) -> None:
+        """From now on jobs draw no further."""
+        self._is_stopped.set()
 
     @torch.no_grad()
     def _policy(self, request: OracleRequest) -> Policy:
@@ -140,24 +156,35 @@ class RayOracle:
         if self._actor is None:
             needs_gpu = resolve_device(self.run.device) == "cuda"
             resources = {"num_cpus": self.threads, "num_gpus": int(needs_gpu)}
-            actor = ray.remote(**resources)(OracleWorker)
+            # a stop has to reach it in the middle of a job
+            actor = ray.remote(**resources, max_concurrency=2)(OracleWorker)
             self._actor = actor.remote(self.run, self.threads)
         for reference in self._actor.job.options(num_returns="streaming").remote(request):
             yield ray.get(reference)
 
+    def stop(self) -> None:
+        """The job that is under way draws no further."""
+        self._actor.stop.remote()
+
 
 def remote_oracle_job(
-    remote: RayOracle, request: OracleRequest, oracle: Oracle, policy: Policy
+    remote: RayOracle,
+    request: OracleRequest,
+    oracle: Oracle,
+    policy: Policy,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, OracleRound]:
     """Outputs of a job done elsewhere; returns what the local job would."""
     for item in remote.stream(request):
+        if should_stop():
+            remote.stop()
         if isinstance(item, OracleReply):
             oracle = copy.deepcopy(oracle)
             oracle.load_state_dict(item.oracle_weights)
             oracle.version = item.oracle_version
             oracle.follow(policy.backbone)
             guide = Guide(oracle.eval(), item.strength, policy.version)
-            return OracleRound(guide, item.rollouts, item.satisfaction)
+            return OracleRound(guide, item.rollouts, item.satisfaction, item.is_whole)
         yield item
     raise RuntimeError("the oracle's job ended without a reply")
 

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from acft.costs import bill
 from acft.distributed import Ranks
 from acft.errors import ConfigError
-from acft.training.remote import OracleWorker, RayOracle
-from tests.toy_runs import Trained, largest_difference, toy_run, trained
+from acft.events import Event
+from acft.training.oracle_job import build_oracle, oracle_job
+from acft.training.outputs import TrainContext
+from acft.training.remote import OracleRequest, OracleWorker, RayOracle, plain, remote_oracle_job
+from acft.training.world import World, load_world
+from tests.fake_scorers import save_classifier
+from tests.toy_runs import Trained, drained, largest_difference, toy_run, trained, world_of
 
 pytestmark = pytest.mark.equivalence
 
@@ -57,6 +63,40 @@ def _in_turn(first, second, *, at_once):
     return one, other
 
 
+def request_of(world: World) -> OracleRequest:
+    oracle = build_oracle(world)
+    return OracleRequest(1, 0, {}, plain(oracle.state_dict()), oracle.version)
+
+
+def test_what_the_worker_asks_scorers_is_billed_as_if_the_run_had_asked(tmp_path):
+    folder = save_classifier(tmp_path / "scorer", ["fine", "rude"])
+    judged = {"kind": "scorer", "scorer": f"model:{folder}#rude"}
+    run = toy_run(tmp_path, constraint=[judged])
+    build_oracle(world_of(run))  # verdicts on the vocabulary are remembered on disk
+    context = TrainContext(run)
+    world = drained(load_world(context))
+    drained(oracle_job(world, build_oracle(world), world.base, 1, []))
+    items = list(OracleWorker(run, 1).job(request_of(world)))
+    spent = bill(item for item in items if isinstance(item, Event))
+    assert spent == {name: n for name, n in context.texts.take().items() if n}
+    assert any(name.startswith("texts/") for name in spent)
+
+
+def test_a_stop_cuts_the_drawing_of_the_worker_short(tmp_path, monkeypatch):
+    run = toy_run(tmp_path, "oracle.rollouts_per_round=400")
+    world = world_of(run)
+    worker = OracleWorker(run, 1)
+    monkeypatch.setattr(RayOracle, "stream", lambda _, request: worker.job(request))
+    monkeypatch.setattr(RayOracle, "stop", lambda _: worker.stop())
+    found = drained(
+        remote_oracle_job(
+            RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: True
+        )
+    )
+    assert 0 < len(found.rollouts) < 400
+    assert not found.is_whole
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_a_local_ray_cluster_gives_the_local_numbers(tmp_path):
     run = toy_run(tmp_path, *PARALLEL)
@@ -69,6 +109,23 @@ def test_a_local_ray_cluster_gives_the_local_numbers(tmp_path):
 
         ray.shutdown()
     assert_same(here, elsewhere)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+def test_a_stop_reaches_a_ray_worker_in_the_middle_of_its_job(tmp_path):
+    run = toy_run(tmp_path, "oracle.rollouts_per_round=4000")
+    world = world_of(run)
+    try:
+        found = drained(
+            remote_oracle_job(
+                RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: True
+            )
+        )
+    finally:
+        import ray  # pyright: ignore[reportMissingImports]
+
+        ray.shutdown()
+    assert 0 < len(found.rollouts) < 4000
 
 
 def test_without_ray_one_sentence_says_so(tmp_path, monkeypatch):
