@@ -17,6 +17,9 @@ COMMAND = (*PYTHON, "acft.inference")
 CLOSE_SECONDS = 5.0
 DEFAULT_SECONDS = 120.0
 
+Process = subprocess.Popen[bytes]
+Answers = queue.Queue[dict[str, Any]]
+
 
 class Inference:
     """One inference process; safe to use from several threads."""
@@ -24,10 +27,11 @@ class Inference:
     def __init__(self, device: str = "cpu", command: tuple[str, ...] = COMMAND) -> None:
         self.device = device
         self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._answers: dict[int, queue.Queue[dict[str, Any]]] = {}
+        self._answers: dict[int, tuple[Process, Answers]] = {}
+        """Who was asked, and where its answers are waited for, by number of the request."""
 
     @property
     def is_running(self) -> bool:
@@ -67,7 +71,7 @@ class Inference:
         Raises:
             AcftError: The operation refused, the process ended, or nothing came for ``seconds``.
         """
-        number, answers = self._ask(operation, arguments)
+        number, process, answers = self._ask(operation, arguments)
         is_over = False
         try:
             while True:
@@ -82,7 +86,7 @@ class Inference:
         finally:
             self._answers.pop(number, None)
             if not is_over:
-                self._send({"cancel": number})
+                self._send(process, {"cancel": number})
 
     def close(self) -> None:
         """Ends the process and with it everything it holds in memory."""
@@ -98,15 +102,17 @@ class Inference:
             process.kill()
             process.wait()
 
-    def _ask(self, operation: str, arguments: dict[str, Any]) -> tuple[int, "queue.Queue[Any]"]:
-        number = next(self._numbers)
-        answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._start()
-        self._answers[number] = answers
-        self._send({"id": number, "op": operation, "args": arguments})
-        return number, answers
+    def _ask(self, operation: str, arguments: dict[str, Any]) -> tuple[int, Process, Answers]:
+        number, answers = next(self._numbers), Answers()
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._started()
+            process = self._process
+            self._answers[number] = process, answers
+        self._send(process, {"id": number, "op": operation, "args": arguments})
+        return number, process, answers
 
-    def _next(self, answers: "queue.Queue[Any]", operation: str, seconds: float) -> dict[str, Any]:
+    def _next(self, answers: Answers, operation: str, seconds: float) -> dict[str, Any]:
         try:
             return answers.get(timeout=seconds)
         except queue.Empty:
@@ -115,34 +121,31 @@ class Inference:
                 "the inference process may be short of memory, try again or use shorter texts"
             ) from None
 
-    def _start(self) -> None:
-        with self._lock:
-            if self.is_running:
-                return
-            kind, _, index = self.device.partition(":")
-            variables = {"CUDA_VISIBLE_DEVICES": index} if index else {}
-            log = Path(tempfile.gettempdir()) / f"acft-inference-{self.device.replace(':', '')}.log"
-            with log.open("wb") as output:
-                self._process = subprocess.Popen(
-                    [*self._command, kind],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=output,
-                    env=environment(**variables),
-                    start_new_session=True,
-                )
-            reader = threading.Thread(
-                target=self._listen, args=(self._process,), name="inference", daemon=True
+    def _started(self) -> Process:
+        kind, _, index = self.device.partition(":")
+        variables = {"CUDA_VISIBLE_DEVICES": index} if index else {}
+        log = Path(tempfile.gettempdir()) / f"acft-inference-{self.device.replace(':', '')}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*self._command, kind],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=environment(**variables),
+                start_new_session=True,
             )
-            reader.start()
+        threading.Thread(
+            target=self._listen, args=(process,), name="inference", daemon=True
+        ).start()
+        return process
 
-    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
+    def _listen(self, process: Process) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             message = unpack(line)
-            waiting = self._answers.get(message.get("id", 0))
-            if waiting is not None:
-                waiting.put(message)
+            asked = self._answers.get(message.get("id", 0))
+            if asked is not None:
+                asked[1].put(message)
         process.wait()
         if self._process is not process:  # closed by us, or replaced
             reason = "the inference process was ended; ask again"
@@ -151,14 +154,14 @@ class Inference:
                 f"the inference process ended with code {process.returncode}; it may have run out "
                 "of memory, see its log in the temporary folder"
             )
-        for waiting in list(self._answers.values()):
-            waiting.put({"error": reason})
+        with self._lock:  # whoever finds the process at work is in the list before this is read
+            waiting = [answers for asked, answers in self._answers.values() if asked is process]
+        for answers in waiting:
+            answers.put({"error": reason})
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, process: Process, message: dict[str, Any]) -> None:
+        assert process.stdin is not None
         with self._lock:
-            process = self._process
-            if process is None or process.stdin is None:
-                return
             try:
                 process.stdin.write(pack(message))
                 process.stdin.flush()

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,27 @@ def test_it_starts_again_after_it_was_released(inference):
     inference.call("echo", value=1)
     inference.close()
     assert inference.call("echo", value=2) == 2
+
+
+def test_a_process_that_was_released_fails_nobody_who_asks_its_successor(inference):
+    others = set(threading.enumerate())
+    inference.call("echo", value=1)
+    released, past = threading.Event(), inference._process
+    (listening,) = set(threading.enumerate()) - others
+    wait = past.wait
+
+    def wait_long(seconds=None):
+        if seconds is None:
+            released.wait(20)
+        return wait(seconds)
+
+    past.wait = wait_long
+    inference.close()
+    parts = inference.stream("forever")
+    assert next(parts) == 0
+    released.set()
+    listening.join(20)
+    assert [next(parts), next(parts)] == [1, 2]
 
 
 def test_partial_results_come_before_the_result(inference):
