@@ -11,16 +11,15 @@ from acft.config import Config
 from acft.decoding.base import DecodedPolicy
 from acft.events import Note
 from acft.methods.base import METHODS, Method
-from acft.seeding import derive_seed
 from acft.settings import OpenFraction
 from acft.training.final import compare_responses, is_wanted
 from acft.training.oracle_job import Guide, build_oracle, guide_decoder, oracle_job
 from acft.training.outputs import Checkpoint, Output, TrainContext
 from acft.training.train_state import TrainState
 from acft.training.validation import (
-    KL_BASE_ROLLOUTS,
     Validation,
     best_event,
+    own_responses,
     validate,
     validation_answers,
     validation_scalars,
@@ -94,11 +93,7 @@ def _close_round(
 
 def kl_guided_base(world: World, sampler: DecodedPolicy) -> float:
     """KL(guided ‖ base) in nats a token, averaged over the guided policy's own responses."""
-    sampling = world.run.sampling.at()
-    prompts = world.prompts["validation"]
-    each = -(-KL_BASE_ROLLOUTS // len(prompts))
-    seed = derive_seed(world.run.seed, "kl-guided-base")
-    rollouts = sampler.sample(prompts[:KL_BASE_ROLLOUTS], each, sampling, seed).rollouts
+    rollouts = own_responses(world, sampler)
     n_tokens = sum(len(rollout.response_ids) for rollout in rollouts)
     return sum(-rollout.log_weight for rollout in rollouts) / max(1, n_tokens)
 

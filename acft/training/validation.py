@@ -28,7 +28,7 @@ from acft.training.world import World
 from acft.types import Rollout
 
 KL_BASE_ROLLOUTS = 32
-"""Validation responses on which KL(policy ‖ base) is computed over the whole vocabulary."""
+"""Responses to as many validation prompts that tell the distance from the base policy."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def validate(
         answers.satisfaction,
         answers.toxic_share,
         validation_perplexity(world, policy),
-        kl_policy_base(world, policy, answers.rollouts[:KL_BASE_ROLLOUTS]),
+        kl_policy_base(world, policy),
         len(answers.rollouts),
     )
     result = ranks().from_first(result)
@@ -146,7 +146,18 @@ def validation_perplexity(world: World, policy: Policy) -> float | None:
     return perplexity(policy, documents).value if documents else None
 
 
-def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) -> float:
+def own_responses(world: World, sampler: Sampler) -> list[Rollout]:
+    """Responses to validation prompts at temperature 1 from the whole vocabulary.
+
+    A KL is an average over what is drawn so; the validation's own answers may be of a nucleus.
+    """
+    prompts = world.prompts["validation"]
+    each = -(-KL_BASE_ROLLOUTS // len(prompts))
+    seed = derive_seed(world.run.seed, "kl-base")
+    return sampler.sample(prompts[:KL_BASE_ROLLOUTS], each, world.run.sampling.at(), seed).rollouts
+
+
+def kl_policy_base(world: World, policy: Policy) -> float:
     """KL(policy ‖ base) over the whole vocabulary, averaged over response tokens; nats a token."""
     if policy is world.base:
         return 0.0
@@ -162,7 +173,7 @@ def kl_policy_base(world: World, policy: Policy, rollouts: Sequence[Rollout]) ->
         )
         return float(kl_divergence(policy_logprobs, base_logprobs).sum()), len(policy_logprobs)
 
-    documents = documents_from_rollouts(rollouts, "attribute")
+    documents = documents_from_rollouts(own_responses(world, policy), "attribute")
     parts = world.base.workers.map(work, list(micro_batches(documents, 8)))
     return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
 
