@@ -218,9 +218,10 @@ def _forward(
     values = hidden.flatten(0, 1)[aligned.values[inside].to(device)]
     targets = aligned.targets[inside].to(device)
     losses = losses_at(policy, values, targets, ce_weights, penalty)
-    if tap is not None and penalty is not None:
+    if tap is not None:
+        # precomputed guidance lets a process without penalty stand beside one with it
         with uneven_passes(world.base.backbone.model):
-            if piece.is_counted:
+            if penalty is not None and piece.is_counted:
                 tap.take(piece.documents, inside, hidden.detach(), losses, penalty)
     if not piece.is_counted:
         return 0.0 * losses.total.sum(), _Sums

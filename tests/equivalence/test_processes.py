@@ -24,6 +24,8 @@ CHANGES = (
     'method={name="acft", prefixes=["corpus", "on_policy"]}',
 )
 """Three forward passes of texts and some of rollouts a step: the processes' shares differ."""
+KEPT = 'method={name="acft", prefixes=["corpus", "on_policy"], guidance_top_k=4}'
+"""Of passes side by side that ask for no guidance, one has texts with it and the other none."""
 
 
 LAUNCHERS = {
@@ -79,7 +81,7 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launche
 @pytest.mark.parametrize(
     ("kind", "weights", "lr", "method", "launcher"),
     [
-        ("lora", "adapter_model.safetensors", "1e-2", CHANGES[1], "torchrun"),
+        ("lora", "adapter_model.safetensors", "1e-2", KEPT, "torchrun"),
         pytest.param(
             "lora",
             "adapter_model.safetensors",
@@ -98,7 +100,7 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launche
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["lora", "sft", "full", "accelerate"],
+    ids=["kept guidance", "sft", "full", "accelerate"],
 )
 def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
     tmp_path, monkeypatch, kind, weights, lr, method, launcher
