@@ -9,12 +9,12 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from acft.errors import ConfigError
@@ -119,11 +119,8 @@ class Gate:
 
     def admits(self, cookie_header: str) -> bool:
         """Whether a request with this Cookie header may change things."""
-        try:
-            morsel = SimpleCookie(cookie_header).get(self.cookie)
-        except CookieError:
-            return False
-        return morsel is not None and self.knows(morsel.value)
+        # Programs at other ports of this host set cookies too, of any form.
+        return self.knows(cookie_parser(cookie_header).get(self.cookie, ""))
 
 
 class Guard:

@@ -112,8 +112,10 @@ def test_requests_without_the_right_cookie_may_not_change_anything(header):
     assert not Gate(TOKEN).admits(header)
 
 
-def test_the_right_cookie_admits():
-    assert Gate(TOKEN).admits(f"a=b; acft_token={TOKEN}; c=d")
+@pytest.mark.parametrize("other", ["a=b", 'prefs={"a":1}', "a=b c", "no value", "x[0]=é", "=1"])
+def test_the_right_cookie_admits_whatever_others_stand_beside_it(other):
+    assert Gate(TOKEN).admits(f"{other}; acft_token={TOKEN}; c=d")
+    assert Gate(TOKEN).admits(f"acft_token={TOKEN}; {other}")
 
 
 def test_answers_forbid_foreign_content_and_framing():
