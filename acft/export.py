@@ -16,6 +16,7 @@ from acft.errors import ConfigError, DataError
 from acft.eventlog import effective, read_events
 from acft.events import Evaluated
 from acft.model_card import Base, CardFacts, model_card, without_folder
+from acft.oracle.base import ORACLES
 from acft.runs.directory import all_runs, read_launch, read_status
 from acft.runs.restore import RestoredRun, open_run
 from acft.schema import RunPaths
@@ -75,11 +76,13 @@ def export_run(
 
 def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) -> CardFacts:
     """What the model card of a run tells."""
+    is_base_read = ORACLES.get(run.settings.oracle.kind).runs_backbone
     return CardFacts(
         title=run.settings.title or f"{base.name} tuned by {run.method['name']}",
         form="merged" if merge else "adapter",
         base=base,
         has_oracle=with_oracle,
+        needs_base=merge and (is_base_read or run.settings.adapter.kind == "full"),
         control=run.control,
         made=_made(run, base),
         measured=measurements(run),

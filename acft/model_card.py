@@ -34,10 +34,16 @@ model further while it writes:
 from acft.decoding.processor import OracleLogitsProcessor
 
 tokenizer.padding_side = "left"
-guide = OracleLogitsProcessor.load(FOLDER + "/oracle", model, tokenizer)
+{load}
 inputs = tokenizer(["My neighbour is"], return_tensors="pt", padding=True)
 model.generate(**inputs, do_sample=True, max_new_tokens=20, logits_processor=[guide])
 ```"""
+
+LOAD_ORACLE = 'guide = OracleLogitsProcessor.load(FOLDER + "/oracle", model, tokenizer)'
+
+LOAD_ORACLE_ON_BASE = """# the oracle reads by the base model, which has to be the very same
+base = AutoModelForCausalLM.from_pretrained({base})
+guide = OracleLogitsProcessor.load(FOLDER + "/oracle", model, tokenizer, base=base)"""
 
 USE_CONTROL = """The model was taught to answer behind a control text, so every prompt has to begin
 with it, or the numbers below do not hold:
@@ -90,6 +96,8 @@ class CardFacts:
     """Settings and provenance in words."""
     measured: Sequence[Evaluated]
     """Of this checkpoint and of the base."""
+    needs_base: bool = False
+    """Its oracle reads by the base model, which the folder's weights do not contain."""
     control: str = ""
     """Text that the policy was taught to answer behind."""
 
@@ -129,7 +137,7 @@ def _sections(facts: CardFacts) -> Iterator[str]:
     if facts.control:
         yield USE_CONTROL.format(control=json.dumps(facts.control))
     if facts.has_oracle:
-        yield USE_ORACLE
+        yield _use_oracle(facts)
     yield "## How it was made"
     yield _table(("setting", "value"), facts.made.items())
     yield "## Measured"
@@ -142,6 +150,14 @@ def _sections(facts: CardFacts) -> Iterator[str]:
         if base.licence
         else "The base model's licence holds for these weights; the run did not record which it is."
     )
+
+
+def _use_oracle(facts: CardFacts) -> str:
+    base = facts.base
+    # packaged weights are those of the hub up to rounding only
+    place = json.dumps("FOLDER_OF_THE_BASE_MODEL" if base.note else base.hub_id)
+    load = LOAD_ORACLE_ON_BASE.format(base=place) if facts.needs_base else LOAD_ORACLE
+    return USE_ORACLE.format(load=load)
 
 
 def _measured(events: Sequence[Evaluated]) -> str:

@@ -51,5 +51,23 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
 
 def embedding_sha256(model: PreTrainedModel) -> str:
     """Hash of the input embedding, equal in float32 and bfloat16."""
-    rounded = input_embeddings(model).detach().to("cpu", torch.bfloat16).contiguous()
-    return hashlib.sha256(rounded.view(torch.int16).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(_rounded(input_embeddings(model))).hexdigest()
+
+
+def plain_weights_sha256(model: PreTrainedModel) -> str:
+    """Hash of every weight but those of adapters, equal in float32 and bfloat16.
+
+    Weights in few bits are left out: how they are packed says nothing of what they are.
+    """
+    digest = hashlib.sha256()
+    named = {name.replace(".base_layer", ""): p for name, p in model.named_parameters()}
+    for name in sorted(named):
+        if "lora_" not in name and named[name].is_floating_point():
+            digest.update(name.encode())
+            digest.update(_rounded(named[name]))
+    return digest.hexdigest()
+
+
+def _rounded(weights: Tensor) -> bytes:
+    rounded = weights.detach().to("cpu", torch.bfloat16).contiguous()
+    return rounded.view(torch.int16).numpy().tobytes()

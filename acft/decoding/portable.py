@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from acft import __version__
-from acft.backbone.generation import embedding_sha256
+from acft.backbone.generation import embedding_sha256, plain_weights_sha256
 from acft.backbone.loading import Backbone
 from acft.config import Config
 from acft.constraints.base import Tables
@@ -43,6 +43,8 @@ class PortableRecord(Config):
     """Tables of the constraint it has learned."""
     embedding_sha256: str
     """Of the model it was built for, rounded to bfloat16."""
+    base_sha256: str = ""
+    """Of all weights of that model, likewise; empty where the oracle does not run them."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ class PortableOracle:
                 f"the oracle in {str(folder)!r} was built for a model with another input embedding "
                 f"than {base.name!r}; give it the base model of its run"
             )
+        if _run_weights(record.oracle, base) != record.base_sha256:
+            raise ModelError(
+                f"the oracle in {str(folder)!r} runs the base model of its run, and the weights of "
+                f"{base.name!r} are others, such as tuned ones; give it that model as base"
+            )
         try:
             state = load_file(folder / WEIGHTS)
             token_verdicts = state.pop(TOKEN_VERDICTS, None)
@@ -107,8 +114,14 @@ def portable_oracle(
         oracle_version=oracle.version,
         constraint=tuple(dict(table) for table in constraint),
         embedding_sha256=embedding_sha256(base.model),
+        base_sha256=_run_weights(settings, base),
     )
     return PortableOracle(oracle, record, token_verdicts)
+
+
+def _run_weights(settings: OracleSettings, base: Backbone) -> str:
+    """Hash of the weights that the oracle puts adapters of its own on; empty where it does not."""
+    return plain_weights_sha256(base.model) if ORACLES.get(settings.kind).runs_backbone else ""
 
 
 def _json(file: Path) -> dict[str, Any]:

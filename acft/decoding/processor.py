@@ -74,7 +74,8 @@ class OracleLogitsProcessor(LogitsProcessor):
             folder: Where ``save`` or ``acft export --oracle`` wrote it.
             model: The model to guide.
             tokenizer: The model's own.
-            base: The base model of the run, needed only where every weight was trained.
+            base: The base model of the run, needed where every weight was trained, and by oracles
+                that run it (``nado_lora``, ``dinado_lora``) where ``model`` is merged.
             verdicts: Instead of the constraint in the folder.
 
         Raises:

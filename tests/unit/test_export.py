@@ -13,7 +13,8 @@ from acft.decoding.processor import OracleLogitsProcessor
 from acft.errors import AcftError, ConfigError, DataError
 from acft.eventlog import read_events
 from acft.events import Note
-from acft.export import export_run
+from acft.export import card_facts, export_run
+from acft.model_card import Base, model_card
 from acft.runs.restore import open_run
 from tests.tiny_run import tiny_settings, train
 
@@ -132,6 +133,15 @@ def test_the_oracle_comes_along_and_guides(tiny_run, tmp_path):
     inputs = tokenizer(["See the sun", "Rain"], return_tensors="pt", padding=True)
     ids = model.generate(**inputs, max_new_tokens=3, do_sample=True, logits_processor=[guide])
     assert ids.shape[0] == 2
+
+
+def test_the_card_opens_the_base_for_an_oracle_that_reads_by_it(full_bfloat16_run, tiny_run):
+    for paths, needs_base in ((full_bfloat16_run, True), (tiny_run, False)):
+        run = open_run(paths.root)
+        base = Base.of(run.settings.model.name)
+        card = model_card(card_facts(run, base, merge=True, with_oracle=True))
+        assert ('base = AutoModelForCausalLM.from_pretrained("FOLDER' in card) == needs_base
+        assert ("tokenizer, base=base)" in card) == needs_base
 
 
 def test_an_earlier_round_can_be_exported(tiny_run, tmp_path):

@@ -2,8 +2,10 @@ import json
 
 import pytest
 import torch
+from torch import nn
 from transformers import LogitsProcessorList
 
+from acft.backbone.adapters import merged_copy, trainable_copy, trainable_parameters
 from acft.backbone.generation import plain_model
 from acft.backbone.loading import load_backbone
 from acft.decoding.base import DecoderContext
@@ -13,7 +15,8 @@ from acft.decoding.processor import OracleLogitsProcessor
 from acft.errors import DataError, ModelError
 from acft.oracle.base import ORACLES, OracleContext
 from acft.policy import Policy
-from acft.settings import ModelSettings, OracleSettings
+from acft.settings import AdapterSettings, ModelSettings, OracleSettings
+from acft.types import Window
 from tests.fakes import save_tiny_model
 
 HORIZON = 5
@@ -194,6 +197,42 @@ def test_another_model_is_refused(backbone, portable, tmp_path):
     other = load_backbone(ModelSettings(name=str(tmp_path / "other")), "cpu", "float32")
     with pytest.raises(ModelError, match="another input embedding"):
         OracleLogitsProcessor.load(tmp_path / "oracle", other.model, other.tokenizer)
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # two adapters are meant
+@pytest.mark.parametrize("kind", [k for k, entry in ORACLES.items() if entry.runs_backbone])
+def test_an_oracle_that_runs_the_base_is_not_put_on_tuned_weights(backbone, tmp_path, kind):
+    settings = OracleSettings(kind=kind, rank=2, width=8)
+    oracle = ORACLES.get(kind).build(OracleContext(settings, backbone, HORIZON, None, seed=0))
+    for parameter in oracle.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    portable_oracle(
+        oracle.eval(), settings, backbone, guidance=GuidedSettings(), horizon=HORIZON,
+        constraint=({"kind": "length", "maximum": 9},), token_verdicts=None,
+    ).save(tmp_path)  # fmt: skip
+    tuned = trainable_copy(backbone.model, AdapterSettings(rank=2), seed=0)
+    for parameter in trainable_parameters(tuned):
+        nn.init.normal_(parameter, std=0.2)
+    merged = merged_copy(backbone.model, tuned)
+
+    def loaded(model, base=None):
+        processor = OracleLogitsProcessor.load(tmp_path, model, backbone.tokenizer, base=base)
+        processor.close()
+        return prefix_log_r(processor.portable.oracle)
+
+    with pytest.raises(ModelError, match="are others, such as tuned ones; give it that model as"):
+        loaded(merged)
+    for found in (loaded(merged, base=backbone.model), loaded(tuned), loaded(backbone.model)):
+        torch.testing.assert_close(found, prefix_log_r(oracle))
+
+
+@torch.no_grad()
+def prefix_log_r(oracle):
+    ids = torch.arange(65, 73).view(2, 4)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    hidden = torch.zeros(2, 4, 32)
+    window = Window(hidden, ids, mask, torch.full((2, 4), 0.5), ids[:, :1], mask[:, :1])
+    return oracle.prefix_log_r(oracle.states(window))
 
 
 def test_a_processor_of_another_model_notices(backbone, portable, tmp_path):
