@@ -71,7 +71,8 @@ class Calibration(Event):
     """auc, auc_last_third, auc_within_prompt, auc_prefix, auc_prefix_last_third, brier,
     brier_constant, bce, bce_constant."""
     reliability: list[dict[str, float]]
-    """Bins with ``low``, ``high``, ``predicted``, ``observed``, ``n``."""
+    """Bins with ``low``, ``high``, ``predicted``, ``observed``, ``n`` positions of so many
+    ``groups``, prompts, and ``stderr`` of ``observed``; runs before it have neither of the last."""
     by_position: list[dict[str, float | None]]
     """For each response position: ``position``, ``auc``, ``brier``, ``n``."""
 

@@ -274,25 +274,34 @@ def bce(
 
 
 def reliability_bins(
-    predicted: ArrayLike, observed: ArrayLike, n_bins: int = 10
+    predicted: ArrayLike, observed: ArrayLike, groups: ArrayLike, n_bins: int = 10
 ) -> list[dict[str, float]]:
-    """Mean predicted and observed value in bins of equal width over [0, 1]; empty bins left out."""
-    p, y = _floats(predicted), _floats(observed)
-    _same_length(p, y)
+    """Mean predicted and observed value in bins of equal width over [0, 1]; empty bins left out.
+
+    ``stderr`` is that of the observed mean, whose values come in groups (linearised ratio); a bin
+    of one group has none.
+    """
+    p, y, group = _floats(predicted), _floats(observed), np.asarray(groups)
+    _same_length(p, y, group)
     index = np.minimum((p * n_bins).astype(np.intp), n_bins - 1)
     bins = []
     for number in range(n_bins):
         inside = index == number
-        if inside.any():
-            bins.append(
-                {
-                    "low": number / n_bins,
-                    "high": (number + 1) / n_bins,
-                    "predicted": float(p[inside].mean()),
-                    "observed": float(y[inside].mean()),
-                    "n": float(inside.sum()),
-                }
-            )
+        if not inside.any():
+            continue
+        mean, member = y[inside].mean(), np.unique(group[inside], return_inverse=True)[1]
+        found = {
+            "low": number / n_bins,
+            "high": (number + 1) / n_bins,
+            "predicted": float(p[inside].mean()),
+            "observed": float(mean),
+            "n": float(inside.sum()),
+            "groups": float(k := member.max() + 1),
+        }
+        if k > 1:
+            residuals = np.bincount(member, y[inside] - mean) * k / inside.sum()
+            found["stderr"] = float(np.sqrt(np.sum(residuals**2) / (k * (k - 1))))
+        bins.append(found)
     return bins
 
 

@@ -37,7 +37,7 @@ def calibrate(oracle: Oracle, data: OracleData, round_index: int) -> Calibration
             "bce": bce(by_token[mask], verdict[mask]),
             "bce_constant": bce(constant, verdict[mask]),
         },
-        reliability=reliability_bins(by_token[mask], verdict[mask]),
+        reliability=reliability_bins(by_token[mask], verdict[mask], groups[mask]),
         by_position=[
             {
                 "position": float(position + 1),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from acft.backbone.forward import logits
@@ -21,11 +22,11 @@ from acft.likelihood import perplexity
 from acft.objective import kl_divergence
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.statistics import wilson
+from acft.totals import Totals, interval
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.world import World
-from acft.types import Rollout
+from acft.types import Rollout, ScoredRollout
 
 KL_BASE_ROLLOUTS = 32
 """Responses to as many validation prompts that tell the distance from the base policy."""
@@ -97,14 +98,15 @@ class Answers:
     """Responses to validation prompts, judged."""
 
     rollouts: list[Rollout]
-    n_satisfied: int
+    satisfied: Totals
+    """How many satisfy the constraint, by prompt."""
     shares: dict[str, float]
     """Of responses that a judge scores 0.5 or more, by judge."""
 
     @property
     def satisfaction(self) -> float:
         """Share of the responses that satisfy the constraint."""
-        return self.n_satisfied / len(self.rollouts)
+        return float(self.satisfied.sums.sum()) / len(self.rollouts)
 
     @property
     def toxic_share(self) -> float:
@@ -136,7 +138,15 @@ def validation_answers(
         judge.name: sum(item.scores[judge.name] >= 0.5 for item in scored) / len(scored)
         for judge in world.judges
     }
-    return Answers(rollouts, sum(value > 0.5 for value in satisfaction), shares)
+    return Answers(rollouts, _satisfied(scored), shares)
+
+
+def _satisfied(scored: Sequence[ScoredRollout]) -> Totals:
+    verdicts: dict[str, list[float]] = {}
+    for item in scored:
+        verdicts.setdefault(item.rollout.prompt_id, []).append(float(item.satisfaction > 0.5))
+    sums, counts = (np.array([of(row) for row in verdicts.values()], float) for of in (sum, len))
+    return Totals(tuple(verdicts), sums, counts)
 
 
 def validation_perplexity(world: World, policy: Policy) -> float | None:
@@ -230,7 +240,7 @@ def _excess(validation: Validation, base: Validation) -> float:
 
 def validation_scalars(result: Validation, answers: Answers, step: int) -> Scalars:
     """The event that reports a validation."""
-    bounds = wilson(answers.n_satisfied, len(answers.rollouts))
+    bounds = interval(answers.satisfied)
     values = {
         "rollout/satisfaction": result.satisfaction,
         "policy/kl_policy_base": result.kl_policy_base,

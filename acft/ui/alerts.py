@@ -22,13 +22,12 @@ class Alert:
 
 
 def alerts(run: Run) -> list[Alert]:
-    """Warnings written by the run itself and those its numbers give rise to, newest first."""
+    """What to beware of: first of the whole run, then by step, newest first."""
     history = run.history
     found = [Alert(note.level, note.text, note.step) for _, note in history.notes]
     for check in (_kl_explodes, _oracle_is_useless, _satisfaction_falls, _texts_pay, _saturated):
         found.extend(check(history))
-    found.extend(_same_judge(run.settings))
-    return sorted(found, key=lambda alert: -alert.step)
+    return [*_same_judge(run.settings), *sorted(found, key=lambda alert: -alert.step)]
 
 
 def _kl_explodes(history: History) -> list[Alert]:
@@ -100,12 +99,23 @@ def _saturated(history: History) -> list[Alert]:
     return [Alert("warning", text, _last_step(history))]
 
 
+def training_scorers(settings: dict[str, Any]) -> set[str]:
+    """Names of the scorers that have a say in the constraint, by themselves or as a part of it."""
+
+    def named(part: object) -> set[str]:
+        if isinstance(part, list):
+            return set().union(*map(named, part))
+        if not isinstance(part, dict):
+            return set()
+        own = {str(part["scorer"])} if part.get("scorer") else set()
+        return own.union(*map(named, part.values()))
+
+    return named(settings.get("constraint") or [])
+
+
 def _same_judge(settings: dict[str, Any]) -> list[Alert]:
-    trained = {
-        table.get("scorer") for table in settings.get("constraint") or [] if isinstance(table, dict)
-    }
     judges = set((settings.get("evaluation") or {}).get("scorers") or [])
-    shared = sorted(str(name) for name in trained & judges if name)
+    shared = sorted(training_scorers(settings) & judges)
     if not shared:
         return []
     text = (

@@ -89,7 +89,10 @@ def _lowest(curves: Sequence[Line]) -> float:
 
 
 def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:
-    """Observed against predicted satisfaction, one point for each bin, sized by its n."""
+    """Observed against predicted satisfaction, one point for each bin, sized by its n.
+
+    Bars are 95 % intervals over prompts; older runs, which did not keep them, have none.
+    """
     most = max((b["n"] for b in bins), default=1)
     diagonal = {
         "type": "scatter", "x": [0, 1], "y": [0, 1], "mode": "lines",
@@ -102,9 +105,9 @@ def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:
         "line": {"color": POLICY, "width": 1.5},
         "marker": {"size": [6 + 10 * math.sqrt(b["n"] / most) for b in bins], "color": POLICY},
         "error_y": {"type": "data", "width": 0, "thickness": 1,
-                    "array": [1.96 * _binomial_error(b["observed"], b["n"]) for b in bins]},
-        "customdata": [[b["n"]] for b in bins],
-        "hovertemplate": "predicted %{x:.2f}<br>observed %{y:.2f}<br>n = %{customdata[0]}"
+                    "array": [1.96 * b.get("stderr", 0.0) for b in bins]},
+        "customdata": [[_counts(b)] for b in bins],
+        "hovertemplate": "predicted %{x:.2f}<br>observed %{y:.2f}<br>%{customdata[0]}"
         "<extra></extra>",
     }  # fmt: skip
     layout = {
@@ -274,5 +277,6 @@ def _last(values: Sequence[Number | None]) -> str:
     return f"{known[-1]:.4g}" if known else "not measured"
 
 
-def _binomial_error(share: Number, n: Number) -> float:
-    return math.sqrt(max(share * (1 - share), 1e-6) / max(n, 1))
+def _counts(found: dict[str, Number]) -> str:
+    of = f" of {found['groups']:,.0f} prompts" if "groups" in found else ""
+    return f"{found['n']:,.0f} positions{of}"

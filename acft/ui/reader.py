@@ -97,10 +97,13 @@ class History:
         """Adds one event."""
         event = entry.event
         if isinstance(event, Scalars):
-            last = self.last_steps.get(event.round, 0)
-            self.last_steps[event.round] = max(last, event.step)
+            if event.is_of_policy:
+                last = self.last_steps.get(event.round, 0)
+                self.last_steps[event.round] = max(last, event.step)
+            # what counts something else, such as epochs of the oracle, lies where the policy was
+            step = event.step if event.is_of_policy else max(self.last_steps.values(), default=0)
             for name, value in event.values.items():
-                point = Point(event.step, event.round, entry.time, value)
+                point = Point(step, event.round, entry.time, value)
                 self.scalars.setdefault(name, []).append(point)
         elif isinstance(event, Progress):
             self.progress = event

@@ -6,7 +6,7 @@ from acft.runs.status import FINAL, RESUMABLE
 from acft.runs.supervisor import Adoption
 from acft.schema import Status
 from acft.ui import labels, words
-from acft.ui.alerts import alerts
+from acft.ui.alerts import Alert, alerts
 from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit
 from acft.ui.reader import Run
@@ -30,6 +30,8 @@ PHASES = {
     "perplexity": "measuring perplexity",
     "judge": "judging responses",
 }
+MOST_ALERTS = 4
+"""Notices that are shown at once."""
 KEPT = "Resuming goes on after the last round that was sealed; the one underway begins anew."
 
 
@@ -165,10 +167,16 @@ def _trouble(run: Run) -> list[Node]:
         shown.append(el("div.notice", state.message or status.message))
     elif state.state == "stopped":
         shown.append(el("div.notice", el("b", "Stopped. "), _usable(run)))
-    for alert in alerts(run)[:4]:
-        kind = "warn" if alert.level == "warning" else "info"
-        shown.append(el(f"div.notice.{kind}", _step(alert.step), alert.text))
+    notices = [_notice(alert) for alert in alerts(run)]
+    shown += notices[:MOST_ALERTS]
+    if rest := notices[MOST_ALERTS:]:
+        shown.append(el("details", el("summary", words.count(len(rest), "more notice")), rest))
     return shown
+
+
+def _notice(alert: Alert) -> Node:
+    kind = "warn" if alert.level == "warning" else "info"
+    return el(f"div.notice.{kind}", _step(alert.step), alert.text)
 
 
 def _step(step: int) -> list[Node]:

@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import pytest
 
 from acft.errors import RunError
-from acft.events import Evaluated
+from acft.eventlog import Entry
+from acft.events import Evaluated, Scalars
 from acft.runs.status import RunState
 from acft.runs.supervisor import Adoption, Supervisor
 from acft.store.connection import open_memory_store
@@ -18,7 +19,7 @@ from acft.ui.hot_words import is_hot
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.pages import tradeoff
-from acft.ui.reader import Reader
+from acft.ui.reader import History, Reader
 from tests.fake_runs import create
 from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, visit
 
@@ -280,11 +281,28 @@ def test_hostile_titles_stay_strings_in_the_tree(bench):
     assert bench.reader.run(HOSTILE) is not None
 
 
-def test_a_run_judged_by_the_scorer_that_trained_it_is_marked(bench):
+SCORER = {"kind": "scorer", "scorer": "a"}
+
+
+@pytest.mark.parametrize(
+    "constraint", [SCORER, {"kind": "all_of", "constraints": [{"kind": "length"}, SCORER]}]
+)
+def test_a_run_judged_by_the_scorer_that_trained_it_is_marked_first(bench, constraint):
     run = bench.reader.run(QUICK)
-    settings = {"constraint": [{"kind": "scorer", "scorer": "a"}], "evaluation": {"scorers": ["a"]}}
-    found = alerts.alerts(replace(run, settings=settings))
-    assert any("both trains and judges" in alert.text for alert in found)
+    settings = {"constraint": [constraint], "evaluation": {"scorers": ["a", "b"]}}
+    first, *_ = alerts.alerts(replace(run, settings=settings))
+    assert "a both trains and judges" in first.text
+
+
+def test_what_does_not_count_steps_of_the_policy_lies_where_the_policy_was():
+    history = History()
+    steps = [Scalars(1, 0, {"oracle/strength": 3.0}), Scalars(1, 20, {"policy/loss": 1.0}),
+             Scalars(2, 0, {"oracle/strength": 2.0}), Scalars(2, 46, {"oracle/bce": 0.1}),
+             Scalars(2, 40, {"policy/loss": 0.9})]  # fmt: skip
+    for seq, event in enumerate(steps, 1):
+        history.take(Entry(seq, float(seq), event))
+    assert [point.step for point in history.scalars["oracle/strength"]] == [0, 20]
+    assert history.last_steps == {1: 20, 2: 40}
 
 
 def test_notes_of_the_run_come_with_their_step(bench):

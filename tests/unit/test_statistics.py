@@ -27,6 +27,7 @@ from acft.statistics import (
     reliability_bins,
     wilson,
 )
+from acft.totals import Totals
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_brier_and_bce_equal_scikit_learn(judged) -> None:
 def test_calibration_without_data_has_no_number() -> None:
     assert brier([], []) is None
     assert bce([], []) is None
-    assert reliability_bins([], []) == []
+    assert reliability_bins([], [], []) == []
 
 
 def test_bce_of_a_certain_mistake_is_finite() -> None:
@@ -102,10 +103,22 @@ def test_bce_of_a_certain_mistake_is_finite() -> None:
 
 
 def test_reliability_bins_hold_their_means_and_leave_out_empty_ones() -> None:
-    bins = reliability_bins([0.05, 0.15, 0.15, 1.0], [0, 1, 0, 1], n_bins=10)
+    groups = ["a", "a", "b", "b"]
+    bins = reliability_bins([0.05, 0.15, 0.15, 1.0], [0, 1, 0, 1], groups, n_bins=10)
     assert [(b["low"], b["n"]) for b in bins] == [(0.0, 1), (0.1, 2), (0.9, 1)]
     assert bins[1]["predicted"] == pytest.approx(0.15)
     assert bins[1]["observed"] == pytest.approx(0.5)
+    assert ["stderr" in b for b in bins] == [False, True, False]
+
+
+def test_the_error_of_a_bin_is_that_of_a_share_over_groups() -> None:
+    sums, counts = np.array([3.0, 0.0, 1.0]), np.array([3.0, 4.0, 2.0])
+    observed = [1, 1, 1, 0, 0, 0, 0, 1, 0]
+    groups = np.repeat(["a", "b", "c"], counts.astype(int))
+    (found,) = reliability_bins([0.55] * 9, observed, groups)
+    expected = Totals(("a", "b", "c"), sums, counts).stderr
+    assert (found["stderr"], found["groups"]) == (pytest.approx(expected), 3)
+    assert expected > np.sqrt(4 / 9 * 5 / 9 / 9)
 
 
 def test_agreement_equals_scipy_and_scikit_learn(judged) -> None:

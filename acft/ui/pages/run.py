@@ -12,6 +12,7 @@ from acft.costs import bill_in_words
 from acft.events import Evaluated
 from acft.schema import TOXIC_FROM
 from acft.ui import labels, replay, run_charts, words
+from acft.ui.alerts import training_scorers
 from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, fact, view
 from acft.ui.frame import empty
@@ -90,14 +91,7 @@ def facts(run: Run) -> Node:
 
 def is_about_toxicity(run: Run) -> bool:
     """Whether a scorer has a say in the run's constraint, by itself or as a part."""
-
-    def names_a_scorer(part: object) -> bool:
-        if isinstance(part, dict):
-            return "scorer" in part or any(map(names_a_scorer, part.values()))
-        return isinstance(part, list) and any(map(names_a_scorer, part))
-
-    constraints = run.settings.get("constraint")
-    return not constraints or names_a_scorer(constraints)
+    return not run.settings.get("constraint") or bool(training_scorers(run.settings))
 
 
 def _from_to(run: Run, name: str, shown: Callable[[float | None], str]) -> str:
@@ -178,15 +172,13 @@ def texts(bench: Workbench, visit: Visit) -> Node:
         )
     left, right, pairs, verdicts = found
     worst, which = worst_pairs(run, pairs)
-    trained = {str(t.get("scorer")) for t in run.settings.get("constraint") or []
-               if isinstance(t, dict)}  # fmt: skip
     return el(
         "section",
         el("h2", "Before and after"),
         el("p.side", SAME),
         _preferred(run),
         _constraint_line(run),
-        verdict_table(verdicts, left.label, right.label, trained),
+        verdict_table(verdicts, left.label, right.label, training_scorers(run.settings)),
         el("h3", f"The {len(worst)} pairs {which}"),
         el("p.side", CHOSEN),
         text_table(worst, left.label, right.label, run.run_id),
