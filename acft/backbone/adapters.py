@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from acft.backbone.quantized import is_quantized, shared_tensors
-from acft.backbone.sharded import copied_layer, sharded_layers, whole
+from acft.backbone.sharded import copied_layer, laid_out, sharded_layers, whole
 from acft.distributed import ranks
 from acft.errors import ModelError
 from acft.settings import AdapterSettings
@@ -252,7 +252,7 @@ def load_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
                 f"{file.name!r}: {name} has shape {tuple(state[name].shape)}, "
                 f"the model needs {tuple(parameter.shape)}; was it made with another rank?"
             )
-        parameter.copy_(state[name])
+        parameter.copy_(laid_out(state[name], parameter))
 
 
 def _lora_config(settings: AdapterSettings, model: nn.Module) -> LoraConfig:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from acft.distributed import ranks
@@ -69,6 +69,14 @@ def copied_layer(layer: nn.Linear) -> nn.Linear:
 def whole(tensor: Tensor) -> Tensor:
     """The tensor itself, or all its parts from all processes, which must then ask together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor on the device of ``like``, and laid out over processes if that is."""
+    tensor = tensor.to(like.device)
+    if isinstance(tensor, DTensor) or not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
 @contextmanager

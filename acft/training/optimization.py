@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_
 
 from acft.backbone.adapters import save_whole
-from acft.backbone.sharded import whole
+from acft.backbone.sharded import laid_out, whole
 from acft.errors import ModelError, NonFiniteError
 from acft.settings import OptimizerSettings
 from acft.threads import Workers
@@ -155,6 +155,8 @@ class PolicyOptimizer:
         self.finished = int(state.pop("finished"))
         for index, parameter in enumerate(self._parameters):
             if f"{index}.step" in state:
+                found = {name: state[f"{index}.{name}"] for name in MOMENTS}
                 self._adam.state[parameter] = {
-                    name: state[f"{index}.{name}"].to(parameter.device) for name in MOMENTS
+                    name: laid_out(value, parameter) if value.dim() else value.to(parameter.device)
+                    for name, value in found.items()
                 }

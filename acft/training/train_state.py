@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from acft.backbone.adapters import save_whole, trainable_state
+from acft.backbone.sharded import laid_out
 from acft.errors import ModelError
 from acft.events import BestCheckpoint
 from acft.oracle.base import Oracle
@@ -230,9 +231,10 @@ def load_oracle(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def _assign(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Overwrite weights; the new ones are whole, or laid out over processes as the old are."""
     parameters = dict(model.named_parameters())
     for name, value in weights.items():
-        parameters[name].copy_(value)
+        parameters[name].copy_(laid_out(value, parameters[name]))
 
 
 def _plain(validation: Validation | None) -> dict[str, Any] | None:

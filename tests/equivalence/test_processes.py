@@ -14,6 +14,7 @@ from acft.schema import RunPaths
 from acft.settings import ModelSettings, RunSettings
 from tests.fakes import save_tiny_model
 from tests.tiny_run import check_same, tiny_settings, train
+from tests.toy_runs import toy_run
 
 pytestmark = pytest.mark.equivalence
 ROOT = Path(__file__).parents[2]
@@ -118,17 +119,31 @@ def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
     check_same(alone, together, weights)
 
 
+def printed(module: str, *arguments: str, **environment: str) -> str:
+    """What two processes of a test's own module print."""
+    command = [sys.executable, "-m", *LAUNCHERS["torchrun"], "--module", module, *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment,
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_weights_in_parts_and_their_moments_go_on_from_a_checkpoint_to_the_bit(tmp_path):
+    toy_run(tmp_path)
+    said = printed(
+        "tests.equivalence.resumed_parts", str(tmp_path), ACFT_ASSETS=str(tmp_path / "cache")
+    )
+    assert re.findall(r"differs by (\S+)", said) == ["0.0"]
+
+
 def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(tmp_path):
     save_tiny_model(tmp_path / "model")
     copies = {"lora": 1, "full": 3}
-    command = [sys.executable, "-m", *LAUNCHERS["torchrun"], "--module"]
-    command += ["tests.equivalence.held_parts", str(tmp_path / "model"), *copies]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True,
-        text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    held = re.findall(r"(\w+): holds (\d+)", done.stdout)
+    said = printed("tests.equivalence.held_parts", str(tmp_path / "model"), *copies)
+    held = re.findall(r"(\w+): holds (\d+)", said)
     model = base_policy(
         RunSettings(model=ModelSettings(name=str(tmp_path / "model")), device="cpu")
     ).backbone.model
