@@ -157,9 +157,9 @@ DROPOUT = {
         num_attention_heads=4, max_position_embeddings=64, attention_dropout=0.1, layerdrop=0.5,
         **IDS,
     ),
-    "GPTNeoX": dict(hidden_dropout=0.1, attention_dropout=0.1),
-    "Falcon": dict(hidden_dropout=0.1, attention_dropout=0.1),
-    "Bloom": dict(hidden_dropout=0.1, attention_dropout=0.1),
+    "GPTNeoX": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    "Falcon": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    "Bloom": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
 }  # fmt: skip
 """Models that drop while they train: by modules, by functions, by what their settings say."""
 
