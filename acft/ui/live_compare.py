@@ -1,7 +1,7 @@
 """Fresh responses of base, tuned and guided policy to a typed prompt, growing side by side."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from acft.errors import AcftError, ConfigError
@@ -12,6 +12,8 @@ from acft.ui.reader import Run
 
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
+
+ANSWERING, DONE = "Answering …", "Done."
 
 
 @dataclass
@@ -26,7 +28,9 @@ class Attempt:
     weights: list[dict[str, Any]] = field(default_factory=list)
     """What answered each side, as the answering process tells it; empty until it does."""
     proof: dict[str, Any] | None = None
-    is_over: bool = False
+    status: str = ANSWERING
+    fault: str = ""
+    """What kept it from being answered or judged."""
 
 
 def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
@@ -98,26 +102,41 @@ def conditions(visit: Visit) -> dict[str, int]:
     return found
 
 
-def answers(bench: Workbench, visit: Visit, run: Run, prompt: str) -> Iterator[Node]:
-    """The page's part while texts grow; ends with scores."""
+def answers(
+    bench: Workbench, visit: Visit, run: Run, prompt: str
+) -> Iterator[tuple[Node, Attempt]]:
+    """The page's part while texts grow, and what it shows; ends with scores or with a fault."""
     version = version_of(visit, run)
     sides = _sides(version, guided_version(visit, version))
     attempt = Attempt(
         prompt, sides, conditions(visit), [[] for _ in sides], weights=[{} for _ in sides]
     )
-    yield el("p.side", el("span", "Opening the models … ", role="status"),
-             el("span", data_ticking=True))  # fmt: skip
-    if version:
-        attempt.proof = ask(bench, visit, "identify", run, version=version)
-    yield shown(attempt)
-    for part in _grown(bench, visit, run, attempt):
-        attempt.texts[part["side"]] = part["texts"]
-        attempt.weights[part["side"]] = part.get("weights") or {}
-        yield shown(attempt)
-    for texts in attempt.texts:
-        attempt.scores.append(ask(bench, visit, "judge", run, texts=texts))
-    attempt.is_over = True
-    yield shown(attempt)
+    opening = el("p.side", el("span", "Opening the models … ", role="status"),
+                 el("span", data_ticking=True))  # fmt: skip
+    yield opening, attempt
+    try:
+        if version:
+            attempt.proof = ask(bench, visit, "identify", run, version=version)
+        yield shown(attempt), attempt
+        for part in follow(bench, visit, "generate", run, prompt=prompt, sides=sides,
+                           **attempt.conditions):  # fmt: skip
+            attempt.texts[part["side"]] = part["texts"]
+            attempt.weights[part["side"]] = part.get("weights") or {}
+            yield shown(attempt), attempt
+        for texts in attempt.texts:
+            attempt.scores.append(ask(bench, visit, "judge", run, texts=texts))
+        attempt.status = DONE
+    except AcftError as error:
+        # Nothing is judged then: it would open models that a run may just have made give way.
+        attempt.status, attempt.fault = "Not all was answered and judged.", str(error)
+    yield shown(attempt), attempt
+
+
+def stopped(attempt: Attempt | None) -> Node:
+    """What was there when the reader stopped it."""
+    if attempt is None:
+        return ""
+    return shown(replace(attempt, status="Stopped.") if attempt.status == ANSWERING else attempt)
 
 
 def guided_version(visit: Visit, version: int) -> int:
@@ -136,40 +155,30 @@ def _sides(version: int, guided: int) -> list[dict[str, Any]]:
     ]
 
 
-def _grown(bench: Workbench, visit: Visit, run: Run, attempt: Attempt) -> Iterator[dict[str, Any]]:
-    """Parts of all sides; a side that fails leaves the others usable."""
-    try:
-        yield from follow(
-            bench, visit, "generate", run, prompt=attempt.prompt, sides=attempt.sides,
-            **attempt.conditions,
-        )  # fmt: skip
-    except AcftError as error:
-        for number, texts in enumerate(attempt.texts):
-            if not texts:
-                yield {"side": number, "texts": [f"(no answer: {error})"]}
-
-
 def shown(attempt: Attempt) -> Node:
     """All sides as they are now."""
+    fault = el("div.notice.bad", attempt.fault, role="alert") if attempt.fault else None
+    is_ended, is_judged = attempt.status != ANSWERING, attempt.status == DONE
+    if is_ended and not any(attempt.texts):
+        return el("div", el("p.side", attempt.status, role="status"), fault)
     columns = []
     for number, side in enumerate(attempt.sides):
         scores = attempt.scores[number] if number < len(attempt.scores) else {}
         texts = [
-            _text(text, {name: values[i] for name, values in scores.items()}, attempt.is_over)
+            _text(text, {name: values[i] for name, values in scores.items()}, is_judged)
             for i, text in enumerate(attempt.texts[number])
         ]
         columns.append(
             el(f"div.live-side.{side['subject']}", el("h3", name_of(side)), badge(attempt, number),
-               texts or el("p.side", "…"))
+               texts or el("p.side", "no answer" if is_ended else "…"))
         )  # fmt: skip
     facts = ", ".join(f"{name} {value}" for name, value in attempt.conditions.items())
-    status = "Done." if attempt.is_over else "Answering …"
-    return el("div", el("p.side", f"{status} {facts}, top-p 0.9, temperature 1.", role="status"),
-              el("div.live-grid", columns))  # fmt: skip
+    line = f"{attempt.status} {facts}, top-p 0.9, temperature 1."
+    return el("div", el("p.side", line, role="status"), fault, el("div.live-grid", columns))
 
 
-def _text(text: str, scores: dict[str, float], is_over: bool) -> Node:  # noqa: FBT001
-    if not is_over:
+def _text(text: str, scores: dict[str, float], is_judged: bool) -> Node:  # noqa: FBT001
+    if not is_judged:
         # Not judged yet: blurred like a toxic one until somebody knows better.
         return el("div.live-text", ["veil", {"score": "not judged yet"}, text])
     shown_scores = " · ".join(f"{name} {value:.2f}" for name, value in scores.items())

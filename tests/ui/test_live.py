@@ -44,9 +44,14 @@ def test_a_gpu_that_trains_is_left_alone(bench):
         )
 
 
+def answered(bench, seen=None):
+    """Every picture of a live comparison."""
+    seen = seen or visit(QUICK, may_change=True)
+    return [node for node, _ in live_compare.answers(bench, seen, run_of(bench), "The weather")]
+
+
 def test_answers_grow_and_end_with_scores_and_a_passed_self_test(bench):
-    steps = [text_of(node) for node in live_compare.answers(
-        bench, visit(QUICK, may_change=True), run_of(bench), "The weather")]  # fmt: skip
+    steps = [text_of(node) for node in answered(bench)]
     assert "Opening the models" in steps[0]
     assert any("Answering" in step for step in steps)
     assert "Done." in steps[-1]
@@ -56,10 +61,25 @@ def test_answers_grow_and_end_with_scores_and_a_passed_self_test(bench):
 
 
 def test_texts_are_veiled_until_they_are_judged(bench):
-    parts = list(live_compare.answers(
-        bench, visit(QUICK, may_change=True), run_of(bench), "The weather"))  # fmt: skip
+    parts = answered(bench)
     assert '["veil"' in str(parts[3]).replace("'", '"')
     assert '["veil"' not in str(parts[-1]).replace("'", '"')
+
+
+def test_what_is_there_when_answering_is_stopped_stays_and_is_said_to_be_stopped(bench):
+    seen = visit(QUICK, may_change=True)
+    going = live_compare.answers(bench, seen, run_of(bench), "The weather")
+    _, attempt = next(going)
+    opening = text_of(live_compare.stopped(attempt))
+    assert opening == "Stopped."
+    next(going)
+    next(going)
+    shown = text_of(live_compare.stopped(attempt))
+    assert "Stopped." in shown
+    assert "kind" in shown
+    assert "Answering" not in shown
+    assert [text_of(node) for node, _ in going][-1] == text_of(live_compare.stopped(attempt))
+    assert live_compare.stopped(None) == ""
 
 
 def test_a_failed_self_test_is_said_loudly():
@@ -85,25 +105,31 @@ def test_the_guided_side_names_the_policy_it_guides_and_the_weights_used(
     bench, guided, name, digest
 ):
     seen = visit(QUICK, may_change=True, live_guided=guided)
-    *_, last = live_compare.answers(bench, seen, run_of(bench), "The weather")
+    *_, last = answered(bench, seen)
     column = text_of(last).split("base, guided" if guided else "tuned version 3, guided")[-1]
     assert name in text_of(last)
     assert digest in column
 
 
-def test_a_side_that_fails_leaves_the_others_usable(bench):
+def test_a_failure_leaves_what_was_written_unjudged_and_opens_no_models_again(bench):
+    asked = []
+
     class Breaks(FakeModelProcess):
         def stream(self, operation, seconds=1.0, **arguments):
+            asked.append(operation)
             if operation == "generate":
                 yield {"side": 0, "texts": [" fine", " fine"]}
                 raise ModelError("the oracle cannot be opened")
             return (yield from super().stream(operation, seconds, **arguments))
 
-    broken = replace(bench, model_process=Breaks())
-    shown = list(live_compare.answers(
-        broken, visit(QUICK, may_change=True), run_of(bench), "The weather"))  # fmt: skip
-    assert "fine" in text_of(shown[-1])
-    assert "the oracle cannot be opened" in text_of(shown[-1])
+    last = answered(replace(bench, model_process=Breaks()))[-1]
+    assert "fine" in text_of(last)
+    assert "the oracle cannot be opened" in text_of(last)
+    assert text_of(last).count("no answer") == 2
+    assert "Not all was answered" in text_of(last)
+    assert "Done." not in text_of(last)
+    assert "not judged yet" in str(last)
+    assert asked == ["identify", "generate"]
 
 
 @pytest.mark.parametrize("text", ["0", "9", "many", "-1", "1e3"])

@@ -15,6 +15,7 @@ from acft.ui.dom import text_of
 from acft.ui.page import POLL_SECONDS, REST_SECONDS, pace
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs, tokens
+from tests.ui import synthetic
 from tests.ui.browser import Watch, ready, shoot
 from tests.ui.conftest import LIVE, QUICK, visit
 from tests.ui.test_stories import PATIENCE, server, state
@@ -61,6 +62,12 @@ def test_scoring_says_first_what_it_does_and_offers_to_stop(bench):
     first = next(tokens.computed(bench, visit(QUICK, may_change=True), work))
     assert "Opening the models" in text_of(first[0])
     assert "Stop" in text_of(first[0])
+
+
+@pytest.mark.parametrize(("name", "mode"), [("judge", "multiple")])
+def test_what_is_asked_while_the_last_answer_is_awaited_is_not_dropped(served, name, mode):
+    [asked] = [fn for fn in served.blocks.fns.values() if fn.name == name]
+    assert asked.trigger_mode == mode
 
 
 def test_parts_come_in_order_with_beats_between_and_an_error_at_the_end():
@@ -136,3 +143,45 @@ def test_scoring_a_typed_text_shows_a_clock_and_can_be_stopped_and_begun_again(p
     score.click()
     page.get_by_role("heading", name="A text computed now").wait_for(timeout=PATIENCE)
     watch.check()
+
+
+@pytest.mark.ui
+def test_a_live_comparison_that_is_stopped_keeps_its_texts_and_can_be_begun_again_at_once(
+    page, server
+):
+    watch = Watch(page, server.address)
+    synthetic.write_run(server.runs, QUICK)
+    page.goto(server.link(f"/compare?run={QUICK}"))
+    answer = page.get_by_role("button", name="Answer", exact=True)
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    page.get_by_label("Prompt", exact=True).fill("slow")
+    answer.click()
+    page.get_by_role("status").filter(has_text="Answering").wait_for(timeout=PATIENCE)
+    text = page.locator(".live-text")
+    text.first.wait_for(timeout=PATIENCE)
+    stop.click()
+    page.get_by_role("status").filter(has_text="Stopped.").wait_for(timeout=PATIENCE)
+    assert text.count() == 2  # samples of the first side
+    shoot(page, "story-stopped-answers")
+    answer.click()
+    page.get_by_role("status").filter(has_text="Answering").wait_for(timeout=PATIENCE)
+    (server.experiments / "values").touch()
+    stop.click()
+    answer.click()
+    page.get_by_role("status").filter(has_text="Done.").wait_for(timeout=PATIENCE)
+    watch.check()
+
+
+@pytest.mark.ui
+def test_a_text_computed_now_stays_while_the_vocabulary_is_chosen(page, server):
+    synthetic.write_run(server.runs, QUICK)
+    page.goto(server.link(f"/tokens?run={QUICK}"))
+    ready(page)
+    page.get_by_label("Response").fill("two")
+    page.get_by_role("button", name="Score", exact=True).click()
+    computed = page.get_by_role("heading", name="A text computed now")
+    computed.wait_for(timeout=PATIENCE)
+    before = page.evaluate("Number(document.body.dataset.drawn)")
+    page.get_by_label("Among").select_option("violated")
+    page.wait_for_function(f"Number(document.body.dataset.drawn) > {before}")
+    assert computed.is_visible()

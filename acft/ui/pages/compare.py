@@ -10,6 +10,7 @@ import gradio as gr
 from acft.errors import ConfigError, RunError
 from acft.schema import TOXIC_FROM
 from acft.ui import blind, words
+from acft.ui.alerts import training_scorers
 from acft.ui.comparing import (
     Choice,
     Comparison,
@@ -23,7 +24,7 @@ from acft.ui.conditions import conditions, identity, same_conditions
 from acft.ui.dom import Node, act, el, table, veil, view
 from acft.ui.frame import empty, title
 from acft.ui.live import is_possible
-from acft.ui.live_compare import answers, controls
+from acft.ui.live_compare import Attempt, answers, controls, stopped
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.pager import current_page, link, pager
 from acft.ui.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
@@ -97,8 +98,7 @@ def summary(bench: Workbench, visit: Visit) -> Node:
         return el("div", run_menu(bench, run), empty(*NOTHING)) if run else no_run(bench, visit)
     names = scorer_names(found.pairs)
     verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
-    trained = {str(t.get("scorer")) for t in found.run.settings.get("constraint") or []
-               if isinstance(t, dict)}  # fmt: skip
+    trained = training_scorers(found.run.settings)
     left, right = found.names
     return el(
         "section",
@@ -295,10 +295,13 @@ def _build(bench: Workbench, wire: Wire) -> None:
         prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000, scale=5)
         go = gr.Button("Answer", variant="primary", scale=1, min_width=90)
         halt = gr.Button("Stop", scale=1, min_width=80)
-    answer = view()
+    answer, attempt = view(), gr.State(None)
 
     def show(visit: Visit) -> list[Any]:
         return [summary(bench, visit), listing(bench, visit), live(bench, visit)]
+
+    def again(visit: Visit) -> list[Any]:
+        return [listing(bench, visit), live(bench, visit)]
 
     def save(visit: Visit) -> Node:
         return export(bench, visit)
@@ -307,20 +310,29 @@ def _build(bench: Workbench, wire: Wire) -> None:
         kept = blind.vote(bench.store, compared(bench, visit), visit, comparison_id)
         return kept, listing(bench, visit)
 
-    def reply(visit: Visit, text: str) -> Iterator[Node]:
+    def reply(visit: Visit, text: str) -> Iterator[tuple[Node, Attempt]]:
         run = chosen_run(bench, visit)
         if run is None:
             raise RunError("there is no run yet whose policies could answer")
         yield from answers(bench, visit, run, text)
 
+    def halted(visit: Visit, last: Attempt | None) -> Node:  # noqa: ARG001
+        return stopped(last)
+
     parts = [top, body, settings]
     wire.on_load(show, outputs=parts)
     wire.read(body.refresh, show, outputs=parts, trigger_mode="always_last")
-    wire.read(settings.refresh, show, outputs=parts, trigger_mode="always_last")
+    # Links of the list keep the conditions; what scorers conclude above it does not depend on them.
+    wire.read(settings.refresh, again, outputs=[body, settings], trigger_mode="always_last")
     wire.read(body.export, save, outputs=[note])
-    wire.change(body.vote, judge, inputs=[review], outputs=[review, body])
-    running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer])
-    halt.click(None, cancels=[running], api_visibility="private")
+    # A second vote counts though the first is still being written, and joins the same comparison.
+    wire.change(body.vote, judge, inputs=[review], outputs=[review, body],
+                trigger_mode="multiple", concurrency_limit=1)  # fmt: skip
+    # A click right after Stop comes while Gradio still ends the generator, and would be dropped.
+    running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer, attempt],
+                          trigger_mode="multiple")  # fmt: skip
+    wire.cancel(halt.click, [running])
+    wire.read(halt.click, halted, inputs=[attempt], outputs=[answer])
 
 
 PAGES.add("compare")(Page("Compare", "compare", 50, _build))
