@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from acft.ui.page import PAGES
+from acft.ui.pages import compare
 from tests.ui.browser import Watch, ready, shoot
 from tests.ui.conftest import ATTACKS, HOSTILE, QUICK
 
@@ -231,6 +232,19 @@ def test_a_token_and_its_place_on_the_curve_point_at_each_other(page, served):
     assert page.locator(".tok.pointed").count() == 0
 
 
+def test_conditions_of_live_answers_stay_in_all_links_and_leave_the_verdicts_alone(
+    page, served, monkeypatch
+):
+    asked, summary = [], compare.summary
+    monkeypatch.setattr(compare, "summary", lambda *a: asked.append(a) or summary(*a))
+    page.goto(served.link(f"/compare?run={QUICK}"))
+    ready(page)
+    once = len(asked)
+    page.get_by_label("samples", exact=True).fill("3")
+    page.locator("a.do[href*='live_samples=3']").first.wait_for()
+    assert len(asked) == once
+
+
 def test_the_address_of_a_typed_text_brings_it_back(page, served):
     page.goto(served.link(f"/tokens?run={QUICK}&prompt=One%20%26&response=%3Cb%3E%20two"))
     ready(page)
@@ -255,6 +269,14 @@ def test_filters_that_cannot_be_read_leave_no_chart_waiting(page, served):
     watch.check()
     page.get_by_role("link", name="Clear all filters").click()
     page.locator(".texts table").wait_for()
+
+
+def test_a_filter_begins_with_its_first_page(page, served):
+    page.goto(served.link(f"/rollouts?run={QUICK}&page=2"))
+    page.get_by_text("51–75 of").wait_for()
+    page.get_by_label("policy", exact=True).select_option("base")
+    page.get_by_text("1–25 of").wait_for()
+    assert "page=" not in page.url
 
 
 def test_a_warning_leads_to_its_step_in_the_curves_and_the_address_keeps_it(page, served):

@@ -198,6 +198,15 @@ def test_rollouts_are_filtered_by_score_round_and_text(bench):
     assert rollouts.answer(bench, visit(QUICK, find="tuba"), run).total == 20
 
 
+def test_a_page_behind_the_last_one_is_the_last_one(bench):
+    run = bench.reader.run(QUICK)
+    found = rollouts.answer(bench, visit(QUICK, find="tuba", page="7"), run)
+    assert len(found.records()) == found.total == 20
+    shown = text_of(rollouts.listing(bench, visit(QUICK, find="tuba", page="7")))
+    assert "1–20 of 20" in shown
+    assert "No rollout passes" not in shown
+
+
 def test_a_wrong_score_limit_is_named(bench):
     with pytest.raises(ConfigError, match="'much'"):
         rollouts.wanted(visit(QUICK, scorer="a", low="much"))

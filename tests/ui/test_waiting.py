@@ -64,7 +64,7 @@ def test_scoring_says_first_what_it_does_and_offers_to_stop(bench):
     assert "Stop" in text_of(first[0])
 
 
-@pytest.mark.parametrize(("name", "mode"), [("judge", "multiple")])
+@pytest.mark.parametrize(("name", "mode"), [("judge", "multiple"), ("run_sql", "always_last")])
 def test_what_is_asked_while_the_last_answer_is_awaited_is_not_dropped(served, name, mode):
     [asked] = [fn for fn in served.blocks.fns.values() if fn.name == name]
     assert asked.trigger_mode == mode

@@ -14,7 +14,7 @@ from acft.ui import charts, words
 from acft.ui.dom import Node, act, chart, el, sql_behind, table, veil, view
 from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
-from acft.ui.pager import link, pager
+from acft.ui.pager import current_page, link, pager
 from acft.ui.reader import Run
 from acft.ui.runs_menu import absent, chosen_run, no_run, run_menu
 
@@ -24,6 +24,8 @@ Column = Literal["round", "policy_version", "subject", "purpose"]
 MENUS: dict[Column, str] = {
     "round": "round", "policy_version": "version", "subject": "policy", "purpose": "purpose",
 }  # fmt: skip
+FILTER = {**act("refresh"), "data_clear": "page"}
+"""Attributes of a filter: what it leaves begins with its first page."""
 FIRST_SQL = """SELECT round, subject, count(*) AS n, avg(satisfaction) AS satisfaction
 FROM rollouts GROUP BY ALL ORDER BY ALL"""
 
@@ -66,13 +68,19 @@ def _share(text: str, default: float) -> float:
 
 
 def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
-    """The chosen responses, one page of them."""
-    page = _whole("page", visit.query.get("page", "")) or 0
+    """The chosen responses, one page of them: the last one where the address asks for a later."""
     order = visit.query.get("sort", "") or "round"
-    return ask.rollouts(
-        bench.store, run.run_id, wanted(visit), order_by=order.removeprefix("-"),
-        descending=order.startswith("-"), part=Slice(PER_PAGE, page * PER_PAGE),
-    )  # fmt: skip
+
+    def part(page: int) -> Answer:
+        return ask.rollouts(
+            bench.store, run.run_id, wanted(visit), order_by=order.removeprefix("-"),
+            descending=order.startswith("-"), part=Slice(PER_PAGE, page * PER_PAGE),
+        )  # fmt: skip
+
+    page = _whole("page", visit.query.get("page", "")) or 0
+    found = part(page)
+    there = current_page(visit.query, found.total, PER_PAGE)
+    return found if there == page else part(there)
 
 
 def listing(bench: Workbench, visit: Visit) -> Node:
@@ -144,14 +152,14 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str]) -> Node
     limits = [
         el("input", type="number", min="0", max="1", step="0.05", data_query=key,
            value=visit.query.get(key, ""), placeholder=placeholder, aria_label=label,
-           **act("refresh"))
+           **FILTER)
         for key, placeholder, label in (("low", "from 0", "Lowest score"),
                                         ("high", "to 1", "Highest score"))
     ]  # fmt: skip
     search = el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
-                **act("refresh"))  # fmt: skip
-    choose = el("select", scorers, data_query="scorer", aria_label="Scorer", **act("refresh"))
+                **FILTER)  # fmt: skip
+    choose = el("select", scorers, data_query="scorer", aria_label="Scorer", **FILTER)
     return el("div.toolbar", search, menus, choose, limits)
 
 
@@ -159,7 +167,7 @@ def _menu(visit: Visit, column: str, label: str, values: list[Any]) -> Node:
     now = visit.query.get(column, "")
     options = [el("option", f"any {label}", value="")]
     options += [el("option", f"{label} {v}", value=str(v), selected=str(v) == now) for v in values]
-    return el("select", options, data_query=column, aria_label=label, **act("refresh"))
+    return el("select", options, data_query=column, aria_label=label, **FILTER)
 
 
 def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
@@ -227,7 +235,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(show, outputs=[board, plot, behind])
     wire.read(board.refresh, show, outputs=[board, plot, behind], trigger_mode="always_last")
     wire.read(button.click, run_sql, inputs=[sql], outputs=[result], queue=True,
-              concurrency_id="sql", concurrency_limit=2, show_progress="minimal")  # fmt: skip
+              concurrency_id="sql", concurrency_limit=2, show_progress="minimal",
+              trigger_mode="always_last")  # fmt: skip
 
 
 PAGES.add("rollouts")(Page("Rollouts", "rollouts", 60, _build))
