@@ -275,10 +275,14 @@ def _pieces(
     """One step's documents in forward passes of similar lengths.
 
     Cross-entropy and KL are divided by all loss tokens of the step, so masking changes what is
-    penalised and not how much a token weighs.
+    penalised and not how much a token weighs. Documents without any weight are not read.
     """
     n_tokens = sum(document.n_loss_tokens for document in documents)
     kl_weight = regularizer.kl_weight if regularizer is not None else 0.0
+    if not ce_weight and regularizer is not None:
+        weighing = [document for document in documents if regularizer.applies_to(document)]
+        if weighing or sampled:  # a step of nothing still decays weights and moments
+            documents = weighing
     pieces = []
     for some in balanced_batches(documents, size):
         weights = [

@@ -174,6 +174,28 @@ def test_sampled_prefixes_are_divided_by_their_own_tokens(world):
     assert list(piece.kl_weights) == pytest.approx([2 / 6, 1 / 6])
 
 
+def test_documents_without_any_weight_are_not_read(world):
+    penalised = document([1, 2, 3])
+    documents = [penalised, document([1, 2, 3, 4], domain="general")]
+    sampled = [(document([0, 4, 3]), 1.0)]
+    (piece,) = _pieces(documents, [], regularizer(world), 2, 0.0)
+    assert piece.documents == [penalised]
+    assert piece.kl_weights == [2 / 5]
+    rule = regularizer(world, on_corpus=False)
+    (piece,) = _pieces(documents, sampled, rule, 2, 0.0)
+    assert piece.documents == [sampled[0][0]]
+
+
+def test_a_step_of_nothing_still_decays_the_weights(place, world):
+    run = toy_run(place, "oracle.kind=exact", "optimizer.weight_decay=0.5")
+    world = dataclasses.replace(world, run=run)
+    before = [parameter.detach().clone() for parameter in world.policy.parameters()]
+    rule = regularizer(world, on_corpus=False)
+    list(fit_job(world, optimizer(world), rule, 1, ce_weight=0.0))
+    pairs = zip(before, world.policy.parameters(), strict=True)
+    assert any(bool((new.abs() < old.abs()).any()) for old, new in pairs)
+
+
 def steps(world, rule):
     return [o for o in fit_job(world, optimizer(world), rule, 1) if isinstance(o, Scalars)]
 
