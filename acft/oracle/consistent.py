@@ -19,6 +19,8 @@ from acft.backbone.loading import Backbone
 from acft.oracle.base import Oracle, OracleContext, Shared
 from acft.types import Window
 
+POSITIONS = 256
+"""Positions whose whole next-token distributions are held at once, where no gradient keeps them."""
 LOG_R_MAX = -1e-3
 """R stays this far below 1, so that a violation which was thought impossible has a finite loss."""
 
@@ -55,27 +57,49 @@ class ConsistentOracle(Oracle):
         """What was read, what the policy thinks, and log R so far."""
         read = self.read(window)
         hidden = window.hidden.to(read.dtype)
-        change = self._log_ratio(read[:, :-1], hidden[:, :-1])
-        change = change.gather(-1, window.token_ids[:, 1:, None])[..., 0] * window.mask[:, 1:]
+        change = self._token_log_ratio(read[:, :-1], hidden[:, :-1], window.token_ids[:, 1:])
+        change = change * window.mask[:, 1:]
         at_prompt = logsigmoid(self.prompt_logit(read[:, 0]))[:, None]
         log_r = torch.cat([at_prompt, at_prompt + change.cumsum(dim=1)], dim=1)
         return torch.cat([read, hidden, log_r[..., None]], dim=-1)
 
     def next_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log R(prefix followed by v) for every token v."""
-        width = self._policy.value.model.config.hidden_size
-        read, hidden, log_r = states.split([states.shape[-1] - width - 1, width, 1], dim=-1)
+        read, hidden, log_r = self._parts(states)
         return self._limited(log_r + self._log_ratio(read, hidden))
 
     def token_log_r(
         self, states: Float[Tensor, "*axes state"], token_ids: Int[Tensor, " *axes"]
     ) -> Float[Tensor, " *axes"]:
         """Log R(prefix followed by the given token)."""
-        return self.next_log_r(states).gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
+        read, hidden, log_r = self._parts(states)
+        return self._limited(log_r[..., 0] + self._token_log_ratio(read, hidden, token_ids))
 
     def prefix_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, " *axes"]:
         """Log R(prefix)."""
         return self._limited(states[..., -1])
+
+    def _parts(self, states: Float[Tensor, "*axes state"]) -> tuple[Tensor, Tensor, Tensor]:
+        width = self._policy.value.model.config.hidden_size
+        read, hidden, log_r = states.split([states.shape[-1] - width - 1, width, 1], dim=-1)
+        return read, hidden, log_r
+
+    def _token_log_ratio(
+        self,
+        read: Float[Tensor, "*axes feature"],
+        hidden: Float[Tensor, "*axes width"],
+        token_ids: Int[Tensor, " *axes"],
+    ) -> Float[Tensor, " *axes"]:
+        """The ratio at one token of each position; the vocabulary is there for a few at a time."""
+        axes = token_ids.shape
+        parts = zip(
+            read.reshape(-1, read.shape[-1]).split(POSITIONS),
+            hidden.reshape(-1, hidden.shape[-1]).split(POSITIONS),
+            token_ids.reshape(-1, 1).split(POSITIONS),
+            strict=True,
+        )
+        found = [self._log_ratio(*where).gather(-1, ids)[:, 0] for *where, ids in parts]
+        return torch.cat(found).reshape(axes)
 
     def _log_ratio(
         self, read: Float[Tensor, "*axes feature"], hidden: Float[Tensor, "*axes width"]

@@ -137,9 +137,9 @@ def _symbols(policy: Backbone) -> Int[Tensor, " symbol"]:
 
 
 def _check_size(policy: Backbone, n_symbols: int, horizon: int) -> None:
-    if policy.tokenizer.eos_token_id is not None:
+    if policy.end_ids:
         raise ConfigError(
-            "[oracle] kind = 'exact' counts responses of one length, but the tokenizer of "
+            "[oracle] kind = 'exact' counts responses of one length, but the model "
             f"{policy.name!r} can end them early; use [model] name = 'toy' or another kind"
         )
     if n_symbols**horizon > MAX_SEQUENCES:

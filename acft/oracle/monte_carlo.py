@@ -89,9 +89,9 @@ def _estimate(
     seed: int,
 ) -> Iterator[Estimate]:
     decode: Callable[..., str] = policy.tokenizer.decode
-    end = policy.tokenizer.eos_token_id
+    end_ids = set(policy.end_ids)
     remaining = horizon - len(prefixes[0].response_ids)
-    open_ones = [p for p in prefixes if remaining > 0 and end not in p.response_ids]
+    open_ones = [p for p in prefixes if remaining > 0 and end_ids.isdisjoint(p.response_ids)]
     tried: dict[Prefix, list[TokenIds]] = {}
     if open_ones:
         sequences = [p.prompt_ids + p.response_ids for p in open_ones]

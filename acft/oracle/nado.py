@@ -150,13 +150,18 @@ class FactoredHead(nn.Module):
         blocks = torch.arange(self.features.shape[0], device=self.features.device).split(
             EMBEDDING_ROWS
         )
-        rows = [self.embeddings(block) for block in blocks]
-        keys = torch.cat([self.key(block) for block in rows])
-        biases = torch.cat([self.token(block)[:, 0] for block in rows])
+        parts = [self._factors_of(block) for block in blocks]
+        keys, biases = (torch.cat(part) for part in zip(*parts, strict=True))
         factors = torch.cat([keys, self.features], dim=-1), biases
         if not self.training and not torch.is_grad_enabled():
             self._factors = factors
         return factors
+
+    def _factors_of(
+        self, token_ids: Int[Tensor, " row"]
+    ) -> tuple[Float[Tensor, "row width"], Float[Tensor, " row"]]:
+        rows = self.embeddings(token_ids)
+        return self.key(rows), self.token(rows)[:, 0]
 
 
 class EmbeddingRows:
