@@ -71,13 +71,14 @@ def _choice(run: Run, others: list[tuple[str, str]]) -> Node:
 
 def _buttons(run: Run, visit: Visit) -> Node:
     buttons: list[Node] = []
-    if visit.may_change and run.state.state in ("queued", "starting", "running"):
+    state, stop = run.state.state, {"type": "button", "title": KEPT}
+    if visit.may_change and state in ("queued", "starting", "running"):
         save = act("stop", run=run.run_id, mode="save")
+        buttons.append(el("button.do", "Stop after this step", **stop, **save))
+    # A step can last long: who asked for its end may still ask for more.
+    if visit.may_change and state in ("queued", "starting", "running", "stopping"):
         now = act("stop", run=run.run_id, mode="now")
-        buttons += [
-            el("button.do", "Stop after this step", type="button", title=KEPT, **save),
-            el("button.do.danger", "Stop now", type="button", title=KEPT, **now),
-        ]
+        buttons.append(el("button.do.danger", "Stop now", **stop, **now))
     if visit.may_change and run.state.state in RESUMABLE:
         buttons.append(el("button.do", "Resume", type="button", **act("resume", run=run.run_id)))
     if visit.may_change:

@@ -109,6 +109,14 @@ def test_who_may_not_change_sees_no_stop_button(bench):
     assert "Stop now" in text_of(run_page.top(bench, visit(LIVE, may_change=True)))
 
 
+def test_a_run_that_ends_its_step_can_still_be_stopped_now(bench):
+    ending = replace(bench.reader.run(LIVE), state=RunState("stopping"))
+    shown = text_of(run_head.head(ending, [], visit(LIVE, may_change=True)))
+    assert "Stop now" in shown
+    assert "Stop after this step" not in shown
+    assert "Stop now" not in text_of(run_head.head(ending, [], visit(LIVE)))
+
+
 def test_a_run_taken_over_after_a_restart_shows_the_proof(bench, tmp_path):
     supervisor = Supervisor(tmp_path)
     supervisor.adoptions = [Adoption(LIVE, 4711, 0.0, 1234, 0)]
