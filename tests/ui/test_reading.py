@@ -13,7 +13,7 @@ from acft.runs.supervisor import Adoption, Supervisor
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
-from acft.ui import alerts, charts, run_charts, run_details
+from acft.ui import alerts, charts, run_charts, run_details, run_head
 from acft.ui.dom import text_of
 from acft.ui.hot_words import is_hot
 from acft.ui.pages import run as run_page
