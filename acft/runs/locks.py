@@ -26,6 +26,11 @@ class FileLock:
         self._wait_seconds = wait_seconds
         self._descriptor: int | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock is ours."""
+        return self._descriptor is not None
+
     def acquire(self) -> bool:
         """Whether the lock is now ours; waits up to the configured time for it."""
         deadline = time.monotonic() + self._wait_seconds

@@ -47,6 +47,11 @@ class Ownership:
         self._role = role
         self._lock = FileLock(runs_dir / LOCK, wait_seconds=0.5)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process supervises now."""
+        return self._lock.is_held
+
     def claim(self) -> bool:
         """Whether this process supervises from now on; a workbench displaces a detached one."""
         self._runs_dir.mkdir(parents=True, exist_ok=True)

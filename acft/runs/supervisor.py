@@ -36,6 +36,8 @@ from acft.runs.stopping import stop_action, waited_before
 from acft.schema import Launch, RunPaths, Status
 
 TICK_SECONDS = 0.5
+CLAIM_SECONDS = 5.0
+"""Between two looks whether another supervisor has gone."""
 RECORD_SECONDS = 1.0
 """A dead worker's lock is waited for so long at each tick."""
 
@@ -91,6 +93,11 @@ class Supervisor:
         self._trouble = ""
         self.adoptions: list[Adoption] = []
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether this supervisor owns the directory now."""
+        return self._ownership.is_held
+
     def claim(self) -> bool:
         """Whether this supervisor owns the directory; live runs are adopted then."""
         if not self._ownership.claim():
@@ -104,12 +111,11 @@ class Supervisor:
         return True
 
     def start(self) -> bool:
-        """Whether supervision now goes on in a thread; false when another process owns it."""
-        if not self.claim():
-            return False
+        """Whether supervision goes on in a thread now; if not, as soon as who owns it has gone."""
+        is_ours = self.claim()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
-        return True
+        return is_ours
 
     def close(self) -> None:
         """Ends supervision; runs go on."""
@@ -122,7 +128,7 @@ class Supervisor:
         """Supervises until nothing is queued or running, or a workbench takes over."""
         while self.claim():
             while self._has_work() and not self._ownership.is_asked_to_hand_over():
-                self._try_tick()
+                self._try(self.tick)
                 self._is_closing.wait(TICK_SECONDS)
             is_displaced = self._ownership.is_asked_to_hand_over()
             self._ownership.release()
@@ -141,13 +147,13 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._is_closing.is_set():
-            self._try_tick()
-            self._is_closing.wait(TICK_SECONDS)
+            self._try(self.tick if self.is_owner else self.claim)
+            self._is_closing.wait(TICK_SECONDS if self.is_owner else CLAIM_SECONDS)
 
-    def _try_tick(self) -> None:
+    def _try(self, action: Callable[[], object]) -> None:
         """Supervision outlives whatever goes wrong once: a full disk, a folder that is deleted."""
         try:
-            self.tick()
+            action()
             self._trouble = ""
         except Exception as error:
             trouble = f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ import tempfile
 import webbrowser
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,13 @@ def workbench(options: Options) -> Workbench:
     device = devices()[0].name
     reader = Reader(runs)
     settings_process, model_process = Inference("cpu"), Inference(device)
-    supervisor, elsewhere = _supervise(runs, bind, model_process)
+    supervisor = None
+    if not bind.is_demo:
+        # Models for live results make room before a run starts; they come back when asked for.
+        supervisor = Supervisor(runs, before_start=lambda _: model_process.close())
+    is_ours = supervisor is not None and supervisor.start()
     # Only the process that supervises the runs may write the database file.
-    store = _own_store(runs) if supervisor else open_memory_store(runs)
+    store = _own_store(runs) if is_ours else open_memory_store(runs)
     ingester = Ingester(store, Retention(options.guidance_rounds))
     ingester.start()
     return Workbench(
@@ -89,7 +94,9 @@ def workbench(options: Options) -> Workbench:
         experiments=options.experiments.resolve(),
         store=store,
         ingester=ingester,
-        control=Control(reader, settings_process, elsewhere, options.quota_bytes),
+        control=Control(
+            reader, settings_process, partial(_elsewhere, runs, supervisor), options.quota_bytes
+        ),
         settings_process=settings_process,
         model_process=model_process,
         rehearsal_process=Inference(device),
@@ -116,18 +123,14 @@ def bring_recorded(recorded: Path, runs: Path) -> list[str]:
         return []
 
 
-def _supervise(runs: Path, bind: Bind, model_process: Inference) -> tuple[Supervisor | None, str]:
-    """Our own supervisor if there is to be one, and who supervises the runs if not."""
-    if bind.is_demo:
-        return None, "nobody"
-    # Models for live results make room before a run starts; they come back when asked for.
-    supervisor = Supervisor(runs, before_start=lambda _: model_process.close())
-    return (supervisor, "") if supervisor.start() else (None, _owner_label(runs))
-
-
-def _owner_label(runs: Path) -> str:
+def _elsewhere(runs: Path, supervisor: Supervisor | None) -> str:
+    """Who else supervises the runs; empty when we do."""
+    if supervisor is None:
+        return "nobody"
+    if supervisor.is_owner:
+        return ""
     current = owner(runs)
-    return current.label if current else "another process"
+    return current.label if current else "a process that is going"
 
 
 def build(bench: Workbench) -> gr.Blocks:
@@ -259,14 +262,12 @@ def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:
     if bench.bind.is_demo:
         LOG.info("ACFT workbench (read-only demonstration): %s", address)
         return
-    if bench.control.owner:
-        way_on = "change them there, or close it and start this one again"
-        LOG.info("ACFT workbench (read-only): %s", address)
-        LOG.info("These runs are supervised by %s; %s.", bench.control.owner, way_on)
-        return
+    obstacle = bench.control.obstacle()
+    if obstacle:
+        LOG.info("ACFT workbench, read-only for now: %s.", obstacle)
     private = f"{address}/?token={bench.gate.token}"
     LOG.info("ACFT workbench: %s\nTo launch and change runs, open: %s", address, private)
-    if options.open_browser and bench.bind.host in LOOPBACK:
+    if options.open_browser and not obstacle and bench.bind.host in LOOPBACK:
         webbrowser.open(private)
 
 

@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,11 @@ class Control:
     """Launches, stops and resumes; texts are checked in a process of their own."""
 
     def __init__(
-        self, reader: Reader, settings_process: Inference, owner: str = "", quota_bytes: int = 0
+        self,
+        reader: Reader,
+        settings_process: Inference,
+        owner: Callable[[], str] = lambda: "",
+        quota_bytes: int = 0,
     ) -> None:
         self._reader = reader
         self._settings_process = settings_process
@@ -45,7 +49,17 @@ class Control:
         self._lock = threading.Lock()
         self._quota_bytes = quota_bytes
         self.owner = owner
-        """Who supervises this directory when it is not us; then nothing is changed from here."""
+        """Who supervises this directory now when it is not us, else an empty string."""
+
+    def obstacle(self) -> str:
+        """Why nothing can be changed from here now; empty when it can."""
+        owner = self.owner()
+        if not owner:
+            return ""
+        return (
+            f"these runs are supervised by {owner}; change them there, or close it: this workbench "
+            "then takes over"
+        )
 
     def check(self, text: str, *, has_files: bool = False) -> list[str]:
         """Problems of a settings text, one line each; missing files only for who may launch."""
@@ -129,10 +143,8 @@ class Control:
             lineage.label(self._reader.runs_dir, run_id, **changes)
 
     def _own(self) -> None:
-        if self.owner:
-            raise RunError(
-                f"these runs are supervised by {self.owner}; change them there, or close it first"
-            )
+        if obstacle := self.obstacle():
+            raise RunError(obstacle)
 
     def _allow(self) -> None:
         self._own()

@@ -46,9 +46,9 @@ def _mode(bench: Workbench, *, may_change: bool) -> Node:
     if bench.ingester.problem:
         return el("div.mode.warn", el("b", "The database lags behind: "), bench.ingester.problem,
                   " The runs themselves are not affected.")  # fmt: skip
-    if bench.control.owner:
-        return el("div.mode.warn", el("b", "Read-only. "), f"These runs are supervised by "
-                  f"{bench.control.owner}; change them there, or close it first.")  # fmt: skip
+    if obstacle := bench.control.obstacle():
+        return el("div.mode.warn", el("b", "Read-only. "), f"{obstacle[:1].upper()}{obstacle[1:]}. "
+                  "Load the page again to see whether it has.")  # fmt: skip
     if not may_change:
         return el(
             "div.mode.warn",

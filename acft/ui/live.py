@@ -5,7 +5,8 @@ from typing import Any
 
 from acft.assets import is_ready
 from acft.errors import AcftError, RunError
-from acft.ui.page import REFUSED, Visit, Workbench
+from acft.ui import page
+from acft.ui.page import Visit, Workbench
 from acft.ui.reader import Run
 
 NO_MODEL = (
@@ -28,7 +29,7 @@ def may_compute(bench: Workbench, visit: Visit) -> bool:
 
 def refusal(bench: Workbench) -> str:
     """Why a visit may not compute."""
-    return NO_MODEL if bench.bind.is_demo else REFUSED
+    return NO_MODEL if bench.bind.is_demo else page.refusal(bench)
 
 
 def ask(bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: Any) -> Any:

@@ -60,7 +60,8 @@ class Workbench:
     rehearsal_process: Inference = field(default_factory=Inference)
     """Process that takes one step of a form's settings; it lives no longer than that."""
     supervisor: Supervisor | None = None
-    """Starts and watches runs; none where another process does, or nobody."""
+    """Starts and watches runs, or waits until another process no longer does; none in a
+    demonstration."""
 
     def close(self) -> None:
         """Ends threads and processes of the workbench; runs go on."""
@@ -85,7 +86,8 @@ class Visit:
     session: str = ""
     """Differs for every opened tab."""
     may_change: bool = False
-    """The browser holds the launch token and this is no demonstration."""
+    """The browser holds the launch token, and no other process supervises the runs; never in a
+    demonstration."""
 
     @property
     def run_id(self) -> str:
@@ -166,7 +168,7 @@ class Wire:
         self.changing.append(callback.__name__)
         if self._bench.bind.is_demo:
             callback = _refuse_demo
-        handler = self._handler(_needs_token(callback), outputs, _as_notice)
+        handler = self._handler(_guarded(self._bench, callback), outputs, _as_notice)
         # Over the queue a refusal is an answer; without it, it would be a failed request.
         return self._connect(event, handler, inputs, outputs, {"queue": True, **options})
 
@@ -219,7 +221,9 @@ class Wire:
             query={key: str(value) for key, value in dict(request.query_params).items()},
             data=data if isinstance(data, dict) else {},
             session=str(request.session_hash or ""),
-            may_change=admitted and not self._bench.bind.is_demo,
+            may_change=admitted
+            and not self._bench.bind.is_demo
+            and not self._bench.control.obstacle(),
         )
 
     def _connect(
@@ -248,10 +252,15 @@ def _for(component: Any, value: Any) -> Any:
     return sent(value) if isinstance(component, gr.HTML) and not is_update else value
 
 
-def _needs_token(callback: Callable[..., Any]) -> Callable[..., Any]:
+def refusal(bench: Workbench) -> str:
+    """Why a visit may change nothing."""
+    return DEMO if bench.bind.is_demo else bench.control.obstacle() or REFUSED
+
+
+def _guarded(bench: Workbench, callback: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(visit: Visit, *values: Any) -> Any:
         if not visit.may_change:
-            raise AcftError(REFUSED if callback is not _refuse_demo else DEMO)
+            raise AcftError(refusal(bench))
         return callback(visit, *values)
 
     guarded.__name__ = callback.__name__

@@ -12,8 +12,10 @@ import urllib.request
 from contextlib import closing
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
+from acft.runs import supervisor
 from acft.runs.ownership import owner
 from acft.store.connection import FILE
 from acft.ui import options
@@ -21,7 +23,8 @@ from acft.ui.app import build, workbench
 from acft.ui.demonstration import way_out
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
-from acft.ui.page import DEMO, REFUSED
+from acft.ui.page import DEMO, REFUSED, Wire, Workbench, refusal
+from tests.fake_runs import wait_until
 from tests.ui.conftest import QUICK, make_bench
 
 
@@ -248,6 +251,27 @@ def test_an_interrupted_workbench_leaves_nothing_behind_and_lets_another_take_ov
     assert "terminate called" not in rest
     assert owner(runs) is None
     assert not list(temporary.glob("acft-*"))
+
+
+def test_a_second_workbench_changes_nothing_until_the_first_has_gone(
+    runs_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(supervisor, "CLAIM_SECONDS", 0.01)
+    shutil.copytree(runs_dir / QUICK, tmp_path / QUICK)
+    first, second = (workbench(options.Options(runs=tmp_path)) for _ in range(2))
+    cookie = f"{second.gate.cookie}={second.gate.token}"
+    request = gr.Request(headers={"cookie": cookie}, query_params={})
+
+    def may_change(bench: Workbench) -> bool:
+        return Wire(bench)._visit(request, None).may_change
+
+    with closing(second):
+        with closing(first):
+            assert may_change(first)
+            assert not may_change(second)
+            assert f"supervised by the workbench with pid {os.getpid()}" in refusal(second)
+        wait_until(lambda: may_change(second))
+        assert not second.control.obstacle()
 
 
 def test_a_damaged_database_is_made_again_when_the_workbench_starts(runs_dir, tmp_path, caplog):

@@ -59,10 +59,10 @@ def test_only_who_may_change_runs_gets_fields(labelled):
 
 
 def test_labels_of_runs_that_another_process_supervises_stay(labelled):
-    labelled.control.owner = "the workbench with pid 7"
+    labelled.control.owner = lambda: "the workbench with pid 7"
     with pytest.raises(AcftError, match="pid 7"):
         labelled.control.label(QUICK, tags=("x",))
-    labelled.control.owner = ""
+    labelled.control.owner = lambda: ""
 
 
 @pytest.mark.ui

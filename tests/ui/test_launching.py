@@ -260,7 +260,7 @@ def test_the_quickstart_is_launched_once_for_a_double_click(bench):
 
 
 def test_nothing_is_changed_while_another_process_supervises(bench):
-    bench.control.owner = "the workbench with pid 7"
+    bench.control.owner = lambda: "the workbench with pid 7"
     for attempt in (
         lambda: bench.control.launch(TEXT),
         lambda: bench.control.stop(QUICK),

@@ -404,6 +404,28 @@ def test_the_second_workbench_learns_who_owns_the_runs(tmp_path):
     assert owner(tmp_path) is None
 
 
+def test_a_second_workbench_takes_over_when_the_first_has_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "CLAIM_SECONDS", 0.01)
+    second = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
+    with supervised(tmp_path):
+        assert not second.start()
+        assert not second.is_owner
+    wait_until(lambda: second.is_owner)
+    paths = create(tmp_path)
+    becomes(paths, "finished")
+    second.close()
+    assert not second.is_owner
+    assert owner(tmp_path) is None
+
+
+def test_a_workbench_that_waits_for_another_closes_at_once(tmp_path):
+    second = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
+    with supervised(tmp_path) as first:
+        assert not second.start()
+        second.close()
+        assert first.is_owner
+
+
 def test_a_detached_supervisor_gives_way_to_a_workbench(tmp_path):
     paths = create(tmp_path, f"method.gate={tmp_path / 'gate'}")
     detached = Supervisor(
