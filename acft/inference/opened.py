@@ -2,19 +2,19 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acft.constraints import Constraint, build_constraint
+from acft.constraints import Constraint
 from acft.decoding.guided import GuidedDecoder
 from acft.errors import DataError, ModelError
 from acft.inference.server import Session
 from acft.oracle.base import ORACLES, Oracle
-from acft.policy import Policy, base_policy, trainable_policy
+from acft.policy import Policy, trainable_policy
 from acft.runs.checkpoints import verify
 from acft.runs.directory import find_run, read_launch
+from acft.runs.restore import origin_of
 from acft.runs.spec import Spec, load_spec
 from acft.sampling import Decoder
 from acft.schema import RunPaths
@@ -152,8 +152,8 @@ def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
     """A run's models, loaded once; another run's are dropped first.
 
     Raises:
-        RunError: There is no such run.
-        ModelError: The model or a scorer cannot be opened.
+        RunError: There is no such run, or it has not started.
+        ModelError: The model or a scorer cannot be opened, or is not what the run started with.
     """
     opened = session.kept.setdefault("runs", {})
     if run_id in opened:
@@ -163,11 +163,12 @@ def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
     paths = find_run(Path(runs), run_id)
     spec = load_spec(paths.spec, read_launch(paths).overrides)
     settings = spec.settings.model_copy(update={"device": session.device})
-    base = base_policy(settings)
+    origin = origin_of(paths)
+    base = origin.base(settings)
     tuned = trainable_policy(base, settings.adapter, derive_seed(settings.seed, "adapter"))
     tuned.version = -1
     pool = session.kept.setdefault("pool", ScorerPool(session.device))
-    constraint = build_constraint(settings.constraint, pool)
+    constraint = origin.constraint(settings, pool)
     spec = dataclasses.replace(spec, settings=settings)
     opened[run_id] = OpenedRun(paths, spec, base, tuned, constraint, pool)
     return opened[run_id]
@@ -179,9 +180,3 @@ def file_hash(folder: Path) -> str:
     for file in sorted(folder.glob("*.safetensors")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def versions(paths: RunPaths) -> Sequence[int]:
-    """Versions with a sealed checkpoint, ascending."""
-    names = (path.name.removeprefix("round-") for path in paths.checkpoints.glob("round-*"))
-    return sorted(int(name) for name in names if name.isdigit())

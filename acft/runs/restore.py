@@ -40,6 +40,55 @@ Subject = Literal["base", "tuned"]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a run found its parts, and what they were when it started."""
+
+    run_id: str
+    facts: Mapping[str, Any]
+    """Hashes recorded when the run started."""
+    home: Path
+    """Where relative paths in the settings start."""
+
+    def base(self, settings: RunSettings) -> Policy:
+        """The frozen policy the run started from.
+
+        Raises:
+            ModelError: It cannot be opened, or its weights are not those the run started from.
+        """
+        with chdir(self.home):
+            base = base_policy(settings)
+        recorded = self.facts.get("model_sha256", base.backbone.sha256)
+        if recorded != base.backbone.sha256:
+            raise ModelError(
+                f"the weights of {settings.model.name!r} are not those run {self.run_id} "
+                f"started from (SHA-256 {base.backbone.sha256[:12]}, recorded {recorded[:12]}); "
+                "restore the original model"
+            )
+        return base
+
+    def constraint(self, settings: RunSettings, scorers: ScorerPool) -> Constraint:
+        """What responses should satisfy.
+
+        Raises:
+            ModelError: A scorer cannot be loaded, or is not the one that trained the run.
+        """
+        with chdir(self.home):
+            constraint = build_constraint(settings.constraint, scorers)
+            for name in constraint.scorers:
+                self._check(scorers(name))
+        return constraint
+
+    def _check(self, scorer: Scorer) -> None:
+        known = {item["name"]: item["sha256"] for item in self.facts.get("scorers", [])}
+        recorded = known.get(scorer.name, scorer.sha256)
+        if recorded != scorer.sha256:
+            raise ModelError(
+                f"scorer {scorer.name!r} is not the one that trained run {self.run_id} (SHA-256 "
+                f"{scorer.sha256[:12]}, recorded {recorded[:12]}); install the version it names"
+            )
+
+
+@dataclass(frozen=True)
 class RestoredRun:
     """A run at one of its sealed rounds; every part is opened when first asked for."""
 
@@ -49,10 +98,12 @@ class RestoredRun:
     settings: RunSettings
     method: Mapping[str, Any]
     """``name`` of the method and its settings."""
-    facts: Mapping[str, Any]
-    """Hashes recorded when the run started."""
-    home: Path
-    """Where relative paths in the settings start."""
+    origin: Origin
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Hashes recorded when the run started."""
+        return self.origin.facts
 
     @property
     def run_id(self) -> str:
@@ -76,16 +127,7 @@ class RestoredRun:
         Raises:
             ModelError: It cannot be opened, or its weights are not those the run started from.
         """
-        with chdir(self.home):
-            base = base_policy(self.settings)
-        recorded = self.facts.get("model_sha256", base.backbone.sha256)
-        if recorded != base.backbone.sha256:
-            raise ModelError(
-                f"the weights of {self.settings.model.name!r} are not those run {self.run_id} "
-                f"started from (SHA-256 {base.backbone.sha256[:12]}, recorded {recorded[:12]}); "
-                "restore the original model"
-            )
-        return base
+        return self.origin.base(self.settings)
 
     @cached_property
     def tuned(self) -> Policy:
@@ -110,16 +152,12 @@ class RestoredRun:
         Raises:
             ModelError: A scorer cannot be loaded, or is not the one that trained the run.
         """
-        with chdir(self.home):
-            constraint = build_constraint(self.settings.constraint, self._scorers)
-        for name in constraint.scorers:
-            self._check_hash(self._scorers(name))
-        return constraint
+        return self.origin.constraint(self.settings, self._scorers)
 
     @cached_property
     def judges(self) -> list[Scorer]:
         """The scorers that evaluate the run."""
-        with chdir(self.home):
+        with chdir(self.origin.home):
             return [self._scorers(name) for name in self.settings.evaluation.scorers]
 
     @cached_property
@@ -202,7 +240,7 @@ class RestoredRun:
             self.verdicts if kind.asks_verdicts(self.settings.oracle.kind) else None,
             self.settings.sampling.horizon,
         )
-        with chdir(self.home):
+        with chdir(self.origin.home):
             return kind.build(settings, context)
 
     def verdicts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
@@ -212,15 +250,6 @@ class RestoredRun:
     @cached_property
     def _scorers(self) -> ScorerPool:
         return ScorerPool(resolve_device(self.settings.device))
-
-    def _check_hash(self, scorer: Scorer) -> None:
-        known = {item["name"]: item["sha256"] for item in self.facts.get("scorers", [])}
-        recorded = known.get(scorer.name, scorer.sha256)
-        if recorded != scorer.sha256:
-            raise ModelError(
-                f"scorer {scorer.name!r} is not the one that trained run {self.run_id} (SHA-256 "
-                f"{scorer.sha256[:12]}, recorded {recorded[:12]}); install the version it names"
-            )
 
 
 @dataclass(frozen=True)
@@ -299,11 +328,19 @@ def open_run(
     settings = RunSettings.parse({**resolved["settings"], **chosen})
     sealed = _sealed(paths, checkpoint)
     verify(paths.root / sealed.checkpoint)
+    return RestoredRun(paths, sealed, settings, resolved["method"], origin_of(paths))
+
+
+def origin_of(paths: RunPaths) -> Origin:
+    """Where a run that has started found its parts.
+
+    Raises:
+        RunError: It has not started.
+        DataError: What was recorded then cannot be read.
+    """
     home = Path(read_launch(paths).working_directory)
-    return RestoredRun(
-        paths, sealed, settings, resolved["method"], resolved.get("facts", {}),
-        home if home.is_dir() else Path.cwd(),
-    )  # fmt: skip
+    facts = _resolved(paths).get("facts", {})
+    return Origin(paths.root.name, facts, home if home.is_dir() else Path.cwd())
 
 
 def _resolved(paths: RunPaths) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Operations on texts with a real run of a tiny model."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -39,6 +40,26 @@ def test_each_side_tells_the_weights_that_wrote_its_texts(session, own_run):
     assert [found[i]["weights"]["sha256"] for i in range(3)] == [
         opened.base.backbone.sha256, *map(file_hash, folders),
     ]  # fmt: skip
+
+
+def test_another_base_model_than_the_run_started_from_is_refused(session, own_run):
+    record = json.loads(own_run.resolved.read_text())
+    record["facts"]["model_sha256"] = "0" * 64
+    own_run.resolved.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match="not those run"):
+        open_run(session, str(own_run.root.parent), own_run.root.name)
+
+
+def test_relative_names_start_where_the_run_was_launched(
+    session, own_run, session_folder, monkeypatch
+):
+    launch = json.loads(own_run.launch.read_text())
+    launch["overrides"] = [*launch["overrides"], 'model.name="model"']
+    launch["working_directory"] = str(session_folder)
+    own_run.launch.write_text(json.dumps(launch))
+    monkeypatch.chdir(own_run.root)
+    opened = open_run(session, str(own_run.root.parent), own_run.root.name)
+    assert opened.base.backbone.source == "local"
 
 
 @pytest.mark.parametrize("weights", [0, 2])
