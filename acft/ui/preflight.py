@@ -1,8 +1,10 @@
 """What a run would read and need, and what one measured step of it took; for the launch page."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from acft.errors import AcftError
@@ -42,8 +44,29 @@ def waiting() -> Node:
     return _underway([("waiting for the models to be free", time.monotonic())])
 
 
-def flight(bench: Workbench, visit: Visit, text: str) -> Iterator[Node]:
-    """The page's part while data are read, models opened and a step is taken; ends with results.
+class Turn:
+    """Whose step the rehearsal process takes: one tab's at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.session = ""
+        """The tab, empty while none is at it."""
+
+    @contextmanager
+    def of(self, session: str) -> Iterator[None]:
+        """Waits until the one before has left, who may end the process until then."""
+        with self._lock:
+            self.session = session
+            try:
+                yield
+            finally:
+                self.session = ""
+
+
+def flight(bench: Workbench, visit: Visit, text: str, turn: Turn) -> Iterator[tuple[Node, Node]]:
+    """The page's part while data are read, models opened and a step is taken, and what was read.
+
+    It ends with results.
 
     Raises:
         AcftError: The visit may not, or settings, data or machine do not let the run take a step.
@@ -51,29 +74,36 @@ def flight(bench: Workbench, visit: Visit, text: str) -> Iterator[Node]:
     if not visit.may_change:
         raise AcftError(REFUSED)
     steps: list[Step] = [("reading prompts and texts, looking for room", time.monotonic())]
-    yield _underway(steps)
+    yield _underway(steps), ""
     data = bench.control.preflight(text)
+    read = shown(data)
     if data["problems"]:
-        yield shown(data)
+        yield read, ""
         return
-    not_while_training(bench)
-    # Two models at once may not fit; live results open theirs again when they are asked for.
-    bench.model_process.close()
-    parts = bench.rehearsal_process.stream("rehearse", LOAD_SECONDS, text=text)
-    try:
-        while True:
-            step = next(parts)["doing"]
-            if step != steps[-1][0]:
-                steps.append((step, time.monotonic()))
-                yield el("div", _underway(steps), shown(data))
-    except StopIteration as end:
-        yield el("div", measured(end.value, _others(bench)), shown(data))
-    except AcftError:
-        if not bench.rehearsal_process.is_closed:
-            raise
-        yield el("div", el("div.notice", "Cancelled; nothing was kept."), shown(data))
-    finally:
+    # Who cancelled meanwhile leaves here, before any model gives way.
+    yield el("div", _underway(steps), read), read
+    with turn.of(visit.session):
+        not_while_training(bench)
+        # Two models at once may not fit; live results open theirs again when they are asked for.
+        bench.model_process.close()
+        parts = bench.rehearsal_process.stream("rehearse", LOAD_SECONDS, text=text)
+        try:
+            while True:
+                step = next(parts)["doing"]
+                if step != steps[-1][0]:
+                    steps.append((step, time.monotonic()))
+                    yield el("div", _underway(steps), read), read
+        except StopIteration as end:
+            yield el("div", measured(end.value, _others(bench)), read), read
+        finally:
+            bench.rehearsal_process.close()
+
+
+def withdrawn(bench: Workbench, visit: Visit, turn: Turn, read: Node) -> Node:
+    """What was read before the tab's step was cancelled; another tab's step goes on."""
+    if turn.session == visit.session:
         bench.rehearsal_process.close()
+    return el("div", el("div.notice", "Cancelled; nothing was kept."), read)
 
 
 def measured(found: Mapping[str, Any], others: Sequence[str] = ()) -> Node:

@@ -19,7 +19,12 @@ from acft.settings import RunSettings
 from acft.ui import app, settings_text
 from acft.ui.control import Control
 from acft.ui.options import Options
-from tests.ui.conftest import FakeModelProcess, FakeRehearsal, FakeSettingsProcess
+from tests.ui.conftest import (
+    REHEARSED,
+    FakeModelProcess,
+    FakeRehearsal,
+    FakeSettingsProcess,
+)
 from tests.ui.story_method import WORKER
 
 
@@ -54,6 +59,22 @@ class StoryModelProcess(FakeModelProcess):
         return (yield from parts)
 
 
+class StoryRehearsal(FakeRehearsal):
+    """A step of settings with the word "slow" ends when a file is there."""
+
+    def __init__(self, gate: Path) -> None:
+        super().__init__()
+        self._gate = gate
+
+    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+        self.hold.clear()
+        yield {"doing": "opening the model"}
+        while "slow" in arguments["text"] and not self._gate.exists():
+            if self.hold.wait(0.02):
+                raise AcftError("the inference process was ended; ask again")
+        return REHEARSED
+
+
 def _queue(runs: Path, text: str, request_id: str) -> str:
     for paths in all_runs(runs):
         if paths.launch.exists() and read_launch(paths).request_id == request_id:
@@ -81,7 +102,7 @@ def main() -> None:
         bench,
         settings_process=settings_process,
         model_process=StoryModelProcess(experiments / "values"),
-        rehearsal_process=FakeRehearsal(),
+        rehearsal_process=StoryRehearsal(experiments / "step"),
         control=Control(bench.reader, settings_process, bench.control.owner),
     )
     blocks = app.launch(bench, options)

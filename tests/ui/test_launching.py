@@ -1,5 +1,6 @@
 """The settings text, its form, and everything that may be done to runs."""
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -320,7 +321,8 @@ def test_problems_with_the_data_are_told_before_the_launch():
 
 
 def flown(bench, text=TEXT):
-    return [text_of(node) for node in preflight.flight(bench, visit(may_change=True), text)]
+    parts = preflight.flight(bench, visit(may_change=True), text, preflight.Turn())
+    return [text_of(node) for node, _ in parts]
 
 
 def test_a_measured_step_tells_seconds_whole_time_and_memory(bench):
@@ -349,24 +351,54 @@ def test_a_step_that_fails_is_told_as_the_sentence_it_failed_with(bench):
         flown(broken)
 
 
-def test_a_cancelled_step_says_so_and_keeps_what_was_read(bench):
-    rehearsal = FakeRehearsal()
+def test_a_tab_cancels_its_own_step_and_keeps_what_was_read(bench):
+    rehearsal, turn, seen = FakeRehearsal(), preflight.Turn(), visit(may_change=True)
     rehearsal.hold.clear()
-    steps = preflight.flight(
-        replace(bench, rehearsal_process=rehearsal), visit(may_change=True), TEXT
-    )
-    assert "Cancel" in text_of(next(steps))
+    held = replace(bench, rehearsal_process=rehearsal)
+    steps = preflight.flight(held, seen, TEXT, turn)
+    assert "Cancel" in text_of(next(steps)[0])
     next(steps)
-    next(steps)
-    rehearsal.close()
-    last = text_of(next(steps))
+    _, read = next(steps)
+    other = preflight.withdrawn(held, replace(seen, session="other"), turn, "")
+    assert text_of(other) == "Cancelled; nothing was kept."
+    assert not rehearsal.hold.is_set()
+    last = text_of(preflight.withdrawn(held, seen, turn, read))
     assert "Cancelled; nothing was kept." in last
     assert "6 train" in last
+    assert rehearsal.hold.is_set()
+    steps.close()
+    assert turn.session == ""
+
+
+def test_a_step_begins_when_the_one_before_has_left(bench):
+    turn, is_begun = preflight.Turn(), threading.Event()
+
+    def follow():
+        with turn.of("second"):
+            is_begun.set()
+
+    with turn.of("first"):
+        thread = threading.Thread(target=follow)
+        thread.start()
+        assert turn.session == "first"
+        assert not is_begun.is_set()
+    assert is_begun.wait(30)
+    thread.join()
+
+
+def test_who_cancels_while_texts_are_read_opens_no_model(bench):
+    rehearsal = FakeRehearsal()
+    steps = preflight.flight(replace(bench, rehearsal_process=rehearsal), visit(may_change=True),
+                             TEXT, preflight.Turn())  # fmt: skip
+    next(steps)
+    next(steps)
+    steps.close()
+    assert rehearsal.asked == []
 
 
 def test_who_only_looks_gets_no_step(bench):
     with pytest.raises(AcftError, match="may look"):
-        next(preflight.flight(bench, visit(), TEXT))
+        next(preflight.flight(bench, visit(), TEXT, preflight.Turn()))
 
 
 def test_no_step_is_tried_where_the_data_have_problems(bench, monkeypatch):

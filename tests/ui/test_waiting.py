@@ -185,3 +185,37 @@ def test_a_text_computed_now_stays_while_the_vocabulary_is_chosen(page, server):
     page.get_by_label("Among").select_option("violated")
     page.wait_for_function(f"Number(document.body.dataset.drawn) > {before}")
     assert computed.is_visible()
+
+
+@pytest.mark.ui
+def test_cancelling_in_one_tab_leaves_the_step_of_another_alone(context, server):
+    (server.experiments / "quickstart.toml").write_text('title = "slow"\n', "utf-8")
+    first, second = context.new_page(), context.new_page()
+    for tab in (first, second):
+        tab.goto(server.link("/launch?preset=quickstart"))
+        tab.get_by_text("Ready.").wait_for(timeout=PATIENCE)
+    try_first, try_second = (tab.get_by_role("button", name="Try it out first")
+                             for tab in (first, second))  # fmt: skip
+    try_first.click()
+    first.get_by_role("status").filter(has_text="opening the model").wait_for(timeout=PATIENCE)
+    try_second.click()
+    second.get_by_role("status").filter(has_text="waiting for the models").wait_for(
+        timeout=PATIENCE
+    )
+    cancelled = second.get_by_text("Cancelled; nothing was kept.")
+    second.get_by_role("button", name="Cancel", exact=True).click()
+    cancelled.wait_for(timeout=PATIENCE)
+    first.get_by_role("button", name="Cancel", exact=True).wait_for()
+    (server.experiments / "step").touch()
+    first.get_by_role("heading", name="One step, measured").wait_for(timeout=PATIENCE)
+    assert cancelled.is_visible()
+
+    (server.experiments / "step").unlink()
+    try_second.click()
+    second.get_by_role("status").filter(has_text="opening the model").wait_for(timeout=PATIENCE)
+    second.get_by_role("button", name="Cancel", exact=True).click()
+    cancelled.wait_for(timeout=PATIENCE)
+    second.get_by_role("heading", name="What it will read").wait_for()
+    (server.experiments / "step").touch()
+    try_second.click()
+    second.get_by_role("heading", name="One step, measured").wait_for(timeout=PATIENCE)

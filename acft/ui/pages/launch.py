@@ -315,20 +315,25 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
 
 def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text: Any) -> None:
-    def begin(visit: Visit) -> Node:  # noqa: ARG001
-        return preflight.waiting()
+    turn, read = preflight.Turn(), gr.State("")
+    outputs = [flight, read]
 
-    def try_out(visit: Visit, content: str) -> Iterator[Node]:
-        yield from preflight.flight(bench, visit, content)
+    def begin(visit: Visit) -> list[Node]:  # noqa: ARG001
+        return [preflight.waiting(), ""]
 
-    def withdraw(visit: Visit) -> Any:  # noqa: ARG001
-        bench.rehearsal_process.close()
-        return gr.skip()
+    def try_out(visit: Visit, content: str) -> Iterator[tuple[Node, Node]]:
+        yield from preflight.flight(bench, visit, content, turn)
+
+    def withdraw(visit: Visit, found: Node) -> Node:
+        return preflight.withdrawn(bench, visit, turn, found)
 
     # It reads files that the settings name, so it needs the token although it changes nothing.
-    begun = wire.change(aside.preflight, begin, outputs=[flight])
-    wire.stream(begun.success, try_out, inputs=[text], outputs=[flight])
-    wire.change(flight.withdraw, withdraw, outputs=[flight])
+    begun = wire.change(aside.preflight, begin, outputs=outputs)
+    # A click right after Cancel comes while Gradio still ends the generator, and would be dropped.
+    running = wire.stream(begun.success, try_out, inputs=[text], outputs=outputs,
+                          trigger_mode="multiple")  # fmt: skip
+    wire.cancel(flight.withdraw, [running])
+    wire.change(flight.withdraw, withdraw, inputs=[read], outputs=[flight])
 
 
 PAGES.add("launch")(Page("Launch", "launch", 20, _build))
