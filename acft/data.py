@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 
-from acft.chat import as_chat
+from acft.chat import as_chat, response_end
 from acft.corpora.base import Record
 from acft.corpora.sources import corpus_records, prompt_records
 from acft.errors import DataError, ModelError
@@ -153,13 +153,14 @@ def tokenize(
     *,
     chat_template: bool = False,
     loss: LossTokens = "all",
+    end_ids: Collection[int] = (),
 ) -> TokenizedCorpus:
     """Documents as token ids, each with a prompt and at least one token of response.
 
     A document without a prompt gets its first 8 to 24 tokens as prompt, a seeded choice. Prompt
     and response are tokenised apart, joined by a space where neither has one, and start as the
     prompts of rollouts do. With ``chat_template`` a prompt becomes the conversation before the
-    response, and the response ends with the end-of-text token.
+    response, and the response ends as the template ends it; see ``chat.response_end``.
 
     Raises:
         DataError: No document is left, or a template takes no such conversation; says why.
@@ -167,8 +168,11 @@ def tokenize(
     """
     kept: list[TokenizedDocument] = []
     n_dropped = n_cut = 0
+    end = response_end(tokenizer, end_ids) if chat_template else []
     for document in documents:
-        prompt, response = prompt_and_response(document, tokenizer, chat_template=chat_template)
+        prompt, response = prompt_and_response(
+            document, tokenizer, chat_template=chat_template, end=end
+        )
         item = _tokenized(document, prompt, response, max_tokens, seed, loss)
         if item is None:
             n_dropped += 1
@@ -319,9 +323,11 @@ def _by_split(items: Iterable[T], split: Callable[[T], Split]) -> dict[Split, li
 
 
 def prompt_and_response(
-    document: Document, tokenizer: Tokenizer, *, chat_template: bool
+    document: Document, tokenizer: Tokenizer, *, chat_template: bool, end: Sequence[int] = ()
 ) -> tuple[list[int], list[int]]:
     """Token ids of both parts as training reads them; no prompt where the text has none.
+
+    ``end`` follows the response in a conversation.
 
     Raises:
         DataError: The chat template does not take the conversation.
@@ -333,8 +339,7 @@ def prompt_and_response(
     if chat_template:
         turns = document.turns or (("user", prompt),)
         ids = tokenizer.encode(as_chat(turns, tokenizer), add_special_tokens=False)
-        end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-        return ids, tokenizer.encode(response, add_special_tokens=False) + end
+        return ids, [*tokenizer.encode(response, add_special_tokens=False), *end]
     joint = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
     return (
         tokenizer.encode(prompt, add_special_tokens=True),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -216,7 +216,7 @@ def _draw_batch(
         response, hidden = _respond(
             backbone, state, last, random, sampling, session, keep_hidden=keep_hidden
         )
-    rollouts = _rollouts(backbone.tokenizer, requests, response, policy_version)
+    rollouts = _rollouts(backbone, requests, response, policy_version)
     return rollouts, _window(requests, response, hidden, sampling.horizon) if keep_hidden else None
 
 
@@ -234,6 +234,7 @@ def _respond(
     alive = torch.ones(len(last), dtype=torch.bool, device=last.device)
     tokens, policy_lps, drawn_lps, masks, hidden = [], [], [], [], [state.hidden]
     every = _asked_every(last.device)
+    ends = torch.tensor(backbone.end_ids, dtype=torch.long, device=last.device)
     for position in range(sampling.horizon):
         scores = logits(backbone.model, state.hidden)
         if session is None and (sampling.temperature, sampling.top_p) == (1.0, 1.0):
@@ -252,7 +253,7 @@ def _respond(
         policy_lps.append(policy_lp)
         drawn_lps.append(chosen_lp)
         masks.append(alive)
-        alive = alive & (chosen != backbone.tokenizer.eos_token_id)
+        alive = alive & ~torch.isin(chosen, ends)
         is_last = position + 1 == sampling.horizon
         if (position + 1) % every == 0:
             is_last = is_last or not bool(alive.any())
@@ -300,17 +301,18 @@ def _prefill(
 
 
 def _rollouts(
-    tokenizer: Any, requests: list[_Request], response: _Response, policy_version: int
+    backbone: Backbone, requests: list[_Request], response: _Response, policy_version: int
 ) -> list[Rollout]:
     lengths = response.mask.sum(dim=1).tolist()
     tokens = response.token_ids.tolist()
     policy_lps = response.policy_logprobs.tolist()
     drawn_lps = response.drawn_logprobs.tolist()
+    end_ids = backbone.end_ids
     result = []
     for index, request in enumerate(requests):
         ids = tuple(tokens[index][: lengths[index]])
-        said = [token for token in ids if token != tokenizer.eos_token_id]
-        text = response_text(tokenizer, request.prompt_ids, said)
+        said = [token for token in ids if token not in end_ids]
+        text = response_text(backbone.tokenizer, request.prompt_ids, said)
         logprobs = tuple(policy_lps[index][: len(ids)])
         log_weight = sum(logprobs) - sum(drawn_lps[index][: len(ids)])
         result.append(

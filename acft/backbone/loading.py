@@ -53,6 +53,16 @@ class Backbone:
         """Longest input in tokens."""
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a response: the tokenizer's end of text and those the model names.
+
+        Models that were taught to answer may end their turns otherwise than texts.
+        """
+        named: Any = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = [self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+        return tuple(sorted({int(token_id) for token_id in ids if token_id is not None}))
+
 
 def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     """The model and tokenizer a run names, in evaluation mode with frozen weights.

@@ -49,6 +49,7 @@ class Question:
     seed: int
     sampling: SamplingSettings
     tokenizer: Any
+    end_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -247,12 +248,14 @@ class CompletionEngine:
             question = Question(
                 self.model_name(weights), task.text, task.prompt_ids,
                 derive_seed(request.seed, "rollout", *parts) % (1 << SEED_BITS),
-                request.sampling, backbone.tokenizer,
+                request.sampling, backbone.tokenizer, backbone.end_ids,
             )  # fmt: skip
             answer = self._completion(self.request(question))
             self._check_prompt(answer, task)
             try:
-                ids = response_ids(answer, backbone.tokenizer, request.sampling.horizon)
+                ids = response_ids(
+                    answer, backbone.tokenizer, backbone.end_ids, request.sampling.horizon
+                )
             except Uncertain as reason:
                 why = str(reason)
                 continue
@@ -330,7 +333,7 @@ def _rollouts(
     result = []
     for item, logprobs, own in zip(drawn, read.logprobs, read.drawn_logprobs, strict=True):
         told = item.logprobs if is_plain and item.logprobs is not None else own
-        ids = [t for t in item.response_ids if t != backbone.tokenizer.eos_token_id]
+        ids = [t for t in item.response_ids if t not in backbone.end_ids]
         prompt = item.task.prompt
         result.append(
             Rollout(

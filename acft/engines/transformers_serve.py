@@ -23,7 +23,7 @@ class TransformersEngine(CompletionEngine):
         generation = {
             "do_sample": True, "temperature": sampling.temperature, "top_k": 0,
             "top_p": sampling.top_p, "max_new_tokens": sampling.horizon,
-            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": list(question.end_ids) or None, "pad_token_id": tokenizer.pad_token_id,
         }  # fmt: skip
         return {
             "model": question.model, "prompt": question.text, "seed": question.seed,

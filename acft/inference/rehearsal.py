@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from acft.backbone.loading import resolve_device
+from acft.backbone.loading import Backbone, resolve_device
 from acft.constraints import build_constraint
 from acft.corpora.sources import needs_policy
 from acft.data import (
@@ -124,8 +124,7 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
     drawn = base.sample(some, -(-SAMPLED // len(some)), sampling, seed).rollouts
     each = (time.monotonic() - started) / len(drawn)
     yield {"doing": "reading the corpora"}
-    tokenizer = base.backbone.tokenizer
-    corpora = [(c.weight, _documents(c, run, tokenizer, drawn)) for c in run.corpus]
+    corpora = [(c.weight, _documents(c, run, base.backbone, drawn)) for c in run.corpus]
     seed = derive_seed(run.seed, "adapter")
     policy = trainable_policy(base, run.adapter, seed, run.optimizer)
     world = World(
@@ -135,13 +134,14 @@ def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]
 
 
 def _documents(
-    corpus: CorpusSettings, run: RunSettings, tokenizer: Any, drawn: list[Rollout]
+    corpus: CorpusSettings, run: RunSettings, backbone: Backbone, drawn: list[Rollout]
 ) -> list[TokenizedDocument]:
     if needs_policy(corpus):
         return documents_from_rollouts(drawn, corpus.domain, corpus.loss)
     return tokenize(
-        load_documents(corpus, run.seed)["train"], tokenizer, run.optimizer.max_tokens, run.seed,
-        chat_template=run.model.chat_template, loss=corpus.loss,
+        load_documents(corpus, run.seed)["train"], backbone.tokenizer, run.optimizer.max_tokens,
+        run.seed, chat_template=run.model.chat_template, loss=corpus.loss,
+        end_ids=backbone.end_ids,
     ).documents  # fmt: skip
 
 

@@ -243,9 +243,9 @@ def _continued(policy: Policy, ids: list[int], length: int) -> list[int]:
     state = CachedDecoder(
         policy.backbone.model, token_ids, torch.ones_like(token_ids, dtype=torch.bool)
     )
-    end = policy.backbone.tokenizer.eos_token_id
+    end_ids = policy.backbone.end_ids
     ids = list(ids)
-    while len(ids) < length and ids[-1] != end:
+    while len(ids) < length and ids[-1] not in end_ids:
         chosen = logits(policy.backbone.model, state.hidden).argmax(dim=-1)
         ids.append(int(chosen))
         state.append(chosen)
@@ -313,6 +313,7 @@ def _grow(
     session = decoder.start([prompt.text] * len(random), [ids] * len(random)) if decoder else None
     drawn: list[list[int]] = [[] for _ in random]
     over = [False] * len(random)
+    end_ids = backbone.end_ids
     for position in range(random.shape[1]):
         proposal = logits(backbone.model, state.hidden).log_softmax(dim=-1)
         if session is not None:
@@ -320,7 +321,7 @@ def _grow(
         uniform = torch.from_numpy(random[:, position]).to(policy.device)
         last, _ = choose(proposal, uniform, temperature, top_p)
         for row, token in enumerate(last.tolist()):
-            over[row] = over[row] or token == backbone.tokenizer.eos_token_id
+            over[row] = over[row] or token in end_ids
             if not over[row]:
                 drawn[row].append(token)
         yield [str(backbone.tokenizer.decode(row, skip_special_tokens=True)) for row in drawn]

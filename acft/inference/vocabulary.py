@@ -63,11 +63,11 @@ def _ids(backbone: Backbone) -> Check:
 
 
 def _end(backbone: Backbone) -> Check:
-    token = backbone.tokenizer.eos_token
-    if token is None:
-        text = "the tokenizer has none, so every response runs to sampling.horizon"
-        return Check("End of text", False, text)  # noqa: FBT003
-    return Check("End of text", True, f"{token} ({backbone.tokenizer.eos_token_id})")  # noqa: FBT003
+    ids = list(backbone.end_ids)
+    tokens = backbone.tokenizer.convert_ids_to_tokens(ids)
+    text = ", ".join(f"{token} ({i})" for token, i in zip(tokens, ids, strict=True))
+    none = "neither tokenizer nor model has one, so every response runs to sampling.horizon"
+    return Check("End of text", bool(ids), text or none)
 
 
 def _padding(backbone: Backbone) -> Check:

@@ -187,6 +187,7 @@ def _load_corpora(
                 run.seed,
                 chat_template=run.model.chat_template,
                 loss=corpus.loss,
+                end_ids=base.backbone.end_ids,
             ).documents
         _require_short(documents, base, corpus)
         corpora.append((corpus.weight, documents))

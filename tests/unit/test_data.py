@@ -3,6 +3,7 @@ import functools
 import json
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -211,6 +212,14 @@ def test_a_chat_template_wraps_the_prompt_and_ends_the_response():
     )
     assert TOKENIZER.decode(prompt) == "<user>hello\n<assistant>"
     assert response == (*b"hi", END)
+
+
+def test_a_response_is_taught_to_end_where_drawing_ends_it():
+    real: Any = pretrained_byte_tokenizer()
+    real.chat_template = "{% for m in messages %}{{ m['content'] }}<pad>{% endfor %}"
+    members = [document("hi", "hello")]
+    (made,) = tokenize(members, real, 64, 0, chat_template=True, end_ids=(PAD, END)).documents
+    assert made.token_ids[made.response_start :] == (*b"hi", PAD)
 
 
 def test_a_conversation_keeps_its_turns_in_the_chat_template():

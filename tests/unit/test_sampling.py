@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from acft import sampling as drawing
+from acft.backbone.adapters import sharing_copy
 from acft.backbone.loading import load_backbone
 from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
 from acft.decoding.guided import GuidedDecoder
@@ -19,7 +20,7 @@ from acft.settings import ModelSettings, SamplingSettings
 from acft.threads import Workers
 from acft.token_choice import BLOCK, NUCLEUS_CANDIDATES, choose, choose_plainly, uniforms
 from acft.types import Prompt
-from tests.fakes import save_tiny_model
+from tests.fakes import END, save_tiny_model
 from tests.toy_runs import ConstantOracle
 
 HORIZON = 5
@@ -133,6 +134,31 @@ def test_windows_hold_the_last_prompt_token_and_the_response(policy):
         assert window.mask[row].tolist() == [True] * (n + 1) + [False] * (HORIZON - n)
         prompt = window.prompt_ids[row][window.prompt_mask[row]]
         assert tuple(prompt.tolist()) == rollout.prompt_ids
+
+
+def test_responses_end_at_every_token_that_the_model_names_as_an_end(policy):
+    sampling = SamplingSettings(horizon=9)
+    plain = policy.sample(PROMPTS, 4, sampling, 7).rollouts
+    written = [i for rollout in plain for i in rollout.response_ids]
+    often = max(written, key=written.count)
+    model = sharing_copy(policy.backbone.model)
+    model.generation_config.eos_token_id = [END, often]
+    backbone = dataclasses.replace(policy.backbone, model=model)
+    assert backbone.end_ids == tuple(sorted((END, often)))
+    ending = dataclasses.replace(policy, backbone=backbone).sample(PROMPTS, 4, sampling, 7)
+    for rollout, whole in zip(ending.rollouts, plain, strict=True):
+        ids = list(itertools.takewhile(lambda i: i != often, whole.response_ids))
+        assert rollout.response_ids == whole.response_ids[: len(ids) + 1]
+        assert rollout.response_text == backbone.tokenizer.decode(ids, skip_special_tokens=True)
+    assert any(len(rollout.response_ids) < 9 for rollout in ending.rollouts)
+
+
+def test_a_model_that_names_no_end_ends_where_its_tokenizer_does(policy, toy_policy):
+    model = sharing_copy(policy.backbone.model)
+    for named in (None, END, [END]):
+        model.generation_config.eos_token_id = named
+        assert dataclasses.replace(policy.backbone, model=model).end_ids == (END,)
+    assert toy_policy.backbone.end_ids == ()
 
 
 def test_asking_seldom_whether_all_have_ended_changes_nothing(policy, monkeypatch):
