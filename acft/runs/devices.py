@@ -58,12 +58,12 @@ def _cpu_runs() -> int:
 
 
 def candidates(wanted: str, present: list[Device]) -> list[Device]:
-    """Devices on which a run that asks for ``wanted`` may be put; the best kind only.
+    """Devices on which a run that asks for ``wanted`` may be put; ``auto`` as the worker takes it.
 
     A named device that is missing gives the CPU's place in the queue: the worker then says what is
     missing instead of waiting forever.
     """
-    kinds = ["cuda", "mps", "cpu"] if wanted == "auto" else [wanted]
+    kinds = ["cuda", "cpu"] if wanted == "auto" else [wanted]
     for kind in kinds:
         found = [device for device in present if device.name.partition(":")[0] == kind]
         if found:

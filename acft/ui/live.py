@@ -70,7 +70,8 @@ def not_while_training(bench: Workbench) -> None:
     device = bench.model_process.device
     if device == "cpu":
         return
-    busy = [run.title for run in bench.reader.runs() if run.state.is_live]
+    runs = bench.reader.runs()
+    busy = [run.title for run in runs if run.state.is_live and run.status.device == device]
     if busy:
         raise RunError(
             f"{device} is training {busy[0]!r}; live results return when it has finished, "

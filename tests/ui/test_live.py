@@ -12,7 +12,7 @@ from acft.ui import live, live_compare, live_tokens
 from acft.ui.dom import text_of
 from acft.ui.guard import Bind
 from acft.ui.pages import tokens as tokens_page
-from tests.ui.conftest import LIVE_ANSWER, LIVE_ROW, QUICK, FakeModelProcess, visit
+from tests.ui.conftest import LIVE, LIVE_ANSWER, LIVE_ROW, QUICK, FakeModelProcess, visit
 
 
 def run_of(bench):
@@ -36,12 +36,17 @@ def test_visitors_of_a_space_may_ask_for_live_results_where_the_model_is(bench, 
         live.ask(space, visit(QUICK), "score", run_of(bench))
 
 
-def test_a_gpu_that_trains_is_left_alone(bench):
-    models = FakeModelProcess("cuda:0")
-    with pytest.raises(AcftError, match="is training"):
-        live.ask(
-            replace(bench, model_process=models), visit(may_change=True), "score", run_of(bench)
-        )
+def test_a_gpu_that_trains_is_left_alone(bench, monkeypatch):
+    here = replace(bench, model_process=FakeModelProcess("cuda:0"))
+    run = bench.reader.run(LIVE)
+    for device in ("cpu", "cuda:1"):
+        status = replace(run.status, device=device)
+        monkeypatch.setattr(bench.reader, "runs", lambda s=status: [replace(run, status=s)])
+        assert live.ask(here, visit(may_change=True), "score", run_of(bench))["rows"]
+    status = replace(run.status, device="cuda:0")
+    monkeypatch.setattr(bench.reader, "runs", lambda: [replace(run, status=status)])
+    with pytest.raises(AcftError, match=r"cuda:0 is training"):
+        live.ask(here, visit(may_change=True), "score", run_of(bench))
 
 
 def answered(bench, seen=None):

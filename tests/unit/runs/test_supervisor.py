@@ -470,6 +470,8 @@ def test_a_dead_owner_owns_nothing(tmp_path):
         ("auto", ["cpu"], ["cpu"]),
         ("cpu", ["cuda:0", "cpu"], ["cpu"]),
         ("cuda", ["cpu"], ["cpu"]),
+        ("auto", ["mps", "cpu"], ["cpu"]),
+        ("mps", ["mps", "cpu"], ["mps"]),
     ],
 )
 def test_runs_wait_for_the_device_they_ask_for(wanted, names, expected):
