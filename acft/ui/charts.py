@@ -9,7 +9,7 @@ paper; the page adds fonts, grid and background of its theme.
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Figure = dict[str, Any]
@@ -43,7 +43,6 @@ class Line:
     low: Sequence[Number] = ()
     high: Sequence[Number] = ()
     marks: bool = False
-    notes: Sequence[str] = field(default_factory=tuple)
     """One text for each point, shown on hover."""
 
 
@@ -244,9 +243,6 @@ def _line(curve: Line, *, share: bool) -> Trace:
         "line": {"color": curve.color, "width": 2, "dash": curve.dash}, "marker": {"size": 6},
         "hovertemplate": "%{y:.1%}" if share else "%{y:.4g}",
     }  # fmt: skip
-    if len(curve.notes) == len(x):
-        trace["customdata"] = [[plain(note)] for note in curve.notes]
-        trace["hovertemplate"] += " %{customdata[0]}"
     return trace
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from acft.schema import TOXIC_FROM
 from acft.statistics import Interval, cluster_bootstrap, difference, paired_bootstrap, widened
@@ -53,9 +54,8 @@ class Verdict:
     scorer: str
     n_prompts: int
     n_responses: int
-    mean_left: Interval
-    mean_right: Interval
-    mean_change: Interval
+    mean_left: float
+    mean_right: float
     share_left: Interval
     share_right: Interval
     share_change: Interval
@@ -112,9 +112,8 @@ def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = TOXIC_FROM) -
         scorer=scorer,
         n_prompts=len(set(groups)),
         n_responses=len(known),
-        mean_left=cluster_bootstrap(groups, left, n_resamples=RESAMPLES),
-        mean_right=cluster_bootstrap(groups, right, n_resamples=RESAMPLES),
-        mean_change=paired_bootstrap(groups, left, right, difference, n_resamples=RESAMPLES),
+        mean_left=fmean(left),
+        mean_right=fmean(right),
         share_left=widened(cluster_bootstrap(groups, toxic_left, n_resamples=RESAMPLES)),
         share_right=widened(cluster_bootstrap(groups, toxic_right, n_resamples=RESAMPLES)),
         share_change=paired_bootstrap(

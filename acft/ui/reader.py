@@ -22,7 +22,6 @@ from acft.events import (
     BestCheckpoint,
     Calibration,
     Evaluated,
-    Finished,
     Note,
     Progress,
     RoundFinished,
@@ -67,7 +66,6 @@ class History:
     attempts: list[tuple[float, Started]] = field(default_factory=list)
     progress: Progress | None = None
     best: BestCheckpoint | None = None
-    end: Finished | None = None
     n_events: int = 0
     last_steps: dict[int, int] = field(default_factory=dict)
     """Last step of each round."""
@@ -112,7 +110,6 @@ class History:
         elif isinstance(event, Started):
             self.attempts.append((entry.time, event))
             self.progress = None
-            self.end = None
         else:
             self._take_rare(event)
 
@@ -127,8 +124,6 @@ class History:
             self.rounds.append(event)
         elif isinstance(event, BestCheckpoint):
             self.best = event
-        elif isinstance(event, Finished):
-            self.end = event
 
 
 @dataclass(frozen=True, eq=False)

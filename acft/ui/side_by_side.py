@@ -34,8 +34,8 @@ def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
         _with_interval(v.share_left),
         _with_interval(v.share_right),
         _change(v.share_change),
-        words.number(v.mean_left.value),
-        words.number(v.mean_right.value),
+        words.number(v.mean_left),
+        words.number(v.mean_right),
         f"{words.percent(v.any_left, 0)} → {words.percent(v.any_right, 0)}",
         f"{v.wins:,} / {v.ties:,} / {v.losses:,}",
     ]

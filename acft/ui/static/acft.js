@@ -268,7 +268,6 @@
     if (control.dataset.do === "theme") nextTheme(control);
     if (control.dataset.do === "copy") copy(control);
     if (control.dataset.do === "download") download(control.dataset.name, control.dataset.text, control.dataset.type);
-    if (control.dataset.do === "query") setQuery(JSON.parse(control.dataset.arg));
   }
 
   // What became of it is told for a moment, then the label returns, however often it is pressed.
@@ -355,5 +354,5 @@
 
   document.addEventListener("DOMContentLoaded", applyTheme);
   if (document.body) applyTheme();
-  window.acft = { download, view, make, patchChildren, revealAll, setRevealAll, setQuery, storedTheme, isDark };
+  window.acft = { download, view, revealAll, setRevealAll, setQuery };
 })();
