@@ -12,7 +12,7 @@ from acft.runs.status import RunState
 from acft.schema import Status
 from acft.ui import words
 from acft.ui.dom import Node, act, el
-from acft.ui.reader import Reader, Run, history_of
+from acft.ui.reader import Run, history_of
 
 SPEEDS = (10.0, 30.0, 100.0, 300.0)
 NORMAL = 30.0
@@ -49,23 +49,6 @@ class Clock:
             return Clock(now, max(0.0, min(value, length)), self.speed, self.resume)
         speed = value if value in SPEEDS else NORMAL
         return Clock(now, at, speed if self.speed else 0.0, speed)
-
-
-class Rewound(Reader):
-    """Shows one run as it was at an earlier moment, the others as they are."""
-
-    def __init__(self, reader: Reader, run_id: str, seconds: float) -> None:
-        super().__init__(reader.runs_dir)
-        self._reader = reader
-        self._run_id = run_id
-        self._seconds = seconds
-
-    def run(self, run_id: str) -> Run | None:
-        """One run, or None when there is none of that name."""
-        run = self._reader.run(run_id)
-        if run is None or run_id != self._run_id:
-            return run
-        return as_of(run, self._reader.entries(run_id), self._seconds)
 
 
 def as_of(run: Run, entries: Sequence[Entry], seconds: float) -> Run:

@@ -8,13 +8,14 @@ from acft.ui.page import Workbench
 from acft.ui.reader import Run
 
 
-def details(bench: Workbench, run: Run) -> Node:
-    """Measured values, audit, checkpoints and settings."""
+def details(bench: Workbench, run: Run, *, is_replay: bool = False) -> Node:
+    """Measured values, checkpoints, settings, and the audit, which is of what is stored now."""
     return el(
         "section",
         el("details", el("summary", f"Evaluations ({len(run.history.evaluations)})"),
            _evaluations(run)),
-        el("details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
+        None if is_replay else el(
+            "details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
         el("details", el("summary", f"Rounds and checkpoints ({len(run.history.rounds)})"),
            _rounds(run)),
         el("details", el("summary", "Settings as written"),

@@ -1,8 +1,11 @@
 """A run played as if live: what is known at a moment, the clock, the page, the first screen."""
 
+from dataclasses import replace
+
 import pytest
 
 from acft.runs.recording import TAG
+from acft.runs.supervisor import Adoption, Supervisor
 from acft.ui import demonstration, replay
 from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
@@ -44,14 +47,6 @@ def test_what_is_known_only_grows(recorded):
 def test_the_time_left_shrinks_to_nothing(recorded):
     left = [at(recorded, share).status.seconds_left or 0.0 for share in (0.1, 0.5, 0.9)]
     assert left == sorted(left, reverse=True)
-
-
-def test_other_runs_are_shown_as_they_are(bench):
-    rewound = replay.Rewound(bench.reader, QUICK, 1.0)
-    others = [run for run in rewound.runs() if run.run_id != QUICK]
-    assert [(r.run_id, r.state.state) for r in others] == [
-        (r.run_id, r.state.state) for r in bench.reader.runs() if r.run_id != QUICK
-    ]
 
 
 def test_a_run_that_does_not_exist_has_no_events(bench):
@@ -96,6 +91,20 @@ def test_the_page_of_a_replay_offers_no_way_to_change_the_run(bench):
     finished = run_page.show(bench, visit(QUICK, may_change=True))
     assert finished[0] == ""
     assert "Play as if live" in text_of(finished[1])
+
+
+def test_a_replay_tells_nothing_that_is_known_of_the_present_alone(bench, tmp_path):
+    supervisor = Supervisor(tmp_path)
+    supervisor.adoptions = [Adoption(QUICK, 4711, 0.0, 1234, 0)]
+    bench, clock = replace(bench, supervisor=supervisor), Clock(since=0.0, at=10.0, speed=0.0)
+    _, head, *_, rest, log = run_page.show(bench, visit(QUICK), clock=clock)
+    assert "running" in text_of(head)
+    assert "4711" not in text_of(head)
+    assert "Audit" not in text_of(rest)
+    assert log == ""
+    *_, rest, log = run_page.show(bench, visit(QUICK))
+    assert "Audit" in text_of(rest)
+    assert "Log of the worker" in text_of(log)
 
 
 def test_an_unchanged_moment_is_not_drawn_again(bench):

@@ -52,13 +52,13 @@ def find(bench: Workbench, visit: Visit) -> Run | None:
     return bench.reader.run(newest[0]) if newest else None
 
 
-def top(bench: Workbench, visit: Visit) -> Node:
-    """Head of the run and its key numbers."""
-    run = find(bench, visit)
+def top(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
+    """Head and key numbers of the run, or of what a replay shows of it."""
+    run = replayed or find(bench, visit)
     if run is None:
         return no_run(bench, visit)
     others = [(other.run_id, other.title) for other in bench.reader.runs()]
-    known = bench.supervisor.adoptions if bench.supervisor else []
+    known = bench.supervisor.adoptions if bench.supervisor and not replayed else []
     adoption = next((each for each in known if each.run_id == run.run_id), None)
     return el("div", head(run, others, visit, adoption), facts(run))
 
@@ -150,17 +150,17 @@ def _change_of(
     return fact(name, f"{shown(base.value)} → {after}", note)
 
 
-def figures(bench: Workbench, visit: Visit) -> list[Any]:
+def figures(bench: Workbench, visit: Visit, replayed: Run | None = None) -> list[Any]:
     """Every figure of the page."""
-    run = find(bench, visit)
+    run = replayed or find(bench, visit)
     if run is None:
         return [nothing(absent(visit)) for _ in FIGURES]
     return [draw(run) for _, _, draw in FIGURES]
 
 
-def texts(bench: Workbench, visit: Visit) -> Node:
+def texts(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
     """Base and tuned texts side by side with what the scorers say."""
-    run = find(bench, visit)
+    run = replayed or find(bench, visit)
     if run is None:
         return ""
     found = before_after(bench, run)
@@ -264,37 +264,42 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
 
 def at_clock(
     bench: Workbench, visit: Visit, clock: replay.Clock | None
-) -> tuple[Workbench, Visit, Node | None]:
-    """The workbench and visit as the replay shows them, and the replay's controls."""
-    run = find(bench, visit) if clock else None
+) -> tuple[Run | None, Visit, Node | None]:
+    """The run and visit as a replay shows them, and the replay's controls; none without one."""
+    run = find(bench, visit)
     if clock is None or run is None:
-        return bench, visit, None
-    now = time.monotonic()
-    length = replay.duration(bench.reader.entries(run.run_id))
-    shown = replay.Rewound(bench.reader, run.run_id, clock.position(now))
-    controls = replay.bar(run.run_id, clock, length, now)
-    return replace(bench, reader=shown), replace(visit, may_change=False), controls
+        return None, visit, None
+    now, entries = time.monotonic(), bench.reader.entries(run.run_id)
+    controls = replay.bar(run.run_id, clock, replay.duration(entries), now)
+    shown = replay.as_of(run, entries, clock.position(now))
+    return shown, replace(visit, may_change=False), controls
 
 
 def show(
     bench: Workbench, visit: Visit, seen: Marks | None = None, clock: replay.Clock | None = None
 ) -> list[Any]:
-    """Replay controls, head, marks, and the slow parts whose marks have changed."""
-    bench, visit, controls = at_clock(bench, visit, clock)
-    run = find(bench, visit)
+    """Replay controls, head, marks, and the slow parts whose marks have changed.
+
+    What is known of the present alone is no part of a replay: actions, adoption, audit and log.
+    """
+    replayed, visit, controls = at_clock(bench, visit, clock)
+    run = replayed or find(bench, visit)
     now, before = marks_of(bench, run) if run else Marks(), seen or Marks("new", "new", "new")
-    shown: list[Any] = [controls or "", top(bench, visit), gr.skip() if now == before else now]
+    mark = gr.skip() if now == before else now
+    shown: list[Any] = [controls or "", top(bench, visit, replayed), mark]
     trains = gr.Column(visible=run is not None and run.status.kind == "training")
     if now.curves == before.curves:
         shown += [gr.skip()] * (1 + len(FIGURES))
     else:
-        shown += [trains, *figures(bench, visit)]
+        shown += [trains, *figures(bench, visit, replayed)]
     if now.texts == before.texts:
         shown += [gr.skip()] * 3
     else:
-        again = panel(bench, run) if run and controls is None else ""
-        shown += [texts(bench, visit), again, details(bench, run) if run else ""]
-    return [*shown, gr.skip() if now.log == before.log or not run else log(bench, run)]
+        again = panel(bench, run) if run and not replayed else ""
+        below = details(bench, run, is_replay=replayed is not None) if run else ""
+        shown += [texts(bench, visit, replayed), again, below]
+    printed = log(bench, run) if run and not replayed else ""
+    return [*shown, printed if run and now.log != before.log else gr.skip()]
 
 
 def paced(
