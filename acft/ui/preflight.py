@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,7 +63,7 @@ class Turn:
                 self.session = ""
 
 
-def flight(bench: Workbench, visit: Visit, text: str, turn: Turn) -> Iterator[tuple[Node, Node]]:
+def flight(bench: Workbench, visit: Visit, text: str, turn: Turn) -> Generator[tuple[Node, Node]]:
     """The page's part while data are read, models opened and a step is taken, and what was read.
 
     It ends with results.
