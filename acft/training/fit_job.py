@@ -85,7 +85,7 @@ class _Sums:
         kl_mask: Bool[Tensor, " position"],
         documents: Sequence[TokenizedDocument],
     ) -> "_Sums":
-        """Of one forward pass; a GPU is waited for once."""
+        """Of one forward pass, fetched from a GPU all at once."""
         values = [
             torch.where(ce_mask, losses.nll, 0.0).sum(),
             torch.where(kl_mask, losses.kl_guided_policy, 0.0).sum(),
@@ -202,6 +202,8 @@ def _forward(
     kl_weights = (torch.tensor(piece.kl_weights)[:, None] * aligned.mask_response)[inside]
     has_kl = regularizer is not None and bool((kl_weights != 0).any())
     batch, ce_weights, kl_weights = batch.to(device), ce_weights.to(device), kl_weights.to(device)
+    # before the forward pass, since a copy from the CPU waits for what the GPU has been given
+    chosen, targets = aligned.values[inside].to(device), aligned.targets[inside].to(device)
     hidden = policy.hidden(batch)
     penalty = None
     if regularizer is not None and has_kl:
@@ -215,9 +217,7 @@ def _forward(
         if regularizer.is_reach_weighted:
             kl_weights = kl_weights * guided.reach()
         penalty = Penalty(kl_weights, guided, regularizer.kl)
-    values = hidden.flatten(0, 1)[aligned.values[inside].to(device)]
-    targets = aligned.targets[inside].to(device)
-    losses = losses_at(policy, values, targets, ce_weights, penalty)
+    losses = losses_at(policy, hidden.flatten(0, 1)[chosen], targets, ce_weights, penalty)
     if tap is not None:
         # precomputed guidance lets a process without penalty stand beside one with it
         with uneven_passes(world.base.backbone.model):
