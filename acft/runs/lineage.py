@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,18 +91,6 @@ def clone(runs_dir: Path, run_id: str, changes: Sequence[str] = (), *, request_i
         runs_dir, text, overrides, request_id=request_id, cloned_from=run_id,
         experiment=record.experiment, where=run_id,
     )  # fmt: skip
-
-
-def retry(runs_dir: Path, run_id: str, *, request_id: str = "") -> str:
-    """Id of a new queued run with the changes that the failed one's status offers.
-
-    Raises:
-        RunError: The failure offers none.
-    """
-    status = read_status(find_run(runs_dir, run_id))
-    if not status.retry_with:
-        raise RunError(f"run {run_id} is {status.state} and offers no changed settings")
-    return clone(runs_dir, run_id, status.retry_with, request_id=request_id)
 
 
 def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
@@ -336,7 +326,13 @@ def _quiet(paths: RunPaths) -> FileLock:
 
 
 def _bytes(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    """Bytes of all files; what a worker removes meanwhile counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(place, name).lstat().st_size
+    return total
 
 
 def _size(n_bytes: int) -> str:

@@ -1,7 +1,10 @@
 import functools
 import json
+import os
 import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,16 +46,6 @@ def test_a_clone_has_the_settings_of_its_parent_and_the_changes(tmp_path):
     assert child.spec.read_text() == parent.spec.read_text()
 
 
-def test_a_retry_has_the_changes_that_the_failure_offers(tmp_path):
-    failed = launched(tmp_path, "method.fail=oom")
-    do(failed)
-    child = find_run(tmp_path, lineage.retry(tmp_path, failed.root.name))
-    offered = ("optimizer.micro_batch_size=4", "sampling.batch_size=32")
-    assert read_launch(child).overrides == ("method.fail=oom", *offered)
-    with pytest.raises(RunError, match="is queued and offers no changed settings"):
-        lineage.retry(tmp_path, child.root.name)
-
-
 def test_only_differing_settings_are_shown_and_missing_ones_are_none(tmp_path, done):
     other = launched(tmp_path, "seed=3", "corpus.1.weight=2.0")
     found = lineage.differences(tmp_path, done.root.name, other.root.name)
@@ -68,6 +61,35 @@ def test_labels_change_one_by_one(tmp_path, done):
     lineage.label(tmp_path, name, archived=True)
     labels = read_labels(done)
     assert (labels.tags, labels.notes, labels.archived) == (("a", "b"), "first", True)
+
+
+class Stale(Iterator[os.DirEntry[str]]):
+    """A folder's entries, of which those named ``gone`` are removed as soon as they are listed."""
+
+    def __init__(self, entries):
+        self._entries = iter(entries)
+        for entry in entries:
+            if entry.name == "gone":
+                shutil.rmtree(entry.path) if entry.is_dir() else Path(entry).unlink()
+
+    def __next__(self):
+        return next(self._entries)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_the_space_of_a_run_is_told_while_its_files_come_and_go(done, monkeypatch):
+    size, scandir = lineage.space(done), os.scandir
+    (done.root / "gone").write_text("a file")
+    (done.shards / "gone").mkdir()
+    (done.shards / "gone" / "within").write_text("a file")
+    monkeypatch.setattr(os, "scandir", lambda path: Stale(list(scandir(path))))
+    assert lineage.space(done) == size
+    assert not (done.shards / "gone").exists()
 
 
 def test_deleting_needs_the_id_again_and_frees_the_shown_space(tmp_path, done):
