@@ -56,7 +56,7 @@ class Policy:
 
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
         """Last hidden states, as the output head and the oracle read them."""
-        return hidden_states(self.backbone.model, batch.token_ids, batch.attention_mask)
+        return hidden_states(self.backbone.model, batch.token_ids)
 
     def next_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch time vocab"]:
         """Log-probabilities of the following token at every position, in nats."""

@@ -39,8 +39,7 @@ def check_model_fits(model: PreTrainedModel, name: str) -> None:
             f"[model] name = {name!r}, a {model.config.model_type!r}, looks at later tokens when "
             "it predicts earlier ones; choose a model that was trained to continue text"
         )
-    everything = torch.ones_like(token_ids, dtype=torch.bool)
-    ours = _centred(logits(model, hidden_states(model, token_ids, everything)))
+    ours = _centred(logits(model, hidden_states(model, token_ids)))
     if (ours - whole).abs().max() > HALVES_TOLERANCE * whole.abs().max():
         raise ModelError(
             f"[model] name = {name!r}, a {model.config.model_type!r}, turns hidden states into "

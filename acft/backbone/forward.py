@@ -9,15 +9,13 @@ from transformers import PreTrainedModel
 
 
 def hidden_states(
-    model: PreTrainedModel,
-    token_ids: Int[Tensor, "batch time"],
-    attention_mask: Bool[Tensor, "batch time"],  # noqa: ARG001 - says which states mean something
+    model: PreTrainedModel, token_ids: Int[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time width"]:
     """Last hidden states after the final norm, as the output head reads them.
 
-    Texts are padded on the right; states of the padding mean nothing.
+    Texts are padded on the right: no token looks at later ones, so no mask is needed, without which
+    kernels are faster. States of the padding mean nothing.
     """
-    # no token looks at later ones, so padding needs no mask, without which kernels are faster
     return model.base_model(input_ids=token_ids, use_cache=False).last_hidden_state
 
 

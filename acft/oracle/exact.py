@@ -107,8 +107,7 @@ class ExactOracle(Oracle):
 
         def next_logits(ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
             ids = ids.to(policy.model.device)
-            hidden = hidden_states(policy.model, ids, torch.ones_like(ids, dtype=torch.bool))
-            return logits(policy.model, hidden).cpu()
+            return logits(policy.model, hidden_states(policy.model, ids)).cpu()
 
         tables = enumerate_policy(next_logits, self.world, prompt, self.symbols.tolist())
         known = self._satisfied.value

@@ -170,7 +170,7 @@ class MonteCarloOracle(Oracle):
     def _likeliest(self, prefix: Prefix) -> Int[Tensor, " top"]:
         model = self._policy.value.model
         ids = torch.tensor([prefix.prompt_ids + prefix.response_ids], device=model.device)
-        hidden = hidden_states(model, ids, torch.ones_like(ids, dtype=torch.bool))[0, -1]
+        hidden = hidden_states(model, ids)[0, -1]
         return logits(model, hidden).topk(min(TOP_TOKENS, self._vocab)).indices
 
     def _log_rs(self, prefixes: Sequence[Prefix]) -> Float[Tensor, " prefix"]:

@@ -79,11 +79,10 @@ class GuidanceTap:
     ) -> None:
         length = len(positions) + 1
         token_ids = torch.tensor(document.token_ids, device=hidden.device)
-        everything = torch.ones(1, length, dtype=torch.bool, device=hidden.device)
         model = self.world.policy.backbone.model
         policy_lp = logits(model, hidden[row, : length - 1]).log_softmax(dim=-1)
         base_model = self.world.base.backbone.model
-        base_hidden = hidden_states(base_model, token_ids[None], everything)[0, :-1]
+        base_hidden = hidden_states(base_model, token_ids[None])[0, :-1]
         base_lp = logits(base_model, base_hidden).log_softmax(dim=-1)
         inside = positions[is_penalised]
         guided_lp = penalty.logprobs(inside, policy_lp[is_penalised])

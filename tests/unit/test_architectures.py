@@ -70,7 +70,7 @@ def tokens():
 def test_log_probabilities_are_the_models_own(tmp_path, name):
     model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
     ids, mask = tokens()
-    ours = logits(model, hidden_states(model, ids, mask)).log_softmax(dim=-1)
+    ours = logits(model, hidden_states(model, ids)).log_softmax(dim=-1)
     theirs = model(input_ids=ids, attention_mask=mask.long()).logits.log_softmax(dim=-1)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -88,7 +88,7 @@ def test_padding_on_the_right_needs_no_mask(tmp_path, name, attention):
     ids, mask = tokens()
     mask[0, 9:], mask[1, 13:] = False, False
     ids = ids.masked_fill(~mask, PAD)
-    ours = hidden_states(model, ids, mask)
+    ours = hidden_states(model, ids)
     theirs = model.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-6, rtol=1e-6)
     assert ours.isfinite().all()
@@ -112,8 +112,8 @@ def test_prompts_without_padding_are_continued_as_with_a_mask(tmp_path, name):
 @torch.no_grad()
 def test_token_by_token_after_padding_is_all_at_once(tmp_path, name):
     model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
-    ids, mask = tokens()
-    whole = hidden_states(model, ids, mask)
+    ids, _ = tokens()
+    whole = hidden_states(model, ids)
     filled = torch.cat([torch.full((2, 3), PAD), ids[:, :5]], dim=1)
     state = CachedDecoder(model, filled, torch.arange(8).expand(2, 8) >= 3)
     for step in range(5, 14):
@@ -137,7 +137,7 @@ def test_what_is_exported_has_the_tuned_logits(tmp_path, name):
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
     ids, mask = tokens()
     model = tuned.backbone.model.eval()
-    ours = logits(model, hidden_states(model, ids, mask))
+    ours = logits(model, hidden_states(model, ids))
     assert not torch.allclose(ours, logits(base.backbone.model, base.hidden(_batch())), atol=1e-2)
     theirs = plain(input_ids=ids, attention_mask=mask.long()).logits
     assert torch.allclose(ours.log_softmax(-1), theirs.log_softmax(-1), atol=1e-4)
@@ -274,7 +274,7 @@ def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
 def test_compiled_layers_say_the_same(name, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled_layers, "BACKEND", "eager")
     model = opened(saved(tmp_path, name, DECODERS[name])).model
-    expected = hidden_states(model, *tokens())
+    expected = hidden_states(model, tokens()[0])
     compile_layers(model)
-    torch.testing.assert_close(hidden_states(model, *tokens()), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(hidden_states(model, tokens()[0]), expected, atol=1e-4, rtol=1e-4)
     assert sum(hasattr(module, "uncompiled") for module in model.modules()) == 2
