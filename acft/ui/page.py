@@ -22,7 +22,7 @@ from acft.store.connection import Store
 from acft.store.ingest import Ingester
 from acft.ui.beats import with_beats
 from acft.ui.control import Control
-from acft.ui.dom import el, sent
+from acft.ui.dom import Node, el, sent
 from acft.ui.guard import Bind, Gate
 from acft.ui.reader import Reader, Run
 
@@ -271,12 +271,26 @@ def _refuse_demo(visit: Visit, *values: Any) -> Any:  # noqa: ARG001
     raise AcftError(DEMO)
 
 
+def drawn(draw: Callable[[], Node]) -> Node:
+    """A part of a page, or why it cannot be drawn; the other parts do not depend on it."""
+    try:
+        return draw()
+    except AcftError as error:
+        return _notice(error)
+
+
+def _notice(error: AcftError) -> Node:
+    return el("div.notice.bad", str(error), role="alert")
+
+
 def _in_place(error: AcftError, outputs: Components) -> Any:
-    """The message where the first component would have been drawn; the others stay as they are."""
-    notice = el("div.notice.bad", str(error), role="alert")
-    if len(outputs) == 1:
-        return notice
-    return [notice, *[gr.skip() for _ in outputs[1:]]]
+    """The message where the first part of the page would be; everything else stays as it is."""
+    parts = [place for place, output in enumerate(outputs) if isinstance(output, gr.HTML)]
+    if not parts:
+        raise _shown(error)
+    shown = [gr.skip() for _ in outputs]
+    shown[parts[0]] = _notice(error)
+    return shown if len(outputs) > 1 else shown[0]
 
 
 def _as_notice(error: AcftError) -> Any:

@@ -13,10 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acft.costs import BILL
-from acft.errors import AcftError
+from acft.errors import AcftError, DataError
 from acft.eventlog import Entry, EventReader, effective
 from acft.events import (
     BestCheckpoint,
@@ -376,6 +377,13 @@ def _rows(
     found: list[dict[str, Any]] = []
     for kind, name in names:
         if kind == table and name == Path(name).name:
-            part = pq.read_table(folder / name, schema=TABLES[table], filters=[condition])
+            try:
+                part = pq.read_table(folder / name, schema=TABLES[table], filters=[condition])
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(
+                    f"shard {name} of run {folder.parent.name} cannot be read "
+                    f"({type(error).__name__}), so its texts are not shown; a run that is resumed "
+                    "writes it again, else restore it from a copy"
+                ) from None
             found.extend(part.to_pylist())
     return found

@@ -1,7 +1,8 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
+from acft.errors import DataError
 from acft.events import Progress
-from acft.runs.directory import read_launch
+from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.status import FINAL, RESUMABLE
 from acft.runs.supervisor import Adoption
 from acft.schema import Status
@@ -111,11 +112,15 @@ def _origin(run: Run) -> str:
 
 
 def measured_run(run: Run) -> list[Node]:
-    """The run whose policy a measurement measures."""
+    """The run or model whose policy a measurement measures."""
     if run.status.kind == "training" or not run.paths.launch.exists():
         return []
-    name = read_launch(run.paths).subject
-    return [" · measures ", el("a", name, href=f"run?run={name}")] if name else []
+    try:
+        name = read_launch(run.paths).subject
+    except DataError:
+        return []
+    shown = el("a", name, href=f"run?run={name}") if RUN_ID.fullmatch(name) else name
+    return [" · measures ", shown] if name else []
 
 
 def _progress(run: Run) -> Node | None:

@@ -1,11 +1,14 @@
 """What the pages say about runs, without a browser."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import gradio as gr
 import plotly.graph_objects as go
 import pytest
 
-from acft.errors import RunError
+from acft.errors import DataError, RunError
 from acft.eventlog import Entry
 from acft.events import Evaluated, Scalars
 from acft.runs.status import RunState
@@ -14,14 +17,16 @@ from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
 from acft.ui import alerts, charts, run_charts, run_details, run_head
-from acft.ui.dom import text_of
+from acft.ui.dom import text_of, view
 from acft.ui.hot_words import is_hot
+from acft.ui.page import _in_place
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.pages import tradeoff
 from acft.ui.reader import History, Reader
 from tests.fake_runs import create
-from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, visit
+from tests.ui import synthetic
+from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, make_bench, visit
 
 
 def test_every_run_is_listed_with_its_true_state(bench):
@@ -207,6 +212,53 @@ def test_sums_of_a_run_are_shown_once_the_database_has_read_it(bench, run_id):
 def test_the_sums_of_a_run_that_recorded_nothing_are_not_called_right(bench, tmp_path):
     waiting = Reader(tmp_path).run(create(tmp_path).root.name)
     assert "recorded nothing yet" in text_of(run_details.details(bench, waiting))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"PAR1")])
+def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_path, damage):
+    synthetic.write_run(tmp_path, QUICK)
+    shard = min((tmp_path / QUICK / "shards").glob("rollouts-*"))
+    damage(shard)
+    bench = make_bench(tmp_path, tmp_path)
+    with pytest.raises(DataError, match=f"shard {shard.name} of run {QUICK} cannot be read"):
+        bench.reader.answers(bench.reader.run(QUICK))
+    shown = run_page.show(bench, visit(QUICK))
+    bench.close()
+    assert "finished" in text_of(shown[1])
+    assert f"shard {shard.name} of run {QUICK} cannot be read" in text_of(shown[-4])
+    assert "Settings as written" in text_of(shown[-2])
+
+
+@pytest.mark.parametrize(
+    ("launch", "link"),
+    [
+        ({"created": 1.0, "subject": QUICK}, f"run?run={QUICK}"),
+        ({"created": 1.0, "subject": "org/model?x"}, ""),
+        ({"subject": QUICK}, ""),
+    ],
+)
+def test_a_measurement_leads_to_its_run_and_a_model_is_only_named(tmp_path, launch, link):
+    folder = synthetic.write_run(tmp_path, CONTROL)
+    run = Reader(tmp_path).run(CONTROL)
+    run = replace(run, status=replace(run.status, kind="evaluation"))
+    (folder / "launch.json").write_text(json.dumps(launch))
+    shown = run_head.measured_run(run)
+    assert ("'href'" in str(shown)) == bool(link)
+    assert link in str(shown)
+    assert bool(shown) == ("created" in launch)
+
+
+def test_an_error_is_shown_in_the_first_part_of_the_page_whatever_else_a_callback_sets():
+    error = DataError("a file is torn")
+    clock, timer = gr.State(None), gr.Timer(3.0)
+    with gr.Blocks():
+        head, below = view(), view()
+    shown = _in_place(error, [clock, timer, head, below])
+    assert text_of(shown[2]) == "a file is torn"
+    assert shown[0] == shown[1] == shown[3] == gr.skip()
+    assert text_of(_in_place(error, [head])) == "a file is torn"
+    with pytest.raises(gr.Error, match="torn"):
+        _in_place(error, [clock])
 
 
 def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):

@@ -17,7 +17,7 @@ from acft.ui.charts import nothing
 from acft.ui.dom import Node, chart, el, fact, view
 from acft.ui.frame import empty
 from acft.ui.measuring import chosen, form, panel
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, drawn, pace
 from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reader import Run
 from acft.ui.run_details import details, log, unread
@@ -297,7 +297,7 @@ def show(
     else:
         again = panel(bench, run) if run and not replayed else ""
         below = details(bench, run, is_replay=replayed is not None) if run else ""
-        shown += [texts(bench, visit, replayed), again, below]
+        shown += [drawn(lambda: texts(bench, visit, replayed)), again, below]
     printed = log(bench, run) if run and not replayed else ""
     return [*shown, printed if run and now.log != before.log else gr.skip()]
 
