@@ -202,7 +202,9 @@ def close_round(
     plan: Round,
 ) -> Generator[Output, None, None]:
     """Validation, dual ascent, choice of the best checkpoint, and the checkpoint itself."""
-    state.finish_policy(plan.index, keep=plan.index - 1)
+    # the next round's policy is anchored one version back where its oracle lags
+    lag = 1 if world.run.schedule.kind == "parallel" else 0
+    state.finish_policy(plan.index, keep=plan.index - lag)
     policy = state.snapshot(plan.index)
     result = yield from validate(world, policy, plan.index, state.optimizer.finished)
     if settings.kl_weight_target:

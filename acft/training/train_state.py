@@ -87,13 +87,19 @@ class TrainState:
         self.recent = [*self.recent, new][-keep:]
 
     def finish_policy(self, version: int, keep: int) -> None:
-        """Freeze the policy as it is now; versions below ``keep`` are forgotten."""
+        """Freeze the policy as it is now; versions below ``keep`` are forgotten before."""
         self._world.policy.version = version
-        self._snapshots[version] = self._world.snapshot()
-        self._trainable[version] = trainable_state(self._world.policy.backbone.model)
-        for old in [v for v in self._snapshots if 0 < v < keep]:
-            del self._snapshots[old]
-            self._trainable.pop(old, None)
+        self._snapshots = {v: p for v, p in self._snapshots.items() if v == 0 or v >= keep}
+        self._trainable = {v: weights for v, weights in self._trainable.items() if v >= keep}
+        if version == 0:  # the base policy, as in methods that leave it as it is
+            return
+        snapshot = self._world.snapshot()
+        self._snapshots[version] = snapshot
+        if self._world.run.adapter.kind == "full":  # the snapshot holds a copy of each already
+            named = snapshot.backbone.model.named_parameters()
+            self._trainable[version] = {name: parameter.detach() for name, parameter in named}
+        else:
+            self._trainable[version] = trainable_state(self._world.policy.backbone.model)
 
     def ascend(self, missing: float, rate: float, largest: float) -> None:
         """Dual ascent on the logarithm of the KL's weight."""
