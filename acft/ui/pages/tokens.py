@@ -288,9 +288,6 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return [about_text(bench, visit), pick(bench, visit), tokens(bench, visit),
                 paying(bench, visit)]  # fmt: skip
 
-    def among(visit: Visit) -> Node:
-        return paying(bench, visit)
-
     def typed(visit: Visit) -> list[Any]:
         # Whoever types before the page has answered keeps what is typed.
         return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
@@ -316,7 +313,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(show, outputs=outputs)
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
-    wire.read(vocabulary.refresh, among, outputs=[vocabulary], trigger_mode="always_last")
+    wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
+              trigger_mode="always_last")  # fmt: skip
     # A click right after Stop comes while Gradio still ends the generator, and would be dropped.
     again_soon = {"outputs": live, "trigger_mode": "multiple"}
     running = [
