@@ -128,7 +128,7 @@ def _assign(table: Any, path: list[str], value: Any, override: str) -> None:
     *parents, last = path
     for name in parents:
         table = _child(table, name, override)
-    if isinstance(table, list) and last.isdigit() and int(last) < len(table):
+    if isinstance(table, list) and _is_place(table, last):
         table[int(last)] = value
     elif isinstance(table, dict):
         table[last] = value
@@ -139,9 +139,13 @@ def _assign(table: Any, path: list[str], value: Any, override: str) -> None:
 def _child(table: Any, name: str, override: str) -> Any:
     if isinstance(table, dict):
         return table.setdefault(name, {})
-    if isinstance(table, list) and name.isdigit() and int(name) < len(table):
+    if isinstance(table, list) and _is_place(table, name):
         return table[int(name)]
     raise ConfigError(f"--set {override!r}: {name!r} is not a table of settings")
+
+
+def _is_place(table: list[Any], name: str) -> bool:
+    return any(name == str(place) for place in range(len(table)))
 
 
 def _describe_all(model: type[BaseModel], error: ValidationError, where: str) -> list[str]:

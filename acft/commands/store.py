@@ -77,10 +77,13 @@ def _snapshot(args: argparse.Namespace) -> int:
 
 
 def _query(args: argparse.Namespace) -> int:
+    from acft.runs.directory import find_run
     from acft.store.sandbox import Caps, run_query
 
-    caps = Caps(seconds=args.seconds, rows=args.limit)
-    result = run_query(_existing(args.runs), args.sql, args.run, caps)
+    caps, runs = Caps(seconds=args.seconds, rows=args.limit), _existing(args.runs)
+    for run_id in args.run:
+        find_run(runs, run_id)
+    result = run_query(runs, args.sql, args.run, caps)
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
         return 0

@@ -3,6 +3,8 @@
 import uuid
 from pathlib import Path
 
+import duckdb
+
 from acft.store.connection import FILE, Store, StoreError, StoreLockedError, open_store
 from acft.store.ingest import KEEP_ALL, Ingester, Retention
 from acft.store.journal import load_journal
@@ -42,7 +44,7 @@ def snapshot(store: Store, target: Path) -> None:
     """Writes a copy of the whole database as it is at one moment; the store stays in use.
 
     Raises:
-        StoreError: ``target`` exists already.
+        StoreError: ``target`` exists already or cannot be written.
     """
     require_new(target)
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
@@ -55,16 +57,23 @@ def snapshot(store: Store, target: Path) -> None:
             finally:
                 connection.execute("DETACH copy_of_store")
             unfinished.replace(target)
+        except duckdb.IOException as error:
+            told = str(error).splitlines()[0]
+            raise StoreError(f"cannot write the snapshot {str(target)!r}: {told}") from None
         finally:
             _remove(unfinished)
 
 
 def require_new(target: Path) -> None:
-    """Refuses to write over a file.
+    """Refuses to write over a file, or into a folder that is not there.
 
     Raises:
-        StoreError: ``target`` exists already.
+        StoreError: ``target`` exists already, or its folder does not.
     """
+    if not target.parent.is_dir():
+        raise StoreError(
+            f"no folder {str(target.parent)!r} for the snapshot; make it or name another file"
+        )
     if target.exists():
         raise StoreError(f"{str(target)!r} exists already; choose another name for the snapshot")
 

@@ -217,7 +217,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves the workbench until interrupted; the exit code."""
     parser = argparse.ArgumentParser(prog="acft serve", description="Start the workbench.")
     configure(parser)
-    return serve(from_arguments(parser.parse_args(arguments)))
+    given = parser.parse_args(arguments)
+    try:
+        return serve(from_arguments(given))
+    except ConfigError as error:
+        parser.error(str(error))
 
 
 def serve(options: Options) -> int:

@@ -12,6 +12,8 @@ from acft.ui.reader import Run
 
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
+MAX_DIGITS = 10
+"""Longer numbers are out of every range."""
 
 ANSWERING, DONE = "Answering …", "Done."
 
@@ -74,7 +76,7 @@ def version_of(visit: Visit, run: Run) -> int:
     """The policy version asked for; the newest by default."""
     sealed = versions(run)
     text = visit.query.get("live_version", "")
-    return int(text) if text.isdigit() and int(text) in sealed else sealed[-1]
+    return next((version for version in sealed if str(version) == text), sealed[-1])
 
 
 def other_version(visit: Visit, run: Run) -> Node | None:
@@ -96,8 +98,11 @@ def conditions(visit: Visit) -> dict[str, int]:
     found = {}
     for name, (default, low, high) in CONDITIONS.items():
         text = visit.query.get(f"live_{name}", "") or str(default)
-        if not text.isdigit() or not low <= int(text) <= high:
-            raise ConfigError(f"{name} = {text!r}: must be a whole number from {low} to {high}")
+        is_number = text.isdecimal() and len(text) <= MAX_DIGITS
+        if not is_number or not low <= int(text) <= high:
+            raise ConfigError(
+                f"{name} = {text[:40]!r}: must be a whole number from {low} to {high}"
+            )
         found[name] = int(text)
     return found
 

@@ -8,12 +8,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from acft.errors import ConfigError
 from acft.ui.guard import Bind
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 DEMO_RUNS = ROOT / "assets" / "demo"
 PORT = 7860
+LAST_PORT = 65535
+PORT_VARIABLE = "GRADIO_SERVER_PORT"
+"""Environment variable: the port where ``--port`` is not given."""
 GIBIBYTE = 1024**3
 SPACE_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """Owner and name; anything else is not put into an address."""
@@ -77,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
-        "--port", type=int, help=f"port (default: {PORT}, or GRADIO_SERVER_PORT; 0 = any free one)"
+        "--port", type=_port, help=f"port (default: {PORT}, or {PORT_VARIABLE}; 0 = any free one)"
     )
     parser.add_argument("--public", action="store_true", help="allow a host that others can reach")
     parser.add_argument(
@@ -121,6 +125,12 @@ def _gibibytes(text: str) -> float:
     return value
 
 
+def _port(text: str) -> int:
+    if not (text.isdecimal() and len(text) <= len(str(LAST_PORT)) and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a number from 0 to {LAST_PORT}")
+    return int(text)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
@@ -128,10 +138,17 @@ def _count(text: str) -> int:
 
 
 def from_arguments(arguments: argparse.Namespace) -> Options:
-    """Options from parsed arguments."""
+    """Options from parsed arguments.
+
+    Raises:
+        ConfigError: The environment names something else than a port.
+    """
     port = arguments.port
     if port is None:
-        port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
+        try:
+            port = _port(os.environ.get(PORT_VARIABLE, str(PORT)))
+        except argparse.ArgumentTypeError as error:
+            raise ConfigError(f"{PORT_VARIABLE}: {error}; set another or unset it") from None
     is_wanted = not arguments.no_browser and sys.stdout.isatty()
     names = ("runs", "experiments", "host", "public", "demo", "auth_file", "guidance_rounds",
              "quota")  # fmt: skip

@@ -288,7 +288,7 @@ def _in_place(error: AcftError, outputs: Components) -> Any:
     parts = [place for place, output in enumerate(outputs) if isinstance(output, gr.HTML)]
     if not parts:
         raise _shown(error)
-    shown = [gr.skip() for _ in outputs]
+    shown: list[Any] = [gr.skip() for _ in outputs]
     shown[parts[0]] = _notice(error)
     return shown if len(outputs) > 1 else shown[0]
 

@@ -24,7 +24,7 @@ def pager(route: str, query: Mapping[str, str], total: int, per_page: int) -> No
 def current_page(query: Mapping[str, str], total: int, per_page: int) -> int:
     """Number of the part asked for, from 0, within what there is."""
     text = query.get("page", "0")
-    wanted = int(text) if text.isdigit() and len(text) < 9 else 0
+    wanted = int(text) if text.isdecimal() and len(text) < 9 else 0
     return min(wanted, max(0, (total - 1) // per_page))
 
 

@@ -7,6 +7,7 @@ import pytest
 from acft.errors import ConfigError
 from acft.ui import runs_menu
 from acft.ui.dom import text_of
+from acft.ui.pager import current_page
 from acft.ui.pages import compare, launch, rollouts, tokens
 from acft.ui.pages import run as run_page
 from tests.ui.conftest import QUICK, visit
@@ -68,6 +69,13 @@ def test_a_threshold_that_is_no_share_is_refused(bench, threshold):
 def test_a_filter_that_cannot_be_read_is_refused_and_never_left_out(bench, query):
     with pytest.raises(ConfigError, match="not a"):
         rollouts.listing(bench, visit(QUICK, **query))
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"), [("2", 2), ("9", 3), ("²", 0), ("1" * 5000, 0), ("-1", 0)]
+)
+def test_a_part_of_a_list_that_is_not_there_is_another_one(page, shown):
+    assert current_page({"page": page}, total=31, per_page=10) == shown
 
 
 def test_a_run_whose_settings_are_gone_cannot_be_launched_again_and_says_so(bench):

@@ -137,10 +137,17 @@ def test_a_failure_leaves_what_was_written_unjudged_and_opens_no_models_again(be
     assert asked == ["identify", "generate"]
 
 
-@pytest.mark.parametrize("text", ["0", "9", "many", "-1", "1e3"])
+@pytest.mark.parametrize("text", ["0", "9", "many", "-1", "1e3", "²", "1" * 5000])
 def test_conditions_out_of_range_are_named(text):
     with pytest.raises(ConfigError, match="samples"):
         live_compare.conditions(visit(live_samples=text))
+
+
+@pytest.mark.parametrize("text", ["²", "1" * 5000, "-1"])
+def test_a_version_that_is_no_number_is_not_there(bench, text):
+    run, seen = run_of(bench), visit(QUICK, live_version=text)
+    assert live_compare.version_of(seen, run) == 3
+    assert "is not there" in text_of(live_compare.other_version(seen, run))
 
 
 def test_a_typed_text_is_scored_and_its_tokens_can_be_exchanged(bench):

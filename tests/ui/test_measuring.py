@@ -86,7 +86,9 @@ def test_earlier_measurements_are_listed_with_their_true_states(tmp_path):
         (folder / "launch.json").write_text(json.dumps({"created": 1.0, "subject": QUICK}))
     bench = make_bench(tmp_path, tmp_path)
     shutil.rmtree(tmp_path / CONTROL)
-    said = text_of(measuring.panel(bench, bench.reader.run(QUICK)))
+    run = bench.reader.run(QUICK)
+    assert run is not None
+    said = text_of(measuring.panel(bench, run))
     bench.close()
     assert f"{LOST} lost" in said
     assert CONTROL not in said

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from acft.errors import ConfigError
-from acft.ui.app import check_port
+from acft.ui.app import check_port, main
 from acft.ui.guard import Bind
 
 
@@ -15,3 +15,14 @@ def test_a_port_in_use_is_refused_with_the_way_out():
         with pytest.raises(ConfigError, match=f"port {port} .* in use; give another with --port"):
             check_port(Bind(port=port))
     check_port(Bind(port=0))
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "abc", "²", "7" * 5000])
+def test_a_port_that_is_none_is_refused_wherever_it_is_given(port, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--port={port}"])
+    assert "is not a port, a number from 0 to 65535" in capsys.readouterr().err
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "GRADIO_SERVER_PORT: " in capsys.readouterr().err

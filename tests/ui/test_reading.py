@@ -23,10 +23,16 @@ from acft.ui.page import _in_place
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.pages import tradeoff
-from acft.ui.reader import History, Reader
+from acft.ui.reader import History, Reader, Run
 from tests.fake_runs import create
 from tests.ui import synthetic
 from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, make_bench, visit
+
+
+def read(folder: Path, run_id: str) -> Run:
+    run = Reader(folder).run(run_id)
+    assert run is not None
+    return run
 
 
 def test_every_run_is_listed_with_its_true_state(bench):
@@ -171,10 +177,10 @@ def test_a_run_that_rests_is_read_once_and_again_when_a_file_changes(bench):
 
 def test_a_waiting_run_shows_the_settings_it_was_asked_for(tmp_path):
     paths = create(tmp_path, 'method={name = "evaluate"}', "title='measured'")
-    run = Reader(tmp_path).run(paths.root.name)
+    run = read(tmp_path, paths.root.name)
     assert (run.title, run.method) == ("measured", "evaluate")
     paths.launch.write_text("{")
-    assert Reader(tmp_path).run(paths.root.name).title == "fake"
+    assert read(tmp_path, paths.root.name).title == "fake"
 
 
 def test_parts_of_the_page_are_made_anew_when_what_they_show_has_changed(bench):
@@ -210,7 +216,7 @@ def test_sums_of_a_run_are_shown_once_the_database_has_read_it(bench, run_id):
 
 
 def test_the_sums_of_a_run_that_recorded_nothing_are_not_called_right(bench, tmp_path):
-    waiting = Reader(tmp_path).run(create(tmp_path).root.name)
+    waiting = read(tmp_path, create(tmp_path).root.name)
     assert "recorded nothing yet" in text_of(run_details.details(bench, waiting))
 
 
@@ -221,7 +227,7 @@ def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_
     damage(shard)
     bench = make_bench(tmp_path, tmp_path)
     with pytest.raises(DataError, match=f"shard {shard.name} of run {QUICK} cannot be read"):
-        bench.reader.answers(bench.reader.run(QUICK))
+        bench.reader.answers(read(tmp_path, QUICK))
     shown = run_page.show(bench, visit(QUICK))
     bench.close()
     assert "finished" in text_of(shown[1])
@@ -239,7 +245,7 @@ def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_
 )
 def test_a_measurement_leads_to_its_run_and_a_model_is_only_named(tmp_path, launch, link):
     folder = synthetic.write_run(tmp_path, CONTROL)
-    run = Reader(tmp_path).run(CONTROL)
+    run = read(tmp_path, CONTROL)
     run = replace(run, status=replace(run.status, kind="evaluation"))
     (folder / "launch.json").write_text(json.dumps(launch))
     shown = run_head.measured_run(run)

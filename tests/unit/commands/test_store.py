@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,27 @@ def test_query_prints_a_table_or_json(folder, capsys):
     assert main(["store", "query", sql, "--runs", str(folder), "--json", "--limit", "1"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["rows"], result["is_cut"]) == ([["r1-0", 0.1]], True)
+
+
+def test_a_run_that_is_not_there_is_named_and_not_counted_as_empty(folder, capsys):
+    sql = "SELECT count(*) FROM rollouts"
+    assert main(["store", "query", sql, "--runs", str(folder), "--run", RUN[:-1]]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"did you mean '{RUN}'" in told.err
+
+
+def test_a_snapshot_into_a_folder_that_is_not_there_is_refused_with_its_name(folder, capsys):
+    target = folder / "nowhere" / "copy.duckdb"
+    assert main(["store", "snapshot", str(target), "--runs", str(folder)]) == 2
+    assert f"no folder {str(target.parent)!r}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that takes no files")
+def test_a_snapshot_that_cannot_be_written_is_a_sentence(folder, capsys):
+    target = Path("/proc/copy.duckdb")
+    assert main(["store", "snapshot", str(target), "--runs", str(folder)]) == 2
+    assert f"cannot write the snapshot {str(target)!r}" in capsys.readouterr().err
 
 
 def test_a_cut_answer_is_told_beside_the_rows(folder, capsys):

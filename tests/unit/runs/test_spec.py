@@ -114,6 +114,13 @@ def test_one_entry_of_a_list_can_be_overridden_where_the_text_has_none():
     assert [corpus.weight for corpus in spec.settings.corpus] == [1.0, 2.5]
 
 
+@pytest.mark.parametrize("place", ["²", "9" * 5000, "7", "-1"])
+def test_a_place_that_no_list_has_is_named(place):
+    for override in (f"corpus.{place}.weight=2", f"corpus.{place}=2"):
+        with pytest.raises(ConfigError, match="--set 'corpus"):
+            parse_spec("", [override])
+
+
 def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no settings file at .*missing\.toml"):
         load_spec(tmp_path / "missing.toml")
