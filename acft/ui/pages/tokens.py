@@ -280,8 +280,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
                     prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000)
                     response = gr.Textbox(label="Response", lines=2, max_length=4000)
                 go = gr.Button("Score", size="sm", elem_classes="narrow")
-    vocabulary = view(acts=("refresh",))
-    request = gr.State({})
+    vocabulary, request = view(acts=("refresh",)), gr.State({})
     live = [about, shown, request]
 
     def show(visit: Visit) -> list[Any]:
