@@ -48,14 +48,15 @@ class CompiledSteps:
 
     def of(self, size: Size) -> Step:
         """What does one step over a cache of this size."""
-        if size not in self._by_size:
-            compiler: Any = torch.compile  # its overloads do not know of isolation yet
-            # else torch counts the sizes together, and gives up at the eighth
-            self._by_size[size] = compiler(
-                _hidden, backend=self._backend, dynamic=False, fullgraph=True,
-                isolate_recompiles=True,
-            )  # fmt: skip
-        return self._by_size[size]
+        with self.turn:
+            if size not in self._by_size:
+                compiler: Any = torch.compile  # its overloads do not know of isolation yet
+                # else torch counts the sizes together, and gives up at the eighth
+                self._by_size[size] = compiler(
+                    _hidden, backend=self._backend, dynamic=False, fullgraph=True,
+                    isolate_recompiles=True,
+                )  # fmt: skip
+            return self._by_size[size]
 
 
 class CompiledModel:

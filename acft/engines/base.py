@@ -1,8 +1,9 @@
 """What an engine is, and the registry of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from acft.backbone.loading import Backbone
 from acft.registry import Registry, summary_of
@@ -10,6 +11,8 @@ from acft.sampling import Samples
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
 from acft.threads import Workers
 from acft.types import Prompt
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,36 @@ class Engine(Protocol):
             request: What to draw.
         """
         ...
+
+    def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Within it, draws of this policy, whose weights stay as they are, share their set-up."""
+        ...
+
+
+class Prepared(Generic[T]):
+    """What an engine makes of a policy before it draws: once within ``scope``, else each time."""
+
+    def __init__(self, make: Callable[[Backbone], T]) -> None:
+        self._make = make
+        self._model: Any = None
+        self._made: T | None = None
+
+    def of(self, backbone: Backbone) -> T:
+        """What is drawn with."""
+        if backbone.model is not self._model:
+            return self._make(backbone)
+        if self._made is None:
+            self._made = self._make(backbone)
+        return self._made
+
+    @contextmanager
+    def scope(self, backbone: Backbone) -> Iterator[None]:
+        """Keeps what is made of this policy until the end."""
+        self._model = backbone.model
+        try:
+            yield
+        finally:
+            self._model = self._made = None
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ The copy is another policy, if only slightly. So each response is read again by 
 its log-probabilities and hidden states are exact, and its weight is p(response) / copy(response).
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 
 from acft.backbone.adapters import rounded_copy
 from acft.backbone.loading import Backbone
-from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
+from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind, Prepared
 from acft.engines.local import LocalEngine
 from acft.engines.readback import read_again
 from acft.sampling import Samples, join_windows
@@ -21,10 +22,17 @@ from acft.types import DrawChecks
 class Bfloat16Engine(LocalEngine):
     """Halves what is read from memory for each token; worth it where bfloat16 products are fast."""
 
+    def __init__(self) -> None:
+        """Nothing is copied before the first response."""
+        self._copies = Prepared(_coarse)
+
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:
         """Responses of the copy, with what the policy says of them."""
-        coarse = replace(backbone, model=rounded_copy(backbone.model, torch.bfloat16))
-        drawn = super().draw(coarse, weights, replace(request, keep_hidden=False)).rollouts
+        drawn = (
+            super()
+            .draw(self._copies.of(backbone), weights, replace(request, keep_hidden=False))
+            .rollouts
+        )
         rollouts, windows, checks = [], [], DrawChecks()
         size = request.sampling.batch_size
         for start in range(0, len(drawn), size):
@@ -42,6 +50,14 @@ class Bfloat16Engine(LocalEngine):
             windows += [read.window] if read.window is not None else []
             checks += read.checks
         return Samples(rollouts, join_windows(windows) if windows else None, checks)
+
+    def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Draws share the copy."""
+        return self._copies.scope(backbone)
+
+
+def _coarse(backbone: Backbone) -> Backbone:
+    return replace(backbone, model=rounded_copy(backbone.model, torch.bfloat16))
 
 
 def build(run: RunSettings) -> Engine:  # noqa: ARG001

@@ -4,11 +4,12 @@ The responses are those of ``local`` up to rounding; what differs is who launche
 """
 
 import threading
+from contextlib import AbstractContextManager
 
 from acft.backbone.compiled import CompiledModel, CompiledSteps
 from acft.backbone.compiler import Backend, require_compiler
 from acft.backbone.loading import Backbone, resolve_device
-from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
+from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind, Prepared
 from acft.engines.local import LocalEngine, draw_here
 from acft.sampling import Samples
 from acft.settings import RunSettings
@@ -16,11 +17,12 @@ from acft.threads import one_thread_each
 
 
 class CompiledEngine(LocalEngine):
-    """Compiles steps once for all rounds; caches and graphs are given back after each draw."""
+    """Compiles steps once for all rounds; caches and graphs are given back when drawing is over."""
 
     def __init__(self, backend: Backend = "inductor") -> None:
         """Nothing is compiled before the first response."""
-        self._steps = CompiledSteps(backend)
+        steps = CompiledSteps(backend)
+        self._models = Prepared(lambda own: CompiledModel(own.model, own.name, steps))
         self._lock = threading.Lock()
 
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:  # noqa: ARG002
@@ -31,8 +33,11 @@ class CompiledEngine(LocalEngine):
         """
         # code is compiled for a number of threads, and several batches have one each anyway
         with self._lock, one_thread_each():
-            compiled = CompiledModel(backbone.model, backbone.name, self._steps)
-            return draw_here(backbone, request, compiled.continued)
+            return draw_here(backbone, request, self._models.of(backbone).continued)
+
+    def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Draws share caches and graphs."""
+        return self._models.scope(backbone)
 
 
 def build(run: RunSettings) -> Engine:

@@ -1,5 +1,7 @@
 """Drawing in this process, with the policy's own weights."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from acft.backbone.loading import Backbone
 from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
 from acft.sampling import Continued, Samples, as_read, draw
@@ -21,6 +23,10 @@ class LocalEngine:
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:  # noqa: ARG002
         """See ``sampling.draw``."""
         return draw_here(backbone, request)
+
+    def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Nothing is set up."""
+        return nullcontext()
 
 
 def draw_here(backbone: Backbone, request: DrawRequest, continued: Continued = as_read) -> Samples:

@@ -3,7 +3,7 @@
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -206,6 +206,10 @@ class CompletionEngine:
         place = {index: row for row, index in enumerate(order)}
         rows = [place[i] for i in range(len(done))]
         return Samples(rollouts, join_windows(windows)[torch.tensor(rows)], checks)
+
+    def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:  # noqa: ARG002
+        """The server is set up already."""
+        return nullcontext()
 
     def _make_ready(self, weights: str) -> None:
         with self._lock:

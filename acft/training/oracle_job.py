@@ -33,6 +33,9 @@ from acft.training.sparse import Key, SparseGuidance
 from acft.training.world import World
 from acft.types import DrawChecks, Prompt, Rollout, Window
 
+RESPONSES_AT_ONCE = 128
+"""Responses between two reports of progress, or a batch where that is larger."""
+
 
 @dataclass(frozen=True)
 class Guide:
@@ -109,14 +112,15 @@ def oracle_job(
             aims at.
     """
     settings = world.run.oracle
-    train = yield from _scored_draw(
-        world, policy, world.prompts["train"], settings.rollouts_per_round,
-        round_index, "oracle", should_stop,
-    )  # fmt: skip
-    held_out = yield from _scored_draw(
-        world, policy, world.prompts["validation"], settings.validation_rollouts,
-        round_index, "validation", should_stop,
-    )  # fmt: skip
+    with policy.engine.prepared(policy.backbone):
+        train = yield from _scored_draw(
+            world, policy, world.prompts["train"], settings.rollouts_per_round,
+            round_index, "oracle", should_stop,
+        )  # fmt: skip
+        held_out = yield from _scored_draw(
+            world, policy, world.prompts["validation"], settings.validation_rollouts,
+            round_index, "validation", should_stop,
+        )  # fmt: skip
     oracle = copy.deepcopy(oracle)
     oracle.follow(policy.backbone)
     model = policy.backbone.model
@@ -223,10 +227,11 @@ def _scored_draw(
 ) -> Generator[Output, None, ScoredSamples]:
     """Progress while ``wanted`` responses are drawn and judged, spread evenly over the prompts."""
     seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
+    at_once = max(RESPONSES_AT_ONCE, world.run.sampling.batch_size)
     drawn: list[Samples] = []
     done = 0
     with uneven_passes(policy.backbone.model):
-        for some, each in ranks().share(_portions(prompts, wanted, seed)):
+        for some, each in ranks().share(_portions(prompts, wanted, seed, at_once)):
             yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
             if should_stop() and drawn:
                 break
@@ -251,9 +256,9 @@ def _scored_draw(
 
 
 def _portions(
-    prompts: Sequence[Prompt], wanted: int, seed: int
+    prompts: Sequence[Prompt], wanted: int, seed: int, at_once: int
 ) -> list[tuple[Sequence[Prompt], int]]:
-    """Pieces of work of about 128 responses: prompts and how many responses to each."""
+    """Pieces of work of about ``at_once`` responses: prompts and how many responses to each."""
     each, rest = divmod(wanted, len(prompts))
     # A different part of the prompts gets the odd responses in each round.
     first = seed % len(prompts)
@@ -261,7 +266,7 @@ def _portions(
     groups = [(turned[:rest], each + 1), (turned[rest:], each)]
     pieces = []
     for some, count in groups:
-        size = max(1, 128 // max(count, 1))
+        size = max(1, at_once // max(count, 1))
         if count:
             pieces += [(some[i : i + size], count) for i in range(0, len(some), size)]
     return pieces

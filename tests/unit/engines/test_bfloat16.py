@@ -45,6 +45,24 @@ def test_the_policy_s_own_weights_stay_whole(policy):
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_weights_are_rounded_once_for_draws_that_share_a_set_up(policy, monkeypatch):
+    copies = []
+
+    def copied(*args):
+        copies.append(rounded_copy(*args))
+        return copies[-1]
+
+    monkeypatch.setattr("acft.engines.bfloat16.rounded_copy", copied)
+    once = policy.sample(PROMPTS, 2, SAMPLING, seed=1).rollouts
+    with policy.engine.prepared(policy.backbone):
+        assert [policy.sample(PROMPTS, 2, SAMPLING, seed=1).rollouts for _ in range(2)] == [
+            once
+        ] * 2
+    assert len(copies) == 2
+    policy.sample(PROMPTS, 1, SAMPLING, seed=1)
+    assert len(copies) == 3, "weights may have changed since"
+
+
 def test_what_is_no_weight_is_as_exact_in_the_copy(policy):
     copied = rounded_copy(policy.backbone.model, torch.bfloat16)
     assert {parameter.dtype for parameter in copied.parameters()} == {torch.bfloat16}

@@ -1,7 +1,10 @@
 """A compiled step over a fixed cache says what the uncompiled one says."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 import torch
@@ -88,6 +91,20 @@ def test_threads_that_draw_side_by_side_have_a_cache_each_and_share_the_code(bas
     assert len(traced.graphs) == 1
 
 
+def test_threads_that_ask_for_code_at_once_get_the_same(monkeypatch):
+    meeting = Barrier(2)
+
+    def compiled(*_, **__):
+        with suppress(BrokenBarrierError):
+            meeting.wait(0.2)
+        return object()
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    steps = CompiledSteps()
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(steps.of, [(16, 64)] * 2))) == 1
+
+
 def test_weights_are_those_of_the_policy_that_is_drawn_from(base):
     traced = Traced()
     base = replace(base, engine=CompiledEngine(traced))
@@ -106,6 +123,28 @@ def test_a_draw_copies_no_weight_and_leaves_no_cache(base):
     copied = CompiledModel(model, "tiny", CompiledSteps(Traced()))._decoder
     assert {id(p) for p in copied.parameters()} <= {id(p) for p in model.parameters()}
     replace(base, engine=CompiledEngine(Traced())).sample(PROMPTS, 4, SAMPLING, seed=1)
+    gc.collect()
+    assert not [kept for kept in gc.get_objects() if type(kept) is StaticCache]
+
+
+def test_draws_within_one_set_up_share_it_and_leave_no_cache_behind(base, monkeypatch):
+    made = []
+
+    def model_of(*args):
+        made.append(CompiledModel(*args))
+        return made[-1]
+
+    monkeypatch.setattr("acft.engines.compiled.CompiledModel", model_of)
+    policy = replace(base, engine=CompiledEngine(Traced()))
+    tuned = moved(trainable_policy(base, AdapterSettings(rank=2), seed=3)).snapshot(base)
+    with policy.engine.prepared(policy.backbone):
+        for own in (policy, replace(tuned, engine=policy.engine), policy):
+            drawn = own.sample(PROMPTS, 4, SAMPLING, seed=1)
+            assert same(drawn, replace(own, engine=base.engine).sample(PROMPTS, 4, SAMPLING, 1))
+    assert len(made) == 2, "one for each policy"
+    policy.sample(PROMPTS, 1, SAMPLING, seed=1)
+    assert len(made) == 3
+    made.clear()
     gc.collect()
     assert not [kept for kept in gc.get_objects() if type(kept) is StaticCache]
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from contextlib import contextmanager
 
 import pytest
 
+from acft.engines.local import LocalEngine
 from acft.errors import ConfigError
 from acft.events import Note
 from acft.methods.acft import AcftSettings, _sampled_documents
@@ -94,3 +96,34 @@ def _an_oracle_round(world):
 
     found: OracleRound = yield from oracle_job(world, build_oracle(world), world.base, 1, [])
     return found
+
+
+class Watched(LocalEngine):
+    """Counts the responses that are asked for at once, within a set-up and outside."""
+
+    def __init__(self):
+        self.within, self.outside, self.is_set_up = [], [], False
+
+    def draw(self, backbone, weights, request):
+        asked = self.within if self.is_set_up else self.outside
+        asked.append(len(request.prompts) * request.n)
+        return super().draw(backbone, weights, request)
+
+    @contextmanager
+    def prepared(self, backbone):
+        self.is_set_up = True
+        yield
+        self.is_set_up = False
+
+
+@pytest.mark.parametrize(("batch_size", "at_once"), [(64, 128), (256, 256)])
+def test_an_oracle_s_responses_are_drawn_in_one_set_up_and_in_whole_batches(
+    tmp_path, batch_size, at_once
+):
+    run = toy_run(tmp_path, "oracle.rollouts_per_round=600", f"sampling.batch_size={batch_size}")
+    world = world_of(run)
+    world.base.engine = engine = Watched()
+    drained(_an_oracle_round(world))
+    assert sum(engine.within) == 632
+    assert engine.outside == []
+    assert at_once / 2 < max(engine.within) <= at_once
