@@ -8,7 +8,7 @@ from acft.runs.directory import read_labels, read_launch
 from acft.runs.launcher import RunInfo
 from acft.runs.status import RESUMABLE, current_state
 from acft.schema import BEGINNING, Labels, Launch, RunPaths
-from acft.ui.words import ago, duration
+from acft.ui.web.words import ago, duration
 
 LOG_LINES = 5
 LOG_BYTES = 4000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_mirror, add_runs_dir, on
 from acft.ui.options import GIBIBYTE, add_quota
-from acft.ui.words import duration
+from acft.ui.web.words import duration
 
 if TYPE_CHECKING:
     from acft.runs.sweep import Plan

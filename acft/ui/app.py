@@ -42,14 +42,14 @@ from acft.store.connection import (
 )
 from acft.store.ingest import Ingester, Retention
 from acft.store.rebuild import rebuild
-from acft.ui import frame
 from acft.ui.control import Control
-from acft.ui.dom import ASSETS
-from acft.ui.guard import LOOPBACK, Bind, Gate, Guard, check_bind, launch_token, read_auth
 from acft.ui.options import DEMO_RUNS, Options, configure, from_arguments
 from acft.ui.page import PAGES, Page, Wire, Workbench
-from acft.ui.reader import Reader
-from acft.ui.theme import theme
+from acft.ui.parts import frame
+from acft.ui.reading.reader import Reader
+from acft.ui.web.dom import ASSETS
+from acft.ui.web.guard import LOOPBACK, Bind, Gate, Guard, check_bind, launch_token, read_auth
+from acft.ui.web.theme import theme
 
 LOG = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"

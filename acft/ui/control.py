@@ -12,7 +12,7 @@ from typing import Any
 from acft.errors import RunError
 from acft.inference.client import Inference
 from acft.runs import launcher, lineage
-from acft.ui.reader import Reader
+from acft.ui.reading.reader import Reader
 
 MAX_QUEUED = 20
 MAX_PER_HOUR = 60

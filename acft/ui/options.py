@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acft.errors import ConfigError
-from acft.ui.guard import Bind
+from acft.ui.web.guard import Bind
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"

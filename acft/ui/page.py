@@ -20,11 +20,11 @@ from acft.registry import Registry
 from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store
 from acft.store.ingest import Ingester
-from acft.ui.beats import with_beats
 from acft.ui.control import Control
-from acft.ui.dom import Node, el, sent
-from acft.ui.guard import Bind, Gate
-from acft.ui.reader import Reader, Run
+from acft.ui.reading.reader import Reader, Run
+from acft.ui.web.beats import with_beats
+from acft.ui.web.dom import Node, el, sent
+from acft.ui.web.guard import Bind, Gate
 
 REFUSED = (
     "this browser may look but not change anything; open the address that the terminal printed "

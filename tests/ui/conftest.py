@@ -14,9 +14,9 @@ from acft.inference.client import Inference
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
-from acft.ui.guard import Bind, Gate
 from acft.ui.page import Visit, Workbench
-from acft.ui.reader import Reader
+from acft.ui.reading.reader import Reader
+from acft.ui.web.guard import Bind, Gate
 from tests.ui import synthetic
 
 QUICK = "20261122-140000-quik"

@@ -16,9 +16,10 @@ from acft.runs.directory import all_runs, create_run, read_launch
 from acft.runs.supervisor import Supervisor
 from acft.schema import Launch, Status
 from acft.settings import RunSettings
-from acft.ui import app, settings_text
+from acft.ui import app
 from acft.ui.control import Control
 from acft.ui.options import Options
+from acft.ui.parts import settings_text
 from tests.ui.conftest import (
     REHEARSED,
     FakeModelProcess,

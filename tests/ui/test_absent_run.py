@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from acft.errors import ConfigError
-from acft.ui import runs_menu
-from acft.ui.dom import text_of
-from acft.ui.pager import current_page
 from acft.ui.pages import compare, launch, rollouts, tokens
 from acft.ui.pages import run as run_page
+from acft.ui.parts import runs_menu
+from acft.ui.web.dom import text_of
+from acft.ui.web.pager import current_page
 from tests.ui.conftest import QUICK, visit
 
 PAGES = {

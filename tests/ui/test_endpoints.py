@@ -20,10 +20,10 @@ from acft.runs.ownership import owner
 from acft.store.connection import FILE
 from acft.ui import options
 from acft.ui.app import build, workbench
-from acft.ui.demonstration import way_out
-from acft.ui.dom import text_of
-from acft.ui.guard import Bind
 from acft.ui.page import DEMO, REFUSED, Wire, Workbench, refusal
+from acft.ui.parts.demonstration import way_out
+from acft.ui.web.dom import text_of
+from acft.ui.web.guard import Bind
 from tests.fake_runs import wait_until
 from tests.ui.conftest import QUICK, make_bench
 
@@ -201,7 +201,7 @@ def test_the_name_of_a_space_is_put_into_addresses_only_if_it_is_one(monkeypatch
 
 def test_a_loosened_default_turns_the_posture_panel_red(bench):
     from acft.ui.app import settings
-    from acft.ui.posture import posture
+    from acft.ui.parts.posture import posture
 
     def loose(bench, **served):
         found = posture(replace(bench, served=settings(bench.bind) | served))

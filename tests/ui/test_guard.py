@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from acft.errors import ConfigError
-from acft.ui.guard import Bind, Gate, Guard, check_bind, launch_token, read_auth
+from acft.ui.web.guard import Bind, Gate, Guard, check_bind, launch_token, read_auth
 
 TOKEN = "s" * 40
 

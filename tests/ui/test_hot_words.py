@@ -2,13 +2,13 @@
 
 import pytest
 
-from acft.ui import dom, hot_words
-from acft.ui.dom import veil
 from acft.ui.pages import compare, rollouts
 from acft.ui.pages import run as run_page
 from acft.ui.pages import tokens as tokens_page
-from acft.ui.side_by_side import text_table
-from acft.ui.tokens import payload
+from acft.ui.parts.side_by_side import text_table
+from acft.ui.reading.tokens import payload
+from acft.ui.web import dom, hot_words
+from acft.ui.web.dom import veil
 from tests.ui.conftest import LIVE_ROW, QUICK, visit
 
 MILD = "stupid"
@@ -80,7 +80,7 @@ def test_a_text_of_a_corpus_is_blurred_for_its_words_whatever_the_oracle_feared(
 @pytest.mark.ui
 def test_a_toxic_token_of_a_harmless_text_is_shown_on_request(page, served, monkeypatch):
     monkeypatch.setattr(hot_words, "hot_tokens", lambda texts: [i == 2 for i in range(len(texts))])
-    monkeypatch.setattr("acft.ui.tokens.hot_tokens", hot_words.hot_tokens)
+    monkeypatch.setattr("acft.ui.reading.tokens.hot_tokens", hot_words.hot_tokens)
     monkeypatch.setattr("acft.ui.pages.tokens.toxicity", lambda *_: 0.0)
     page.goto(served.link(f"/tokens?run={QUICK}"))
     token = page.locator(".tok").nth(2)

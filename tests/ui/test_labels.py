@@ -6,9 +6,9 @@ import re
 import pytest
 
 from acft.errors import AcftError, ConfigError
-from acft.ui import labels
-from acft.ui.dom import text_of
 from acft.ui.pages import runs as page
+from acft.ui.parts import labels
+from acft.ui.web.dom import text_of
 from tests.ui.conftest import CONTROL, QUICK, visit
 from tests.ui.test_stories import PATIENCE, server, state  # noqa: F401 - a fixture
 

@@ -9,12 +9,13 @@ import pytest
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings, as_asked
-from acft.ui import control, draft, form, preflight, settings_text
-from acft.ui.dom import text_of
+from acft.ui import control
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
-from acft.ui.reader import Reader
+from acft.ui.parts import draft, form, preflight, settings_text
+from acft.ui.reading.reader import Reader
+from acft.ui.web.dom import text_of
 from tests.fake_runs import create
 from tests.ui.conftest import FAILED, QUICK, REHEARSED, FakeRehearsal, visit
 

@@ -8,10 +8,10 @@ import pytest
 
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.store.queries.tokens import guidance, sequences
-from acft.ui import live, live_compare, live_tokens
-from acft.ui.dom import text_of
-from acft.ui.guard import Bind
 from acft.ui.pages import tokens as tokens_page
+from acft.ui.parts import live, live_compare, live_tokens
+from acft.ui.web.dom import text_of
+from acft.ui.web.guard import Bind
 from tests.ui.conftest import LIVE, LIVE_ANSWER, LIVE_ROW, QUICK, FakeModelProcess, visit
 
 

@@ -9,9 +9,9 @@ import pytest
 from acft.errors import ConfigError
 from acft.eventlog import Entry
 from acft.events import Progress
-from acft.ui import measuring
-from acft.ui.dom import text_of
-from acft.ui.guard import Bind
+from acft.ui.parts import measuring
+from acft.ui.web.dom import text_of
+from acft.ui.web.guard import Bind
 from tests.ui import synthetic
 from tests.ui.conftest import CONTROL, LOST, QUICK, WEIGHED, make_bench, visit
 

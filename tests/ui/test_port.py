@@ -6,7 +6,7 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.ui.app import check_port, main
-from acft.ui.guard import Bind
+from acft.ui.web.guard import Bind
 
 
 def test_a_port_in_use_is_refused_with_the_way_out():

@@ -9,10 +9,10 @@ import pytest
 import acft.methods
 from acft.events import Progress, Started
 from acft.runs.status import RunState
-from acft.ui import run_head
-from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
-from acft.ui.reader import History
+from acft.ui.parts import run_head
+from acft.ui.reading.reader import History
+from acft.ui.web.dom import text_of
 from tests.ui.conftest import LIVE, visit
 
 BEGUN = 1_000.0

@@ -16,14 +16,15 @@ from acft.runs.supervisor import Adoption, Supervisor
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
-from acft.ui import alerts, charts, run_charts, run_details, run_head
-from acft.ui.dom import text_of, view
-from acft.ui.hot_words import is_hot
 from acft.ui.page import _in_place
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.pages import tradeoff
-from acft.ui.reader import History, Reader, Run
+from acft.ui.parts import alerts, run_charts, run_details, run_head
+from acft.ui.reading.reader import History, Reader, Run
+from acft.ui.web import charts
+from acft.ui.web.dom import text_of, view
+from acft.ui.web.hot_words import is_hot
 from tests.fake_runs import create
 from tests.ui import synthetic
 from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, make_bench, visit
@@ -278,7 +279,7 @@ def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):
 
 def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
     run = bench.reader.run(QUICK)
-    from acft.ui.reader import History
+    from acft.ui.reading.reader import History
 
     empty = replace(run, history=History())
     assert run_charts.losses(empty)["data"] == []

@@ -8,13 +8,13 @@ from acft.corpora.base import PROMPT_SETS
 from acft.runs import recording
 from acft.store.queries.tokens import sum_check
 from acft.ui import app
-from acft.ui.dom import text_of
 from acft.ui.options import DEMO_RUNS, EXPERIMENTS, Options
 from acft.ui.page import PAGES
 from acft.ui.pages import compare, rollouts, tokens
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
-from acft.ui.tokens import TOLERANCE
+from acft.ui.reading.tokens import TOLERANCE
+from acft.ui.web.dom import text_of
 from tests.ui.conftest import make_bench, visit
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from acft.runs.recording import TAG
 from acft.runs.supervisor import Adoption, Supervisor
-from acft.ui import demonstration, replay
-from acft.ui.dom import text_of
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
-from acft.ui.replay import Clock
+from acft.ui.parts import demonstration, replay
+from acft.ui.parts.replay import Clock
+from acft.ui.web.dom import text_of
 from tests.ui import synthetic
 from tests.ui.conftest import QUICK, make_bench, visit
 

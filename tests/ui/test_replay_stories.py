@@ -11,7 +11,7 @@ import pytest
 from acft.eventlog import read_events
 from acft.events import to_json
 from acft.runs.recording import TAG
-from acft.ui.guard import Bind
+from acft.ui.web.guard import Bind
 from tests.ui import synthetic
 from tests.ui.browser import Watch, ready, shoot
 from tests.ui.conftest import QUICK, make_bench

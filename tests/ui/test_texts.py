@@ -11,12 +11,14 @@ from acft.errors import ConfigError
 from acft.metrics.base import METRICS
 from acft.store.queries.tokens import has_first_token, sequences
 from acft.totals import Totals, interval
-from acft.ui import blind, charts, checkpoints, comparing, pairs, quantities, tokens, words
-from acft.ui.comparing import Choice
-from acft.ui.dom import el, sent, sparkline, text_of
 from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
-from acft.ui.reader import Answer
+from acft.ui.parts import blind
+from acft.ui.reading import checkpoints, comparing, pairs, quantities, tokens
+from acft.ui.reading.comparing import Choice
+from acft.ui.reading.reader import Answer
+from acft.ui.web import charts, words
+from acft.ui.web.dom import el, sent, sparkline, text_of
 from tests.ui import synthetic
 from tests.ui.conftest import (
     CONTROL,

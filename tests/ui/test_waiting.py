@@ -10,11 +10,11 @@ import pytest
 from playwright.sync_api import expect
 
 from acft.errors import ConfigError
-from acft.ui.beats import with_beats
-from acft.ui.dom import text_of
 from acft.ui.page import POLL_SECONDS, REST_SECONDS, pace
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs, tokens
+from acft.ui.web.beats import with_beats
+from acft.ui.web.dom import text_of
 from tests.ui import synthetic
 from tests.ui.browser import Watch, ready, shoot
 from tests.ui.conftest import LIVE, QUICK, visit

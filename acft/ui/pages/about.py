@@ -3,11 +3,11 @@
 import platform
 
 import acft
-from acft.ui.dom import Node, el, table, view
-from acft.ui.frame import NOTICE, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
-from acft.ui.posture import posture
-from acft.ui.reader import Run
+from acft.ui.parts.frame import NOTICE, title
+from acft.ui.parts.posture import posture
+from acft.ui.reading.reader import Run
+from acft.ui.web.dom import Node, el, table, view
 
 WORDS = (
     ("policy p", "the language model being tuned"),

@@ -9,9 +9,15 @@ import gradio as gr
 
 from acft.errors import ConfigError, RunError
 from acft.schema import TOXIC_FROM
-from acft.ui import blind, words
-from acft.ui.alerts import training_scorers
-from acft.ui.comparing import (
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.parts import blind
+from acft.ui.parts.alerts import training_scorers
+from acft.ui.parts.frame import empty, title
+from acft.ui.parts.live import is_possible
+from acft.ui.parts.live_compare import Attempt, answers, controls, stopped
+from acft.ui.parts.runs_menu import chosen_run, no_run, run_menu
+from acft.ui.parts.side_by_side import response, utility_table, verdict_table
+from acft.ui.reading.comparing import (
     Choice,
     Comparison,
     as_json_lines,
@@ -20,17 +26,12 @@ from acft.ui.comparing import (
     counts,
     select,
 )
-from acft.ui.conditions import conditions, identity, same_conditions
-from acft.ui.dom import Node, act, el, table, veil, view
-from acft.ui.frame import empty, title
-from acft.ui.live import is_possible
-from acft.ui.live_compare import Attempt, answers, controls, stopped
-from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
-from acft.ui.pager import current_page, link, pager
-from acft.ui.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
-from acft.ui.reader import Answer, Run
-from acft.ui.runs_menu import chosen_run, no_run, run_menu
-from acft.ui.side_by_side import response, utility_table, verdict_table
+from acft.ui.reading.conditions import conditions, identity, same_conditions
+from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
+from acft.ui.reading.reader import Answer, Run
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el, table, veil, view
+from acft.ui.web.pager import current_page, link, pager
 
 PER_PAGE = 20
 NOTHING = (

@@ -11,15 +11,16 @@ from acft.errors import AcftError, ConfigError, DataError
 from acft.inference.client import Inference
 from acft.runs.directory import read_launch
 from acft.settings import RunSettings
-from acft.ui import preflight, settings_text, words
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
-from acft.ui.demonstration import reason, way_out
-from acft.ui.dom import Node, act, el, view
-from acft.ui.draft import CHECK, KEEP, RESTORE, answered
-from acft.ui.draft import draft as made
-from acft.ui.form import form, place_of
-from acft.ui.frame import title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.parts import preflight, settings_text
+from acft.ui.parts.demonstration import reason, way_out
+from acft.ui.parts.draft import CHECK, KEEP, RESTORE, answered
+from acft.ui.parts.draft import draft as made
+from acft.ui.parts.form import form, place_of
+from acft.ui.parts.frame import title
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el, view
 
 START = 'title = ""\n\n[method]\nname = "acft"\n'
 SOURCES = ("preset", "from", "with")

@@ -10,13 +10,13 @@ from acft.store.queries import rollouts as ask
 from acft.store.queries.answer import Answer, Slice
 from acft.store.queries.rollouts import RolloutFilter, ScoreRange
 from acft.store.sandbox import Caps, run_query
-from acft.ui import charts, words
-from acft.ui.dom import Node, act, chart, el, sql_behind, table, veil, view
-from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
-from acft.ui.pager import current_page, link, pager
-from acft.ui.reader import Run
-from acft.ui.runs_menu import absent, chosen_run, no_run, run_menu
+from acft.ui.parts.frame import empty, title
+from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
+from acft.ui.reading.reader import Run
+from acft.ui.web import charts, words
+from acft.ui.web.dom import Node, act, chart, el, sql_behind, table, veil, view
+from acft.ui.web.pager import current_page, link, pager
 
 PER_PAGE = 25
 SQL_CAPS = Caps(seconds=10.0, rows=200, cell_characters=500)

@@ -11,19 +11,20 @@ import gradio as gr
 from acft.costs import bill_in_words
 from acft.events import Evaluated
 from acft.schema import TOXIC_FROM
-from acft.ui import labels, replay, run_charts, words
-from acft.ui.alerts import training_scorers
-from acft.ui.charts import nothing
-from acft.ui.dom import Node, chart, el, fact, view
-from acft.ui.frame import empty
-from acft.ui.measuring import chosen, form, panel
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, drawn, pace
-from acft.ui.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
-from acft.ui.reader import Run
-from acft.ui.run_details import details, log, unread
-from acft.ui.run_head import head
-from acft.ui.runs_menu import absent, no_run
-from acft.ui.side_by_side import text_table, verdict_table
+from acft.ui.parts import labels, replay, run_charts
+from acft.ui.parts.alerts import training_scorers
+from acft.ui.parts.frame import empty
+from acft.ui.parts.measuring import chosen, form, panel
+from acft.ui.parts.run_details import details, log, unread
+from acft.ui.parts.run_head import head
+from acft.ui.parts.runs_menu import absent, no_run
+from acft.ui.parts.side_by_side import text_table, verdict_table
+from acft.ui.reading.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
+from acft.ui.reading.reader import Run
+from acft.ui.web import words
+from acft.ui.web.charts import nothing
+from acft.ui.web.dom import Node, chart, el, fact, view
 
 SHOWN_PAIRS = 12
 SAME = (

@@ -6,16 +6,17 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 
 from acft.store.queries.runs import settings_difference
-from acft.ui import charts, labels, words
 from acft.ui.control import preset, preset_names
-from acft.ui.demonstration import is_recorded, welcome
-from acft.ui.dom import Node, act, chart, el, sent, sparkline, table, view
-from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
-from acft.ui.quantities import quantity
-from acft.ui.reader import Run
-from acft.ui.run_head import measured_run
-from acft.ui.states import state_chip
+from acft.ui.parts import labels
+from acft.ui.parts.demonstration import is_recorded, welcome
+from acft.ui.parts.frame import empty, title
+from acft.ui.parts.run_head import measured_run
+from acft.ui.reading.quantities import quantity
+from acft.ui.reading.reader import Run
+from acft.ui.reading.states import state_chip
+from acft.ui.web import charts, words
+from acft.ui.web.dom import Node, act, chart, el, sent, sparkline, table, view
 
 QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"

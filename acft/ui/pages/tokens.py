@@ -18,13 +18,11 @@ from acft.store.queries.tokens import (
     sequences,
     sum_check,
 )
-from acft.ui import words
-from acft.ui.dom import Node, act, el, sql_behind, table, veil, view
-from acft.ui.frame import title, underway
-from acft.ui.hot_words import is_hot
-from acft.ui.live import is_possible
-from acft.ui.live_compare import other_version
-from acft.ui.live_tokens import (
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.parts.frame import title, underway
+from acft.ui.parts.live import is_possible
+from acft.ui.parts.live_compare import other_version
+from acft.ui.parts.live_tokens import (
     Request,
     address,
     branched,
@@ -34,10 +32,12 @@ from acft.ui.live_tokens import (
     scored,
     scrubber,
 )
-from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
-from acft.ui.reader import Run
-from acft.ui.runs_menu import absent, chosen_run, no_run, run_menu
-from acft.ui.tokens import TOLERANCE, payload, token_view
+from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
+from acft.ui.reading.reader import Run
+from acft.ui.reading.tokens import TOLERANCE, payload, token_view
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el, sql_behind, table, veil, view
+from acft.ui.web.hot_words import is_hot
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}

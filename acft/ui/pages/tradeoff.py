@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from acft.store.queries.evaluations import Measure, measures, trade_off
-from acft.ui import charts, checkpoints, words
-from acft.ui.dom import Node, act, chart, el, table, view
-from acft.ui.frame import empty, title
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
-from acft.ui.quantities import is_share
+from acft.ui.parts.frame import empty, title
+from acft.ui.reading import checkpoints
+from acft.ui.reading.quantities import is_share
+from acft.ui.web import charts, words
+from acft.ui.web.dom import Node, act, chart, el, table, view
 
 UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
-from acft.ui.pairs import TIE, Pair, Subject
-from acft.ui.reader import Run
+from acft.ui.reading.pairs import TIE, Pair, Subject
+from acft.ui.reading.reader import Run
 
 MAX_PATTERN = 200
 

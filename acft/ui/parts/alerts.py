@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.events import POLICY
-from acft.ui.reader import History, Run
+from acft.ui.reading.reader import History, Run
 
 WINDOW = 10
 EXPLODES = 3.0

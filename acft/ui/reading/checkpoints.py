@@ -3,8 +3,8 @@
 from typing import Any
 
 from acft.store.queries.evaluations import Measure
-from acft.ui.quantities import quantity
-from acft.ui.reader import Run
+from acft.ui.reading.quantities import quantity
+from acft.ui.reading.reader import Run
 
 SUITE = "validation, every checkpoint"
 NAMES = ("rollout/satisfaction", "utility/perplexity_validation", "policy/kl_policy_base")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.settings import ModelSettings, RunSettings
-from acft.ui.guard import LOOPBACK, TOKEN_FILE
 from acft.ui.page import Workbench
+from acft.ui.web.guard import LOOPBACK, TOKEN_FILE
 
 FLOORS = {"gradio": "6.31.0", "torch": "2.13.0", "transformers": "5.23.0", "safetensors": "0.8.0",
           "duckdb": "2.0.0", "pyarrow": "26.0.0", "pillow": "12.0.0"}  # fmt: skip

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from acft.inference.fields import Field, fields_of
 from acft.settings import CorpusSettings, RunSettings
-from acft.ui.dom import Node, act, el
+from acft.ui.web.dom import Node, act, el
 
 HEADINGS = {
     "": "General",

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from acft.ui import charts
-from acft.ui.charts import Figure, Line
-from acft.ui.quantities import quantity
-from acft.ui.reader import History, Run
+from acft.ui.reading.quantities import quantity
+from acft.ui.reading.reader import History, Run
+from acft.ui.web import charts
+from acft.ui.web.charts import Figure, Line
 
 TOXIC_SHARE = "rollout/toxic_share/"
 COLORS = {

@@ -10,9 +10,9 @@ from acft.eventlog import Entry
 from acft.runs.directory import status_after
 from acft.runs.status import RunState
 from acft.schema import Status
-from acft.ui import words
-from acft.ui.dom import Node, act, el
-from acft.ui.reader import Run, history_of
+from acft.ui.reading.reader import Run, history_of
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el
 
 SPEEDS = (10.0, 30.0, 100.0, 300.0)
 NORMAL = 30.0

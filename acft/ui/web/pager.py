@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from acft.ui.dom import Node, el
+from acft.ui.web.dom import Node, el
 
 
 def pager(route: str, query: Mapping[str, str], total: int, per_page: int) -> Node:

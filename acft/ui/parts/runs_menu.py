@@ -1,10 +1,10 @@
 """Which run a page is about, and the menu to choose another."""
 
-from acft.ui.dom import Node, el
-from acft.ui.frame import empty
 from acft.ui.page import Visit, Workbench
-from acft.ui.reader import Run
-from acft.ui.states import state_chip
+from acft.ui.parts.frame import empty
+from acft.ui.reading.reader import Run
+from acft.ui.reading.states import state_chip
+from acft.ui.web.dom import Node, el
 
 
 def chosen_run(bench: Workbench, visit: Visit) -> Run | None:

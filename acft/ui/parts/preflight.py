@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from acft.errors import AcftError
-from acft.ui import words
-from acft.ui.dom import Node, act, el, fact, table
-from acft.ui.hot_words import hot_tokens
-from acft.ui.live import LOAD_SECONDS, not_while_training
 from acft.ui.page import REFUSED, Visit, Workbench
+from acft.ui.parts.live import LOAD_SECONDS, not_while_training
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el, fact, table
+from acft.ui.web.hot_words import hot_tokens
 
 LEGEND = (
     "Plain tokens are learned by cross-entropy, underlined ones also carry the KL, faint ones are "

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from acft.schema import TOXIC_FROM
-from acft.ui import hot_words
-from acft.ui.dom import ASSETS, HEAD, sent
-from acft.ui.hot_words import hot_tokens
+from acft.ui.web import hot_words
+from acft.ui.web.dom import ASSETS, HEAD, sent
+from acft.ui.web.hot_words import hot_tokens
 
 COLUMNS = {
     "position": "i", "token_id": "id", "token_text": "t", "logprob_base": "b",

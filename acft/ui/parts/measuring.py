@@ -8,12 +8,12 @@ from acft.eventlog import Entry
 from acft.events import Progress
 from acft.store.queries.answer import Slice
 from acft.store.queries.runs import measurements
-from acft.ui import words
 from acft.ui.control import Choice
-from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit, Workbench
-from acft.ui.reader import Run
-from acft.ui.states import state_chip
+from acft.ui.reading.reader import Run
+from acft.ui.reading.states import state_chip
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el
 
 NUMBERS = {
     "prompts": (40, 1, 10_000), "continuations": (25, 1, 100), "documents": (100, 1, 10_000),

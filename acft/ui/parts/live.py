@@ -7,7 +7,7 @@ from acft.assets import is_ready
 from acft.errors import AcftError, RunError
 from acft.ui import page
 from acft.ui.page import Visit, Workbench
-from acft.ui.reader import Run
+from acft.ui.reading.reader import Run
 
 NO_MODEL = (
     "live answers are off in this read-only demonstration: they need the packaged model, which a "

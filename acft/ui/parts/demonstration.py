@@ -1,11 +1,11 @@
 """What a read-only demonstration says: why nothing can be launched, and how to do it elsewhere."""
 
 from acft.runs.recording import TAG
-from acft.ui import words
-from acft.ui.dom import Node, el
-from acft.ui.guard import Bind
-from acft.ui.reader import Run
-from acft.ui.replay import link
+from acft.ui.parts.replay import link
+from acft.ui.reading.reader import Run
+from acft.ui.web import words
+from acft.ui.web.dom import Node, el
+from acft.ui.web.guard import Bind
 
 HOST = "https://huggingface.co/spaces"
 """Where Spaces live and are duplicated."""

@@ -1,7 +1,7 @@
 """Words that are toxic by themselves, known by hash so that no page and no file has to spell them.
 
-``python -m acft.ui.hot_words`` writes the list anew: words of the packaged model's vocabulary and
-of the packaged prompts to which the packaged word-based scorer gives ``TOXIC_FROM`` or more.
+``python -m acft.ui.web.hot_words`` writes the list anew: words of the packaged model's vocabulary
+and of the packaged prompts to which the packaged word-based scorer gives ``TOXIC_FROM`` or more.
 """
 
 import functools
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from acft.schema import TOXIC_FROM
 
-FILE = Path(__file__).parent / "static" / "hot_words.txt"
+FILE = Path(__file__).parent.parent / "static" / "hot_words.txt"
 SCORER = "profanity_svm"
 WORD = re.compile(r"[A-Za-z]{3,}")
 

@@ -1,7 +1,7 @@
 """A run's state as a word with a shape, never colour alone."""
 
-from acft.ui.dom import Node, el
-from acft.ui.reader import Run
+from acft.ui.reading.reader import Run
+from acft.ui.web.dom import Node, el
 
 
 def state_chip(run: Run) -> Node:

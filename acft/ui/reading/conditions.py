@@ -1,8 +1,8 @@
 """Who answered, and under which conditions: from what the runs recorded, never from labels."""
 
-from acft.ui.dom import Node, el
-from acft.ui.pairs import Subject
-from acft.ui.reader import Run, read_json, table_of
+from acft.ui.reading.pairs import Subject
+from acft.ui.reading.reader import Run, read_json, table_of
+from acft.ui.web.dom import Node, el
 
 HASH_LETTERS = 12
 

@@ -6,12 +6,12 @@ from urllib.parse import urlencode
 from acft.errors import ConfigError
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import guidance
-from acft.ui.dom import Node, act, el
-from acft.ui.live import ask, may_compute, versions
-from acft.ui.live_compare import other_version, version_of
 from acft.ui.page import Visit, Workbench
-from acft.ui.reader import Run
-from acft.ui.tokens import payload
+from acft.ui.parts.live import ask, may_compute, versions
+from acft.ui.parts.live_compare import other_version, version_of
+from acft.ui.reading.reader import Run
+from acft.ui.reading.tokens import payload
+from acft.ui.web.dom import Node, act, el
 
 Request = dict[str, Any]
 """What was asked last: the run, prompt and response as texts or ids, how much is the reader's."""

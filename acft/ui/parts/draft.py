@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from acft.errors import ConfigError
-from acft.ui import settings_text
-from acft.ui.dom import ASSETS, HEAD, sent
+from acft.ui.parts import settings_text
+from acft.ui.web.dom import ASSETS, HEAD, sent
 
 RESTORE = """() => {
   const asked = new URLSearchParams(location.search);

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from acft.errors import AcftError, ConfigError
-from acft.ui.dom import Node, act, el, veil
-from acft.ui.live import ask, follow, may_compute, refusal, versions
 from acft.ui.page import Visit, Workbench
-from acft.ui.reader import Run
+from acft.ui.parts.live import ask, follow, may_compute, refusal, versions
+from acft.ui.reading.reader import Run
+from acft.ui.web.dom import Node, act, el, veil
 
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""

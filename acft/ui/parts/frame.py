@@ -1,9 +1,9 @@
 """What surrounds every page: navigation, mode, title, content notice."""
 
 import acft
-from acft.ui.demonstration import reason, way_out
-from acft.ui.dom import Node, act, el, view
 from acft.ui.page import Page, Wire, Workbench
+from acft.ui.parts.demonstration import reason, way_out
+from acft.ui.web.dom import Node, act, el, view
 
 NOTICE = (
     "Texts here come from language models and may be offensive. What a scorer calls toxic is "

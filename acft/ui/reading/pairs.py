@@ -6,7 +6,7 @@ from statistics import fmean
 
 from acft.schema import TOXIC_FROM
 from acft.statistics import Interval, cluster_bootstrap, difference, paired_bootstrap, widened
-from acft.ui.reader import Answer
+from acft.ui.reading.reader import Answer
 
 TIE = 0.05
 """Scores closer than this are called equal."""

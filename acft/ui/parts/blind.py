@@ -7,11 +7,11 @@ from acft.errors import RunError
 from acft.store.connection import Store
 from acft.store.journal import record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
-from acft.ui import words
-from acft.ui.comparing import Comparison, is_swapped
-from acft.ui.dom import Node, act, el, fact, table, veil
 from acft.ui.page import Visit
-from acft.ui.pairs import TIE, Pair
+from acft.ui.reading.comparing import Comparison, is_swapped
+from acft.ui.reading.pairs import TIE, Pair
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el, fact, table, veil
 
 CHOICES = ("first", "second", "tie", "both bad")
 NOTE = (

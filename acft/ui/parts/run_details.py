@@ -2,10 +2,10 @@
 
 from acft.schema import TABLES
 from acft.store.queries import audit
-from acft.ui import words
-from acft.ui.dom import Node, el, table
 from acft.ui.page import Workbench
-from acft.ui.reader import Run
+from acft.ui.reading.reader import Run
+from acft.ui.web import words
+from acft.ui.web.dom import Node, el, table
 
 
 def details(bench: Workbench, run: Run, *, is_replay: bool = False) -> Node:

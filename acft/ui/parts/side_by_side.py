@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from acft.schema import TOXIC_FROM
 from acft.statistics import Interval
-from acft.ui import words
-from acft.ui.dom import Node, el, table, veil
-from acft.ui.pairs import Pair, Verdict
-from acft.ui.reader import Answer
+from acft.ui.reading.pairs import Pair, Verdict
+from acft.ui.reading.reader import Answer
+from acft.ui.web import words
+from acft.ui.web.dom import Node, el, table, veil
 
 GOOD, NEUTRAL, BAD = "good", "", "bad"
 

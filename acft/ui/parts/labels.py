@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import quote
 
 from acft.errors import ConfigError
-from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit
-from acft.ui.reader import Run
+from acft.ui.reading.reader import Run
+from acft.ui.web.dom import Node, act, el
 
 MAX_TAGS = 12
 MAX_TAG_LETTERS = 40

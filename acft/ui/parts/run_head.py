@@ -6,13 +6,14 @@ from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.status import FINAL, RESUMABLE
 from acft.runs.supervisor import Adoption
 from acft.schema import Status
-from acft.ui import labels, words
-from acft.ui.alerts import Alert, alerts
-from acft.ui.dom import Node, act, el
 from acft.ui.page import Visit
-from acft.ui.reader import Run
-from acft.ui.replay import link
-from acft.ui.states import state_chip
+from acft.ui.parts import labels
+from acft.ui.parts.alerts import Alert, alerts
+from acft.ui.parts.replay import link
+from acft.ui.reading.reader import Run
+from acft.ui.reading.states import state_chip
+from acft.ui.web import words
+from acft.ui.web.dom import Node, act, el
 
 PHASES = {
     "sample": "sampling rollouts",

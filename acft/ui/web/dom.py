@@ -13,7 +13,7 @@ import gradio as gr
 import orjson
 
 from acft.schema import TOXIC_FROM
-from acft.ui.hot_words import is_hot
+from acft.ui.web.hot_words import is_hot
 
 Node = str | list[Any]
 Child = Node | Iterable[Any] | None

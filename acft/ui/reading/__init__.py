@@ -1,0 +1,1 @@
+"""What pages know of runs: histories, answers, pairs, tokens; no components."""

@@ -1,0 +1,1 @@
+"""Browser plumbing that knows no run: nodes, charts, words, paging, who is admitted."""
