@@ -27,7 +27,7 @@ from acft.store.ingest import Ingester
 from acft.store.queries import audit, comparisons, evaluations, rollouts, runs, tokens
 from acft.store.queries.answer import FIRST, Answer, Slice
 from acft.store.rebuild import fingerprint, rebuild
-from acft.ui.reader import Reader
+from acft.ui.reading.reader import Reader
 from benchmarks.synthetic_runs import Size, write_runs
 
 REPEATS = 40
