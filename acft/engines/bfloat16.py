@@ -28,11 +28,8 @@ class Bfloat16Engine(LocalEngine):
 
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:
         """Responses of the copy, with what the policy says of them."""
-        drawn = (
-            super()
-            .draw(self._copies.of(backbone), weights, replace(request, keep_hidden=False))
-            .rollouts
-        )
+        copied = self._copies.of(backbone)
+        drawn = super().draw(copied, weights, replace(request, keep_hidden=False)).rollouts
         rollouts, windows, checks = [], [], DrawChecks()
         size = request.sampling.batch_size
         for start in range(0, len(drawn), size):
