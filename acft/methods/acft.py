@@ -177,7 +177,9 @@ def _run_oracle_job(
     policy = state.snapshot(plan.sample_from)
     if plan.is_concurrent and state.remote is not None:
         request = state.oracle_request(plan.index, policy.version, settings.delta)
-        new = yield from remote_oracle_job(state.remote, request, state.oracle, policy)
+        new = yield from remote_oracle_job(
+            state.remote, request, state.oracle, policy, context.should_stop
+        )
     else:
         new = yield from oracle_job(
             world, state.oracle, policy, plan.index, state.recent, context.should_stop,
