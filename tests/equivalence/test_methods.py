@@ -100,7 +100,9 @@ def test_one_round_makes_both_schedules_equal(place, tmp_path):
     assert_same(trained(tmp_path / "a", runs[0], ACFT), trained(tmp_path / "b", runs[1], ACFT))
 
 
-@pytest.mark.parametrize("kind", ["nado_recurrent", "dinado_lora", "exact"])
+@pytest.mark.parametrize(
+    "kind", ["nado_recurrent", "dinado_lora", pytest.param("exact", marks=pytest.mark.slow)]
+)
 def test_jobs_run_at_once_and_one_after_the_other_agree_to_the_bit(
     place, tmp_path, monkeypatch, kind
 ):

@@ -3,6 +3,7 @@ import pytest
 from benchmarks.live import main
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_every_wait_is_told_as_a_multiple_of_what_it_is_compared_with(capsys):
     assert main(["--quick"]) == 0
