@@ -65,6 +65,7 @@ def rules(world: World) -> dict[str, Regularizer | None]:
         "acft, anchor current": dataclasses.replace(snapshot, anchor=None),
         "acft, 64 tokens kept": snapshot,
         "acft, not adaptive": dataclasses.replace(snapshot, is_adaptive=False),
+        "acft, reach weighted": dataclasses.replace(snapshot, is_reach_weighted=True),
     }
 
 

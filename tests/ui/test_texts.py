@@ -235,6 +235,18 @@ def test_every_policy_with_both_measures_is_a_point(bench):
     assert tradeoff.figure(bench, visit())["data"]
 
 
+def test_runs_of_one_title_are_told_apart_in_the_trade_off():
+    def point(run_id, title, method):
+        ends = {f"{axis}_{end}": None for axis in "xy" for end in ("low", "high", "n")}
+        own = {"run_id": run_id, "title": title, "method": method, "x": 1.0, "y": 1.0}
+        return {**ends, **own, "subject": "policy", "policy_version": 1}
+
+    runs = [("r1", "one", "acft"), ("r2", "one", "sft"), ("r3", "one", "sft"), ("r4", "two", "rl")]
+    figure = charts.trade_off([point(*run) for run in runs], "x", "y")
+    names = [trace["name"] for trace in figure["data"]]
+    assert names == ["acft · one", "r2 · sft · one", "r3 · sft · one", "two"]
+
+
 def test_every_checkpoint_is_a_point_of_what_validation_measured(bench):
     chosen = checkpoints.measures(bench.reader.runs())
     up = next(m for m in chosen if m.metric == "rollout/satisfaction")

@@ -8,6 +8,7 @@ paper; the page adds fonts, grid and background of its theme.
 
 import html
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,9 +151,9 @@ def trade_off(
     Axes named in ``shares`` (``x``, ``y``, ``xy``) are in percent.
     """
     traces = [
-        _policies([p for p in points if p["run_id"] == run_id], PALETTE[i % len(PALETTE)],
+        _policies([p for p in points if p["run_id"] == run_id], name, PALETTE[i % len(PALETTE)],
                   x_title, y_title, shares)
-        for i, run_id in enumerate(dict.fromkeys(p["run_id"] for p in points))
+        for i, (run_id, name) in enumerate(_names(points).items())
     ]  # fmt: skip
     layout = {
         "height": 460, "margin": MARGIN, "legend": LEGEND, "showlegend": True,
@@ -164,15 +165,28 @@ def trade_off(
     return finished(traces, layout, summary, has_data=bool(points))
 
 
+def _names(points: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What each run is called: its title, with its method and then its id where others share it."""
+    runs = {p["run_id"]: p for p in points}
+    names = {run_id: str(p["title"] or run_id) for run_id, p in runs.items()}
+    for more in ("method", "run_id"):
+        known = Counter(names.values())
+        names = {
+            run_id: f"{runs[run_id][more]} · {name}" if known[name] > 1 else name
+            for run_id, name in names.items()
+        }
+    return names
+
+
 def _policies(
-    own: Sequence[dict[str, Any]], color: str, x_title: str, y_title: str, shares: str
+    own: Sequence[dict[str, Any]], name: str, color: str, x_title: str, y_title: str, shares: str
 ) -> Trace:
     """The measured policies of one run."""
     x_form, y_form = (".1%" if axis in shares else ".4g" for axis in "xy")
     return {
         "type": "scatter", "mode": "lines+markers",
         "x": [p["x"] for p in own], "y": [p["y"] for p in own],
-        "name": plain(str(own[0]["title"] or own[0]["run_id"]), 48),
+        "name": plain(name, 48),
         "line": {"color": color, "width": 1, "dash": "dot"},
         "marker": {"size": 11, "color": color, "line": {"width": 2, "color": color},
                    "symbol": [SYMBOLS.get(p["subject"], "square") for p in own]},
