@@ -98,7 +98,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             subject=subject,
             judges=scorers,
             get_judge=get_judge,
-            get_base=get_base,
+            get_base=(lambda own=policy: own) if subject == BASE else get_base,
             constraint=constraint,
             seed=settings.seed,
             should_stop=context.should_stop,
