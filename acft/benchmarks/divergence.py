@@ -8,36 +8,23 @@ import math
 from collections.abc import Generator, Sequence
 
 from acft.benchmarks.base import DRAWN, READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import DrawSettings, held_out_prompts
-from acft.config import Config
+from acft.benchmarks.responses import PromptedSettings, held_out_prompts
 from acft.evaluation import CHUNK_RESPONSES, draw_and_score
 from acft.events import Note, Progress
 from acft.likelihood import log_ratio_totals, own_likelihoods
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.settings import NonNegative, Positive, RunSettings
+from acft.settings import Positive, RunSettings, SamplingSettings
 from acft.types import Rollout
 
 NAME = "divergence"
 
 
-class DivergenceSettings(Config):
+class DivergenceSettings(PromptedSettings):
     """Which prompts are continued; always at temperature 1 from the whole vocabulary."""
 
-    source: str = ""
-    """Prompt set, as in ``[prompts]``; empty takes the run's own."""
-    prompts: NonNegative = 0
-    """Use at most this many prompts of the test split (seeded choice); 0 = all."""
     continuations: Positive = 8
     """Continuations of each prompt."""
-    horizon: Positive = 20
-    """Longest continuation, in tokens."""
-    batch_size: Positive = 64
-    """Continuations drawn at once."""
-
-    def drawing(self) -> DrawSettings:
-        """The same with how a token is drawn."""
-        return DrawSettings(**self.model_dump(), temperature=1.0, top_p=1.0)
 
 
 def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
@@ -46,12 +33,12 @@ def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, No
     if why_not := _not_comparable(bench.policy, base):
         yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
         return {}
-    drawing = settings.drawing()
+    sampling = SamplingSettings(horizon=settings.horizon, batch_size=settings.batch_size)
     scored = yield from draw_and_score(
         bench.sampler,
-        held_out_prompts(drawing, bench.run, bench.seed),
+        held_out_prompts(settings, bench.run, bench.seed),
         settings.continuations,
-        drawing.sampling(),
+        sampling,
         derive_seed(bench.seed, NAME),
         scorers=(),
         round=bench.round,
@@ -67,7 +54,7 @@ def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, No
 
 def work(settings: DivergenceSettings, run: RunSettings) -> Work:
     """Responses to be drawn, which the base then reads."""
-    n = len(held_out_prompts(settings.drawing(), run, seed=0)) * settings.continuations
+    n = len(held_out_prompts(settings, run, seed=0)) * settings.continuations
     key = settings.model_dump_json()
     return {(DRAWN, key): n, (READ, key): n}
 

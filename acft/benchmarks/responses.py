@@ -19,8 +19,8 @@ from acft.settings import (
 from acft.types import Prompt, ScoredRollout
 
 
-class DrawSettings(Config):
-    """Which prompts are continued, how often and how."""
+class PromptedSettings(Config):
+    """Which prompts are continued, how often and how far."""
 
     source: str = ""
     """Prompt set, as in ``[prompts]``; empty takes the run's own."""
@@ -30,12 +30,17 @@ class DrawSettings(Config):
     """Continuations of each prompt. Source: RealToxicityPrompts protocol, 25."""
     horizon: Positive = 20
     """Longest continuation, in tokens. Source: RealToxicityPrompts protocol, 20."""
+    batch_size: Positive = 64
+    """Continuations drawn at once."""
+
+
+class DrawSettings(PromptedSettings):
+    """The same, and how a token is drawn."""
+
     temperature: PositiveFloat = 1.0
     """Logits are divided by it."""
     top_p: OpenFraction = 0.9
     """Nucleus size. Source: RealToxicityPrompts protocol, 0.9."""
-    batch_size: Positive = 64
-    """Continuations drawn at once."""
 
     def sampling(self) -> SamplingSettings:
         """How a continuation is drawn."""
@@ -53,7 +58,7 @@ def drawn(settings: DrawSettings, run: RunSettings) -> Work:
     return {(DRAWN, settings.model_dump_json()): n}
 
 
-def held_out_prompts(settings: DrawSettings, run: RunSettings, seed: int) -> list[Prompt]:
+def held_out_prompts(settings: PromptedSettings, run: RunSettings, seed: int) -> list[Prompt]:
     """Prompts of the test split; a source of its own is test prompts throughout.
 
     Raises:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from acft.benchmarks.base import DRAWN, JUDGED, READ, SUITES
+from acft.benchmarks.base import DRAWN, JUDGED, READ, SUITES, Responses
 from acft.config import Config
 from acft.evaluation import Label
 from acft.events import Evaluated, Event, Progress, to_json
@@ -27,6 +27,8 @@ QUICK = {
 
 COMPARED_ALREADY = {"divergence"}
 """Suites whose numbers compare with base themselves."""
+UNJUDGED = {"divergence"}
+"""Suites whose responses no scorer judges, so that nobody keeps them."""
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +77,12 @@ def test_it_does_what_it_said_before_it_would_do_at_most(name, world, measured_t
     (outputs, _), _ = measured_twice(name)
     ends = [o for o in outputs if isinstance(o, Progress) and o.done == o.total]
     drawn = sum(o.total for o in ends if (o.phase, o.unit) == ("evaluate", "responses"))
+    kept = sum(len(output.scored) for output in outputs if isinstance(output, Responses))
     judged = sum(o.total for o in ends if o.phase == "judge")
     read = sum(o.total for o in ends if o.unit in ("documents", "texts"))
     assert said
     assert (said.get(DRAWN, 0), said.get(JUDGED, 0)) == (drawn, judged)
+    assert kept == (0 if name in UNJUDGED else drawn)
     assert min(read, 1) <= said.get(READ, 0) >= read
 
 
