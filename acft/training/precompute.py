@@ -11,11 +11,11 @@ from torch import Tensor
 from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
 from acft.distributed import settled
 from acft.events import Progress, Scalars
-from acft.objective import kl_divergence
+from acft.objective import kl_divergence, log_reach
 from acft.seeding import derive_seed
 from acft.training.oracle_job import Guide
 from acft.training.outputs import Output
-from acft.training.regularizer import ComputedGuidance, Regularizer
+from acft.training.regularizer import ComputedGuidance, Regularizer, limited_reach
 from acft.training.sparse import Key, SparseGuidance, key_of, sparsified
 from acft.training.world import World
 from acft.types import TokenBatch
@@ -80,15 +80,17 @@ def _guidance(
     batch = collate(documents, pad_token(regularizer.anchor.backbone.tokenizer), world.horizon)
     batch = batch.to(regularizer.anchor.device)
     guided = ComputedGuidance(world, documents, batch, None, regularizer)
-    reach, token_log_r = guided.reach(), guided.token_log_r()
     places = _positions(batch)
-    everywhere = torch.cat(places)
+    everywhere, sizes = torch.cat(places), [len(some) for some in places]
     p_logprobs, q_logprobs = guided.beside_anchor(everywhere)
+    tokens = batch.token_ids[:, 1:][batch.attention_mask[:, 1:]][everywhere, None]
+    ratios = (q_logprobs.gather(-1, tokens) - p_logprobs.gather(-1, tokens))[:, 0]
+    reach = torch.cat([limited_reach(log_reach(own)[:-1]) for own in ratios.split(sizes)])
     ids, logprobs, tail = sparsified(q_logprobs, top)
     lost = _lost(p_logprobs, q_logprobs, ids).cpu()
-    kept = (ids.int(), logprobs, tail, reach[everywhere])
-    sizes = [len(some) for some in places]
-    parts = zip(*(each.cpu().split(sizes) for each in kept), token_log_r.cpu(), strict=True)
+    kept = (ids.int(), logprobs, tail, reach)
+    token_log_r = guided.token_log_r().cpu()
+    parts = zip(*(each.cpu().split(sizes) for each in kept), token_log_r, strict=True)
     rows = [SparseGuidance(*(part.clone() for part in row)) for row in parts]
     return dict(zip(map(key_of, documents), rows, strict=True)), lost
 

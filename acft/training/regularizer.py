@@ -51,6 +51,11 @@ class Regularizer:
         return self.on_corpus and (not self.is_adaptive or document.domain == "attribute")
 
 
+def limited_reach(log_reach: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    """Weights of prefixes from their log reach, cut at ``REACH_MAX``."""
+    return log_reach.exp().clamp(max=REACH_MAX)
+
+
 class ComputedGuidance:
     """Guided log-probabilities at chosen positions, a few at a time.
 
@@ -142,7 +147,7 @@ class ComputedGuidance:
             gained[rows, places] = ratios[:, 0].float()
         reach = log_reach(gained)
         places = (self._times - self._starts[self._rows] + 1).clamp(0, reach.shape[1] - 1)
-        return reach[self._rows, places].exp().clamp(max=REACH_MAX)
+        return limited_reach(reach[self._rows, places])
 
     @torch.no_grad()
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
