@@ -93,8 +93,8 @@ def speed(run: Run) -> Figure:
 
 
 def round_ends(history: History) -> list[int]:
-    """Steps at which rounds ended."""
-    return sorted(history.last_steps.values())[:-1]
+    """Steps at which rounds ended; nothing ends where the base policy was validated."""
+    return [step for step in sorted(history.last_steps.values())[:-1] if step > 0]
 
 
 def delta(run: Run) -> float | None:

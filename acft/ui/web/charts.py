@@ -104,8 +104,9 @@ def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:
         "x": [b["predicted"] for b in bins], "y": [b["observed"] for b in bins],
         "line": {"color": POLICY, "width": 1.5},
         "marker": {"size": [6 + 10 * math.sqrt(b["n"] / most) for b in bins], "color": POLICY},
-        "error_y": {"type": "data", "width": 0, "thickness": 1,
-                    "array": [1.96 * b.get("stderr", 0.0) for b in bins]},
+        "error_y": {"type": "data", "width": 0, "thickness": 1, "symmetric": False,
+                    "array": [min(1.96 * b.get("stderr", 0.0), 1 - b["observed"]) for b in bins],
+                    "arrayminus": [min(1.96 * b.get("stderr", 0.0), b["observed"]) for b in bins]},
         "customdata": [[_counts(b)] for b in bins],
         "hovertemplate": "predicted %{x:.2f}<br>observed %{y:.2f}<br>%{customdata[0]}"
         "<extra></extra>",
