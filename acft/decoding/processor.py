@@ -81,11 +81,9 @@ class OracleLogitsProcessor(LogitsProcessor):
         Raises:
             ModelError: A file or scorer is missing, or the model is another one.
         """
-        built_for = plain_model(model if base is None else base)
-        name = str(getattr(built_for, "name_or_path", "")) or type(built_for).__name__
-        portable = PortableOracle.load(
-            Path(folder), Backbone(built_for, tokenizer, name, "local", "")
-        )
+        built_for = _backbone(model if base is None else base, tokenizer)
+        portable = PortableOracle.load(Path(folder), built_for)
+        portable.oracle.follow(_backbone(model, tokenizer))
         if verdicts is None and ORACLES.get(portable.record.oracle.kind).reads_verdicts:
             verdicts = build_constraint(portable.record.constraint, ScorerPool()).score
         return cls(model, tokenizer, portable, verdicts)
@@ -132,3 +130,9 @@ class OracleLogitsProcessor(LogitsProcessor):
 
     def _texts(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         return [self.decoder.decode(sequence) for sequence in sequences]
+
+
+def _backbone(model: Any, tokenizer: Any) -> Backbone:
+    plain = plain_model(model)
+    name = str(getattr(plain, "name_or_path", "")) or type(plain).__name__
+    return Backbone(plain, tokenizer, name, "local", "")

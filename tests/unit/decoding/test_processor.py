@@ -226,6 +226,28 @@ def test_an_oracle_that_runs_the_base_is_not_put_on_tuned_weights(backbone, tmp_
         torch.testing.assert_close(found, prefix_log_r(oracle))
 
 
+@pytest.mark.parametrize(("kind", "features"), [("dinado_recurrent", 8), ("dinado_lora", 32)])
+def test_an_oracle_reads_the_head_of_the_model_it_guides(backbone, tmp_path, kind, features):
+    """Training every weight changes the head as well, and with it what a hidden state means."""
+    settings = OracleSettings(kind=kind, rank=2, width=8)
+    oracle = ORACLES.get(kind).build(OracleContext(settings, backbone, HORIZON, None, seed=0))
+    portable_oracle(
+        oracle.eval(), settings, backbone, guidance=GuidedSettings(), horizon=HORIZON,
+        constraint=({"kind": "length", "maximum": 9},), token_verdicts=None,
+    ).save(tmp_path)  # fmt: skip
+    save_tiny_model(tmp_path / "tuned", seed=1)
+    tuned = load_backbone(ModelSettings(name=str(tmp_path / "tuned")), "cpu", "float32")
+    processor = OracleLogitsProcessor.load(
+        tmp_path, tuned.model, tuned.tokenizer, base=backbone.model
+    )
+    processor.close()
+    states = torch.randn(3, features + 32 + 1, generator=torch.Generator().manual_seed(0))
+    found = processor.portable.oracle.next_log_r(states)
+    assert not torch.equal(found, oracle.next_log_r(states))
+    oracle.follow(tuned)
+    assert torch.equal(found, oracle.next_log_r(states))
+
+
 @torch.no_grad()
 def prefix_log_r(oracle):
     ids = torch.arange(65, 73).view(2, 4)
