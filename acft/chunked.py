@@ -7,8 +7,8 @@ Values and gradients are those of ``nll`` and ``kl_divergence`` on the whole ``[
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from functools import cache, partial
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -18,20 +18,14 @@ from torch.nn.functional import linear
 
 from acft.objective import expectation, nll, upcast
 
-GuidedLogprobs = Callable[[Int[Tensor, " row"]], Float[Tensor, "row vocab"]]
-"""Log-probabilities of the guided policy at the given positions; called without gradients."""
+PolicyLogprobs = Callable[[], Float[Tensor, "row vocab"]]
+"""Log-probabilities of the policy being tuned, made when they are asked for."""
 
+GuidedLogprobs = Callable[[Int[Tensor, " row"], PolicyLogprobs], Float[Tensor, "row vocab"]]
+"""Log-probabilities of the guided policy at the given positions; called without gradients.
 
-@runtime_checkable
-class PartialGuidance(Protocol):
-    """A guided policy known in part: the tuned policy's own log-probabilities complete it."""
-
-    def spread(
-        self, positions: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
-    ) -> Float[Tensor, "row vocab"]:
-        """Log-probabilities of the guided policy at the given positions, without gradients."""
-        ...
-
+A guided policy that is known in part is completed by the policy's own log-probabilities there. One
+that does not ask for them has their memory to itself."""
 
 KlDirection = Literal["guided_policy", "policy_guided"]
 _DIRECTIONS = get_args(KlDirection)
@@ -52,17 +46,9 @@ class Penalty:
 
     weights: Float[Tensor, " position"]
     """``kl_weight`` where the KL is in the loss, else 0; guidance is computed nowhere else."""
-    guided: GuidedLogprobs | PartialGuidance
+    guided: GuidedLogprobs
     kl: KlDirection = "guided_policy"
     """The KL's first argument first."""
-
-    def logprobs(
-        self, rows: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
-    ) -> Float[Tensor, "row vocab"]:
-        """Log-probabilities of the guided policy at the given positions."""
-        if isinstance(self.guided, PartialGuidance):
-            return self.guided.spread(rows, policy_logprobs.detach())
-        return self.guided(rows)
 
 
 @dataclass(frozen=True)
@@ -185,13 +171,9 @@ def _chunk(
     In place wherever a tensor is ours: these tensors are what sets the peak memory. For the same
     reason the guided policy comes first, before there are logits.
     """
-    guided = None if penalty is None else penalty.guided
-    q_logprobs = None
-    if guided is not None and not isinstance(guided, PartialGuidance):
-        q_logprobs = upcast(guided(rows))
-    logprobs = upcast(logits()).log_softmax(dim=-1)
-    if isinstance(guided, PartialGuidance):
-        q_logprobs = upcast(guided.spread(rows, logprobs))
+    policy = cache(lambda: upcast(logits()).log_softmax(dim=-1))
+    q_logprobs = None if penalty is None else upcast(penalty.guided(rows, policy))
+    logprobs = policy()
     targets = terms.targets[rows]
     token_nll = nll(logprobs, targets)
     weights = terms.nll_weights[rows].to(logprobs.dtype)

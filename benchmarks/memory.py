@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from acft.backbone.loading import resolve_device
-from acft.chunked import Penalty, _chunk, _Terms, token_losses
+from acft.chunked import Penalty, PolicyLogprobs, _chunk, _Terms, token_losses
 from acft.objective import guided_next_logprobs, kl_divergence, nll
 from acft.oracle.nado import FactoredHead
 
@@ -59,7 +59,7 @@ class Inputs:
         self.oracle = FactoredHead(self.head, STATE, None).to(device).eval()
 
     @torch.no_grad()
-    def target(self, rows: Tensor) -> Tensor:
+    def guided(self, rows: Tensor, _: PolicyLogprobs) -> Tensor:
         """Log-probabilities of the guided policy."""
         next_logprobs = linear(self.anchor[rows], self.head).float().log_softmax(dim=-1)
         next_log_r = torch.nn.functional.logsigmoid(self.oracle(self.states[rows]))
@@ -71,7 +71,7 @@ def peak_bytes(vocab: int, positions: int, device: str, dtype: torch.dtype, *, k
     inputs = Inputs(vocab, positions, device, dtype)
 
     def work(n: int) -> None:
-        penalty = Penalty(inputs.weights[:n], inputs.target) if kl else None
+        penalty = Penalty(inputs.weights[:n], inputs.guided) if kl else None
         arguments = inputs.hidden[:n], inputs.head, inputs.targets[:n], inputs.weights[:n]
         token_losses(*arguments, penalty).total.sum().backward()
 
@@ -93,12 +93,12 @@ def errors(vocab: int, device: str, dtype: torch.dtype) -> dict[str, float]:
     """Relative error of the KL's value and of its gradient for the logits."""
     inputs = Inputs(vocab, ERROR_POSITIONS, device, dtype)
     rows = torch.arange(ERROR_POSITIONS, device=device)
-    penalty = Penalty(inputs.weights, inputs.target)
+    penalty = Penalty(inputs.weights, inputs.guided)
     with torch.no_grad():
         logits = linear(inputs.hidden, inputs.head)
         terms = _Terms(inputs.targets, inputs.weights, penalty, ERROR_POSITIONS, is_training=True)
         values, gradient = _chunk(lambda: logits, rows, terms, penalty)
-        q_logprobs = inputs.target(rows).double()
+        q_logprobs = inputs.guided(rows, lambda: logits).double()
     exact_logits = logits.double().requires_grad_()
     logprobs = exact_logits.log_softmax(dim=-1)
     kl = kl_divergence(q_logprobs, logprobs)

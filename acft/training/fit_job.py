@@ -205,7 +205,7 @@ def _forward(
     # before the forward pass, since a copy from the CPU waits for what the GPU has been given
     chosen, targets = aligned.values[inside].to(device), aligned.targets[inside].to(device)
     hidden = policy.hidden(batch)
-    penalty = None
+    guided = penalty = None
     if regularizer is not None and has_kl:
         precomputed = regularizer.guide.precomputed
         if piece.has_guidance(precomputed):
@@ -221,8 +221,8 @@ def _forward(
     if tap is not None:
         # precomputed guidance lets a process without penalty stand beside one with it
         with uneven_passes(world.base.backbone.model):
-            if penalty is not None and piece.is_counted:
-                tap.take(piece.documents, inside, hidden.detach(), losses, penalty)
+            if guided is not None and piece.is_counted:
+                tap.take(piece.documents, inside, hidden.detach(), losses, kl_weights, guided)
     if not piece.is_counted:
         return 0.0 * losses.total.sum(), _Sums
     added = partial(_Sums.of, losses, ce_weights > 0, kl_weights != 0, piece.documents)
@@ -257,7 +257,7 @@ def losses_at(
         return TokenLosses(total, cross_entropy.detach(), zero, zero)
     rows = penalty.weights.nonzero()[:, 0]
     with torch.no_grad():
-        guided = penalty.logprobs(rows, next_logprobs[rows])
+        guided = penalty.guided(rows, lambda: next_logprobs[rows])
     forward = zero.index_put((rows,), kl_divergence(guided, next_logprobs[rows]))
     reverse = zero.index_put((rows,), kl_divergence(next_logprobs[rows], guided))
     chosen = forward if penalty.kl == "guided_policy" else reverse

@@ -3,29 +3,25 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import hidden_states, logits
-from acft.chunked import Penalty, TokenLosses
+from acft.chunked import TokenLosses
 from acft.data import TokenizedDocument
 from acft.objective import entropy
 from acft.training.outputs import Rows
+from acft.training.regularizer import ComputedGuidance
+from acft.training.sparse import CachedGuidance
 from acft.training.world import World
+
+Guidance = ComputedGuidance | CachedGuidance
 
 TOP = 5
 """Likeliest tokens kept under each of base, policy and guided."""
-
-
-class HasTokenR(Protocol):
-    """Guidance that also knows R of each prefix."""
-
-    def token_log_r(self) -> Float[Tensor, "batch horizon"]:
-        """Log R of each prefix that ends in a response token."""
-        ...
 
 
 @dataclass
@@ -46,7 +42,8 @@ class GuidanceTap:
         mask_all: Bool[Tensor, "batch step"],
         hidden: Float[Tensor, "batch time width"],
         losses: TokenLosses,
-        penalty: Penalty,
+        kl_weights: Float[Tensor, " position"],
+        guided: Guidance,
     ) -> None:
         """Keep what is needed of one forward pass; called before the optimiser changes anything."""
         counts = mask_all.sum(dim=1).tolist()
@@ -54,11 +51,11 @@ class GuidanceTap:
         for row, (document, count) in enumerate(zip(documents, counts, strict=True)):
             positions = torch.arange(first, first + count, device=hidden.device)
             first += count
-            is_penalised = penalty.weights[positions] != 0
+            is_penalised = kl_weights[positions] != 0
             if self._sequences >= self.limit or not bool(is_penalised.any()):
                 continue
             self._sequences += 1
-            self._sequence(document, row, hidden, positions, is_penalised, losses, penalty)
+            self._sequence(document, row, hidden[row], positions, is_penalised, losses, guided)
 
     def rows(self, round_index: int, step: int) -> Iterator[Rows]:
         """The rows of everything taken, once."""
@@ -71,36 +68,36 @@ class GuidanceTap:
         self,
         document: TokenizedDocument,
         row: int,
-        hidden: Float[Tensor, "batch time width"],
+        hidden: Float[Tensor, "time width"],
         positions: Int[Tensor, " step"],
         is_penalised: Bool[Tensor, " step"],
         losses: TokenLosses,
-        penalty: Penalty,
+        guided: Guidance,
     ) -> None:
         length = len(positions) + 1
         token_ids = torch.tensor(document.token_ids, device=hidden.device)
         model = self.world.policy.backbone.model
-        policy_lp = logits(model, hidden[row, : length - 1]).log_softmax(dim=-1)
+        policy_lp = logits(model, hidden[: length - 1]).log_softmax(dim=-1)
         base_model = self.world.base.backbone.model
         base_hidden = hidden_states(base_model, token_ids[None])[0, :-1]
         base_lp = logits(base_model, base_hidden).log_softmax(dim=-1)
         inside = positions[is_penalised]
-        guided_lp = penalty.logprobs(inside, policy_lp[is_penalised])
-        log_r = cast("HasTokenR", penalty.guided).token_log_r()[row]
-        where = {int(p): i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
+        guided_lp = guided(inside, lambda: policy_lp[is_penalised])
+        log_r = guided.token_log_r()[row]
+        where = {p: i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
         entropies = entropy(policy_lp)
         shared = {
             "sequence_id": document.document_id,
             "source": "rollout" if document.is_rollout else "corpus",
             "policy_version": self.policy_version,
             "oracle_version": self.oracle_version,
-            "kl_logged": float(losses.kl_guided_policy[inside].double().sum()),
+            "kl_logged": float(losses.kl_guided_policy[inside].cpu().double().sum()),
         }
         # Nothing predicts the first token, but without it the text could not be read again.
         self._pending.append({**shared, **self._named(0, token_ids), "in_loss": False})
         for index in range(length - 1):
             token = int(token_ids[index + 1])
-            guided = guided_lp[where[index]] if index in where else None
+            q = guided_lp[where[index]] if index in where else None
             place = index + 1 - document.response_start
             self._pending.append(
                 {
@@ -108,14 +105,14 @@ class GuidanceTap:
                     **self._named(index + 1, token_ids),
                     "logprob_base": float(base_lp[index, token]),
                     "logprob_policy": float(policy_lp[index, token]),
-                    "logprob_guided": None if guided is None else float(guided[token]),
-                    "log_r": float(log_r[place]) if guided is not None else None,
-                    "kl_guided_policy": float(losses.kl_guided_policy[positions[index]])
-                    if guided is not None
-                    else None,
+                    "logprob_guided": None if q is None else float(q[token]),
+                    "log_r": None if q is None else float(log_r[place]),
+                    "kl_guided_policy": None
+                    if q is None
+                    else float(losses.kl_guided_policy[positions[index]]),
                     "entropy": float(entropies[index]),
-                    "in_loss": guided is not None,
-                    "alternatives": self._alternatives(base_lp[index], policy_lp[index], guided),
+                    "in_loss": q is not None,
+                    "alternatives": self._alternatives(base_lp[index], policy_lp[index], q),
                 }
             )
 

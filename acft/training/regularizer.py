@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
-from acft.chunked import KlDirection
+from acft.chunked import KlDirection, PolicyLogprobs
 from acft.data import TokenizedDocument
 from acft.objective import (
     guided_next_logprobs,
@@ -103,7 +103,9 @@ class ComputedGuidance:
         self._rows, self._times = self._row_of[rows], times
 
     @torch.no_grad()
-    def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
+    def __call__(
+        self, positions: Int[Tensor, " row"], _: PolicyLogprobs
+    ) -> Float[Tensor, "row vocab"]:
         """Log-probabilities of the guided policy."""
         return self.beside_anchor(positions)[1]
 

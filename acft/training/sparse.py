@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from acft.chunked import PolicyLogprobs
 from acft.data import TokenizedDocument
 
 Key = tuple[tuple[int, ...], int]
@@ -98,12 +99,12 @@ class CachedGuidance:
         self._place = place[mask_all]
 
     @torch.no_grad()
-    def spread(
-        self, positions: Int[Tensor, " row"], policy_logprobs: Float[Tensor, "row vocab"]
+    def __call__(
+        self, positions: Int[Tensor, " row"], policy_logprobs: PolicyLogprobs
     ) -> Float[Tensor, "row vocab"]:
-        """Log-probabilities of the guided policy beside those of the policy being tuned."""
+        """Log-probabilities of the guided policy."""
         kept = self._place[positions]
-        return spread(self._ids[kept], self._logprobs[kept], self._tails[kept], policy_logprobs)
+        return spread(self._ids[kept], self._logprobs[kept], self._tails[kept], policy_logprobs())
 
     def reach(self) -> Float[Tensor, " position"]:
         """How much likelier the guided policy is to come to each position's prefix than p is."""

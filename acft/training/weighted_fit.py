@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acft.backbone.forward import logits
 from acft.backbone.sharded import is_sharded
-from acft.chunked import Penalty
+from acft.chunked import Penalty, PolicyLogprobs
 from acft.data import TokenizedDocument, collate, micro_batches, pad_token
 from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
@@ -188,7 +188,9 @@ class _BasePower:
         self._hidden = aligned.values[aligned.mask_response]
 
     @torch.no_grad()
-    def __call__(self, positions: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
+    def __call__(
+        self, positions: Int[Tensor, " row"], _: PolicyLogprobs
+    ) -> Float[Tensor, "row vocab"]:
         next_logprobs = logits(self._model, self._hidden[positions]).log_softmax(dim=-1)
         return (self._exponent * next_logprobs).log_softmax(dim=-1)
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from acft import chunked, objective
-from acft.chunked import KlDirection, Penalty, TokenLosses, token_losses
+from acft.chunked import KlDirection, Penalty, PolicyLogprobs, TokenLosses, token_losses
 
 pytestmark = pytest.mark.equivalence
 directions = pytest.mark.parametrize("kl", get_args(KlDirection))
@@ -32,7 +32,7 @@ class Problem:
     upstream: torch.Tensor
 
     def chunked(self, kl: KlDirection, chunk_positions: int | None = 4) -> TokenLosses:
-        penalty = Penalty(self.kl_weights, lambda rows: self.q_logprobs[rows], kl)
+        penalty = Penalty(self.kl_weights, lambda rows, _: self.q_logprobs[rows], kl)
         return token_losses(
             self.hidden, self.head_weight, self.targets, self.nll_weights,
             penalty, self.head_bias, chunk_positions,
@@ -150,7 +150,7 @@ def test_no_penalty_is_the_plain_nll():
 def test_target_is_asked_only_for_penalised_positions_and_without_gradients():
     case, asked = problem(), []
 
-    def target(rows: torch.Tensor) -> torch.Tensor:
+    def target(rows: torch.Tensor, _: PolicyLogprobs) -> torch.Tensor:
         assert not torch.is_grad_enabled()
         asked.extend(rows.tolist())
         return case.q_logprobs[rows]
@@ -225,7 +225,7 @@ def test_peak_memory_is_a_tenth_of_the_plain_formulas_tensors(kl, monkeypatch):
         return objective.guided_next_logprobs(anchor_logprobs, log_r)
 
     def run() -> None:
-        penalty = Penalty(ones, target, kl)
+        penalty = Penalty(ones, lambda rows, _: target(rows), kl)
         token_losses(hidden, head_weight, targets, ones, penalty).total.mean().backward()
 
     def run_plain() -> None:

@@ -70,7 +70,8 @@ def test_the_target_is_the_enumerated_guided_policy(world, delta, strength):
         hidden = world.policy.hidden(batch)
     rule = regularizer(world, delta=delta, guide=Guide(build_oracle(world), strength, 0))
     target = ComputedGuidance(world, documents, batch, hidden, rule)
-    found = target(torch.arange(len(documents) * HORIZON)).unflatten(0, (-1, HORIZON))
+    found = target.beside_anchor(torch.arange(len(documents) * HORIZON))[1]
+    found = found.unflatten(0, (-1, HORIZON))
 
     def next_logprobs(ids):
         with torch.no_grad():
@@ -117,8 +118,9 @@ def test_guidance_reads_what_is_penalised_and_nothing_else(world, monkeypatch, a
     beside = computed([general, longer], world, rule, [1])
     assert read == ([(1, 1 + HORIZON)] if anchored else [])
     n_first, n = len(general.token_ids) - 1, len(penalised.token_ids) - 1
-    expected = alone(torch.arange(n))
-    torch.testing.assert_close(beside(n_first + torch.arange(n)), expected, atol=1e-5, rtol=1e-5)
+    guided = beside.beside_anchor(n_first + torch.arange(n))[1]
+    expected = alone.beside_anchor(torch.arange(n))[1]
+    torch.testing.assert_close(guided, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
         beside.reach()[n_first : n_first + n], alone.reach(), atol=1e-5, rtol=1e-5
     )
