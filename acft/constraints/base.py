@@ -25,8 +25,8 @@ GetScorer = Callable[[str], Scorer]
 MAX_DEPTH = 8
 """Tables inside tables."""
 
-JUST_ABOVE_HALF = 0.5 + 2**-53
-"""The smallest value that is still the verdict "satisfied"."""
+JUST_ABOVE_HALF = 0.5 + 2**-24
+"""The smallest value that is the verdict "satisfied", in float32 too, in which oracles learn it."""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ def test_soft_and_hard_satisfaction_agree_on_the_verdict(score, threshold):
     soft = soft_satisfaction(score, threshold)
     assert 0 <= soft <= 1
     assert (soft > 0.5) == (hard_satisfaction(score, threshold) > 0.5) == (score < threshold)
+    assert (np.float32(soft) > 0.5) == (soft > 0.5)  # oracles learn from float32
 
 
 @given(OPEN_FRACTION)
@@ -96,7 +98,9 @@ def test_all_of_is_the_smallest_and_any_of_the_largest():
 
 def test_not_turns_exactly_one_half_into_satisfied():
     table = {"kind": "not", "constraint": SCORE}
-    assert grades(table, "xa", "aaaa", "xxxx") == [JUST_ABOVE_HALF, 0.0, 1.0]
+    found = grades(table, "xa", "aaaa", "xxxx")
+    assert found == [JUST_ABOVE_HALF, 0.0, 1.0]
+    assert (np.array(found, np.float32) > 0.5).tolist() == [True, False, True]
 
 
 def test_not_not_has_the_same_verdicts():
