@@ -5,8 +5,9 @@ import queue
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from acft.errors import AcftError, ModelError
@@ -16,6 +17,10 @@ from acft.runs.spawn import PYTHON, environment
 COMMAND = (*PYTHON, "acft.inference")
 CLOSE_SECONDS = 5.0
 DEFAULT_SECONDS = 120.0
+LOOK_SECONDS = 0.2
+"""Between two looks whether what is waited for was withdrawn."""
+NEVER = threading.Event()
+"""What nobody can withdraw."""
 
 Process = subprocess.Popen[bytes]
 Answers = queue.Queue[dict[str, Any]]
@@ -32,6 +37,10 @@ class Inference:
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[Process, Answers]] = {}
         """Who was asked, and where its answers are waited for, by number of the request."""
+        self._opened: Any = None
+        """The run that the process answered about last, whose models it holds."""
+        self._log: Any = None
+        """File of what the process prints, ours alone; it goes with us."""
 
     @property
     def is_running(self) -> bool:
@@ -62,20 +71,29 @@ class Inference:
                 return end.value
 
     def stream(
-        self, operation: str, seconds: float = DEFAULT_SECONDS, **arguments: Any
+        self,
+        operation: str,
+        seconds: float = DEFAULT_SECONDS,
+        withdrawn: threading.Event = NEVER,
+        **arguments: Any,
     ) -> Iterator[Any]:
         """Partial results as they come; the generator returns the result.
 
-        Closing the generator cancels the operation.
+        Closing the generator cancels the operation, and so does setting ``withdrawn`` while it is
+        waited for. A process that then still opens the models of a run for nobody else is ended.
 
         Raises:
-            AcftError: The operation refused, the process ended, or nothing came for ``seconds``.
+            AcftError: The operation refused or was withdrawn, the process ended, or nothing came
+                for ``seconds``.
         """
+        about = arguments.get("run_id")
         number, process, answers = self._ask(operation, arguments)
         is_over = False
         try:
             while True:
-                message = self._next(answers, operation, seconds)
+                message = self._next(answers, operation, seconds, withdrawn)
+                if "error" not in message:
+                    self._opened = about
                 if "part" in message:
                     yield message["part"]
                     continue
@@ -84,23 +102,15 @@ class Inference:
                     raise AcftError(message["error"])
                 return message.get("result")
         finally:
-            self._answers.pop(number, None)
-            if not is_over:
-                self._send(process, {"cancel": number})
+            is_opening = withdrawn.is_set() and about != self._opened
+            self._leave(number, process, is_over=is_over, is_opening=is_opening)
 
     def close(self) -> None:
         """Ends the process and with it everything it holds in memory."""
         with self._lock:
             process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin:
-            process.stdin.close()
-        try:
-            process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            _end(process)
 
     def _ask(self, operation: str, arguments: dict[str, Any]) -> tuple[int, Process, Answers]:
         number, answers = next(self._numbers), Answers()
@@ -112,28 +122,46 @@ class Inference:
         self._send(process, {"id": number, "op": operation, "args": arguments})
         return number, process, answers
 
-    def _next(self, answers: Answers, operation: str, seconds: float) -> dict[str, Any]:
-        try:
-            return answers.get(timeout=seconds)
-        except queue.Empty:
-            raise ModelError(
-                f"{operation!r} gave no sign of life for {seconds:.0f} s; "
-                "the inference process may be short of memory, try again or use shorter texts"
-            ) from None
+    def _leave(self, number: int, process: Process, *, is_over: bool, is_opening: bool) -> None:
+        """Waits for a request no longer, and ends a process that works for it alone in vain."""
+        with self._lock:
+            del self._answers[number]
+            others = [asked for asked, _ in self._answers.values() if asked is process]
+            is_useless = is_opening and not is_over and not others and self._process is process
+            if is_useless:
+                self._process = None
+        if is_useless:
+            _end(process)
+        elif not is_over:
+            self._send(process, {"cancel": number})
+
+    def _next(
+        self, answers: Answers, operation: str, seconds: float, withdrawn: threading.Event
+    ) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while not withdrawn.is_set():
+            with suppress(queue.Empty):
+                return answers.get(timeout=min(LOOK_SECONDS, seconds))
+            if time.monotonic() >= deadline:
+                raise ModelError(
+                    f"{operation!r} gave no sign of life for {seconds:.0f} s; "
+                    "the inference process may be short of memory, try again or use shorter texts"
+                )
+        raise ModelError(f"{operation!r} was withdrawn")
 
     def _started(self) -> Process:
         kind, _, index = self.device.partition(":")
         variables = {"CUDA_VISIBLE_DEVICES": index} if index else {}
-        log = Path(tempfile.gettempdir()) / f"acft-inference-{self.device.replace(':', '')}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*self._command, kind],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env=environment(**variables),
-                start_new_session=True,
-            )
+        self._opened = None
+        self._log = tempfile.NamedTemporaryFile(prefix="acft-inference-", suffix=".log")  # noqa: SIM115 - kept to be read
+        process = subprocess.Popen(
+            [*self._command, kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment(**variables),
+            start_new_session=True,
+        )
         threading.Thread(
             target=self._listen, args=(process,), name="inference", daemon=True
         ).start()
@@ -152,7 +180,7 @@ class Inference:
         else:
             reason = (
                 f"the inference process ended with code {process.returncode}; it may have run out "
-                "of memory, see its log in the temporary folder"
+                f"of memory, see its log {self._log.name}"
             )
         with self._lock:  # whoever finds the process at work is in the list before this is read
             waiting = [answers for asked, answers in self._answers.values() if asked is process]
@@ -167,3 +195,15 @@ class Inference:
                 process.stdin.flush()
             except (BrokenPipeError, ValueError):
                 return  # the listening thread tells everybody who waits
+
+
+def _end(process: Process) -> None:
+    """Ends a process: it leaves when its input does, or is killed when it cannot."""
+    if process.stdin:
+        with suppress(BrokenPipeError):  # what a dead process never read
+            process.stdin.close()
+    try:
+        process.wait(CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

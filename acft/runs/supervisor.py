@@ -68,7 +68,7 @@ class Supervisor:
         role: str = "app",
         command: Sequence[str] = WORKER,
         places: list[Device] | None = None,
-        before_start: Callable[[str], None] = lambda _: None,
+        make_room: Callable[[str], object] = lambda _: None,
     ) -> None:
         """A supervisor that has claimed nothing yet.
 
@@ -77,13 +77,13 @@ class Supervisor:
             role: ``app`` in a workbench, else ``detached``.
             command: Program that does a run; the run's folder is appended.
             places: Devices to use; those of the machine when not given.
-            before_start: Called with a device's name before a run starts there; releases models.
+            make_room: Called with the name of a device where a run wants to start; releases models.
         """
         self._runs_dir = runs_dir
         self._ownership = Ownership(runs_dir, role)
         self._command = tuple(command)
         self._places = devices() if places is None else places
-        self._before_start = before_start
+        self._make_room = make_room
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping: dict[str, tuple[str, float]] = {}
         self._terminated: set[str] = set()
@@ -207,6 +207,7 @@ class Supervisor:
                 runs = "a run is" if device.slots == 1 else f"{device.slots} runs are"
                 obstacles.append(f"{runs} on {device.name}")
                 continue
+            self._make_room(device.name)  # first: the memory in use may be that of our own models
             obstacle = gpu_obstacle(device.name)
             if not obstacle:
                 return device, ""
@@ -223,7 +224,6 @@ class Supervisor:
     ) -> Status | None:
         if status.state != "queued":
             return None
-        self._before_start(device.name)
         paths.stop_request.unlink(missing_ok=True)
         self._forget_stop(paths.root.name)
         variables = environment(launch.mirror, **_device_variables(device.name))

@@ -77,11 +77,16 @@ def workbench(options: Options) -> Workbench:
     gate = Gate(token, cookie=f"acft_token_{options.port}")
     device = devices()[0].name
     reader = Reader(runs)
-    settings_process, model_process = Inference("cpu"), Inference(device)
-    supervisor = None
-    if not bind.is_demo:
-        # Models for live results make room before a run starts; they come back when asked for.
-        supervisor = Supervisor(runs, before_start=lambda _: model_process.close())
+    settings_process = Inference("cpu")
+    model_process, rehearsal_process = Inference(device), Inference(device)
+
+    def make_room(place: str) -> None:
+        """Models for live results give way before a run starts; they come back when asked for."""
+        for process in (model_process, rehearsal_process):
+            if process.device == place:
+                process.close()
+
+    supervisor = None if bind.is_demo else Supervisor(runs, make_room=make_room)
     is_ours = supervisor is not None and supervisor.start()
     # Only the process that supervises the runs may write the database file.
     store = _own_store(runs) if is_ours else open_memory_store(runs)
@@ -99,7 +104,7 @@ def workbench(options: Options) -> Workbench:
         ),
         settings_process=settings_process,
         model_process=model_process,
-        rehearsal_process=Inference(device),
+        rehearsal_process=rehearsal_process,
         supervisor=supervisor,
     )
 

@@ -9,6 +9,7 @@ import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -88,6 +89,8 @@ class Visit:
     may_change: bool = False
     """The browser holds the launch token, and no other process supervises the runs; never in a
     demonstration."""
+    withdrawn: Event = field(default_factory=Event, compare=False)
+    """Set when nobody waits any longer for what a stream makes."""
 
     @property
     def run_id(self) -> str:
@@ -183,10 +186,11 @@ class Wire:
         """Connects a generator whose values are shown as they come: one at a time, in a queue."""
 
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
-            parts = callback(self._visit(request, event), *values)
+            visit = self._visit(request, event)
+            parts = callback(visit, *values)
             nothing = gr.skip() if len(outputs) == 1 else [gr.skip() for _ in outputs]
             try:
-                for answer in with_beats(parts, nothing):
+                for answer in with_beats(parts, nothing, visit.withdrawn):
                     yield _sent(answer, outputs)
             except AcftError as error:
                 yield _sent(_in_place(error, outputs), outputs)

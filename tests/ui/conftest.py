@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from acft.errors import AcftError
-from acft.inference.client import Inference
+from acft.inference.client import NEVER, Inference
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
@@ -88,20 +88,23 @@ class FakeRehearsal(Inference):
         self.hold = threading.Event()
         self.hold.set()
 
-    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+    def stream(
+        self, operation: str, seconds: float = 1.0, withdrawn: threading.Event = NEVER,
+        **arguments: Any,
+    ) -> Iterator[Any]:  # fmt: skip
         self.asked.append(arguments["text"])
         yield {"doing": "opening the model"}
         yield {"doing": "taking one optimiser step"}
-        self.hold.wait(30)
+        while not self.hold.wait(0.05):
+            if withdrawn.is_set():
+                raise AcftError("it was withdrawn")
         if self.error is not None:
             raise self.error
         return REHEARSED
 
     def close(self) -> None:
         """Ends a step that a test holds."""
-        if not self.hold.is_set():
-            self.error = AcftError("the inference process was ended")
-            self.hold.set()
+        self.hold.set()
 
 
 WEIGHED = {
@@ -149,7 +152,10 @@ class FakeSettingsProcess(Inference):
 class FakeModelProcess(Inference):
     """Stands in for the process that holds models."""
 
-    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+    def stream(
+        self, operation: str, seconds: float = 1.0, withdrawn: threading.Event = NEVER,
+        **arguments: Any,
+    ) -> Iterator[Any]:  # fmt: skip
         if operation == "generate":
             for words in range(1, 4):
                 for number, side in enumerate(arguments["sides"]):

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from acft.errors import AcftError
+from acft.inference.client import NEVER
 from acft.runs.devices import Device
 from acft.runs.directory import all_runs, create_run, read_launch
 from acft.runs.supervisor import Supervisor
@@ -51,7 +53,9 @@ class StoryModelProcess(FakeModelProcess):
         super().__init__()
         self._gate = gate
 
-    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
+    def stream(
+        self, operation: str, seconds: float = 1.0, withdrawn: Event = NEVER, **arguments: Any
+    ) -> Iterator[Any]:
         parts = super().stream(operation, seconds, **arguments)
         if operation == "generate":
             yield next(parts)
@@ -67,12 +71,13 @@ class StoryRehearsal(FakeRehearsal):
         super().__init__()
         self._gate = gate
 
-    def stream(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Iterator[Any]:
-        self.hold.clear()
+    def stream(
+        self, operation: str, seconds: float = 1.0, withdrawn: Event = NEVER, **arguments: Any
+    ) -> Iterator[Any]:
         yield {"doing": "opening the model"}
         while "slow" in arguments["text"] and not self._gate.exists():
-            if self.hold.wait(0.02):
-                raise AcftError("the inference process was ended; ask again")
+            if withdrawn.wait(0.02):
+                raise AcftError("it was withdrawn")
         return REHEARSED
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -322,7 +323,7 @@ def test_problems_with_the_data_are_told_before_the_launch():
 
 
 def flown(bench, text=TEXT):
-    parts = preflight.flight(bench, visit(may_change=True), text, preflight.Turn())
+    parts = preflight.flight(bench, visit(may_change=True), text, Lock())
     return [text_of(node) for node, _ in parts]
 
 
@@ -352,45 +353,41 @@ def test_a_step_that_fails_is_told_as_the_sentence_it_failed_with(bench):
         flown(broken)
 
 
-def test_a_tab_cancels_its_own_step_and_keeps_what_was_read(bench):
-    rehearsal, turn, seen = FakeRehearsal(), preflight.Turn(), visit(may_change=True)
+def test_who_cancels_a_step_ends_its_process_and_keeps_what_was_read(bench):
+    rehearsal, seen = FakeRehearsal(), visit(may_change=True)
     rehearsal.hold.clear()
-    held = replace(bench, rehearsal_process=rehearsal)
-    steps = preflight.flight(held, seen, TEXT, turn)
-    assert "Cancel" in text_of(next(steps)[0])
-    next(steps)
-    _, read = next(steps)
-    other = preflight.withdrawn(held, replace(seen, session="other"), turn, "")
-    assert text_of(other) == "Cancelled; nothing was kept."
-    assert not rehearsal.hold.is_set()
-    last = text_of(preflight.withdrawn(held, seen, turn, read))
+    steps = preflight.flight(replace(bench, rehearsal_process=rehearsal), seen, TEXT, Lock())
+    shown, read = "", ""
+    while "taking one optimiser step" not in shown:
+        node, read = next(steps)
+        shown = text_of(node)
+    assert "Cancel" in shown
+    seen.withdrawn.set()
+    with pytest.raises(AcftError, match="withdrawn"):
+        next(steps)
+    assert rehearsal.hold.is_set()
+    last = text_of(preflight.withdrawn(read))
     assert "Cancelled; nothing was kept." in last
     assert "6 train" in last
-    assert rehearsal.hold.is_set()
-    steps.close()
-    assert turn.session == ""
 
 
 def test_a_step_begins_when_the_one_before_has_left(bench):
-    turn, is_begun = preflight.Turn(), threading.Event()
-
-    def follow():
-        with turn.of("second"):
-            is_begun.set()
-
-    with turn.of("first"):
-        thread = threading.Thread(target=follow)
+    turn, rehearsal = Lock(), FakeRehearsal()
+    steps = preflight.flight(replace(bench, rehearsal_process=rehearsal), visit(may_change=True),
+                             TEXT, turn)  # fmt: skip
+    thread = threading.Thread(target=list, args=(steps,))
+    with turn:
         thread.start()
-        assert turn.session == "first"
-        assert not is_begun.is_set()
-    assert is_begun.wait(30)
-    thread.join()
+        thread.join(0.2)
+        assert rehearsal.asked == []
+    thread.join(30)
+    assert rehearsal.asked == [TEXT]
 
 
 def test_who_cancels_while_texts_are_read_opens_no_model(bench):
     rehearsal = FakeRehearsal()
     steps = preflight.flight(replace(bench, rehearsal_process=rehearsal), visit(may_change=True),
-                             TEXT, preflight.Turn())  # fmt: skip
+                             TEXT, Lock())  # fmt: skip
     next(steps)
     next(steps)
     steps.close()
@@ -399,7 +396,7 @@ def test_who_cancels_while_texts_are_read_opens_no_model(bench):
 
 def test_who_only_looks_gets_no_step(bench):
     with pytest.raises(AcftError, match="may look"):
-        next(preflight.flight(bench, visit(), TEXT, preflight.Turn()))
+        next(preflight.flight(bench, visit(), TEXT, Lock()))
 
 
 def test_no_step_is_tried_where_the_data_have_problems(bench, monkeypatch):

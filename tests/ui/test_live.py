@@ -120,12 +120,12 @@ def test_a_failure_leaves_what_was_written_unjudged_and_opens_no_models_again(be
     asked = []
 
     class Breaks(FakeModelProcess):
-        def stream(self, operation, seconds=1.0, **arguments):
+        def stream(self, operation, *options, **arguments):
             asked.append(operation)
             if operation == "generate":
                 yield {"side": 0, "texts": [" fine", " fine"]}
                 raise ModelError("the oracle cannot be opened")
-            return (yield from super().stream(operation, seconds, **arguments))
+            return (yield from super().stream(operation, *options, **arguments))
 
     last = answered(replace(bench, model_process=Breaks()))[-1]
     assert "fine" in text_of(last)

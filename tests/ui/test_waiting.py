@@ -71,7 +71,7 @@ def test_what_is_asked_while_the_last_answer_is_awaited_is_not_dropped(served, n
 
 
 def test_parts_come_in_order_with_beats_between_and_an_error_at_the_end():
-    gate = threading.Event()
+    gate, over = threading.Event(), threading.Event()
 
     def parts() -> Generator[str]:
         yield "one"
@@ -79,7 +79,7 @@ def test_parts_come_in_order_with_beats_between_and_an_error_at_the_end():
         yield "two"
         raise ConfigError("three")
 
-    shown = with_beats(parts(), "beat", seconds=0.01)
+    shown = with_beats(parts(), "beat", over, seconds=0.01)
     assert [next(shown), next(shown)] == ["one", "beat"]
     gate.set()
     rest = (part for part in shown if part != "beat")
@@ -89,7 +89,7 @@ def test_parts_come_in_order_with_beats_between_and_an_error_at_the_end():
 
 
 def test_closing_does_not_wait_for_a_part_and_closes_the_generator_when_it_comes():
-    gate, closed = threading.Event(), threading.Event()
+    gate, closed, over = threading.Event(), threading.Event(), threading.Event()
 
     def parts() -> Generator[str]:
         try:
@@ -99,9 +99,10 @@ def test_closing_does_not_wait_for_a_part_and_closes_the_generator_when_it_comes
         finally:
             closed.set()
 
-    shown = with_beats(parts(), "beat", seconds=0.01)
+    shown = with_beats(parts(), "beat", over, seconds=0.01)
     assert next(shown) == "one"
     shown.close()
+    assert over.is_set()
     assert not closed.is_set()
     gate.set()
     assert closed.wait(30)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -316,7 +317,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
 
 def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text: Any) -> None:
-    turn, read = preflight.Turn(), gr.State("")
+    turn, read = Lock(), gr.State("")
     outputs = [flight, read]
 
     def begin(visit: Visit) -> list[Node]:  # noqa: ARG001
@@ -325,8 +326,8 @@ def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text:
     def try_out(visit: Visit, content: str) -> Iterator[tuple[Node, Node]]:
         yield from preflight.flight(bench, visit, content, turn)
 
-    def withdraw(visit: Visit, found: Node) -> Node:
-        return preflight.withdrawn(bench, visit, turn, found)
+    def withdraw(visit: Visit, found: Node) -> Node:  # noqa: ARG001
+        return preflight.withdrawn(found)
 
     # It reads files that the settings name, so it needs the token although it changes nothing.
     begun = wire.change(aside.preflight, begin, outputs=outputs)

@@ -60,7 +60,7 @@ def follow(
     runs = str(bench.reader.runs_dir)
     return (
         yield from bench.model_process.stream(
-            operation, LOAD_SECONDS, runs=runs, run_id=run.run_id, **arguments
+            operation, LOAD_SECONDS, visit.withdrawn, runs=runs, run_id=run.run_id, **arguments
         )
     )
 

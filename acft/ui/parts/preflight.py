@@ -1,10 +1,9 @@
 """What a run would read and need, and what one measured step of it took; for the launch page."""
 
 import os
-import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 from acft.errors import AcftError
@@ -44,29 +43,10 @@ def waiting() -> Node:
     return _underway([("waiting for the models to be free", time.monotonic())])
 
 
-class Turn:
-    """Whose step the rehearsal process takes: one tab's at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.session = ""
-        """The tab, empty while none is at it."""
-
-    @contextmanager
-    def of(self, session: str) -> Iterator[None]:
-        """Waits until the one before has left, who may end the process until then."""
-        with self._lock:
-            self.session = session
-            try:
-                yield
-            finally:
-                self.session = ""
-
-
-def flight(bench: Workbench, visit: Visit, text: str, turn: Turn) -> Generator[tuple[Node, Node]]:
+def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[tuple[Node, Node]]:
     """The page's part while data are read, models opened and a step is taken, and what was read.
 
-    It ends with results.
+    It ends with results. ``turn`` keeps a tab waiting until the one before has left the process.
 
     Raises:
         AcftError: The visit may not, or settings, data or machine do not let the run take a step.
@@ -82,11 +62,11 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Turn) -> Generator[t
         return
     # Who cancelled meanwhile leaves here, before any model gives way.
     yield el("div", _underway(steps), read), read
-    with turn.of(visit.session):
+    with turn:
         not_while_training(bench)
         # Two models at once may not fit; live results open theirs again when they are asked for.
         bench.model_process.close()
-        parts = bench.rehearsal_process.stream("rehearse", LOAD_SECONDS, text=text)
+        parts = bench.rehearsal_process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
         try:
             while True:
                 step = next(parts)["doing"]
@@ -99,10 +79,8 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Turn) -> Generator[t
             bench.rehearsal_process.close()
 
 
-def withdrawn(bench: Workbench, visit: Visit, turn: Turn, read: Node) -> Node:
-    """What was read before the tab's step was cancelled; another tab's step goes on."""
-    if turn.session == visit.session:
-        bench.rehearsal_process.close()
+def withdrawn(read: Node) -> Node:
+    """What was read before the tab's step was cancelled."""
     return el("div", el("div.notice", "Cancelled; nothing was kept."), read)
 
 

@@ -9,15 +9,16 @@ END = object()
 """Comes after the last part."""
 
 
-def with_beats(parts: Any, beat: Any, seconds: float = 1.0) -> Generator[Any]:
+def with_beats(
+    parts: Any, beat: Any, over: threading.Event, seconds: float = 1.0
+) -> Generator[Any]:
     """The parts of a generator as they come, and ``beat`` whenever none has for some seconds.
 
-    The generator runs in a thread of its own. Closing this one returns at once; the other is closed
-    as soon as it yields again. Gradio waits for a generator that it cancels, and meanwhile takes no
-    new click, hence this.
+    The generator runs in a thread of its own. Closing this one sets ``over`` and returns at once;
+    the other is closed as soon as it yields again. Gradio waits for a generator that it cancels,
+    and meanwhile takes no new click, hence this.
     """
     answers: queue.Queue[Any] = queue.Queue()
-    over = threading.Event()
     threading.Thread(target=_pump, args=(parts, answers, over), name="parts", daemon=True).start()
     try:
         while True:

@@ -11,7 +11,7 @@ from acft.errors import DataError
 from acft.inference import server
 
 
-def echo(session: server.Session, value: Any) -> Any:
+def echo(session: server.Session, value: Any, run_id: str = "") -> Any:
     return value
 
 
@@ -34,7 +34,7 @@ def crash(session: server.Session) -> float:
     return 1 / 0
 
 
-def sleep(session: server.Session, until: str) -> None:
+def sleep(session: server.Session, until: str, run_id: str = "") -> None:
     while not Path(until).exists():
         time.sleep(0.02)
 

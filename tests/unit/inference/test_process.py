@@ -73,6 +73,56 @@ def test_closing_the_stream_withdraws_the_request(inference):
     assert inference.call("echo", value="free again") == "free again"
 
 
+def test_a_process_that_opens_a_run_for_nobody_any_longer_is_ended(inference):
+    inference.call("echo", value=1)
+    opening, withdrawn = inference._process, threading.Event()
+    parts = inference.stream("sleep", withdrawn=withdrawn, until="/nowhere", run_id="a")
+    threading.Timer(0.1, withdrawn.set).start()
+    with pytest.raises(AcftError, match="withdrawn"):
+        next(parts)
+    assert opening.wait(20) == 0
+    assert inference.is_closed
+    assert inference.call("echo", value="anew") == "anew"
+
+
+def test_a_process_that_others_wait_for_or_that_has_opened_the_run_goes_on(inference):
+    assert inference.call("echo", value=1, run_id="a") == 1
+    process, withdrawn = inference._process, threading.Event()
+    withdrawn.set()
+    with pytest.raises(AcftError, match="withdrawn"):
+        next(inference.stream("echo", withdrawn=withdrawn, value=2, run_id="a"))
+    others = inference.stream("forever")
+    assert next(others) == 0
+    with pytest.raises(AcftError, match="withdrawn"):
+        next(inference.stream("echo", withdrawn=withdrawn, value=3, run_id="b"))
+    assert next(others) == 1
+    assert inference._process is process
+
+
+def test_one_that_died_with_something_unread_can_be_released(inference):
+    parts = inference.stream("forever")
+    next(parts)
+    os.kill(inference.pid, signal.SIGKILL)
+    inference._process.wait(20)
+    parts.close()
+    inference.close()
+    assert inference.call("echo", value=1) == 1
+
+
+def test_what_a_process_prints_is_kept_apart_and_its_place_told(inference):
+    other = Inference(command=FAKE)
+    with pytest.raises(AcftError, match="ZeroDivisionError"):
+        inference.call("crash")
+    other.call("echo", value=1)
+    parts = inference.stream("forever")
+    next(parts)
+    os.kill(inference.pid, signal.SIGKILL)
+    with pytest.raises(AcftError, match="see its log") as told:
+        list(parts)
+    other.close()
+    assert "ZeroDivisionError" in Path(str(told.value).split()[-1]).read_text("utf-8")
+
+
 def test_refusals_keep_their_sentence(inference):
     with pytest.raises(AcftError, match="the text is too long"):
         inference.call("refuse")

@@ -483,7 +483,7 @@ def test_models_are_released_before_a_run_starts(tmp_path):
     released = []
     create(tmp_path)
     watcher = Supervisor(
-        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], before_start=released.append
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], make_room=released.append
     )
     assert watcher.claim()
     watcher.tick()
@@ -492,16 +492,33 @@ def test_models_are_released_before_a_run_starts(tmp_path):
     watcher.close()
 
 
+def test_models_of_our_own_do_not_keep_a_run_waiting_for_the_device_they_fill(
+    tmp_path, monkeypatch
+):
+    used = {"cpu": "30 of 40 GiB of it are in use by other processes"}
+    monkeypatch.setattr(supervisor, "gpu_obstacle", lambda name: used.get(name, ""))
+    paths = create(tmp_path)
+    watcher = Supervisor(
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")],
+        make_room=lambda name: used.pop(name, None),
+    )  # fmt: skip
+    assert watcher.claim()
+    watcher.tick()
+    assert read_status(paths).state != "queued"
+    wait_until(lambda: (watcher.tick(), not watcher._children)[1])
+    watcher.close()
+
+
 def test_supervision_goes_on_after_any_error_and_says_it_once(tmp_path, caplog):
-    troubles = iter([RuntimeError("no answer"), RuntimeError("no answer"), None])
+    troubles = iter([RuntimeError("no answer"), RuntimeError("no answer")])
 
     def release(_):
-        if error := next(troubles):
+        if error := next(troubles, None):
             raise error
 
     paths = create(tmp_path)
     watcher = Supervisor(
-        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], before_start=release
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], make_room=release
     )
     assert watcher.start()
     becomes(paths, "finished")
