@@ -134,12 +134,8 @@ class Policy:
         self.version = version
 
 
-def base_policy(run: RunSettings, threads: int = 0) -> Policy:
-    """The frozen policy a run starts from.
-
-    Args:
-        run: Names the model and the device.
-        threads: Of a CPU, each of which draws responses; 0 takes every core. A GPU is fed by one.
+def base_policy(run: RunSettings) -> Policy:
+    """The frozen policy a run starts from; each of the run's CPU threads draws, one feeds a GPU.
 
     Raises:
         ModelError: Model or device cannot be had.
@@ -148,7 +144,7 @@ def base_policy(run: RunSettings, threads: int = 0) -> Policy:
     backbone = load_backbone(run.model, device, run.dtype)
     # collectives of several threads would meet in another order in each process
     is_divided = device != "cpu" or is_sharded(backbone.model)
-    workers = Workers(1 if is_divided else threads or cores())
+    workers = Workers(1 if is_divided else run.schedule.threads or cores())
     return Policy(backbone, chat_template=run.model.chat_template, workers=workers)
 
 

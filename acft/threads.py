@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from acft.machine import cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,6 +29,13 @@ class Workers:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self.count) as pool, one_thread_each():
             return list(pool.map(work, items))
+
+
+def use_threads(asked: int) -> int:
+    """Number of CPU threads that torch uses from here on: those asked for, or 0 for every core."""
+    count = asked or cores()
+    torch.set_num_threads(count)
+    return count
 
 
 @contextmanager

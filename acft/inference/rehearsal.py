@@ -23,7 +23,7 @@ from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import COUNTED, WITHOUT_STEPS, Speeds, expected_work
-from acft.machine import cores, peak_memory
+from acft.machine import peak_memory
 from acft.methods.acft import AcftSettings
 from acft.oracle.windows import response_windows
 from acft.policy import base_policy, trainable_policy
@@ -33,6 +33,7 @@ from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
+from acft.threads import use_threads
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
@@ -107,10 +108,9 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
 
 def _small_world(run: RunSettings) -> Generator[Part, None, tuple[World, float]]:
     """What a run loads, with few responses instead of a whole corpus, and seconds per response."""
-    threads = run.schedule.threads or cores()
-    torch.set_num_threads(threads)
+    threads = use_threads(run.schedule.threads)
     prompts = prompts_by_split(run)
-    base = base_policy(run, threads)
+    base = base_policy(run)
     base.version = 0
     yield {"doing": "opening the scorers"}
     pool = ScorerPool(resolve_device(run.device))

@@ -35,6 +35,7 @@ from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import ModelSettings, Names, NonNegative, RunSettings
+from acft.threads import use_threads
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 from acft.training.records import scored_rows
 from acft.training.subjects import SubjectSettings, open_policy, open_sampler
@@ -76,6 +77,7 @@ class EvaluateSettings(Config):
 
 def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Output]:
     """Measures the named policies with the named suites and compares them with base."""
+    use_threads(context.run.schedule.threads)
     results = Results.load(context.resume_from) if context.resume_from else Results({})
     scorers, lost = yield from _load_scorers(settings, context)
     pool = _pool(context)

@@ -66,9 +66,9 @@ def measurement(
         text = paths.spec.read_text(encoding="utf-8")
         own, experiment = list(launch.overrides), launch.experiment
         name = as_asked(tomllib.loads(text), own).get("title") or subject
-        subjects[POLICY] = result_of(paths)
+        subjects[POLICY] = _verified_result(paths)
     if control:
-        subjects[CONTROL] = result_of(find_run(runs_dir, control))
+        subjects[CONTROL] = _verified_result(find_run(runs_dir, control))
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={json.dumps(title)}")
     own += as_evaluation(suites, subjects)
@@ -103,8 +103,8 @@ def inline(value: Any) -> str:
     return json.dumps(value)
 
 
-def result_of(paths: RunPaths) -> dict[str, Any]:
-    """The verified best checkpoint of a run, or its last where none was called best, as a subject.
+def best_checkpoint(paths: RunPaths) -> Path:
+    """Folder of the best checkpoint of a run, or of its last where none was called best.
 
     Raises:
         RunError: No round of the run is sealed.
@@ -113,11 +113,24 @@ def result_of(paths: RunPaths) -> dict[str, Any]:
     name = status.best_checkpoint or status.checkpoint
     if not name:
         raise RunError(f"run {paths.root.name} has no sealed checkpoint to measure")
-    folder = (paths.root / name).resolve()
-    verify(folder)
+    return (paths.root / name).resolve()
+
+
+def result_of(paths: RunPaths) -> dict[str, Any]:
+    """The best checkpoint of a run as a subject; its files are not read.
+
+    Raises:
+        RunError: No round of the run is sealed.
+    """
+    folder = best_checkpoint(paths)
     spec = parse_spec(paths.spec.read_text(encoding="utf-8"), read_launch(paths).overrides)
     return {
         "checkpoint": str(folder),
-        "version": int(name.rpartition("-")[2]),
+        "version": int(folder.name.rpartition("-")[2]),
         **spec.method.used_with(spec.method_settings),
     }
+
+
+def _verified_result(paths: RunPaths) -> dict[str, Any]:
+    verify(best_checkpoint(paths))
+    return result_of(paths)

@@ -9,7 +9,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from acft import __version__
@@ -17,7 +17,9 @@ from acft.config import Config, flat, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
+from acft.runs.directory import RUN_ID
 from acft.runs.references import missing_files, names_alone, unknown_names
+from acft.schema import CHECKPOINTS
 from acft.settings import RunSettings, as_asked
 
 PACKAGES = (
@@ -65,10 +67,24 @@ class Spec:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two specs that ask for the same numbers; title and notes do not count."""
-        values = {key: value for key, value in self.values.items() if key not in UNMEASURED}
+        """Equal for two specs that ask for the same numbers.
+
+        Title and notes do not count, nor where on the disk the folder of a run's checkpoint lies.
+        """
+        values = {
+            key: _within_run(value) if key.endswith(".checkpoint") else value
+            for key, value in self.values.items()
+            if key not in UNMEASURED
+        }
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _within_run(checkpoint: str) -> str:
+    """A sealed round as run and number, so that a runs directory can be moved; others as given."""
+    run_id, folder, name = ("", "", "", *PurePath(checkpoint).parts)[-3:]
+    is_sealed_round = RUN_ID.fullmatch(run_id) and folder == CHECKPOINTS
+    return f"{run_id}/{name}" if is_sealed_round else checkpoint
 
 
 def load_spec(path: Path, overrides: Sequence[str] = (), *, has_files: bool = False) -> Spec:

@@ -16,8 +16,10 @@ from acft.benchmarks.base import SUITES
 from acft.config import Config, read_text, read_toml
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
+from acft.runs.checkpoints import verify
+from acft.runs.directory import RUN_ID
 from acft.runs.lineage import by_fingerprint
-from acft.runs.measure import POLICY, as_evaluation, inline, result_of
+from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, inline, result_of
 from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
@@ -210,12 +212,16 @@ class Experiment:
 
         Raises:
             ConfigError: A file, model or package is missing, for a row or for what measures it.
+            DataError: What is to be measured is incomplete or altered.
         """
         for row, changes in self._repetitions():
             training = Task(row.name, self.text, changes)
             if not row.is_base:
                 training.checked()
             self._evaluation(runs_dir, training, changes).checked()
+        for task in self.progress(runs_dir).ready:
+            if task.is_evaluation and RUN_ID.fullmatch(task.subject):
+                verify(best_checkpoint(RunPaths(runs_dir / task.subject)))
 
     def table(
         self,

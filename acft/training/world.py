@@ -37,6 +37,7 @@ from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
+from acft.threads import use_threads
 from acft.training.outputs import TrainContext
 from acft.types import Document, Prompt, Rollout
 
@@ -130,8 +131,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
         ModelError: A model or scorer cannot be had.
     """
     run = context.run
-    threads = run.schedule.threads or cores()
-    torch.set_num_threads(threads)
+    threads = use_threads(run.schedule.threads)
     yield Progress("load", 0, 4, context.resume_round, "parts")
     engine = build_engine(run)
     prompts = prompts_by_split(run)
@@ -141,7 +141,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
     yield from _same_scorer_note(constraint, run)
     yield Progress("load", 1, 4, context.resume_round, "parts")
-    base = base_policy(run, threads)
+    base = base_policy(run)
     base.version = 0
     _require_room(run, base, prompts)
     yield Progress("load", 2, 4, context.resume_round, "parts")

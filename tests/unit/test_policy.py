@@ -47,6 +47,12 @@ def logprobs(policy):
         return policy.next_logprobs(batch())[batch().attention_mask][:, symbol_ids(N_SYMBOLS)]
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_threads_draw_as_the_settings_say(run, threads):
+    schedule = run.schedule.model_copy(update={"threads": threads})
+    assert base_policy(run.model_copy(update={"schedule": schedule})).workers.count == threads
+
+
 @KINDS
 def test_a_new_trainable_part_changes_nothing(base, kind):
     tuned = trainable_policy(base, AdapterSettings(kind=kind, rank=4), seed=3)

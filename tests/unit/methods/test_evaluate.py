@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import AcftError, ConfigError, DataError, ModelError
@@ -68,6 +69,16 @@ def collect(
 
 def of_type(found: list, kind: type) -> list:
     return [output for output in found if isinstance(output, kind)]
+
+
+def test_an_evaluation_keeps_to_the_threads_of_its_settings(run, tmp_path, monkeypatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    schedule = run.schedule.model_copy(update={"threads": 3})
+    outputs(
+        settings(suites=("perplexity",)), run.model_copy(update={"schedule": schedule}), tmp_path
+    )
+    assert taken[0] == 3
 
 
 def test_every_suite_of_every_subject_is_a_sealed_round(run, tmp_path) -> None:

@@ -12,7 +12,7 @@ from acft.eventlog import Entry, read_events
 from acft.events import RoundFinished, Started
 from acft.runs.directory import all_runs, read_launch, read_status, write_status
 from acft.runs.launcher import stop
-from acft.runs.measure import measurement
+from acft.runs.measure import best_checkpoint, measurement
 from acft.runs.worker import run_worker
 from acft.schema import Status
 from acft.tables.experiment import Experiment, load_experiment
@@ -87,6 +87,8 @@ def test_one_command_does_all_runs_and_prints_the_table(folder, tmp_path, capsys
     assert main(["table", str(folder), "--run", "--latex", "--runs", str(runs)]) == 0
     assert capsys.readouterr().out.startswith(r"\begin{tabular}")
     assert len(all_runs(runs)) == before, "what is there is not done again"
+    runs = runs.rename(tmp_path / "elsewhere")
+    assert counts(experiment, runs) == (13, 0, 0, 0), "a runs directory can be moved"
     arguments = ["table", str(folder), "--against", "Base", "--json", "--runs", str(runs)]
     assert main(arguments) == 0
     rows = {row["variant"]: row["cells"] for row in json.loads(capsys.readouterr().out)["rows"]}
@@ -180,6 +182,20 @@ def test_nothing_is_started_when_what_measures_the_rows_is_not_here(folder, tmp_
         assert main(["table", str(folder), way, "--runs", str(tmp_path / "runs")]) != 0
         assert "judge = 'gone'" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_damaged_result_is_told_before_anything_is_measured(folder, tmp_path, capsys):
+    runs, experiment = tmp_path / "runs", load_experiment(folder)
+    paths, code = train(experiment.text, runs, 'method={name="sft"}', "seed=0")
+    assert code == 0
+    measured = [t for t in experiment.progress(runs).ready if t.subject == paths.root.name]
+    assert [task.row for task in measured] == ["SFT"]
+    weights = next(best_checkpoint(paths).rglob("*.safetensors"))
+    weights.write_bytes(b"cut")
+    assert experiment.progress(runs).ready, "planning reads no weights"
+    assert main(["table", str(folder), "--run", "--runs", str(runs)]) == 2
+    assert weights.name in capsys.readouterr().err
+    assert [run.root for run in all_runs(runs)] == [paths.root]
 
 
 def test_an_empty_table_says_how_to_fill_it(folder, tmp_path, capsys):
