@@ -257,9 +257,9 @@ def test_every_column_of_every_table_is_one_that_its_suites_have(name):
 
 
 @pytest.mark.usefixtures("_all_methods")
-def test_the_small_tables_share_their_runs(tmp_path):
+def test_tables_of_one_size_share_their_runs(tmp_path):
     def trained(name: str) -> set[str]:
-        experiment = load_experiment(ROOT / "experiments" / name, "small")
+        experiment = load_experiment(ROOT / "experiments" / name, "quickstart")
         ready = experiment.progress(tmp_path).ready
         return {task.spec.fingerprint for task in ready if not task.is_evaluation}
 
