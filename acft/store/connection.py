@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FILE = "store.duckdb"
 """Name of the database inside the folder of all runs."""
+MEMORY = Path(":memory:")
+"""What DuckDB calls a database without a file."""
 STORAGE_VERSION = "v2.0.0"
 """Oldest DuckDB that can open what we write; the lowest version the project allows."""
 MEMORY_LIMIT = "1GiB"
@@ -44,8 +46,10 @@ class StoreLockedError(StoreError):
 class Store:
     """An open database and the folder of runs it was made from."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, root: Path, path: Path) -> None:
         self.root = root
+        self.is_in_memory = path == MEMORY
+        """Whether its rows go with this process."""
         self._writer = connection
         self._reader = connection.cursor()
         self._write_lock = threading.Lock()
@@ -83,6 +87,16 @@ class Store:
         with self.read() as cursor:
             return cursor.execute(sql, dict(parameters or {})).df()
 
+    def become(self, other: "Store") -> None:
+        """Goes on as another database of the same runs; reads that are under way end in this one.
+
+        The other is used up by it.
+        """
+        with self._write_lock, self._read_lock:
+            # Not closed, which would end the reads: the last of them lets go of it.
+            self._reader, self._writer = other._reader, other._writer
+            self.is_in_memory = other.is_in_memory
+
     def close(self) -> None:
         """Ends all use; the file can then be opened by others."""
         with self._write_lock:
@@ -114,11 +128,11 @@ def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_
 
 def open_memory_store(root: Path, memory_limit: str = MEMORY_LIMIT) -> Store:
     """A database without a file, for demonstrations and notebooks."""
-    connection = _connect(":memory:", memory_limit)
+    connection = _connect(str(MEMORY), memory_limit)
     # By default it would be a folder in the current directory.
     overflow = Path(tempfile.gettempdir()) / f"acft-store-{uuid.uuid4().hex}"
     connection.execute("SET temp_directory = ?", [str(overflow)])
-    return _migrated(connection, root, Path(":memory:"))
+    return _migrated(connection, root, MEMORY)
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -177,7 +191,7 @@ def _migrated(connection: duckdb.DuckDBPyConnection, root: Path, path: Path) -> 
     except (duckdb.Error, StoreError) as error:
         connection.close()
         raise error if isinstance(error, StoreError) else _unusable(path, str(error)) from None
-    return Store(connection, root)
+    return Store(connection, root, path)
 
 
 def _unusable(path: Path, reason: str) -> StoreError:

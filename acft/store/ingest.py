@@ -5,7 +5,7 @@
 import dataclasses
 import logging
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Ingester:
         *,
         tables: Collection[str] = BULK,
         only: Collection[str] = (),
+        better: Callable[[], Store | None] = lambda: None,
     ) -> None:
         """Prepares to read.
 
@@ -59,11 +60,13 @@ class Ingester:
             retention: How much guidance is kept.
             tables: Large tables to fill; ``sequences`` comes with ``guidance``.
             only: Runs to read; all when empty.
+            better: Asked before each pass of the thread for a database to go on with instead.
         """
         self._store = store
         self._only = only
         self._retention = retention
         self._tables = tables
+        self._better = better
         self._signatures: dict[str, Signature] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -116,6 +119,7 @@ class Ingester:
     def _keep_polling(self) -> None:
         while not self._stop.is_set():
             try:
+                self._move()
                 self.poll()
                 self.problem = ""
             except Exception as error:  # noqa: BLE001 - a thread that dies leaves old pages unmarked
@@ -125,6 +129,13 @@ class Ingester:
                     logger.warning("the store cannot be brought up to date: %s", problem)
                 self.problem = problem
             self._stop.wait(POLL_SECONDS)
+
+    def _move(self) -> None:
+        """Goes on in a better database where there is one; the passes fill in what it lacks."""
+        if (store := self._better()) is not None:
+            self._store.become(store)
+            self._signatures, self._facts, self._sizes = {}, {}, {}
+            load_journal(self._store)
 
     def _ingest_run(self, paths: RunPaths) -> int:
         run_id = paths.root.name

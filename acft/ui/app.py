@@ -37,6 +37,7 @@ from acft.runs.supervisor import Supervisor
 from acft.store.connection import (
     Store,
     StoreDamagedError,
+    StoreLockedError,
     open_memory_store,
     open_store,
 )
@@ -90,7 +91,8 @@ def workbench(options: Options) -> Workbench:
     is_ours = supervisor is not None and supervisor.start()
     # Only the process that supervises the runs may write the database file.
     store = _own_store(runs) if is_ours else open_memory_store(runs)
-    ingester = Ingester(store, Retention(options.guidance_rounds))
+    better = partial(_file_instead, store, supervisor)
+    ingester = Ingester(store, Retention(options.guidance_rounds), better=better)
     ingester.start()
     return Workbench(
         reader=reader,
@@ -117,6 +119,16 @@ def _own_store(runs: Path) -> Store:
         LOG.warning("%s\nMaking it again from the files of the runs.", error)
         rebuild(runs)
         return open_store(runs)
+
+
+def _file_instead(store: Store, supervisor: Supervisor | None) -> Store | None:
+    """The database file, once this process may write it and keeps its rows in memory only."""
+    if supervisor is None or not (store.is_in_memory and supervisor.is_owner):
+        return None
+    try:
+        return _own_store(store.root)
+    except StoreLockedError:
+        return None  # who had it before us, or a command, is about to close it
 
 
 def bring_recorded(recorded: Path, runs: Path) -> list[str]:

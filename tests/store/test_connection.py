@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from acft.events import Evaluated, Note, Scalars, Started
 from acft.schema import TABLES
 from acft.store import connection
 from acft.store.connection import (
+    FILE,
     STORAGE_VERSION,
     StoreError,
     StoreLockedError,
@@ -197,3 +199,22 @@ def test_many_threads_read_while_one_writes(tmp_path):
     assert all(counts == sorted(counts) and counts[-1] == 20 for counts in seen)
     ingester.stop()
     store.close()
+
+
+def test_a_store_goes_on_as_another_and_reads_under_way_end_where_they_began(tmp_path):
+    store, file = open_memory_store(tmp_path), open_store(tmp_path)
+    with store.write() as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (99, 'in memory')")
+    with store.read() as cursor:
+        cursor.execute("SELECT name FROM schema_migrations ORDER BY version DESC")
+        store.become(file)
+        gc.collect()
+        assert cursor.fetchone() == ("in memory",)
+        assert cursor.execute("SELECT max(version) FROM schema_migrations").fetchone() == (99,)
+    with store.write() as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (98, 'in the file')")
+    assert not store.is_in_memory
+    store.close()
+    with duckdb.connect(str(tmp_path / FILE)) as left:
+        rows = left.execute("SELECT name FROM schema_migrations WHERE version > 90").fetchall()
+    assert rows == [("in the file",)]

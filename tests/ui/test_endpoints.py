@@ -17,7 +17,7 @@ import pytest
 
 from acft.runs import supervisor
 from acft.runs.ownership import owner
-from acft.store.connection import FILE
+from acft.store.connection import FILE, open_store
 from acft.ui import options
 from acft.ui.app import build, workbench
 from acft.ui.page import DEMO, REFUSED, Wire, Workbench, refusal
@@ -25,7 +25,7 @@ from acft.ui.parts.demonstration import way_out
 from acft.ui.web.dom import text_of
 from acft.ui.web.guard import Bind
 from tests.fake_runs import wait_until
-from tests.ui.conftest import QUICK, make_bench
+from tests.ui.conftest import CONTROL, QUICK, make_bench
 
 
 def post(served, path, body, cookie=""):
@@ -272,6 +272,23 @@ def test_a_second_workbench_changes_nothing_until_the_first_has_gone(
             assert f"supervised by the workbench with pid {os.getpid()}" in refusal(second)
         wait_until(lambda: may_change(second))
         assert not second.control.obstacle()
+
+
+def test_a_second_workbench_goes_on_in_the_file_that_the_first_has_left(
+    runs_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(supervisor, "CLAIM_SECONDS", 0.01)
+    shutil.copytree(runs_dir / CONTROL, tmp_path / CONTROL)
+    first, second = (workbench(options.Options(runs=tmp_path)) for _ in range(2))
+    with closing(second):
+        assert second.store.is_in_memory
+        first.close()
+        wait_until(lambda: not second.store.is_in_memory)
+        shutil.copytree(runs_dir / QUICK, tmp_path / QUICK)
+        wait_until(lambda: (QUICK,) in second.store.rows("SELECT run_id FROM runs"))
+        assert second.ingester.problem == ""
+    with closing(open_store(tmp_path)) as left:
+        assert left.rows("SELECT run_id FROM runs ORDER BY 1") == [(CONTROL,), (QUICK,)]
 
 
 def test_a_damaged_database_is_made_again_when_the_workbench_starts(runs_dir, tmp_path, caplog):
