@@ -17,6 +17,7 @@ from acft.chat import as_chat, response_end
 from acft.corpora.base import Record
 from acft.corpora.sources import corpus_records, prompt_records
 from acft.errors import DataError, ModelError
+from acft.prompt_tokens import encoded_pair
 from acft.seeding import derive_seed, hash_fraction
 from acft.settings import CorpusSettings, PromptSettings
 from acft.types import Document, LossTokens, Prompt, Rollout, Split, TokenBatch
@@ -341,10 +342,7 @@ def prompt_and_response(
         ids = tokenizer.encode(as_chat(turns, tokenizer), add_special_tokens=False)
         return ids, [*tokenizer.encode(response, add_special_tokens=False), *end]
     joint = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
-    return (
-        tokenizer.encode(prompt, add_special_tokens=True),
-        tokenizer.encode(joint + response, add_special_tokens=False),
-    )
+    return encoded_pair(tokenizer, prompt, joint + response)
 
 
 def _tokenized(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from acft.data import TokenizedDocument, collate, pad_token, prompt_and_response
 from acft.errors import DataError
+from acft.prompt_tokens import encoded_pair, response_text
 from acft.threads import Workers
 from acft.totals import Totals
 from acft.types import Document, MetricValue, Rollout, TokenBatch
@@ -35,7 +36,7 @@ class Judge(Protocol):
 
     @property
     def backbone(self) -> Any:
-        """The opened model; its ``tokenizer`` and ``context_length`` are read."""
+        """The opened model; its ``tokenizer``, ``decode`` and ``context_length`` are used."""
         ...
 
     @property
@@ -116,8 +117,7 @@ def continuation_likelihoods(
     tokenizer = judge.backbone.tokenizer
     items = []
     for rollout in rollouts:
-        prompt = tokenizer.encode(rollout.prompt_text, add_special_tokens=True)
-        response = tokenizer.encode(rollout.response_text, add_special_tokens=False)
+        prompt, response = encoded_pair(tokenizer, rollout.prompt_text, rollout.response_text)
         room = judge.backbone.context_length - len(response)
         if room < 1:
             raise DataError(
@@ -244,17 +244,16 @@ def _likelihoods(
 
 
 def _judge(judge: Judge, items: Sequence[_Item]) -> Iterator[Likelihood]:
-    tokenizer = judge.backbone.tokenizer
     documents = [
         TokenizedDocument(item.text_id, "", tuple(item.token_ids), item.given) for item in items
     ]
-    batch = collate(documents, pad_token(tokenizer), horizon=len(items[0].token_ids))
-    logprobs = judge.token_logprobs(batch.to(judge.device)).double().cpu()
+    batch = collate(documents, pad_token(judge.backbone.tokenizer), horizon=len(items[0].token_ids))
+    logprobs = judge.token_logprobs(batch.to(judge.device)).cpu().double()
     for item, row in zip(items, logprobs, strict=True):
-        text = tokenizer.decode(item.token_ids[item.given :], skip_special_tokens=True)
+        given, judged = item.token_ids[: item.given], item.token_ids[item.given :]
+        text = response_text(judge.backbone.decode, given, judged)
         nll = -float(row[item.given - 1 : len(item.token_ids) - 1].sum())
-        n_tokens = len(item.token_ids) - item.given
-        yield Likelihood(item.text_id, item.group, nll, n_tokens, len(text.encode()))
+        yield Likelihood(item.text_id, item.group, nll, len(judged), len(text.encode()))
 
 
 def _totals(groups: Sequence[str], sums: Sequence[float], counts: Sequence[int]) -> Totals:

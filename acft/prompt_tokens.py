@@ -1,15 +1,20 @@
 """Prompts and responses as text and as tokens, and whether a prompt leaves room for a response."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from acft.backbone.loading import Backbone
 from acft.chat import as_chat
 from acft.errors import DataError
 from acft.types import Prompt
 
+if TYPE_CHECKING:
+    from acft.backbone.loading import Backbone
 
-def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:
+Decode = Callable[[Sequence[int]], str]
+"""Tokens to their text, without special ones."""
+
+
+def encode_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:
     """Token ids of a prompt, raw or wrapped in the tokenizer's chat template.
 
     Raises:
@@ -23,7 +28,7 @@ def encode_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) ->
     return tuple(ids)
 
 
-def full_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> str:
+def full_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) -> str:
     """A prompt's text as the model reads it.
 
     Raises:
@@ -33,6 +38,25 @@ def full_prompt(backbone: Backbone, prompt: Prompt, *, chat_template: bool) -> s
     if not chat_template:
         return prompt.text
     return as_chat([("user", prompt.text)], backbone.tokenizer, backbone.name)
+
+
+def encoded_pair(tokenizer: Any, prompt: str, response: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of the response that follows it.
+
+    They are encoded apart, but by tokenizers that put a space before the first word of whatever
+    they encode together, where that leaves the prompt's tokens as they are.
+    """
+    before = tokenizer.encode(prompt, add_special_tokens=True)
+    if _adds_space(tokenizer):
+        both = tokenizer.encode(prompt + response, add_special_tokens=True)
+        if both[: len(before)] == before:
+            return before, both[len(before) :]
+    return before, tokenizer.encode(response, add_special_tokens=False)
+
+
+def _adds_space(tokenizer: Any) -> bool:
+    first, later = (tokenizer.encode(text, add_special_tokens=False) for text in ("a", "\na"))
+    return first[-1:] != later[-1:]
 
 
 def check_lengths(
@@ -57,16 +81,25 @@ def check_lengths(
         )
 
 
-def response_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
-    """Text of a response as it follows its prompt, without special tokens.
+def response_text(decode: Decode, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
+    """Text of a response as it follows its prompt, without special tokens."""
+    return response_texts(decode, prompt_ids, [response_ids])[0]
 
-    Some tokenizers drop the space before the first word of whatever they decode, so both are
-    decoded together.
+
+def response_texts(
+    decode: Decode, prompt_ids: Sequence[int], responses: Iterable[Sequence[int]]
+) -> list[str]:
+    """Texts of responses as they follow one prompt, without special tokens.
+
+    Some tokenizers drop the space before the first word of whatever they decode, so prompt and
+    response are decoded together.
     """
-
-    def decode(ids: Sequence[int]) -> str:
-        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
-
-    before, whole = decode(prompt_ids), decode([*prompt_ids, *response_ids])
-    # a tokenizer may also tidy up where the two meet
-    return whole.removeprefix(before) if whole.startswith(before) else decode(response_ids)
+    before = decode(prompt_ids)
+    is_whole = not before.endswith("\N{REPLACEMENT CHARACTER}")  # else a letter goes on after it
+    texts = []
+    for ids in responses:
+        both = decode([*prompt_ids, *ids])
+        # a tokenizer may also tidy up where the two meet
+        is_apart = is_whole and both.startswith(before)
+        texts.append(both.removeprefix(before) if is_apart else decode(ids))
+    return texts

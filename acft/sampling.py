@@ -312,7 +312,7 @@ def _rollouts(
     for index, request in enumerate(requests):
         ids = tuple(tokens[index][: lengths[index]])
         said = [token for token in ids if token not in end_ids]
-        text = response_text(backbone.tokenizer, request.prompt_ids, said)
+        text = response_text(backbone.decode, request.prompt_ids, said)
         logprobs = tuple(policy_lps[index][: len(ids)])
         log_weight = sum(logprobs) - sum(drawn_lps[index][: len(ids)])
         result.append(

@@ -150,6 +150,7 @@ def oracle_tables(world: World, oracle: Oracle, policy: Policy) -> Tables:
                 prefix_verdicts(
                     world.decode,
                     [""] * len(ids),
+                    ids[:, :1].tolist(),
                     ids[:, 1:].tolist(),
                     world.constraint.score,
                     ids.shape[1],

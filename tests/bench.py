@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -13,7 +12,7 @@ from acft.policy import Policy, base_policy
 from acft.settings import RunSettings
 from acft.threads import Workers
 from acft.types import TokenBatch
-from tests.fakes import ByteTokenizer, save_tiny_model
+from tests.fakes import byte_backbone, save_tiny_model
 
 T = TypeVar("T")
 
@@ -49,7 +48,7 @@ class UniformJudge:
     workers = Workers()
 
     def __init__(self, n_tokens: int, context_length: int = 64) -> None:
-        self.backbone = SimpleNamespace(tokenizer=ByteTokenizer(), context_length=context_length)
+        self.backbone = byte_backbone(context_length)
         self.logprob = -math.log(n_tokens)
         self.batches: list[TokenBatch] = []
 

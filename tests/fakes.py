@@ -1,6 +1,8 @@
 """Small stand-ins for a tokenizer and a language model; no files, no weights, no network."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 END, PAD, N_TOKENS = 256, 257, 258
 """Ids above the bytes, and the vocabulary's size."""
@@ -38,6 +40,16 @@ class ByteTokenizer:
         text = "".join(f"<{turn['role']}>{turn['content']}\n" for turn in conversation)
         text += "<assistant>" if add_generation_prompt else ""
         return self.encode(text) if tokenize else text
+
+
+def byte_backbone(context_length=128):
+    """What reading texts takes of an opened model with the tokenizer of bytes."""
+    tokenizer = ByteTokenizer()
+    return SimpleNamespace(
+        tokenizer=tokenizer,
+        decode=partial(tokenizer.decode, skip_special_tokens=True),
+        context_length=context_length,
+    )
 
 
 def pretrained_byte_tokenizer():

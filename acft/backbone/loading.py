@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class Backbone:
     """local, packaged or hub."""
     sha256: str
     """Of all weight files, in name order."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of tokens, without special ones."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     @property
     def context_length(self) -> int:

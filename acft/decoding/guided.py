@@ -1,6 +1,6 @@
 """The guided policy q ∝ p·R^strength, drawn token by token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext, DecoderK
 from acft.errors import ConfigError
 from acft.objective import guided_next_logprobs, guided_next_logprobs_soft, prompt_log_r
 from acft.oracle.base import Oracle, Verdicts
+from acft.prompt_tokens import Decode, response_text
 from acft.sampling import left_padded
 from acft.settings import OpenFraction, PositiveFloat
 from acft.types import Window
@@ -39,7 +40,7 @@ class GuidedDecoder:
     """
 
     oracle: Oracle
-    decode: Callable[[Sequence[int]], str]
+    decode: Decode
     verdicts: Verdicts | None = None
     """None for oracles that do not read the constraint's verdict on prefixes."""
     strength: float = 1.0
@@ -110,7 +111,13 @@ class GuidedSession:
         """The responses so far."""
         if len(self.token_ids) == 1:
             return [""] * len(self.prompts)
-        return [self.decoder.decode(row) for row in torch.stack(self.token_ids[1:], 1).tolist()]
+        responses = torch.stack(self.token_ids[1:], 1).tolist()
+        return [
+            response_text(self.decoder.decode, ids[mask].tolist(), response)
+            for ids, mask, response in zip(
+                self.prompt_ids, self.prompt_mask, responses, strict=True
+            )
+        ]
 
     def _window(self) -> Window:
         token_ids = torch.stack(self.token_ids, dim=1)
@@ -134,10 +141,9 @@ def guided_decoder(settings: GuidedSettings, context: DecoderContext) -> GuidedD
         raise ConfigError(
             "the guided decoder needs an oracle; choose a run whose method trains one, or 'plain'"
         )
-    tokenizer = context.policy.backbone.tokenizer
     return GuidedDecoder(
         context.oracle,
-        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+        context.policy.backbone.decode,
         context.verdicts,
         settings.strength,
         settings.delta,

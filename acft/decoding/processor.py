@@ -47,7 +47,7 @@ class OracleLogitsProcessor(LogitsProcessor):
         self.portable = portable
         self.decoder = GuidedDecoder(
             portable.oracle,
-            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+            _backbone(model, tokenizer).decode,
             verdicts,
             guidance.strength,
             guidance.delta,

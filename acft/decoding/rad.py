@@ -1,6 +1,6 @@
 """Reward-augmented decoding: the constraint is asked about each of the likeliest next tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ from acft.config import Config
 from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext, DecoderKind, Sampler
 from acft.errors import ConfigError
 from acft.oracle.base import Verdicts
+from acft.prompt_tokens import Decode, response_texts
 from acft.settings import NonNegativeFloat, Positive
 
 
@@ -33,13 +34,13 @@ class RadDecoder:
     """
 
     verdicts: Verdicts
-    decode: Callable[[Sequence[int]], str]
+    decode: Decode
     beta: float
     top_k: int
 
-    def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> "RadSession":  # noqa: ARG002 - same signature for all
+    def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> "RadSession":
         """A session for one batch of responses."""
-        return RadSession(self, list(prompts))
+        return RadSession(self, list(prompts), prompt_ids)
 
 
 @dataclass
@@ -48,6 +49,7 @@ class RadSession:
 
     decoder: RadDecoder
     prompts: list[str]
+    prompt_ids: Sequence[Sequence[int]]
     responses: list[list[int]] = field(default_factory=list)
 
     def reweight(
@@ -71,11 +73,10 @@ class RadSession:
             response.append(token)
 
     def _satisfaction(self, ids: list[list[int]]) -> Float[Tensor, "batch candidate"]:
-        texts = [
-            self.decoder.decode([*response, token])
-            for response, row in zip(self.responses, ids, strict=True)
-            for token in row
-        ]
+        texts: list[str] = []
+        for prompt, response, row in zip(self.prompt_ids, self.responses, ids, strict=True):
+            longer = ([*response, token] for token in row)
+            texts += response_texts(self.decoder.decode, prompt, longer)
         owners = [prompt for prompt, row in zip(self.prompts, ids, strict=True) for _ in row]
         return torch.tensor(self.decoder.verdicts(owners, texts)).reshape(len(ids), -1)
 
@@ -84,13 +85,8 @@ def build(settings: RadSettings, context: DecoderContext) -> Sampler:
     """The likeliest tokens reweighted by what the constraint says of the text with each of them."""
     if context.verdicts is None:
         raise ConfigError("the rad decoder needs a constraint; name a run that has one")
-    tokenizer = context.policy.backbone.tokenizer
-    decoder = RadDecoder(
-        context.verdicts,
-        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
-        settings.beta,
-        settings.top_k,
-    )
+    decode = context.policy.backbone.decode
+    decoder = RadDecoder(context.verdicts, decode, settings.beta, settings.top_k)
     return DecodedPolicy(context.policy, decoder)
 
 

@@ -344,7 +344,7 @@ def _rollouts(
                 rollout_id=f"{prompt.prompt_id}-{item.task.sample}",
                 prompt_id=prompt.prompt_id,
                 prompt_text=prompt.text,
-                response_text=response_text(backbone.tokenizer, item.task.prompt_ids, ids),
+                response_text=response_text(backbone.decode, item.task.prompt_ids, ids),
                 prompt_ids=item.task.prompt_ids,
                 response_ids=item.response_ids,
                 response_logprobs=logprobs,

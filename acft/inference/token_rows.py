@@ -79,7 +79,7 @@ def _guided(
     window = response_windows(TokenBatch(token_ids, mask, mask), anchor.hidden, starts, horizon)
     guidance.oracle.follow(anchor.policy.backbone)
     if opened.reads_verdicts:
-        window.verdicts.copy_(_verdicts(opened, token_ids[0, start:].tolist(), prompt, horizon))
+        window.verdicts.copy_(_verdicts(opened, token_ids[0].tolist(), start, prompt, horizon))
     states = guidance.oracle.states(window)
     n = min(horizon, token_ids.shape[1] - start)
     next_log_r = guidance.oracle.next_log_r(states[0, :n])
@@ -96,13 +96,15 @@ def _guided(
 
 
 def _verdicts(
-    opened: OpenedRun, response: list[int], prompt: str, horizon: int
+    opened: OpenedRun, ids: list[int], start: int, prompt: str, horizon: int
 ) -> Float[Tensor, "one window"]:
-    def decode(tokens: Any) -> str:
-        return str(opened.base.backbone.tokenizer.decode(tokens, skip_special_tokens=True))
-
     return prefix_verdicts(
-        decode, [prompt], [response[:horizon]], opened.constraint.score, horizon + 1
+        opened.base.backbone.decode,
+        [prompt],
+        [ids[:start]],
+        [ids[start : start + horizon]],
+        opened.constraint.score,
+        horizon + 1,
     )
 
 

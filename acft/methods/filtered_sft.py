@@ -11,6 +11,7 @@ from acft.errors import DataError
 from acft.events import Note, Progress
 from acft.methods.base import METHODS, Method
 from acft.methods.sft import fitted_to_corpus
+from acft.prompt_tokens import response_text
 from acft.training.outputs import Output, TrainContext
 from acft.training.world import World, facts, load_world
 
@@ -54,8 +55,9 @@ def _satisfying(
         yield Progress("filter", start, len(documents), 0, "documents")
         some = documents[start : start + BATCH]
         given = [0 if document.loss_start == 1 else document.loss_start for document in some]
-        prompts = [world.decode(d.token_ids[:n]) for d, n in zip(some, given, strict=True)]
-        texts = [world.decode(d.token_ids[n:]) for d, n in zip(some, given, strict=True)]
+        parts = [(d.token_ids[:n], d.token_ids[n:]) for d, n in zip(some, given, strict=True)]
+        prompts = [world.decode(prompt) for prompt, _ in parts]
+        texts = [response_text(world.decode, *part) for part in parts]
         grades = world.constraint.score(prompts, texts)
         kept += [
             document for document, grade in zip(some, grades, strict=True) if grade > threshold

@@ -10,6 +10,7 @@ from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone
 from acft.errors import ConfigError
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind, Shared, Verdicts
+from acft.prompt_tokens import response_texts
 from acft.toy import ToyWorld, enumerate_policy, exact_next_log_r
 from acft.types import Window
 
@@ -117,10 +118,10 @@ class ExactOracle(Oracle):
         return [log_r_prompt, *(table.flatten() for table in next_log_r)]
 
     def _judge(self, prompt: PromptIds) -> Float[Tensor, " sequence"]:
-        decode = self._policy.value.tokenizer.decode
+        decode = self._policy.value.decode
         responses = self.symbols[self.world.sequences()].tolist()
-        texts = [str(decode(response, skip_special_tokens=True)) for response in responses]
-        question = str(decode(list(prompt), skip_special_tokens=True))
+        texts = response_texts(decode, prompt, responses)
+        question = decode(prompt)
         values = torch.tensor(
             self._verdicts.value([question] * len(texts), texts), dtype=torch.float64
         )

@@ -5,7 +5,7 @@ other oracles on a few prefixes.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone
 from acft.errors import ConfigError
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind, Shared, Verdicts
+from acft.prompt_tokens import response_texts
 from acft.sampling import continuations
 from acft.types import Window
 
@@ -88,7 +89,6 @@ def _estimate(
     n: int,
     seed: int,
 ) -> Iterator[Estimate]:
-    decode: Callable[..., str] = policy.tokenizer.decode
     end_ids = set(policy.end_ids)
     remaining = horizon - len(prefixes[0].response_ids)
     open_ones = [p for p in prefixes if remaining > 0 and end_ids.isdisjoint(p.response_ids)]
@@ -99,11 +99,9 @@ def _estimate(
         tried = dict(zip(open_ones, drawn, strict=True))
     for prefix in prefixes:
         endings = tried.get(prefix, [()])
-        texts = [
-            decode(list(prefix.response_ids + ending), skip_special_tokens=True)
-            for ending in endings
-        ]
-        question = decode(list(prefix.prompt_ids), skip_special_tokens=True)
+        responses = [prefix.response_ids + ending for ending in endings]
+        texts = response_texts(policy.decode, prefix.prompt_ids, responses)
+        question = policy.decode(prefix.prompt_ids)
         satisfied = [value > 0.5 for value in verdicts([question] * len(texts), texts)]
         # A response that is complete is certain, however many tries were asked for.
         yield Estimate(sum(satisfied) / len(satisfied), n)

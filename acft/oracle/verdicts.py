@@ -6,7 +6,7 @@ is already decided, which leaves only the future to be learned.
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from acft.atomic import replace_bytes
 from acft.oracle.base import Verdicts
+from acft.prompt_tokens import Decode, response_texts
 
 
 def prefix_verdicts(
-    decode: Callable[[Sequence[int]], str],
+    decode: Decode,
     prompts: Sequence[str],
+    prompt_ids: Sequence[Sequence[int]],
     responses: Sequence[Sequence[int]],
     verdicts: Verdicts,
     length: int,
@@ -30,8 +32,9 @@ def prefix_verdicts(
     Past the end of a response its last value is repeated.
     """
     texts, owners = [], []
-    for prompt, response in zip(prompts, responses, strict=True):
-        texts += [decode(response[:end]) for end in range(len(response) + 1)]
+    for prompt, ids, response in zip(prompts, prompt_ids, responses, strict=True):
+        beginnings = (response[:end] for end in range(len(response) + 1))
+        texts += response_texts(decode, ids, beginnings)
         owners += [prompt] * (len(response) + 1)
     values = iter(verdicts(owners, texts))
     rows = []
@@ -42,7 +45,7 @@ def prefix_verdicts(
 
 
 def token_verdicts(
-    decode: Callable[[Sequence[int]], str],
+    decode: Decode,
     vocab: int,
     verdicts: Verdicts,
     cache: Path | None = None,

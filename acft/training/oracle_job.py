@@ -21,7 +21,7 @@ from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
 from acft.oracle.calibration import calibrate
 from acft.oracle.strength import STRENGTHS, guided_estimates, smallest_strength
 from acft.oracle.training import NextLogprobs, OracleData, fit_oracle
-from acft.oracle.verdicts import prefix_verdicts, token_verdicts
+from acft.oracle.verdicts import token_verdicts
 from acft.policy import Policy
 from acft.sampling import Samples, join_windows
 from acft.seeding import derive_seed
@@ -174,13 +174,7 @@ def with_verdicts(
     world: World, rollouts: Sequence[Rollout], windows: Window
 ) -> tuple[list[float], Window]:
     """Graded satisfaction of whole responses, and windows with that of every prefix."""
-    values = prefix_verdicts(
-        world.decode,
-        [rollout.prompt_text for rollout in rollouts],
-        [rollout.response_ids for rollout in rollouts],
-        world.constraint.score,
-        windows.token_ids.shape[1],
-    )
+    values = world.rollout_verdicts(rollouts)
     return values[:, -1].tolist(), replace(windows, verdicts=values)
 
 

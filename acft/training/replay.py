@@ -9,7 +9,6 @@ from acft.backbone.forward import logits
 from acft.data import collate, documents_from_rollouts, pad_token
 from acft.objective import align, nll
 from acft.oracle.training import OracleData
-from acft.oracle.verdicts import prefix_verdicts
 from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.sampling import join_windows
@@ -53,14 +52,7 @@ def read_rollouts(
     hidden = policy.hidden(batch)
     starts = torch.tensor([document.response_start for document in documents])
     window = response_windows(batch, hidden, starts, world.horizon)
-    verdicts = prefix_verdicts(
-        world.decode,
-        [rollout.prompt_text for rollout in rollouts],
-        [rollout.response_ids for rollout in rollouts],
-        world.constraint.score,
-        world.horizon + 1,
-    )
-    window = replace(window.to("cpu"), verdicts=verdicts)
+    window = replace(window.to("cpu"), verdicts=world.rollout_verdicts(rollouts))
     aligned = align(batch, hidden)
     is_response = aligned.mask_response
     next_logprobs = logits(policy.backbone.model, aligned.values[is_response]).log_softmax(dim=-1)

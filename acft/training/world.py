@@ -80,7 +80,7 @@ class World:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of response tokens."""
-        return str(self.base.backbone.tokenizer.decode(token_ids, skip_special_tokens=True))
+        return self.base.backbone.decode(token_ids)
 
     @contextmanager
     def divided_threads(self, jobs: int) -> Iterator[None]:
@@ -98,6 +98,17 @@ class World:
             torch.set_num_threads(self.threads)
             workers.count = before
 
+    def rollout_verdicts(self, rollouts: Sequence[Rollout]) -> Float[Tensor, "batch window"]:
+        """Graded satisfaction of every prefix of each response, up to the horizon."""
+        return prefix_verdicts(
+            self.decode,
+            [rollout.prompt_text for rollout in rollouts],
+            [rollout.prompt_ids for rollout in rollouts],
+            [rollout.response_ids for rollout in rollouts],
+            self.constraint.score,
+            self.horizon + 1,
+        )
+
     def document_verdicts(
         self, documents: Sequence[TokenizedDocument]
     ) -> Float[Tensor, "batch window"]:
@@ -107,9 +118,11 @@ class World:
         keys = [(document.token_ids, document.response_start) for document in documents]
         new = [d for d, key in zip(documents, keys, strict=True) if key not in known]
         if new:
+            prompts = [d.token_ids[: d.response_start] for d in new]
             rows = prefix_verdicts(
                 self.decode,
-                [self.decode(d.token_ids[: d.response_start]) for d in new],
+                [self.decode(prompt) for prompt in prompts],
+                prompts,
                 [d.token_ids[d.response_start :][: self.horizon] for d in new],
                 self.constraint.score,
                 self.horizon + 1,

@@ -1,5 +1,4 @@
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from acft.threads import Workers
 from acft.totals import ratio_bootstrap, ratio_change
 from acft.types import Document, Rollout, TokenBatch
 from tests.bench import UniformJudge
-from tests.fakes import N_TOKENS, ByteTokenizer, tiny_llama
+from tests.fakes import N_TOKENS, byte_backbone, tiny_llama
 
 
 class LlamaJudge:
@@ -30,7 +29,7 @@ class LlamaJudge:
 
     def __init__(self) -> None:
         self.model = tiny_llama()
-        self.backbone = SimpleNamespace(tokenizer=ByteTokenizer(), context_length=128)
+        self.backbone = byte_backbone()
 
     @torch.no_grad()
     def token_logprobs(self, batch: TokenBatch) -> torch.Tensor:
