@@ -264,17 +264,19 @@ def check_port(bind: Bind) -> None:
     """Returns if one may listen there; port 0 takes any that is free.
 
     Raises:
-        ConfigError: Somebody else listens at the port.
+        ConfigError: Somebody else listens at the port, or it or the host may not be listened at.
     """
     with socket.socket(socket.AF_INET6 if ":" in bind.host else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((bind.host, bind.port))
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            message = f"port {bind.port} of {bind.host} is in use; give another with --port"
-            raise ConfigError(message) from None
+            place, reason = f"port {bind.port} of {bind.host}", error.strerror
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(f"{place} is in use; give another with --port") from None
+            raise ConfigError(
+                f"cannot listen at {place}: {reason}; give another with --port and --host"
+            ) from None
 
 
 def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:

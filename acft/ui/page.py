@@ -64,6 +64,11 @@ class Workbench:
     """Starts and watches runs, or waits until another process no longer does; none in a
     demonstration."""
 
+    def request_id(self, visit: "Visit", what: str) -> str:
+        """Name of a click that asks for a run: repeated, it is the same until the run is there."""
+        newest = self.reader.run_ids()[:1]
+        return f"{visit.session}:{hash(what)}:{''.join(newest)}"
+
     def close(self) -> None:
         """Ends threads and processes of the workbench; runs go on."""
         # A thread still inside DuckDB when Python ends takes the whole process down with it.

@@ -18,7 +18,7 @@ from acft.ui.parts import draft, form, preflight, settings_text
 from acft.ui.reading.reader import Reader
 from acft.ui.web.dom import text_of
 from tests.fake_runs import create
-from tests.ui.conftest import FAILED, QUICK, REHEARSED, FakeRehearsal, visit
+from tests.ui.conftest import CONTROL, FAILED, LOST, QUICK, REHEARSED, FakeRehearsal, visit
 
 TEXT = '# kept\ntitle = "a"  # also kept\n\n[schedule]\nrounds = 3\n'
 
@@ -260,6 +260,16 @@ def test_the_quickstart_is_launched_once_for_a_double_click(bench):
     requests = {launch["request_id"] for launch in bench.settings_process.launched}
     assert len(requests) == 1
     assert shown[0][1]["data-goto"] == f"run?run={QUICK}"
+
+
+def test_a_launch_after_its_run_is_there_is_another_though_a_run_was_deleted_meanwhile(
+    bench, monkeypatch
+):
+    for run_ids in ([CONTROL, LOST], [QUICK, CONTROL]):
+        monkeypatch.setattr(bench.reader, "run_ids", lambda known=run_ids: known)
+        runs_page.start_quickstart(bench, visit(may_change=True))
+    first, second = bench.settings_process.launched
+    assert first["request_id"] != second["request_id"]
 
 
 def test_nothing_is_changed_while_another_process_supervises(bench):

@@ -17,6 +17,12 @@ def test_a_port_in_use_is_refused_with_the_way_out():
     check_port(Bind(port=0))
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_a_host_that_is_not_here_is_named(host):
+    with pytest.raises(ConfigError, match=rf"cannot listen at port 7860 of {host}: \w+ .*--host"):
+        check_port(Bind(host=host))
+
+
 @pytest.mark.parametrize("port", ["99999", "-1", "abc", "²", "7" * 5000])
 def test_a_port_that_is_none_is_refused_wherever_it_is_given(port, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):

@@ -17,7 +17,7 @@ from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
 from tests.ui.browser import Watch, ready, shoot
-from tests.ui.conftest import LIVE, QUICK, visit
+from tests.ui.conftest import LIVE, QUICK, FakeSettingsProcess, visit
 from tests.ui.test_stories import PATIENCE, server, state
 
 __all__ = ["server"]
@@ -118,6 +118,44 @@ def test_a_finished_run_is_asked_about_seldom(page, served):
     ready(page)
     page.wait_for_timeout(POLL_SECONDS * 1000)
     assert questions(page, 3 * POLL_SECONDS) >= 2
+
+
+@pytest.mark.ui
+def test_a_button_whose_answer_takes_long_shows_a_clock_until_it_is_there(
+    page, served, monkeypatch
+):
+    gate, call = threading.Event(), FakeSettingsProcess.call
+
+    def slow(process: Any, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
+        if operation == "weigh":
+            gate.wait(60)
+        return call(process, operation, seconds, **arguments)
+
+    monkeypatch.setattr(FakeSettingsProcess, "call", slow)
+    page.goto(served.link(f"/run?run={QUICK}"))
+    ready(page)
+    page.get_by_text("Measure this policy again").click()
+    button = page.get_by_role("button", name="Choose suites and see the cost")
+    button.click()
+    expect(button).to_have_attribute("data-waited", re.compile(r"^\d+ s$"), timeout=PATIENCE)
+    page.wait_for_timeout(8500)
+    expect(button).to_have_attribute("aria-busy", "true")
+    gate.set()
+    page.get_by_text("At most 2,000 responses").wait_for(timeout=PATIENCE)
+    expect(button).to_have_count(0)
+
+
+@pytest.mark.ui
+def test_a_refused_button_is_free_again_at_once(page, served, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise ConfigError("not today")
+
+    monkeypatch.setattr(FakeSettingsProcess, "call", refuse)
+    page.goto(served.link("/"))
+    button = page.get_by_role("button", name="Start the quickstart run").first
+    button.click()
+    page.get_by_text("not today").first.wait_for(timeout=PATIENCE)
+    expect(button).not_to_have_attribute("aria-busy", "true", timeout=3000)
 
 
 @pytest.mark.ui

@@ -169,15 +169,16 @@ def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
         button = el("button.go", "Launch", type="button", disabled=True)
         why = el("div.notice", reason(bench.bind), " ", way_out(bench.bind))
         return el("div.launchbar", button, why)
-    waiting = sum(run.state.state == "queued" for run in bench.reader.runs())
-    live = sum(run.state.is_live for run in bench.reader.runs())
+    states = [run.state for run in bench.reader.runs()]
+    waiting = sum(state.state == "queued" for state in states)
+    live = sum(state.is_live for state in states)
     place = "starts at once if its device is free"
     if live or waiting:
         place = f"{words.count(live, 'run')} at work, {waiting} waiting"
     return el(
         "div.launchbar",
         el("button.go", "Launch", type="button", disabled=not (is_ready and visit.may_change),
-           data_settled=True, **act("launch")),
+           data_settled=True, data_patient=True, **act("launch")),
         el("span.side", place),
     )  # fmt: skip
 
@@ -302,7 +303,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return take_file(bench, visit)
 
     def launch(visit: Visit, content: str) -> Node:
-        request = f"{visit.session}:{hash(content)}:{len(bench.reader.run_ids())}"
+        request = bench.request_id(visit, content)
         run_id = bench.control.launch(content, request, visit.query.get("from", ""))
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 

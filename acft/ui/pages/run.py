@@ -351,9 +351,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return form(bench, visit, run) if run else ""
 
     def start(visit: Visit) -> Node:
-        run_id = str(visit.data.get("run", ""))
-        request = f"{visit.session}:{run_id}:{len(bench.reader.run_ids())}"
-        queued = bench.control.measure(run_id, chosen(visit), request)
+        run_id, choice = str(visit.data.get("run", "")), chosen(visit)
+        request = bench.request_id(visit, f"{run_id} {choice}")
+        queued = bench.control.measure(run_id, choice, request)
         return el("div", el("p", "Queued; opening it …"), data_goto=f"run?run={queued}")
 
     def stop(visit: Visit) -> Node:

@@ -71,7 +71,7 @@ def _first(bench: Workbench, visit: Visit) -> Node | None:
 def _quickstart(visit: Visit, kind: str) -> Node:
     return el(
         f"button.{kind}", "Start the quickstart run", type="button",
-        disabled=not visit.may_change, **act("quickstart"),
+        disabled=not visit.may_change, data_patient=True, **act("quickstart"),
     )  # fmt: skip
 
 
@@ -203,8 +203,8 @@ def _value(value: Any) -> Node:
 
 def start_quickstart(bench: Workbench, visit: Visit) -> Node:
     """Launches the packaged preset and leads to the run's page."""
-    request = f"{visit.session}:{len(bench.reader.run_ids())}"
-    run_id = bench.control.launch(preset(bench.experiments, QUICKSTART), request)
+    text = preset(bench.experiments, QUICKSTART)
+    run_id = bench.control.launch(text, bench.request_id(visit, text))
     return el("div", el("p.side", "Started; opening the run …"), data_goto=f"run?run={run_id}")
 
 

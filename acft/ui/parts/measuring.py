@@ -41,7 +41,8 @@ def panel(bench: Workbench, run: Run) -> Node:
     """The way to the form, and the measurements there are."""
     if not _is_measurable(bench, run):
         return ""
-    choose = el("button.do", "Choose suites and see the cost", type="button", **act("cost"))
+    choose = el("button.do", "Choose suites and see the cost", type="button", data_patient=True,
+                **act("cost"))  # fmt: skip
     return _section(bench, run, el("div.actions", choose))
 
 
@@ -163,7 +164,7 @@ def _cost(bench: Workbench, visit: Visit, run: Run, weighed: Weighed) -> Node:
     problems = [el("div.notice.bad", text, role="status") for text in weighed["problems"]]
     button = el(
         "button.go", "Measure", type="button", disabled=not visit.may_change or bool(problems),
-        **act("measure", run=run.run_id),
+        data_patient=True, **act("measure", run=run.run_id),
     )  # fmt: skip
     each = seconds_per_response(bench.reader.entries(run.run_id))
     text = _in_words(weighed["work"], each)

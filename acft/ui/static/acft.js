@@ -103,12 +103,24 @@
     return dom;
   }
 
-  // Seconds since an element appeared, so that a long wait is seen to go on.
-  setInterval(() => document.querySelectorAll("[data-ticking]").forEach((dom) => {
-    dom.acftSince = dom.acftSince || Date.now();
-    const seconds = Math.round((Date.now() - dom.acftSince) / 1000);
-    dom.textContent = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
-  }), 1000);
+  function waited(since) {
+    const seconds = Math.round((Date.now() - since) / 1000);
+    return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
+  }
+
+  // Seconds since an element appeared or a button asked, so that a long wait is seen to go on.
+  setInterval(() => {
+    document.querySelectorAll("[data-ticking]").forEach((dom) => {
+      dom.acftSince = dom.acftSince || Date.now();
+      dom.textContent = waited(dom.acftSince);
+    });
+    // A refusal is no answer: it comes as a notice beside the page.
+    const isRefused = document.querySelector(".toast-body");
+    asking.forEach((control) => {
+      if (isRefused) free(control);
+      else if (Date.now() - control.acftAsked > 1500) control.dataset.waited = waited(control.acftAsked);
+    });
+  }, 1000);
 
   const keyOf = (node) => (Array.isArray(node) ? `${node[0]}|${node[1].key || ""}` : "text");
 
@@ -157,9 +169,12 @@
   }
 
   // Buttons whose question is on its way: the next answer, in whichever part of the page, frees them.
+  // Patient ones wait long, for the answer in their own part.
   const asking = new Set();
+  const isPatient = (control) => "patient" in control.dataset;
   function free(control) {
     control.removeAttribute("aria-busy");
+    delete control.dataset.waited;
     asking.delete(control);
   }
 
@@ -186,8 +201,9 @@
         if (!now || now.disabled) return control.removeAttribute("aria-busy");
       }
       if ("replaces" in control.dataset) window.acft.draft.replace();
+      control.acftAsked = Date.now();
       asking.add(control);
-      setTimeout(free, 8000, control);
+      setTimeout(free, isPatient(control) ? 120000 : 8000, control);
       trigger(name, argument);
     };
     holder.addEventListener("click", (event) => {
@@ -219,7 +235,12 @@
       control.acftTyping = setTimeout(() => changed(control), 350);
     });
     holder.addEventListener("focusout", (event) => event.target.acftLeft && event.target.acftLeft());
-    watch("value", () => { draw(); asking.forEach(free); countDrawing(); });
+    watch("value", () => {
+      const answered = [...asking].filter((control) => !isPatient(control) || holder.contains(control));
+      draw();
+      answered.forEach(free);
+      countDrawing();
+    });
     draw();
     // The server may have answered before this component was mounted.
     if (isAwaited && props.value !== "null") countDrawing();
