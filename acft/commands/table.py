@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from acft.commands._options import add_json, add_runs_dir
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from acft.schema import RunPaths, Status
     from acft.tables.experiment import Experiment, Task
     from acft.tables.table import ResultTable
@@ -52,7 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="do the missing runs here, one after the other; those that ended early go on",
     )  # fmt: skip
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="also write the figures of a table as SVG"
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="also write the figures of a table, as SVG and PDF",
     )
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of Markdown")
     add_runs_dir(parser)
@@ -81,12 +86,13 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _write_figures(figures: dict[str, str], folder: Path) -> None:
+def _write_figures(figures: dict[str, "Figure"], folder: Path) -> None:
+    from acft.tables.figures import save
+
     folder.mkdir(parents=True, exist_ok=True)
-    for name, svg in figures.items():
-        file = folder / (re.sub(r"[^\w.-]+", "-", name).strip("-") + ".svg")
-        file.write_text(svg, encoding="utf-8")
-        print(f"wrote {file}", file=sys.stderr)
+    for name, figure in figures.items():
+        for file in save(figure, folder / re.sub(r"[^\w.-]+", "-", name).strip("-")):
+            print(f"wrote {file}", file=sys.stderr)
 
 
 def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:

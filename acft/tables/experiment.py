@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from matplotlib.figure import Figure
 from pydantic import Field, field_validator, model_validator
 
 from acft.benchmarks.base import SUITES
@@ -250,10 +251,10 @@ class Experiment:
             )
         return table.with_origin(members)
 
-    def figures(self, runs_dir: Path) -> dict[str, str]:
-        """SVG of every column of the table, of ROC curves and of matched trade-offs, by name."""
+    def figures(self, runs_dir: Path) -> dict[str, Figure]:
+        """Every column of the table, ROC curves and matched trade-offs, by name."""
         members = self._members(runs_dir)
-        drawn: dict[str, str] = {}
+        drawn: dict[str, Figure] = {}
         if self.settings.kind == "matched":
             drawn |= self._frontiers(members)
         else:
@@ -277,7 +278,7 @@ class Experiment:
             found, self._families, settings.harms, settings.costs, settings.ours, margin
         )
 
-    def _frontiers(self, members: Members) -> dict[str, str]:
+    def _frontiers(self, members: Members) -> dict[str, Figure]:
         settings = self.settings
         found = collected(members, [*settings.harms, *settings.costs])
         return {

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from acft.statistics import Interval, equivalence
 from acft.tables.collecting import POLICY, Cells, Seen, all_totals
 from acft.tables.figures import Mark, Series, plot
@@ -145,8 +147,8 @@ def _counted(rows: Sequence[Row]) -> str:
     return "; ".join(f"{counts} times against {name}" for name, counts in told)
 
 
-def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> str:
-    """SVG of every setting, with the frontier of each method as a line."""
+def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> Figure:
+    """Every setting, with the frontier of each method as a line."""
     series = [
         Series(
             knob.family,

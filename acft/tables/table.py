@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from acft.errors import DataError
 from acft.evaluation import is_share
 from acft.statistics import Interval, equivalence, mean_of_runs, widened
@@ -243,8 +245,8 @@ def _is_single(side: Sequence[Seen]) -> bool:
     return len(side) == 1 and side[0].is_trained
 
 
-def column_figures(table: ResultTable) -> dict[str, str]:
-    """An SVG for each column that has values, by the column's name."""
+def column_figures(table: ResultTable) -> dict[str, Figure]:
+    """A figure for each column that has values, by the column's name."""
     figures = {}
     for column in table.columns:
         marks = [

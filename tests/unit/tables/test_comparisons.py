@@ -21,10 +21,11 @@ from acft.runs.spec import parse_spec
 from acft.schema import Launch, RunPaths, Status
 from acft.tables.collecting import VALIDATED, Seen, origin_of
 from acft.tables.experiment import Experiment, load_experiment
-from acft.tables.figures import Mark, Series, intervals, plot
+from acft.tables.figures import Mark, Series, intervals, plot, save
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.roc import roc_curves
 from acft.tables.table import PROMPTS_ONLY
+from acft.tables.tradeoff import frontier
 from acft.tables.win_table import win_table
 from acft.totals import Totals, event_names
 from tests.fake_responses import response
@@ -168,26 +169,38 @@ def test_settings_that_lack_a_measurement_and_other_subjects_are_no_points():
 # --- figures -------------------------------------------------------------------------------------
 
 
+ODD = Mark(1.0, 2.0, 2.5, 3.0, "$it_")  # the interval lies beside the value
+
+
 @pytest.mark.parametrize(
-    "svg",
+    "drawn",
     [
-        plot(
-            [Series("a < b", [Mark(1.0, 2.0, 1.0, 3.0, "it")], [(0.0, 1.0), (1.0, 2.0)])],
-            "cost & co",
-            "harm",
-        ),
-        plot([], "x", "y"),
-        intervals([("Base", Mark(0.5, 0.5, 0.4, 0.6)), ("No ends", Mark(0.5, 0.5))], "share"),
-        trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM),
+        lambda: plot([Series("a < b, $x", [ODD], [(0.0, 1.0), (1.0, 2.0)])], "cost & co", "h $\\"),
+        lambda: plot([], "x", "y"),
+        lambda: intervals([("Base_$", ODD), ("No ends", Mark(0.5, 0.5))], "share"),
+        lambda: trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM),
     ],
 )
-def test_a_figure_is_well_formed_whatever_the_names(svg):
-    assert ElementTree.fromstring(svg).tag.endswith("svg")
+def test_a_figure_is_the_same_two_files_whatever_the_names(drawn, tmp_path):
+    first, second = (
+        {file.suffix: file.read_bytes() for file in save(drawn(), tmp_path / name)}
+        for name in ("at 0.5", "again")
+    )
+    assert first == second
+    assert ElementTree.fromstring(first[".svg"]).tag.endswith("svg")
+    assert first[".pdf"].startswith(b"%PDF")
 
 
 def test_every_method_has_its_dots_and_its_line():
-    svg = trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM)
-    assert (svg.count("<circle"), svg.count("<polyline")) == (3, 2)
+    (axes,) = trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM).axes
+    dots, lines = axes.lines[::2], axes.lines[1::2]
+    found = {knob.family: knob for knob in knobs(FOUND, FAMILIES, HARM, COST)}
+    for family, dot, line in zip(found, dots, lines, strict=True):
+        points = [[point.cost, point.harm] for point in found[family].points]
+        assert dot.get_label() == family
+        assert np.array_equal(dot.get_xydata(), points)
+        front = [[point.cost, point.harm] for point in frontier(found[family].points)]
+        assert np.array_equal(line.get_xydata(), front)
 
 
 # --- the experiments that come with the project ---------------------------------------------------
