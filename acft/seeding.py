@@ -1,4 +1,4 @@
-"""Seeds: one for a run, a derived one for every consumer, a uniform number for every token."""
+"""Seeds: one for a run, a derived one for every consumer, a number in [0, 1) for every text."""
 
 import hashlib
 

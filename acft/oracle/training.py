@@ -1,6 +1,7 @@
 """Fitting an oracle to scored responses, with early stopping on responses held out by prompt."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,18 +164,15 @@ def predictions(
     return torch.cat(by_token), torch.cat(by_prefix)
 
 
-class local_torch_seed:  # noqa: N801 - reads as a with-statement
-    """Seed torch's generator inside a with-block and restore it afterwards."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        self._state = torch.get_rng_state()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self._state)
+@contextmanager
+def local_torch_seed(seed: int) -> Iterator[None]:
+    """Seeds torch's generator within it and restores it afterwards."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def _loss(

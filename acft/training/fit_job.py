@@ -1,10 +1,7 @@
 """The LLM box of the paper's figure 2: cross-entropy on a corpus plus KL to the guided policy."""
 
-import functools
-import operator
 import time
 from collections.abc import Callable, Container, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
@@ -27,12 +24,10 @@ from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
 from acft.objective import align, kl_divergence, nll
-from acft.oracle.training import local_torch_seed
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.threads import Workers
 from acft.training.guidance import GuidanceTap
-from acft.training.optimization import PolicyOptimizer, backward
+from acft.training.optimization import PolicyOptimizer, accumulate
 from acft.training.outputs import Output
 from acft.training.regularizer import ComputedGuidance, Regularizer
 from acft.training.sparse import CachedGuidance, Key, key_of
@@ -139,8 +134,7 @@ def fit_job(
         start=first,
     )
     extra = _sampled_batches(world, regularizer, round_index)
-    # dropout draws from one generator
-    workers = world.base.workers if world.run.adapter.dropout == 0 else Workers()
+    others = [ranks().rank] if ranks().rank else []
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return
@@ -154,11 +148,9 @@ def fit_job(
         precomputed = regularizer.guide.precomputed if regularizer is not None else ()
         own = _share(pieces, precomputed, even=is_sharded(world.policy.backbone.model))
         passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
-        with _seeded_dropout(world, step):
-            found = backward(passes, world.policy.parameters(), Workers() if seen else workers)
-        sums = functools.reduce(operator.add, (added() for added in found), _Sums())
-        ranks().sum_gradients(world.policy.parameters())
-        sums = sums.over_ranks()
+        seed = derive_seed(world.run.seed, "policy-dropout", step, *others)
+        found = accumulate(world, passes, seed, in_order=seen is not None)
+        sums = sum((added() for added in found), _Sums()).over_ranks()
         _check(world, sums, step, regularizer)
         scalars = {
             "policy/loss": sums.loss,
@@ -174,14 +166,6 @@ def fit_job(
         if tap is not None and number == 1:
             yield from tap.rows(round_index, step)
     world.policy.version = round_index
-
-
-def _seeded_dropout(world: World, step: int) -> AbstractContextManager[None]:
-    """Makes dropout depend on the step alone; without dropout no random number is touched."""
-    if world.run.adapter.dropout == 0:
-        return nullcontext()
-    others = [ranks().rank] if ranks().rank else []
-    return local_torch_seed(derive_seed(world.run.seed, "policy-dropout", step, *others))
 
 
 def _forward(

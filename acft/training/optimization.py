@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +15,12 @@ from torch.nn.utils import clip_grads_with_norm_
 
 from acft.backbone.adapters import save_whole
 from acft.backbone.sharded import laid_out, whole
+from acft.distributed import ranks
 from acft.errors import ModelError, NonFiniteError
+from acft.oracle.training import local_torch_seed
 from acft.settings import OptimizerSettings
 from acft.threads import Workers
+from acft.training.world import World
 
 T = TypeVar("T")
 
@@ -56,6 +60,31 @@ def backward(
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
     return [said for _, said in results]
+
+
+def accumulate(
+    world: World,
+    passes: Sequence[Callable[[], tuple[Float[Tensor, ""], T]]],
+    seed: int,
+    *,
+    in_order: bool = False,
+) -> list[T]:
+    """What ``backward`` returns of a step's passes, in all processes that train the policy.
+
+    Args:
+        world: Its policy is trained, its base's threads do the passes.
+        passes: This process's forward passes.
+        seed: Of the dropout; without dropout no random number is touched.
+        in_order: One pass after the other, however many threads there are.
+    """
+    has_dropout = world.run.adapter.dropout > 0
+    # dropout draws from one generator
+    workers = Workers() if in_order or has_dropout else world.base.workers
+    parameters = world.policy.parameters()
+    with local_torch_seed(seed) if has_dropout else nullcontext():
+        found = backward(passes, parameters, workers)
+    ranks().sum_gradients(parameters)
+    return found
 
 
 class PolicyOptimizer:

@@ -18,11 +18,9 @@ from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
 from acft.objective import align
-from acft.oracle.training import local_torch_seed
 from acft.seeding import derive_seed
-from acft.threads import Workers
 from acft.training.fit_job import losses_at
-from acft.training.optimization import PolicyOptimizer, backward
+from acft.training.optimization import PolicyOptimizer, accumulate
 from acft.training.outputs import Output
 from acft.training.world import World
 from acft.types import TokenBatch
@@ -80,8 +78,6 @@ def weighted_fit(
     """
     settings = world.run.optimizer
     batches = _batches(world, responses, round_index)
-    # dropout draws from one generator
-    workers = world.base.workers if world.run.adapter.dropout == 0 else Workers()
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return
@@ -95,9 +91,7 @@ def weighted_fit(
             for some, counts in _share(world, pieces)
         ]
         seed = derive_seed(world.run.seed, "policy-dropout", step, ranks().rank)
-        with local_torch_seed(seed):
-            found = backward(passes, world.policy.parameters(), workers)
-        ranks().sum_gradients(world.policy.parameters())
+        found = accumulate(world, passes, seed)
         totals = [sum(column) for column in zip(NOTHING, *found, strict=True)]
         loss, all_nll, all_kl = ranks().sums(totals)
         if not math.isfinite(loss):
