@@ -19,7 +19,7 @@ from acft.backbone.loading import Backbone
 from acft.prompt_tokens import check_lengths, encode_prompt, response_text
 from acft.settings import SamplingSettings
 from acft.threads import Workers
-from acft.token_choice import choose, choose_plainly, uniforms
+from acft.token_choice import choose, choose_plainly, drawing_device, uniforms
 from acft.types import DrawChecks, Prompt, Rollout, Window
 
 CONTINUATION_BATCH = 256
@@ -208,7 +208,7 @@ def _draw_batch(
 ) -> tuple[list[Rollout], Window | None]:
     prompt, last = _prefill(backbone, requests)
     drawn = [uniforms(seed, r.prompt.prompt_id, r.sample, sampling.horizon) for r in requests]
-    random = torch.from_numpy(np.stack(drawn)).to(last.device)
+    random = torch.from_numpy(np.stack(drawn)).to(drawing_device(last.device))
     session = None
     if decoder is not None:
         session = decoder.start([r.prompt.text for r in requests], [r.prompt_ids for r in requests])

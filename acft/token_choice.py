@@ -21,14 +21,20 @@ def uniforms(seed: int, prompt_id: str, sample: int, horizon: int) -> Float[np.n
     return generator.random(horizon)
 
 
+def drawing_device(device: torch.device) -> torch.device:
+    """Where tokens of a model on that device are drawn: Apple's GPUs have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def choose_plainly(
     scores: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
     """What ``choose`` does with the ``log_softmax`` of these scores, which is never made."""
-    probabilities = scores.softmax(dim=-1)
+    probabilities = scores.to(uniform.device).softmax(dim=-1)
     index, total = _invert(probabilities, uniform)
     chosen = probabilities.gather(1, index[:, None])[:, 0]
-    return index, chosen.log() - total.log().to(chosen.dtype)
+    logprobs = chosen.log() - total.log().to(chosen.dtype)
+    return index.to(scores.device), logprobs.to(scores.device)
 
 
 def choose(
@@ -37,12 +43,19 @@ def choose(
     temperature: float = 1.0,
     top_p: float = 1.0,
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Token ids drawn by inverting the distribution function, and their log-probability in nats."""
+    """Token ids drawn by inverting the distribution function, and their log-probability in nats.
+
+    They are drawn where the random numbers are; see ``drawing_device``.
+    """
+    device = next_logprobs.device
+    next_logprobs = next_logprobs.to(uniform.device)
     if temperature != 1.0:
         next_logprobs = (next_logprobs / temperature).log_softmax(dim=-1)
     if top_p < 1.0:
-        return _choose_from_nucleus(next_logprobs, uniform, top_p)
-    return _from_logprobs(next_logprobs, uniform)
+        chosen, logprobs = _choose_from_nucleus(next_logprobs, uniform, top_p)
+    else:
+        chosen, logprobs = _from_logprobs(next_logprobs, uniform)
+    return chosen.to(device), logprobs.to(device)
 
 
 def _from_logprobs(

@@ -56,8 +56,8 @@ def read_again(
         mean, spread = _moments(proposal)
         policy_lps.append(next_logprobs.gather(1, chosen[:, None])[:, 0])
         drawn_lps.append(drawn)
-        surprise += float((-drawn - mean)[is_there].double().sum())
-        variance += float(spread[is_there].double().sum())
+        surprise += float((-drawn - mean)[is_there].cpu().double().sum())
+        variance += float(spread[is_there].cpu().double().sum())
     n_tokens = int(mask.sum())
     checks = DrawChecks(len(responses), 0, n_tokens, surprise, variance)
     window = None

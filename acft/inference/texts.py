@@ -19,7 +19,7 @@ from acft.policy import Policy
 from acft.prompt_tokens import encode_prompt
 from acft.sampling import Decoder, left_padded
 from acft.scoring import score_texts
-from acft.token_choice import choose, uniforms
+from acft.token_choice import choose, drawing_device, uniforms
 from acft.types import Prompt, TokenBatch
 
 MAX_TOKENS = 512
@@ -318,7 +318,7 @@ def _grow(
         proposal = logits(backbone.model, state.hidden).log_softmax(dim=-1)
         if session is not None:
             proposal = session.reweight(proposal, state.hidden, last)
-        uniform = torch.from_numpy(random[:, position]).to(policy.device)
+        uniform = torch.from_numpy(random[:, position]).to(drawing_device(last.device))
         last, _ = choose(proposal, uniform, temperature, top_p)
         for row, token in enumerate(last.tolist()):
             over[row] = over[row] or token in end_ids

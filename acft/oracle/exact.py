@@ -57,7 +57,8 @@ class ExactOracle(Oracle):
         row = torch.stack(rows, dim=1)
         prompt = torch.tensor(prompts)[:, None].expand_as(row)
         depth = torch.arange(row.shape[1]).expand_as(row)
-        return torch.stack([prompt, depth, row], dim=-1).double().to(window.token_ids.device)
+        # exact in float32, which every device has
+        return torch.stack([prompt, depth, row], dim=-1).float().to(window.token_ids.device)
 
     def next_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log R(prefix followed by v); tokens that are no symbol get the floor."""

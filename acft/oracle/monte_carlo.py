@@ -130,7 +130,7 @@ class MonteCarloOracle(Oracle):
         response = torch.where(is_past.to(tokens.device), tokens, NOTHING)
         repeated = prompt[:, None, :].expand(-1, length, -1)
         size = window.prompt_mask.sum(dim=1)[:, None, None].expand(-1, length, 1)
-        return torch.cat([size, repeated, response], dim=-1).double()
+        return torch.cat([size, repeated, response], dim=-1).float()  # exact below 2**24
 
     def next_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log R(prefix followed by v) for the likeliest v; the prefix's own for all others."""

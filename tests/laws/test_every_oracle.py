@@ -52,6 +52,12 @@ def test_the_answer_about_one_token_is_that_of_all_tokens(asked):
 
 
 @torch.no_grad()
+def test_states_have_a_type_that_every_device_has(asked):
+    _, oracle, window, _ = asked
+    assert oracle.states(window).dtype == torch.float32  # Apple's GPUs have no float64
+
+
+@torch.no_grad()
 def test_later_tokens_change_no_earlier_answer(asked):
     _, oracle, window, _ = asked
     tokens, hidden, verdicts = window.token_ids.clone(), window.hidden.clone(), window.verdicts

@@ -18,7 +18,14 @@ from acft.policy import Policy
 from acft.sampling import continuations
 from acft.settings import ModelSettings, SamplingSettings
 from acft.threads import Workers
-from acft.token_choice import BLOCK, NUCLEUS_CANDIDATES, choose, choose_plainly, uniforms
+from acft.token_choice import (
+    BLOCK,
+    NUCLEUS_CANDIDATES,
+    choose,
+    choose_plainly,
+    drawing_device,
+    uniforms,
+)
 from acft.types import Prompt
 from tests.fakes import END, save_tiny_model
 from tests.toy_runs import ConstantOracle
@@ -282,6 +289,21 @@ class TestChoosing:
         assert torch.equal(chosen, choose(expected, uniform)[0])
         exact = scores.double().log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
         torch.testing.assert_close(logprobs.double(), exact, atol=1e-6, rtol=2e-7)
+
+    def test_a_device_without_float64_leaves_the_drawing_to_the_cpu(self):
+        places = [drawing_device(torch.device(name)).type for name in ("mps", "cuda", "cpu")]
+        assert places == ["cpu", "cuda", "cpu"]
+
+    @pytest.mark.gpu
+    @pytest.mark.parametrize("top_p", [1.0, 0.7])
+    def test_tokens_are_drawn_where_the_random_numbers_are(self, top_p):
+        generator = torch.Generator().manual_seed(0)
+        logprobs = torch.randn(50, 3 * BLOCK - 5, generator=generator).log_softmax(dim=-1)
+        uniform = torch.rand(50, generator=generator, dtype=torch.float64)
+        found = choose(logprobs.cuda(), uniform, top_p=top_p)
+        assert all(each.is_cuda for each in found)
+        for each, expected in zip(found, choose(logprobs, uniform, top_p=top_p), strict=True):
+            assert torch.equal(each.cpu(), expected)
 
     @pytest.mark.parametrize("first", [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 7])
     @pytest.mark.parametrize("second", [2, BLOCK + 1, 3 * BLOCK - 1])
