@@ -211,7 +211,6 @@ def save_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
     save_whole(state, folder / ADAPTER_WEIGHTS)
     config = _lora_config(settings, model).to_dict()
     config["target_modules"] = sorted(_adapted_modules(model))
-    config["base_model_name_or_path"] = getattr(model, "name_or_path", "") and None
     config["inference_mode"] = True
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, default=_plain, indent=2))
 

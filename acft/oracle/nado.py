@@ -23,24 +23,19 @@ EMBEDDING_ROWS = 8192
 """Rows of the embedding turned into factors at once; bounds memory for large vocabularies."""
 
 
-class NadoOracle(Oracle):
-    """R from hidden states, token embeddings and the constraint's verdict on every prefix."""
+class FactoredOracle(Oracle):
+    """Answers by two heads on what is remembered of a prefix; a kind implements ``states``."""
 
-    def __init__(self, context: OracleContext, memory: nn.Module) -> None:
-        super().__init__(context.settings.log_r_min)
+    prefix_head: nn.Linear
+    next_head: "FactoredHead"
+
+    def add_heads(self, context: OracleContext) -> None:
+        """Called last, since weights are drawn in the order in which they are made."""
         width = context.settings.width
         embeddings = input_embeddings(context.backbone.model).detach()
-        self.reader = ResponseReader(embeddings, width, context.horizon)
-        self.memory = memory
-        self.norm = nn.LayerNorm(width)
         self.prefix_head = nn.Linear(width, 1)
         self.next_head = FactoredHead(embeddings, width, context.token_verdicts)
         nn.init.zeros_(self.prefix_head.weight)
-
-    def states(self, window: Window) -> Float[Tensor, "batch window state"]:
-        """What the memory holds after each index."""
-        read = self.reader(window)
-        return self.norm(read + self.memory(read))
 
     def next_logit(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log-odds of R(prefix followed by v) for every token v."""
@@ -57,14 +52,37 @@ class NadoOracle(Oracle):
         return self.prefix_head(states)[..., 0]
 
     @torch.no_grad()
+    def prepare(self, window: Window, satisfaction: Float[Tensor, " batch"]) -> None:  # noqa: ARG002
+        """Start at the mean satisfaction of these responses."""
+        prior = torch.logit(satisfaction.float().mean(), eps=1e-3)
+        self.prefix_head.bias.fill_(prior)
+        self.next_head.level.bias.fill_(prior)
+
+
+class NadoOracle(FactoredOracle):
+    """R from hidden states, token embeddings and the constraint's verdict on every prefix."""
+
+    def __init__(self, context: OracleContext, memory: nn.Module) -> None:
+        super().__init__(context.settings.log_r_min)
+        width = context.settings.width
+        embeddings = input_embeddings(context.backbone.model).detach()
+        self.reader = ResponseReader(embeddings, width, context.horizon)
+        self.memory = memory
+        self.norm = nn.LayerNorm(width)
+        self.add_heads(context)
+
+    def states(self, window: Window) -> Float[Tensor, "batch window state"]:
+        """What the memory holds after each index."""
+        read = self.reader(window)
+        return self.norm(read + self.memory(read))
+
+    @torch.no_grad()
     def prepare(self, window: Window, satisfaction: Float[Tensor, " batch"]) -> None:
         """Standardise hidden states as in these responses; start at their mean satisfaction."""
         seen = window.hidden[window.mask].float()
         self.reader.mean.copy_(seen.mean(dim=0))
         self.reader.scale.copy_(seen.std(dim=0).clamp(min=1e-3))
-        prior = torch.logit(satisfaction.float().mean(), eps=1e-3)
-        self.prefix_head.bias.fill_(prior)
-        self.next_head.level.bias.fill_(prior)
+        super().prepare(window, satisfaction)
 
 
 class ResponseReader(nn.Module):
