@@ -246,7 +246,7 @@ def test_passes_at_once_change_no_bit(tmp_path, monkeypatch, method):
     for workers in (1, 2):
         monkeypatch.setattr(
             "acft.training.world.base_policy",
-            lambda run, _, n=workers: dataclasses.replace(base_policy(run), workers=Workers(n)),
+            lambda run, n=workers: dataclasses.replace(base_policy(run), workers=Workers(n)),
         )
         found.append(trained(tmp_path / str(workers), run, {"name": method}))
     one, two = found
