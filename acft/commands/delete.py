@@ -4,8 +4,6 @@ import argparse
 
 from acft.commands._options import add_run_id, add_runs_dir
 
-MEBIBYTE = 1024**2
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the run, what of it, and the confirmation."""
@@ -21,15 +19,16 @@ def run(args: argparse.Namespace) -> None:
     """Prints how much space was freed."""
     from acft.runs.directory import find_run
     from acft.runs.lineage import delete, delete_checkpoints, space
+    from acft.runs.sizes import size
 
-    size = space(find_run(args.runs, args.run_id))
+    taken = space(find_run(args.runs, args.run_id))
     if args.checkpoints:
         freed = delete_checkpoints(args.runs, args.run_id)
     else:
-        question = f"type the id to delete {args.run_id} ({size.total / MEBIBYTE:.1f} MiB): "
+        question = f"type the id to delete {args.run_id} ({size(taken.total)}): "
         confirmation = args.run_id if args.yes else _ask(question)
         freed = delete(args.runs, args.run_id, confirmation)
-    print(f"{freed / MEBIBYTE:.1f} MiB freed")
+    print(f"{size(freed)} freed")
 
 
 def _ask(question: str) -> str:

@@ -19,6 +19,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from acft.assets import ASSETS, NEEDED_BYTES, cache_folder, converted_model_folder, packaged_models
+from acft.runs.sizes import size
 
 RUN_BYTES = 2_000_000_000
 """Free disk below which a long run may not fit."""
@@ -106,8 +107,8 @@ def _compute() -> Iterator[Finding]:
     cores = os.cpu_count() or 1
     yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} of {cores} cores")
     if torch.cuda.is_available():
-        memory = torch.cuda.mem_get_info()[1] // 1_000_000_000
-        yield Finding("device", "ok", f"cuda, {torch.cuda.get_device_name()} with {memory} GB")
+        memory = size(torch.cuda.mem_get_info()[1])
+        yield Finding("device", "ok", f"cuda, {torch.cuda.get_device_name()} with {memory}")
     elif torch.backends.mps.is_available():
         yield Finding("device", "ok", "mps; 'auto' takes the CPU, name 'mps' to use it")
     else:
@@ -149,7 +150,7 @@ def _folder(about: str, folder: Path, needed: int) -> Finding:
     if existing == folder and folder.stat().st_mode & OPEN_TO_OTHERS:
         return Finding(about, "problem", f"other users may write {folder}; run 'chmod go-w' on it")
     free = shutil.disk_usage(existing).free
-    text = f"{folder}, {free / 1e9:.1f} GB free"
+    text = f"{folder}, {size(free)} free"
     return Finding(about, "ok" if free >= needed else "note", text)
 
 

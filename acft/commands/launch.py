@@ -16,8 +16,6 @@ from acft.ui.web.words import duration
 if TYPE_CHECKING:
     from acft.runs.sweep import Plan
 
-MEBIBYTE = 1024**2
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds what to run, changes to it, and the runs directory."""
@@ -156,17 +154,14 @@ def _queue_grid(args: argparse.Namespace, source: _Source, planned: "Plan") -> l
 def _check_room(args: argparse.Namespace, text: str, combinations: Sequence[Sequence[str]]) -> None:
     """Tells what the runs will need, and returns if there is room for it."""
     from acft.runs.lineage import check_room, estimates
+    from acft.runs.sizes import size
     from acft.runs.spec import parse_spec
 
     specs = [parse_spec(text, overrides, args.config, has_files=True) for overrides in combinations]
     known = [expected for expected in estimates(args.runs, specs) if expected is not None]
-    size = sum(expected.bytes for expected in known)
+    needed = sum(expected.bytes for expected in known)
     if known and not args.json:
         time_needed = duration(sum(expected.seconds for expected in known))
         part = f" for {len(known)} of {len(specs)} runs" if len(known) < len(specs) else ""
-        print(f"like earlier runs: {time_needed}, {_space(size)}{part}")
-    check_room(args.runs, size, int(args.quota * GIBIBYTE))
-
-
-def _space(size: int) -> str:
-    return f"{size / GIBIBYTE:.2f} GiB" if size >= GIBIBYTE else f"{size / MEBIBYTE:.1f} MiB"
+        print(f"like earlier runs: {time_needed}, {size(needed)}{part}")
+    check_room(args.runs, needed, int(args.quota * GIBIBYTE))

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from acft.schema import Status
 
 MINUTE = 60
-MEBIBYTE = 1024**2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +135,8 @@ def _what(runs_dir: Path, info: "RunInfo") -> str:
 
 def _space(runs_dir: Path, info: "RunInfo") -> str:
     from acft.runs.lineage import space
+    from acft.runs.sizes import size
     from acft.schema import RunPaths
 
-    size = space(RunPaths(runs_dir / info.run_id))
-    return f"  {size.total / MEBIBYTE:.1f} MiB ({size.checkpoints / MEBIBYTE:.1f} in checkpoints)"
+    taken = space(RunPaths(runs_dir / info.run_id))
+    return f"  {size(taken.total)} ({size(taken.checkpoints)} in checkpoints)"

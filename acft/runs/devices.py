@@ -12,6 +12,7 @@ from typing import Any
 
 from acft.errors import ConfigError
 from acft.machine import cores
+from acft.runs.sizes import size
 
 CORES_PER_RUN = 2
 """CPU runs share the machine in portions of this many cores, unless ``CPU_RUNS`` says otherwise."""
@@ -19,7 +20,6 @@ CPU_RUNS = "ACFT_CPU_RUNS"
 """Environment variable: most runs on the CPU at once."""
 GPU_FREE_FRACTION = 0.5
 """A GPU with less free memory than this is taken by somebody else."""
-GIBIBYTE = 1024**3
 UUIDS = ("GPU-", "MIG-")
 """How names of GPUs begin that cluster schedulers write into ``CUDA_VISIBLE_DEVICES``."""
 
@@ -83,8 +83,7 @@ def gpu_obstacle(name: str) -> str:
         return f"the driver of {name} does not answer ({error}); nvidia-smi shows its state"
     if free >= GPU_FREE_FRACTION * total:
         return ""
-    used = (total - free) / GIBIBYTE
-    return f"{used:.1f} of {total / GIBIBYTE:.1f} GiB of {name} are in use by other processes"
+    return f"{size(total - free)} of {size(total)} of {name} are in use by other processes"
 
 
 def pin(pid: int, slots: int, neighbours: Iterable[int]) -> None:

@@ -26,13 +26,12 @@ from acft.runs.directory import (
 )
 from acft.runs.launcher import launch
 from acft.runs.locks import FileLock
+from acft.runs.sizes import size
 from acft.runs.status import RESUMABLE, current_state
 from acft.schema import BEGINNING, Labels, RunPaths, Status
 
 if TYPE_CHECKING:
     from acft.runs.spec import Spec
-
-KIBIBYTE = 1024
 
 
 @dataclass(frozen=True)
@@ -197,9 +196,9 @@ def estimates(runs_dir: Path, specs: Sequence["Spec"]) -> list[Estimate | None]:
             continue
         alike = rates.get(_resembling(_values(paths)))
         if alike is not None:
-            size = space(paths).total
+            taken = space(paths).total
             seconds = _seconds(paths, status)
-            alike.append(_Rate(paths.root.name, seconds / status.steps, size / status.steps))
+            alike.append(_Rate(paths.root.name, seconds / status.steps, taken / status.steps))
     return [_estimate(rates[_resembling(spec.values)], spec) for spec in specs]
 
 
@@ -217,7 +216,7 @@ def _estimate(rates: Sequence[_Rate], spec: "Spec") -> Estimate | None:
 def clean_up_advice(runs_dir: Path, quota_bytes: int) -> list[CleanUp]:
     """What to delete first to come below a quota; empty when the runs are below it."""
     sizes = {paths.root.name: space(paths) for paths in all_runs(runs_dir)}
-    excess = sum(size.total for size in sizes.values()) - quota_bytes
+    excess = sum(taken.total for taken in sizes.values()) - quota_bytes
     advice: list[CleanUp] = []
     for candidate in _candidates(runs_dir, sizes):
         if excess <= 0:
@@ -237,18 +236,18 @@ def check_room(runs_dir: Path, needed_bytes: int, quota_bytes: int = 0) -> None:
     free = shutil.disk_usage(runs_dir).free
     if needed_bytes > free:
         raise RunError(
-            f"the run needs about {_size(needed_bytes)} and the disk of {str(runs_dir)!r} has "
-            f"{_size(free)} free; delete runs or choose another directory"
+            f"the run needs about {size(needed_bytes)} and the disk of {str(runs_dir)!r} has "
+            f"{size(free)} free; delete runs or choose another directory"
         )
     used = sum(space(paths).total for paths in all_runs(runs_dir)) if quota_bytes else 0
     if used + needed_bytes <= quota_bytes or not quota_bytes:
         return
     advice = clean_up_advice(runs_dir, quota_bytes - needed_bytes)
-    ways = [f"{item.run_id} ({_size(item.bytes)}, {item.why})" for item in advice]
+    ways = [f"{item.run_id} ({size(item.bytes)}, {item.why})" for item in advice]
     if used + needed_bytes - sum(item.bytes for item in advice) > quota_bytes:
         ways.append("finished runs that are no longer needed")
     raise RunError(
-        f"runs take {_size(used)} and would exceed the quota of {_size(quota_bytes)}; "
+        f"runs take {size(used)} and would exceed the quota of {size(quota_bytes)}; "
         f"delete (acft delete): {', '.join(ways)}"
     )
 
@@ -266,8 +265,8 @@ def _candidates(runs_dir: Path, sizes: dict[str, Space]) -> list[CleanUp]:
         elif state.state in ("failed", "lost"):
             failed.append(CleanUp(name, sizes[name].total, state.label))
         else:
-            size = sum(_bytes(folder) for folder in _spare_checkpoints(paths))
-            spare.append(CleanUp(name, size, "checkpoints other than best and last"))
+            freed = sum(_bytes(folder) for folder in _spare_checkpoints(paths))
+            spare.append(CleanUp(name, freed, "checkpoints other than best and last"))
     return [*archived, *failed, *(item for item in spare if item.bytes)]
 
 
@@ -333,12 +332,3 @@ def _bytes(folder: Path) -> int:
             with suppress(FileNotFoundError):
                 total += Path(place, name).lstat().st_size
     return total
-
-
-def _size(n_bytes: int) -> str:
-    """Bytes in the unit that leaves few digits, such as ``1.4 GiB``."""
-    value, units = float(n_bytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while value >= KIBIBYTE and len(units) > 1:
-        value /= KIBIBYTE
-        units.pop(0)
-    return f"{value:.3g} {units[0]}"

@@ -17,6 +17,7 @@ from acft.eventlog import effective, read_events
 from acft.events import RoundFinished, Started, to_json
 from acft.runs.checkpoints import seal, verify
 from acft.runs.directory import all_runs, read_launch, read_status, write_labels, write_status
+from acft.runs.sizes import size
 from acft.schema import CHECKPOINTS, MANIFEST, Labels, RunPaths
 
 TAG = "recorded"
@@ -162,11 +163,11 @@ def _forget_machine(packed: RunPaths) -> None:
 
 
 def _check_size(folder: Path) -> None:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > MAX_BYTES:
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if total > MAX_BYTES:
         raise RunError(
-            f"the packed run has {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are "
-            "recorded; lower [adapter] rank or the number of rollouts"
+            f"the packed run has {size(total)}, at most {size(MAX_BYTES)} are recorded; lower "
+            "[adapter] rank or the number of rollouts"
         )
 
 

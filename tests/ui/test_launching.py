@@ -343,8 +343,8 @@ def test_a_measured_step_tells_seconds_whole_time_and_memory(bench):
     assert any("taking one optimiser step …" in step for step in steps)
     assert "4.2 s" in steps[-1]
     assert "5 min 12 s to 9 min 12 s" in steps[-1]
-    assert "1.5 GB" in steps[-1]
-    assert "19% of 8.0 GB" in steps[-1]
+    assert "1.4 GiB" in steps[-1]
+    assert "19% of 7.45 GiB" in steps[-1]
     assert "6 train, 2 validation, 2 test" in steps[-1]
 
 

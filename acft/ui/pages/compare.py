@@ -15,7 +15,7 @@ from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped
-from acft.ui.parts.runs_menu import chosen_run, no_run, run_menu
+from acft.ui.parts.runs_menu import chosen_run, menu, no_run, run_menu
 from acft.ui.parts.side_by_side import response, utility_table, verdict_table
 from acft.ui.reading.comparing import (
     Choice,
@@ -131,16 +131,11 @@ def missing(found: Comparison, visit: Visit) -> Node | None:
 def _chooser(bench: Workbench, found: Comparison) -> Node:
     own = subjects(bench.reader.answers(found.run))
     others = subjects(bench.reader.answers(found.other))
-    chosen = found.other.run_id
-    runs = [
-        el("option", f"{r.title} · {r.run_id}", value=r.run_id, selected=r.run_id == chosen)
-        for r in bench.reader.runs()
-    ]
+    runs = menu(bench.reader.runs(), found.other.run_id, "other", "Other run")
     return el(
         "div.choosers",
         el("div", run_menu(bench, found.run), _subject_menu("left", own, found.left)),
-        el("div", el("p.runmenu", el("span.side", "Against run "),
-                     el("select", runs, data_nav="other", aria_label="Other run")),
+        el("div", el("p.runmenu", el("span.side", "Against run "), runs),
            _subject_menu("right", others, found.right)),
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from acft.costs import bill_in_words
 from acft.events import Evaluated
+from acft.runs.sizes import size
 from acft.schema import TOXIC_FROM
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, drawn, pace
 from acft.ui.parts import labels, replay, run_charts
@@ -58,10 +59,9 @@ def top(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
     run = replayed or find(bench, visit)
     if run is None:
         return no_run(bench, visit)
-    others = [(other.run_id, other.title) for other in bench.reader.runs()]
     known = bench.supervisor.adoptions if bench.supervisor and not replayed else []
     adoption = next((each for each in known if each.run_id == run.run_id), None)
-    return el("div", head(run, others, visit, adoption), facts(run))
+    return el("div", head(run, bench.reader.runs(), visit, adoption), facts(run))
 
 
 def facts(run: Run) -> Node:
@@ -83,7 +83,7 @@ def facts(run: Run) -> Node:
     ]  # fmt: skip
     memory = history.last("memory/peak_bytes")
     if memory is not None:
-        shown.append(fact("Peak memory", words.size(memory), "of the worker"))
+        shown.append(fact("Peak memory", size(memory), "of the worker"))
     if costs := bill_in_words(history.bill()):
         value, _, rest = costs.partition(", ")
         shown.append(fact("Spent", value, rest))

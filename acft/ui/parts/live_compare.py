@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acft.errors import AcftError, ConfigError
+from acft.errors import AcftError
 from acft.ui.page import Visit, Workbench
+from acft.ui.parts import numbers
 from acft.ui.parts.live import ask, follow, may_compute, refusal, versions
 from acft.ui.reading.reader import Run
 from acft.ui.web.dom import Node, act, el, veil
 
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
-MAX_DIGITS = 10
-"""Longer numbers are out of every range."""
 
 ANSWERING, DONE = "Answering …", "Done."
 
@@ -43,13 +42,7 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
         el("option", f"version {v}" if v else "base only", value=str(v), selected=v == chosen)
         for v in sealed
     ]
-    fields = [
-        el("label.side", f"{name} ", el(
-            "input", type="number", min=str(low), max=str(high), data_query=f"live_{name}",
-            value=visit.query.get(f"live_{name}", str(default)), aria_label=name,
-            **act("refresh")))
-        for name, (default, low, high) in CONDITIONS.items()
-    ]  # fmt: skip
+    fields = numbers.fields(visit, CONDITIONS, "live", "refresh")
     note = None if may_compute(bench, visit) else el("div.notice.warn", refusal(bench))
     return el(
         "div",
@@ -95,16 +88,7 @@ def conditions(visit: Visit) -> dict[str, int]:
     Raises:
         ConfigError: One is no whole number or out of range.
     """
-    found = {}
-    for name, (default, low, high) in CONDITIONS.items():
-        text = visit.query.get(f"live_{name}", "") or str(default)
-        is_number = text.isdecimal() and len(text) <= MAX_DIGITS
-        if not is_number or not low <= int(text) <= high:
-            raise ConfigError(
-                f"{name} = {text[:40]!r}: must be a whole number from {low} to {high}"
-            )
-        found[name] = int(text)
-    return found
+    return numbers.chosen(visit, CONDITIONS, "live")
 
 
 def answers(

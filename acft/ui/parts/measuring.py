@@ -10,6 +10,7 @@ from acft.store.queries.answer import Slice
 from acft.store.queries.runs import measurements
 from acft.ui.control import Choice
 from acft.ui.page import Visit, Workbench
+from acft.ui.parts import numbers
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
@@ -20,8 +21,6 @@ NUMBERS = {
 }  # fmt: skip
 """What a reader may choose: default, smallest, largest."""
 DEFAULT_SUITES = ("rtp", "perplexity")
-MAX_DIGITS = 6
-"""Longer numbers are out of every range."""
 MAX_JUDGE_LETTERS = 300
 MOST_PAST = 20
 """Earlier measurements that are listed."""
@@ -60,7 +59,8 @@ def form(bench: Workbench, visit: Visit, run: Run) -> Node:
         cost = el("div.notice.bad", str(error), role="status")
     except AcftError as error:
         return _section(bench, run, el("div.notice.bad", str(error), role="alert"), is_open=True)
-    fields = el("div.toolbar", _fields(visit), _judge(visit))
+    counts = numbers.fields(visit, NUMBERS, "measure", "cost")
+    fields = el("div.toolbar", counts, _judge(visit))
     return _section(bench, run, _boxes(visit, weighed["suites"]), fields, cost, is_open=True)
 
 
@@ -70,20 +70,14 @@ def chosen(visit: Visit) -> Choice:
     Raises:
         ConfigError: A number is no whole number or out of range, or no suite is chosen.
     """
-    numbers = {}
-    for name, (default, low, high) in NUMBERS.items():
-        text = visit.query.get(f"measure_{name}", "") or str(default)
-        is_number = text.isdecimal() and len(text) <= MAX_DIGITS
-        if not is_number or not low <= int(text) <= high:
-            raise ConfigError(f"{name} = {text!r}: must be a whole number from {low} to {high}")
-        numbers[name] = int(text)
+    counts = numbers.chosen(visit, NUMBERS, "measure")
     judge = visit.query.get("measure_judge", "").strip()
     if len(judge) > MAX_JUDGE_LETTERS:
         raise ConfigError(f"judge: {len(judge):,} letters; a model's name has fewer than that")
     suites = tuple(name for name in _asked(visit) if _is_ticked(visit, name))
     if not suites:
         raise ConfigError("nothing to measure; tick a suite")
-    return Choice(suites, numbers, judge)
+    return Choice(suites, counts, judge)
 
 
 def seconds_per_response(entries: Sequence[Entry]) -> float | None:
@@ -126,16 +120,6 @@ def _asked(visit: Visit) -> list[str]:
 def _is_ticked(visit: Visit, name: str) -> bool:
     default = "true" if name in DEFAULT_SUITES else "false"
     return visit.query.get(f"measure_{name}", default) == "true"
-
-
-def _fields(visit: Visit) -> list[Node]:
-    return [
-        el("label.side", f"{name} ", el(
-            "input", type="number", min=str(low), max=str(high), data_query=f"measure_{name}",
-            value=visit.query.get(f"measure_{name}", "") or str(default), aria_label=name,
-            **act("cost")))
-        for name, (default, low, high) in NUMBERS.items()
-    ]  # fmt: skip
 
 
 def _judge(visit: Visit) -> Node:

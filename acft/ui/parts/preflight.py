@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 from acft.errors import AcftError
+from acft.runs.sizes import size
 from acft.ui.page import REFUSED, Visit, Workbench
 from acft.ui.parts.live import LOAD_SECONDS, not_while_training
 from acft.ui.web import words
@@ -117,8 +118,8 @@ def _numbers(found: Mapping[str, Any]) -> Node:
             "div.facts",
             fact("One optimiser step", seconds, terms + loss),
             fact("The whole run", whole, f"on {found['device']}, {found['dtype']}"),
-            fact("Peak memory", words.size(found["peak_bytes"]),
-                  f"{share:.0%} of {words.size(found['memory_bytes'])}"),
+            fact("Peak memory", size(found["peak_bytes"]),
+                  f"{share:.0%} of {size(found['memory_bytes'])}"),
         ),
         None if found["is_whole"] else el(
             "div.notice", f"{found['method']} computes more than this in each step or round; its "
@@ -195,13 +196,13 @@ def _row(corpus: Mapping[str, Any]) -> list[Node]:
 
 
 def _need(found: Mapping[str, Any]) -> str:
-    free = f"{words.size(found['free_bytes'])} of disk are free"
+    free = f"{size(found['free_bytes'])} of disk are free"
     expected = found["expected"]
     if expected is None:
         return f"No finished run resembles this one to tell time and size from; {free}."
     return (
         f"Like {words.count(len(expected['runs']), 'earlier run')}: about "
-        f"{words.duration(expected['seconds'])} and {words.size(expected['bytes'])}; {free}."
+        f"{words.duration(expected['seconds'])} and {size(expected['bytes'])}; {free}."
     )
 
 

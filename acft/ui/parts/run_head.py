@@ -1,5 +1,7 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
+from collections.abc import Iterable
+
 from acft.errors import DataError
 from acft.events import Progress
 from acft.runs.directory import RUN_ID, read_launch
@@ -10,6 +12,7 @@ from acft.ui.page import Visit
 from acft.ui.parts import labels
 from acft.ui.parts.alerts import Alert, alerts
 from acft.ui.parts.replay import link
+from acft.ui.parts.runs_menu import menu
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
@@ -37,17 +40,15 @@ MOST_ALERTS = 4
 KEPT = "Resuming goes on after the last round that was sealed; the one underway begins anew."
 
 
-def head(
-    run: Run, others: list[tuple[str, str]], visit: Visit, adoption: Adoption | None = None
-) -> Node:
-    """Title, state, actions, progress and whatever needs attention."""
+def head(run: Run, runs: Iterable[Run], visit: Visit, adoption: Adoption | None = None) -> Node:
+    """Title, state, actions, progress and whatever needs attention; ``runs`` are those to go to."""
     return el(
         "section",
         el(
             "div.runline",
             el("h1.runname", run.title),
             state_chip(run),
-            _choice(run, others),
+            el("div.choice", menu(runs, run.run_id)),
         ),
         el("div.runline", _about(run), _buttons(run, visit)),
         labels.editor(run, visit),
@@ -61,14 +62,6 @@ def _adopted(proof: Adoption) -> Node:
     return el("p.side", f"The workbench was restarted meanwhile and took this run over again: the "
               f"process {proof.pid} started {words.ago(proof.started)} is the recorded one, "
               f"{proof.events:,} events read, {proof.lost:,} lost.")  # fmt: skip
-
-
-def _choice(run: Run, others: list[tuple[str, str]]) -> Node:
-    options = [
-        el("option", f"{title} · {run_id}", value=run_id, selected=run_id == run.run_id)
-        for run_id, title in others
-    ]
-    return el("select.choice", options, data_nav="run", aria_label="Choose a run")
 
 
 def _buttons(run: Run, visit: Visit) -> Node:

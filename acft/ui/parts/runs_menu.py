@@ -1,5 +1,7 @@
 """Which run a page is about, and the menu to choose another."""
 
+from collections.abc import Iterable
+
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.reading.reader import Run
@@ -29,14 +31,19 @@ def absent(visit: Visit) -> str:
     return f"There is no run {visit.run_id}." if visit.run_id else "No runs yet."
 
 
+def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run") -> Node:
+    """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address."""
+    options = [
+        el("option", f"{run.title} · {run.run_id}", value=run.run_id,
+           selected=run.run_id == chosen)
+        for run in runs
+    ]  # fmt: skip
+    if not chosen:
+        options.insert(0, el("option", "choose a run", value="", selected=True))
+    return el("select", options, data_nav=name, aria_label=label)
+
+
 def run_menu(bench: Workbench, run: Run | None = None) -> Node:
     """A menu of all runs with the state of the chosen one, if one is chosen."""
-    options = [
-        el("option", f"{other.title} · {other.run_id}", value=other.run_id,
-           selected=run is not None and other.run_id == run.run_id)
-        for other in bench.reader.runs()
-    ]  # fmt: skip
-    if run is None:
-        options.insert(0, el("option", "choose a run", value="", selected=True))
-    menu = el("select", options, data_nav="run", aria_label="Run")
-    return el("p.runmenu", el("span.side", "Run "), menu, " ", state_chip(run) if run else None)
+    all_runs = menu(bench.reader.runs(), run.run_id if run else "")
+    return el("p.runmenu", el("span.side", "Run "), all_runs, " ", state_chip(run) if run else None)

@@ -84,15 +84,3 @@ def ago(moment: Number, now: Number | None = None) -> str:
         return DASH
     seconds = (time.time() if now is None else now) - moment
     return "just now" if seconds < 5 else f"{duration(seconds)} ago"
-
-
-def size(n_bytes: Number | None) -> str:
-    """Bytes with a decimal unit."""
-    if n_bytes is None:
-        return DASH
-    value = float(n_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -41,7 +41,7 @@ def test_small_needs_are_told_in_small_units(launch, tmp_path):
     do(create(tmp_path / "runs", "seed=3"))
     said = launch()[1]
     assert "0 min" not in said
-    assert " MiB" in said
+    assert " KiB" in said
 
 
 def test_a_runs_folder_that_cannot_be_made_is_one_sentence(launch, tmp_path):

@@ -36,12 +36,12 @@ def driver(monkeypatch):
 def test_a_gpu_that_others_use_takes_no_run(driver):
     assert gpu_obstacle("cuda:0") == ""
     driver.free = 10 * 2**30
-    assert gpu_obstacle("cuda:0") == "70.0 of 80.0 GiB of cuda:0 are in use by other processes"
+    assert gpu_obstacle("cuda:0") == "70 GiB of 80 GiB of cuda:0 are in use by other processes"
 
 
 def test_a_gpu_named_by_its_uuid_is_asked_for_its_memory(driver):
     driver.free = 10 * 2**30
-    assert gpu_obstacle("cuda:GPU-5f3c").startswith("70.0 of 80.0 GiB of cuda:GPU-5f3c")
+    assert gpu_obstacle("cuda:GPU-5f3c").startswith("70 GiB of 80 GiB of cuda:GPU-5f3c")
 
 
 def test_a_gpu_whose_driver_fails_takes_no_run_and_says_why(driver, monkeypatch):

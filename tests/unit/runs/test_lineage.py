@@ -15,6 +15,7 @@ from acft.runs import launcher, lineage, sweep
 from acft.runs.directory import find_run, read_labels, read_launch, read_status, write_status
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
+from acft.runs.sizes import size
 from acft.runs.spec import parse_spec
 from acft.schema import RunPaths, Status
 from tests import fake_method
@@ -173,6 +174,15 @@ def test_clean_up_advice_begins_with_what_nobody_misses(tmp_path, done):
         (done.root.name, "checkpoints other than best and last"),
     ]
     assert lineage.clean_up_advice(tmp_path, quota_bytes=10**9) == []
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "0.977 KiB"), (999.4 * 2**20, "999 MiB"),
+     (1010 * 2**20, "0.986 GiB"), (1.5e9, "1.4 GiB"), (5 * 2**40, "5 TiB")],
+)  # fmt: skip
+def test_bytes_are_told_with_at_most_three_digits(n_bytes, text):
+    assert size(n_bytes) == text
 
 
 def test_a_run_that_does_not_fit_is_refused_with_advice(tmp_path, done):

@@ -82,7 +82,7 @@ def test_a_recording_that_is_too_large_is_refused_and_leaves_the_old_one(
     recorded, own_run, monkeypatch
 ):
     monkeypatch.setattr(recording, "MAX_BYTES", 10)
-    with pytest.raises(RunError, match="MB"):
+    with pytest.raises(RunError, match=r"KiB, at most 10 bytes"):
         recording.record(own_run, recorded)
     assert len(recording.check(recorded)) == 1
     assert not list(recorded.glob(".tmp-*"))
