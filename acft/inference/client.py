@@ -47,10 +47,9 @@ class Inference:
         """Whether the process is there now."""
         return self._process is not None and self._process.poll() is None
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was never started, or ended by ``close`` and not by itself."""
-        return self._process is None
+    def has_opened(self, run_id: str) -> bool:
+        """Whether the process holds the models of a run now."""
+        return self.is_running and self._opened == run_id
 
     @property
     def pid(self) -> int:

@@ -155,6 +155,12 @@ def test_two_fields_filled_quickly_are_both_sent(page, served):
     assert page.get_by_role("checkbox", name="harness").is_disabled()
 
 
+def test_charts_that_cannot_be_loaded_say_so(page, served):
+    page.route("**/plotly.min.js", lambda route: route.abort())
+    page.goto(served.link(f"/run?run={QUICK}"))
+    page.get_by_text("The charts could not be loaded").first.wait_for(timeout=60_000)
+
+
 def test_the_same_file_is_saved_as_often_as_it_is_asked_for(page, served):
     page.goto(served.link(f"/compare?run={QUICK}"))
     button = page.get_by_role("button", name="Export JSONL")

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,7 @@ from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
 from tests.ui.browser import Watch, ready, shoot
-from tests.ui.conftest import LIVE, QUICK, FakeSettingsProcess, visit
+from tests.ui.conftest import LIVE, QUICK, FakeModelProcess, FakeSettingsProcess, visit
 from tests.ui.test_stories import PATIENCE, server, state
 
 __all__ = ["server"]
@@ -62,6 +63,11 @@ def test_scoring_says_first_what_it_does_and_offers_to_stop(bench):
     first = next(tokens.computed(bench, visit(QUICK, may_change=True), work))
     assert "Opening the models" in text_of(first[0])
     assert "Stop" in text_of(first[0])
+    process: Any = FakeModelProcess()
+    process.has_opened = [QUICK].__contains__
+    opened = replace(bench, model_process=process)
+    seen = [next(tokens.computed(opened, visit(run), work))[0] for run in (QUICK, LIVE)]
+    assert ["Opening" in text_of(node) for node in seen] == [False, True]
 
 
 @pytest.mark.parametrize(("name", "mode"), [("judge", "multiple"), ("run_sql", "always_last")])

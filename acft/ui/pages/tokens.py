@@ -258,7 +258,7 @@ def computed(
 ) -> Iterator[list[Any]]:
     """What is done and for how long, then heading, values and the request that they answer."""
     run = _run_of(bench, visit)
-    what = READING if bench.model_process.is_running else OPENING_AND_READING
+    what = READING if bench.model_process.has_opened(run.run_id) else OPENING_AND_READING
     yield [underway(what, "halt"), gr.skip(), gr.skip()]
     value, asked = work(run)
     under = scrubber(visit, run, asked["weights"])

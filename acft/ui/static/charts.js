@@ -9,7 +9,7 @@
       const script = document.createElement("script");
       script.src = "acft-static/plotly.min.js";
       script.onload = () => resolve(window.Plotly);
-      script.onerror = () => reject(new Error("cannot load plotly.min.js"));
+      script.onerror = () => { plotly = null; reject(new Error("cannot load plotly.min.js")); };
       document.head.appendChild(script);
     });
     return plotly;
@@ -52,7 +52,13 @@
       if (!has) return;
       const height = (figure.layout && figure.layout.height) || 240;
       plot.style.height = `${height}px`;
-      const library = await loadPlotly();
+      const library = await loadPlotly().catch(() => null);
+      if (!library) {
+        plot.hidden = true;
+        empty.hidden = false;
+        empty.textContent = "The charts could not be loaded; load the page again.";
+        return;
+      }
       plot.setAttribute("role", "img");
       plot.setAttribute("aria-label", figure.summary || "chart");
       await library.react(plot, figure.data, themed(figure.layout || {}), {

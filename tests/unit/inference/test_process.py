@@ -81,12 +81,14 @@ def test_a_process_that_opens_a_run_for_nobody_any_longer_is_ended(inference):
     with pytest.raises(AcftError, match="withdrawn"):
         next(parts)
     assert opening.wait(20) == 0
-    assert inference.is_closed
+    assert not inference.is_running
     assert inference.call("echo", value="anew") == "anew"
 
 
 def test_a_process_that_others_wait_for_or_that_has_opened_the_run_goes_on(inference):
     assert inference.call("echo", value=1, run_id="a") == 1
+    assert inference.has_opened("a")
+    assert not inference.has_opened("b")
     process, withdrawn = inference._process, threading.Event()
     withdrawn.set()
     with pytest.raises(AcftError, match="withdrawn"):
