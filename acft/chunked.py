@@ -5,9 +5,9 @@ chunk's logits are there, and only that, one number per hidden unit, is kept for
 Values and gradients are those of ``nll`` and ``kl_divergence`` on the whole ``[position, vocab]``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -101,18 +101,24 @@ class _Terms:
     chunk_positions: int
     is_training: bool
 
-    def chunks(self) -> Iterator[tuple[Int[Tensor, " row"], Penalty | None]]:
-        """Positions of one chunk after the other; a chunk is penalised as a whole or not at all."""
-        is_unpenalised = self.nll_weights != 0
-        if self.penalty is not None:
-            is_penalised = self.penalty.weights != 0
-            is_unpenalised = is_unpenalised & ~is_penalised
-            yield from ((rows, self.penalty) for rows in self._split(is_penalised))
-        yield from ((rows, None) for rows in self._split(is_unpenalised))
+    @cached_property
+    def chunks(self) -> list[tuple[Int[Tensor, " row"], Penalty | None]]:
+        """Positions of each chunk, which is penalised as a whole or not at all.
 
-    def _split(self, mask: Tensor) -> Iterator[Tensor]:
+        Found once, since a GPU is waited for.
+        """
+        is_unpenalised = self.nll_weights != 0
+        if self.penalty is None:
+            return [(rows, None) for rows in self._split(is_unpenalised)]
+        is_penalised = self.penalty.weights != 0
+        return [
+            *((rows, self.penalty) for rows in self._split(is_penalised)),
+            *((rows, None) for rows in self._split(is_unpenalised & ~is_penalised)),
+        ]
+
+    def _split(self, mask: Tensor) -> Sequence[Tensor]:
         rows = mask.nonzero().squeeze(-1)
-        return iter(rows.split(self.chunk_positions) if len(rows) else ())
+        return rows.split(self.chunk_positions) if len(rows) else ()
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -125,7 +131,7 @@ class _TokenLosses(torch.autograd.Function):
         keeps_gradient = terms.is_training and ctx.is_head_frozen and ctx.needs_input_grad[0]
         grad_hidden = torch.zeros_like(hidden) if keeps_gradient else None
         values = upcast(hidden.new_zeros(4, len(hidden)))
-        for rows, penalty in terms.chunks():
+        for rows, penalty in terms.chunks:
             logits = partial(linear, hidden[rows], weight, bias)
             values[:, rows], grad_logits = _chunk(logits, rows, terms, penalty)
             if grad_hidden is not None:
@@ -149,7 +155,7 @@ class _TokenLosses(torch.autograd.Function):
         # Many chunks are added up, so the sum must not be rounded to half precision on the way.
         grad_weight = upcast(torch.zeros_like(weight))
         grad_bias = grad_weight.new_zeros(len(weight))
-        for rows, penalty in ctx.terms.chunks():
+        for rows, penalty in ctx.terms.chunks:
             logits = partial(linear, hidden[rows], weight, bias)
             _, grad_logits = _chunk(logits, rows, ctx.terms, penalty)
             grad_logits = grad_logits.mul_(grad_total[rows]).to(weight.dtype)
