@@ -39,12 +39,16 @@ class TextCounts:
 
 
 class ScoreCache:
-    """Scores already computed, by scorer, weights and text; the least recently used go first."""
+    """Scores already computed, by scorer, weights and text; the least recently used go first.
+
+    Jobs in several threads may ask at once.
+    """
 
     def __init__(self, limit: int = CACHE_LIMIT, counts: TextCounts | None = None) -> None:
         self._limit = limit
         self._counts = counts or TextCounts()
         self._scores: OrderedDict[bytes, float] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._scores)
@@ -57,13 +61,15 @@ class ScoreCache:
                 outside [0, 1].
         """
         keys = {text: _key(scorer, text) for text in dict.fromkeys(texts)}
-        known = {text: self._recall(key) for text, key in keys.items() if key in self._scores}
+        with self._lock:
+            known = {text: self._recall(key) for text, key in keys.items() if key in self._scores}
         new = [text for text in keys if text not in known]
         self._counts.add(scorer.name, len(new), len(texts) - len(new))
         if new:
             known.update(zip(new, checked_scores(scorer, new), strict=True))
-        for text in new:
-            self._remember(keys[text], known[text])
+        with self._lock:
+            for text in new:
+                self._remember(keys[text], known[text])
         return [known[text] for text in texts]
 
     def _recall(self, key: bytes) -> float:

@@ -1,4 +1,6 @@
 import math
+import threading
+from collections import OrderedDict
 
 import pytest
 
@@ -49,6 +51,24 @@ def test_the_cache_forgets_what_was_not_used_for_longest():
 
 def test_more_new_texts_than_the_cache_holds_are_all_scored():
     assert ScoreCache(limit=1).score(RuleScorer(), ["x", "a", "xa"]) == [1.0, 0.0, 0.5]
+
+
+def test_a_score_is_not_forgotten_between_finding_and_reading_it():
+    scorer, cache = RuleScorer(), ScoreCache(limit=1)
+    cache.score(scorer, ["known"])
+    other = threading.Thread(target=cache.score, args=(scorer, ["new"]))
+
+    class Contested(OrderedDict):
+        def __contains__(self, key):
+            found = super().__contains__(key)
+            if other.ident is None:
+                other.start()
+                other.join(0.2)
+            return found
+
+    cache._scores = Contested(cache._scores)
+    assert cache.score(scorer, ["known"]) == scorer.score(["known"])
+    other.join()
 
 
 def test_a_text_that_utf_8_cannot_encode_is_scored():
