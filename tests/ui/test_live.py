@@ -65,6 +65,13 @@ def test_answers_grow_and_end_with_scores_and_a_passed_self_test(bench):
     assert "sha256 cdcdcdcdcdcd" in steps[-1]
 
 
+def test_models_that_are_open_are_asked_and_not_said_to_be_opened(bench):
+    process: Any = FakeModelProcess()
+    process.has_opened = [QUICK].__contains__
+    first = text_of(answered(replace(bench, model_process=process))[0])
+    assert "Asking the models" in first
+
+
 def test_texts_are_veiled_until_they_are_judged(bench):
     parts = answered(bench)
     assert '["veil"' in str(parts[3]).replace("'", '"')

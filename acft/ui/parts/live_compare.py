@@ -100,7 +100,8 @@ def answers(
     attempt = Attempt(
         prompt, sides, conditions(visit), [[] for _ in sides], weights=[{} for _ in sides]
     )
-    opening = el("p.side", el("span", "Opening the models … ", role="status"),
+    doing = "Asking" if bench.model_process.has_opened(run.run_id) else "Opening"
+    opening = el("p.side", el("span", f"{doing} the models … ", role="status"),
                  el("span", data_ticking=True))  # fmt: skip
     yield opening, attempt
     try:
