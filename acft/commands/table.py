@@ -59,6 +59,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also write the figures of a table, as SVG and PDF",
     )
+    parser.add_argument(
+        "--pack", type=Path, metavar="FILE",
+        help="also write what the table was made from, without weights and texts, as one file "
+        "(.tar.xz)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unpack", type=Path, metavar="FILE", action="append", default=[],
+        help="first add the runs of a packed table to the folder of runs; repeatable, to join "
+        "parts made on several machines",
+    )  # fmt: skip
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of Markdown")
     add_runs_dir(parser)
     add_json(parser)
@@ -75,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         _print(result_table(args.runs, args.experiment, patterns, args.against, args.margin), args)
         return 0
     experiment = load_experiment(Path(args.experiment), args.variant)
+    for file in args.unpack:
+        _unpack(file, args.runs)
     if args.plan or args.queue:
         _plan(experiment, args)
         return 0
@@ -83,7 +95,24 @@ def run(args: argparse.Namespace) -> int:
         _print(experiment.table(args.runs, args.against, args.margin, args.metric), args)
         if args.figures:
             _write_figures(experiment.figures(args.runs), args.figures)
+        if args.pack:
+            _pack(experiment, args)
     return code
+
+
+def _pack(experiment: "Experiment", args: argparse.Namespace) -> None:
+    from acft.tables.packed import pack
+
+    runs = experiment.finished(args.runs)
+    pack(runs, args.pack)
+    print(f"packed {len(runs)} runs into {args.pack}", file=sys.stderr)
+
+
+def _unpack(file: Path, runs_dir: Path) -> None:
+    from acft.tables.packed import unpack
+
+    runs = unpack(file, runs_dir)
+    print(f"added {len(runs)} runs of {file} to {runs_dir}", file=sys.stderr)
 
 
 def _write_figures(figures: dict[str, "Figure"], folder: Path) -> None:
@@ -205,10 +234,12 @@ def _seed(task: "Task") -> str:
 def _refuse_table_options(args: argparse.Namespace) -> None:
     from acft.errors import ConfigError
 
-    if args.plan or args.queue or args.run or args.variant or args.figures:
+    options = (args.plan, args.queue, args.run, args.variant, args.figures, args.pack, args.unpack)
+    if any(options):
         raise ConfigError(
             f"{args.experiment!r} is no folder with a table.toml, so its runs are not known; "
-            "--plan, --queue, --run, --figures and --variant need one, such as experiments/table_a"
+            "--plan, --queue, --run, --figures, --pack, --unpack and --variant need one, such as "
+            "experiments/table_a"
         )
 
 

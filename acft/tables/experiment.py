@@ -264,6 +264,10 @@ class Experiment:
             drawn[f"roc {detector}"] = plot(series, "harmless taken for toxic", "toxic found")
         return drawn
 
+    def finished(self, runs_dir: Path) -> list[RunPaths]:
+        """The runs and evaluations of the table that are done."""
+        return [RunPaths(runs_dir / task.run_id) for task in self.progress(runs_dir).done]
+
     def _members(self, runs_dir: Path) -> list[tuple[RunPaths, str]]:
         """Finished evaluations with the names of their rows, in the order of the table."""
         names = [row.name for row in self.settings.rows]

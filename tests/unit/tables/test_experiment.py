@@ -16,6 +16,7 @@ from acft.runs.measure import best_checkpoint, measurement
 from acft.runs.worker import run_worker
 from acft.schema import Status
 from acft.tables.experiment import Experiment, load_experiment
+from acft.tables.packed import pack
 from acft.tables.table import INTERVALS
 from tests.tiny_run import tiny_settings, train
 
@@ -89,13 +90,27 @@ def test_one_command_does_all_runs_and_prints_the_table(folder, tmp_path, capsys
     assert len(all_runs(runs)) == before, "what is there is not done again"
     runs = runs.rename(tmp_path / "elsewhere")
     assert counts(experiment, runs) == (13, 0, 0, 0), "a runs directory can be moved"
-    arguments = ["table", str(folder), "--against", "Base", "--json", "--runs", str(runs)]
-    assert main(arguments) == 0
-    rows = {row["variant"]: row["cells"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    arguments = ["table", str(folder), "--against", "Base", "--json", "--runs"]
+    assert main([*arguments, str(runs)]) == 0
+    printed_json = capsys.readouterr().out
+    rows = {row["variant"]: row["cells"] for row in json.loads(printed_json)["rows"]}
     assert set(rows) == {"SFT", "Guided", "Quark"}
     column = f"perplexity/{lines(folder)} perplexity"
     verdicts = {name: cells[column]["verdict"] for name, cells in rows.items() if column in cells}
     assert verdicts == {"SFT": "lower", "Quark": "undecided"}, "seeds of Quark differ"
+    file, joined = tmp_path / "packed" / "tiny.tar.xz", tmp_path / "joined"
+    assert main(["table", str(folder), "--pack", str(file), "--runs", str(runs)]) == 0
+    capsys.readouterr()
+    assert main([*arguments, str(joined), "--unpack", str(file), "--unpack", str(file)]) == 0
+    told = capsys.readouterr()
+    assert told.out == printed_json, "the packed table is the table"
+    assert [line.split()[1] for line in told.err.splitlines()] == ["13", "0"]
+    assert counts(experiment, joined) == (13, 0, 0, 0)
+    pack(all_runs(joined), tmp_path / "again.tar.xz")
+    assert (tmp_path / "again.tar.xz").read_bytes() == file.read_bytes()
+    left = [path.read_text() for path in joined.rglob("*") if path.is_file()]
+    assert not [text for text in left if str(runs.resolve()) in text]
+    assert not [*joined.rglob("*.safetensors"), *joined.rglob("*.parquet")]
 
 
 def lines(folder: Path) -> str:
