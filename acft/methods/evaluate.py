@@ -26,6 +26,7 @@ from acft.benchmarks.base import (
 from acft.benchmarks.results import Results
 from acft.config import Config
 from acft.constraints import build_constraint
+from acft.corpora.sources import source_problem
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.evaluation import scorer_versions
 from acft.events import Note, Progress
@@ -34,7 +35,7 @@ from acft.methods.base import METHODS, Method
 from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
-from acft.settings import ModelSettings, Names, NonNegative, RunSettings
+from acft.settings import ModelSettings, Names, NonNegative, PromptSettings, RunSettings
 from acft.threads import use_threads
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 from acft.training.records import scored_rows
@@ -126,8 +127,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
                 yield Note("warning", f"of {subject} the others go on without: {text}", finished)
             if not _is_whole(name, settings, bench, found, results):
                 # Rows of another round than any that is sealed, since their ids name it.
-                number = rounds_of(settings) + len(unsealed)
-                unsealed.append([*_told(said, bench, results, number)])
+                unsealed.append([*_told(said, bench, results, rounds_of(settings) + len(unsealed))])
                 continue
             yield from _told(said, bench, results, finished)
             results.measured.setdefault(name, {})[subject] = found[name][subject]
@@ -156,11 +156,16 @@ def facts(context: TrainContext) -> dict[str, Any]:
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
-    """That a suite needs a judge and there is none."""
+    """That a suite needs a judge and there is none, or options are of a suite that is not done."""
     judging = [name for name in settings.suites if SUITES.get(name).needs_judge]
-    if not judging or settings.judge:
-        return []
-    return [f"[method] suites = {', '.join(judging)}: {NO_JUDGE}"]
+    found = [
+        f"[method.options.{name}] has no effect without the suite; add {name!r} to suites"
+        for name in settings.options
+        if name not in settings.suites
+    ]
+    if judging and not settings.judge:
+        found.append(f"[method] suites = {', '.join(judging)}: {NO_JUDGE}")
+    return found
 
 
 def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
@@ -175,12 +180,15 @@ def missing(settings: EvaluateSettings) -> list[str]:
     for name in settings.suites:
         suite, options = _suite(name, settings)
         found += suite.missing(options)
+        if source := getattr(options, "source", ""):
+            place = f"method.options.{name}"
+            found.append(source_problem(place, PromptSettings(source=source)))
     if settings.judge:
         try:
             check_model(ModelSettings(name=settings.judge))
         except ModelError as error:
             found.append(f"[method] judge = {settings.judge!r}: {error}")
-    return found
+    return list(filter(None, found))
 
 
 def _is_whole(
