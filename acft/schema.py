@@ -153,7 +153,7 @@ class Status:
     """Units per second."""
     phase_seconds_left: float | None = None
     seconds_left: float | None = None
-    """Of all rounds; None during the first."""
+    """Of all rounds; None during the first, and where rounds are not alike."""
     events: int = 0
     """Sequence number of the last event written."""
     exit_code: int | None = None

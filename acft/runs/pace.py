@@ -18,11 +18,18 @@ class Pace:
     """Measures phases and rounds.
 
     A round is expected to take as long as the last whole one; in the first round only the rest of
-    the current phase can be told.
+    the current phase can be told, and so it is in all of them where rounds are not alike.
     """
 
-    def __init__(self, rounds: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rounds: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        are_alike: bool = True,
+    ) -> None:
         self._rounds = rounds
+        self._are_alike = are_alike
         self._clock = clock
         self._round_started = clock()
         self._last_round_seconds: float | None = None
@@ -61,8 +68,8 @@ class Pace:
         return (self._last.total - self._last.done) / self.rate
 
     def seconds_left(self, finished_rounds: int) -> float | None:
-        """Expected rest of all rounds in seconds; None during the first."""
-        if self._last_round_seconds is None:
+        """Expected rest of all rounds in seconds; None where the last tells nothing of the next."""
+        if self._last_round_seconds is None or not self._are_alike:
             return None
         elapsed = self._clock() - self._round_started
         expected = self._last_round_seconds * (self._rounds - finished_rounds) - elapsed

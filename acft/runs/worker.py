@@ -173,7 +173,7 @@ class _Attempt:
         rounds = settings.schedule.rounds
         is_training = self._spec.kind == "training"
         steps = rounds * settings.optimizer.steps_per_round if is_training else 0
-        self._pace = Pace(rounds)
+        self._pace = Pace(rounds, are_alike=is_training)  # suites differ much in size
         self._file.change(rounds=rounds, steps=steps)
 
     def _train(self) -> None:

@@ -205,6 +205,18 @@ def test_time_left_follows_the_last_whole_round():
     assert pace.seconds_left(1) == 100.0
 
 
+def test_rounds_that_are_not_alike_tell_nothing_of_each_other():
+    clock = Clock()
+    pace = Pace(3, clock, are_alike=False)
+    clock.now = 60.0
+    pace.round_finished()
+    for done, now in ((0, 60.0), (1, 70.0)):
+        clock.now = now
+        pace.progress(Progress("evaluate", done, 59, 1))
+    assert pace.seconds_left(1) is None
+    assert pace.phase_seconds_left == 580.0
+
+
 def test_rate_counts_units_of_the_current_phase():
     clock = Clock()
     pace = Pace(1, clock)
