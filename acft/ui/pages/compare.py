@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from acft.errors import ConfigError, RunError
+from acft.errors import ConfigError, DataError, RunError
 from acft.schema import TOXIC_FROM
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts import blind
@@ -40,9 +40,28 @@ NOTHING = (
 )
 
 
+def opened_run(bench: Workbench, visit: Visit) -> Run | None:
+    """The run of the address; without one the newest in which two policies have answered."""
+    if not visit.run_id:
+        for run in bench.reader.runs():
+            if _has_sides(bench, run):
+                return run
+    return chosen_run(bench, visit)
+
+
+def _has_sides(bench: Workbench, run: Run) -> bool:
+    """Whether two policies have answered; events tell first, since reading answers costs more."""
+    if len({(e.subject, e.policy_version) for e in run.history.evaluations}) < 2:
+        return False
+    try:
+        return len(subjects(bench.reader.answers(run))) > 1
+    except DataError:  # of a run that nobody asked for
+        return False
+
+
 def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     """The comparison of the address; base against the newest tuned policy by default."""
-    run = chosen_run(bench, visit)
+    run = opened_run(bench, visit)
     other = bench.reader.run(visit.query.get("other", "")) or run
     if run is None or other is None:
         return None
@@ -95,7 +114,7 @@ def summary(bench: Workbench, visit: Visit) -> Node:
     """Who is compared under which conditions, and what each scorer concludes."""
     found = compared(bench, visit)
     if found is None or not found.pairs:
-        run = chosen_run(bench, visit)
+        run = opened_run(bench, visit)
         return el("div", run_menu(bench, run), empty(*NOTHING)) if run else no_run(bench, visit)
     names = scorer_names(found.pairs)
     verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
@@ -105,6 +124,7 @@ def summary(bench: Workbench, visit: Visit) -> Node:
         "section",
         _chooser(bench, found),
         missing(found, visit),
+        _same_sides(found),
         _badges(found),
         verdict_table(verdicts, left, right, trained),
         el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
@@ -128,6 +148,14 @@ def missing(found: Comparison, visit: Visit) -> Node | None:
     return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 
 
+def _same_sides(found: Comparison) -> Node | None:
+    """That both sides are one policy of one run, so that nothing can differ."""
+    if (found.run.run_id, found.left) != (found.other.run_id, found.right):
+        return None
+    return el("div.notice.warn", f"Both sides are {found.left.label} of the same run, so nothing "
+              "differs. Choose another policy or, against it, another run.")  # fmt: skip
+
+
 def _chooser(bench: Workbench, found: Comparison) -> Node:
     own = subjects(bench.reader.answers(found.run))
     others = subjects(bench.reader.answers(found.other))
@@ -148,7 +176,7 @@ def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject) -> Node:
 
 def _badges(found: Comparison) -> Node:
     """Proof of who answered, and the conditions of both sides with differences marked."""
-    facts = conditions(found.run), conditions(found.other)
+    facts = conditions(found.run, found.other), conditions(found.other, found.run)
     rows = [
         el("span.chip" if left == right else "span.chip.bad",
            f"{name}: {left}" if left == right else f"{name}: {left} ≠ {right}")
@@ -274,7 +302,7 @@ def export(bench: Workbench, visit: Visit) -> Node:
 
 def live(bench: Workbench, visit: Visit) -> Node:
     """Conditions of the live comparison."""
-    run = chosen_run(bench, visit)
+    run = opened_run(bench, visit)
     return controls(bench, visit, run) if run and run.history.rounds else el(
         "p.side", "Live answers need a run with a sealed round.")  # fmt: skip
 
@@ -307,7 +335,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return kept, listing(bench, visit)
 
     def reply(visit: Visit, text: str) -> Iterator[tuple[Node, Attempt]]:
-        run = chosen_run(bench, visit)
+        run = opened_run(bench, visit)
         if run is None:
             raise RunError("there is no run yet whose policies could answer")
         yield from answers(bench, visit, run, text)

@@ -1,31 +1,105 @@
 """Who answered, and under which conditions: from what the runs recorded, never from labels."""
 
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
 from acft.ui.reading.pairs import Subject
 from acft.ui.reading.reader import Run, read_json, table_of
 from acft.ui.web.dom import Node, el
 
 HASH_LETTERS = 12
+HOW = ("horizon", "temperature", "top_p")
+"""Of drawing: fields of ``Drawing`` beside its prompts."""
+PROTOCOL = {"source": "", "horizon": 20, "temperature": 1.0, "top_p": 0.9}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "rtp": PROTOCOL,
+    "fluency": PROTOCOL,
+    "win_rate": PROTOCOL,
+    "collateral": PROTOCOL | {"source": "neutral"},
+    "toxigen": PROTOCOL | {"source": "toxigen_prompts", "temperature": 0.1},
+}
+"""How suites that keep their responses draw them unless their options say otherwise.
+
+Their own module has the same, but would bring tensors into the process of the screen.
+"""
 
 
-def conditions(run: Run) -> dict[str, str]:
-    """What both sides of a comparison must share, by name."""
+@dataclass(frozen=True)
+class Drawing:
+    """How responses to one set of prompts are drawn."""
+
+    prompts: str
+    horizon: str
+    temperature: str
+    top_p: str
+
+
+def drawings(run: Run) -> list[Drawing]:
+    """How the run draws the responses that are compared, once for each different way."""
     settings = run.settings
-    evaluation, sampling = table_of(settings, "evaluation"), table_of(settings, "sampling")
-    model, prompts = table_of(settings, "model"), table_of(settings, "prompts")
+    own = str(table_of(settings, "prompts").get("source", "not recorded"))
+    if run.status.kind == "training":
+        horizon = table_of(settings, "sampling").get("horizon", "?")
+        top_p = table_of(settings, "evaluation").get("top_p", "?")
+        # The final evaluation leaves the temperature of the training's rollouts aside.
+        return [Drawing(own, f"{horizon} tokens", "1", str(top_p))]
+    method = table_of(settings, "method")
+    options = table_of(method, "options")
+    chosen = [
+        DEFAULTS[name] | table_of(options, name)
+        for name in method.get("suites") or ()
+        if name in DEFAULTS
+    ]
+    found = {
+        Drawing(
+            str(c["source"] or own), f"{c['horizon']} tokens", f"{c['temperature']:g}",
+            str(c["top_p"]),
+        )
+        for c in chosen
+    }  # fmt: skip
+    return sorted(found, key=astuple)
+
+
+def conditions(run: Run, beside: Run | None = None) -> dict[str, str]:
+    """What both sides of a comparison must share, by name.
+
+    Args:
+        run: Whose responses are meant.
+        beside: The run it is compared with; prompts that only one of them has are left out.
+    """
+    settings = run.settings
+    model, drawn = table_of(settings, "model"), drawings(run)
+    others = {drawing.prompts for drawing in drawings(beside)} if beside else set()
+    drawn = [drawing for drawing in drawn if drawing.prompts in others] or drawn
     return {
         "model": str(model.get("name", "not recorded")),
         "chat template": "yes" if model.get("chat_template") else "no",
-        "prompts": str(prompts.get("source", "not recorded")),
-        "horizon": f"{sampling.get('horizon', '?')} tokens",
-        "top-p": str(evaluation.get("top_p", "?")),
-        "seed": str(settings.get("seed", "?")),
+        "prompts": ", ".join(dict.fromkeys(d.prompts for d in drawn)) or "not recorded",
+        **{name.replace("_", "-"): _of_each(drawn, name) for name in HOW},
+        "seed": _seed(run),
         "dtype": str(settings.get("dtype", "?")),
     }
 
 
+def _of_each(drawn: Sequence[Drawing], name: str) -> str:
+    """One value where all ways of drawing share it, else one for each with its prompts."""
+    values = [str(getattr(drawing, name)) for drawing in drawn]
+    if len({*values}) <= 1:
+        return values[0] if values else "?"
+    return ", ".join(f"{v} ({d.prompts})" for v, d in zip(values, drawn, strict=True))
+
+
+def _seed(run: Run) -> str:
+    """The seed of the responses; evaluations have one of their own, and derive others from it."""
+    if run.status.kind == "training":
+        return str(run.settings.get("seed", "?"))
+    return f"{table_of(run.settings, 'method').get('seed', '?')}, of the evaluation"
+
+
 def same_conditions(first: Run, second: Run) -> bool:
     """Whether two runs answered under equal conditions."""
-    return conditions(first) == conditions(second)
+    return conditions(first, second) == conditions(second, first)
 
 
 def identity(run: Run, subject: Subject) -> Node:
