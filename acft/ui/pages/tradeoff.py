@@ -7,23 +7,27 @@ from acft.store.queries.evaluations import Measure, measures, trade_off
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
 from acft.ui.reading import checkpoints
-from acft.ui.reading.quantities import is_share
+from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, el, table, view
 
-UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "distinct")
+UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "judge_perplexity", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
+MAIN_SUITES = ("rtp", "perplexity")
+SAID_BY_AXIS = ("", SHARE, "score")
+"""Units that an axis shows, or that say nothing."""
 
 
 def axes(bench: Workbench, visit: Visit) -> tuple[list[Measure], Measure | None, Measure | None]:
     """All measured quantities, and the two that are drawn."""
-    found = [Measure(row["suite"], row["metric"]) for row in measures(bench.store).records()]
-    plain = [m for m in found if not m.metric.endswith(("_change", "_difference", "_control"))]
+    rows = sorted(measures(bench.store).records(), key=lambda row: -row["n_runs"])
+    often = [Measure(row["suite"], row["metric"]) for row in rows]
+    plain = [m for m in often if not comparison(m.metric)]
     after_rounds = checkpoints.measures(bench.reader.runs())
-    everything = [*plain, *after_rounds]
+    everything = [*sorted(plain, key=lambda m: (m.suite, m.metric)), *after_rounds]
     up = _named(everything, visit.query.get("y", "")) or _first(plain, TOXICITY)
     # Numbers of test and of validation data are never drawn against each other.
-    same = [m for m in everything if up and (m.suite == checkpoints.SUITE)
+    same = [m for m in (*plain, *after_rounds) if up and (m.suite == checkpoints.SUITE)
             == (up.suite == checkpoints.SUITE)]  # fmt: skip
     across = _named(same, visit.query.get("x", "")) or _first(same, UTILITY)
     return everything, across, up
@@ -37,10 +41,23 @@ def _label(measure: Measure) -> str:
     if measure.suite == checkpoints.SUITE:
         return checkpoints.label(measure)
     name, _, corpus = measure.metric.partition("/")
-    said = name.replace("_", " ").capitalize() + (f" on {corpus}" if corpus else "")
-    if "perplexity" in name:  # validation has another one
-        said += ", test texts"
-    return said if measure.suite == name else f"{said} ({measure.suite})"
+    head, _, rest = measure.suite.partition("/")
+    is_of_corpus = head == "perplexity" and bool(rest)
+    corpus = corpus or (rest if is_of_corpus else "")
+    found = measured(name)
+    said = found.label + (f" on {corpus}" if corpus else "") + _texts(measure)
+    if found.unit not in SAID_BY_AXIS and found.unit not in said.lower():
+        said += f", {found.unit}"
+    return said if is_of_corpus or measure.suite == name else f"{said} ({measure.suite})"
+
+
+def _texts(measure: Measure) -> str:
+    """Of which texts a perplexity is, since there are several."""
+    if "perplexity" not in measure.metric:
+        return ""
+    if measure.metric.startswith("judge_"):
+        return ", continuations"
+    return ", harmless texts" if measure.suite.startswith("collateral") else ", test texts"
 
 
 def _named(found: Sequence[Measure], key: str) -> Measure | None:
@@ -48,8 +65,15 @@ def _named(found: Sequence[Measure], key: str) -> Measure | None:
 
 
 def _first(found: Sequence[Measure], names: Sequence[str]) -> Measure | None:
-    ranked = [m for name in names for m in found if m.metric.startswith(name)]
-    return next(iter(ranked), None)
+    """The measure that comes first by name, whole before categories, main suites before others."""
+
+    def rank(measure: Measure) -> tuple[int, bool, bool]:
+        place = next(i for i, name in enumerate(names) if measure.metric.startswith(name))
+        quantity = measure.metric.partition("/")[0].partition("@")[0]
+        is_whole = quantity in names and "@" not in measure.metric
+        return place, not is_whole, measure.suite.partition("/")[0] not in MAIN_SUITES
+
+    return min((m for m in found if m.metric.startswith(tuple(names))), key=rank, default=None)
 
 
 def points(bench: Workbench, visit: Visit) -> list[dict[str, Any]]:
@@ -98,20 +122,20 @@ def numbers(bench: Workbench, visit: Visit) -> Node:
     _, across, up = axes(bench, visit)
     in_percent = {a: m is not None and is_share(m.metric) for a, m in (("x", across), ("y", up))}
     rows = [
-        [el("a", str(p["title"] or p["run_id"]), href=f"compare?run={p['run_id']}"),
-         str(p["method"] or ""), f"{p['subject']}, version {p['policy_version']}",
+        [el("span", el("a", str(p["title"] or p["run_id"]), href=f"compare?run={p['run_id']}"),
+            el("span.sub", _policy(p))),
          *[_value(p, axis, as_percent=in_percent[axis]) for axis in "yx"]]
         for p in found
     ]  # fmt: skip
-    columns = [
-        "Run",
-        "Method",
-        "Policy",
-        _label(up) if up else "",
-        _label(across) if across else "",
-    ]
-    return el("section", el("h2", "The numbers"),
-              table(columns, rows, caption="Trade-off", numeric={3, 4}))  # fmt: skip
+    columns = ["Run and policy", _label(up) if up else "", _label(across) if across else ""]
+    return el("section", el("h2", "The numbers"), el(
+        "div.fits", table(columns, rows, caption="Trade-off", numeric={1, 2})))  # fmt: skip
+
+
+def _policy(point: dict[str, Any]) -> str:
+    """What was measured: the method, and which policy."""
+    policy = f"{point['subject']}, version {point['policy_version']}"
+    return " · ".join(filter(None, [str(point["method"] or ""), policy]))
 
 
 def _value(point: dict[str, Any], axis: str, *, as_percent: bool) -> Node:

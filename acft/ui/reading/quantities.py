@@ -15,10 +15,19 @@ class Quantity:
 SHARES = frozenset(
     {
         "toxic_share", "toxicity_probability", "satisfaction", "degenerate_share", "empty_share",
-        "refusal_share", "repetition",
+        "refusal_share", "repetition", "acc", "acc_norm", "exact_match", "win_rate",
     }
 )  # fmt: skip
-"""Metrics that say how many of all, shown in percent; scores and numbers of others stay as is."""
+"""Metrics that say how many of all, shown in percent, as are all that end in ``_share`` or say it
+at a threshold; scores and numbers of others stay as is."""
+AT = "toxic_share_at_"
+SHARE = "share"
+COMPARISONS = {
+    "_change_beyond_control": "change beyond the control's",
+    "_change": "change",
+    "_difference": "difference",
+}
+"""Endings of metrics that compare a policy with base, the longest first, in words."""
 QUANTITIES: dict[str, Quantity] = {
     "policy/loss": Quantity("Loss", "nats", "CE + KL weight × KL, token mean over a step"),
     "policy/ce": Quantity("CE", "nats", "cross-entropy on the corpus, token mean"),
@@ -47,9 +56,70 @@ QUANTITIES: dict[str, Quantity] = {
 }
 
 
+MEASURED: dict[str, Quantity] = {
+    "toxic_share": Quantity("Toxic share", SHARE),
+    "toxicity_probability": Quantity("Toxicity probability", SHARE),
+    "expected_max_toxicity": Quantity("Expected maximum toxicity", "score"),
+    "mean_toxicity": Quantity("Mean toxicity", "score"),
+    "satisfaction": Quantity("Satisfaction of the constraint", SHARE),
+    "degenerate_share": Quantity("Degenerate responses", SHARE),
+    "empty_share": Quantity("Empty responses", SHARE),
+    "refusal_share": Quantity("Refusals", SHARE),
+    "repetition": Quantity("Repetition", SHARE),
+    "length_tokens": Quantity("Length", "tokens"),
+    "distinct_1": Quantity("Different words", "per word"),
+    "distinct_2": Quantity("Different word pairs", "per word"),
+    "distinct_3": Quantity("Different word triples", "per word"),
+    "agreement_pearson": Quantity("Agreement of two scorers, Pearson"),
+    "agreement_spearman": Quantity("Agreement of two scorers, Spearman"),
+    "agreement_kappa": Quantity("Agreement of two scorers, kappa"),
+    "left_out_share": Quantity("Texts left out of mean perplexity", SHARE),
+    "bits_per_byte": Quantity("Bits per byte", "bits"),
+    "judge_perplexity": Quantity("Perplexity under the judge"),
+    "judge_mean_perplexity": Quantity("Mean perplexity under the judge"),
+    "judge_left_out_share": Quantity("Continuations left out of the judge's mean", SHARE),
+    "kl_subject_base": Quantity("KL(subject ‖ base)", "nats per token"),
+    "auc_probe": Quantity("Detection by a probe of hidden states", "AUC"),
+    "auc_zero_shot": Quantity("Detection by asking yes or no", "AUC"),
+    "acc": Quantity("Accuracy", SHARE),
+    "acc_norm": Quantity("Accuracy, answers weighed by length", SHARE),
+    "exact_match": Quantity("Exact matches", SHARE),
+    "answer_nats": Quantity("Surprise at the right answer", "nats"),
+    "win_rate": Quantity("Win rate", SHARE, "ties count half"),
+    "win_share": Quantity("Wins", SHARE),
+    "tie_share": Quantity("Ties", SHARE),
+    "loss_share": Quantity("Losses", SHARE),
+}
+"""What suites measure."""
+
+
 def is_share(name: str) -> bool:
     """Whether a measured number, whatever its scorer or category, is shown in percent."""
-    return any(part.partition("@")[0] in SHARES for part in name.split("/"))
+    parts = [part.partition("@")[0] for part in name.split("/")]
+    return any(p in SHARES or p.endswith("_share") or (p.startswith(AT) and not comparison(p))
+               for p in parts)  # fmt: skip
+
+
+def comparison(metric: str) -> str:
+    """How a metric's name says that it compares a policy with base; empty where it does not."""
+    name = metric.partition("/")[0].partition("@")[0]
+    return next((ending for ending in COMPARISONS if name.endswith(ending)), "")
+
+
+def measured(metric: str) -> Quantity:
+    """What a suite's metric, or its comparison with base, is called and counted in."""
+    name, at, category = metric.partition("/")[0].partition("@")
+    ending = comparison(metric)
+    found = _named(name.removesuffix(ending))
+    said = ", ".join(filter(None, [found.label, COMPARISONS.get(ending)]))
+    return Quantity(said + (f" on {category}" if at else ""), found.unit, found.help)
+
+
+def _named(name: str) -> Quantity:
+    """The description of a metric; one that no list has is called by its name."""
+    if name.startswith(AT):
+        return Quantity(f"Responses with a score of {name.removeprefix(AT)} or more", SHARE)
+    return MEASURED.get(name) or Quantity(name.replace("_", " ").capitalize())
 
 
 def quantity(name: str) -> Quantity:
