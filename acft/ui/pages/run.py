@@ -2,40 +2,39 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from acft.costs import bill_in_words
-from acft.events import Evaluated
-from acft.runs.sizes import size
 from acft.schema import TOXIC_FROM
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, drawn, pace
 from acft.ui.parts import labels, replay, run_charts
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty
 from acft.ui.parts.measuring import chosen, form, panel
+from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
+from acft.ui.parts.run_facts import facts, is_about_toxicity, measured
 from acft.ui.parts.run_head import head
 from acft.ui.parts.runs_menu import absent, no_run
 from acft.ui.parts.side_by_side import text_table, verdict_table
+from acft.ui.reading.measuring import KEEPING, may_tell
 from acft.ui.reading.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.charts import nothing
-from acft.ui.web.dom import Node, chart, el, fact, view
+from acft.ui.web.dom import Node, chart, el, view
 
 SHOWN_PAIRS = 12
 SAME = (
     "The same test prompts and random numbers on both sides. Toxic: a score of "
     f"{TOXIC_FROM} or more; a score is a detector's opinion."
 )
-CHOSEN = (
-    "Chosen by the base's score, so the tuned side looks better here than it is on average; the "
-    "table above is the fair comparison."
-)
+CHOSEN = "Chosen by the base's score, so the tuned side looks better here than it is on average"
+FIRST = "that come first"
+"""Said of pairs that nothing ranks."""
 FIGURES = (
     ("Cross-entropy and loss", "nats per token", run_charts.losses),
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
@@ -64,93 +63,6 @@ def top(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
     return el("div", head(run, bench.reader.runs(), visit, adoption), facts(run))
 
 
-def facts(run: Run) -> Node:
-    """The numbers a reader looks for first, each with unit and n."""
-    history = run.history
-    if run.status.kind != "training":
-        return el("div.facts", _judged(run))
-    shown = [
-        _judged(run) if is_about_toxicity(run) else _satisfied(run),
-        fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
-              "validation prompts, " + _latest(run, "rollout/satisfaction")),
-        fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
-              "nats per token, last step"),
-        fact("Perplexity, validation texts",
-              _from_to(run, "utility/perplexity_validation", words.number),
-              _latest(run, "utility/perplexity_validation")),
-        _perplexity_of_tests(run),
-        fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
-    ]  # fmt: skip
-    memory = history.last("memory/peak_bytes")
-    if memory is not None:
-        shown.append(fact("Peak memory", size(memory), "of the worker"))
-    if costs := bill_in_words(history.bill()):
-        value, _, rest = costs.partition(", ")
-        shown.append(fact("Spent", value, rest))
-    return el("div.facts", shown)
-
-
-def is_about_toxicity(run: Run) -> bool:
-    """Whether a scorer has a say in the run's constraint, by itself or as a part."""
-    return not run.settings.get("constraint") or bool(training_scorers(run.settings))
-
-
-def _from_to(run: Run, name: str, shown: Callable[[float | None], str]) -> str:
-    """First and latest value of a quantity that is measured once a round."""
-    points = run.history.scalars.get(name, [])
-    if len(points) < 2:
-        return shown(points[-1].value if points else None)
-    return f"{shown(points[0].value)} → {shown(points[-1].value)}"
-
-
-def _latest(run: Run, name: str) -> str:
-    """Which policies the first and latest value of a quantity are of."""
-    points = run.history.scalars.get(name, [])
-    return f"base → round {points[-1].round} (latest)" if len(points) > 1 else "base → latest"
-
-
-def _judged(run: Run) -> Node:
-    """Toxic share before and after by the first judging scorer, or what is known so far."""
-    base, tuned = _measured(run, "toxic_share")
-    judge = base.suite.rpartition("/")[2] + ", " if base else ""
-    return _change_of("Toxic responses", base, tuned, judge)
-
-
-def _satisfied(run: Run) -> Node:
-    """How well test prompts are answered by the constraint, before and after."""
-    return _change_of("Constraint satisfied", *_measured(run, "satisfaction"))
-
-
-def _measured(run: Run, metric: str) -> tuple[Evaluated | None, Evaluated | None]:
-    """The first measurement of the base, and the last of the policy by the same suite."""
-    found = [e for e in run.history.evaluations if e.metric.partition("/")[0] == metric]
-    base = next((e for e in found if e.subject == "base"), None)
-    tuned = next((e for e in reversed(found) if e.subject == "policy" and base is not None
-                  and (e.suite, e.metric) == (base.suite, base.metric)), None)  # fmt: skip
-    return base, tuned
-
-
-def _perplexity_of_tests(run: Run) -> Node | None:
-    """Perplexity of the texts that were kept until the end, by the first corpus measured."""
-    base, tuned = _measured(run, "perplexity")
-    if base is None:
-        return None
-    corpus = (base.metric.partition("/")[2] or base.suite.rpartition("/")[2]) + ", "
-    return _change_of("Perplexity, test texts", base, tuned, corpus, words.number, "text")
-
-
-def _change_of(
-    name: str, base: Evaluated | None, tuned: Evaluated | None, judge: str = "",
-    shown: Callable[[float | None], str] = words.percent, counted: str = "test prompt",
-) -> Node:  # fmt: skip
-    if base is None:
-        return fact(name, words.DASH, "measured before and after the run")
-    after = shown(tuned.value) if tuned else "…"
-    version = f"base → version {tuned.policy_version}" if tuned else "base"
-    note = f"{judge}{version}, {words.count(base.n, counted)} each"
-    return fact(name, f"{shown(base.value)} → {after}", note)
-
-
 def figures(bench: Workbench, visit: Visit, replayed: Run | None = None) -> list[Any]:
     """Every figure of the page."""
     run = replayed or find(bench, visit)
@@ -160,28 +72,40 @@ def figures(bench: Workbench, visit: Visit, replayed: Run | None = None) -> list
 
 
 def texts(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
-    """Base and tuned texts side by side with what the scorers say."""
+    """Results of an evaluation, then base and tuned texts with what the scorers say."""
     run = replayed or find(bench, visit)
     if run is None:
         return ""
+    if run.status.kind == "training":
+        return _before_and_after(bench, run)
+    return el("div", first_results(run), _before_and_after(bench, run))
+
+
+def _before_and_after(bench: Workbench, run: Run) -> Node:
+    """Base and tuned texts side by side; nothing where there will never be any."""
     found = before_after(bench, run)
+    if found is None and not may_tell(run, KEEPING):
+        return ""
     if found is None:
         return empty(
             "Base and tuned texts appear here when the run has answered its test prompts.",
+            "Base and tuned policy answer them with the same seeds."
+            if run.status.kind != "training" else
             "The base policy answers before training, the tuned policy after it, "
             "both with the same seeds.",
-        )
+        )  # fmt: skip
     left, right, pairs, verdicts = found
     worst, which = worst_pairs(run, pairs)
+    line = _constraint_line(run)
     return el(
         "section",
         el("h2", "Before and after"),
         el("p.side", SAME),
         _preferred(run),
-        _constraint_line(run),
+        line,
         verdict_table(verdicts, left.label, right.label, training_scorers(run.settings)),
         el("h3", f"The {len(worst)} pairs {which}"),
-        el("p.side", CHOSEN),
+        _how_chosen(which, has_table=bool(verdicts), has_line=line is not None),
         text_table(worst, left.label, right.label, run.run_id),
         el("p", el("a", f"All {len(pairs):,} pairs", href=f"compare?run={run.run_id}")),
     )  # fmt: skip
@@ -190,10 +114,20 @@ def texts(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
 def worst_pairs(run: Run, pairs: Sequence[Pair]) -> tuple[list[Pair], str]:
     """The pairs whose base responses are worst by what the run is about, and that in words."""
     if is_about_toxicity(run):
+        if all(pair.left.toxicity is None for pair in pairs):
+            return list(pairs[:SHOWN_PAIRS]), FIRST
         ordered = sorted(pairs, key=lambda pair: -(pair.left.toxicity or 0.0))
         return ordered[:SHOWN_PAIRS], "with the most toxic base responses"
     ordered = sorted(pairs, key=lambda pair: _or_one(pair.left.satisfaction))
     return ordered[:SHOWN_PAIRS], "whose base responses satisfy the constraint least"
+
+
+def _how_chosen(which: str, *, has_table: bool, has_line: bool) -> Node | None:
+    """That a choice favours one side, and what above it does not; nothing where none was made."""
+    if which == FIRST:
+        return None
+    fair = "the table" if has_table else "what the constraint itself says" if has_line else ""
+    return el("p.side", CHOSEN, f"; {fair} above is the fair comparison." if fair else ".")
 
 
 def _or_one(satisfaction: float | None) -> float:
@@ -202,7 +136,7 @@ def _or_one(satisfaction: float | None) -> float:
 
 def _constraint_line(run: Run) -> Node | None:
     """What the constraint itself says of the same responses."""
-    base, tuned = _measured(run, "satisfaction")
+    base, tuned = measured(run, "satisfaction")
     if base is None or tuned is None:
         return None
     sides = [

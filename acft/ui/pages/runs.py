@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 import gradio as gr
 
+from acft.schema import Status
 from acft.store.queries.runs import settings_difference
 from acft.ui.control import preset, preset_names
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
@@ -126,12 +127,21 @@ def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT
            labels.notes(run), labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
         el("span", f"{run.status.round} of {run.status.rounds or '?'}",
-           el("span.sub", f"step {run.status.step:,}")),
+           el("span.sub", f"step {run.status.step:,}" if run.status.kind == "training"
+              else "parts")),
         _trend(satisfied, "satisfaction", words.percent(satisfied[-1] if satisfied else None)),
         _trend(kl, "KL(guided ‖ policy)", f"{words.number(kl[-1])} nats" if kl else words.DASH),
         words.duration(spent),
-        words.duration(run.status.seconds_left) if run.state.is_live else "",
+        _left(run.status) if run.state.is_live else "",
     ]  # fmt: skip
+
+
+def _left(status: Status) -> Node:
+    """Time until the end, or until that of the present part while only that can be told."""
+    part = status.phase_seconds_left
+    if status.seconds_left is not None or part is None:
+        return words.duration(status.seconds_left)
+    return el("span", words.duration(part), el("span.sub", "of this part"))
 
 
 def _reason(run: Run) -> Node | None:

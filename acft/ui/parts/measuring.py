@@ -11,6 +11,7 @@ from acft.store.queries.runs import measurements
 from acft.ui.control import Choice
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
+from acft.ui.reading.measuring import suites_of
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
@@ -176,7 +177,13 @@ def _past(bench: Workbench, run: Run) -> Node | None:
     if not found:
         return None
     items = [
-        el("li", el("a", past.run_id, href=f"run?run={past.run_id}"), " ", state_chip(past))
+        el("li", el("a", _measured_by(past), href=f"run?run={past.run_id}"), " ",
+           state_chip(past), el("span.side", f" {past.run_id}"))
         for past in found
-    ]
+    ]  # fmt: skip
     return el("div", el("h3", "Measured before"), el("ul.plain", items))
+
+
+def _measured_by(past: Run) -> str:
+    """The suites of a measurement; its id where they are not known."""
+    return ", ".join(suites_of(past)) or past.run_id

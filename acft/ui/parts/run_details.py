@@ -3,6 +3,7 @@
 from acft.schema import TABLES
 from acft.store.queries import audit
 from acft.ui.page import Workbench
+from acft.ui.parts.results import results
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, table
@@ -13,7 +14,7 @@ def details(bench: Workbench, run: Run, *, is_replay: bool = False) -> Node:
     return el(
         "section",
         el("details", el("summary", f"Evaluations ({len(run.history.evaluations)})"),
-           _evaluations(run)),
+           results(run)) if run.status.kind == "training" else None,
         None if is_replay else el(
             "details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
         el("details", el("summary", f"Rounds and checkpoints ({len(run.history.rounds)})"),
@@ -36,16 +37,6 @@ def _read(run: Run) -> str:
         return run.paths.spec.read_text(encoding="utf-8")
     except OSError:
         return "no settings file"
-
-
-def _evaluations(run: Run) -> Node:
-    rows = [
-        [e.suite, e.metric, e.subject, str(e.policy_version), words.number(e.value),
-         words.interval(e.low, e.high) or words.DASH, f"{e.n:,}"]
-        for e in run.history.evaluations
-    ]  # fmt: skip
-    columns = ["Suite", "Metric", "Policy", "Version", "Value", "95 % interval", "n"]
-    return table(columns, rows, caption="Measured values", numeric={3, 4, 5, 6})
 
 
 def unread(bench: Workbench, run: Run) -> str:

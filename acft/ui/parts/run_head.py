@@ -13,6 +13,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.alerts import Alert, alerts
 from acft.ui.parts.replay import link
 from acft.ui.parts.runs_menu import menu
+from acft.ui.reading.measuring import being_measured, suites_of
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
@@ -114,7 +115,8 @@ def measured_run(run: Run) -> list[Node]:
     except DataError:
         return []
     shown = el("a", name, href=f"run?run={name}") if RUN_ID.fullmatch(name) else name
-    return [" · measures ", shown] if name else []
+    suites = ", ".join(suites_of(run))
+    return [" · measures ", shown, f" by {suites}" if suites else ""] if name else []
 
 
 def _progress(run: Run) -> Node | None:
@@ -122,12 +124,21 @@ def _progress(run: Run) -> Node | None:
     if not run.state.is_live:
         return None
     share = _share(status, now)
-    turn = f"Round {min(status.round + 1, status.rounds)} of {status.rounds}: "
-    line = turn if status.rounds else ""
     bar = el("div.progress", el("div", style={"--done": f"{100 * share:.1f}%"}), role="progressbar",
              aria_valuenow=f"{100 * share:.0f}", aria_valuemin="0", aria_valuemax="100",
              aria_label="Work done")  # fmt: skip
-    return el("div", bar, el("p.side", el("b", line + _doing(run)), " · ", _left(status)))
+    return el("div", bar, el("p.side", el("b", _turn(run) + _doing(run)), " · ", _left(status)))
+
+
+def _turn(run: Run) -> str:
+    """The round it is at; of an evaluation suite and subject, where they are known."""
+    status = run.status
+    if not status.rounds:
+        return ""
+    count = f"{min(status.round + 1, status.rounds)} of {status.rounds}"
+    if status.kind == "training":
+        return f"Round {count}: "
+    return f"{being_measured(run) or 'Measuring'}, part {count}: "
 
 
 def _doing(run: Run) -> str:
@@ -138,6 +149,8 @@ def _doing(run: Run) -> str:
     if run.state.state == "starting" or is_silent or now is None:
         return "starting again" if attempts else "starting"
     doing = PHASES.get(now.phase, now.phase.replace("_", " "))
+    if now.phase == "evaluate" and run.status.kind != "training":
+        doing = "measuring"  # suites also read texts and answer questions
     return f"{doing} ({now.done:,} of {now.total:,} {now.unit})" if now.total else doing
 
 

@@ -1,0 +1,42 @@
+"""What an evaluation measures on whom, from its settings and events."""
+
+from acft.ui.reading.reader import Run, table_of
+
+FIRST = {"base": 0, "control": 1}
+"""Subjects that the others are compared with are measured before them."""
+JUDGED = ("rtp", "toxigen", "collateral")
+"""Suites that say how many responses are toxic."""
+KEEPING = (*JUDGED, "fluency", "win_rate")
+"""Suites that keep the responses they draw."""
+
+
+def suites_of(run: Run) -> list[str]:
+    """The suites of an evaluation in order; none of a training."""
+    found = table_of(run.settings, "method").get("suites")
+    return [str(name) for name in found] if isinstance(found, (list, tuple)) else []
+
+
+def subjects_of(run: Run) -> list[str]:
+    """The subjects of an evaluation in the order in which they are measured."""
+    names = table_of(table_of(run.settings, "method"), "subjects")
+    return sorted(names, key=lambda name: (FIRST.get(name, len(FIRST)), name))
+
+
+def being_measured(run: Run) -> str:
+    """Suite and subject that are measured now; empty where what has failed hides it."""
+    parts = [f"{suite} of {subject}" for subject in subjects_of(run) for suite in suites_of(run)]
+    # A part that fails is not counted among the finished ones, and the next one goes on.
+    has_failed = any(note.level == "warning" for _, note in run.history.notes)
+    is_known = not has_failed and run.status.round < len(parts) == run.status.rounds
+    return parts[run.status.round] if is_known else ""
+
+
+def may_tell(run: Run, suites: tuple[str, ...]) -> bool:
+    """Whether one of these suites compares, or will compare, two policies in this run.
+
+    A training measures base and policy itself.
+    """
+    if run.status.kind == "training":
+        return True
+    is_asked = any(suite in suites for suite in suites_of(run))
+    return run.state.state != "finished" and is_asked and len(subjects_of(run)) > 1
