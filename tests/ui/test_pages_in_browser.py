@@ -54,6 +54,26 @@ def test_a_table_wider_than_a_phone_has_a_shadow_where_it_goes_on(browser, serve
     context.close()
 
 
+@pytest.mark.parametrize(
+    ("route", "caption"), [("run", "Measured values"), ("tradeoff", "Trade-off")]
+)
+def test_measured_values_are_in_sight_on_a_phone(browser, served, route, caption):
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(served.link(f"/{route}?run={QUICK}"))
+    ready(page)
+    if route == "run":
+        page.get_by_text("Evaluations (").click()
+    grid = page.get_by_role("region", name=caption)
+    grid.wait_for()
+    assert grid.evaluate("dom => dom.scrollWidth <= dom.clientWidth")
+    for cell in grid.get_by_role("cell").all():
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= 390
+    shoot(page, f"phone-values-{route}", full=True)
+    context.close()
+
+
 def test_every_score_of_a_rollout_has_a_line_of_its_own(page, served):
     page.goto(served.link(f"/rollouts?run={QUICK}"))
     scores = page.locator(".score-line")

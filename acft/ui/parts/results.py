@@ -28,7 +28,9 @@ def results(run: Run) -> Node:
 def first_results(run: Run) -> Node:
     """The results of an evaluation, as the first thing its page is about."""
     if not run.history.evaluations:
-        return el("p.side", "Results appear here as soon as the first suite is through.")
+        will_come = "Results appear here as soon as the first suite is through."
+        is_over = run.state.state == "finished"
+        return el("p.side", "No suite has measured anything." if is_over else will_come)
     return el("div", el("h2", "Results"), results(run))
 
 
