@@ -158,6 +158,16 @@ def test_categories_and_thresholds_come_after_the_plain_numbers(quick):
     assert shown.index("Toxic sharertp") < shown.index("scorers (2)") < shown.index("share on x")
 
 
+def test_a_number_stands_beside_those_of_other_policies_and_its_comparisons():
+    names = ("length_tokens", "toxic_share", "length_tokens_change", "toxic_share_change")
+    found = [replace(CHANGE, metric=name) for name in names]
+    other = replace(CHANGE, suite="perplexity/sotu", metric="perplexity")
+    assert [e.metric for e in results.in_order([*found, other, found[1]])] == [
+        "toxic_share", "toxic_share_change", "toxic_share",
+        "length_tokens", "length_tokens_change", "perplexity",
+    ]  # fmt: skip
+
+
 def test_measurements_before_name_their_suites(tmp_path):
     synthetic.write_run(tmp_path, QUICK)
     folder = synthetic.write_run(tmp_path, CONTROL)

@@ -9,7 +9,7 @@ from acft.ui.parts.frame import empty, title
 from acft.ui.reading import checkpoints
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, el, table, view
+from acft.ui.web.dom import Node, act, chart, el, table, unbroken, view
 
 UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "judge_perplexity", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
@@ -141,7 +141,7 @@ def _policy(point: dict[str, Any]) -> str:
 def _value(point: dict[str, Any], axis: str, *, as_percent: bool) -> Node:
     span = words.interval(point[f"{axis}_low"], point[f"{axis}_high"], as_percent=as_percent)
     n = point[f"{axis}_n"]
-    note = " · ".join(filter(None, [span, "" if n is None else f"n = {n:,}"]))
+    note = unbroken([span, "" if n is None else f"n = {n:,}"])
     value = words.percent(point[axis]) if as_percent else words.number(point[axis], 4)
     return el("span", value, el("span.sub", note))
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from acft.events import Evaluated
 from acft.ui.reading.pairs import Subject
-from acft.ui.reading.quantities import AT, SHARE, comparison, measured
+from acft.ui.reading.quantities import AT, SHARE, comparison, measured, place
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, el, table
+from acft.ui.web.dom import Node, el, table, unbroken
 
 PER_CENT = 100
 DETAILS = ("agreement_", AT)
@@ -16,13 +16,20 @@ DETAILS = ("agreement_", AT)
 
 def results(run: Run) -> Node:
     """Every measured value with unit, interval and n."""
-    found = run.history.evaluations
+    found = in_order(run.history.evaluations)
     rest = [e for e in found if _is_detail(e.metric)]
     main = [e for e in found if not _is_detail(e.metric)]
     if not main:
         return _table(found)
     summary = el("summary", f"Categories, thresholds, agreement of scorers ({len(rest)})")
     return el("div", _table(main), el("details", summary, _table(rest)) if rest else None)
+
+
+def in_order(found: Sequence[Evaluated]) -> list[Evaluated]:
+    """Suite by suite, each number of all policies and its comparisons beside each other."""
+    heads = [*dict.fromkeys(e.suite.partition("/")[0] for e in found)]
+    return sorted(found, key=lambda e: (
+        heads.index(e.suite.partition("/")[0]), place(e.metric), e.suite))  # fmt: skip
 
 
 def first_results(run: Run) -> Node:
@@ -42,7 +49,7 @@ def _table(found: Sequence[Evaluated]) -> Node:
     rows = [
         [el("span", measured(e.metric).label, el("span.sub", _origin(e))),
          Subject(e.subject, e.policy_version).label if e.policy_version else e.subject,
-         el("span", value(e), el("span.sub", _certainty(e)))]
+         el("span", value(e), el("span.sub", unbroken(_certainty(e))))]
         for e in found
     ]  # fmt: skip
     grid = table(["Measured", "Policy", "Value"], rows, caption="Measured values", numeric={2})
@@ -66,10 +73,10 @@ def value(e: Evaluated) -> str:
     return _said(e, e.value)
 
 
-def _certainty(e: Evaluated) -> str:
+def _certainty(e: Evaluated) -> list[str]:
     """The 95 % interval and n."""
     span = "" if e.low is None or e.high is None else f"{_said(e, e.low)} to {_said(e, e.high)}"
-    return " · ".join(filter(None, [span, f"n = {e.n:,}"]))
+    return [span, f"n = {e.n:,}"]
 
 
 def _said(e: Evaluated, number: float | None) -> str:

@@ -90,7 +90,7 @@ MEASURED: dict[str, Quantity] = {
     "tie_share": Quantity("Ties", SHARE),
     "loss_share": Quantity("Losses", SHARE),
 }
-"""What suites measure."""
+"""What suites measure, in the order in which it is shown."""
 
 
 def is_share(name: str) -> bool:
@@ -113,6 +113,13 @@ def measured(metric: str) -> Quantity:
     found = _named(name.removesuffix(ending))
     said = ", ".join(filter(None, [found.label, COMPARISONS.get(ending)]))
     return Quantity(said + (f" on {category}" if at else ""), found.unit, found.help)
+
+
+def place(metric: str) -> int:
+    """Where a metric stands among those of its suite, beside its comparisons."""
+    name = metric.partition("/")[0].partition("@")[0].removesuffix(comparison(metric))
+    names = [*MEASURED]
+    return names.index(name) if name in MEASURED else len(names)
 
 
 def _named(name: str) -> Quantity:

@@ -96,6 +96,12 @@ def fact(name: str, value: str, note: str = "") -> Node:
     return el("div.fact", el("span.name", name), el("span.value", value), below)
 
 
+def unbroken(parts: Sequence[str]) -> list[Node]:
+    """The parts that are not empty with dots between them, where alone a line may break."""
+    whole = [el("span.whole", part) for part in parts if part]
+    return [node for part in whole for node in (" · ", part)][1:]
+
+
 def sql_behind(what: str, sql: str) -> Node:
     """The query behind a table or chart, folded, to be read and copied."""
     copy = el("button.do", "Copy query", type="button", data_do="copy", data_text=sql)
