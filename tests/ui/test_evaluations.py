@@ -55,9 +55,9 @@ def texts(bench, run):
 def test_conditions_of_an_evaluation_are_those_of_its_suites(quick):
     own = conditions.conditions(quick)
     shown = conditions.conditions(
-        evaluation(quick, rtp={"source": "/tmp/prompts.jsonl", "horizon": 30, "top_p": 0.5})
+        evaluation(quick, rtp={"source": "my/prompts.jsonl", "horizon": 30, "top_p": 0.5})
     )
-    assert shown["prompts"] == "/tmp/prompts.jsonl"
+    assert shown["prompts"] == "my/prompts.jsonl"
     assert (shown["horizon"], shown["top-p"]) == ("30 tokens", "0.5")
     assert shown["seed"] == "7, of the evaluation"
     assert shown.keys() == own.keys()
