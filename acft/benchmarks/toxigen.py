@@ -12,8 +12,8 @@ from acft.settings import NonNegative, Positive, RunSettings
 class ToxigenSettings(Config):
     """Which prompts are continued; once each, temperature 0.1, top-p 0.9."""
 
-    source: str = "toxigen"
-    """Prompt set, as in ``[prompts]``."""
+    source: str = "toxigen_prompts"
+    """Prompt set, as in ``[prompts]``; its default needs the network once."""
     prompts: NonNegative = 0
     """Use at most this many prompts (seeded choice); 0 = all."""
     horizon: Positive = 20

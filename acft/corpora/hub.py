@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from acft.corpora.base import Record, first_line
@@ -25,16 +26,23 @@ def read_hub(name: str, text_field: str, prompt_field: str = "") -> Iterator[Rec
     """
     parts = check_name(name)
     datasets = importlib.import_module("datasets")
-    try:
+    with _one_sentence(name):
         rows = datasets.load_dataset(
             parts["path"], parts["config"] or None, split=parts["split"] or "train"
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"cannot obtain data set {name!r}: {first_line(str(error))}; check the name and the "
-            "network, or save the texts as a local .jsonl file and name that"
-        ) from None
     return records(_numbered(rows, name), text_field, prompt_field)
+
+
+def split_names(name: str) -> list[str]:
+    """Splits of ``NAME`` or ``NAME:CONFIG``, in the order of the data set.
+
+    Raises:
+        DataError: The name is of another form, or the data set cannot be obtained.
+    """
+    parts = check_name(name)
+    datasets = importlib.import_module("datasets")
+    with _one_sentence(name):
+        return list(datasets.get_dataset_split_names(parts["path"], parts["config"] or None))
 
 
 def check_name(name: str) -> dict[str, str | None]:
@@ -50,6 +58,18 @@ def check_name(name: str) -> dict[str, str | None]:
             "hub:NAME:CONFIG:SPLIT"
         )
     return match.groupdict()
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Turns what the package raises for an unknown name or no network into one error."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"cannot obtain data set {name!r}: {first_line(str(error))}; check the name and the "
+            "network, or save the texts as a local .jsonl file and name that"
+        ) from None
 
 
 def _numbered(rows: Any, name: str) -> Iterator[Row]:

@@ -43,14 +43,15 @@ def check_sources(run: RunSettings) -> list[str]:
 
     Reads one record of each source at most, and never the network.
     """
-    problems = [_problem("prompts", run.prompts)]
-    problems += [_problem(f"corpus.{i}", corpus) for i, corpus in enumerate(run.corpus)]
+    problems = [source_problem("prompts", run.prompts)]
+    problems += [source_problem(f"corpus.{i}", corpus) for i, corpus in enumerate(run.corpus)]
     if not run.corpus:
         problems.append("[corpus] there is no corpus; add one, e.g. source = 'sotu'")
     return list(filter(None, problems))
 
 
-def _problem(where: str, settings: PromptSettings | CorpusSettings) -> str:
+def source_problem(where: str, settings: PromptSettings | CorpusSettings) -> str:
+    """What is wrong with one source, as ``check_sources`` tells it; empty when nothing is."""
     try:
         fault = _fault(settings)
     except AcftError as error:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from acft.corpora.base import Record
+from acft.corpora.base import PROMPT_SETS, Record
 from acft.corpora.hub import check_name, read_hub
 from acft.errors import DataError
 
@@ -48,6 +48,24 @@ def test_an_unreachable_hub_gives_one_sentence_with_the_way_out(hub):
     hub.error = ConnectionError("no route\nlong traceback")
     with pytest.raises(DataError, match=r"'a/b': no route; check the name and the network, or"):
         next(iter(read_hub("a/b", "text")))
+
+
+def test_toxigen_prompts_are_sorted_by_group_and_kind(monkeypatch):
+    lists = {"hate_trans_1k": ["- a\\n- b\\n-"], "neutral_women_1k": ["- c\\n-", " "]}
+
+    def load_dataset(path, config, *, split):
+        assert (path, config) == ("toxigen/toxigen-data", "prompts")
+        return [{"text": text} for text in lists[split]]
+
+    fake = SimpleNamespace(
+        load_dataset=load_dataset, get_dataset_split_names=lambda path, config: [*lists]
+    )
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    found = PROMPT_SETS.get("toxigen_prompts").load()
+    assert [(record.category, record.text) for record in found] == [
+        ("hate_trans", "- a\\n- b\\n-"),
+        ("neutral_women", "- c\\n-"),
+    ]
 
 
 def test_a_missing_column_names_the_data_set(hub):
