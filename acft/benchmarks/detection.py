@@ -117,7 +117,7 @@ def mean_states(policy: Policy, texts: Sequence[str]) -> Floats:
     batch = _batch(policy, texts)
     mask = batch.attention_mask[..., None]
     total = (policy.hidden(batch).float() * mask).sum(dim=1)
-    return (total / mask.sum(dim=1)).double().cpu().numpy()
+    return (total / mask.sum(dim=1)).cpu().double().numpy()
 
 
 @torch.inference_mode()
@@ -128,7 +128,7 @@ def yes_over_no(policy: Policy, texts: Sequence[str]) -> Floats:
     last = batch.attention_mask.sum(dim=1) - 1
     hidden = policy.hidden(batch)[torch.arange(len(last)), last]
     scores = logits(policy.backbone.model, hidden)
-    return (scores[:, yes] - scores[:, no]).double().cpu().numpy()
+    return (scores[:, yes] - scores[:, no]).cpu().double().numpy()
 
 
 def answer_tokens(tokenizer: Any) -> tuple[tuple[int, ...], int, int]:

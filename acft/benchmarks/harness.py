@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from jinja2 import TemplateError
 from pydantic import Field, model_validator
 
 from acft.benchmarks.base import ANSWERED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
@@ -38,12 +39,14 @@ from acft.events import Progress
 from acft.settings import Names, NonNegative, Positive, RunSettings
 from acft.totals import Totals
 
-_FAILURES = (LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError)
+_FAILURES = (
+    LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError, TemplateError,
+)  # fmt: skip
 """What datasets and the harness raise for unknown tasks, records of another form, no network."""
 Samples = dict[str, list[dict[str, Any]]]
 """What the harness logs of each question, by task."""
 CHUNK_QUESTIONS = 32
-TALKERS = ("lm_eval.api.task", "lm_eval.evaluator")
+TALKERS = ("lm_eval.api.task", "lm_eval.evaluator", "lm_eval.models.huggingface")
 """Its loggers that warn of every default."""
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
 
@@ -51,8 +54,9 @@ TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
 class HarnessSettings(Config):
     """Which tasks are done, and how."""
 
-    tasks: Annotated[tuple[TaskName, ...], Field(strict=False)] = ("mmlu_answers",)
-    """``mmlu_answers``, ``mmlu_letters``, or names of the package's tasks (need the network)."""
+    tasks: Annotated[tuple[TaskName, ...], Field(strict=False)] | None = None
+    """``mmlu_answers``, ``mmlu_letters``, or names of the package's tasks (need the network); left
+    out: ``mmlu_answers`` where there are neither files nor local."""
     files: Names = ()
     """Local JSON Lines files of multiple-choice questions, each line an object with ``question``,
     ``choices`` (list of texts) and ``answer`` (number of the right one, from 0)."""
@@ -69,14 +73,16 @@ class HarnessSettings(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "HarnessSettings":
-        names = [*self.tasks, *self.local, *(Path(file).stem for file in self.files)]
+        names = [*self.named, *self.local, *(Path(file).stem for file in self.files)]
+        if not names:
+            raise ValueError("tasks is empty and there are neither files nor local; name a task")
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks have the same name: {', '.join(sorted(names))}")
         return self
 
     @model_validator(mode="after")
     def _few_shot_of_known(self) -> "HarnessSettings":
-        known = [*self.tasks, *self.local]
+        known = [*self.named, *self.local]
         for name in self.few_shot if isinstance(self.few_shot, dict) else ():
             if name not in known:
                 raise ValueError(
@@ -84,6 +90,13 @@ class HarnessSettings(Config):
                     f"{', '.join(known) or 'nothing'}); add it to tasks or local"
                 )
         return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Tasks by name: those of the settings, or the default."""
+        if self.tasks is None:
+            return () if self.files or self.local else ("mmlu_answers",)
+        return self.tasks
 
     def examples(self, name: str) -> int:
         """Worked examples before each question of a task."""
@@ -97,10 +110,12 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     if problems := missing(settings):
         raise ConfigError("; ".join(problems))
     measured: Measured = {}
-    names = [*settings.tasks, *settings.local, *settings.files]
+    names = [*settings.named, *settings.local, *settings.files]
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
         for name, task in zip(names, tasks, strict=True):
+            if bench.should_stop():
+                break
             samples = yield from _evaluate(task, settings.examples(name), settings, bench)
             measured |= totals_of(samples, Path(name).stem)
     return measured
@@ -126,9 +141,9 @@ def missing(settings: HarnessSettings) -> list[str]:
 
 def work(settings: HarnessSettings, run: RunSettings) -> Work:  # noqa: ARG001
     """Questions of tasks that are on this machine; of the package's own it is not known."""
-    if missing(settings) or settings.local or not {*settings.tasks} <= {*OFFLINE}:
+    if missing(settings) or settings.local or not {*settings.named} <= {*OFFLINE}:
         return {}
-    sizes = [len(offline_questions()) for _ in settings.tasks]
+    sizes = [len(offline_questions()) for _ in settings.named]
     sizes += [len(read_questions(file)) for file in settings.files]
     return {(ANSWERED, settings.model_dump_json()): sum(min(n, settings.limit or n) for n in sizes)}
 
@@ -169,9 +184,12 @@ def _evaluate(
     backbone = bench.policy.backbone
     samples: Samples = {}
     with _one_sentence(task):
-        model = adapter.HFLM(
-            pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=settings.batch_size
-        )
+        with _quiet():
+            model = adapter.HFLM(
+                pretrained=backbone.model,
+                tokenizer=backbone.tokenizer,
+                batch_size=settings.batch_size,
+            )
         if bench.control:
             _put_before_contexts(bench.control, model)
         parts = _loaded(task)
@@ -258,9 +276,17 @@ def _one_sentence(task: Task) -> Iterator[None]:
             raise
         raise DataError(
             f"task {_name_of(task)!r} of lm-evaluation-harness failed: {type(error).__name__}: "
-            f"{error}; tasks by name need a network or a filled cache of datasets, local files do "
-            "not: [method.options.harness] local or files"
+            f"{error}{_way_out(task)}"
         ) from error
+
+
+def _way_out(task: Task) -> str:
+    if isinstance(task, str):
+        return (
+            "; tasks by name need a network or a filled cache of datasets, local files do not: "
+            "[method.options.harness] local or files"
+        )
+    return "; a local file needs the fields of the task's data set" if _is_own(task) else ""
 
 
 @contextlib.contextmanager

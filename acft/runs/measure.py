@@ -56,7 +56,14 @@ def measurement(
         suites: Registered suites.
         overrides: Changes to the settings of the evaluation.
         control: Run whose best checkpoint a change must exceed, if any.
+
+    Raises:
+        DataError: A file of a checkpoint is missing or altered.
+        RunError: There is no such run, it is the control as well, it trained nothing, or no round
+            of it is sealed.
     """
+    if control == subject:
+        raise RunError(f"--control {control} is the run that is measured; name its control")
     subjects: dict[str, dict[str, Any]] = {BASE: {}}
     name = PurePath(subject).name
     text, own, experiment = "", [f"model.name={json.dumps(subject)}"], ""
@@ -132,5 +139,11 @@ def result_of(paths: RunPaths) -> dict[str, Any]:
 
 
 def _verified_result(paths: RunPaths) -> dict[str, Any]:
+    launch = read_launch(paths)
+    if launch.subject:
+        raise RunError(
+            f"{paths.root.name} is an evaluation and has no policy; it measured {launch.subject}, "
+            "name that instead"
+        )
     verify(best_checkpoint(paths))
     return result_of(paths)

@@ -5,6 +5,7 @@ import sys
 import types
 
 import pytest
+from jinja2 import UndefinedError
 
 from acft.benchmarks.base import SUITES
 from acft.benchmarks.harness import HarnessSettings, missing, totals_of
@@ -31,6 +32,11 @@ Q: Is it
 red?
 (A) yes (B) no (C) both (D) neither
 A: Let's think step by step. The answer is (D)."""
+
+
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
+)
 
 
 def test_questions_are_read_out_of_a_worked_prompt() -> None:
@@ -84,6 +90,14 @@ def test_a_task_name_cannot_be_a_path() -> None:
         HarnessSettings.parse({"tasks": ["../task.yaml"]})
 
 
+def test_a_default_task_is_done_only_where_nothing_else_is_named() -> None:
+    assert HarnessSettings().named == ("mmlu_answers",)
+    assert HarnessSettings(local={"boolq": "b.jsonl"}).named == ()
+    assert HarnessSettings(tasks=("mmlu_letters",), files=("q.jsonl",)).named == ("mmlu_letters",)
+    with pytest.raises(ConfigError, match="name a task"):
+        HarnessSettings.parse({"tasks": []})
+
+
 def test_two_tasks_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="same name"):
         HarnessSettings.parse({"files": ["a/q.jsonl", "b/q.jsonl"]})
@@ -105,7 +119,10 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch) -> Non
         finish(suite.run(HarnessSettings(), bench))
 
 
-@pytest.mark.parametrize("error", [KeyError("no_task"), ConnectionError("no network")])
+ERRORS = [KeyError("no_task"), ConnectionError("no network"), UndefinedError("'passage'")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_a_task_that_fails_is_one_sentence_with_the_way_out(tmp_path, monkeypatch, error) -> None:
     def simple_evaluate(*_: object, **__: object) -> None:
         raise error
@@ -123,9 +140,21 @@ def test_a_task_that_fails_is_one_sentence_with_the_way_out(tmp_path, monkeypatc
         finish(suite)
 
 
-needs_package = pytest.mark.skipif(
-    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
-)
+@needs_package
+def test_a_stop_ends_after_the_task_in_which_it_comes(tmp_path, monkeypatch) -> None:
+    begun: list[str] = []
+
+    def evaluate(task, *_):
+        begun.append(task)
+        return {}
+        yield
+
+    monkeypatch.setattr("acft.benchmarks.harness._evaluate", evaluate)
+    monkeypatch.setattr("acft.benchmarks.harness._task", lambda name, *_: name)
+    bench = bench_of(run_settings(tiny_model(tmp_path)))
+    bench.should_stop = lambda: len(begun) == 1
+    finish(SUITES.get("harness").run(HarnessSettings(tasks=("one", "two")), bench))
+    assert begun == ["one"]
 
 
 @needs_package

@@ -133,9 +133,9 @@ def test_a_suite_that_fails_does_not_cost_the_others(run, tmp_path) -> None:
 
 def test_a_suite_without_its_judge_is_a_contradiction(run) -> None:
     method = METHODS.get("evaluate")
-    (sentence,) = method.contradictions(settings(["fluency", "perplexity"]), run)
+    (sentence,) = method.contradictions(settings(["fluency", "perplexity"], options={}), run)
     assert "suites = fluency: name a judge" in sentence
-    assert method.contradictions(settings(["fluency"], judge="m"), run) == []
+    assert method.contradictions(settings(["fluency"], options={}, judge="m"), run) == []
     (sentence,) = method.missing(settings(["fluency"], judge="no/model/here"))
     assert "judge = 'no/model/here'" in sentence
     assert method.missing(settings(["fluency"], judge=run.model.name)) == []
@@ -351,3 +351,23 @@ def test_the_judge_is_opened_once_for_all_subjects(run, tmp_path, monkeypatch) -
     subjects = {"policy": {"version": 4}, "base": {}}
     outputs(settings(["fluency"], subjects=subjects, judge=run.model.name), run, tmp_path)
     assert opened.count(run.model.name) == 1
+
+
+def test_prompts_that_are_not_there_are_told_before_anything_is_opened(tmp_path) -> None:
+    gone = str(tmp_path / "gone.jsonl")
+    chosen = settings(
+        ["rtp", "toxigen", "fluency"],
+        options={"rtp": {"source": "realtoxicity"}, "toxigen": {"source": gone}},
+    )
+    first, second = METHODS.get("evaluate").missing(chosen)
+    assert first.startswith("[method.options.rtp] source = 'realtoxicity': ")
+    assert "did you mean 'realtoxicityprompts'" in first
+    assert second.startswith(f"[method.options.toxigen] source = {gone!r}: ")
+
+
+def test_options_of_a_suite_that_is_not_done_are_refused(run) -> None:
+    chosen = settings(["rtp"], options={"perplexity": {"documents": 3}})
+    (told,) = METHODS.get("evaluate").contradictions(chosen, run)
+    assert told == (
+        "[method.options.perplexity] has no effect without the suite; add 'perplexity' to suites"
+    )
