@@ -101,9 +101,11 @@ def ratio_bootstrap(
     n = len(shared)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        value = statistic(*(s.overall() for s in paired))
-        draws = statistic(*(s.ratio(weights @ s.sums, weights @ s.counts) for s in paired))
-    return percentile_interval(float(value[0]), draws, n)
+        value = float(statistic(*(s.overall() for s in paired))[0])
+        draws = statistic(
+            *(_resampled([s], weights, rng, is_compared=len(paired) > 1) for s in paired)
+        )
+    return _with_value(percentile_interval(value, draws, n), value)
 
 
 def pooled_bootstrap(
@@ -133,13 +135,13 @@ def pooled_bootstrap(
         for sample in samples:
             chosen = [totals.select(shared) for totals in sample]
             alone = np.stack([s.overall() for s in chosen])
-            means = np.mean([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen], axis=0)
+            means = _resampled(chosen, weights, rng, is_compared=len(samples) > 1)
             errors = errors_of_mean(alone[:, 0], n_resamples, rng)
             values.append(alone.mean(axis=0))
             draws.append(_possible(means + errors.student, chosen))
             normal.append(_possible(means + errors.normal, chosen))
         value = float(statistic(*values)[0])
-        found = percentile_interval(value, statistic(*draws), n)
+        found = _with_value(percentile_interval(value, statistic(*draws), n), value)
         return with_stderr(found, statistic(*normal))
 
 
@@ -181,6 +183,31 @@ def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
     quantity, at, category = measured.partition("@")
     metric = "_".join(filter(None, [quantity, comparison])) + at + category
     return (f"{suite}/{judge}" if judge else suite), metric
+
+
+def _resampled(
+    runs: Sequence[Totals], weights: np.ndarray, rng: np.random.Generator, *, is_compared: bool
+) -> Floats:
+    """Mean over the runs in each resample of the prompts.
+
+    Where no prompt, or every prompt, shows anything, resamples are all alike, and a comparison
+    would be of a share known exactly. It is then drawn from what n prompts leave possible.
+
+    Source: Jeffreys' interval for a binomial proportion, Brown, Cai and DasGupta 2001.
+    """
+    n = len(runs[0].groups)
+    if is_compared and not any(run.is_log for run in runs):
+        for shown in (0, 1):
+            if all((run.sums == shown * run.counts).all() for run in runs):
+                return rng.beta(0.5 + shown * n, 0.5 + (1 - shown) * n, size=len(weights))
+    return np.mean([run.ratio(weights @ run.sums, weights @ run.counts) for run in runs], axis=0)
+
+
+def _with_value(found: Interval, value: float) -> Interval:
+    """The interval with the value inside, which lies at its edge where a share is none or all."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=min(found.low, value), high=max(found.high, value))
 
 
 def _possible(draws: Floats, sample: Sequence[Totals]) -> Floats:

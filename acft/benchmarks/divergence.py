@@ -7,6 +7,8 @@ the mean of log p(response) - log base(response) over the subject's own response
 import math
 from collections.abc import Generator, Sequence
 
+import numpy as np
+
 from acft.benchmarks.base import DRAWN, READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.benchmarks.responses import PromptedSettings, held_out_prompts
 from acft.evaluation import CHUNK_RESPONSES, draw_and_score
@@ -15,7 +17,8 @@ from acft.likelihood import log_ratio_totals, own_likelihoods
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.settings import Positive, RunSettings, SamplingSettings
-from acft.types import Rollout
+from acft.totals import Totals
+from acft.types import Prompt, Rollout
 
 NAME = "divergence"
 
@@ -30,6 +33,9 @@ class DivergenceSettings(PromptedSettings):
 def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """KL(subject ‖ base) in nats a token, over the subject's own continuations."""
     base = bench.get_base()
+    if bench.sampler is base:
+        prompts = held_out_prompts(settings, bench.run, bench.seed)
+        return {"kl_subject_base": _none_at(prompts)}
     if why_not := _not_comparable(bench.policy, base):
         yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
         return {}
@@ -57,6 +63,12 @@ def work(settings: DivergenceSettings, run: RunSettings) -> Work:
     n = len(held_out_prompts(settings, run, seed=0)) * settings.continuations
     key = settings.model_dump_json()
     return {(DRAWN, key): n, (READ, key): n}
+
+
+def _none_at(prompts: Sequence[Prompt]) -> Totals:
+    """Zero at every prompt: the base is no way from itself, and nothing need be drawn to tell."""
+    groups = tuple(prompt.prompt_id for prompt in prompts)
+    return Totals(groups, np.zeros(len(groups)), np.ones(len(groups)))
 
 
 def _measured(

@@ -86,6 +86,22 @@ def test_seeing_nothing_in_20_prompts_does_not_rule_out_a_small_share() -> None:
     assert found.high == pytest.approx(0.161, abs=1e-3)
 
 
+@pytest.mark.parametrize("shown", [0, 1])
+def test_a_change_to_none_or_all_is_not_known_exactly(shown) -> None:
+    rng = np.random.default_rng(0)
+    names = tuple(map(str, range(20)))
+    base = Totals(names, rng.integers(1, 4, 20).astype(float), np.full(20, 5.0))
+    policy = Totals(names, np.full(20, 5.0 * shown), np.full(20, 5.0))
+    found = ratio_bootstrap([base, policy], ratio_difference)
+    value = policy.value - base.value
+    assert found.value == pytest.approx(value)
+    # Wilson's interval for none of 20 has a width of 0.16, Jeffreys' of 0.12
+    edge = found.high if shown == 0 else found.low
+    assert 0.08 < abs(edge - value) < 0.25
+    pooled = pooled_bootstrap([[base], [policy]], ratio_difference)
+    assert (pooled.low, pooled.high) == pytest.approx((found.low, found.high), abs=0.03)
+
+
 def test_always_one_is_no_share_where_more_is_possible() -> None:
     found = interval(totals("abcd", [5] * 4, [5] * 4), is_share=False)
     assert (found.low, found.value, found.high) == (1, 1, 1)

@@ -76,7 +76,9 @@ def exact(run, base, policy, power=1.0) -> float:
 
 def test_the_base_has_not_gone_anywhere(run, base) -> None:
     _, found = measured(run, base, policy=base)
-    assert found["kl_subject_base"].value == pytest.approx(0, abs=1e-6)
+    test = [p.prompt_id for p in load_prompts(run.prompts, 0) if p.split == "test"]
+    assert found["kl_subject_base"].groups == tuple(test)
+    assert found["kl_subject_base"].value == 0.0
 
 
 @pytest.mark.parametrize("power", [1.0, Bluntly.power])
