@@ -16,8 +16,9 @@ SIDE_BY_SIDE = 2
 CHANGE = "_change"
 AT = "_at_"
 """Before the threshold in the name of a share at another threshold than 0.5."""
-LEFT_OUT = ("_difference", "_change_beyond_control")
-"""Comparisons that the screen and ``--json`` show; here they would bury the rest."""
+BEYOND = "_change_beyond_control"
+LEFT_OUT = "_difference"
+"""What the screen shows as well; here it would bury the rest."""
 
 
 class Results:
@@ -25,17 +26,17 @@ class Results:
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], dict[str, Evaluated]] = {}
-        self._changes: dict[tuple[str, str, str], Evaluated] = {}
+        self._changes: dict[str, dict[tuple[str, str, str], Evaluated]] = {CHANGE: {}, BEYOND: {}}
         self._subjects: list[str] = []
 
     def add(self, event: Evaluated) -> None:
         """Take a measurement; those of one category or another threshold are left out."""
         if "@" in event.metric or AT in event.metric or event.metric.endswith(LEFT_OUT):
             return
-        if event.metric.endswith(CHANGE):
-            metric = event.metric.removesuffix(CHANGE)
-            self._changes[event.suite, metric, event.subject] = event
-            return
+        for kind, events in self._changes.items():
+            if event.metric.endswith(kind):
+                events[event.suite, event.metric.removesuffix(kind), event.subject] = event
+                return
         self._values.setdefault((event.suite, event.metric), {})[event.subject] = event
         if event.subject not in self._subjects:
             self._subjects.append(event.subject)
@@ -48,7 +49,8 @@ class Results:
         table = Table(box=box.SIMPLE_HEAD, caption=self._caption(), caption_justify="left")
         table.add_column("suite, metric", no_wrap=True)
         values = self._subjects if is_wide else ["subject", "value"]
-        for head in [*values, *(["change"] if self._changes else [])]:
+        heads = {CHANGE: "change", BEYOND: "beyond control"}
+        for head in [*values, *(heads[kind] for kind, events in self._changes.items() if events)]:
             table.add_column(head, justify="right", overflow="fold")
         for suite, metrics in groupby(sorted(self._values), key=itemgetter(0)):
             table.add_row(f"[bold]{escape(_short(suite))}")
@@ -71,10 +73,13 @@ class Results:
             name = ""
 
     def _change(self, key: tuple[str, str], subject: str) -> list[str]:
-        return [_change(self._changes.get((*key, subject)))] if self._changes else []
+        return [_change(events.get((*key, subject))) for events in self._changes.values() if events]
 
     def _caption(self) -> str:
-        counts = {event.n for values in self._values.values() for event in values.values()}
+        events = [event for values in self._values.values() for event in values.values()]
+        counts = {event.n for event in events if event.value is not None}
+        if not counts:
+            return "nothing was there to measure"
         sizes = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         return f"95 % intervals over {sizes} prompts or documents"
 

@@ -23,6 +23,8 @@ AS_WRITTEN = "as written"
 SEED = "seed="
 BUDGET, VALIDATION = "budget", "validation"
 POLICY, BASE = "policy", "base"
+COMPARISONS = ("_change", "_difference", "_change_beyond_control")
+"""Ends of metrics that compare with base; a table has them where a pattern ends so."""
 VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
 """What of a validation can be a column."""
 EVERYTHING = ("*", f"{BUDGET}*", f"{VALIDATION}*")
@@ -194,9 +196,11 @@ def _validated(events: Sequence[Event]) -> dict[str, float]:
 
 
 def _is_wanted(event: Evaluated, patterns: Sequence[str]) -> bool:
-    has_category = "@" in event.metric
+    has_category, is_comparison = "@" in event.metric, event.metric.endswith(COMPARISONS)
     return any(
-        fnmatch.fnmatchcase(_column(event), pattern) and ("@" in pattern or not has_category)
+        fnmatch.fnmatchcase(_column(event), pattern)
+        and ("@" in pattern or not has_category)
+        and (pattern.endswith(COMPARISONS) or not is_comparison)
         for pattern in patterns
     )
 

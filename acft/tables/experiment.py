@@ -5,6 +5,7 @@ with a few changes, trained once for each seed, then measured by the same suites
 prompts. Runs are recognised by what they compute, so whatever is there is not done again.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,9 +101,9 @@ class TableSettings(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "TableSettings":
-        names = [row.name for row in self.rows]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two rows have the same name: {', '.join(sorted(names))}")
+        twice = [name for name, n in Counter(row.name for row in self.rows).items() if n > 1]
+        if twice:
+            raise ValueError(f"two rows have the same name: {', '.join(twice)}")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from acft.errors import DataError
 from acft.evaluation import is_share
+from acft.registry import did_you_mean
 from acft.statistics import Interval, equivalence, mean_of_runs, widened
 from acft.tables.collecting import (
     Cells,
@@ -53,6 +54,8 @@ class Cell:
     high: float | None = None
     verdict: str = ""
     """Of a comparison: equivalent, lower, higher or undecided at the margin."""
+    is_change: bool = False
+    """The value is a relative change, 0.1 for 10 % more."""
     is_prompts_only: bool = False
     """A comparison in which a single run was trained on a side, so that its interval and verdict
     are about these runs and not about others with the same settings."""
@@ -62,9 +65,10 @@ class Cell:
         """Value with its uncertainty."""
         if self.value is None:
             return "–"
-        text = _three(self.value)
+        number = _percent if self.is_change else _three
+        text = number(self.value)
         if self.low is not None and self.high is not None:
-            text += f" [{_three(self.low)}, {_three(self.high)}]"
+            text += f" [{number(self.low)}, {number(self.high)}]"
         elif self.stderr is not None:
             return f"{text} ± {self.stderr:.2g} over {self.runs} runs only"
         text += f" ({self.runs} runs)" if self.runs > 1 else ""
@@ -79,6 +83,11 @@ class Cell:
 def _three(value: float) -> str:
     """Three digits; what rounding leaves of a difference of equal numbers is 0."""
     return f"{round(value, 12) + 0.0:.3g}"
+
+
+def _percent(value: float) -> str:
+    """A relative change with its sign, to three digits below 100 %."""
+    return f"{round(100 * value, 12) + 0.0:+.3g} %" if abs(value) < 1 else f"{100 * value:+,.0f} %"
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,13 @@ def table_of(
         repr(pattern) for pattern in patterns if not fnmatch.filter(columns_in(found), pattern)
     ]
     lacks = f" Not measured: {', '.join(empty)}." if empty else ""
-    return replace(table, caption=f"{table.caption}{lacks}")
+    columns = sorted(table.columns, key=lambda column: _place(column, patterns))
+    return replace(table, columns=tuple(columns), caption=f"{table.caption}{lacks}")
+
+
+def _place(column: str, patterns: Sequence[str]) -> int:
+    """Number of the first pattern that names the column."""
+    return [fnmatch.fnmatchcase(column, pattern) for pattern in patterns].index(True)
 
 
 def _measured(found: Cells) -> ResultTable:
@@ -223,13 +238,16 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
                 estimate = pooled_bootstrap(pair, ratio_change)
                 changes[column] = Cell(
                     estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
-                    equivalence(estimate, margin), any(map(_is_single, sides)),
+                    equivalence(estimate, margin), is_change=True,
+                    is_prompts_only=any(map(_is_single, sides)),
                 )  # fmt: skip
         rows.append(Row(variant, subject, changes))
     if not any(row.cells for row in rows):
+        names = list(dict.fromkeys(name for row in found for name in row))
         raise DataError(
-            f"nothing can be compared with {against!r}; measure the runs with 'acft evaluate', and "
-            "name a subject such as 'base' or a variant as the table shows it"
+            f"nothing can be compared with {against!r}{did_you_mean(against, names)}; rows and "
+            f"subjects are: {', '.join(map(repr, names))}, and both sides must have been measured "
+            "by 'acft evaluate' or a table"
         )
     legend = [
         f"Relative change from {against}, {INTERVALS}",

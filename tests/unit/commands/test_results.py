@@ -52,6 +52,29 @@ def test_more_subjects_stand_below_each_other_each_with_its_own_change():
     ]
 
 
+def test_with_a_control_it_says_what_goes_beyond_it():
+    shown = text(
+        measured("toxic_share", 0.1),
+        measured("toxic_share", 0.09, "control"),
+        measured("toxic_share", 0.03, "policy"),
+        measured("toxic_share_change", -0.1, "control", -0.2, 0.05),
+        measured("toxic_share_change", -0.7, "policy", -0.8, -0.5),
+        measured("toxic_share_change_beyond_control", -0.6, "policy", -0.7, -0.4),
+    )
+    head, *rows = [line.split() for line in shown.splitlines() if "0." in line or "beyond" in line]
+    assert head[-3:] == ["change", "beyond", "control"]
+    assert rows == [
+        ["toxic_share", "base", "0.1", "-", "-"],
+        ["control", "0.09", "-10%", "[-20%,+5%]", "-"],
+        ["policy", "0.03", "-70%", "[-80%,-50%]", "-60%", "[-70%,-40%]"],
+    ]
+
+
+def test_what_nothing_could_be_measured_of_has_no_n():
+    shown = text(measured("perplexity", None, suite="perplexity/brown"))
+    assert "nothing was there to measure" in " ".join(shown.split())
+
+
 def test_a_corpus_that_is_a_file_is_shown_by_its_name():
     shown = text(measured("perplexity", 30.1, suite="perplexity//data/texts/news.txt"))
     assert "perplexity/news.txt\n" in shown.replace(" ", "")

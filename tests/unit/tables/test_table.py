@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 
 import numpy as np
@@ -10,7 +11,7 @@ from acft.errors import DataError, RunError
 from acft.eventlog import EventWriter
 from acft.events import BestCheckpoint, Evaluated, Scalars
 from acft.runs import lineage
-from acft.runs.directory import create_run, write_status
+from acft.runs.directory import all_runs, create_run, write_status
 from acft.runs.measure import inline, measurement
 from acft.schema import Launch, RunPaths, Status
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, result_table
@@ -260,6 +261,40 @@ def test_a_mistyped_metric_is_told_from_nothing_measured(tmp_path):
     assert "Not measured: 'harness* acc'." in table.caption
 
 
+def test_columns_come_in_the_order_of_the_patterns(tmp_path):
+    finished(tmp_path, [*shares(0.1), Evaluated("perplexity/x", "perplexity", "policy", 9.0, 4)])
+    wanted = ["perplexity/*", "rtp/*"]
+    for patterns in (wanted, wanted[::-1]):
+        suites = [name.split("/")[0] for name in result_table(tmp_path, "exp", patterns).columns]
+        assert suites == [pattern.split("/")[0] for pattern in patterns]
+
+
+def test_comparisons_are_columns_when_asked_for(tmp_path):
+    change = Evaluated("rtp/judge", "toxic_share_change", "policy", -0.5, 4)
+    finished(tmp_path, [SHARE, change])
+    assert result_table(tmp_path, "exp").columns == ("rtp/judge toxic_share",)
+    assert result_table(tmp_path, "exp", ["*_change"]).columns == ("rtp/judge toxic_share_change",)
+
+
+def test_who_cannot_be_compared_with_is_told_with_those_who_can(tmp_path):
+    measured(tmp_path, {"base": prompts(0.3), "policy": prompts(0.15, 1)})
+    with pytest.raises(DataError, match=r"'Base'; did you mean 'base'\?.*'as written', 'base'"):
+        result_table(tmp_path, "exp", against="Base")
+
+
+def test_an_evaluation_has_no_policy_that_could_be_measured(tmp_path):
+    measured(tmp_path, {"policy": prompts(0.3)}, subject="a-model")
+    (evaluation,) = all_runs(tmp_path)
+    with pytest.raises(RunError, match="is an evaluation and has no policy; it measured a-model"):
+        measurement(tmp_path, evaluation.root.name, ["rtp"])
+
+
+def test_a_run_is_not_its_own_control(tmp_path):
+    run_id = create(tmp_path).root.name
+    with pytest.raises(RunError, match=f"--control {run_id} is the run that is measured"):
+        measurement(tmp_path, run_id, ["rtp"], control=run_id)
+
+
 def test_a_corpus_with_an_at_sign_is_no_category(tmp_path):
     name = "perplexity//data/me@lab/my news.txt"
     finished(tmp_path, [Evaluated(name, "perplexity", "policy", 9.0, 4)])
@@ -275,6 +310,9 @@ def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
     assert changes["as written"].value == pytest.approx(-0.5, abs=0.02)
     assert changes["as written"].verdict == "lower"
     assert changes["method.x=0"].verdict == "equivalent"
+    assert re.match(
+        r"-\d\d[.\d]* % \[-\d\d[.\d]* %, -\d\d[.\d]* %\] lower", changes["as written"].text
+    )
     assert "] lower (prompts only) |" in table.markdown, "one run does not show how training varies"
     assert PROMPTS_ONLY in table.caption
 
@@ -313,7 +351,7 @@ def test_a_variant_can_be_what_the_others_are_compared_with(tmp_path):
 
 def test_runs_that_only_trained_cannot_be_compared_by_prompt(tmp_path):
     finished(tmp_path, shares(0.1))
-    with pytest.raises(DataError, match="measure the runs with 'acft evaluate'"):
+    with pytest.raises(DataError, match="must have been measured by 'acft evaluate'"):
         result_table(tmp_path, "exp", against="base")
 
 
