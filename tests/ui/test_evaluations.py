@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_prompts_that_only_one_side_has_do_not_count(quick):
 
 def test_the_defaults_are_those_of_the_suites():
     for name, values in conditions.DEFAULTS.items():
-        settings = SUITES.get(name).settings_type()
+        settings: Any = SUITES.get(name).settings_type()
         drawing = settings if isinstance(settings, DrawSettings) else settings.drawing()
         assert {key: getattr(drawing, key) for key in values} == values, name
 
