@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 def _pack(experiment: "Experiment", args: argparse.Namespace) -> None:
     from acft.tables.packed import pack
 
-    runs = experiment.finished(args.runs)
+    runs = experiment.measured(args.runs)
     pack(runs, args.pack)
     print(f"packed {len(runs)} runs into {args.pack}", file=sys.stderr)
 

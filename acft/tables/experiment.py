@@ -265,9 +265,11 @@ class Experiment:
             drawn[f"roc {detector}"] = plot(series, "harmless taken for toxic", "toxic found")
         return drawn
 
-    def finished(self, runs_dir: Path) -> list[RunPaths]:
-        """The runs and evaluations of the table that are done."""
-        return [RunPaths(runs_dir / task.run_id) for task in self.progress(runs_dir).done]
+    def measured(self, runs_dir: Path) -> list[RunPaths]:
+        """The finished evaluations of the table, and the runs that they measured."""
+        done = [task for task in self.progress(runs_dir).done if task.is_evaluation]
+        ids = {name for task in done for name in (task.run_id, task.subject)}
+        return [RunPaths(runs_dir / name) for name in sorted(filter(RUN_ID.fullmatch, ids))]
 
     def _members(self, runs_dir: Path) -> list[tuple[RunPaths, str]]:
         """Finished evaluations with the names of their rows, in the order of the table."""

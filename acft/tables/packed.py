@@ -15,21 +15,20 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
-from acft.atomic import replace_bytes, temporary
+from acft.atomic import replace_bytes, replace_json, temporary
 from acft.benchmarks.results import DRAWN, MEASUREMENTS
 from acft.errors import DataError
 from acft.eventlog import effective, read_events
 from acft.events import Note, Progress, ShardSealed, to_json
-from acft.runs.directory import RUN_ID, read_launch, read_status
+from acft.runs.directory import RUN_ID, read_launch, read_status, write_labels
 from acft.schema import (
     CHECKPOINTS,
     EVENTS,
-    LABELS,
     LAUNCH,
     RESOLVED,
-    SHARDS,
     SPEC,
     STATUS,
+    Labels,
     RunPaths,
     Status,
 )
@@ -45,8 +44,8 @@ NAMES = re.compile(
     )
 )
 """Files of a run that a packed table can have."""
-MEMBER_BYTES = 1 << 28
-"""No measurements are larger; more is an attack on the disk."""
+TOTAL_BYTES = 1 << 28
+"""No table's measurements are larger; more is an attack on the disk."""
 
 
 def pack(runs: Iterable[RunPaths], file: Path) -> None:
@@ -65,41 +64,63 @@ def pack(runs: Iterable[RunPaths], file: Path) -> None:
 def unpack(file: Path, runs_dir: Path) -> list[str]:
     """Ids of the runs that were added to the folder; those that it has already stay as they are.
 
+    All runs are added or none.
+
     Raises:
         DataError: The file cannot be read, is damaged, or has something that no table reads.
     """
-    runs: dict[str, dict[str, bytes]] = {}
+    staging = temporary(runs_dir / file.name)
     try:
         with tarfile.open(file, mode="r:xz") as archive:
-            for member in archive:
-                run_id, _, name = member.name.partition("/")
-                is_known = RUN_ID.fullmatch(run_id) and NAMES.fullmatch(name)
-                if not (is_known and member.isreg() and member.size <= MEMBER_BYTES):
-                    raise DataError(f"{str(file)!r} is no packed table: it has {member.name!r}")
-                content = archive.extractfile(member)
-                runs.setdefault(run_id, {})[name] = b"" if content is None else content.read()
+            found = sorted({_extract(member, archive, staging) for member in _checked(archive)})
+        for run_id in found:
+            _accept(RunPaths(staging / run_id))
+        added = [run_id for run_id in found if not (runs_dir / run_id).exists()]
+        for run_id in added:
+            (staging / run_id).rename(runs_dir / run_id)
+    except DataError as error:
+        raise DataError(f"{str(file)!r} is no packed table: {error}") from None
     except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
         raise DataError(f"cannot read {str(file)!r} as a packed table: {error}") from None
-    added = [run_id for run_id in sorted(runs) if not (runs_dir / run_id).exists()]
-    for run_id in added:
-        _create(runs_dir / run_id, runs[run_id])
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return added
 
 
-def _create(root: Path, files: dict[str, bytes]) -> None:
-    """A run directory that appears complete or not at all."""
-    unfinished = temporary(root)
-    try:
-        for folder in (SHARDS, CHECKPOINTS):
-            (unfinished / folder).mkdir(parents=True)
-        for name, content in files.items():
-            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-            (unfinished / name).write_bytes(content)
-        (unfinished / LABELS).write_text("{}", encoding="utf-8")
-        unfinished.rename(root)
-    except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+def _checked(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, as long as they are what a table reads and together of a possible size."""
+    size = 0
+    for member in archive:
+        run_id, _, name = member.name.partition("/")
+        size += member.size
+        if not (RUN_ID.fullmatch(run_id) and NAMES.fullmatch(name) and member.isreg()):
+            raise DataError(f"it has {member.name!r}")
+        if size > TOTAL_BYTES:
+            raise DataError(f"with {member.name!r} it is larger than {TOTAL_BYTES >> 20} MiB")
+        yield member
+
+
+def _extract(member: tarfile.TarInfo, archive: tarfile.TarFile, folder: Path) -> str:
+    """Id of the run that the member belongs to, once it is written."""
+    place, content = folder / member.name, archive.extractfile(member)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"" if content is None else content.read())
+    return member.name.partition("/")[0]
+
+
+def _accept(paths: RunPaths) -> None:
+    """Completes a run directory, with nothing in it that could make anybody start or send it.
+
+    Raises:
+        DataError: The run has not finished, or says not how it came about.
+    """
+    if not paths.spec.is_file() or read_status(paths).state != "finished":
+        raise DataError(f"its run {paths.root.name} has no settings or did not finish")
+    launch = dataclasses.replace(read_launch(paths), working_directory="", mirror=())
+    replace_json(paths.launch, dataclasses.asdict(launch))
+    for folder in (paths.shards, paths.checkpoints):
+        folder.mkdir(exist_ok=True)
+    write_labels(paths, Labels())
 
 
 def _kept(paths: RunPaths) -> Iterator[tuple[str, bytes]]:
@@ -107,15 +128,13 @@ def _kept(paths: RunPaths) -> Iterator[tuple[str, bytes]]:
     status, launch = read_status(paths), read_launch(paths)
     where = json.dumps(f"{paths.root.parent.resolve()}/")[1:-1]
     # a folder in an override is quoted twice: as TOML, and that as JSON
-    places = [json.dumps(where)[1:-1], where]
+    places = "|".join(map(re.escape, (json.dumps(where)[1:-1], where)))
 
     def without_places(text: str) -> bytes:
-        for place in places:
-            text = text.replace(place, "")
-        return text.encode()
+        return re.sub(rf"(?<=[\"'])(?:{places})", "", text).encode()
 
     launch = dataclasses.replace(launch, request_id="", working_directory="")
-    yield SPEC, paths.spec.read_bytes()
+    yield SPEC, without_places(paths.spec.read_text(encoding="utf-8"))
     yield LAUNCH, without_places(json.dumps(dataclasses.asdict(launch), indent=2))
     if paths.resolved.is_file():
         yield RESOLVED, without_places(paths.resolved.read_text(encoding="utf-8"))
