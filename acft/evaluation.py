@@ -10,6 +10,7 @@ metric ``quantity@category``, so that metrics keep their registered names. Compa
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import Protocol, runtime_checkable
 
@@ -272,14 +273,14 @@ def compare(
     events = []
     for name in [name for name in base if name in policy and not _has_category(name)]:
         pair = [base[name], policy[name]]
+        bootstrap = partial(ratio_bootstrap, seed=label.seed, are_shares=is_share(name))
         estimates = {
-            "change": ratio_bootstrap(pair, ratio_change, seed=label.seed),
-            "difference": ratio_bootstrap(pair, ratio_difference, seed=label.seed),
+            "change": bootstrap(pair, ratio_change),
+            "difference": bootstrap(pair, ratio_difference),
         }
         if control is not None and name in control:
             triple = [base[name], control[name], policy[name]]
-            beyond = ratio_bootstrap(triple, change_beyond_control, seed=label.seed)
-            estimates["change_beyond_control"] = beyond
+            estimates["change_beyond_control"] = bootstrap(triple, change_beyond_control)
         events += [
             event_of(name, estimate, label, comparison)
             for comparison, estimate in estimates.items()

@@ -14,6 +14,7 @@ from acft.statistics import (
     errors_of_mean,
     percentile_interval,
     widened,
+    wilson,
     with_stderr,
 )
 
@@ -88,10 +89,17 @@ def ratio_bootstrap(
     statistic: Callable[..., Floats],
     n_resamples: int = RESAMPLES,
     seed: int = 0,
+    *,
+    are_shares: bool = False,
 ) -> Interval:
     """Interval of a function of several measurements, on the prompts they share.
 
-    ``statistic`` gets one array of values for each sample (base and policy, for example).
+    Args:
+        samples: Measurements of each side.
+        statistic: Gets one array of values for each sample (base and policy, for example).
+        n_resamples: Resamples of the prompts.
+        seed: Of the resampling.
+        are_shares: Shares are compared, of which none or all is not known exactly.
     """
     shared = shared_groups(samples)
     if not shared:
@@ -102,10 +110,11 @@ def ratio_bootstrap(
     weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value = float(statistic(*(s.overall() for s in paired))[0])
-        draws = statistic(
-            *(_resampled([s], weights, rng, is_compared=len(paired) > 1) for s in paired)
-        )
-    return _with_value(percentile_interval(value, draws, n), value)
+        draws = statistic(*(s.ratio(weights @ s.sums, weights @ s.counts) for s in paired))
+        found = percentile_interval(value, draws, n)
+        if not are_shares:
+            return found
+        return _with_what_none_leaves_open(found, statistic, [[s] for s in paired])
 
 
 def pooled_bootstrap(
@@ -113,6 +122,8 @@ def pooled_bootstrap(
     statistic: Callable[..., Floats],
     n_resamples: int = RESAMPLES,
     seed: int = 0,
+    *,
+    are_shares: bool = False,
 ) -> Interval:
     """Interval of a function of several measurements that were each repeated with other seeds.
 
@@ -121,6 +132,8 @@ def pooled_bootstrap(
     error over its k repetitions, since resampling so few understates how much they vary. Noise
     within a repetition counts in both parts, so the interval is on the safe side where repetitions
     differ by nothing else, and never narrower than the prompts alone make it where they agree.
+
+    Arguments are as for ``ratio_bootstrap``, with a list of repetitions for each sample.
 
     Source: Weerahandi 1993 (generalized confidence intervals), with a bootstrap over prompts.
     """
@@ -135,14 +148,17 @@ def pooled_bootstrap(
         for sample in samples:
             chosen = [totals.select(shared) for totals in sample]
             alone = np.stack([s.overall() for s in chosen])
-            means = _resampled(chosen, weights, rng, is_compared=len(samples) > 1)
+            means = np.mean([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen], axis=0)
             errors = errors_of_mean(alone[:, 0], n_resamples, rng)
             values.append(alone.mean(axis=0))
             draws.append(_possible(means + errors.student, chosen))
             normal.append(_possible(means + errors.normal, chosen))
         value = float(statistic(*values)[0])
-        found = _with_value(percentile_interval(value, statistic(*draws), n), value)
-        return with_stderr(found, statistic(*normal))
+        found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
+        if not are_shares:
+            return found
+        shown = [[totals.select(shared) for totals in sample] for sample in samples]
+        return _with_what_none_leaves_open(found, statistic, shown)
 
 
 def interval(totals: Totals, seed: int = 0, *, is_share: bool = True) -> Interval:
@@ -185,29 +201,29 @@ def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
     return (f"{suite}/{judge}" if judge else suite), metric
 
 
-def _resampled(
-    runs: Sequence[Totals], weights: np.ndarray, rng: np.random.Generator, *, is_compared: bool
-) -> Floats:
-    """Mean over the runs in each resample of the prompts.
+def _with_what_none_leaves_open(
+    found: Interval, statistic: Callable[..., Floats], samples: Sequence[Sequence[Totals]]
+) -> Interval:
+    """The interval of a comparison of shares, reaching to what a share of none or all may be.
 
-    Where no prompt, or every prompt, shows anything, resamples are all alike, and a comparison
-    would be of a share known exactly. It is then drawn from what n prompts leave possible.
-
-    Source: Jeffreys' interval for a binomial proportion, Brown, Cai and DasGupta 2001.
+    Where no prompt, or every prompt, shows anything, resamples are all alike, as if that share were
+    known exactly. The comparison is made once more with Wilson's bound in its place, over prompts
+    as ``widened`` has it.
     """
-    n = len(runs[0].groups)
-    if is_compared and not any(run.is_log for run in runs):
-        for shown in (0, 1):
-            if all((run.sums == shown * run.counts).all() for run in runs):
-                return rng.beta(0.5 + shown * n, 0.5 + (1 - shown) * n, size=len(weights))
-    return np.mean([run.ratio(weights @ run.sums, weights @ run.counts) for run in runs], axis=0)
-
-
-def _with_value(found: Interval, value: float) -> Interval:
-    """The interval with the value inside, which lies at its edge where a share is none or all."""
-    if found.low is None or found.high is None:
+    values = [np.mean([run.overall() for run in runs], axis=0) for runs in samples]
+    low, high = found.low, found.high
+    if low is None or high is None:
         return found
-    return replace(found, low=min(found.low, value), high=max(found.high, value))
+    for place, value in enumerate(values):
+        share = float(value[0])
+        if share in (0.0, 1.0):
+            bounds = wilson(int(share) * found.n, found.n)
+            bound = bounds.high if share == 0.0 else bounds.low
+            changed = [*values[:place], np.array([bound]), *values[place + 1 :]]
+            other = float(statistic(*changed)[0])
+            if np.isfinite(other):
+                low, high = min(low, other), max(high, other)
+    return replace(found, low=low, high=high)
 
 
 def _possible(draws: Floats, sample: Sequence[Totals]) -> Floats:

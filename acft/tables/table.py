@@ -158,8 +158,9 @@ def result_table(
         runs_dir: Directory of all runs.
         experiment: Name of the settings file without its ending, of a sweep or of a tag.
         patterns: Columns to keep, as ``suite/scorer quantity`` with wildcards. Measurements of
-            single prompt categories (``quantity@category``) need a pattern with ``@``; what the
-            runs cost, one that begins with ``budget``, and their validation with ``validation``.
+            single prompt categories (``quantity@category``) need a pattern with ``@``; comparisons
+            with base one that ends as they do (``_change``, ``_difference``); what the runs cost,
+            one that begins with ``budget``, and their validation with ``validation``.
         against: Show relative changes instead, from the same variant's subject of that name
             (``base``) or else from the variant of that name.
         margin: A change inside ± this, interval included, is equivalent.
@@ -235,7 +236,8 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
             sides = [found[other].get(column, []), seen]
             pair = [all_totals(side) for side in sides]
             if all(pair):
-                estimate = pooled_bootstrap(pair, ratio_change)
+                are_shares = is_share(seen[0].event.metric)
+                estimate = pooled_bootstrap(pair, ratio_change, are_shares=are_shares)
                 changes[column] = Cell(
                     estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
                     equivalence(estimate, margin), is_change=True,

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from acft.statistics import cluster_bootstrap
+from acft.statistics import cluster_bootstrap, wilson
 from acft.totals import (
     Totals,
     change_beyond_control,
@@ -92,15 +92,24 @@ def test_a_change_to_none_or_all_is_not_known_exactly(shown) -> None:
     names = tuple(map(str, range(20)))
     base = Totals(names, rng.integers(1, 4, 20).astype(float), np.full(20, 5.0))
     policy = Totals(names, np.full(20, 5.0 * shown), np.full(20, 5.0))
-    found = ratio_bootstrap([base, policy], ratio_difference)
-    value = float(policy.overall()[0] - base.overall()[0])
-    assert found.value == pytest.approx(value)
-    # Wilson's interval for none of 20 has a width of 0.16, Jeffreys' of 0.12
-    edge = found.high if shown == 0 else found.low
-    assert edge is not None
-    assert 0.08 < abs(edge - value) < 0.25
-    pooled = pooled_bootstrap([[base], [policy]], ratio_difference)
-    assert (pooled.low, pooled.high) == pytest.approx((found.low, found.high), abs=0.03)
+    known = ratio_bootstrap([base, policy], ratio_difference)
+    found = ratio_bootstrap([base, policy], ratio_difference, are_shares=True)
+    bounds = wilson(20 * shown, 20)
+    bound = bounds.high if shown == 0 else bounds.low
+    assert bound is not None
+    edge = bound - float(base.overall()[0])
+    expected = (known.low, edge) if shown == 0 else (edge, known.high)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.value == known.value
+    pooled = pooled_bootstrap([[base], [policy]], ratio_difference, are_shares=True)
+    assert (pooled.low, pooled.high) == pytest.approx(expected)
+
+
+def test_what_is_no_share_may_be_none_exactly() -> None:
+    names = tuple(map(str, range(20)))
+    rng = np.random.default_rng(0)
+    one, none = Totals(names, rng.random(20), np.ones(20)), Totals(names, np.zeros(20), np.ones(20))
+    assert ratio_bootstrap([none, one], ratio_difference) == ratio_bootstrap([one], lambda v: v)
 
 
 def test_always_one_is_no_share_where_more_is_possible() -> None:
