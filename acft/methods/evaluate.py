@@ -156,16 +156,11 @@ def facts(context: TrainContext) -> dict[str, Any]:
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
-    """That a suite needs a judge and there is none, or options are of a suite that is not done."""
+    """That a suite needs a judge and there is none."""
     judging = [name for name in settings.suites if SUITES.get(name).needs_judge]
-    found = [
-        f"[method.options.{name}] has no effect without the suite; add {name!r} to suites"
-        for name in settings.options
-        if name not in settings.suites
-    ]
-    if judging and not settings.judge:
-        found.append(f"[method] suites = {', '.join(judging)}: {NO_JUDGE}")
-    return found
+    if not judging or settings.judge:
+        return []
+    return [f"[method] suites = {', '.join(judging)}: {NO_JUDGE}"]
 
 
 def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
@@ -175,8 +170,12 @@ def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
 
 
 def missing(settings: EvaluateSettings) -> list[str]:
-    """What suites and judge need and this machine lacks."""
-    found = []
+    """What suites and judge need and this machine lacks, and options of suites not asked for."""
+    found = [
+        f"[method.options.{name}] has no effect without the suite; add {name!r} to suites"
+        for name in settings.options
+        if name not in settings.suites
+    ]
     for name in settings.suites:
         suite, options = _suite(name, settings)
         found += suite.missing(options)

@@ -30,7 +30,7 @@ class FactoredOracle(Oracle):
     next_head: "FactoredHead"
 
     def add_heads(self, context: OracleContext) -> None:
-        """Called last, since weights are drawn in the order in which they are made."""
+        """Makes the heads that answer; last, since weights are drawn in the order they are made."""
         width = context.settings.width
         embeddings = input_embeddings(context.backbone.model).detach()
         self.prefix_head = nn.Linear(width, 1)

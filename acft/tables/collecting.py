@@ -12,6 +12,7 @@ from pathlib import Path
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.costs import bill
 from acft.errors import DataError
+from acft.evaluation import COMPARISONS
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
 from acft.registry import did_you_mean
@@ -23,8 +24,6 @@ AS_WRITTEN = "as written"
 SEED = "seed="
 BUDGET, VALIDATION = "budget", "validation"
 POLICY, BASE = "policy", "base"
-COMPARISONS = ("_change", "_difference", "_change_beyond_control")
-"""Ends of metrics that compare with base; a table has them where a pattern ends so."""
 VALIDATED = ("policy/kl_policy_base", "rollout/satisfaction", "utility/perplexity_validation")
 """What of a validation can be a column."""
 EVERYTHING = ("*", f"{BUDGET}*", f"{VALIDATION}*")
@@ -62,7 +61,8 @@ def collected(members: Members, patterns: Sequence[str]) -> Cells:
         wanted = ", ".join(map(repr, patterns))
         raise DataError(
             f"no column matches {wanted}{did_you_mean(patterns[0], columns)}; columns there are: "
-            f"{', '.join(columns)} (those of one prompt category need a pattern with '@')"
+            f"{', '.join(columns)} (those of one prompt category need a pattern with '@', "
+            f"comparisons one that ends in {', '.join(COMPARISONS)})"
         )
     return found
 

@@ -57,8 +57,10 @@ def plot(series: Sequence[Series], x_label: str, y_label: str) -> Figure:
                     mark.label, (mark.x, mark.y), (4, 4), textcoords="offset points", fontsize=6
                 )
             dots = [(mark.x, mark.y) for mark in one.marks]
-            axes.plot(*_columns(dots), "o", color=color, label=one.name)
-            axes.plot(*_columns(one.line), color=color, label="" if dots else one.name)
+            if dots:
+                axes.plot(*_columns(dots), "o", color=color, label=one.name)
+            if one.line:
+                axes.plot(*_columns(one.line), color=color, label=None if dots else one.name)
         axes.set(xlabel=x_label, ylabel=y_label)
         if series:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

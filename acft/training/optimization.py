@@ -69,7 +69,7 @@ def accumulate(
     *,
     in_order: bool = False,
 ) -> list[T]:
-    """What ``backward`` returns of a step's passes, in all processes that train the policy.
+    """What ``backward`` returns of this process's passes of a step; gradients are of all processes.
 
     Args:
         world: Its policy is trained, its base's threads do the passes.

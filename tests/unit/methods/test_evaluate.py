@@ -133,12 +133,12 @@ def test_a_suite_that_fails_does_not_cost_the_others(run, tmp_path) -> None:
 
 def test_a_suite_without_its_judge_is_a_contradiction(run) -> None:
     method = METHODS.get("evaluate")
-    (sentence,) = method.contradictions(settings(["fluency", "perplexity"], options={}), run)
+    (sentence,) = method.contradictions(settings(["fluency", "perplexity"]), run)
     assert "suites = fluency: name a judge" in sentence
-    assert method.contradictions(settings(["fluency"], options={}, judge="m"), run) == []
-    (sentence,) = method.missing(settings(["fluency"], judge="no/model/here"))
+    assert method.contradictions(settings(["fluency"], judge="m"), run) == []
+    (sentence,) = method.missing(settings(["fluency"], options={}, judge="no/model/here"))
     assert "judge = 'no/model/here'" in sentence
-    assert method.missing(settings(["fluency"], judge=run.model.name)) == []
+    assert method.missing(settings(["fluency"], options={}, judge=run.model.name)) == []
 
 
 def judged_by(run: RunSettings, *scorers: str) -> RunSettings:
@@ -365,9 +365,9 @@ def test_prompts_that_are_not_there_are_told_before_anything_is_opened(tmp_path)
     assert second.startswith(f"[method.options.toxigen] source = {gone!r}: ")
 
 
-def test_options_of_a_suite_that_is_not_done_are_refused(run) -> None:
+def test_options_of_a_suite_that_is_not_done_are_refused_when_a_run_starts() -> None:
     chosen = settings(["rtp"], options={"perplexity": {"documents": 3}})
-    (told,) = METHODS.get("evaluate").contradictions(chosen, run)
+    (told,) = METHODS.get("evaluate").missing(chosen)
     assert told == (
         "[method.options.perplexity] has no effect without the suite; add 'perplexity' to suites"
     )

@@ -191,6 +191,15 @@ def test_a_figure_is_the_same_two_files_whatever_the_names(drawn, tmp_path):
     assert first[".pdf"].startswith(b"%PDF")
 
 
+def test_every_series_is_named_once():
+    curve, dots = [(0.0, 0.0), (1.0, 1.0)], [Mark(0.5, 0.5)]
+    series = [Series("curve", (), curve), Series("dots", dots), Series("both", dots, curve)]
+    (axes,) = plot(series, "x", "y").axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["curve", "dots", "both"]
+
+
 def test_every_method_has_its_dots_and_its_line():
     (axes,) = trade_off_figure(knobs(FOUND, FAMILIES, HARM, COST), COST, HARM).axes
     dots, lines = axes.lines[::2], axes.lines[1::2]
