@@ -2,43 +2,26 @@
 
 # ruff: noqa: S608 - only names from constants and quoted literals are formatted into SQL
 
-import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
-from acft.events import Evaluated, Scalars, ShardSealed, Started
 from acft.schema import RunPaths
-from acft.store import shards
 from acft.store.connection import Store
-from acft.store.facts import Signature, read_facts, run_directories, run_key, signature
+from acft.store.facts import Signature, read_facts, run_directories, signature
 from acft.store.journal import load_journal
-from acft.store.shards import Shard
-from acft.store.tail import Chunk, Line, Position, read_on
+from acft.store.piece import BULK, KEEP_ALL, UNDONE_WITH_ROUNDS, Piece, Retention
+from acft.store.tail import Chunk, Position, read_on
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.8
-UNDONE_WITH_ROUNDS = ("metrics", "evaluations")
-BULK = ("rollouts", "scores", "guidance", "sequences")
+MOVE_SECONDS = 30.0
+"""Until a better database is asked for again when it could not be had: making it takes long."""
 ALL_TABLES = ("runs", "positions", "events", "shards", *UNDONE_WITH_ROUNDS, *BULK)
-
-
-@dataclass(frozen=True)
-class Retention:
-    """How much token-level guidance the database keeps; the shards on disk are never touched."""
-
-    guidance_rounds: int = 0
-    """Guidance of this many latest rounds of each run; 0 = all."""
-
-
-KEEP_ALL = Retention()
 
 
 class Ingester:
@@ -117,25 +100,30 @@ class Ingester:
             self._thread = None
 
     def _keep_polling(self) -> None:
+        unmoved, retry = "", 0.0
         while not self._stop.is_set():
-            try:
-                self._move()
-                self.poll()
-                self.problem = ""
-            except Exception as error:  # noqa: BLE001 - a thread that dies leaves old pages unmarked
-                # Nothing of the piece was committed, so the next pass takes it up again.
-                problem = _in_words(error)
-                if problem != self.problem:
-                    logger.warning("the store cannot be brought up to date: %s", problem)
-                self.problem = problem
+            if time.monotonic() >= retry:
+                unmoved = _trouble(self._move)
+                retry = time.monotonic() + MOVE_SECONDS if unmoved else 0.0
+            # Pages need what is new even where a better database cannot be had.
+            problem = "; ".join(filter(None, [unmoved, _trouble(self.poll)]))
+            if problem and problem != self.problem:
+                logger.warning("the store cannot be brought up to date: %s", problem)
+            self.problem = problem
             self._stop.wait(POLL_SECONDS)
 
     def _move(self) -> None:
         """Goes on in a better database where there is one; the passes fill in what it lacks."""
-        if (store := self._better()) is not None:
-            self._store.become(store)
-            self._signatures, self._facts, self._sizes = {}, {}, {}
-            load_journal(self._store)
+        if (store := self._better()) is None:
+            return
+        try:
+            load_journal(store)
+        except BaseException:
+            store.close()
+            raise
+        self._store.become(store)
+        self._signatures, self._facts, self._sizes = {}, {}, {}
+        load_journal(self._store)  # again: a vote may have come in between
 
     def _ingest_run(self, paths: RunPaths) -> int:
         run_id = paths.root.name
@@ -186,7 +174,7 @@ class Ingester:
         is_first_look = run_id not in self._sizes  # the retention may have been set anew
         if chunk.lines or chunk.problem != known_problem or is_first_look:
             with self._store.write() as connection:
-                piece = _Piece(connection, paths)
+                piece = Piece(connection, paths)
                 piece.insert(chunk, self._tables)
                 piece.apply(self._retention)
         return chunk
@@ -211,178 +199,14 @@ class Ingester:
             self._facts.pop(run_id, None)
 
 
-class _Piece:
-    """The insertion of some consecutive lines of one run, inside one transaction."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, paths: RunPaths) -> None:
-        self._connection = connection
-        self._paths = paths
-        self._run_id = paths.root.name
-        self._run_key = run_key(self._run_id)
-
-    def insert(self, chunk: Chunk, tables: Collection[str]) -> None:
-        self._insert_events(chunk.lines)
-        self._insert_metrics(chunk.lines)
-        self._insert_evaluations(chunk.lines)
-        undone: set[int] = set()
-        for line in chunk.lines:
-            if isinstance(line.entry.event, Started):
-                undone |= self._undo(line.entry.seq, line.entry.event.resumed_from_round)
-        self._load_shards(
-            [
-                (line.entry.seq, line.entry.event)
-                for line in chunk.lines
-                if isinstance(line.entry.event, ShardSealed) and line.entry.seq not in undone
-            ],
-            tables,
-        )
-        position = chunk.position
-        self._connection.execute(
-            "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)",
-            [self._run_id, position.offset, position.seq, position.tail, chunk.problem],
-        )
-
-    def apply(self, retention: Retention) -> None:
-        """Leaves out guidance of old rounds, and brings back what is no longer old.
-
-        An undone round can make an earlier one recent again, and so can another retention.
-        """
-        found = self._connection.execute(
-            "SELECT shard_seq, name, rows, sha256, round, state, "
-            "$rounds = 0 OR round > max(round) OVER () - $rounds AS is_wanted "
-            "FROM shards WHERE run_id = $run_id AND table_name = 'guidance'",
-            {"run_id": self._run_id, "rounds": retention.guidance_rounds},
-        ).fetchall()
-        old = [seq for seq, *_, state, wanted in found if state == "loaded" and not wanted]
-        back = [
-            (seq, ShardSealed("guidance", name, rows, digest, round_index))
-            for seq, name, rows, digest, round_index, state, wanted in found
-            if state == "dropped" and wanted
-        ]
-        if not old and not back:
-            return
-        self._delete_rows(old)
-        self._connection.execute(
-            "UPDATE shards SET state = 'dropped' "
-            "WHERE run_id = $run_id AND list_contains($seqs, shard_seq)",
-            {"run_id": self._run_id, "seqs": old},
-        )
-        self._delete_from_ledger([seq for seq, _ in back])
-        self._load_shards(back, BULK)
-
-    def _insert_events(self, lines: Sequence[Line]) -> None:
-        self._insert(
-            "events",
-            {
-                "run_key": [self._run_key] * len(lines),
-                "seq": [line.entry.seq for line in lines],
-                "time": [line.entry.time for line in lines],
-                "kind": [line.entry.event.kind for line in lines],
-                "round": [getattr(line.entry.event, "round", None) for line in lines],
-                "body": [line.text for line in lines],
-                "is_undone": [False] * len(lines),
-            },
-        )
-
-    def _insert_metrics(self, lines: Sequence[Line]) -> None:
-        points = [
-            (line.entry, line.entry.event, name, float(value))
-            for line in lines
-            if isinstance(line.entry.event, Scalars)
-            for name, value in line.entry.event.values.items()
-        ]
-        self._insert(
-            "metrics",
-            {
-                "run_key": [self._run_key] * len(points),
-                "seq": [entry.seq for entry, _, _, _ in points],
-                "time": [entry.time for entry, _, _, _ in points],
-                "round": [event.round for _, event, _, _ in points],
-                "step": [event.step for _, event, _, _ in points],
-                "name": [name for _, _, name, _ in points],
-                "value": [value for _, _, _, value in points],
-            },
-        )
-
-    def _insert_evaluations(self, lines: Sequence[Line]) -> None:
-        found = [
-            (line.entry.seq, line.entry.event)
-            for line in lines
-            if isinstance(line.entry.event, Evaluated)
-        ]
-        columns: dict[str, list[Any]] = {"seq": [seq for seq, _ in found]}
-        for field in dataclasses.fields(Evaluated):
-            columns[field.name] = [getattr(event, field.name) for _, event in found]
-        self._insert("evaluations", columns)
-
-    def _insert(self, table: str, columns: dict[str, list[Any]]) -> None:
-        n_rows = len(columns["seq"])
-        if not n_rows:
-            return
-        batch = pa.table({"run_id": [self._run_id] * n_rows, **columns})
-        self._connection.register("batch", batch)
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
-        self._connection.unregister("batch")
-
-    def _undo(self, seq: int, after_round: int) -> set[int]:
-        """Numbers of the events that the attempt started at ``seq`` does again."""
-        rows = self._connection.execute(
-            "UPDATE events SET is_undone = true "
-            "WHERE run_key = $run_key AND seq < $seq AND NOT is_undone "
-            "AND kind NOT IN ('started', 'finished') AND seq > coalesce((SELECT max(seq) "
-            "FROM events WHERE run_key = $run_key AND kind = 'round' AND round = $round "
-            "AND seq < $seq AND NOT is_undone), 0) RETURNING seq",
-            {"run_key": self._run_key, "seq": seq, "round": after_round},
-        ).fetchall()
-        undone = [number for (number,) in rows]
-        if not undone:
-            return set()
-        for table in UNDONE_WITH_ROUNDS:
-            self._connection.execute(
-                f"DELETE FROM {table} WHERE run_id = $run_id AND list_contains($seqs, seq)",
-                {"run_id": self._run_id, "seqs": undone},
-            )
-        self._delete_rows(undone)
-        self._delete_from_ledger(undone)
-        return set(undone)
-
-    def _delete_from_ledger(self, shard_seqs: list[int]) -> None:
-        self._connection.execute(
-            "DELETE FROM shards WHERE run_id = $run_id AND list_contains($seqs, shard_seq)",
-            {"run_id": self._run_id, "seqs": shard_seqs},
-        )
-
-    def _delete_rows(self, shard_seqs: list[int]) -> None:
-        for table in BULK:
-            self._connection.execute(
-                f"DELETE FROM {table} WHERE run_key = $run_key AND list_contains($seqs, shard_seq)",
-                {"run_key": self._run_key, "seqs": shard_seqs},
-            )
-
-    def _load_shards(
-        self, sealed: Sequence[tuple[int, ShardSealed]], tables: Collection[str]
-    ) -> None:
-        found = [
-            (event, Shard(seq, event.table, self._file(event.name), event.rows, event.sha256))
-            for seq, event in sealed
-            if event.table in tables
-        ]
-        problems = shards.problems([shard for _, shard in found])
-        good = [shard for (_, shard), problem in zip(found, problems, strict=True) if not problem]
-        shards.load(self._connection, self._run_id, self._run_key, good)
-        for (event, shard), problem in zip(found, problems, strict=True):
-            if problem:
-                logger.warning("shard %s of run %s: %s", event.name, self._run_id, problem)
-            self._connection.execute(
-                "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    self._run_id, shard.seq, event.table, event.name, event.round, event.rows,
-                    event.sha256, "refused" if problem else "loaded", problem,
-                ],
-            )  # fmt: skip
-
-    def _file(self, name: str) -> Path:
-        return self._paths.shards / Path(name).name
+def _trouble(action: Callable[[], object]) -> str:
+    """Why an action failed, empty when it did not."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001 - a thread that dies leaves old pages unmarked
+        # Nothing of the piece was committed, so the next pass takes it up again.
+        return _in_words(error)
+    return ""
 
 
 def _in_words(error: Exception) -> str:
