@@ -87,6 +87,8 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping: dict[str, tuple[str, float]] = {}
         self._terminated: set[str] = set()
+        self._made_room: set[tuple[str, str]] = set()
+        """Waiting runs and the devices where models gave way to them."""
         self._over: dict[str, tuple[int, int]] = {}
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -190,7 +192,7 @@ class Supervisor:
             except DataError as error:
                 amend_status(paths, _unreadable(error))
                 continue
-            device, obstacle = self._place(launch.device, busy)
+            device, obstacle = self._place(info.run_id, launch.device, busy)
             if device is None:
                 amend_status(paths, _waiting(f"waiting: {obstacle}"))
             elif amend_status(
@@ -199,7 +201,7 @@ class Supervisor:
             ):
                 busy[device.name] += 1
 
-    def _place(self, wanted: str, busy: Counter[str]) -> tuple[Device | None, str]:
+    def _place(self, run_id: str, wanted: str, busy: Counter[str]) -> tuple[Device | None, str]:
         """A free device, or why there is none."""
         obstacles = []
         for device in candidates(wanted, self._places):
@@ -207,8 +209,14 @@ class Supervisor:
                 runs = "a run is" if device.slots == 1 else f"{device.slots} runs are"
                 obstacles.append(f"{runs} on {device.name}")
                 continue
-            self._make_room(device.name)  # first: the memory in use may be that of our own models
-            obstacle = gpu_obstacle(device.name)
+            obstacle, place = gpu_obstacle(device.name), (run_id, device.name)
+            if obstacle and place not in self._made_room:
+                # Once: it may be our own models, but while it is others, no model would live long.
+                self._make_room(device.name)
+                self._made_room.add(place)
+                obstacle = gpu_obstacle(device.name)
+            elif not obstacle:
+                self._make_room(device.name)
             if not obstacle:
                 return device, ""
             obstacles.append(obstacle)
@@ -231,6 +239,7 @@ class Supervisor:
         if device.name == "cpu":
             pin(child.pid, device.slots, self._neighbours(device, found))
         self._children[paths.root.name] = child
+        self._made_room = {place for place in self._made_room if place[0] != paths.root.name}
         log.info("run %s starts on %s with pid %d", paths.root.name, device.name, child.pid)
         return _starting(status, child.pid, device.name)
 

@@ -509,6 +509,26 @@ def test_models_of_our_own_do_not_keep_a_run_waiting_for_the_device_they_fill(
     watcher.close()
 
 
+def test_models_give_way_once_to_a_run_that_must_wait_for_others(tmp_path, monkeypatch):
+    used, released = {"cpu": "30 of 40 GiB of it are in use by other processes"}, []
+    monkeypatch.setattr(supervisor, "gpu_obstacle", lambda name: used.get(name, ""))
+    paths = create(tmp_path)
+    watcher = Supervisor(
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], make_room=released.append
+    )
+    assert watcher.claim()
+    for _ in range(3):
+        watcher.tick()
+    assert released == ["cpu"]
+    assert read_status(paths).message == f"waiting: {used['cpu']}"
+    used.clear()
+    watcher.tick()
+    assert released == ["cpu", "cpu"]
+    assert read_status(paths).state != "queued"
+    wait_until(lambda: (watcher.tick(), not watcher._children)[1])
+    watcher.close()
+
+
 def test_supervision_goes_on_after_any_error_and_says_it_once(tmp_path, caplog):
     troubles = iter([RuntimeError("no answer"), RuntimeError("no answer")])
 
