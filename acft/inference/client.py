@@ -39,8 +39,8 @@ class Inference:
         """Who was asked, and where its answers are waited for, by number of the request."""
         self._opened: Any = None
         """The run that the process answered about last, whose models it holds."""
-        self._log: Any = None
-        """File of what the process prints, ours alone; it goes with us."""
+        self._failed_log: Any = None
+        """File of what the process that failed last had printed; an error told its place."""
 
     @property
     def is_running(self) -> bool:
@@ -91,8 +91,7 @@ class Inference:
         try:
             while True:
                 message = self._next(answers, operation, seconds, withdrawn)
-                if "error" not in message:
-                    self._opened = about
+                self._note(process, about, is_error="error" in message)
                 if "part" in message:
                     yield message["part"]
                     continue
@@ -134,6 +133,12 @@ class Inference:
         elif not is_over:
             self._send(process, {"cancel": number})
 
+    def _note(self, process: Process, about: Any, *, is_error: bool) -> None:
+        """Keeps which run the process holds now; opening one, even in vain, gives up the other."""
+        with self._lock:
+            if process is self._process and about != self._opened:
+                self._opened = None if is_error else about
+
     def _next(
         self, answers: Answers, operation: str, seconds: float, withdrawn: threading.Event
     ) -> dict[str, Any]:
@@ -152,21 +157,21 @@ class Inference:
         kind, _, index = self.device.partition(":")
         variables = {"CUDA_VISIBLE_DEVICES": index} if index else {}
         self._opened = None
-        self._log = tempfile.NamedTemporaryFile(prefix="acft-inference-", suffix=".log")  # noqa: SIM115 - kept to be read
+        log = tempfile.NamedTemporaryFile(prefix="acft-inference-", suffix=".log")  # noqa: SIM115 - goes with who listens
         process = subprocess.Popen(
             [*self._command, kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=log,
             env=environment(**variables),
             start_new_session=True,
         )
         threading.Thread(
-            target=self._listen, args=(process,), name="inference", daemon=True
+            target=self._listen, args=(process, log), name="inference", daemon=True
         ).start()
         return process
 
-    def _listen(self, process: Process) -> None:
+    def _listen(self, process: Process, log: Any) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             message = unpack(line)
@@ -177,9 +182,10 @@ class Inference:
         if self._process is not process:  # closed by us, or replaced
             reason = "the inference process was ended; ask again"
         else:
+            self._failed_log = log
             reason = (
                 f"the inference process ended with code {process.returncode}; it may have run out "
-                f"of memory, see its log {self._log.name}"
+                f"of memory, see its log {log.name}"
             )
         with self._lock:  # whoever finds the process at work is in the list before this is read
             waiting = [answers for asked, answers in self._answers.values() if asked is process]

@@ -15,7 +15,7 @@ def echo(session: server.Session, value: Any, run_id: str = "") -> Any:
     return value
 
 
-def count(session: server.Session, to: int) -> Iterator[int]:
+def count(session: server.Session, to: int, run_id: str = "") -> Iterator[int]:
     yield from range(to)
     return "done"
 
@@ -26,7 +26,7 @@ def forever(session: server.Session) -> Iterator[int]:
         time.sleep(0.01)
 
 
-def refuse(session: server.Session) -> None:
+def refuse(session: server.Session, run_id: str = "") -> None:
     raise DataError("the text is too long")
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,30 @@ def test_a_process_that_others_wait_for_or_that_has_opened_the_run_goes_on(infer
     assert inference._process is process
 
 
+def test_a_late_answer_of_a_process_that_was_replaced_says_nothing_of_its_successor(inference):
+    parts = inference.stream("count", to=2, run_id="a")
+    assert next(parts) == 0
+    [(_, answers)] = inference._answers.values()
+    deadline = time.monotonic() + 20
+    while answers.qsize() < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    inference.close()
+    inference.call("echo", value=1)
+    assert next(parts) == 1
+    assert not inference.has_opened("a")
+
+
+def test_opening_another_run_in_vain_gives_up_the_one_that_was_open(inference):
+    inference.call("echo", value=1, run_id="a")
+    with pytest.raises(AcftError, match="too long"):
+        inference.call("refuse", run_id="a")
+    assert inference.has_opened("a")
+    with pytest.raises(AcftError, match="too long"):
+        inference.call("refuse", run_id="b")
+    assert not inference.has_opened("a")
+    assert not inference.has_opened("b")
+
+
 def test_one_that_died_with_something_unread_can_be_released(inference):
     parts = inference.stream("forever")
     next(parts)
@@ -122,7 +147,10 @@ def test_what_a_process_prints_is_kept_apart_and_its_place_told(inference):
     with pytest.raises(AcftError, match="see its log") as told:
         list(parts)
     other.close()
-    assert "ZeroDivisionError" in Path(str(told.value).split()[-1]).read_text("utf-8")
+    log = Path(str(told.value).split()[-1])
+    assert "ZeroDivisionError" in log.read_text("utf-8")
+    inference.call("echo", value=1)  # a new process, with a log of its own
+    assert "ZeroDivisionError" in log.read_text("utf-8")
 
 
 def test_refusals_keep_their_sentence(inference):
