@@ -123,6 +123,23 @@ def test_an_evaluation_that_will_tell_toxicity_keeps_its_place(bench, quick):
     assert "Base and tuned" not in texts(bench, lone)
 
 
+@pytest.mark.parametrize("state", ["failed", "stopped", "lost"])
+def test_an_evaluation_that_ended_early_promises_nothing_but_what_resuming_brings(
+    bench, quick, state
+):
+    ended = evaluation(quick, ("rtp", "perplexity"), state=state)
+    ended = replace(ended, history=replace(ended.history, shards=[]))
+    shown = texts(bench, ended)
+    assert "results can come only when the run is resumed" in shown
+    assert "appear here" not in shown
+    assert run_facts.facts(ended) is None
+
+
+def test_an_evaluation_that_waits_promises_its_results(bench, quick):
+    waiting = evaluation(quick, state="queued")
+    assert "Results appear here as soon as" in texts(bench, waiting)
+
+
 def test_texts_that_no_scorer_judged_are_not_called_chosen(bench, quick, monkeypatch):
     answered = run_page.before_after(bench, quick)
     assert answered is not None

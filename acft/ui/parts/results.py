@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from acft.events import Evaluated
+from acft.runs.status import RESUMABLE
+from acft.ui.reading.measuring import goes_on
 from acft.ui.reading.pairs import Subject
 from acft.ui.reading.quantities import AT, SHARE, comparison, measured, place
 from acft.ui.reading.reader import Run
@@ -35,10 +37,17 @@ def in_order(found: Sequence[Evaluated]) -> list[Evaluated]:
 def first_results(run: Run) -> Node:
     """The results of an evaluation, as the first thing its page is about."""
     if not run.history.evaluations:
-        will_come = "Results appear here as soon as the first suite is through."
-        is_over = run.state.state == "finished"
-        return el("p.side", "No suite has measured anything." if is_over else will_come)
+        return el("p.side", _why_none(run))
     return el("div", el("h2", "Results"), results(run))
+
+
+def _why_none(run: Run) -> str:
+    """Whether results are still to come."""
+    if goes_on(run):
+        return "Results appear here as soon as the first suite is through."
+    if run.state.state in RESUMABLE:
+        return "No suite has measured anything; results can come only when the run is resumed."
+    return "No suite has measured anything."
 
 
 def _is_detail(metric: str) -> bool:

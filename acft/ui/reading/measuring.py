@@ -31,6 +31,11 @@ def being_measured(run: Run) -> str:
     return parts[run.status.round] if is_known else ""
 
 
+def goes_on(run: Run) -> bool:
+    """Whether a run is at work or will be without being asked to."""
+    return run.state.is_live or run.state.state == "queued"
+
+
 def may_tell(run: Run, suites: tuple[str, ...]) -> bool:
     """Whether one of these suites compares, or will compare, two policies in this run.
 
@@ -39,4 +44,4 @@ def may_tell(run: Run, suites: tuple[str, ...]) -> bool:
     if run.status.kind == "training":
         return True
     is_asked = any(suite in suites for suite in suites_of(run))
-    return run.state.state != "finished" and is_asked and len(subjects_of(run)) > 1
+    return goes_on(run) and is_asked and len(subjects_of(run)) > 1
