@@ -152,6 +152,31 @@ def test_a_button_whose_answer_takes_long_shows_a_clock_until_it_is_there(
 
 
 @pytest.mark.ui
+def test_notices_about_something_else_free_no_button(page, served, monkeypatch):
+    gate, call = threading.Event(), FakeSettingsProcess.call
+
+    def slow(process: Any, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
+        gate.wait(60)
+        return call(process, operation, seconds, **arguments)
+
+    monkeypatch.setattr(FakeSettingsProcess, "call", slow)
+    page.goto(served.link("/"))
+    ready(page)
+    notice = (
+        "(kind) => { const box = document.createElement('div');"
+        " box.className = `toast-body ${kind}`; box.append(document.createElement('div'));"
+        " box.firstChild.className = 'toast-message-item'; document.body.append(box); }"
+    )
+    page.evaluate(notice, "error")
+    button = page.get_by_role("button", name="Start the quickstart run").first
+    button.click()
+    page.evaluate(notice, "info")
+    page.wait_for_timeout(2500)
+    expect(button).to_have_attribute("aria-busy", "true")
+    gate.set()
+
+
+@pytest.mark.ui
 def test_a_refused_button_is_free_again_at_once(page, served, monkeypatch):
     def refuse(*_: Any, **__: Any) -> Any:
         raise ConfigError("not today")

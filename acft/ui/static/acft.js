@@ -115,9 +115,9 @@
       dom.textContent = waited(dom.acftSince);
     });
     // A refusal is no answer: it comes as a notice beside the page.
-    const isRefused = document.querySelector(".toast-body");
+    const notices = refusals();
     asking.forEach((control) => {
-      if (isRefused) free(control);
+      if (notices.some((notice) => !control.acftNotices.has(notice))) free(control);
       else if (Date.now() - control.acftAsked > 1500) control.dataset.waited = waited(control.acftAsked);
     });
   }, 1000);
@@ -171,6 +171,7 @@
   // Buttons whose question is on its way: the next answer, in whichever part of the page, frees them.
   // Patient ones wait long, for the answer in their own part.
   const asking = new Set();
+  const refusals = () => [...document.querySelectorAll(".toast-body.error .toast-message-item")];
   const isPatient = (control) => "patient" in control.dataset;
   function free(control) {
     control.removeAttribute("aria-busy");
@@ -202,6 +203,7 @@
       }
       if ("replaces" in control.dataset) window.acft.draft.replace();
       control.acftAsked = Date.now();
+      control.acftNotices = new Set(refusals());  // Those that stand already are about something else.
       asking.add(control);
       setTimeout(free, isPatient(control) ? 120000 : 8000, control);
       trigger(name, argument);
