@@ -54,9 +54,9 @@ TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
 class HarnessSettings(Config):
     """Which tasks are done, and how."""
 
-    tasks: Annotated[tuple[TaskName, ...], Field(strict=False)] | None = None
-    """``mmlu_answers``, ``mmlu_letters``, or names of the package's tasks (need the network); left
-    out: ``mmlu_answers`` where there are neither files nor local."""
+    tasks: Annotated[tuple[TaskName, ...], Field(strict=False)] = ("mmlu_answers",)
+    """``mmlu_answers``, ``mmlu_letters``, or names of the package's tasks (need the network); none
+    by default where there are files or local."""
     files: Names = ()
     """Local JSON Lines files of multiple-choice questions, each line an object with ``question``,
     ``choices`` (list of texts) and ``answer`` (number of the right one, from 0)."""
@@ -93,10 +93,9 @@ class HarnessSettings(Config):
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Tasks by name: those of the settings, or the default."""
-        if self.tasks is None:
-            return () if self.files or self.local else ("mmlu_answers",)
-        return self.tasks
+        """Tasks by name; the default one only where nothing else is to be done."""
+        is_default = "tasks" not in self.model_fields_set
+        return () if is_default and (self.files or self.local) else self.tasks
 
     def examples(self, name: str) -> int:
         """Worked examples before each question of a task."""
