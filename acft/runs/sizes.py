@@ -6,7 +6,7 @@ FIRST_OF_FOUR_DIGITS = 999.5
 """Three digits are shown; what rounds to more of them is told in the next unit."""
 
 
-def size(n_bytes: float) -> str:
+def size(n_bytes: float | int) -> str:
     """Bytes in the unit that leaves at most three digits, such as ``1.4 GiB``."""
     value, units = float(n_bytes), list(UNITS)
     while value >= FIRST_OF_FOUR_DIGITS and len(units) > 1:
