@@ -143,10 +143,10 @@ def pooled_bootstrap(
     rng = np.random.default_rng(seed)
     n = len(shared)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    shown = [[totals.select(shared) for totals in sample] for sample in samples]
     values, draws, normal = [], [], []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for sample in samples:
-            chosen = [totals.select(shared) for totals in sample]
+        for chosen in shown:
             alone = np.stack([s.overall() for s in chosen])
             means = np.mean([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen], axis=0)
             errors = errors_of_mean(alone[:, 0], n_resamples, rng)
@@ -157,7 +157,6 @@ def pooled_bootstrap(
         found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
         if not are_shares:
             return found
-        shown = [[totals.select(shared) for totals in sample] for sample in samples]
         return _with_what_none_leaves_open(found, statistic, shown)
 
 
