@@ -27,7 +27,7 @@ ROWS: WeakKeyDictionary[Run, dict[tuple[bool, bool], list[Node]]] = WeakKeyDicti
 """Rows already made; a run that changes is another object."""
 FIRST = (
     "The quickstart tunes a small pretrained language model on this computer, without an account "
-    "or a graphics card: about five minutes on two processor cores, longer on fewer or busy ones. "
+    "or a graphics card: five to ten minutes on two processor cores, longer on fewer or busy ones. "
     "You watch its toxicity fall, see which tokens change, and read its texts beside those of the "
     "untouched model."
 )
