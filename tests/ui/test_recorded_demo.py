@@ -75,7 +75,7 @@ def test_the_first_home_has_one_quickstart_button_and_tells_whose_time_the_recor
     shown = text_of(runs_page.overview(demo, visit(may_change=True)))
     assert shown.count("Start the quickstart run") == 1
     assert "The 51 min 19 s it took are by its own clock, with 1 processor core of the" in shown
-    assert "about five minutes on two processor cores" in shown
+    assert "five to ten minutes on two processor cores" in shown
 
 
 def test_later_homes_keep_the_quickstart_among_the_tools(bench):
