@@ -21,6 +21,7 @@ from acft.schema import RunPaths
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
+from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import build_oracle
 from acft.training.train_state import load_oracle, read_state
 from acft.training.world import World
@@ -52,6 +53,8 @@ class OpenedRun:
     pool: ScorerPool
     _oracles: dict[int, Guidance] = field(default_factory=dict)
     _world: World | None = None
+    tuned_sha256: str = ""
+    """Of the files that ``tuned`` was read from, taken when it was."""
 
     @property
     def run(self) -> RunSettings:
@@ -63,8 +66,13 @@ class OpenedRun:
         """Satisfaction asked for; 1 for methods without such a setting."""
         return float(getattr(self.spec.method_settings, "delta", 1.0))
 
+    @property
+    def control(self) -> str:
+        """Text that the tuned policy was taught to answer behind; empty for most methods."""
+        return self.spec.method.control(self.spec.method_settings)
+
     def policy(self, version: int) -> Policy:
-        """The policy of a version; the base for 0.
+        """The policy of a version, behind its control text where it has one; the base for 0.
 
         Raises:
             DataError: The version has no sealed checkpoint, or it is damaged.
@@ -74,9 +82,12 @@ class OpenedRun:
         if self.tuned.version != version:
             folder = self.checkpoint(version)
             verify(folder)
+            digest = file_hash(folder / "policy")
+            self.tuned.version = -1  # whatever a load that fails leaves behind
             self.tuned.load(folder / "policy", version)
             self.tuned.backbone.model.eval()
-        return self.tuned
+            self.tuned_sha256 = digest
+        return ControlledPolicy.of(self.tuned, self.control) if self.control else self.tuned
 
     def checkpoint(self, version: int) -> Path:
         """Folder of the checkpoint sealed after a version."""
@@ -177,6 +188,7 @@ def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
 def file_hash(folder: Path) -> str:
     """SHA-256 over the safetensors files of a folder, in name order."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        digest.update(file.read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()

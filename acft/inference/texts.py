@@ -12,14 +12,15 @@ from torch import Tensor
 from acft.backbone.forward import CachedDecoder, logits
 from acft.data import pad_token
 from acft.errors import DataError
-from acft.inference.opened import OpenedRun, file_hash, open_run
+from acft.inference.opened import OpenedRun, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
 from acft.policy import Policy
-from acft.prompt_tokens import encode_prompt
+from acft.prompt_tokens import encode_prompt, response_text, response_texts
 from acft.sampling import Decoder, left_padded
 from acft.scoring import score_texts
 from acft.token_choice import choose, drawing_device, uniforms
+from acft.training.controlled import control_ids, ids_with_control, with_control
 from acft.types import Prompt, TokenBatch
 
 MAX_TOKENS = 512
@@ -44,10 +45,7 @@ def identify(session: Session, runs: str, run_id: str, version: int) -> dict[str
     backbone = opened.base.backbone
     return {
         "base": {"name": backbone.name, "sha256": backbone.sha256, "source": backbone.source},
-        "tuned": {
-            "version": version,
-            "sha256": file_hash(opened.checkpoint(version) / "policy") if version else "",
-        },
+        "tuned": {"version": version, "sha256": opened.tuned_sha256 if version else ""},
         "dtype": str(next(backbone.model.parameters()).dtype).removeprefix("torch."),
         "device": str(backbone.model.device),
         "differs": gap,
@@ -143,7 +141,7 @@ def generate(
         )
     opened = open_run(session, runs, run_id)
     item = Prompt("live", _checked(prompt), "test")
-    _fits(opened, item, horizon)
+    _fits(opened, replace(item, text=opened.control + item.text), horizon)
     random = np.stack([uniforms(seed, item.prompt_id, n, horizon) for n in range(samples)])
     for number, side in enumerate(sides):
         policy, decoder = _who(opened, side)
@@ -205,7 +203,8 @@ def _text_ids(
     if response_ids is None:
         response_ids = backbone.tokenizer(response, add_special_tokens=False)["input_ids"]
     ids = [int(token) for token in [*prompt_ids, *(response_ids or [])]]
-    longest = min(MAX_TOKENS, backbone.context_length)
+    n_control = len(control_ids(opened.base, opened.control))
+    longest = min(MAX_TOKENS, backbone.context_length - n_control)
     if len(ids) > longest:
         raise DataError(f"the text has {len(ids):,} tokens; at most {longest:,} are scored")
     if len(ids) < 2:
@@ -216,8 +215,8 @@ def _text_ids(
 
 def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
     """Rows of a text, its parts as token ids, and what every scorer gives its response."""
-    tokenizer = opened.base.backbone.tokenizer
-    response = str(tokenizer.decode(text.ids[text.start :], skip_special_tokens=True))
+    backbone = opened.base.backbone
+    response = response_text(backbone.decode, text.ids[: text.start], text.ids[text.start :])
     names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
     scores = score_texts([opened.pool(name) for name in names], [response])
     guidance = opened.guidance(version) if version else None
@@ -228,7 +227,7 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
             "tuned": _weights(opened, opened.policy(version)),
             "guided": opened.anchor(version) if guidance else None,
         },
-        "first": str(tokenizer.decode(text.ids[:1])),
+        "first": str(backbone.tokenizer.decode(text.ids[:1])),
         "prompt": text.prompt,
         "prompt_ids": text.ids[: text.start],
         "response_ids": text.ids[text.start :],
@@ -239,7 +238,7 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
 @torch.inference_mode()
 def _continued(policy: Policy, ids: list[int], length: int) -> list[int]:
     """The ids with the likeliest next tokens, up to a length or the end of the text."""
-    token_ids = torch.tensor([ids], device=policy.device)
+    token_ids = torch.tensor([ids_with_control(policy, ids)], device=policy.device)
     state = CachedDecoder(
         policy.backbone.model, token_ids, torch.ones_like(token_ids, dtype=torch.bool)
     )
@@ -291,8 +290,7 @@ def _weights(opened: OpenedRun, policy: Policy) -> dict[str, Any]:
     """Version and hash of what a policy holds, told from the object that answers."""
     if policy is opened.base:
         return {"version": 0, "sha256": policy.backbone.sha256}
-    folder = opened.checkpoint(policy.version) / "policy"
-    return {"version": policy.version, "sha256": file_hash(folder)}
+    return {"version": policy.version, "sha256": opened.tuned_sha256}
 
 
 @torch.inference_mode()
@@ -306,6 +304,7 @@ def _grow(
 ) -> Generator[list[str], None, None]:
     """Texts of a policy, guided where there is a decoder, after each token."""
     backbone = policy.backbone
+    prompt = with_control(policy, prompt)
     ids = encode_prompt(backbone, prompt, chat_template=policy.chat_template)
     token_ids, mask = left_padded([ids] * len(random), pad_token(backbone.tokenizer))
     state = CachedDecoder(backbone.model, token_ids.to(policy.device), mask.to(policy.device))
@@ -324,7 +323,7 @@ def _grow(
             over[row] = over[row] or token in end_ids
             if not over[row]:
                 drawn[row].append(token)
-        yield [str(backbone.tokenizer.decode(row, skip_special_tokens=True)) for row in drawn]
+        yield response_texts(backbone.decode, ids, drawn)
         if all(over):
             return
         state.append(last)

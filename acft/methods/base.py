@@ -38,6 +38,10 @@ class Method:
         """First line of the training function's documentation."""
         return summary_of(self.train)
 
+    def control(self, settings: Config) -> str:
+        """Text that the tuned policy was taught to answer behind; empty for most methods."""
+        return str(self.used_with(settings).get("control", ""))
+
 
 METHODS: Registry[Method] = Registry("method", "acft.methods")
 """Every training method by name."""

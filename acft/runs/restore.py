@@ -143,7 +143,7 @@ class RestoredRun:
         method = METHODS.get(self.method["name"])
         chosen = {key: value for key, value in self.method.items() if key != "name"}
         settings = method.settings_type.parse(chosen, "method")
-        return str(method.used_with(settings).get("control", ""))
+        return method.control(settings)
 
     @cached_property
     def constraint(self) -> Constraint:

@@ -44,7 +44,7 @@ class ControlledPolicy(Policy):
 
     def sample(self, prompts: Sequence[Prompt], *args: Any, **kwargs: Any) -> Samples:
         """``n`` responses to each prompt, drawn behind the control text."""
-        controlled = [replace(prompt, text=self.control + prompt.text) for prompt in prompts]
+        controlled = [with_control(self, prompt) for prompt in prompts]
         samples = super().sample(controlled, *args, **kwargs)
         texts = {prompt.prompt_id: prompt.text for prompt in prompts}
         rollouts = [
@@ -64,6 +64,19 @@ class ControlledPolicy(Policy):
 def control_ids(policy: Policy, control: str) -> tuple[int, ...]:
     """Tokens of a control text."""
     return tuple(policy.backbone.tokenizer.encode(control, add_special_tokens=False))
+
+
+def with_control(policy: Policy, prompt: Prompt) -> Prompt:
+    """The prompt as a policy reads it, behind its control text where it has one."""
+    control = policy.control if isinstance(policy, ControlledPolicy) else ""
+    return replace(prompt, text=control + prompt.text)
+
+
+def ids_with_control(policy: Policy, ids: Sequence[int]) -> list[int]:
+    """Token ids as a policy reads them, its control text behind the leading special tokens."""
+    start = n_leading(policy)
+    control = policy.control if isinstance(policy, ControlledPolicy) else ""
+    return [*ids[:start], *control_ids(policy, control), *ids[start:]]
 
 
 def n_leading(policy: Policy) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from acft.data import prompt_of
 from acft.errors import DataError, ModelError
+from acft.inference import opened as opened_module
 from acft.inference import texts
 from acft.inference.opened import file_hash, open_run
 from acft.inference.server import Session
@@ -40,6 +41,18 @@ def test_each_side_tells_the_weights_that_wrote_its_texts(session, own_run):
     assert [found[i]["weights"]["sha256"] for i in range(3)] == [
         opened.base.backbone.sha256, *map(file_hash, folders),
     ]  # fmt: skip
+
+
+def test_the_hash_is_of_what_was_loaded_and_read_once(session, own_run, monkeypatch):
+    read = []
+    monkeypatch.setattr(opened_module, "file_hash", lambda it: read.append(it) or file_hash(it))
+    before = answered(session, own_run, side("policy", 2))[0]["weights"]
+    for file in (own_run.checkpoint(2) / "policy").glob("*.safetensors"):
+        file.write_bytes(b"something else")
+    assert answered(session, own_run, side("policy", 2))[0]["weights"] == before
+    runs, run_id = str(own_run.root.parent), own_run.root.name
+    assert texts.identify(session, runs, run_id, 2)["tuned"]["sha256"] == before["sha256"]
+    assert len(read) == 1
 
 
 def test_another_base_model_than_the_run_started_from_is_refused(session, own_run):
