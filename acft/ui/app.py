@@ -172,7 +172,7 @@ def _build_page(page: Page, pages: list[Page], bench: Workbench, wire: Wire) -> 
 def launch(bench: Workbench, options: Options) -> gr.Blocks:
     """The running application; returns at once."""
     _give_gradio_a_folder()
-    served = settings(bench.bind)
+    served = {**settings(bench.bind), "server_port": check_port(bench.bind)}
     blocks = build(replace(bench, served=served))
     blocks.queue(default_concurrency_limit=4, api_open=False, max_size=64)
     blocks.launch(
@@ -183,7 +183,6 @@ def launch(bench: Workbench, options: Options) -> gr.Blocks:
         app_kwargs=app_arguments(bench),
         prevent_thread_lock=True,
     )
-    served["server_port"] = blocks.server_port  # the one that was taken where any was asked for
     return blocks
 
 
@@ -199,7 +198,7 @@ def settings(bind: Bind) -> dict[str, Any]:
     """Switches of Gradio's ``launch``: nothing stored, nothing sent, nothing shared."""
     return {
         "server_name": bind.host,
-        "server_port": bind.port or None,
+        "server_port": bind.port,
         "share": False,
         "inbrowser": False,
         "quiet": True,
@@ -247,7 +246,7 @@ def serve(options: Options) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service closes too
     try:
-        check_port(options.bind)
+        options = replace(options, port=check_port(options.bind))
         with closing(workbench(options)) as bench:
             blocks = launch(bench, options)
             announce(bench, blocks, options)
@@ -260,8 +259,8 @@ def serve(options: Options) -> int:
     return 0
 
 
-def check_port(bind: Bind) -> None:
-    """Returns if one may listen there; port 0 takes any that is free.
+def check_port(bind: Bind) -> int:
+    """The port, if one may listen there; for 0 any that is free.
 
     Raises:
         ConfigError: Somebody else listens at the port, or it or the host may not be listened at.
@@ -270,6 +269,7 @@ def check_port(bind: Bind) -> None:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((bind.host, bind.port))
+            return int(trial.getsockname()[1])
         except OSError as error:
             place, reason = f"port {bind.port} of {bind.host}", error.strerror
             if error.errno == errno.EADDRINUSE:
@@ -290,6 +290,11 @@ def announce(bench: Workbench, blocks: gr.Blocks, options: Options) -> None:
         LOG.info("ACFT workbench, read-only for now: %s.", obstacle)
     private = f"{address}/?token={bench.gate.token}"
     LOG.info("ACFT workbench: %s\nTo launch and change runs, open: %s", address, private)
+    if bench.bind.hosts:
+        LOG.info(
+            "Browsers may also ask for %s; to change runs there, end the address in /?token=… too.",
+            ", ".join(bench.bind.hosts),
+        )
     if options.open_browser and not obstacle and bench.bind.host in LOOPBACK:
         webbrowser.open(private)
 

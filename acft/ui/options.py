@@ -21,6 +21,8 @@ PORT_VARIABLE = "GRADIO_SERVER_PORT"
 GIBIBYTE = 1024**3
 SPACE_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """Owner and name; anything else is not put into an address."""
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+"""A name, an address of version 4, or one of version 6 without brackets."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Options:
     port: int = PORT
     """0 takes any free port."""
     public: bool = False
+    allow_host: tuple[str, ...] = ()
+    """Further names under which browsers may ask for the workbench."""
     demo: bool = False
     auth_file: Path | None = None
     guidance_rounds: int = 0
@@ -57,6 +61,7 @@ class Options:
             port=self.port,
             has_auth=self.auth_file is not None,
             is_public=self.public,
+            hosts=self.allow_host,
             is_demo=self.demo or is_space,
             is_space=is_space,
             space_id=space if SPACE_ID.fullmatch(space) else "",
@@ -84,6 +89,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=_port, help=f"port (default: {PORT}, or {PORT_VARIABLE}; 0 = any free one)"
     )
     parser.add_argument("--public", action="store_true", help="allow a host that others can reach")
+    parser.add_argument(
+        "--allow-host", type=_host_name, action="append", default=[], metavar="NAME",
+        help="name under which browsers may ask for it, such as a proxy's; may be repeated",
+    )  # fmt: skip
     parser.add_argument(
         "--auth-file", type=Path, metavar="FILE", help="lines user:password, file mode 600"
     )
@@ -131,6 +140,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _host_name(text: str) -> str:
+    if not HOST_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a host name such as lab.example.org, without http:// and port"
+        )
+    return text.lower()
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
@@ -153,4 +170,5 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     names = ("runs", "experiments", "host", "public", "demo", "auth_file", "guidance_rounds",
              "quota")  # fmt: skip
     values = {name: getattr(arguments, name) for name in names}
-    return Options(port=port, open_browser=is_wanted, **values)
+    allow_host = tuple(arguments.allow_host)
+    return Options(port=port, open_browser=is_wanted, allow_host=allow_host, **values)

@@ -1,5 +1,6 @@
 """Attacks on the server's borders: address, host, origin, token, hidden routes."""
 
+import argparse
 import stat
 
 import pytest
@@ -10,6 +11,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from acft.errors import ConfigError
+from acft.ui.options import configure, from_arguments
 from acft.ui.web.guard import Bind, Gate, Guard, check_bind, launch_token, read_auth
 
 TOKEN = "s" * 40
@@ -39,7 +41,30 @@ def test_a_public_bind_without_log_in_is_refused():
 
 
 def test_a_public_bind_with_log_in_is_allowed():
-    check_bind(Bind(host="0.0.0.0", is_public=True, has_auth=True))
+    check_bind(Bind(host="192.168.1.4", is_public=True, has_auth=True))
+    check_bind(Bind(host="0.0.0.0", is_public=True, has_auth=True, hosts=("lab.example",)))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_every_address_is_refused_without_a_name_that_browsers_ask_for(host):
+    with pytest.raises(ConfigError, match="--allow-host NAME"):
+        check_bind(Bind(host=host, is_public=True, has_auth=True))
+
+
+def test_names_to_be_allowed_come_from_the_command_line():
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    given = parser.parse_args(["--allow-host", "Lab.Example", "--allow-host", "fe80::1"])
+    assert from_arguments(given).bind.hosts == ("lab.example", "fe80::1")
+
+
+@pytest.mark.parametrize("name", ["http://lab.example", "lab.example:80", "", "a b", "*"])
+def test_what_is_no_host_name_cannot_be_allowed(name, capsys):
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--allow-host", name])
+    assert "is not a host name" in capsys.readouterr().err
 
 
 def test_a_space_may_bind_because_nothing_can_be_changed_there():
@@ -56,6 +81,22 @@ def test_an_unknown_host_header_is_refused():
 def test_known_hosts_are_served():
     for host in ("127.0.0.1:7860", "localhost:7860", "[::1]:7860"):
         assert client().get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "]", "a]b", ""])
+def test_a_host_header_that_is_no_host_is_refused(host):
+    assert client().get("/", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["lab.example", "127.0.0.1:7860"])
+def test_a_page_behind_a_proxy_is_read_and_asked(host):
+    behind = client(Bind(hosts=("lab.example",)))
+    page = {"host": host, "origin": "https://lab.example"}
+    assert behind.get("/", headers={"host": host}).status_code == 200
+    assert behind.post("/x", headers=page).status_code == 200
+    assert behind.post("/x", headers={**page, "origin": "https://evil.example"}).status_code == 403
+    assert behind.post("/x", headers={**page, "origin": "https://["}).status_code == 403
+    assert behind.get("/", headers={"host": "evil.example"}).status_code == 421
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 TOKEN_FILE = ".token"  # noqa: S105 - a file name
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - no bind, names of one
+"""Hosts to listen on that are no names a browser can ask for."""
 BLOCKED = ("/gradio_api/proxy=", "/gradio_api/vibe", "/gradio_api/undo-vibe", "/monitoring",
            "/gradio_api/process_recording", "/gradio_api/run-history", "/gradio_api/runs",
            "/gradio_api/profiling", "/gradio_api/upload", "/gradio_api/file", "/gradio_api/info",
@@ -48,6 +50,8 @@ class Bind:
     has_auth: bool = False
     is_public: bool = False
     """The user asked for a bind other than loopback explicitly."""
+    hosts: tuple[str, ...] = ()
+    """Further names under which browsers reach it, such as that of a proxy; in small letters."""
     is_demo: bool = False
     """Read-only: no handler that changes anything exists."""
     is_space: bool = False
@@ -60,7 +64,8 @@ def check_bind(bind: Bind) -> None:
     """Refuses addresses that others can reach unless that was asked for and is protected.
 
     Raises:
-        ConfigError: The host is not loopback and ``public`` or authentication is missing.
+        ConfigError: The host is not loopback and ``public`` or authentication is missing, or it is
+            every address of the machine and nothing says what browsers call it.
     """
     if bind.host in LOOPBACK or (bind.is_space and bind.is_demo):
         return
@@ -72,6 +77,11 @@ def check_bind(bind: Bind) -> None:
     if not bind.has_auth:
         raise ConfigError(
             f"--public on host {bind.host!r} needs --auth-file (a file with lines user:password)"
+        )
+    if bind.host in WILDCARDS and not bind.hosts:
+        raise ConfigError(
+            f"host {bind.host!r} is every address of this machine; add --allow-host NAME for each "
+            "name or address that browsers will ask for"
         )
 
 
@@ -126,11 +136,10 @@ class Gate:
 class Guard:
     """ASGI middleware in front of everything Gradio serves."""
 
-    def __init__(self, app: Any, gate: Gate, bind: Bind, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: Any, gate: Gate, bind: Bind) -> None:
         self.app = app
         self.gate = gate
         self.bind = bind
-        self.hosts = hosts or LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers bad requests itself and passes the others on."""
@@ -158,11 +167,14 @@ class Guard:
     def _is_known(self, host: str) -> bool:
         if self.bind.is_space:
             return True
-        name = urlsplit(f"//{host}").hostname or ""
-        return name in self.hosts or (self.bind.is_public and name == self.bind.host)
+        name = _host_of(f"//{host}")
+        known = (*LOOPBACK, *self.bind.hosts)
+        return name in known or (self.bind.is_public and name == self.bind.host != "")
 
     def _same(self, origin: str, host: str) -> bool:
-        return self.bind.is_space or urlsplit(origin).netloc == host
+        # A proxy may ask under its own name for the server, not under the one the browser used.
+        is_page = origin.partition("://")[2] == host or _host_of(origin) in self.bind.hosts
+        return self.bind.is_space or is_page
 
     def _exchange(self, scope: Scope) -> Response | None:
         """A redirect that swaps ``?token=`` in the address for a cookie."""
@@ -189,6 +201,14 @@ class Guard:
             await send(message)
 
         return sending
+
+
+def _host_of(address: str) -> str:
+    """Host name of an address in small letters, without its port; empty where there is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def read_auth(path: Path) -> list[tuple[str, str]]:
