@@ -7,7 +7,7 @@ launch token.
 
 import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -35,6 +35,9 @@ POLL_SECONDS = 3.0
 """How often an open page asks for news; each answer takes CPU time from running jobs."""
 REST_SECONDS = 20.0
 """The same while no run is at work; another tab or a terminal may still start one."""
+UNDERWAY = "what was asked for before in this tab waits or is under way; stop that first"
+MOST_TURNS = 200
+"""Tabs that are remembered to wait for a stream; one that is closed then does not say so."""
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"
 
 
@@ -123,6 +126,24 @@ PAGES: Registry[Page] = Registry("page", "acft.ui.pages")
 Components = Sequence[Any]
 
 
+@dataclass(eq=False)
+class _Turn:
+    """What a tab has asked a stream for."""
+
+    data: dict[str, Any]
+    """What the clicked control carries; Gradio hands it to the first handler of a chain only."""
+    is_begun: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A connected generator."""
+
+    dependency: Any
+    place: int
+    """The component that shows what it waits for, shared by streams that exclude each other."""
+
+
 def pace(runs: Iterable[Run]) -> float:
     """Seconds until a page about these runs should ask again."""
     is_moving = any(run.state.is_live or run.state.state == "queued" for run in runs)
@@ -136,6 +157,8 @@ class Wire:
         self._bench = bench
         self.changing: list[str] = []
         """Names of the handlers that need the launch token; a test calls each without it."""
+        self._turns: dict[tuple[str, int], _Turn] = {}
+        """What waits or is under way, by tab and place."""
 
     def read(
         self,
@@ -186,26 +209,70 @@ class Wire:
         callback: Callable[..., Iterator[Any]],
         inputs: Components = (),
         outputs: Components = (),
-        **options: Any,
-    ) -> Any:
-        """Connects a generator whose values are shown as they come: one at a time, in a queue."""
+        *,
+        waiting: Sequence[Any],
+        needs_token: bool = False,
+    ) -> Stream:
+        """Connects a generator whose values are shown as they come: one at a time, in a queue.
+
+        Args:
+            event: What starts it.
+            callback: The generator.
+            inputs: What it reads.
+            outputs: What it fills; the first one is a part of the page.
+            waiting: Values of the outputs, shown at once, until it is this tab's turn.
+            needs_token: Whether it is refused without the launch token, as what changes something.
+        """
+        place = int(outputs[0]._id)
+
+        def begin(visit: Visit) -> list[Any]:
+            if (visit.session, place) in self._turns:
+                raise AcftError(UNDERWAY)
+            while len(self._turns) >= MOST_TURNS:
+                self._turns.pop(next(iter(self._turns)))
+            self._turns[visit.session, place] = _Turn(visit.data)
+            return list(waiting)
 
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
             visit = self._visit(request, event)
-            parts = callback(visit, *values)
+            turn = self._turns.get((visit.session, place))
+            if turn is None or turn.is_begun:  # stopped before it was this tab's turn
+                return
+            turn.is_begun = True
+            parts = callback(replace(visit, data=turn.data), *values)
             nothing = gr.skip() if len(outputs) == 1 else [gr.skip() for _ in outputs]
             try:
                 for answer in with_beats(parts, nothing, visit.withdrawn):
                     yield _sent(answer, outputs)
             except AcftError as error:
                 yield _sent(_in_place(error, outputs), outputs)
+            finally:
+                if self._turns.get((visit.session, place)) is turn:
+                    del self._turns[visit.session, place]
 
-        options = {"concurrency_id": "inference", "concurrency_limit": 1, "queue": True, **options}
-        return self._connect(event, handler, inputs, outputs, options)
+        first = self.change if needs_token else self._ask
+        # A click right after Stop comes while Gradio still ends the generator, and would be lost.
+        often = {"trigger_mode": "multiple"}
+        begun = first(event, begin, outputs=outputs, **often)
+        one = {"concurrency_id": "inference", "concurrency_limit": 1, "queue": True}
+        running = self._connect(begun.success, handler, inputs, outputs, {**one, **often})
+        return Stream(running, place)
 
-    def cancel(self, event: Callable[..., Any], running: Components) -> None:
-        """Makes an event end whatever of the connected generators is under way."""
-        event(None, cancels=list(running), api_visibility="private")
+    def cancel(self, event: Callable[..., Any], streams: Sequence[Stream]) -> None:
+        """Makes an event end whatever of the streams waits or is under way."""
+        places = {stream.place for stream in streams}
+
+        def forget(visit: Visit) -> None:
+            for place in places:
+                self._turns.pop((visit.session, place), None)
+
+        self.read(event, forget, trigger_mode="multiple")
+        event(None, cancels=[stream.dependency for stream in streams], api_visibility="private")
+
+    def _ask(self, event: Callable[..., Any], callback: Callable[..., Any], **options: Any) -> Any:
+        """Connects a callback whose refusal is a notice beside the page."""
+        handler = self._handler(callback, options["outputs"], _as_notice)
+        return self._connect(event, handler, (), options.pop("outputs"), {"queue": True, **options})
 
     def _handler(
         self,

@@ -243,6 +243,41 @@ def test_a_live_comparison_that_is_stopped_keeps_its_texts_and_can_be_begun_agai
 
 
 @pytest.mark.ui
+@pytest.mark.parametrize(("name", "button"), [("tokens", "Score"), ("compare", "Answer")])
+def test_who_waits_for_another_tab_is_told_may_stop_and_asks_once(context, server, name, button):
+    synthetic.write_run(server.runs, QUICK)
+    first, second = context.new_page(), context.new_page()
+    watch = Watch(second, server.address)
+    first.goto(server.link(f"/tokens?run={QUICK}&prompt=slow&response=two"))
+    expect(first.get_by_label("Prompt")).to_have_value("slow", timeout=PATIENCE)
+    first.locator(".tok").first.wait_for(timeout=PATIENCE)
+    first.get_by_role("button", name="Score", exact=True).click()
+    first.get_by_role("status").filter(has_text="Opening the models").wait_for(timeout=PATIENCE)
+    second.goto(server.link(f"/{name}?run={QUICK}"))
+    ready(second)
+    second.get_by_label("Prompt", exact=True).fill("fast")
+    if name == "tokens":
+        second.get_by_label("Response").fill("two")
+    ask = second.get_by_role("button", name=button, exact=True)
+    waiting = second.get_by_role("status").filter(has_text="Waiting for the models to be free")
+    ask.click()
+    waiting.wait_for(timeout=PATIENCE)
+    shoot(second, f"story-waiting-{name}")
+    ask.click()
+    second.get_by_text("waits or is under way").first.wait_for(timeout=PATIENCE)
+    assert waiting.count() == 1
+    second.get_by_role("button", name="Stop", exact=True).click()
+    expect(waiting).to_have_count(0, timeout=PATIENCE)
+    ask.click()
+    waiting.wait_for(timeout=PATIENCE)
+    (server.experiments / "values").touch()
+    first.get_by_role("heading", name="A text computed now").wait_for(timeout=PATIENCE)
+    over = second.get_by_text("A text computed now" if name == "tokens" else "Done.")
+    over.wait_for(timeout=PATIENCE)
+    watch.check()
+
+
+@pytest.mark.ui
 def test_a_text_computed_now_stays_while_the_vocabulary_is_chosen(page, server):
     synthetic.write_run(server.runs, QUICK)
     page.goto(server.link(f"/tokens?run={QUICK}"))

@@ -14,7 +14,7 @@ from acft.ui.parts import blind
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible
-from acft.ui.parts.live_compare import Attempt, answers, controls, stopped
+from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
 from acft.ui.parts.runs_menu import chosen_run, menu, no_run, run_menu
 from acft.ui.parts.side_by_side import response, utility_table, verdict_table
 from acft.ui.reading.comparing import (
@@ -352,9 +352,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
     # A second vote counts though the first is still being written, and joins the same comparison.
     wire.change(body.vote, judge, inputs=[review], outputs=[review, body],
                 trigger_mode="multiple", concurrency_limit=1)  # fmt: skip
-    # A click right after Stop comes while Gradio still ends the generator, and would be dropped.
     running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer, attempt],
-                          trigger_mode="multiple")  # fmt: skip
+                          waiting=[waiting(), None])  # fmt: skip
     wire.cancel(halt.click, [running])
     wire.read(halt.click, halted, inputs=[attempt], outputs=[answer])
 

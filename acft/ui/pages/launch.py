@@ -321,9 +321,6 @@ def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text:
     turn, read = Lock(), gr.State("")
     outputs = [flight, read]
 
-    def begin(visit: Visit) -> list[Node]:  # noqa: ARG001
-        return [preflight.waiting(), ""]
-
     def try_out(visit: Visit, content: str) -> Iterator[tuple[Node, Node]]:
         yield from preflight.flight(bench, visit, content, turn)
 
@@ -331,10 +328,8 @@ def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text:
         return preflight.withdrawn(found)
 
     # It reads files that the settings name, so it needs the token although it changes nothing.
-    begun = wire.change(aside.preflight, begin, outputs=outputs)
-    # A click right after Cancel comes while Gradio still ends the generator, and would be dropped.
-    running = wire.stream(begun.success, try_out, inputs=[text], outputs=outputs,
-                          trigger_mode="multiple")  # fmt: skip
+    running = wire.stream(aside.preflight, try_out, inputs=[text], outputs=outputs,
+                          waiting=[preflight.waiting(), ""], needs_token=True)  # fmt: skip
     wire.cancel(flight.withdraw, [running])
     wire.change(flight.withdraw, withdraw, inputs=[read], outputs=[flight])
 

@@ -20,7 +20,7 @@ from acft.store.queries.tokens import (
 )
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import title, underway
-from acft.ui.parts.live import is_possible
+from acft.ui.parts.live import WAITING, is_possible
 from acft.ui.parts.live_compare import other_version
 from acft.ui.parts.live_tokens import (
     Request,
@@ -314,13 +314,12 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
-    # A click right after Stop comes while Gradio still ends the generator, and would be dropped.
-    again_soon = {"outputs": live, "trigger_mode": "multiple"}
+    filled = {"outputs": live, "waiting": [underway(WAITING, "halt"), gr.skip(), gr.skip()]}
     running = [
-        wire.stream(about.compute, compute, **again_soon),
-        wire.stream(about.again, again, inputs=[request], **again_soon),
-        wire.stream(shown.branch, branch, inputs=[request], **again_soon),
-        wire.stream(go.click, own, inputs=[prompt, response], **again_soon),
+        wire.stream(about.compute, compute, **filled),
+        wire.stream(about.again, again, inputs=[request], **filled),
+        wire.stream(shown.branch, branch, inputs=[request], **filled),
+        wire.stream(go.click, own, inputs=[prompt, response], **filled),
     ]
     wire.cancel(about.halt, running)
     wire.read(about.halt, halted, outputs=live)

@@ -13,6 +13,7 @@ NO_MODEL = (
     "live answers are off in this read-only demonstration: they need the packaged model, which a "
     "workbench of your own has"
 )
+WAITING = "Waiting for the models to be free"
 LOAD_SECONDS = 900.0
 """Opening a model on a busy machine takes minutes at worst."""
 

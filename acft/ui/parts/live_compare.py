@@ -7,7 +7,7 @@ from typing import Any
 from acft.errors import AcftError
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
-from acft.ui.parts.live import ask, follow, may_compute, refusal, versions
+from acft.ui.parts.live import WAITING, ask, follow, may_compute, refusal, versions
 from acft.ui.reading.reader import Run
 from acft.ui.web.dom import Node, act, el, veil
 
@@ -101,9 +101,7 @@ def answers(
         prompt, sides, conditions(visit), [[] for _ in sides], weights=[{} for _ in sides]
     )
     doing = "Asking" if bench.model_process.has_opened(run.run_id) else "Opening"
-    opening = el("p.side", el("span", f"{doing} the models … ", role="status"),
-                 el("span", data_ticking=True))  # fmt: skip
-    yield opening, attempt
+    yield _doing(f"{doing} the models"), attempt
     try:
         if version:
             attempt.proof = ask(bench, visit, "identify", run, version=version)
@@ -120,6 +118,16 @@ def answers(
         # Nothing is judged then: it would open models that a run may just have made give way.
         attempt.status, attempt.fault = "Not all was answered and judged.", str(error)
     yield shown(attempt), attempt
+
+
+def waiting() -> Node:
+    """The page's part until it is this tab's turn."""
+    return _doing(WAITING)
+
+
+def _doing(what: str) -> Node:
+    return el("p.side", el("span", f"{what} … ", role="status"), el("span", data_ticking=True),
+              key=what)  # fmt: skip
 
 
 def stopped(attempt: Attempt | None) -> Node:

@@ -9,7 +9,7 @@ from typing import Any
 from acft.errors import AcftError
 from acft.runs.sizes import size
 from acft.ui.page import REFUSED, Visit, Workbench
-from acft.ui.parts.live import LOAD_SECONDS, not_while_training
+from acft.ui.parts.live import LOAD_SECONDS, WAITING, not_while_training
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el, fact, table
 from acft.ui.web.hot_words import hot_tokens
@@ -41,7 +41,7 @@ def button(visit: Visit) -> Node:
 
 def waiting() -> Node:
     """The page's part until it is this one's turn."""
-    return _underway([("waiting for the models to be free", time.monotonic())])
+    return _underway([(WAITING[:1].lower() + WAITING[1:], 0.0)])
 
 
 def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[tuple[Node, Node]]:
