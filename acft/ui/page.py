@@ -333,6 +333,11 @@ def refusal(bench: Workbench) -> str:
     return DEMO if bench.bind.is_demo else bench.control.obstacle() or REFUSED
 
 
+def why_not(bench: Workbench, visit: Visit) -> Node | None:
+    """Why a button that starts something cannot be pressed, for beside it; None where it can."""
+    return None if visit.may_change else el("span.side", refusal(bench))
+
+
 def _guarded(bench: Workbench, callback: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(visit: Visit, *values: Any) -> Any:
         if not visit.may_change:

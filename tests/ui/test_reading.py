@@ -11,23 +11,35 @@ import pytest
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry
 from acft.events import Evaluated, Scalars
-from acft.runs.status import RunState
+from acft.runs.process import this_boot
+from acft.runs.status import RunState, Seen, run_state
 from acft.runs.supervisor import Adoption, Supervisor
+from acft.schema import Status
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
 from acft.ui.page import _in_place
+from acft.ui.pages import launch, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
-from acft.ui.pages import tradeoff
-from acft.ui.parts import alerts, run_charts, run_details, run_head
+from acft.ui.parts import alerts, frame, run_charts, run_details, run_head
 from acft.ui.reading.reader import History, Reader, Run
 from acft.ui.web import charts
 from acft.ui.web.dom import text_of, view
 from acft.ui.web.hot_words import is_hot
 from tests.fake_runs import create
 from tests.ui import synthetic
-from tests.ui.conftest import CONTROL, FAILED, HOSTILE, LIVE, LOST, QUICK, make_bench, visit
+from tests.ui.conftest import (
+    CONTROL,
+    FAILED,
+    HOSTILE,
+    LIVE,
+    LOST,
+    PRESET,
+    QUICK,
+    make_bench,
+    visit,
+)
 
 
 def read(folder: Path, run_id: str) -> Run:
@@ -114,6 +126,28 @@ def test_a_lost_run_says_so_and_can_be_resumed(bench):
     shown = text_of(run_page.top(bench, visit(LOST, may_change=True)))
     assert "lost" in shown
     assert "Resume" in shown
+
+
+def test_a_killed_run_says_once_what_is_left_and_promises_no_texts(bench):
+    status = Status(state="running", boot_id=this_boot())
+    state = run_state(status, Seen(is_here=True, is_alive=False, heartbeat_age=0.0))
+    run = replace(bench.reader.run(LIVE), state=state, history=History())
+    shown = text_of(run_head.head(run, [], visit()))
+    assert "failed (killed)" in shown
+    assert shown.lower().count("no round was sealed") == 1
+    assert run_page.texts(bench, visit(LIVE), run) == ""
+
+
+def test_why_nothing_can_be_started_is_said_beside_the_button_and_hidden_by_no_other_notice(bench):
+    for shown in (runs_page.overview(bench, visit()),
+                  launch.side(bench, visit(), PRESET, [], is_thorough=True)):  # fmt: skip
+        assert "?token=" in text_of(shown)
+    assert "?token=" not in text_of(runs_page.overview(bench, visit(may_change=True)))
+    told = replace(bench, ingester=Ingester(bench.store))
+    told.ingester.problem = "the disk is full"
+    shown = text_of(frame._mode(told, may_change=False))
+    assert "the disk is full" in shown
+    assert "?token=" in shown
 
 
 def test_who_may_not_change_sees_no_stop_button(bench):

@@ -13,7 +13,7 @@ from acft.inference.client import Inference
 from acft.runs.directory import read_launch
 from acft.settings import RunSettings
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
-from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
+from acft.ui.page import PAGES, Page, Visit, Wire, Workbench, why_not
 from acft.ui.parts import preflight, settings_text
 from acft.ui.parts.demonstration import reason, way_out
 from acft.ui.parts.draft import CHECK, KEEP, RESTORE, answered
@@ -179,7 +179,7 @@ def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
         "div.launchbar",
         el("button.go", "Launch", type="button", disabled=not (is_ready and visit.may_change),
            data_settled=True, data_patient=True, **act("launch")),
-        el("span.side", place),
+        why_not(bench, visit) or el("span.side", place),
     )  # fmt: skip
 
 

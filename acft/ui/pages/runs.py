@@ -8,7 +8,7 @@ import gradio as gr
 from acft.schema import Status
 from acft.store.queries.runs import settings_difference
 from acft.ui.control import preset, preset_names
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace, why_not
 from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
@@ -65,7 +65,7 @@ def _first(bench: Workbench, visit: Visit) -> Node | None:
         return None
     return el(
         "div.hero", el("h2", "Your first own run"), el("p", FIRST), _quickstart(visit, "go"),
-        None if visit.may_change else el("p.side", "This browser may only look; see above."),
+        why_not(bench, visit),
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def _tools(
     buttons: list[Node] = []
     if not bench.bind.is_demo:
         if QUICKSTART in preset_names(bench.experiments) and not has_hero:
-            buttons.append(_quickstart(visit, "do"))
+            buttons += filter(None, [why_not(bench, visit), _quickstart(visit, "do")])
         buttons.append(el("a.go", "New run", href="launch"))
     n_ticked = len(ticked(visit))
     told = "tick two or more to compare them"

@@ -41,21 +41,25 @@ def _navigation(page: Page, pages: list[Page]) -> Node:
 
 
 def _mode(bench: Workbench, *, may_change: bool) -> Node:
+    """All that a visitor must know of what works here and what does not."""
+    notices: list[Node] = []
+    obstacle = bench.control.obstacle()
     if bench.bind.is_demo:
-        return el("div.mode", el("b", "Read-only. "), reason(bench.bind), " ", way_out(bench.bind))
+        why = reason(bench.bind), " ", way_out(bench.bind)
+        notices.append(el("div.mode", el("b", "Read-only. "), *why))
+    elif obstacle:
+        again = "Load the page again to see whether it has."
+        why = f"{obstacle[:1].upper()}{obstacle[1:]}. {again}"
+        notices.append(el("div.mode.warn", el("b", "Read-only. "), why))
+    elif not may_change:
+        why = "To launch or stop runs, open the address the terminal printed (it ends in ?token=…)."
+        notices.append(el("div.mode.warn", el("b", "Read-only. "), why))
     if bench.ingester.problem:
-        return el("div.mode.warn", el("b", "The database lags behind: "), bench.ingester.problem,
-                  " The runs themselves are not affected.")  # fmt: skip
-    if obstacle := bench.control.obstacle():
-        return el("div.mode.warn", el("b", "Read-only. "), f"{obstacle[:1].upper()}{obstacle[1:]}. "
-                  "Load the page again to see whether it has.")  # fmt: skip
-    if not may_change:
-        return el(
-            "div.mode.warn",
-            el("b", "Read-only. "),
-            "To launch or stop runs, open the address the terminal printed (it ends in ?token=…).",
-        )
-    return el("div", class_="mode none")
+        notices.append(
+            el("div.mode.warn", el("b", "The database lags behind: "), bench.ingester.problem,
+               " The runs themselves are not affected.")
+        )  # fmt: skip
+    return el("div", notices or el("div", class_="mode none"))
 
 
 def title(page_title: str, about: str = "") -> Node:

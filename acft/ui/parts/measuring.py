@@ -9,7 +9,7 @@ from acft.events import Progress
 from acft.store.queries.answer import Slice
 from acft.store.queries.runs import measurements
 from acft.ui.control import Choice
-from acft.ui.page import Visit, Workbench
+from acft.ui.page import Visit, Workbench, why_not
 from acft.ui.parts import numbers
 from acft.ui.reading.measuring import suites_of
 from acft.ui.reading.reader import Run
@@ -153,7 +153,8 @@ def _cost(bench: Workbench, visit: Visit, run: Run, weighed: Weighed) -> Node:
     )  # fmt: skip
     each = seconds_per_response(bench.reader.entries(run.run_id))
     text = _in_words(weighed["work"], each)
-    return el("div", problems, el("div.launchbar", button, el("span.side", text, role="status")))
+    bar = el("div.launchbar", button, el("span.side", text, role="status"))
+    return el("div", problems, bar, why_not(bench, visit))
 
 
 def _in_words(work: Mapping[str, int], each: float | None) -> str:

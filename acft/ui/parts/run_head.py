@@ -212,7 +212,9 @@ def _failure(run: Run) -> Node:
         lines.append(
             el("a.do", "Retry with these changes", href=f"launch?from={run.run_id}&with={retry}")
         )
-    lines.append(el("p.side", _usable(run)))
+    # Of a process that nobody heard end, the message itself says what is left.
+    if state.state != "lost" and state.failure != "killed":
+        lines.append(el("p.side", _usable(run)))
     return el("div.notice.bad", lines)
 
 

@@ -37,11 +37,11 @@ def goes_on(run: Run) -> bool:
 
 
 def may_tell(run: Run, suites: tuple[str, ...]) -> bool:
-    """Whether one of these suites compares, or will compare, two policies in this run.
+    """Whether one of these suites will still compare two policies in this run.
 
     A training measures base and policy itself.
     """
     if run.status.kind == "training":
-        return True
+        return goes_on(run)
     is_asked = any(suite in suites for suite in suites_of(run))
     return goes_on(run) and is_asked and len(subjects_of(run)) > 1
