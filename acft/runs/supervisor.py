@@ -174,7 +174,7 @@ class Supervisor:
             if mark is not None and self._over.get(run_id) == mark:
                 continue
             status, state = current_state(paths)
-            if status.state in FINAL and mark is not None:
+            if state.state in (*FINAL, "lost") and mark is not None:
                 self._over[run_id] = mark
             else:
                 found.append(RunInfo(run_id, status, state))

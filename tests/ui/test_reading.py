@@ -132,7 +132,7 @@ def test_a_killed_run_says_once_what_is_left_and_promises_no_texts(bench):
     status = Status(state="running", boot_id=this_boot())
     state = run_state(status, Seen(is_here=True, is_alive=False, heartbeat_age=0.0))
     run = replace(bench.reader.run(LIVE), state=state, history=History())
-    shown = text_of(run_head.head(run, [], visit()))
+    shown = text_of(run_head.head(run, visit()))
     assert "failed (killed)" in shown
     assert shown.lower().count("no round was sealed") == 1
     assert run_page.texts(bench, visit(LIVE), run) == ""
@@ -157,10 +157,10 @@ def test_who_may_not_change_sees_no_stop_button(bench):
 
 def test_a_run_that_ends_its_step_can_still_be_stopped_now(bench):
     ending = replace(bench.reader.run(LIVE), state=RunState("stopping"))
-    shown = text_of(run_head.head(ending, [], visit(LIVE, may_change=True)))
+    shown = text_of(run_head.head(ending, visit(LIVE, may_change=True)))
     assert "Stop now" in shown
     assert "Stop after this step" not in shown
-    assert "Stop now" not in text_of(run_head.head(ending, [], visit(LIVE)))
+    assert "Stop now" not in text_of(run_head.head(ending, visit(LIVE)))
 
 
 def test_a_run_taken_over_after_a_restart_shows_the_proof(bench, tmp_path):

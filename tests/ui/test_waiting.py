@@ -18,7 +18,15 @@ from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
 from tests.ui.browser import Watch, ready, shoot
-from tests.ui.conftest import LIVE, QUICK, FakeModelProcess, FakeSettingsProcess, visit
+from tests.ui.conftest import (
+    CONTROL,
+    LIVE,
+    LOST,
+    QUICK,
+    FakeModelProcess,
+    FakeSettingsProcess,
+    visit,
+)
 from tests.ui.test_stories import PATIENCE, server, state
 
 __all__ = ["server"]
@@ -54,6 +62,28 @@ def test_a_table_that_has_not_changed_is_not_sent_again(bench):
     again, same, _ = runs.news(bench, visit(find="Control"), seen)
     assert "Control" in text_of(again)
     assert same == SKIPPED
+
+
+def test_a_tick_of_a_runs_page_reads_no_other_run_and_sends_its_head_once(bench, monkeypatch):
+    monkeypatch.setattr(bench.reader, "runs", lambda: pytest.fail("all runs were read"))
+    _, head, mark, *_ = run_page.show(bench, visit(QUICK))
+    assert "Detoxify" in text_of(head)
+    assert CONTROL not in text_of(head)
+    _, head, *_ = run_page.show(bench, visit(QUICK), mark)
+    assert head == SKIPPED
+    _, head, *_ = run_page.show(bench, visit(QUICK, may_change=True), mark)
+    assert "Launch again" in text_of(head)
+
+
+def test_the_menu_of_a_runs_page_leads_to_every_run(bench):
+    menu = str(run_page.ways(bench, visit(QUICK)))
+    assert all(run_id in menu for run_id in (QUICK, CONTROL, LIVE))
+    assert run_page.ways(bench, visit("20200101-000000-aaaa")) == ""
+
+
+def test_a_lost_run_is_read_once_until_one_of_its_files_changes(bench):
+    assert bench.reader.run(LOST).state.state == "lost"
+    assert bench.reader.run(LOST) is bench.reader.run(LOST)
 
 
 def test_scoring_says_first_what_it_does_and_offers_to_stop(bench):

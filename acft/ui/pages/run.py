@@ -18,14 +18,14 @@ from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
 from acft.ui.parts.run_facts import facts, is_about_toxicity, measured
 from acft.ui.parts.run_head import head
-from acft.ui.parts.runs_menu import absent, no_run
+from acft.ui.parts.runs_menu import absent, menu, no_run
 from acft.ui.parts.side_by_side import text_table, verdict_table
 from acft.ui.reading.measuring import KEEPING, may_tell
 from acft.ui.reading.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.charts import nothing
-from acft.ui.web.dom import Node, chart, el, view
+from acft.ui.web.dom import Node, chart, el, sent, view
 
 SHOWN_PAIRS = 12
 SAME = (
@@ -60,7 +60,15 @@ def top(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
         return no_run(bench, visit)
     known = bench.supervisor.adoptions if bench.supervisor and not replayed else []
     adoption = next((each for each in known if each.run_id == run.run_id), None)
-    return el("div", head(run, bench.reader.runs(), visit, adoption), facts(run))
+    return el("div", head(run, visit, adoption), facts(run))
+
+
+def ways(bench: Workbench, visit: Visit) -> Node:
+    """The menu of the runs to go to; read once, as it is all of them."""
+    run = find(bench, visit)
+    if run is None:
+        return ""
+    return el("p.runmenu", el("span.side", "Run "), menu(bench.reader.runs(), run.run_id))
 
 
 def figures(bench: Workbench, visit: Visit, replayed: Run | None = None) -> list[Any]:
@@ -178,8 +186,10 @@ def before_after(
 
 @dataclass(frozen=True)
 class Marks:
-    """What the slow parts of the page depend on: a part is made anew when its mark changes."""
+    """What the parts of the page depend on: one is made anew and sent when its mark changes."""
 
+    head: int = 0
+    """Of the head as it was sent."""
     curves: str = ""
     texts: str = ""
     log: str = ""
@@ -191,6 +201,7 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
     seen = f"{run.run_id} {run.state.label} {len(history.rounds)} {len(history.evaluations)}"
     best = history.best.round if history.best else 0
     return Marks(
+        0,
         f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
         f"{seen} {len(history.shards)} {best} {unread(bench, run)}",
         f"{run.run_id} {bench.reader.log_size(run)}",
@@ -219,9 +230,11 @@ def show(
     """
     replayed, visit, controls = at_clock(bench, visit, clock)
     run = replayed or find(bench, visit)
-    now, before = marks_of(bench, run) if run else Marks(), seen or Marks("new", "new", "new")
+    first = top(bench, visit, replayed)
+    now, before = marks_of(bench, run) if run else Marks(), seen or Marks(0, "new", "new", "new")
+    now = replace(now, head=hash(sent(first)))
     mark = gr.skip() if now == before else now
-    shown: list[Any] = [controls or "", top(bench, visit, replayed), mark]
+    shown: list[Any] = [controls or "", gr.skip() if now.head == before.head else first, mark]
     trains = gr.Column(visible=run is not None and run.status.kind == "training")
     if now.curves == before.curves:
         shown += [gr.skip()] * (1 + len(FIGURES))
@@ -252,7 +265,7 @@ EVERY_TURN = {"trigger_mode": "multiple", "queue": True, "concurrency_limit": 1}
 
 def _build(bench: Workbench, wire: Wire) -> None:
     seen, clock = gr.State(None), gr.State(None)
-    controls = view(acts=("replay",))
+    controls, others = view(acts=("replay",)), view()
     header = view(top_placeholder(), acts=("stop", "resume", "relabel"))
     with gr.Column() as grid:
         plots = _figure_grid()
@@ -265,7 +278,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def opened(visit: Visit) -> list[Any]:
         begun = replay.started(visit.query)
         pace = gr.Timer(replay.FRAME_SECONDS) if begun else gr.skip()
-        return [begun, pace, *show(bench, visit, clock=begun)]
+        return [begun, pace, ways(bench, visit), *show(bench, visit, clock=begun)]
 
     def tick(
         visit: Visit, last: Marks | None, playing: replay.Clock | None, now: float
@@ -302,7 +315,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         bench.control.label(str(visit.data.get("run", "")), **labels.changes(visit.data))
         return top(bench, visit)
 
-    wire.on_load(opened, outputs=[clock, timer, *shown])
+    wire.on_load(opened, outputs=[clock, timer, others, *shown])
     wire.read(timer.tick, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown])
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown], **EVERY_TURN)
     wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")

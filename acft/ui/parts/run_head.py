@@ -1,7 +1,5 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
-from collections.abc import Iterable
-
 from acft.errors import DataError
 from acft.events import Progress
 from acft.runs.directory import RUN_ID, read_launch
@@ -12,7 +10,6 @@ from acft.ui.page import Visit
 from acft.ui.parts import labels
 from acft.ui.parts.alerts import Alert, alerts
 from acft.ui.parts.replay import link
-from acft.ui.parts.runs_menu import menu
 from acft.ui.reading.measuring import being_measured, suites_of
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
@@ -41,16 +38,11 @@ MOST_ALERTS = 4
 KEPT = "Resuming goes on after the last round that was sealed; the one underway begins anew."
 
 
-def head(run: Run, runs: Iterable[Run], visit: Visit, adoption: Adoption | None = None) -> Node:
-    """Title, state, actions, progress and whatever needs attention; ``runs`` are those to go to."""
+def head(run: Run, visit: Visit, adoption: Adoption | None = None) -> Node:
+    """Title, state, actions, progress and whatever needs attention."""
     return el(
         "section",
-        el(
-            "div.runline",
-            el("h1.runname", run.title),
-            state_chip(run),
-            el("div.choice", menu(runs, run.run_id)),
-        ),
+        el("div.runline", el("h1.runname", run.title), state_chip(run)),
         el("div.runline", _about(run), _buttons(run, visit)),
         labels.editor(run, visit),
         _progress(run),

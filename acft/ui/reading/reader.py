@@ -36,8 +36,8 @@ from acft.schema import TABLES, Labels, RunPaths, Status
 from acft.settings import as_asked
 
 LOG_TAIL_BYTES = 20_000
-RESTING = ("queued", *FINAL)
-"""States that the files alone tell; whether the others are true depends on a process."""
+RESTING = ("queued", *FINAL, "lost")
+"""States that stay true until a file changes; whether the others are depends on a process."""
 
 
 Marks = tuple[tuple[int, int, int] | None, ...]
@@ -230,7 +230,7 @@ class Reader:
         if known is not None and known[0] == marks:
             return known[1]
         run = self._read(run_id, paths)
-        if run.status.state in RESTING:
+        if run.state.state in RESTING:
             self._resting[run_id] = (marks, run)
         return run
 

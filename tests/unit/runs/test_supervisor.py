@@ -21,7 +21,7 @@ from acft.runs.process import this_process
 from acft.runs.spawn import environment
 from acft.runs.stopping import outlook, stop_action
 from acft.runs.supervisor import Supervisor
-from acft.schema import RunPaths
+from acft.schema import RunPaths, Status
 from tests import fake_method
 from tests.fake_runs import SPEC, becomes, create, label, supervised, wait_until
 
@@ -544,6 +544,23 @@ def test_supervision_goes_on_after_any_error_and_says_it_once(tmp_path, caplog):
     becomes(paths, "finished")
     watcher.close()
     assert caplog.text.count("supervision was interrupted") == 1
+
+
+def test_a_lost_run_is_looked_at_again_only_when_it_gives_a_sign_of_life(tmp_path, monkeypatch):
+    paths = create(tmp_path)
+    silent = Status(state="running", pid=1, boot_id="another", heartbeat=1.0)
+    directory.write_status(paths, silent)
+    assert label(paths) == "lost"
+    looked_at, look = [], supervisor.current_state
+    monkeypatch.setattr(supervisor, "current_state", lambda p: looked_at.append(p) or look(p))
+    watch = Supervisor(tmp_path, command=fake_method.WORKER, places=[])
+    watch.tick()
+    watch.tick()
+    assert len(looked_at) == 1
+    directory.write_status(paths, dataclasses.replace(silent, heartbeat=time.time()))
+    watch.tick()
+    watch.tick()
+    assert len(looked_at) == 3
 
 
 def test_time_stamps_of_a_run_are_in_order(tmp_path):
