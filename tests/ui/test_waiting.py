@@ -11,9 +11,13 @@ import pytest
 from playwright.sync_api import expect
 
 from acft.errors import ConfigError
+from acft.eventlog import EventWriter
+from acft.events import Scalars
+from acft.runs.directory import all_runs
 from acft.ui.page import POLL_SECONDS, REST_SECONDS, pace
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs, tokens
+from acft.ui.reading.reader import Reader
 from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
@@ -73,6 +77,23 @@ def test_a_tick_of_a_runs_page_reads_no_other_run_and_sends_its_head_once(bench,
     assert head == SKIPPED
     _, head, *_ = run_page.show(bench, visit(QUICK, may_change=True), mark)
     assert "Launch again" in text_of(head)
+
+
+def test_curves_of_compared_runs_follow_those_that_train_and_rest_with_the_others(bench, tmp_path):
+    for run_id, end in ((LIVE, "running"), (QUICK, "finished")):
+        synthetic.write_run(tmp_path, run_id, synthetic.Shape(state=end))
+    mine = replace(bench, reader=Reader(tmp_path))
+    both = visit(select=f"{LIVE},{QUICK}")
+    before, row, *_ = runs.compare(mine, both)
+    assert row.visible
+    assert runs.compare(mine, both, before) == [SKIPPED] * (3 + len(runs.OVERLAID))
+    [live] = [p for p in all_runs(tmp_path) if p.root.name == LIVE]
+    writer = EventWriter(live.events)
+    for step in range(100, 160):
+        writer.append(Scalars(2, step, {"policy/ce": 1.5}))
+    now, _, _, _, ce, _ = runs.compare(mine, both, before)
+    assert now != before
+    assert 159 in ce["data"][0]["x"]
 
 
 def test_the_menu_of_a_runs_page_leads_to_every_run(bench):

@@ -1,5 +1,6 @@
 """Runs: every run with its true state, the way into the first one, and several compared."""
 
+import math
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,9 +34,9 @@ FIRST = (
 )
 
 
-def overview(bench: Workbench, visit: Visit) -> Node:
-    """The table of runs, or what to do when there is none."""
-    runs = bench.reader.runs()
+def overview(bench: Workbench, visit: Visit, runs: list[Run] | None = None) -> Node:
+    """The table of runs, or what to do when there is none; they are read unless they are given."""
+    runs = bench.reader.runs() if runs is None else runs
     if not runs:
         return el("div", _first(bench, visit), empty("No runs yet.", "They appear here, live."))
     is_new_here = all(map(is_recorded, runs))
@@ -224,12 +225,36 @@ Shown = tuple[int, float]
 
 def news(bench: Workbench, visit: Visit, last: Shown | None) -> list[Any]:
     """Table, timer and what the tab then has; each only where it has changed."""
-    table_now, seconds = overview(bench, visit), pace(bench.reader.runs())
+    runs = bench.reader.runs()
+    table_now, seconds = overview(bench, visit, runs), pace(runs)
     now = hash(sent(table_now)), seconds
     if now == last:
         return [gr.skip()] * 3
     timer = gr.skip() if last and last[1] == seconds else gr.Timer(seconds)
     return [table_now, timer, now]
+
+
+Progress = tuple[tuple[str, int, int, float], ...]
+"""How far each compared run is; figures are drawn anew when it changes."""
+
+
+def progress(bench: Workbench, visit: Visit) -> Progress:
+    """Rounds and, to a hundredth part of them, events of the compared runs."""
+    found = [run for run in map(bench.reader.run, chosen(visit)) if run is not None]
+    return tuple((run.run_id, len(run.history.rounds), len(run.settings),
+                  math.log1p(run.history.n_events) // 0.01) for run in found)  # fmt: skip
+
+
+def compare(bench: Workbench, visit: Visit, before: Progress | None = None) -> list[Any]:
+    """How far the compared runs are, whether there are any, their figures and differences.
+
+    What they had drawn when they were as far as ``before`` stays.
+    """
+    now, several = progress(bench, visit), len(chosen(visit)) > 1
+    if now == before:
+        return [gr.skip()] * (3 + len(OVERLAID))
+    figures = [overlay(bench, visit, name) if several else None for name in OVERLAID]
+    return [now, gr.Row(visible=several), *figures, differences(bench, visit)]
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -243,18 +268,13 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 plots.append(chart())
     settings = view()
     timer, shown = gr.Timer(POLL_SECONDS), gr.State(None)
-    beside = [row, *plots, settings]
+    beside = [gr.State(None), row, *plots, settings]
 
     def show(visit: Visit) -> list[Any]:
-        return [overview(bench, visit), *compare(visit)]
+        return [overview(bench, visit), *compare(bench, visit)]
 
-    def compare(visit: Visit) -> list[Any]:
-        several = len(chosen(visit)) > 1
-        figures = [overlay(bench, visit, name) if several else None for name in OVERLAID]
-        return [gr.Row(visible=several), *figures, differences(bench, visit)]
-
-    def tick(visit: Visit, last: Shown | None) -> list[Any]:
-        return news(bench, visit, last)
+    def tick(visit: Visit, last: Shown | None, before: Progress | None) -> list[Any]:
+        return [*news(bench, visit, last), *compare(bench, visit, before)]
 
     def quickstart(visit: Visit) -> Node:
         return start_quickstart(bench, visit)
@@ -264,7 +284,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return overview(bench, visit)
 
     wire.on_load(show, outputs=[board, *beside])
-    wire.read(timer.tick, tick, inputs=[shown], outputs=[board, timer, shown])
+    wire.read(timer.tick, tick, inputs=[shown, beside[0]],
+              outputs=[board, timer, shown, *beside])  # fmt: skip
     wire.read(board.refresh, show, outputs=[board, *beside], trigger_mode="always_last")
     wire.change(board.quickstart, quickstart, outputs=[board])
     wire.change(board.relabel, relabel, outputs=[board], trigger_mode="multiple")
