@@ -271,6 +271,23 @@ def test_conditions_of_live_answers_stay_in_all_links_and_leave_the_verdicts_alo
     assert len(asked) == once
 
 
+def test_what_is_looked_for_draws_the_texts_alone_and_a_threshold_the_verdicts_too(
+    page, served, monkeypatch
+):
+    drawn, summary, verdicts = [], compare.summary, compare.compared
+    monkeypatch.setattr(compare, "summary", lambda *a: drawn.append("summary") or summary(*a))
+    monkeypatch.setattr(compare, "compared", lambda *a: drawn.append("pairs") or verdicts(*a))
+    page.goto(served.link(f"/compare?run={QUICK}"))
+    ready(page)
+    assert drawn == ["pairs", "summary"]
+    page.get_by_label("Find in texts").fill("nowhere to be found")
+    page.get_by_text("No pair is in this view.").wait_for()
+    assert drawn[2:] == ["pairs"]
+    page.get_by_label("Threshold").fill("0.9")
+    page.locator("a.tab[href*='threshold=0.9']").first.wait_for()
+    assert drawn[3:] == ["pairs", "summary"]
+
+
 def test_the_address_of_a_typed_text_brings_it_back(page, served):
     page.goto(served.link(f"/tokens?run={QUICK}&prompt=One%20%26&response=%3Cb%3E%20two"))
     ready(page)

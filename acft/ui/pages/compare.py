@@ -110,9 +110,9 @@ def _threshold(text: str) -> float:
     return value
 
 
-def summary(bench: Workbench, visit: Visit) -> Node:
+def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """Who is compared under which conditions, and what each scorer concludes."""
-    found = compared(bench, visit)
+    found = found or compared(bench, visit)
     if found is None or not found.pairs:
         run = opened_run(bench, visit)
         return el("div", run_menu(bench, run), empty(*NOTHING)) if run else no_run(bench, visit)
@@ -196,9 +196,9 @@ def _badges(found: Comparison) -> Node:
     )
 
 
-def listing(bench: Workbench, visit: Visit) -> Node:
+def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """The texts of the chosen view."""
-    found = compared(bench, visit)
+    found = found or compared(bench, visit)
     if found is None or not found.pairs:
         return ""
     chosen = select(found.pairs, found.choice)
@@ -240,7 +240,7 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
             "div.toolbar",
             el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                value=found.choice.find, aria_label="Find in texts", maxlength="200",
-               **act("refresh")),
+               **act("search")),
             el("label.side", "by ", el("select", scorers, data_nav="scorer",
                                        aria_label="Scorer")) if scorers else None,
             el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
@@ -310,7 +310,7 @@ def live(bench: Workbench, visit: Visit) -> Node:
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Compare", "The same prompts and random numbers on both sides."))
     top = view()
-    body = view(acts=("refresh", "export", "vote"))
+    body = view(acts=("refresh", "search", "export", "vote"))
     note = view()
     review = gr.State("")
     view(el("h2.part", "Try a prompt of your own"))
@@ -322,7 +322,11 @@ def _build(bench: Workbench, wire: Wire) -> None:
     answer, attempt = view(), gr.State(None)
 
     def show(visit: Visit) -> list[Any]:
-        return [summary(bench, visit), listing(bench, visit), live(bench, visit)]
+        found = compared(bench, visit)
+        return [summary(bench, visit, found), listing(bench, visit, found), live(bench, visit)]
+
+    def search(visit: Visit) -> Node:
+        return listing(bench, visit)
 
     def again(visit: Visit) -> list[Any]:
         return [listing(bench, visit), live(bench, visit)]
@@ -331,8 +335,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return export(bench, visit)
 
     def judge(visit: Visit, comparison_id: str) -> tuple[str, Node]:
-        kept = blind.vote(bench.store, compared(bench, visit), visit, comparison_id)
-        return kept, listing(bench, visit)
+        found = compared(bench, visit)
+        kept = blind.vote(bench.store, found, visit, comparison_id)
+        return kept, listing(bench, visit, found)
 
     def reply(visit: Visit, text: str) -> Iterator[tuple[Node, Attempt]]:
         run = opened_run(bench, visit)
@@ -346,6 +351,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
     parts = [top, body, settings]
     wire.on_load(show, outputs=parts)
     wire.read(body.refresh, show, outputs=parts, trigger_mode="always_last")
+    # What is looked for changes no conclusion, and drawing them again for each letter costs most.
+    wire.read(body.search, search, outputs=[body], trigger_mode="always_last")
     # Links of the list keep the conditions; what scorers conclude above it does not depend on them.
     wire.read(settings.refresh, again, outputs=[body, settings], trigger_mode="always_last")
     wire.read(body.export, save, outputs=[note])
