@@ -1,5 +1,7 @@
 """Comparisons and votes: appended to a file beside the runs, so that the database stays a cache."""
 
+# ruff: noqa: S608 - only names from constants are formatted into SQL
+
 import json
 import os
 import time
@@ -8,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from acft.store.connection import Store
 
 FILE = "comparisons.jsonl"
@@ -15,6 +19,7 @@ COLUMNS = {
     "comparison": ("comparison_id", "time"),
     "vote": ("comparison_id", "time", "item", "choice"),
 }
+TABLES = {"comparison": "comparisons", "vote": "votes"}
 
 
 def record_comparison(store: Store, body: Mapping[str, Any]) -> str:
@@ -34,29 +39,36 @@ def record_vote(
 
 def load_journal(store: Store) -> None:
     """Makes the tables ``comparisons`` and ``votes`` equal to the file."""
-    entries = _read(store.root / FILE)
-    rows: dict[str, list[list[Any]]] = {kind: [] for kind in COLUMNS}
-    for entry in entries:
-        values = [entry.get(name) for name in COLUMNS[entry["kind"]]]
-        rows[entry["kind"]].append([*values, json.dumps(entry, sort_keys=True)])
-    with store.write() as connection:
-        connection.execute("DELETE FROM comparisons")
-        connection.execute("DELETE FROM votes")
-        if rows["comparison"]:
-            connection.executemany("INSERT INTO comparisons VALUES (?, ?, ?)", rows["comparison"])
-        if rows["vote"]:
-            connection.executemany("INSERT INTO votes VALUES (?, ?, ?, ?, ?)", rows["vote"])
+    with store.write() as connection:  # what is being appended is in the file or waits for this
+        entries = _read(store.root / FILE)
+        for kind, table in TABLES.items():
+            connection.execute(f"DELETE FROM {table}")
+            _insert(connection, kind, [entry for entry in entries if entry["kind"] == kind])
 
 
 def _append(store: Store, entry: dict[str, Any]) -> None:
-    line = json.dumps({**entry, "time": time.time()}, allow_nan=False) + "\n"
-    with (store.root / FILE).open("ab") as file:
-        if not _ends_with_newline(store.root / FILE):
-            file.write(b"\n")
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    load_journal(store)
+    entry = {**entry, "time": time.time()}
+    line = json.dumps(entry, allow_nan=False) + "\n"
+    with store.write() as connection:
+        with (store.root / FILE).open("ab") as file:
+            if not _ends_with_newline(store.root / FILE):
+                file.write(b"\n")
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _insert(connection, entry["kind"], [entry])
+
+
+def _insert(connection: Any, kind: str, entries: list[dict[str, Any]]) -> None:
+    """Adds entries of one kind to their table, whatever their number in one go."""
+    columns = {
+        name: pa.array([e[name] for e in entries], pa.float64() if name == "time" else pa.string())
+        for name in COLUMNS[kind]
+    }
+    body = pa.array([json.dumps(entry, sort_keys=True) for entry in entries], pa.string())
+    connection.register("added", pa.table({**columns, "body": body}))
+    connection.execute(f"INSERT INTO {TABLES[kind]} BY NAME SELECT * FROM added")
+    connection.unregister("added")
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -1,5 +1,8 @@
 import json
 
+import pytest
+
+from acft.store import journal
 from acft.store.connection import open_memory_store
 from acft.store.journal import FILE, load_journal, record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
@@ -38,6 +41,14 @@ def test_loading_twice_doubles_nothing(store):
     record_comparison(store, {})
     load_journal(store)
     assert store.rows("SELECT count(*) FROM comparisons") == [(1,)]
+
+
+def test_a_vote_adds_one_row_and_reads_no_other(store, monkeypatch):
+    comparison = record_comparison(store, {})
+    monkeypatch.setattr(journal, "_read", lambda _: pytest.fail("the file was read"))
+    record_vote(store, comparison, "a", "left")
+    record_vote(store, comparison, "a", "right")
+    assert store.rows("SELECT choice FROM votes ORDER BY time") == [("left",), ("right",)]
 
 
 def test_without_a_file_there_are_no_comparisons(store):
