@@ -3,7 +3,6 @@
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +44,8 @@ class Control:
     ) -> None:
         self._reader = reader
         self._settings_process = settings_process
-        self._launches: deque[float] = deque()
+        self._launches: dict[str, float] = {}
+        """New runs of the last hour in order, and when they came."""
         self._lock = threading.Lock()
         self._quota_bytes = quota_bytes
         self.owner = owner
@@ -83,10 +83,8 @@ class Control:
                 room for another.
         """
         _limit_text(text)
-        self._allow()
-        return self._settings_process.call(
+        return self._new(
             "launch",
-            runs=str(self._reader.runs_dir),
             text=text,
             request_id=request_id or secrets.token_hex(8),
             cloned_from=cloned_from,
@@ -99,11 +97,7 @@ class Control:
         Raises:
             RunError: The run has no checkpoint, or too much waits already.
         """
-        self._allow()
-        return self._settings_process.call(
-            "measure", runs=str(self._reader.runs_dir), run_id=run_id, request_id=request_id,
-            **asdict(choice),
-        )  # fmt: skip
+        return self._new("measure", run_id=run_id, request_id=request_id, **asdict(choice))
 
     def weigh(self, run_id: str, choice: Choice, *, has_files: bool = False) -> dict[str, Any]:
         """Every suite, and the work and problems of a choice of them; files as in ``check``."""
@@ -146,6 +140,17 @@ class Control:
         if obstacle := self.obstacle():
             raise RunError(obstacle)
 
+    def _new(self, operation: str, **arguments: Any) -> str:
+        """Id of a run that is asked for; only one that was not there counts by the hour."""
+        self._allow()
+        known = set(self._reader.run_ids())
+        runs = str(self._reader.runs_dir)
+        run_id: str = self._settings_process.call(operation, runs=runs, **arguments)
+        with self._lock:
+            if run_id not in known:
+                self._launches.setdefault(run_id, time.monotonic())
+        return run_id
+
     def _allow(self) -> None:
         self._own()
         queued = sum(run.state.state == "queued" for run in self._reader.runs())
@@ -155,11 +160,9 @@ class Control:
             )
         with self._lock:
             now = time.monotonic()
-            while self._launches and now - self._launches[0] > HOUR:
-                self._launches.popleft()
+            self._launches = {r: t for r, t in self._launches.items() if now - t <= HOUR}
             if len(self._launches) >= MAX_PER_HOUR:
                 raise RunError(f"{MAX_PER_HOUR} runs were launched within the hour; wait a little")
-            self._launches.append(now)
 
 
 def preset_names(experiments: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The settings text, its form, and everything that may be done to runs."""
 
+import itertools
 import threading
 from dataclasses import replace
 from threading import Lock
@@ -289,11 +290,32 @@ def test_huge_settings_are_refused_before_anything_reads_them(bench):
         bench.control.launch("#" * 200_000)
 
 
-def test_launches_are_limited_by_the_hour(bench):
+def test_launches_are_limited_by_the_hour(bench, monkeypatch):
+    names = (f"20261122-15{n // 60:02d}{n % 60:02d}-aaaa" for n in itertools.count())
+    monkeypatch.setattr(bench.settings_process, "call", lambda *_, **__: next(names))
     for _ in range(control.MAX_PER_HOUR):
         bench.control.launch(TEXT)
     with pytest.raises(RunError, match="within the hour"):
         bench.control.launch(TEXT)
+
+
+def test_only_new_runs_count_towards_the_limit(bench, monkeypatch):
+    for _ in range(control.MAX_PER_HOUR):
+        bench.control.launch(TEXT)  # one that is there: a click that was repeated
+    monkeypatch.setattr(
+        bench.settings_process, "call", lambda *_, **__: throw(ConfigError("refused"))
+    )
+    for _ in range(control.MAX_PER_HOUR):
+        with pytest.raises(ConfigError, match="refused"):
+            bench.control.launch(TEXT)
+    monkeypatch.setattr(bench.settings_process, "call", lambda *_, **__: "20261122-150000-aaaa")
+    for _ in range(control.MAX_PER_HOUR):
+        bench.control.launch(TEXT)
+    bench.control.launch(TEXT)
+
+
+def throw(error: Exception) -> Any:
+    raise error
 
 
 def test_stopping_a_finished_run_says_that_there_is_nothing_to_stop(bench):
