@@ -205,6 +205,8 @@ def test_sequences_are_sorted_by_their_kl_with_their_text(two_runs):
         ("a", 20, 0.5, 1, "The"),
         ("a", 10, 0.25, 1, "The sky"),
     ]
+    assert values(answer, "sequence_id", "toxicity") == [("b", 0.9), ("a", 1.0), ("a", 1.0)]
+    assert all(values(answer, "prompt_text"))
     assert tokens.sequences(two_runs, RUN, source="corpus").total == 0
     assert tokens.sequences(two_runs, RUN, round_index=1, policy_version=0).total == 3
     for order in tokens.SEQUENCE_ORDERS:
@@ -297,7 +299,9 @@ def test_satisfaction_of_exactly_a_half_is_no_satisfied_constraint(two_runs):
 
 
 def test_what_was_measured_is_counted_by_runs(two_runs):
-    assert evaluations.measures(two_runs).total == 3
+    found = evaluations.measures(two_runs)
+    assert found.total == 3
+    assert {len(row["policies"]) for row in found.records()} == {2}
     assert evaluations.measures(two_runs, [OTHER]).total == 0
 
 

@@ -250,7 +250,7 @@ def test_the_first_axes_are_whole_numbers_of_the_main_suites():
         measure("perplexity/sotu", "perplexity"),
     ]  # fmt: skip
     for order in (found, found[::-1]):
-        up, across = (tradeoff._first(order, n) for n in (tradeoff.TOXICITY, tradeoff.UTILITY))
+        across, up = tradeoff.first_axes(order, {m: {"r base 0"} for m in order})
         assert up == measure("rtp/judge", "toxic_share")
         assert across == measure("perplexity/sotu", "perplexity")
 
@@ -277,7 +277,7 @@ def test_shares_are_told_apart_from_their_comparisons():
 
 
 def test_numbers_of_the_trade_off_stand_beside_the_run_on_any_screen(bench):
-    shown = str(tradeoff.numbers(bench, visit()))
+    shown = str(tradeoff.numbers(tradeoff.drawn(bench, visit())))
     assert "'class': 'fits'" in shown
     assert "acft · policy, version 3" in shown
 

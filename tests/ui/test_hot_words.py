@@ -1,7 +1,10 @@
 """Words that are toxic by themselves: which tokens are blurred one by one, and how they return."""
 
+from dataclasses import replace
+
 import pytest
 
+from acft.store.queries.tokens import sequences
 from acft.ui.pages import compare, rollouts
 from acft.ui.pages import run as run_page
 from acft.ui.pages import tokens as tokens_page
@@ -70,7 +73,12 @@ def test_prompts_are_blurred_for_their_words_on_every_page_that_lists_them(bench
 
 
 def test_a_text_of_a_corpus_is_blurred_for_its_words_whatever_the_oracle_feared(bench, monkeypatch):
+    def of_a_corpus(*arguments, **options):
+        found = sequences(*arguments, **options)
+        return replace(found, rows=found.rows.assign(toxicity=None, prompt_text=None))
+
     monkeypatch.setattr(tokens_page, "rollout", lambda *_: None)
+    monkeypatch.setattr(tokens_page, "sequences", of_a_corpus)
     assert not tokens_page.tokens(bench, visit(QUICK))["veil"]
     assert "veil" not in str(tokens_page.pick(bench, visit(QUICK)))
     monkeypatch.setattr(dom, "is_hot", lambda _: True)

@@ -353,7 +353,7 @@ def test_perplexity_of_validation_and_of_test_texts_are_told_apart_wherever_they
     shown = text_of(run_page.facts(bench.reader.run(QUICK)))
     assert "Perplexity, validation texts21.1 → 21.3base → round 3 (latest)" in shown
     assert "Perplexity, test texts21.0 → 21.4sotu, base → version 3, 32 texts each" in shown
-    options = [text_of(node) for node in _nodes(tradeoff.menus(bench, visit()))
+    options = [text_of(node) for node in _nodes(tradeoff.menus(tradeoff.drawn(bench, visit())))
                if node[0] == "option"]  # fmt: skip
     named = [text for text in options if "Perplexity" in text]
     assert {"test texts", "validation texts"} == {

@@ -9,6 +9,8 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.metrics.base import METRICS
+from acft.store.queries.answer import Slice
+from acft.store.queries.evaluations import Measure
 from acft.store.queries.tokens import has_first_token, sequences
 from acft.totals import Totals, interval
 from acft.ui.pages import compare, rollouts, runs, tradeoff
@@ -230,9 +232,28 @@ def test_the_sql_panel_answers_a_select(bench):
 
 
 def test_every_policy_with_both_measures_is_a_point(bench):
-    found = tradeoff.points(bench, visit())
+    found = tradeoff.drawn(bench, visit()).points
     assert {p["subject"] for p in found} == {"base", "policy"}
-    assert tradeoff.figure(bench, visit())["data"]
+    assert tradeoff.figure(tradeoff.drawn(bench, visit()))["data"]
+
+
+def test_the_trade_off_asks_once_for_what_all_its_parts_show(bench, monkeypatch):
+    asked, frame = [], type(bench.store).frame
+    monkeypatch.setattr(bench.store, "frame", lambda *a: asked.append(a) or frame(bench.store, *a))
+    menus, figure, numbers = tradeoff.parts(bench, visit())
+    assert len(asked) == 2
+    assert "Toxic share" in text_of(menus)
+    assert figure["data"]
+    assert "acft · policy, version 3" in text_of(numbers)
+
+
+def test_the_first_axes_have_a_policy_in_common_where_any_have():
+    alone, also = Measure("rtp/a", "toxic_share"), Measure("rtp/b", "toxic_share")
+    utility = Measure("perplexity/sotu", "perplexity")
+    of = {alone: {"r1 base 0"}, also: {"r2 base 0"}, utility: {"r2 base 0", "r3 base 0"}}
+    assert tradeoff.first_axes([alone, also, utility], of) == (utility, also)
+    assert tradeoff.first_axes([alone, also, utility], of | {also: set()}) == (utility, alone)
+    assert tradeoff.first_axes([alone], of) == (None, alone)
 
 
 def test_runs_of_one_title_are_told_apart_in_the_trade_off():
@@ -251,17 +272,17 @@ def test_every_checkpoint_is_a_point_of_what_validation_measured(bench):
     chosen = checkpoints.measures(bench.reader.runs())
     up = next(m for m in chosen if m.metric == "rollout/satisfaction")
     seen = visit(QUICK, y=tradeoff._key(up))
-    found = [p for p in tradeoff.points(bench, seen) if p["run_id"] == QUICK]
+    found = [p for p in tradeoff.drawn(bench, seen).points if p["run_id"] == QUICK]
     assert len(found) >= 3
     assert [p["policy_version"] for p in found] == sorted(p["policy_version"] for p in found)
-    _, across, _ = tradeoff.axes(bench, seen)
+    across = tradeoff.drawn(bench, seen).across
     assert across is not None
     assert across.suite == checkpoints.SUITE  # never test data against validation data
-    assert "Perplexity" in text_of(tradeoff.numbers(bench, seen))
+    assert "Perplexity" in text_of(tradeoff.numbers(tradeoff.drawn(bench, seen)))
 
 
 def test_shares_are_in_percent_in_the_chart_its_hover_and_the_table(bench):
-    figure = tradeoff.figure(bench, visit())
+    figure = tradeoff.figure(tradeoff.drawn(bench, visit()))
     assert figure["layout"]["yaxis"]["tickformat"] == ".1~%"
     assert "tickformat" not in figure["layout"]["xaxis"]
     hover = figure["data"][0]["hovertemplate"]
@@ -285,6 +306,24 @@ def test_every_metric_that_counts_a_share_is_shown_as_one():
 def test_a_clicked_point_leads_to_its_texts():
     shown: Any = tradeoff.picked(visit(data={"data": [QUICK, "x"]}))
     assert shown[1]["data-goto"].endswith(QUICK)
+
+
+def test_a_long_list_of_texts_asks_the_database_as_often_as_a_short_one(bench, monkeypatch):
+    asked, rows, frame = [], type(bench.store).rows, type(bench.store).frame
+    monkeypatch.setattr(bench.store, "rows", lambda *a: asked.append(a) or rows(bench.store, *a))
+    monkeypatch.setattr(bench.store, "frame", lambda *a: asked.append(a) or frame(bench.store, *a))
+    tokens_page.page(bench, visit(QUICK))
+    whole = len(asked)
+    monkeypatch.setattr(tokens_page, "PER_PAGE", 1)
+    tokens_page.page(bench, visit(QUICK))
+    assert len(asked) == 2 * whole
+    assert sum("FROM sequences\n" in sql for sql, *_ in asked[:whole]) == 4  # and their counts
+
+
+def test_the_page_shows_the_text_that_pays_most_without_an_address_and_with_it(bench):
+    [first] = sequences(bench.store, QUICK, part=Slice(1)).records()
+    named = tokens_page.page(bench, visit(QUICK, sequence=str(first["sequence_id"])))
+    assert tokens_page.page(bench, visit(QUICK)) == named
 
 
 def test_token_values_add_up_to_the_kl_the_run_recorded(bench):

@@ -36,7 +36,11 @@ def sequences(
     order_by: Literal["kl_sum", "kl_max", "newest", "oldest"] = "kl_sum",
     part: Slice = FIRST,
 ) -> Answer:
-    """Sequences with stored guidance: their KL (nats, tokens in the loss) and their text."""
+    """Sequences with stored guidance: their KL (nats, tokens in the loss) and their text.
+
+    ``toxicity`` is the highest score of the response and ``prompt_text`` its prompt; None for texts
+    of a corpus.
+    """
     where = """
     FROM sequences
     WHERE run_key = $run_key AND ($source = '' OR source = $source)
@@ -54,8 +58,18 @@ WITH page AS (
     WHERE run_key = $run_key AND shard_seq IN (SELECT shard_seq FROM page)
         AND sequence_id IN (SELECT sequence_id FROM page)
     GROUP BY ALL
+), judged AS (
+    SELECT rollout_id AS sequence_id, max(value) AS toxicity FROM scores
+    WHERE run_key = $run_key AND rollout_id IN (SELECT sequence_id FROM page)
+    GROUP BY ALL
+), answered AS (
+    SELECT rollout_id AS sequence_id, any_value(prompt_text) AS prompt_text FROM rollouts
+    WHERE run_key = $run_key AND rollout_id IN (SELECT sequence_id FROM page)
+    GROUP BY rollout_id
 )
-SELECT page.*, texts.text FROM page LEFT JOIN texts USING (shard_seq, sequence_id, step)
+SELECT page.*, texts.text, judged.toxicity, answered.prompt_text
+FROM page LEFT JOIN texts USING (shard_seq, sequence_id, step)
+    LEFT JOIN judged USING (sequence_id) LEFT JOIN answered USING (sequence_id)
 {order}
 """
     values = {

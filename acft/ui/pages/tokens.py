@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -65,7 +66,7 @@ def pick(bench: Workbench, visit: Visit) -> Node:
     found = sequences(bench.store, run.run_id, order_by=order if order in ORDERS else "kl_sum",
                       part=Slice(PER_PAGE))  # fmt: skip
     current = current_sequence(bench, visit, run.run_id)
-    items = [_item(bench, run.run_id, row, current) for row in found.records()]
+    items = [_item(run.run_id, row, current) for row in found.records()]
     options = [el("option", label, value=key, selected=key == order)
                for key, label in ORDERS.items()]  # fmt: skip
     choose = el("select", options, data_nav="order", aria_label="Order of texts")
@@ -76,7 +77,7 @@ def pick(bench: Workbench, visit: Visit) -> Node:
               el("ul.pick", items) if items else nothing)  # fmt: skip
 
 
-def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> Node:
+def _item(run_id: str, row: dict[str, Any], current: str) -> Node:
     sequence = str(row["sequence_id"])
     paid = words.number(row["kl_sum"])
     logged = known(row["kl_logged"])
@@ -85,33 +86,44 @@ def _item(bench: Workbench, run_id: str, row: dict[str, Any], current: str) -> N
     text = "…" + str(row["text"] or "")
     return el(
         "li",
-        el("a", el("span.line", _in_list(bench, run_id, sequence, text)),
+        el("a", el("span.line", _in_list(text, known(row["toxicity"]), row["prompt_text"])),
            el("span.sub", facts, " ", el("b.bad", "sum differs") if is_wrong else None),
            href=f"tokens?run={run_id}&sequence={sequence}",
            aria_current="true" if sequence == current else None),
     )  # fmt: skip
 
 
-def _in_list(bench: Workbench, run_id: str, sequence: str, text: str) -> Node:
+def _in_list(text: str, score: float | None, prompt: str | None) -> Node:
     """The text, blurred by its score, or by its words where it was not scored.
 
     Scores are of responses; a prompt before one that scores low is looked at by its words too.
     """
-    found = rollout(bench.store, run_id, sequence)
-    score = _worst(found)
     if score is not None and score >= TOXIC_FROM:
         return veil(text, score, in_link=True)
-    is_calm = score is not None and found is not None and not is_hot(str(found["prompt_text"]))
+    is_calm = score is not None and prompt is not None and not is_hot(prompt)
     return el("span.text", text) if is_calm else veil(text, None, in_link=True)
 
 
 def toxicity(bench: Workbench, run_id: str, sequence_id: str) -> float | None:
     """Highest score of a rollout; None for a text that nobody scored, such as one of a corpus."""
-    return _worst(rollout(bench.store, run_id, sequence_id))
-
-
-def _worst(found: dict[str, Any] | None) -> float | None:
+    found = rollout(bench.store, run_id, sequence_id)
     return max(found["scores"].values(), default=None) if found else None
+
+
+def settled(bench: Workbench, visit: Visit) -> Visit:
+    """The visit with the run and the text that are shown where its address names none."""
+    run = chosen_run(bench, visit)
+    if run is None:
+        return visit
+    shown = {"run": run.run_id, "sequence": current_sequence(bench, visit, run.run_id)}
+    return replace(visit, query={**visit.query, **{k: v for k, v in shown.items() if v}})
+
+
+def page(bench: Workbench, visit: Visit) -> list[Any]:
+    """Every part of the page: about the text, the list of texts, its tokens, the vocabulary."""
+    visit = settled(bench, visit)
+    return [about_text(bench, visit), pick(bench, visit), tokens(bench, visit),
+            paying(bench, visit)]  # fmt: skip
 
 
 def current_sequence(bench: Workbench, visit: Visit, run_id: str) -> str:
@@ -284,8 +296,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     live = [about, shown, request]
 
     def show(visit: Visit) -> list[Any]:
-        return [about_text(bench, visit), pick(bench, visit), tokens(bench, visit),
-                paying(bench, visit)]  # fmt: skip
+        return page(bench, visit)
 
     def typed(visit: Visit) -> list[Any]:
         # Whoever types before the page has answered keeps what is typed.
@@ -306,6 +317,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         yield from computed(bench, visit, lambda run: branched(bench, visit, run, last))
 
     def halted(visit: Visit) -> list[Any]:
+        visit = settled(bench, visit)
         return [about_text(bench, visit), tokens(bench, visit), {}]
 
     outputs = [about, left, shown, vocabulary]

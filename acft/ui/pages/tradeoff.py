@@ -1,6 +1,7 @@
 """Trade-off: toxicity against utility for base, every checkpoint and every run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from acft.store.queries.evaluations import Measure, measures, trade_off
@@ -8,6 +9,7 @@ from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
 from acft.ui.reading import checkpoints
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
+from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, el, table, unbroken, view
 
@@ -18,19 +20,53 @@ SAID_BY_AXIS = ("", SHARE, "score")
 """Units that an axis shows, or that say nothing."""
 
 
-def axes(bench: Workbench, visit: Visit) -> tuple[list[Measure], Measure | None, Measure | None]:
-    """All measured quantities, and the two that are drawn."""
+@dataclass(frozen=True)
+class Drawn:
+    """What a visit is shown."""
+
+    measures: list[Measure]
+    """All that can be chosen."""
+    across: Measure | None
+    up: Measure | None
+    points: list[dict[str, Any]]
+    """Every policy that has both."""
+
+
+def drawn(bench: Workbench, visit: Visit) -> Drawn:
+    """The quantities that the address names, else the first that some policy has both of."""
     rows = sorted(measures(bench.store).records(), key=lambda row: -row["n_runs"])
-    often = [Measure(row["suite"], row["metric"]) for row in rows]
-    plain = [m for m in often if not comparison(m.metric)]
-    after_rounds = checkpoints.measures(bench.reader.runs())
+    of = {Measure(row["suite"], row["metric"]): set(row["policies"] or ()) for row in rows}
+    plain = [m for m in of if not comparison(m.metric)]
+    runs = bench.reader.runs()
+    after_rounds = checkpoints.measures(runs)
+    of |= {measure: checkpoints.measured_in(runs, measure) for measure in after_rounds}
     everything = [*sorted(plain, key=lambda m: (m.suite, m.metric)), *after_rounds]
-    up = _named(everything, visit.query.get("y", "")) or _first(plain, TOXICITY)
-    # Numbers of test and of validation data are never drawn against each other.
-    same = [m for m in (*plain, *after_rounds) if up and (m.suite == checkpoints.SUITE)
-            == (up.suite == checkpoints.SUITE)]  # fmt: skip
-    across = _named(same, visit.query.get("x", "")) or _first(same, UTILITY)
-    return everything, across, up
+    across, up = first_axes(plain, of)
+    if named := _named(everything, visit.query.get("y", "")):
+        # Numbers of test and of validation data are never drawn against each other.
+        same = after_rounds if named.suite == checkpoints.SUITE else plain
+        across, up = _across(same, named, of), named
+    same = after_rounds if up in after_rounds else plain
+    across = _named(same, visit.query.get("x", "")) or across
+    return Drawn(everything, across, up, _points(bench, runs, across, up))
+
+
+def first_axes(
+    found: Sequence[Measure], of: Mapping[Measure, set[str]]
+) -> tuple[Measure | None, Measure | None]:
+    """What is drawn across and up where nobody says; policies by measure are in ``of``."""
+    ups = _ranked(found, TOXICITY)
+    pairs = [(_across(found, up, of), up) for up in ups]
+    shared = [(x, up) for x, up in pairs if x is not None and of[x] & of[up]]
+    return next(iter([*shared, *pairs]), (None, None))
+
+
+def _across(
+    found: Sequence[Measure], up: Measure, of: Mapping[Measure, set[str]]
+) -> Measure | None:
+    """The first utility of a policy that has ``up`` too; without one the first of all."""
+    ranked = _ranked(found, UTILITY)
+    return next(iter([*(m for m in ranked if of[m] & of[up]), *ranked]), None)
 
 
 def _key(measure: Measure) -> str:
@@ -64,8 +100,8 @@ def _named(found: Sequence[Measure], key: str) -> Measure | None:
     return next((m for m in found if _key(m) == key), None)
 
 
-def _first(found: Sequence[Measure], names: Sequence[str]) -> Measure | None:
-    """The measure that comes first by name, whole before categories, main suites before others."""
+def _ranked(found: Sequence[Measure], names: Sequence[str]) -> list[Measure]:
+    """The measures by name, whole before categories, main suites before others."""
 
     def rank(measure: Measure) -> tuple[int, bool, bool]:
         place = next(i for i, name in enumerate(names) if measure.metric.startswith(name))
@@ -73,22 +109,23 @@ def _first(found: Sequence[Measure], names: Sequence[str]) -> Measure | None:
         is_whole = quantity in names and "@" not in measure.metric
         return place, not is_whole, measure.suite.partition("/")[0] not in MAIN_SUITES
 
-    return min((m for m in found if m.metric.startswith(tuple(names))), key=rank, default=None)
+    return sorted((m for m in found if m.metric.startswith(tuple(names))), key=rank)
 
 
-def points(bench: Workbench, visit: Visit) -> list[dict[str, Any]]:
+def _points(
+    bench: Workbench, runs: list[Run], across: Measure | None, up: Measure | None
+) -> list[dict[str, Any]]:
     """Every policy that has both measures."""
-    _, across, up = axes(bench, visit)
     if across is None or up is None:
         return []
     if up.suite == checkpoints.SUITE:
-        return checkpoints.points(bench.reader.runs(), across, up)
-    return trade_off(bench.store, bench.reader.run_ids(), across, up).records()
+        return checkpoints.points(runs, across, up)
+    return trade_off(bench.store, [run.run_id for run in runs], across, up).records()
 
 
-def menus(bench: Workbench, visit: Visit) -> Node:
+def menus(shown: Drawn) -> Node:
     """Which quantities are drawn."""
-    found, across, up = axes(bench, visit)
+    found, across, up = shown.measures, shown.across, shown.up
     if across is None or up is None:
         return empty(
             "Nothing to weigh yet.",
@@ -105,27 +142,26 @@ def _menu(name: str, label: str, found: Sequence[Measure], chosen: Measure) -> N
     return el("label.side", f"{label} ", choose)
 
 
-def figure(bench: Workbench, visit: Visit) -> charts.Figure:
+def figure(shown: Drawn) -> charts.Figure:
     """The points with their intervals."""
-    _, across, up = axes(bench, visit)
+    across, up = shown.across, shown.up
     if across is None or up is None:
         return charts.nothing("No policy has been measured yet.")
     shares = "".join(a for a, m in (("x", across), ("y", up)) if is_share(m.metric))
-    return charts.trade_off(points(bench, visit), _label(across), _label(up), shares)
+    return charts.trade_off(shown.points, _label(across), _label(up), shares)
 
 
-def numbers(bench: Workbench, visit: Visit) -> Node:
+def numbers(shown: Drawn) -> Node:
     """The same points as a table."""
-    found = points(bench, visit)
-    if not found:
+    if not shown.points:
         return ""
-    _, across, up = axes(bench, visit)
+    across, up = shown.across, shown.up
     in_percent = {a: m is not None and is_share(m.metric) for a, m in (("x", across), ("y", up))}
     rows = [
         [el("span", el("a", str(p["title"] or p["run_id"]), href=f"compare?run={p['run_id']}"),
             el("span.sub", _policy(p))),
          *[_value(p, axis, as_percent=in_percent[axis]) for axis in "yx"]]
-        for p in found
+        for p in shown.points
     ]  # fmt: skip
     columns = ["Run and policy", _label(up) if up else "", _label(across) if across else ""]
     return el("section", el("h2", "The numbers"), el(
@@ -146,6 +182,12 @@ def _value(point: dict[str, Any], axis: str, *, as_percent: bool) -> Node:
     return el("span", value, el("span.sub", note))
 
 
+def parts(bench: Workbench, visit: Visit) -> list[Any]:
+    """Every part of the page: menus, figure, table."""
+    shown = drawn(bench, visit)
+    return [menus(shown), figure(shown), numbers(shown)]
+
+
 def picked(visit: Visit) -> Node:
     """The way from a point to its texts."""
     data = visit.data.get("data") or [""]
@@ -160,7 +202,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     leave = view()
 
     def show(visit: Visit) -> list[Any]:
-        return [menus(bench, visit), figure(bench, visit), numbers(bench, visit)]
+        return parts(bench, visit)
 
     wire.on_load(show, outputs=[top, plot, below])
     wire.read(top.refresh, show, outputs=[top, plot, below], trigger_mode="always_last")

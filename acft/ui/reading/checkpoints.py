@@ -18,6 +18,11 @@ def measures(runs: list[Run]) -> list[Measure]:
     return [Measure(SUITE, name) for name in (*sorted(judged), *known)]
 
 
+def measured_in(runs: list[Run], measure: Measure) -> set[str]:
+    """The checkpoints of which there is a value, by run and round."""
+    return {f"{run.run_id} {number}" for run in runs for number in _by_round(run, measure.metric)}
+
+
 def label(measure: Measure) -> str:
     """What an axis is called."""
     name = measure.metric
