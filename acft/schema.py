@@ -20,6 +20,8 @@ What counts
     others take it to change the status of a run that has no worker.
 """
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +116,7 @@ TABLES: dict[str, pa.Schema] = {"rollouts": ROLLOUTS, "scores": SCORES, "guidanc
 STATES = (
     "queued", "starting", "running", "stopping", "finished", "stopped", "failed", "lost",
 )  # fmt: skip
+FINAL = ("finished", "stopped", "failed")
 FAILURES = ("oom", "data", "config", "model", "nonfinite", "disk", "killed", "unknown")
 BEGINNING = "beginning"
 STOP_MODES = ("save", "now")
@@ -208,6 +211,15 @@ class Labels:
     tags: tuple[str, ...] = ()
     notes: str = ""
     archived: bool = False
+
+
+def folders(root: Path, pattern: re.Pattern[str]) -> list[str]:
+    """Names of the folders in a folder that match a pattern, sorted; links are not followed."""
+    if not root.is_dir():
+        return []
+    with os.scandir(root) as entries:  # which knows without asking what each one is
+        return sorted(entry.name for entry in entries if pattern.fullmatch(entry.name)
+                      and entry.is_dir(follow_symlinks=False))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from acft.eventlog import Entry, effective, read_events
 from acft.events import BestCheckpoint, Finished, RoundFinished, Scalars, Started
 from acft.registry import did_you_mean
 from acft.runs.locks import FileLock
-from acft.schema import STATES, Labels, Launch, RunPaths, Status
+from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z2-7]{4}")
 """Date and time (UTC) of creation, then four random characters; no user text."""
@@ -93,10 +93,7 @@ def find_run(runs_dir: Path, run_id: str) -> RunPaths:
 
 def all_runs(runs_dir: Path) -> list[RunPaths]:
     """Every run directory, oldest first; links are not followed."""
-    if not runs_dir.is_dir():
-        return []
-    found = [path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name)]
-    return [RunPaths(p) for p in sorted(found) if p.is_dir() and not p.is_symlink()]
+    return [RunPaths(runs_dir / name) for name in folders(runs_dir, RUN_ID)]
 
 
 def remove_remains(runs_dir: Path, now: float) -> None:

@@ -8,14 +8,13 @@ from acft.events import Finished
 from acft.runs.directory import read_status, stop_request
 from acft.runs.process import Identity, is_alive, this_boot
 from acft.runs.stopping import outlook
-from acft.schema import RunPaths, Status
+from acft.schema import FINAL, RunPaths, Status
 
 HEARTBEAT_SECONDS = 2.0
 STALLED_SECONDS = 15.0
 """A living worker that has been silent for longer is called stalled."""
 FRESH_SECONDS = 10.0
 """A worker on another machine counts as alive while its heartbeat is at most so old."""
-FINAL = ("finished", "stopped", "failed")
 RESUMABLE = ("stopped", "failed", "lost")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from acft.errors import ConfigError
-from acft.schema import STATES, Labels, Launch, RunPaths, Status
+from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 from acft.settings import as_asked
 
 STATUS_COLUMNS = (
@@ -18,17 +18,15 @@ STATUS_COLUMNS = (
     "checkpoint", "best_checkpoint", "resumed_from", "events",
 )  # fmt: skip
 
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Names that a run's folder may have got elsewhere; those made here follow a stricter pattern."""
 
 Signature = tuple[tuple[int, int], ...]
 
 
 def run_directories(root: Path) -> list[RunPaths]:
     """Every run directory in a folder, oldest first; links are not followed."""
-    if not root.is_dir():
-        return []
-    found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name)]
-    paths = [RunPaths(p) for p in sorted(found) if p.is_dir() and not p.is_symlink()]
+    paths = [RunPaths(root / name) for name in folders(root, FOLDER)]
     return [run for run in paths if run.spec.is_file()]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from acft.schema import RunPaths
+from acft.schema import FINAL, RunPaths
 from acft.store.connection import Store
 from acft.store.facts import Signature, read_facts, run_directories, signature
 from acft.store.journal import load_journal
@@ -19,6 +19,8 @@ from acft.store.tail import Chunk, Position, read_on
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.8
+SETTLED_NANOSECONDS = 2_000_000_000
+"""A folder whose time is older changes it when a file in it is replaced; clocks are coarse."""
 MOVE_SECONDS = 30.0
 """Until a better database is asked for again when it could not be had: making it takes long."""
 ALL_TABLES = ("runs", "positions", "events", "shards", *UNDONE_WITH_ROUNDS, *BULK)
@@ -53,6 +55,8 @@ class Ingester:
         self._signatures: dict[str, Signature] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._resting: dict[str, tuple[int, int]] = {}
+        """Runs that have ended and been taken in: their folders as they were then."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem = ""
@@ -122,13 +126,24 @@ class Ingester:
             store.close()
             raise
         self._store.become(store)
-        self._signatures, self._facts, self._sizes = {}, {}, {}
+        self._signatures, self._facts, self._sizes, self._resting = {}, {}, {}, {}
         load_journal(self._store)  # again: a vote may have come in between
 
     def _ingest_run(self, paths: RunPaths) -> int:
+        run_id, now = paths.root.name, time.time_ns()
+        folder = _mark(paths.root)  # taken first: what changes meanwhile is read again
+        if self._resting.get(run_id) == folder:
+            return 0
+        n_events = self._ingest_news(paths)
+        is_over = self._facts[run_id]["state"] in FINAL
+        if is_over and not n_events and now - folder[1] > SETTLED_NANOSECONDS:
+            self._resting[run_id] = folder
+        return n_events
+
+    def _ingest_news(self, paths: RunPaths) -> int:
         run_id = paths.root.name
         self._ingest_facts(paths)
-        size = _size(paths.events)
+        size = _mark(paths.events)
         if self._sizes.get(run_id) == size:
             return 0
         n_events = 0
@@ -194,6 +209,7 @@ class Ingester:
             for table in set(ALL_TABLES) - set(keep):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
         self._sizes.pop(run_id, None)
+        self._resting.pop(run_id, None)
         if "runs" not in keep:
             self._signatures.pop(run_id, None)
             self._facts.pop(run_id, None)
@@ -214,7 +230,8 @@ def _in_words(error: Exception) -> str:
     return " ".join([text, *getattr(error, "__notes__", ())])
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _mark(path: Path) -> tuple[int, int]:
+    """Size and time of a file, or of a folder, which both change with the files in it."""
     try:
         facts = path.stat()
     except FileNotFoundError:

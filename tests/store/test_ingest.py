@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from acft.atomic import replace_json
 from acft.eventlog import effective, read_events
 from acft.events import (
     Evaluated,
@@ -301,6 +303,27 @@ def test_changes_of_status_and_labels_are_taken_in(store, ingester, run):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": 7, "round": "x", "pid": null}'])
+def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_is_replaced(
+    store, ingester, run, monkeypatch
+):
+    run.status(state="finished")
+    run.say(Started(pid=1))
+    looked_at, look = [], ingest.signature
+    monkeypatch.setattr(ingest, "signature", lambda paths: looked_at.append(paths) or look(paths))
+    ingester.poll()
+    ingester.poll()
+    assert len(looked_at) == 2, "its folder may still change within what clocks tell apart"
+    earlier = time.time() - 60
+    os.utime(run.paths.root, (earlier, earlier))
+    ingester.poll()
+    ingester.poll()
+    ingester.poll()
+    assert len(looked_at) == 3
+    replace_json(run.paths.labels, {"tags": ["kept"]})
+    ingester.poll()
+    assert column(store, "SELECT tags FROM runs") == [["kept"]]
+
+
 def test_a_damaged_status_leaves_the_run_visible_without_state(store, ingester, run, text):
     run.say(Started(pid=1))
     run.paths.status.write_text(text)
