@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from acft.events import Event, Scalars
 
@@ -27,11 +28,16 @@ def bill(events: Iterable[Event]) -> dict[str, float]:
     Args:
         events: Those that count; see ``eventlog.effective``.
     """
+    numbers = (event.values.items() for event in events if isinstance(event, Scalars))
+    return bill_of(chain.from_iterable(numbers))
+
+
+def bill_of(numbers: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The bill of measured numbers with their names; see ``bill``."""
     total: defaultdict[str, float] = defaultdict(float)
-    for event in events:
-        for name, value in event.values.items() if isinstance(event, Scalars) else ():
-            if name.startswith(BILL):
-                total[name.removeprefix(BILL)] += value
+    for name, value in numbers:
+        if name.startswith(BILL):
+            total[name.removeprefix(BILL)] += value
     return dict(sorted(total.items()))
 
 

@@ -31,6 +31,7 @@ class Target:
     """Where clients that write files put them."""
     project: str = "acft"
     settings: dict[str, Any] = field(default_factory=dict)
+    """By dotted name."""
 
 
 @runtime_checkable

@@ -162,14 +162,15 @@ class _Attempt:
         from acft.runs.spec import load_spec  # noqa: PLC0415
 
         launch = read_launch(self._paths)
-        if launch.mirror:
-            require_clients(launch.mirror)
-            target = Target(self._paths.root.name, self._paths.root)
-            self._mirror = open_mirror(launch.mirror, target)
+        require_clients(launch.mirror)
         if launch.working_directory:
             os.chdir(launch.working_directory)
         self._spec = load_spec(self._paths.spec, launch.overrides)
         settings = self._spec.settings
+        if launch.mirror:
+            root = self._paths.root
+            target = Target(root.name, root, settings=self._spec.values)
+            self._mirror = open_mirror(launch.mirror, target)
         rounds = settings.schedule.rounds
         is_training = self._spec.kind == "training"
         steps = rounds * settings.optimizer.steps_per_round if is_training else 0

@@ -1,6 +1,9 @@
 """What the pages say about runs, without a browser."""
 
+import gc
 import json
+import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +12,8 @@ import plotly.graph_objects as go
 import pytest
 
 from acft.errors import DataError, RunError
-from acft.eventlog import Entry
-from acft.events import Evaluated, Scalars
+from acft.eventlog import Entry, EventWriter
+from acft.events import Evaluated, Scalars, Started
 from acft.runs.process import this_boot
 from acft.runs.status import RunState, Seen, run_state
 from acft.runs.supervisor import Adoption, Supervisor
@@ -126,6 +129,37 @@ def test_a_lost_run_says_so_and_can_be_resumed(bench):
     shown = text_of(run_page.top(bench, visit(LOST, may_change=True)))
     assert "lost" in shown
     assert "Resume" in shown
+
+
+def test_a_run_followed_through_a_resume_reads_as_one_opened_afterwards(tmp_path):
+    folder = synthetic.write_run(tmp_path, LIVE, synthetic.Shape(state="running"))
+    reader = Reader(tmp_path)
+    assert len(read(tmp_path, LIVE).history.rounds) == 2
+    before = reader.run(LIVE)
+    writer = EventWriter(folder / "events.jsonl")
+    writer.append(Started(pid=7, resumed_from_round=1))
+    followed = reader.run(LIVE)
+    writer.append(Scalars(2, 13, {"policy/ce": 9.0}))
+    assert before is not None
+    assert followed is not None
+    assert len(before.history.rounds) == 2, "what was read before stays as it was"
+    assert len(followed.history.rounds) == 1
+    history, fresh = reader.run(LIVE), read(tmp_path, LIVE)
+    assert history is not None
+    assert history.history == fresh.history
+    assert reader.entries(LIVE) == Reader(tmp_path).entries(LIVE)
+    assert reader.entries(LIVE)[-1].event == Scalars(2, 13, {"policy/ce": 9.0})
+
+
+def test_nothing_is_kept_of_a_deleted_run(tmp_path):
+    folder = synthetic.write_run(tmp_path, QUICK)
+    reader = Reader(tmp_path)
+    assert len(reader.runs()) == 1
+    history = weakref.ref(reader.runs()[0].history)
+    shutil.rmtree(folder)
+    assert reader.runs() == []
+    gc.collect()
+    assert history() is None
 
 
 def test_a_killed_run_says_once_what_is_left_and_promises_no_texts(bench):

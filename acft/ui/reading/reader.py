@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acft.costs import BILL
+from acft.costs import bill_of
 from acft.errors import AcftError, DataError
-from acft.eventlog import Entry, EventReader, effective
+from acft.eventlog import Entry, EventReader, effective, read_events
 from acft.events import (
     BestCheckpoint,
     Calibration,
@@ -78,11 +78,7 @@ class History:
 
     def bill(self) -> dict[str, float]:
         """All that was spent so far; see ``costs.bill``."""
-        return {
-            name.removeprefix(BILL): sum(point.value for point in points)
-            for name, points in self.scalars.items()
-            if name.startswith(BILL)
-        }
+        return bill_of((name, p.value) for name, points in self.scalars.items() for p in points)
 
     def copy(self) -> "History":
         """A history that can take more events while this one is being read."""
@@ -183,22 +179,24 @@ class _Tail:
     """Follows one event file."""
 
     def __init__(self, paths: RunPaths) -> None:
-        self.reader = EventReader(paths.events)
-        self.entries: list[Entry] = []
+        self.path = paths.events
+        self.reader = EventReader(self.path)
         self.history = History()
 
     def poll(self) -> History:
         """The history so far; earlier ones stay as they were, since pages may still draw them."""
+        n_known = self.reader.seq
         fresh = self.reader.poll()
         if fresh:
-            self.entries.extend(fresh)
             if any(isinstance(entry.event, Started) for entry in fresh):
-                self.history = history_of(effective(self.entries))
+                # What an attempt undoes was read before, and is rarer than it would be large.
+                before = read_events(self.path)[:n_known] if n_known else []
+                self.history = history_of(effective([*before, *fresh]))
             else:
                 self.history = self.history.copy()
                 for entry in fresh:
                     self.history.take(entry)
-            self.history.n_events = len(self.entries)
+            self.history.n_events = self.reader.seq
         return self.history
 
 
@@ -217,7 +215,12 @@ class Reader:
 
     def runs(self) -> list[Run]:
         """Every run, newest first."""
-        return [run for run in map(self.run, self.run_ids()) if run is not None]
+        run_ids = self.run_ids()
+        with self._lock:
+            for run_id in self._tails.keys() - run_ids:  # deleted
+                del self._tails[run_id]
+                self._resting.pop(run_id, None)
+        return [run for run in map(self.run, run_ids) if run is not None]
 
     def run(self, run_id: str) -> Run | None:
         """One run, or None when there is none of that name; the same object while it rests."""
@@ -253,10 +256,8 @@ class Reader:
 
     def entries(self, run_id: str) -> list[Entry]:
         """The events of a run that count, in order; none when there is no such run."""
-        if self.run(run_id) is None:
-            return []
-        with self._lock:
-            return effective(self._tails[run_id].entries)
+        paths = self.paths(run_id)
+        return _entries(paths.events, _mark(paths.events)) if paths else []
 
     def paths(self, run_id: str) -> RunPaths | None:
         """The folder of a run; names that are not run ids, and links, are refused."""
@@ -306,6 +307,12 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _entries(path: Path, mark: tuple[int, int, int] | None) -> list[Entry]:  # noqa: ARG001
+    """Events that count of a file as it was at a mark; few are asked for, and often."""
+    return effective(read_events(path))
 
 
 def history_of(entries: Iterable[Entry]) -> History:

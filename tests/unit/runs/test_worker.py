@@ -321,6 +321,23 @@ def test_a_mirror_that_fails_is_a_warning_and_changes_nothing(tmp_path, monkeypa
     assert found == whole
 
 
+def test_a_mirror_is_told_the_settings_of_the_run(tmp_path, monkeypatch):
+    told = []
+
+    class Listens(BrokenClient):
+        def __init__(self, target):
+            super().__init__(target)
+            told.append(target.settings)
+
+    monkeypatch.setattr("acft.runs.mirror.CLIENTS", {"json": Listens})
+    paths = create(tmp_path, "seed=3")
+    record = json.loads(paths.launch.read_text()) | {"mirror": ["json"]}
+    paths.launch.write_text(json.dumps(record))
+    assert do(paths) == DONE
+    [settings] = told
+    assert (settings["seed"], settings["method.name"]) == (3, "fake")
+
+
 def test_an_unknown_mirror_is_a_wrong_setting(tmp_path):
     paths = create(tmp_path)
     record = json.loads(paths.launch.read_text()) | {"mirror": ["wandbb"]}
