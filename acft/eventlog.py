@@ -98,9 +98,9 @@ class EventReader:
         return entries
 
 
-def read_events(path: Path, after_seq: int = 0) -> list[Entry]:
-    """All whole entries of a file numbered above ``after_seq``."""
-    return [entry for entry in EventReader(path).poll() if entry.seq > after_seq]
+def read_events(path: Path) -> list[Entry]:
+    """All whole entries of a file."""
+    return EventReader(path).poll()
 
 
 def last_entry(path: Path) -> Entry | None:

@@ -242,9 +242,6 @@ QUESTIONS: dict[str, Callable[[Visit], object]] = {
         v.store, v.run_id, v.sequence_id
     ),
     "tokens: one sequence": lambda v: tokens.guidance(v.store, v.run_id, v.sequence_id),
-    "tokens: most shifted, one round": lambda v: tokens.most_shifted(
-        v.store, v.run_id, round_index=v.round
-    ),
     "tokens: most shifted, all rounds": lambda v: tokens.most_shifted(v.store, v.run_id),
     "tokens: most shifted, violated": lambda v: tokens.most_shifted(
         v.store, v.run_id, among="violated"

@@ -24,7 +24,6 @@ from acft.runs.directory import (
     read_status,
     write_labels,
 )
-from acft.runs.launcher import launch
 from acft.runs.locks import FileLock
 from acft.runs.sizes import size
 from acft.runs.status import RESUMABLE, current_state
@@ -78,18 +77,6 @@ class CleanUp:
     run_id: str
     bytes: int
     why: str
-
-
-def clone(runs_dir: Path, run_id: str, changes: Sequence[str] = (), *, request_id: str = "") -> str:
-    """Id of a new queued run with the settings of another and some changes."""
-    paths = find_run(runs_dir, run_id)
-    record = read_launch(paths)
-    overrides = [*record.overrides, *changes]
-    text = paths.spec.read_text(encoding="utf-8")
-    return launch(
-        runs_dir, text, overrides, request_id=request_id, cloned_from=run_id,
-        experiment=record.experiment, where=run_id,
-    )  # fmt: skip
 
 
 def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:

@@ -31,12 +31,6 @@ def test_events_are_numbered_from_one_without_gaps(tmp_path):
     assert numbered_texts(path) == [(1, "a"), (2, "b"), (3, "c")]
 
 
-def test_only_entries_after_a_number_are_read_when_asked(tmp_path):
-    path = tmp_path / "events.jsonl"
-    write(path, note("a"), note("b"))
-    assert texts(read_events(path, after_seq=1)) == ["b"]
-
-
 def test_a_torn_last_line_is_invisible_and_then_cut_off(tmp_path):
     path = tmp_path / "events.jsonl"
     write(path, note("a"), note("b"))

@@ -16,9 +16,7 @@ COLUMNS = (
     "log_weight", "satisfaction",
 )  # fmt: skip
 SORTABLE = ("round", "policy_version", "n_tokens", "logprob", "satisfaction", "prompt_id")
-EQUAL = (
-    "round", "purpose", "subject", "policy_version", "prompt_split", "prompt_id", "prompt_category",
-)  # fmt: skip
+EQUAL = ("round", "purpose", "subject", "policy_version", "prompt_id")
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,7 @@ class RolloutFilter:
     policy_version: int | None = None
     purpose: str = ""
     subject: str = ""
-    prompt_split: str = ""
     prompt_id: str = ""
-    prompt_category: str = ""
-    satisfaction: tuple[float, float] | None = None
     text: str = ""
     """Searched for in prompt and response, upper and lower case alike."""
     regex: str = ""
@@ -160,9 +155,6 @@ def _where(run_id: str, wanted: RolloutFilter) -> tuple[str, dict[str, Any]]:
         if value not in (None, ""):
             conditions.append(f"rollouts.{name} = ${name}")
             values[name] = value
-    if wanted.satisfaction is not None:
-        conditions.append("rollouts.satisfaction BETWEEN $low AND $high")
-        values["low"], values["high"] = wanted.satisfaction
     if wanted.text:
         conditions.append(
             "(contains(lower(rollouts.response_text), lower($text)) "

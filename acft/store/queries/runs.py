@@ -3,7 +3,6 @@
 # ruff: noqa: S608 - only names from constants and quoted literals are formatted into SQL
 
 from collections.abc import Sequence
-from typing import Literal
 
 from acft.store.connection import Store
 from acft.store.queries.answer import FIRST, WHOLE, Answer, Slice, ask_part, literal, quoted
@@ -12,7 +11,6 @@ from acft.store.queries.answer import FIRST, WHOLE, Answer, Slice, ask_part, lit
 def settings_difference(
     store: Store,
     run_ids: Sequence[str],
-    what: Literal["settings", "facts"] = "settings",
     *,
     part: Slice = WHOLE,
 ) -> Answer:
@@ -24,7 +22,7 @@ def settings_difference(
     sql = f"""
 WITH settings AS (
     SELECT run_id, fullkey[3:] AS setting, atom::VARCHAR AS value
-    FROM runs, json_tree(runs.{what})
+    FROM runs, json_tree(runs.settings)
     WHERE list_contains($run_ids, run_id) AND atom IS NOT NULL
 )
 SELECT setting{columns}

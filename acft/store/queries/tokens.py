@@ -18,21 +18,12 @@ SEQUENCE_ORDERS = {
     "newest": "step DESC",
     "oldest": "step",
 }
-TOKEN_ORDERS = {
-    "kl_sum": "kl_sum DESC",
-    "kl_mean": "kl_mean DESC",
-    "raised": "shift_mean DESC",
-    "lowered": "shift_mean",
-}
 
 
 def sequences(
     store: Store,
     run_id: str,
     *,
-    source: Literal["", "rollout", "corpus"] = "",
-    round_index: int | None = None,
-    policy_version: int | None = None,
     order_by: Literal["kl_sum", "kl_max", "newest", "oldest"] = "kl_sum",
     part: Slice = FIRST,
 ) -> Answer:
@@ -41,16 +32,13 @@ def sequences(
     ``toxicity`` is the highest score of the response and ``prompt_text`` its prompt; None for texts
     of a corpus.
     """
-    where = """
-    FROM sequences
-    WHERE run_key = $run_key AND ($source = '' OR source = $source)
-        AND ($round IS NULL OR round = $round)
-        AND ($policy_version IS NULL OR policy_version = $policy_version)"""
+    where = "FROM sequences WHERE run_key = $run_key"
     order = f"ORDER BY {SEQUENCE_ORDERS[order_by]}, sequence_id, shard_seq"
     sql = f"""
 WITH page AS (
     SELECT sequence_id, shard_seq, source, round, step, policy_version, oracle_version, n_tokens,
-        n_in_loss, kl_sum, kl_max, kl_logged{where}
+        n_in_loss, kl_sum, kl_max, kl_logged
+    {where}
     {order} {part.clause()}
 ), texts AS (
     SELECT shard_seq, sequence_id, step, string_agg(token_text, '' ORDER BY position) AS text
@@ -72,11 +60,7 @@ FROM page LEFT JOIN texts USING (shard_seq, sequence_id, step)
     LEFT JOIN judged USING (sequence_id) LEFT JOIN answered USING (sequence_id)
 {order}
 """
-    values = {
-        "run_key": run_key(run_id), "source": source, "round": round_index,
-        "policy_version": policy_version,
-    }  # fmt: skip
-    return ask(store, sql, values, f"SELECT count(*) {where}")
+    return ask(store, sql, {"run_key": run_key(run_id)}, f"SELECT count(*) {where}")
 
 
 def sequence_versions(store: Store, run_id: str, sequence_id: str) -> Answer:
@@ -154,10 +138,7 @@ def most_shifted(
     store: Store,
     run_id: str,
     *,
-    round_index: int | None = None,
-    policy_version: int | None = None,
     among: Literal["all", "satisfied", "violated"] = "all",
-    order_by: Literal["kl_sum", "kl_mean", "raised", "lowered"] = "kl_sum",
     min_count: int = 5,
     part: Slice = FIRST,
 ) -> Answer:
@@ -172,14 +153,9 @@ def most_shifted(
         avg(logprob_guided - logprob_policy) AS pull_mean
     FROM guidance {join}
     WHERE guidance.run_key = $run_key AND in_loss
-        AND ($round IS NULL OR guidance.round = $round)
-        AND ($policy_version IS NULL OR guidance.policy_version = $policy_version)
     GROUP BY token_text HAVING count(*) >= $min_count"""
-    sql = f"{grouped}\nORDER BY {TOKEN_ORDERS[order_by]}, token_text {part.clause()}"
-    values = {
-        "run_key": run_key(run_id), "round": round_index, "policy_version": policy_version,
-        "min_count": min_count,
-    }  # fmt: skip
+    sql = f"{grouped}\nORDER BY kl_sum DESC, token_text {part.clause()}"
+    values = {"run_key": run_key(run_id), "min_count": min_count}
     return ask(store, sql, values, f"SELECT count(*) FROM ({grouped})")
 
 

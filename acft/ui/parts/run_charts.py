@@ -87,11 +87,6 @@ def steering(run: Run) -> Figure:
     return _figure(run, ("policy/kl_weight", "oracle/strength"), "value")
 
 
-def speed(run: Run) -> Figure:
-    """Training throughput."""
-    return _figure(run, ("time/tokens_per_second",), "tokens per second")
-
-
 def round_ends(history: History) -> list[int]:
     """Steps at which rounds ended; nothing ends where the base policy was validated."""
     return [step for step in sorted(history.last_steps.values())[:-1] if step > 0]

@@ -38,15 +38,6 @@ def launched(runs_dir, *overrides) -> RunPaths:
     return find_run(runs_dir, launcher.launch(runs_dir, SPEC, overrides))
 
 
-def test_a_clone_has_the_settings_of_its_parent_and_the_changes(tmp_path):
-    parent = launched(tmp_path, "seed=3")
-    child = find_run(tmp_path, lineage.clone(tmp_path, parent.root.name, ["schedule.rounds=2"]))
-    record = read_launch(child)
-    assert record.overrides == ("seed=3", "schedule.rounds=2")
-    assert record.cloned_from == parent.root.name
-    assert child.spec.read_text() == parent.spec.read_text()
-
-
 def test_only_differing_settings_are_shown_and_missing_ones_are_none(tmp_path, done):
     other = launched(tmp_path, "seed=3", "corpus.1.weight=2.0")
     found = lineage.differences(tmp_path, done.root.name, other.root.name)
