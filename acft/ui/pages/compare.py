@@ -30,7 +30,7 @@ from acft.ui.reading.conditions import conditions, identity, same_conditions
 from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, table, veil, view
+from acft.ui.web.dom import Node, act, choose, el, table, veil, view
 from acft.ui.web.pager import current_page, link, pager
 
 PER_PAGE = 20
@@ -169,9 +169,9 @@ def _chooser(bench: Workbench, found: Comparison) -> Node:
 
 
 def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject) -> Node:
-    options = [el("option", s.label, value=s.key, selected=s == chosen) for s in found]
     side = "Left" if name == "left" else "Right"
-    return el("p.side", f"{side}: ", el("select", options, data_nav=name, aria_label=side))
+    menu = choose([(s.key, s.label) for s in found], chosen.key, side, data_nav=name)
+    return el("p.side", f"{side}: ", menu)
 
 
 def _badges(found: Comparison) -> Node:
@@ -224,12 +224,9 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
            aria_current="true" if name == found.choice.view else None)
         for name, n in numbers.items()
     ]  # fmt: skip
-    scorers = [el("option", n, value=n, selected=n == found.choice.scorer)
-               for n in scorer_names(found.pairs)]  # fmt: skip
+    scorers = [(name, name) for name in scorer_names(found.pairs)]
     categories = sorted({pair.left.category for pair in found.pairs} - {""})
-    kinds = [el("option", "all prompts", value="")] + [
-        el("option", c, value=c, selected=c == found.choice.category) for c in categories
-    ]
+    kinds = [("", "all prompts"), *((name, name) for name in categories)]
     review = link("compare", visit.query, blind="" if is_blind else "1", page="")
     is_diff = visit.query.get("diff") == "1"
     diff = link("compare", visit.query, diff="" if is_diff else "1")
@@ -241,12 +238,12 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
             el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                value=found.choice.find, aria_label="Find in texts", maxlength="200",
                **act("search")),
-            el("label.side", "by ", el("select", scorers, data_nav="scorer",
-                                       aria_label="Scorer")) if scorers else None,
+            el("label.side", "by ", choose(scorers, found.choice.scorer, "Scorer",
+                                           data_nav="scorer")) if scorers else None,
             el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
                step="0.05", value=f"{found.choice.threshold:g}", data_query="threshold",
                aria_label="Threshold", **act("refresh"))),
-            el("select", kinds, data_nav="category", aria_label="Prompt category")
+            choose(kinds, found.choice.category, "Prompt category", data_nav="category")
             if categories else None,
             el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",

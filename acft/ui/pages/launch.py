@@ -21,7 +21,7 @@ from acft.ui.parts.draft import draft as made
 from acft.ui.parts.form import form, place_of
 from acft.ui.parts.frame import title
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, view
+from acft.ui.web.dom import Node, act, choose, el, view
 
 START = 'title = ""\n\n[method]\nname = "acft"\n'
 SOURCES = ("preset", "from", "with")
@@ -186,11 +186,7 @@ def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
 def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool = False) -> Node:
     """Where the text may come from, and what could not be opened."""
     chosen = visit.query.get("preset", "")
-    options = [el("option", "this text", value="", selected=not chosen)]
-    options += [
-        el("option", name, value=name, selected=name == chosen)
-        for name in preset_names(bench.experiments)
-    ]
+    names = [("", "this text"), *((name, name) for name in preset_names(bench.experiments))]
     into = {"data_settled": True, "data_replaces": True}
     undo = el("button.do", "Undo", type="button", data_do="undo-text",
               data_forget=None if chosen else ",".join(SOURCES),
@@ -199,9 +195,9 @@ def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool 
         "div",
         el(
             "div.toolbar",
-            el("label.side", "Start from ", el(
-                "select", options, data_query="preset", data_clear="from,with",
-                aria_label="Preset", **into, **act("preset"))),
+            el("label.side", "Start from ", choose(
+                names, chosen, "Preset", data_query="preset", data_clear="from,with",
+                **into, **act("preset"))),
             el("label.do.file", "Open a TOML file", el(
                 "input", type="file", accept=".toml,text/plain", class_="sr",
                 **into, **act("import_text"))),

@@ -15,7 +15,7 @@ from acft.ui.parts.frame import empty, title
 from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, el, sql_behind, table, veil, view
+from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, view
 from acft.ui.web.pager import current_page, link, pager
 
 PER_PAGE = 25
@@ -147,8 +147,7 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str]) -> Node
         for column, label in MENUS.items()
     ]
     chosen = visit.query.get("scorer", "")
-    scorers = [el("option", "any score", value="")]
-    scorers += [el("option", name, value=name, selected=name == chosen) for name in names]
+    scorers = [("", "any score"), *((name, name) for name in names)]
     limits = [
         el("input", type="number", min="0", max="1", step="0.05", data_query=key,
            value=visit.query.get(key, ""), placeholder=placeholder, aria_label=label,
@@ -159,15 +158,14 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str]) -> Node
     search = el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
                 **FILTER)  # fmt: skip
-    choose = el("select", scorers, data_query="scorer", aria_label="Scorer", **FILTER)
-    return el("div.toolbar", search, menus, choose, limits)
+    scorer = choose(scorers, chosen, "Scorer", data_query="scorer", **FILTER)
+    return el("div.toolbar", search, menus, scorer, limits)
 
 
 def _menu(visit: Visit, column: str, label: str, values: list[Any]) -> Node:
     now = visit.query.get(column, "")
-    options = [el("option", f"any {label}", value="")]
-    options += [el("option", f"{label} {v}", value=str(v), selected=str(v) == now) for v in values]
-    return el("select", options, data_query=column, aria_label=label, **FILTER)
+    pairs = [("", f"any {label}"), *((str(v), f"{label} {v}") for v in values)]
+    return choose(pairs, now, label, data_query=column, **FILTER)
 
 
 def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:

@@ -37,11 +37,12 @@ from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, sql_behind, table, veil, view
+from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, view
 from acft.ui.web.hot_words import is_hot
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
+AMONG = ("all", "satisfied", "violated")
 MOST_PAYING = 25
 """Rows of the table of tokens that pay most."""
 ABOUT_CORPUS_TEXT = (
@@ -67,13 +68,11 @@ def pick(bench: Workbench, visit: Visit) -> Node:
                       part=Slice(PER_PAGE))  # fmt: skip
     current = current_sequence(bench, visit, run.run_id)
     items = [_item(run.run_id, row, current) for row in found.records()]
-    options = [el("option", label, value=key, selected=key == order)
-               for key, label in ORDERS.items()]  # fmt: skip
-    choose = el("select", options, data_nav="order", aria_label="Order of texts")
+    orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order")
     heading = el("h2", words.count(found.total, "text"), " with token values")
     nothing = el("p.side", "None yet: they are written at the end of each round.")
     return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),
-              el("p.side", "Order: ", choose),
+              el("p.side", "Order: ", orders),
               el("ul.pick", items) if items else nothing)  # fmt: skip
 
 
@@ -211,13 +210,13 @@ def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
 
 def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
     chosen = visit.query.get("step", str(moments[-1]["step"]))
-    options = [
-        el("option", f"round {m['round']}, step {m['step']}, policy version {m['policy_version']}",
-           value=str(m["step"]), selected=str(m["step"]) == chosen)
+    pairs = [
+        (str(m["step"]),
+         f"round {m['round']}, step {m['step']}, policy version {m['policy_version']}")
         for m in moments
     ]  # fmt: skip
-    return el("p.side", "Looked at by: ", el("select", options, data_query="step",
-                                           aria_label="Checkpoint", **act("refresh")))  # fmt: skip
+    menu = choose(pairs, chosen, "Checkpoint", data_query="step", **act("refresh"))
+    return el("p.side", "Looked at by: ", menu)
 
 
 def paying(bench: Workbench, visit: Visit) -> Node:
@@ -226,7 +225,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     if run is None:
         return ""
     among: Any = visit.query.get("among", "all")
-    among = among if among in ("all", "satisfied", "violated") else "all"
+    among = among if among in AMONG else "all"
     found = most_shifted(bench.store, run.run_id, among=among, min_count=1, part=Slice(MOST_PAYING))
     rows = [
         [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
@@ -234,8 +233,8 @@ def paying(bench: Workbench, visit: Visit) -> Node:
          words.signed(row["pull_mean"])]
         for row in found.records()
     ]  # fmt: skip
-    options = [el("option", name, value=name, selected=name == among)
-               for name in ("all", "satisfied", "violated")]  # fmt: skip
+    menu = choose([(name, name) for name in AMONG], among, "Among", data_query="among",
+                  **act("refresh"))  # fmt: skip
     columns = ["Token", "n", "Σ KL (nats)", "Mean KL", "Tuned − base", "Guided − tuned"]
     body: Node = el("p.side", "No token values are stored yet.")
     if rows:
@@ -243,8 +242,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     return el(
         "section", el("h2", "Tokens that pay most"),
         el("p.side", "Over all stored texts of the run, among ",
-           el("select", options, data_query="among", aria_label="Among", **act("refresh")),
-           " rollouts."),
+           menu, " rollouts."),
         el("div.compact", body),
         sql_behind("table", found.sql),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from acft.ui.reading import checkpoints
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, el, table, unbroken, view
+from acft.ui.web.dom import Node, act, chart, choose, el, table, unbroken, view
 
 UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "judge_perplexity", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
@@ -137,9 +137,9 @@ def menus(shown: Drawn) -> Node:
 
 
 def _menu(name: str, label: str, found: Sequence[Measure], chosen: Measure) -> Node:
-    options = [el("option", _label(m), value=_key(m), selected=m == chosen) for m in found]
-    choose = el("select", options, data_query=name, aria_label=label, **act("refresh"))
-    return el("label.side", f"{label} ", choose)
+    pairs = [(_key(m), _label(m)) for m in found]
+    menu = choose(pairs, _key(chosen), label, data_query=name, **act("refresh"))
+    return el("label.side", f"{label} ", menu)
 
 
 def figure(shown: Drawn) -> charts.Figure:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from acft.inference.fields import Field, fields_of
 from acft.settings import CorpusSettings, RunSettings
-from acft.ui.web.dom import Node, act, el
+from acft.ui.web.dom import Node, act, choose, el
 
 HEADINGS = {
     "": "General",
@@ -142,8 +142,7 @@ def _control(field: Field, value: Any, path: tuple[str, ...], *, is_wrong: bool)
     if field.kind == "bool":
         return el("input", type="checkbox", checked=bool(value), **common, **event)
     if field.choices:
-        options = [el("option", c, value=c, selected=c == str(value)) for c in field.choices]
-        return el("select", options, **common, **event)
+        return choose([(c, c) for c in field.choices], str(value), **common, **event)
     shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(value)
     mode = "decimal" if field.kind in ("int", "float") else None
     return el("input", type="text", value=shown, inputmode=mode, autocomplete="off",

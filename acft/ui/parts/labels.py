@@ -8,7 +8,7 @@ from urllib.parse import quote
 from acft.errors import ConfigError
 from acft.ui.page import Visit
 from acft.ui.reading.reader import Run
-from acft.ui.web.dom import Node, act, el
+from acft.ui.web.dom import Node, act, choose, el
 
 MAX_TAGS = 12
 MAX_TAG_LETTERS = 40
@@ -82,11 +82,8 @@ def tag_menu(runs: Sequence[Run], visit: Visit) -> Node | None:
     if not numbers and not wanted:
         return None
     names = sorted({*numbers, wanted} - {""}, key=str.lower)
-    options = [el("option", "any tag", value="")] + [
-        el("option", f"{name} ({numbers[name]})", value=name, selected=name == wanted)
-        for name in names
-    ]
-    return el("select", options, data_query="tag", aria_label="Tag", **act("refresh"))
+    pairs = [("", "any tag"), *((name, f"{name} ({numbers[name]})") for name in names)]
+    return choose(pairs, wanted, "Tag", data_query="tag", **act("refresh"))
 
 
 def archived_box(runs: Sequence[Run], visit: Visit) -> Node | None:

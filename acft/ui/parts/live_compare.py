@@ -9,7 +9,7 @@ from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
 from acft.ui.parts.live import WAITING, ask, follow, may_compute, refusal, versions
 from acft.ui.reading.reader import Run
-from acft.ui.web.dom import Node, act, el, veil
+from acft.ui.web.dom import Node, act, choose, el, veil
 
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
@@ -36,12 +36,10 @@ class Attempt:
 
 def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
     """Who answers, under which conditions, and the proof that they are who they claim to be."""
-    sealed = versions(run)
     chosen = version_of(visit, run)
-    options = [
-        el("option", f"version {v}" if v else "base only", value=str(v), selected=v == chosen)
-        for v in sealed
-    ]
+    sealed = [(str(v), f"version {v}" if v else "base only") for v in versions(run)]
+    tuned = choose(sealed, str(chosen), "Policy version", data_query="live_version",
+                   **act("refresh"))  # fmt: skip
     fields = numbers.fields(visit, CONDITIONS, "live", "refresh")
     note = None if may_compute(bench, visit) else el("div.notice.warn", refusal(bench))
     return el(
@@ -50,18 +48,15 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
            "at temperature 1, top-p 0.9. The models are opened in a process of their own."),
         note,
         other_version(visit, run),
-        el("div.toolbar", el("label.side", "Tuned: ", el(
-            "select", options, data_query="live_version", aria_label="Policy version",
-            **act("refresh"))), _guided_menu(visit, chosen) if chosen else None, fields),
+        el("div.toolbar", el("label.side", "Tuned: ", tuned),
+           _guided_menu(visit, chosen) if chosen else None, fields),
     )  # fmt: skip
 
 
 def _guided_menu(visit: Visit, version: int) -> Node:
-    tuned = guided_version(visit, version) > 0
-    options = [el("option", "tuned", value="", selected=tuned),
-               el("option", "base", value="base", selected=not tuned)]  # fmt: skip
-    menu = el("select", options, data_query="live_guided", aria_label="Policy that is guided",
-              **act("refresh"))  # fmt: skip
+    chosen = "" if guided_version(visit, version) else "base"
+    menu = choose([("", "tuned"), ("base", "base")], chosen, "Policy that is guided",
+                  data_query="live_guided", **act("refresh"))  # fmt: skip
     return el("label.side", "Oracle guides: ", menu)
 
 

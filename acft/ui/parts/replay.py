@@ -12,7 +12,7 @@ from acft.runs.status import RunState
 from acft.schema import Status
 from acft.ui.reading.reader import Run, history_of
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el
+from acft.ui.web.dom import Node, act, choose, el
 
 SPEEDS = (10.0, 30.0, 100.0, 300.0)
 NORMAL = 30.0
@@ -94,10 +94,8 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
         "input", type="range", min="0", max=str(math.ceil(length)), step="1", value=f"{at:.0f}",
         aria_label="Place in the recording, seconds", **act("replay", do="place"),
     )  # fmt: skip
-    speeds = [
-        el("option", f"{speed:.0f} ×", value=f"{speed:.0f}", selected=speed == clock.resume)
-        for speed in SPEEDS
-    ]
+    pairs = [(f"{speed:.0f}", f"{speed:.0f} ×") for speed in SPEEDS]
+    speeds = choose(pairs, f"{clock.resume:.0f}", "Speed", **act("replay", do="speed"))
     pause = "continue" if clock.speed == 0 else "pause"
     again = el("a.do", "Play again", href=f"run?run={run_id}&play={clock.resume:.0f}")
     button = el("button.do", pause.capitalize(), type="button", **act("replay", do=pause))
@@ -107,8 +105,7 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
         el("span.num", f"{words.duration(at)} of {words.duration(length)}"),
         place,
         again if is_over else button,
-        el("label.side", "speed ", el("select", speeds, aria_label="Speed",
-                                      **act("replay", do="speed"))),
+        el("label.side", "speed ", speeds),
         el("a.do", "Show the finished run", href=f"run?run={run_id}"),
         role="group",
         aria_label="Replay",

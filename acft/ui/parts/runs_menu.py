@@ -6,7 +6,7 @@ from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
-from acft.ui.web.dom import Node, el
+from acft.ui.web.dom import Node, choose, el
 
 
 def chosen_run(bench: Workbench, visit: Visit) -> Run | None:
@@ -33,14 +33,9 @@ def absent(visit: Visit) -> str:
 
 def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run") -> Node:
     """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address."""
-    options = [
-        el("option", f"{run.title} · {run.run_id}", value=run.run_id,
-           selected=run.run_id == chosen)
-        for run in runs
-    ]  # fmt: skip
-    if not chosen:
-        options.insert(0, el("option", "choose a run", value="", selected=True))
-    return el("select", options, data_nav=name, aria_label=label)
+    nothing = [] if chosen else [("", "choose a run")]
+    pairs = [(run.run_id, f"{run.title} · {run.run_id}") for run in runs]
+    return choose([*nothing, *pairs], chosen, label, data_nav=name)
 
 
 def run_menu(bench: Workbench, run: Run | None = None) -> Node:

@@ -42,6 +42,14 @@ def act(event: str, **argument: Any) -> dict[str, str]:
     return {"data_act": event, "data_arg": json.dumps(argument)}
 
 
+def choose(
+    pairs: Iterable[tuple[str, str]], chosen: str, label: str = "", **attributes: Any
+) -> Node:
+    """A menu of values with their texts; what it does with the picked one is in ``attributes``."""
+    options = [el("option", text, value=v, selected=v == chosen) for v, text in pairs]
+    return el("select", options, aria_label=label or None, **attributes)
+
+
 def veil(
     text: str,
     toxicity: float | None,
