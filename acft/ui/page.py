@@ -233,6 +233,8 @@ class Wire:
             self._turns[visit.session, place] = _Turn(visit.data)
             return list(waiting)
 
+        begin.__name__ = "begin" if needs_token else "wait"
+
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
             visit = self._visit(request, event)
             turn = self._turns.get((visit.session, place))
