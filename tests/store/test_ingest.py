@@ -302,7 +302,6 @@ def test_changes_of_status_and_labels_are_taken_in(store, ingester, run):
     ]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"state": 7, "round": "x", "pid": null}'])
 def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_is_replaced(
     store, ingester, run, monkeypatch
 ):
@@ -324,6 +323,7 @@ def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_is_replaced(
     assert column(store, "SELECT tags FROM runs") == [["kept"]]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"state": 7, "round": "x", "pid": null}'])
 def test_a_damaged_status_leaves_the_run_visible_without_state(store, ingester, run, text):
     run.say(Started(pid=1))
     run.paths.status.write_text(text)

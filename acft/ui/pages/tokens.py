@@ -324,7 +324,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
-    filled = {"outputs": live, "waiting": [underway(WAITING, "halt"), gr.skip(), gr.skip()]}
+    filled: dict[str, Any] = {
+        "outputs": live,
+        "waiting": [underway(WAITING, "halt"), gr.skip(), gr.skip()],
+    }
     running = [
         wire.stream(about.compute, compute, **filled),
         wire.stream(about.again, again, inputs=[request], **filled),

@@ -35,7 +35,9 @@ class Drawn:
 def drawn(bench: Workbench, visit: Visit) -> Drawn:
     """The quantities that the address names, else the first that some policy has both of."""
     rows = sorted(measures(bench.store).records(), key=lambda row: -row["n_runs"])
-    of = {Measure(row["suite"], row["metric"]): set(row["policies"] or ()) for row in rows}
+    of: dict[Measure, set[str]] = {
+        Measure(row["suite"], row["metric"]): set(row["policies"] or ()) for row in rows
+    }
     plain = [m for m in of if not comparison(m.metric)]
     runs = bench.reader.runs()
     after_rounds = checkpoints.measures(runs)
