@@ -129,7 +129,8 @@ def leave() -> None:
 class AgreedStop:
     """Whether training should end, the same in all processes: what the first one is asked to do.
 
-    It changes only where all processes ``settle`` it, since they must not go separate ways.
+    It changes only where all processes ``settle`` it, since they must not go separate ways: before
+    each round and each step.
     """
 
     def __init__(self, is_asked: Callable[[], bool]) -> None:

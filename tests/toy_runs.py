@@ -1,6 +1,6 @@
 """Real methods on toy models of a few thousand weights: settings, and what a run said and saved."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,12 +117,14 @@ def trained(
     method: dict[str, Any],
     resume: tuple[Path, int] | None = None,
     stop_after_checkpoint: int = 0,
+    asking: Callable[[Callable[[], bool]], Callable[[], bool]] = lambda should_stop: should_stop,
 ) -> Trained:
     """A method's outputs, its checkpoints saved into ``folder``.
 
     Args:
         resume: Checkpoint to continue from, and its round.
         stop_after_checkpoint: Round after whose checkpoint a stop is asked for; 0 = never.
+        asking: How the method asks for it.
     """
     result = Trained()
     entry = METHODS.get(method["name"])
@@ -131,7 +133,7 @@ def trained(
         run,
         resume_from=resume[0] if resume else None,
         resume_round=resume[1] if resume else 0,
-        should_stop=lambda: 0 < stop_after_checkpoint <= max(result.checkpoints, default=0),
+        should_stop=asking(lambda: 0 < stop_after_checkpoint <= max(result.checkpoints, default=0)),
     )
     for output in entry.train(entry.settings_type.parse(own, "method"), context):
         if isinstance(output, Checkpoint):

@@ -156,7 +156,7 @@ class CompletionEngine:
 
     def publish(self, tuned: Backbone, merged: Backbone, adapter: AdapterSettings | None) -> str:
         """Leaves new weights in a folder and tells the server; returns their name."""
-        name = f"acft-{digest(tuned)}"
+        name = ranks().from_first(f"acft-{digest(tuned)}")
         is_adapter = self.shares_adapters and adapter is not None and adapter.kind == "lora"
 
         def write(folder: Path) -> None:

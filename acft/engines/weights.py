@@ -9,6 +9,7 @@ import torch
 
 from acft.backbone.adapters import trainable_state
 from acft.backbone.loading import Backbone
+from acft.distributed import ranks
 from acft.errors import ModelError
 
 
@@ -24,11 +25,17 @@ def digest(backbone: Backbone) -> str:
 def write_once(folder: Path, write: Callable[[Path], None]) -> None:
     """``folder`` as ``write`` fills it, whole or not at all; nothing where it is there.
 
+    Processes that train together call it together: the first one writes, and the others wait.
+
     Raises:
         ModelError: The disk is full or the folder cannot be written.
     """
-    if folder.is_dir():
-        return
+    if ranks().rank == 0 and not folder.is_dir():
+        _write(folder, write)
+    ranks().from_first(None)
+
+
+def _write(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as temporary:
@@ -37,7 +44,7 @@ def write_once(folder: Path, write: Callable[[Path], None]) -> None:
             write(made)
             made.rename(folder)
     except OSError as error:
-        if not folder.is_dir():  # else another process was faster
+        if not folder.is_dir():  # else another run was faster
             raise ModelError(
                 f"cannot leave weights for the rollout server in {str(folder.parent)!r}: {error}; "
                 "set [engine] folder or ACFT_ENGINE_FOLDER to another place"

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from acft.config import Config
 from acft.data import TokenizedDocument, documents_from_rollouts
-from acft.distributed import ranks
+from acft.distributed import ranks, settled
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.objective import target_ratio
@@ -116,7 +116,7 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
         state.base_validation = yield from validate(world, world.base, 0, 0)
     schedule = world.run.schedule
     for plan in rounds(schedule.kind, schedule.rounds, context.resume_round + 1):
-        if context.should_stop():
+        if settled(context.should_stop):
             return
         if state.is_over_budget():
             yield over_budget(state)

@@ -9,6 +9,7 @@ from typing import Any
 
 from acft.config import Config
 from acft.decoding.base import DecodedPolicy
+from acft.distributed import settled
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.settings import OpenFraction
@@ -48,7 +49,7 @@ def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Ou
     else:
         state.base_validation = yield from validate(world, world.base, 0, 0)
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
-        if context.should_stop():
+        if settled(context.should_stop):
             return
         new = yield from oracle_job(
             world, state.oracle, world.base, index, state.recent, context.should_stop,

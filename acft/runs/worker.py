@@ -178,7 +178,7 @@ class _Attempt:
         self._file.change(rounds=rounds, steps=steps)
 
     def _train(self) -> None:
-        from acft.distributed import agreed  # noqa: PLC0415
+        from acft.distributed import agreed, ranks  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
@@ -204,7 +204,8 @@ class _Attempt:
         with closing(accounted(method, context)) as outputs:
             for output in outputs:
                 self._recorder.take(output)
-                if self._stop.mode == "now":
+                # others would wait for this process, so all end at the next step they settle
+                if self._stop.mode == "now" and ranks().size == 1:
                     break
 
     def _observe(self, entry: Entry) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from acft.distributed import settled
 from acft.events import Note
 from acft.policy import Policy
 from acft.training.final import final_evaluation
@@ -36,7 +37,7 @@ def tuned(
     else:
         state.base_validation = yield from validate(world, world.base, 0, 0)
     for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
-        if context.should_stop():
+        if settled(context.should_stop):
             return state
         if state.is_over_budget():
             yield over_budget(state)

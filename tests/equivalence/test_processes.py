@@ -67,15 +67,23 @@ def launched(
 
 
 @pytest.mark.parametrize(
-    "launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)]
+    ("launcher", "method"),
+    [
+        ("torchrun", CHANGES[1]),
+        pytest.param("accelerate", CHANGES[1], marks=pytest.mark.slow),
+        pytest.param("torchrun", 'method={name="dpg"}', marks=pytest.mark.slow),
+    ],
+    ids=["torchrun", "accelerate", "dpg"],
 )
-def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launcher):
+def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launcher, method):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     text = tiny_settings(tmp_path)
     (tmp_path / "tiny.toml").write_text(text)
-    alone, code = train(text, tmp_path / "alone", *CHANGES)
+    alone, code = train(text, tmp_path / "alone", *CHANGES, method)
     assert code == 0
-    together = launched(tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher)
+    together = launched(
+        tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher, method
+    )
     check_same(alone, together, "adapter_model.safetensors")
 
 
@@ -154,3 +162,22 @@ def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(t
         assert len(parts) == 2
         assert sum(parts) == n_copies * whole
         assert max(parts) < 0.6 * sum(parts)
+
+
+def test_a_stop_at_once_ends_all_processes_after_the_step(tmp_path):
+    (tmp_path / "tiny.toml").write_text(tiny_settings(tmp_path))
+    said = printed(
+        "tests.equivalence.stopped_parts", str(tmp_path / "tiny.toml"), str(tmp_path / "runs"),
+        ACFT_ASSETS=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert re.findall("(.*) in step (.+) with 0", said) == [("stopped", "1")]
+
+
+def test_weights_for_a_server_are_whole_in_all_processes_once_they_are_published(tmp_path):
+    save_tiny_model(tmp_path / "model")
+    said = printed(
+        "tests.equivalence.published_parts", str(tmp_path / "model"), str(tmp_path / "weights")
+    )
+    whole = "adapter_config.json adapter_model.safetensors"
+    assert re.findall("published (.+)", said) == [whole, whole]
+    assert len(list((tmp_path / "weights").iterdir())) == 1

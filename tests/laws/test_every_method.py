@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from acft.distributed import AgreedStop
 from acft.eventlog import EventWriter, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Progress, Scalars
 from acft.methods.base import METHODS
@@ -119,10 +120,13 @@ def test_a_resumed_run_has_the_numbers_of_the_uninterrupted_one(name, place, who
     assert largest_difference(again.weights(3), first.weights(3)) == 0.0
 
 
+@pytest.mark.parametrize("asking", [lambda stop: stop, AgreedStop], ids=["alone", "agreed"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stop_is_obeyed_and_the_sealed_round_is_enough_to_go_on(name, place, tmp_path):
+def test_a_stop_is_obeyed_and_the_sealed_round_is_enough_to_go_on(name, asking, place, tmp_path):
     run = settings(place)
-    stopped = trained(tmp_path / "stopped", run, method(name), stop_after_checkpoint=1)
+    stopped = trained(
+        tmp_path / "stopped", run, method(name), stop_after_checkpoint=1, asking=asking
+    )
     assert set(stopped.checkpoints) == {1}
     assert not any(isinstance(output, Evaluated) for output in stopped.outputs)
 

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 from acft.atomic import TEMPORARY, sha256
+from acft.distributed import Ranks
 from acft.errors import DataError
 from acft.eventlog import read_events
 from acft.events import Finished, Note, Progress, RoundFinished, ShardSealed, Started
@@ -196,6 +197,19 @@ def test_a_stop_request_ends_the_run_at_the_next_step(tmp_path, mode):
     assert not paths.stop_request.exists()
     steps = [e.event for e in read_events(paths.events) if isinstance(e.event, Progress)]
     assert (steps[-1].round, steps[-1].done) == (2, 1)
+
+
+def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
+    tmp_path, monkeypatch, whole
+):
+    monkeypatch.setattr("acft.distributed.ranks", lambda: Ranks(0, 2))
+    paths = create(tmp_path)
+
+    def stop(_):
+        paths.stop_request.write_text("now")
+
+    assert do(paths, stop) == DONE
+    assert numbers(paths) == whole  # the fake never settles whether to stop
 
 
 def test_a_termination_signal_ends_the_run_in_order_and_it_resumes(tmp_path, whole):
