@@ -29,6 +29,7 @@ from acft.settings import OracleSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.replay import replayed
+from acft.training.responses import pieces
 from acft.training.sparse import Key, SparseGuidance
 from acft.training.world import World
 from acft.types import DrawChecks, Prompt, Rollout, Window
@@ -258,12 +259,7 @@ def _portions(
     first = seed % len(prompts)
     turned = [*prompts[first:], *prompts[:first]]
     groups = [(turned[:rest], each + 1), (turned[rest:], each)]
-    pieces = []
-    for some, count in groups:
-        size = max(1, at_once // max(count, 1))
-        if count:
-            pieces += [(some[i : i + size], count) for i in range(0, len(some), size)]
-    return pieces
+    return pieces([(some, count) for some, count in groups if count], at_once)
 
 
 def _with_replay(

@@ -1,12 +1,15 @@
 """Own responses that a method learns from: drawn, judged and recorded, at the budget of a round."""
 
+import itertools
 import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from acft.backbone.sharded import uneven_passes
 from acft.data import TokenizedDocument
-from acft.evaluation import draw_and_score
-from acft.events import Scalars
+from acft.distributed import ranks
+from acft.evaluation import CHUNK_RESPONSES
+from acft.events import Progress, Scalars
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.training.outputs import Output
@@ -60,15 +63,24 @@ def own_responses(
         each: So many responses to a prompt at least; fewer prompts get them then.
     """
     seed = derive_seed(world.run.seed, "responses", round_index)
-    sampling = world.run.sampling.at()
-    judged: list[Judged] = []
     wanted = world.run.oracle.rollouts_per_round
-    for prompts, n in portions(world.prompts["train"], wanted, each, seed):
-        scored = yield from draw_and_score(
-            policy, prompts, n, sampling, seed, [], world.constraint,
-            phase="sample_train", round=round_index, should_stop=should_stop,
-        )  # fmt: skip
-        judged += [Judged(item.rollout, item.satisfaction) for item in scored]
+    groups = portions(world.prompts["train"], wanted, each, seed)
+    own: list[list[Judged]] = []
+    done = 0
+    with uneven_passes(policy.backbone.model):
+        for prompts, n in ranks().share(pieces(groups, -(-CHUNK_RESPONSES // ranks().size))):
+            yield Progress("sample_train", done, wanted, round_index, "responses")
+            if should_stop():
+                break
+            drawn = policy.sample(prompts, n, world.run.sampling.at(), seed).rollouts
+            values = world.constraint.score(
+                [rollout.prompt_text for rollout in drawn],
+                [rollout.response_text for rollout in drawn],
+            )
+            own.append([Judged(*item) for item in zip(drawn, values, strict=True)])
+            done += len(drawn)
+    judged = list(itertools.chain.from_iterable(ranks().joined(own)))
+    yield Progress("sample_train", len(judged), wanted, round_index, "responses")
     yield from recorded(world, judged, round_index)
     return [item for item in judged if item.rollout.response_ids]
 
@@ -107,3 +119,15 @@ def portions(
     count, rest = divmod(wanted, len(chosen))
     groups = [(chosen[:rest], count + 1), (chosen[rest:], count)]
     return [(some, n) for some, n in groups if some and n]
+
+
+def pieces(
+    groups: Sequence[tuple[Sequence[Prompt], int]], at_once: int
+) -> list[tuple[Sequence[Prompt], int]]:
+    """Pieces of work of about ``at_once`` responses: prompts and how many responses to each."""
+    return [
+        (some[start : start + size], n)
+        for some, n in groups
+        for size in [max(1, at_once // n)]
+        for start in range(0, len(some), size)
+    ]

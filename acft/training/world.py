@@ -1,6 +1,7 @@
 """What every method starts from: policies, constraint, prompts, corpora; loaded in one place."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor
 from acft.assets import cache_folder
 from acft.atomic import replace_json
 from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
+from acft.backbone.sharded import uneven_passes
 from acft.constraints import Constraint, build_constraint
 from acft.corpora.sources import needs_policy
 from acft.data import (
@@ -45,6 +47,8 @@ DEFAULT_BASE_ROLLOUTS = 512
 """Texts of a corpus the base policy writes itself, unless ``max_documents`` says otherwise."""
 TUPLE_FIELDS = ("prompt_ids", "response_ids", "response_logprobs")
 """Fields of a rollout that JSON turns into lists."""
+BASE_PROMPTS = 64
+"""Prompts that the base policy continues between two reports of progress."""
 BASE_ROLLOUT_SEED = 20241007
 """Fixed; which prompts are continued follows the run's seed, so methods share texts at a seed."""
 
@@ -155,7 +159,6 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     yield from _same_scorer_note(constraint, run)
     yield Progress("load", 1, 4, context.resume_round, "parts")
     base = base_policy(run)
-    base.version = 0
     _require_room(run, base, prompts)
     yield Progress("load", 2, 4, context.resume_round, "parts")
     corpora, held_out = yield from _load_corpora(run, base, prompts["train"])
@@ -212,33 +215,52 @@ def base_rollouts(
 ) -> Generator[Event, None, list[TokenizedDocument]]:
     """Progress while the base policy writes a corpus; returns its documents.
 
-    The corpus depends on model, prompts, size and horizon only and is remembered across runs.
+    It is remembered across runs under its ``base_rollouts_key``.
     """
-    wanted = corpus.max_documents or DEFAULT_BASE_ROLLOUTS
-    each = -(-wanted // len(prompts))
-    sampling = run.sampling.at()
-    key = hashlib.sha256(
-        "\x1f".join(
-            [base.backbone.sha256, fingerprint(prompts), str(wanted), str(sampling.horizon),
-             str(base.chat_template)]
-        ).encode()
-    ).hexdigest()[:32]  # fmt: skip
+    wanted = _n_base_rollouts(corpus)
+    key = base_rollouts_key(corpus, base.backbone.sha256, prompts, run)
     file = cache_folder() / "base-rollouts" / f"{key}.json"
     # processes that train together must all draw, or none
     if known := ranks().from_first(file.read_text() if file.exists() else ""):
         rollouts = [_rollout(values) for values in json.loads(known)]
     else:
-        rollouts = []
-        yield Progress("corpus", 0, wanted, 0, "responses")
-        for start in range(0, len(prompts), 64):
-            some = prompts[start : start + 64]
-            rollouts += base.sample(some, each, sampling, BASE_ROLLOUT_SEED).rollouts
-            yield Progress("corpus", min(len(rollouts), wanted), wanted, 0, "responses")
-            if len(rollouts) >= wanted:
-                break
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_json(file, [_plain(rollout) for rollout in rollouts])
+        rollouts = yield from _drawn_by_base(base, prompts, wanted, run)
+        if ranks().rank == 0:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_json(file, [_plain(rollout) for rollout in rollouts])
     return documents_from_rollouts(rollouts[:wanted], corpus.domain, corpus.loss)
+
+
+def base_rollouts_key(
+    corpus: CorpusSettings, model_sha256: str, prompts: Sequence[Prompt], run: RunSettings
+) -> str:
+    """Names a corpus that the base policy writes by all that it depends on."""
+    dtype = resolve_dtype(run.dtype, resolve_device(run.device))
+    parts = [model_sha256, dtype, fingerprint(prompts), _n_base_rollouts(corpus)]
+    parts += [run.sampling.horizon, run.model.chat_template]
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def _n_base_rollouts(corpus: CorpusSettings) -> int:
+    return corpus.max_documents or DEFAULT_BASE_ROLLOUTS
+
+
+def _drawn_by_base(
+    base: Policy, prompts: Sequence[Prompt], wanted: int, run: RunSettings
+) -> Generator[Event, None, list[Rollout]]:
+    """Progress while ``wanted`` responses or a few more are drawn, shared out over processes."""
+    each = -(-wanted // len(prompts))
+    starts = range(0, -(-wanted // each), BASE_PROMPTS)
+    drawn: list[list[Rollout]] = []
+    done = 0
+    yield Progress("corpus", 0, wanted, 0, "responses")
+    with uneven_passes(base.backbone.model):
+        for start in ranks().share(starts):
+            some = prompts[start : start + BASE_PROMPTS]
+            drawn.append(base.sample(some, each, run.sampling.at(), BASE_ROLLOUT_SEED).rollouts)
+            done += len(drawn[-1]) * ranks().size
+            yield Progress("corpus", min(done, wanted), wanted, 0, "responses")
+    return list(itertools.chain.from_iterable(ranks().joined(drawn)))
 
 
 def facts(context: TrainContext) -> dict[str, Any]:
@@ -247,11 +269,18 @@ def facts(context: TrainContext) -> dict[str, Any]:
     pool = ScorerPool("cpu")
     names = {*build_constraint(run.constraint, pool).scorers, *run.evaluation.scorers}
     scorers = [pool(name) for name in sorted(names)]
+    sha256, prompts = model_sha256(run.model), load_prompts(run.prompts, run.seed)
+    for_base = [prompt for prompt in prompts if prompt.split == "train"]
     return {
-        "model_sha256": model_sha256(run.model),
+        "model_sha256": sha256,
         "dtype": resolve_dtype(run.dtype, resolve_device(run.device)),
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
-        "prompts_sha256": fingerprint(load_prompts(run.prompts, run.seed)),
+        "prompts_sha256": fingerprint(prompts),
+        "base_rollouts": [
+            base_rollouts_key(corpus, sha256, for_base, run)
+            for corpus in run.corpus
+            if needs_policy(corpus)
+        ],
         "cores": cores(),
         "threads": run.schedule.threads or cores(),
     }
