@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 
 from acft.config import Config
-from acft.data import collate, micro_batches, pad_token
 from acft.errors import DataError
 from acft.events import Scalars
+from acft.likelihood import own_likelihoods
 from acft.methods.base import METHODS, Method
 from acft.settings import Positive
 from acft.training.outputs import Output, TrainContext
@@ -70,9 +70,9 @@ def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:
     The proposal is what drew it: the policy, unless its engine rounds or a server differs. No
     weight exceeds the number of its prompt's responses. Source: arXiv:2112.00791.
     """
-    base = base_logprobs(world, judged)
+    base = own_likelihoods(world.base, [item.rollout for item in judged])
     raw = [
-        math.exp(min(there - drawn_logprob(item.rollout), LOG_RATIO_MAX)) * item.is_satisfied
+        math.exp(min(-there.nll - drawn_logprob(item.rollout), LOG_RATIO_MAX)) * item.is_satisfied
         for item, there in zip(judged, base, strict=True)
     ]
     by_prompt: dict[str, list[float]] = defaultdict(list)
@@ -88,19 +88,6 @@ def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:
 def drawn_logprob(rollout: Rollout) -> float:
     """Log-probability of a response under what drew it, in nats."""
     return sum(rollout.response_logprobs) - rollout.log_weight
-
-
-def base_logprobs(world: World, judged: Sequence[Judged]) -> list[float]:
-    """Log-probability of each response under the base policy, in nats."""
-    base = world.base
-    totals: list[float] = []
-    for some in micro_batches(judged, world.run.sampling.batch_size):
-        documents = [item.document for item in some]
-        batch = collate(documents, pad_token(base.backbone.tokenizer), world.horizon)
-        batch = batch.to(base.device)
-        values = base.token_logprobs(batch) * batch.response_mask[:, 1:]
-        totals += values.sum(dim=1).tolist()
-    return totals
 
 
 METHODS.add("dpg")(Method(DpgSettings, train, facts))
