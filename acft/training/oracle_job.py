@@ -174,7 +174,13 @@ def oracle_data(scored: ScoredSamples) -> OracleData:
 def with_verdicts(
     world: World, rollouts: Sequence[Rollout], windows: Window
 ) -> tuple[list[float], Window]:
-    """Graded satisfaction of whole responses, and windows with that of every prefix."""
+    """Graded satisfaction of whole responses, and windows with that of every prefix.
+
+    The windows stay as they are where the oracle does not read it.
+    """
+    if not world.reads_verdicts:
+        prompts = [rollout.prompt_text for rollout in rollouts]
+        return world.constraint.score(prompts, [r.response_text for r in rollouts]), windows
     values = world.rollout_verdicts(rollouts)
     return values[:, -1].tolist(), replace(windows, verdicts=values)
 

@@ -90,7 +90,8 @@ class ComputedGuidance:
                 self._hidden = hidden[kept, :end]
             self._starts = torch.tensor([d.response_start for d in read], device=kept.device)
             window = response_windows(beginnings, self._hidden, self._starts, world.horizon)
-            window.verdicts.copy_(world.document_verdicts(read))
+            if world.reads_verdicts:
+                window.verdicts.copy_(world.document_verdicts(read))
             if guide.oracle.training:
                 guide.oracle.eval()
             self._states = guide.oracle.states(window)

@@ -32,6 +32,7 @@ from acft.engines import build_engine
 from acft.errors import DataError
 from acft.events import Event, Note, Progress
 from acft.machine import cores
+from acft.oracle.base import ORACLES
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.prompt_tokens import check_lengths, encode_prompt
@@ -81,6 +82,11 @@ class World:
     def horizon(self) -> int:
         """Longest response in tokens."""
         return self.run.sampling.horizon
+
+    @property
+    def reads_verdicts(self) -> bool:
+        """Whether the run's kind of oracle reads the constraint's verdict on every prefix."""
+        return ORACLES.get(self.run.oracle.kind).reads_verdicts
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of response tokens."""
