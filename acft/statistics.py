@@ -274,7 +274,11 @@ def bce(
 
 
 def reliability_bins(
-    predicted: ArrayLike, observed: ArrayLike, groups: ArrayLike, n_bins: int = 10
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    groups: ArrayLike,
+    weights: ArrayLike | None = None,
+    n_bins: int = 10,
 ) -> list[dict[str, float]]:
     """Mean predicted and observed value in bins of equal width over [0, 1]; empty bins left out.
 
@@ -282,24 +286,26 @@ def reliability_bins(
     of one group has none.
     """
     p, y, group = _floats(predicted), _floats(observed), np.asarray(groups)
-    _same_length(p, y, group)
+    w = _weights(weights, predicted)
+    _same_length(p, y, group, w)
     index = np.minimum((p * n_bins).astype(np.intp), n_bins - 1)
     bins = []
     for number in range(n_bins):
         inside = index == number
-        if not inside.any():
+        if not w[inside].any():
             continue
-        mean, member = y[inside].mean(), np.unique(group[inside], return_inverse=True)[1]
+        mean = np.average(y[inside], weights=w[inside])
+        member = np.unique(group[inside], return_inverse=True)[1]
         found = {
             "low": number / n_bins,
             "high": (number + 1) / n_bins,
-            "predicted": float(p[inside].mean()),
+            "predicted": float(np.average(p[inside], weights=w[inside])),
             "observed": float(mean),
             "n": float(inside.sum()),
             "groups": float(k := member.max() + 1),
         }
         if k > 1:
-            residuals = np.bincount(member, y[inside] - mean) * k / inside.sum()
+            residuals = np.bincount(member, w[inside] * (y[inside] - mean)) * k / w[inside].sum()
             found["stderr"] = float(np.sqrt(np.sum(residuals**2) / (k * (k - 1))))
         bins.append(found)
     return bins

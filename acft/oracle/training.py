@@ -56,20 +56,15 @@ class OracleData:
         return self.verdict if settings.labels == "hard" else self.satisfaction
 
     @property
+    def weights(self) -> Float[Tensor, " batch"]:
+        """Importance weights p / proposal of mean 1, cut at e^``LOG_WEIGHT_MAX`` before."""
+        weights = self.log_weights.clamp(max=LOG_WEIGHT_MAX).exp()
+        return weights / weights.mean()
+
+    @property
     def verdict(self) -> Float[Tensor, " batch"]:
         """1 where the constraint is satisfied, else 0."""
         return (self.satisfaction > 0.5).float()
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """How a fit went."""
-
-    epochs: int
-    best_epoch: int
-    validation_bce: float
-    """Nats per prediction, prefix and next-token predictions together."""
-    steps: int
 
 
 def fit_oracle(
@@ -80,8 +75,8 @@ def fit_oracle(
     seed: int,
     next_logprobs: NextLogprobs,
     round_index: int,
-) -> Generator[Event, None, FitReport]:
-    """Progress and losses while the oracle learns; returns a ``FitReport`` and leaves the best.
+) -> Generator[Event, None, None]:
+    """Progress and losses while the oracle learns; the weights of its best epoch are left.
 
     Raises:
         DataError: In the first round, when nobody or everybody satisfies the constraint.
@@ -101,7 +96,6 @@ def fit_oracle(
     lr = _learning_rates(optimizer, settings, settings.max_epochs * n_steps)
     best_loss, best_epoch = _validation_loss(oracle, validation, settings), 0
     best = _copy(oracle)
-    epoch = 0
     for epoch in range(1, settings.max_epochs + 1):
         oracle.train()
         torch_seed = derive_seed(seed, "oracle-dropout", round_index, epoch)
@@ -128,7 +122,6 @@ def fit_oracle(
     oracle.load_state_dict(best)
     oracle.eval()
     oracle.version += 1
-    return FitReport(epoch, best_epoch, best_loss, epoch * n_steps)
 
 
 def _require_both(labels: Float[Tensor, " batch"]) -> None:
@@ -245,15 +238,14 @@ def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings)
     by_token, by_prefix = predictions(oracle, data)
     mask = data.window.mask[:, 1:]
     errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
-    return float(token_mean(errors, mask, int(mask.sum())))
+    return float(token_mean(errors * data.weights[:, None], mask, int(mask.sum())))
 
 
 def _sampling(
     data: OracleData, settings: OracleSettings
 ) -> tuple[Float[Tensor, " batch"], np.ndarray | None]:
     """Loss weight of each response and, for resampling, its chance to be drawn."""
-    weights = data.log_weights.clamp(max=LOG_WEIGHT_MAX).exp()
-    weights = weights / weights.mean()
+    weights = data.weights
     if settings.balance == "none":
         return weights, None
     verdict = data.verdict

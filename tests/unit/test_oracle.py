@@ -11,14 +11,18 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
+from acft.oracle.calibration import calibrate
 from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
-from acft.oracle.training import OracleData, _sampling
+from acft.oracle.training import OracleData, _sampling, _validation_loss
 from acft.oracle.windows import response_windows
 from acft.settings import OracleSettings, SamplingSettings
+from acft.training.fit_job import fit_job
+from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import ScoredSamples as Scored
-from acft.training.oracle_job import build_oracle, oracle_data, with_verdicts
+from acft.training.oracle_job import build_oracle, oracle_data, oracle_job, with_verdicts
+from acft.training.regularizer import Regularizer
 from acft.types import TokenBatch
-from tests.toy_runs import HORIZON, N_SYMBOLS, toy_run, world_of
+from tests.toy_runs import HORIZON, N_SYMBOLS, drained, toy_run, world_of
 
 
 def test_a_window_begins_at_the_last_prompt_token_and_ends_at_the_horizon():
@@ -42,6 +46,43 @@ def some_data(n=10, n_satisfied=8):
     batch = collate([TokenizedDocument("a", "", (1, 2), 1)] * n, 0, horizon=1)
     window = response_windows(batch, torch.zeros(n, 2, 1), torch.ones(n, dtype=torch.long), 1)
     return OracleData(window, satisfaction, ("p",) * n, torch.linspace(-0.5, 0.5, n))
+
+
+def test_responses_that_the_policy_would_not_give_count_neither_in_calibration_nor_in_stopping(
+    world,
+):
+    _, (oracle, data, _) = responses(world, 60)
+    kept = torch.arange(40)
+    log_weights = torch.where(torch.arange(60) < 40, 0.0, -50.0)
+    data = dataclasses.replace(data, log_weights=torch.zeros(60))
+    weighed = dataclasses.replace(data, log_weights=log_weights)
+    found, expected = (calibrate(oracle, each, 1) for each in (weighed, data.rows(kept)))
+    assert found.metrics == pytest.approx(expected.metrics)
+    assert [row["auc"] for row in found.by_position] == [row["auc"] for row in expected.by_position]
+    assert found.metrics != pytest.approx(calibrate(oracle, data, 1).metrics)
+    losses = [
+        _validation_loss(oracle, each, OracleSettings())
+        for each in (weighed, data.rows(kept), data)
+    ]
+    share = data.window.mask[:40, 1:].sum() / data.window.mask[:, 1:].sum() * 60 / 40
+    assert losses[0] == pytest.approx(losses[1] * float(share))
+    assert losses[0] != pytest.approx(losses[2])
+
+
+def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
+    world = world_of(toy_run(tmp_path, "oracle.kind=dinado_lora", "oracle.replay_rounds=1"))
+    kind, asked = type(world.constraint), []
+    score = kind.score
+    monkeypatch.setattr(
+        kind, "score", lambda self, *texts: asked.extend(texts[1]) or score(self, *texts)
+    )
+    first = drained(oracle_job(world, build_oracle(world), world.base, 1, []))
+    second = drained(oracle_job(world, first.guide.oracle, world.base, 2, [first]))
+    optimizer = PolicyOptimizer(world.policy.parameters(), world.run.optimizer, 9)
+    drained(fit_job(world, optimizer, Regularizer(second.guide, world.base, 1.0), 1))
+    settings = world.run.oracle
+    assert len(asked) == 2 * (settings.rollouts_per_round + settings.validation_rollouts)
 
 
 def test_balanced_drawing_takes_both_kinds_equally_often_and_its_weights_undo_that():

@@ -121,6 +121,15 @@ def test_the_error_of_a_bin_is_that_of_a_share_over_groups() -> None:
     assert expected > np.sqrt(4 / 9 * 5 / 9 / 9)
 
 
+def test_a_response_weighs_in_a_bin_as_if_it_were_there_so_often() -> None:
+    predicted, observed = np.array([0.12, 0.18, 0.15, 0.95]), np.array([1, 0, 1, 1])
+    groups, often = np.array(["a", "b", "b", "c"]), [0, 0, 1, 2, 2, 2]
+    (weighted,) = reliability_bins(predicted, observed, groups, [2, 1, 3, 0])
+    (repeated,) = reliability_bins(predicted[often], observed[often], groups[often])
+    for name in ("predicted", "observed", "stderr", "groups"):
+        assert weighted[name] == pytest.approx(repeated[name])
+
+
 def test_agreement_equals_scipy_and_scikit_learn(judged) -> None:
     scores, _, noise = judged
     other = scores + noise
