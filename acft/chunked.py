@@ -7,7 +7,8 @@ Values and gradients are those of ``nll`` and ``kl_divergence`` on the whole ``[
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
+from itertools import compress
 from typing import Any, Literal, get_args
 
 import torch
@@ -41,6 +42,35 @@ TILE = 64
 
 
 @dataclass(frozen=True)
+class Head:
+    """What turns hidden states into logits."""
+
+    weights: tuple[Tensor, ...]
+    """All that it may train; the first is ``[vocab, width]``."""
+    function: Callable[[Float[Tensor, "row width"]], Float[Tensor, "row vocab"]] | None = None
+    """Logits of models that also scale or cap them; None is the product with the only weight."""
+
+    def logits(self, hidden: Float[Tensor, "row width"]) -> Float[Tensor, "row vocab"]:
+        """Unnormalised log-probabilities."""
+        return linear(hidden, *self.weights) if self.function is None else self.function(hidden)
+
+    def gradients(
+        self,
+        hidden: Float[Tensor, "row width"],
+        grad_logits: Float[Tensor, "row vocab"],
+        trained: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, ...]:
+        """Gradients for the hidden states and for the trained ones among the weights."""
+        if self.function is None:
+            grad_logits = grad_logits.to(self.weights[0].dtype)
+            return grad_logits @ self.weights[0], *(grad_logits.T @ hidden for _ in trained)
+        with torch.enable_grad():
+            hidden = hidden.detach().requires_grad_()
+            logits = self.function(hidden)
+        return torch.autograd.grad(logits, [hidden, *trained], grad_logits.to(logits.dtype))
+
+
+@dataclass(frozen=True)
 class Penalty:
     """The KL term: where it counts, how much, towards what and in which direction."""
 
@@ -64,17 +94,16 @@ class TokenLosses:
 
 def token_losses(
     hidden: Float[Tensor, "position width"],
-    head_weight: Float[Tensor, "vocab width"],
+    head: Head,
     targets: Int[Tensor, " position"],
     nll_weights: Float[Tensor, " position"],
     penalty: Penalty | None = None,
-    head_bias: Float[Tensor, " vocab"] | None = None,
     chunk_positions: int | None = None,
 ) -> TokenLosses:
     """Weighted sum of nll and KL at every position, in nats, with its parts.
 
-    Positions with neither weight are skipped. A frozen head needs no second pass over the
-    vocabulary; for a trained one the backward pass computes logits and targets again.
+    Positions with neither weight are skipped. A frozen product needs no second pass over the
+    vocabulary; other heads compute logits again, trained ones targets as well.
 
     Raises:
         ValueError: ``chunk_positions`` is not positive.
@@ -84,17 +113,18 @@ def token_losses(
     """
     if chunk_positions is None:
         chunk_bytes = CHUNK_BYTES_CPU if hidden.device.type == "cpu" else CHUNK_BYTES
-        chunk_positions = max(1, chunk_bytes // (4 * head_weight.shape[0]))
+        chunk_positions = max(1, chunk_bytes // (4 * len(head.weights[0])))
         if chunk_positions > TILE:
             chunk_positions -= chunk_positions % TILE
     if chunk_positions < 1:
         raise ValueError(f"chunk_positions must be at least 1, got {chunk_positions}")
-    terms = _Terms(targets, nll_weights, penalty, chunk_positions, torch.is_grad_enabled())
-    return TokenLosses(*_TokenLosses.apply(hidden, head_weight, head_bias, terms))
+    terms = _Terms(head, targets, nll_weights, penalty, chunk_positions, torch.is_grad_enabled())
+    return TokenLosses(*_TokenLosses.apply(terms, hidden, *head.weights))
 
 
 @dataclass(frozen=True)
 class _Terms:
+    head: Head
     targets: Int[Tensor, " position"]
     nll_weights: Float[Tensor, " position"]
     penalty: Penalty | None
@@ -107,13 +137,13 @@ class _Terms:
 
         Found once, since a GPU is waited for.
         """
-        is_unpenalised = self.nll_weights != 0
+        has_nll = self.nll_weights != 0
         if self.penalty is None:
-            return [(rows, None) for rows in self._split(is_unpenalised)]
+            return [(rows, None) for rows in self._split(has_nll)]
         is_penalised = self.penalty.weights != 0
         return [
             *((rows, self.penalty) for rows in self._split(is_penalised)),
-            *((rows, None) for rows in self._split(is_unpenalised & ~is_penalised)),
+            *((rows, None) for rows in self._split(has_nll & ~is_penalised)),
         ]
 
     def _split(self, mask: Tensor) -> Sequence[Tensor]:
@@ -123,20 +153,18 @@ class _Terms:
 
 class _TokenLosses(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, terms: _Terms
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, terms: _Terms, hidden: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
         ctx.terms = terms
-        ctx.is_head_frozen = not any(ctx.needs_input_grad[1:3])
-        keeps_gradient = terms.is_training and ctx.is_head_frozen and ctx.needs_input_grad[0]
+        ctx.is_head_frozen = not any(ctx.needs_input_grad[2:])
+        keeps_gradient = terms.is_training and ctx.is_head_frozen and ctx.needs_input_grad[1]
         grad_hidden = torch.zeros_like(hidden) if keeps_gradient else None
         values = upcast(hidden.new_zeros(4, len(hidden)))
         for rows, penalty in terms.chunks:
-            logits = partial(linear, hidden[rows], weight, bias)
-            values[:, rows], grad_logits = _chunk(logits, rows, terms, penalty)
+            read = hidden[rows]
+            values[:, rows], grad_logits = _chunk(read, rows, terms, penalty)
             if grad_hidden is not None:
-                grad_hidden[rows] = grad_logits.to(weight.dtype) @ weight
-        ctx.save_for_backward(*((grad_hidden,) if ctx.is_head_frozen else (hidden, weight, bias)))
+                (grad_hidden[rows],) = terms.head.gradients(read, grad_logits)
+        ctx.save_for_backward(grad_hidden if ctx.is_head_frozen else hidden)
         total, *parts = (row.clone() for row in values)
         ctx.mark_non_differentiable(*parts)
         return total, *parts
@@ -147,27 +175,26 @@ class _TokenLosses(torch.autograd.Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
         grad_total = grads[0].unsqueeze(-1)
+        is_trained, (saved,) = ctx.needs_input_grad[2:], ctx.saved_tensors
         if ctx.is_head_frozen:
-            (grad_hidden,) = ctx.saved_tensors
-            return (grad_total * grad_hidden).to(grad_hidden.dtype), None, None, None
-        hidden, weight, bias = ctx.saved_tensors
+            return None, (grad_total * saved).to(saved.dtype), *(None for _ in is_trained)
+        hidden, trained = saved, list(compress(ctx.terms.head.weights, is_trained))
         grad_hidden = torch.zeros_like(hidden)
         # Many chunks are added up, so the sum must not be rounded to half precision on the way.
-        grad_weight = upcast(torch.zeros_like(weight))
-        grad_bias = grad_weight.new_zeros(len(weight))
+        sums = [upcast(torch.zeros_like(weight)) for weight in trained]
         for rows, penalty in ctx.terms.chunks:
-            logits = partial(linear, hidden[rows], weight, bias)
-            _, grad_logits = _chunk(logits, rows, ctx.terms, penalty)
-            grad_logits = grad_logits.mul_(grad_total[rows]).to(weight.dtype)
-            grad_hidden[rows] = grad_logits @ weight
-            grad_weight += grad_logits.T @ hidden[rows]
-            grad_bias += grad_logits.sum(dim=0)
-        grad_bias = None if bias is None else grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight.to(weight.dtype), grad_bias, None
+            read = hidden[rows]
+            _, grad_logits = _chunk(read, rows, ctx.terms, penalty)
+            grad_logits.mul_(grad_total[rows])
+            grad_hidden[rows], *parts = ctx.terms.head.gradients(read, grad_logits, trained)
+            for total, part in zip(sums, parts, strict=True):
+                total.add_(part)
+        found = iter(total.to(weight.dtype) for total, weight in zip(sums, trained, strict=True))
+        return None, grad_hidden, *(next(found) if each else None for each in is_trained)
 
 
 def _chunk(
-    logits: Callable[[], Float[Tensor, "row vocab"]],
+    hidden: Float[Tensor, "row width"],
     rows: Int[Tensor, " row"],
     terms: _Terms,
     penalty: Penalty | None,
@@ -177,7 +204,7 @@ def _chunk(
     In place wherever a tensor is ours: these tensors are what sets the peak memory. For the same
     reason the guided policy comes first, before there are logits.
     """
-    policy = cache(lambda: upcast(logits()).log_softmax(dim=-1))
+    policy = cache(lambda: upcast(terms.head.logits(hidden)).log_softmax(dim=-1))
     q_logprobs = None if penalty is None else upcast(penalty.guided(rows, policy))
     logprobs = policy()
     targets = terms.targets[rows]

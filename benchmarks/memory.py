@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from acft.backbone.loading import resolve_device
-from acft.chunked import Penalty, PolicyLogprobs, _chunk, _Terms, token_losses
+from acft.chunked import Head, Penalty, PolicyLogprobs, _chunk, _Terms, token_losses
 from acft.objective import guided_next_logprobs, kl_divergence, nll
 from acft.oracle.nado import FactoredHead
 
@@ -72,7 +72,8 @@ def peak_bytes(vocab: int, positions: int, device: str, dtype: torch.dtype, *, k
 
     def work(n: int) -> None:
         penalty = Penalty(inputs.weights[:n], inputs.guided) if kl else None
-        arguments = inputs.hidden[:n], inputs.head, inputs.targets[:n], inputs.weights[:n]
+        head = Head((inputs.head,))
+        arguments = inputs.hidden[:n], head, inputs.targets[:n], inputs.weights[:n]
         token_losses(*arguments, penalty).total.sum().backward()
 
     if device == "cuda":
@@ -96,8 +97,11 @@ def errors(vocab: int, device: str, dtype: torch.dtype) -> dict[str, float]:
     penalty = Penalty(inputs.weights, inputs.guided)
     with torch.no_grad():
         logits = linear(inputs.hidden, inputs.head)
-        terms = _Terms(inputs.targets, inputs.weights, penalty, ERROR_POSITIONS, is_training=True)
-        values, gradient = _chunk(lambda: logits, rows, terms, penalty)
+        head = Head((inputs.head,))
+        terms = _Terms(
+            head, inputs.targets, inputs.weights, penalty, ERROR_POSITIONS, is_training=True
+        )
+        values, gradient = _chunk(inputs.hidden, rows, terms, penalty)
         q_logprobs = inputs.guided(rows, lambda: logits).double()
     exact_logits = logits.double().requires_grad_()
     logprobs = exact_logits.log_softmax(dim=-1)

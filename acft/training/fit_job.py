@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acft.backbone.forward import has_plain_head, head_weight, logits
+from acft.backbone.forward import has_plain_head, logits, output_head
 from acft.backbone.sharded import is_sharded, uneven_passes
-from acft.chunked import Penalty, TokenLosses, token_losses
+from acft.chunked import Head, Penalty, TokenLosses, token_losses
 from acft.data import (
     TokenizedDocument,
     balanced_batches,
@@ -23,7 +23,7 @@ from acft.data import (
 from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
-from acft.objective import align, kl_divergence, nll
+from acft.objective import align
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.training.guidance import GuidanceTap
@@ -229,24 +229,11 @@ def losses_at(
     ce_weights: Float[Tensor, " position"],
     penalty: Penalty | None,
 ) -> TokenLosses:
-    """Token losses of a policy; models with an unusual output head take the plain path."""
+    """Token losses of a policy, whatever its output head."""
     model = policy.backbone.model
-    if has_plain_head(model):
-        return token_losses(hidden, head_weight(model), targets, ce_weights, penalty)
-    next_logprobs = logits(model, hidden).log_softmax(dim=-1)
-    cross_entropy = nll(next_logprobs, targets)
-    total = ce_weights * cross_entropy
-    zero = torch.zeros_like(cross_entropy)
-    if penalty is None:
-        return TokenLosses(total, cross_entropy.detach(), zero, zero)
-    rows = penalty.weights.nonzero()[:, 0]
-    with torch.no_grad():
-        guided = penalty.guided(rows, lambda: next_logprobs[rows])
-    forward = zero.index_put((rows,), kl_divergence(guided, next_logprobs[rows]))
-    reverse = zero.index_put((rows,), kl_divergence(next_logprobs[rows], guided))
-    chosen = forward if penalty.kl == "guided_policy" else reverse
-    total = total + penalty.weights * chosen
-    return TokenLosses(total, cross_entropy.detach(), forward.detach(), reverse.detach())
+    function = None if has_plain_head(model) else partial(logits, model)
+    head = Head(tuple(output_head(model).parameters()), function)
+    return token_losses(hidden, head, targets, ce_weights, penalty)
 
 
 def _pieces(

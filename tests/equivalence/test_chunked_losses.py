@@ -11,11 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from acft import chunked, objective
-from acft.chunked import KlDirection, Penalty, PolicyLogprobs, TokenLosses, token_losses
+from acft.chunked import Head, KlDirection, Penalty, PolicyLogprobs, TokenLosses, token_losses
 
 pytestmark = pytest.mark.equivalence
 directions = pytest.mark.parametrize("kl", get_args(KlDirection))
+heads = pytest.mark.parametrize("is_capped", [False, True])
 N_POSITIONS, WIDTH, VOCAB = 13, 5, 11
+CAP = 3.0
 
 
 @dataclass
@@ -23,8 +25,8 @@ class Problem:
     """Hidden states, a head, targets and weights, with positions of every sort."""
 
     hidden: torch.Tensor
-    head_weight: torch.Tensor
-    head_bias: torch.Tensor
+    weights: tuple[torch.Tensor, ...]
+    """Of the head: a matrix, and a bias where the head is more than a product."""
     targets: torch.Tensor
     nll_weights: torch.Tensor
     kl_weights: torch.Tensor
@@ -33,15 +35,21 @@ class Problem:
 
     def chunked(self, kl: KlDirection, chunk_positions: int | None = 4) -> TokenLosses:
         penalty = Penalty(self.kl_weights, lambda rows, _: self.q_logprobs[rows], kl)
+        head = Head(self.weights, self.logits if len(self.weights) > 1 else None)
         return token_losses(
-            self.hidden, self.head_weight, self.targets, self.nll_weights,
-            penalty, self.head_bias, chunk_positions,
-        )  # fmt: skip
+            self.hidden, head, self.targets, self.nll_weights, penalty, chunk_positions
+        )
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """A product; a head with a bias also caps what it gives."""
+        logits = torch.nn.functional.linear(hidden, *self.weights)
+        return (
+            logits if len(self.weights) == 1 else CAP * torch.tanh(objective.upcast(logits) / CAP)
+        )
 
     def plain(self, kl: KlDirection) -> TokenLosses:
         """The same losses from the equations, all positions at once."""
-        logits = torch.nn.functional.linear(self.hidden, self.head_weight, self.head_bias)
-        logprobs = objective.upcast(logits).log_softmax(dim=-1)
+        logprobs = objective.upcast(self.logits(self.hidden)).log_softmax(dim=-1)
         nll = objective.nll(logprobs, self.targets)
         guided_policy = objective.kl_divergence(self.q_logprobs, logprobs)
         policy_guided = objective.kl_divergence(logprobs, self.q_logprobs)
@@ -56,11 +64,13 @@ class Problem:
 
     def gradients(self, losses: TokenLosses) -> list[torch.Tensor]:
         """Gradients for everything trained, with an upstream gradient of its own per position."""
-        trained = [t for t in (self.hidden, self.head_weight, self.head_bias) if t.requires_grad]
+        trained = [t for t in (self.hidden, *self.weights) if t.requires_grad]
         return list(torch.autograd.grad((losses.total * self.upstream).sum(), trained))
 
 
-def problem(dtype: torch.dtype = torch.float32, *, is_head_trained: bool = False) -> Problem:
+def problem(
+    dtype: torch.dtype = torch.float32, *, is_head_trained: bool = False, is_capped: bool = False
+) -> Problem:
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -71,8 +81,10 @@ def problem(dtype: torch.dtype = torch.float32, *, is_head_trained: bool = False
     accumulated = objective.upcast(torch.zeros(0, dtype=dtype)).dtype
     return Problem(
         hidden=normal(N_POSITIONS, WIDTH).to(dtype).requires_grad_(),
-        head_weight=normal(VOCAB, WIDTH).to(dtype).requires_grad_(is_head_trained),
-        head_bias=normal(VOCAB).to(dtype).requires_grad_(is_head_trained),
+        weights=tuple(
+            normal(*shape).to(dtype).requires_grad_(is_head_trained)
+            for shape in [(VOCAB, WIDTH), (VOCAB,)][: 1 + is_capped]
+        ),
         targets=torch.randint(VOCAB, (N_POSITIONS,), generator=generator),
         nll_weights=nll_weights.to(accumulated),
         kl_weights=kl_weights.to(accumulated),
@@ -94,16 +106,18 @@ def parts(losses: TokenLosses) -> list[torch.Tensor]:
 @directions
 @pytest.mark.parametrize("chunk_positions", [1, 4, 13, None])
 @pytest.mark.parametrize("is_head_trained", [False, True])
-def test_values_and_gradients_equal_the_plain_ones(kl, chunk_positions, is_head_trained):
-    case = problem(is_head_trained=is_head_trained)
+@heads
+def test_values_and_gradients_equal_the_plain_ones(kl, chunk_positions, is_head_trained, is_capped):
+    case = problem(is_head_trained=is_head_trained, is_capped=is_capped)
     found, expected = case.chunked(kl, chunk_positions), case.plain(kl)
     assert_all_close(parts(found), parts(expected), 1e-5)
     assert_all_close(case.gradients(found), case.gradients(expected), 1e-5)
 
 
 @directions
-def test_half_precision_equals_the_plain_path_on_the_same_upcast_logits(kl):
-    case = problem(torch.bfloat16)
+@heads
+def test_half_precision_equals_the_plain_path_on_the_same_upcast_logits(kl, is_capped):
+    case = problem(torch.bfloat16, is_capped=is_capped)
     found, expected = case.chunked(kl), case.plain(kl)
     assert found.total.dtype == torch.float32
     assert_all_close(parts(found), parts(expected), 1e-5)
@@ -112,15 +126,15 @@ def test_half_precision_equals_the_plain_path_on_the_same_upcast_logits(kl):
 
 @directions
 @pytest.mark.parametrize("is_head_trained", [False, True])
-def test_gradients_equal_finite_differences(kl, is_head_trained):
-    case = problem(torch.float64, is_head_trained=is_head_trained)
+@heads
+def test_gradients_equal_finite_differences(kl, is_head_trained, is_capped):
+    case = problem(torch.float64, is_head_trained=is_head_trained, is_capped=is_capped)
 
-    def total(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        case.hidden, case.head_weight, case.head_bias = hidden, weight, bias
+    def total(hidden: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        case.hidden, case.weights = hidden, weights
         return case.chunked(kl).total
 
-    inputs = (case.hidden, case.head_weight, case.head_bias)
-    assert torch.autograd.gradcheck(total, inputs)
+    assert torch.autograd.gradcheck(total, (case.hidden, *case.weights))
 
 
 @directions
@@ -129,7 +143,11 @@ def test_forbidden_tokens_give_finite_values_and_gradients_where_the_plain_path_
     if kl == "guided_policy":
         case.q_logprobs[:, 3] = -torch.inf
     else:
-        case.head_bias[3] = -torch.inf
+        case.hidden = torch.cat([case.hidden.detach(), torch.ones(N_POSITIONS, 1)], dim=1)
+        bias = torch.zeros(VOCAB, 1)
+        bias[3] = -torch.inf
+        case.weights = (torch.cat([*case.weights, bias], dim=1),)
+        case.hidden.requires_grad_()
     case.targets[case.targets == 3] = 4
     case.q_logprobs = case.q_logprobs.log_softmax(dim=-1)
     found, expected = case.chunked(kl), case.plain(kl)
@@ -141,8 +159,8 @@ def test_forbidden_tokens_give_finite_values_and_gradients_where_the_plain_path_
 
 def test_no_penalty_is_the_plain_nll():
     case = problem()
-    found = token_losses(case.hidden, case.head_weight, case.targets, case.nll_weights)
-    logprobs = (case.hidden @ case.head_weight.T).log_softmax(dim=-1)
+    found = token_losses(case.hidden, Head(case.weights), case.targets, case.nll_weights)
+    logprobs = case.logits(case.hidden).log_softmax(dim=-1)
     expected = case.nll_weights * objective.nll(logprobs, case.targets)
     assert_all_close([found.total], [expected], 1e-5)
 
@@ -156,14 +174,14 @@ def test_target_is_asked_only_for_penalised_positions_and_without_gradients():
         return case.q_logprobs[rows]
 
     penalty = Penalty(case.kl_weights, target)
-    token_losses(case.hidden, case.head_weight, case.targets, case.nll_weights, penalty)
+    token_losses(case.hidden, Head(case.weights), case.targets, case.nll_weights, penalty)
     assert asked == case.kl_weights.nonzero().flatten().tolist()
 
 
 def test_no_positions_give_no_losses():
     empty = torch.zeros(0)
     hidden = torch.zeros(0, WIDTH, requires_grad=True)
-    losses = token_losses(hidden, torch.zeros(VOCAB, WIDTH), empty.long(), empty)
+    losses = token_losses(hidden, Head((torch.zeros(VOCAB, WIDTH),)), empty.long(), empty)
     assert len(losses.total) == 0
 
 
@@ -207,7 +225,8 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 
 @directions
-def test_peak_memory_is_a_tenth_of_the_plain_formulas_tensors(kl, monkeypatch):
+@heads
+def test_peak_memory_is_a_tenth_of_the_plain_formulas_tensors(kl, is_capped, monkeypatch):
     """8 × 1024 positions, width 4096 and vocabulary 128k in small: 1/16, 1/64 and 1/64 of it."""
     n_positions, width, vocab = 512, 64, 2048
     monkeypatch.setattr(chunked, "CHUNK_BYTES_CPU", chunked.CHUNK_BYTES // 16 // 64)
@@ -224,9 +243,14 @@ def test_peak_memory_is_a_tenth_of_the_plain_formulas_tensors(kl, monkeypatch):
         log_r = torch.nn.functional.logsigmoid(anchor_hidden[rows, :8].float() @ oracle_weight.T)
         return objective.guided_next_logprobs(anchor_logprobs, log_r)
 
+    def capped(some: torch.Tensor) -> torch.Tensor:
+        return CAP * torch.tanh((some @ head_weight.T).float() / CAP)
+
+    head = Head((head_weight,), capped if is_capped else None)
+
     def run() -> None:
         penalty = Penalty(ones, lambda rows, _: target(rows), kl)
-        token_losses(hidden, head_weight, targets, ones, penalty).total.mean().backward()
+        token_losses(hidden, head, targets, ones, penalty).total.mean().backward()
 
     def run_plain() -> None:
         logprobs = (hidden @ head_weight.T).float().log_softmax(dim=-1)

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from acft.backbone import compiled_layers, loading
+from acft.backbone.forward import logits
+from acft.chunked import TokenLosses
+from acft.objective import kl_divergence, nll
 from acft.schema import RunPaths
 from acft.training import fit_job
 from tests.tiny_run import check_same, tiny_settings, train
@@ -35,7 +38,30 @@ def cheap(text: str, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 
 
 def logits_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fit_job, "losses_at", plain_losses)
+
+
+def any_head(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fit_job, "has_plain_head", lambda _: False)
+
+
+def plain_losses(policy, hidden, targets, ce_weights, penalty) -> TokenLosses:
+    """The losses from the equations, all positions at once."""
+    next_logprobs = logits(policy.backbone.model, hidden).log_softmax(dim=-1)
+    cross_entropy = nll(next_logprobs, targets)
+    zero = torch.zeros_like(cross_entropy)
+    if penalty is None:
+        return TokenLosses(ce_weights * cross_entropy, cross_entropy.detach(), zero, zero)
+    assert penalty.kl == "guided_policy"
+    rows = penalty.weights.nonzero()[:, 0]
+    with torch.no_grad():
+        guided = penalty.guided(rows, lambda: next_logprobs[rows])
+    kls = [
+        zero.index_put((rows,), kl_divergence(*pair))
+        for pair in ((guided, next_logprobs[rows]), (next_logprobs[rows], guided))
+    ]
+    total = ce_weights * cross_entropy + penalty.weights * kls[0]
+    return TokenLosses(total, cross_entropy.detach(), *(kl.detach() for kl in kls))
 
 
 def own_attention(patch: pytest.MonkeyPatch) -> None:
@@ -49,7 +75,7 @@ def narrow_vectors(patch: pytest.MonkeyPatch) -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-@pytest.mark.parametrize("without", [logits_at_once, own_attention, narrow_vectors])
+@pytest.mark.parametrize("without", [logits_at_once, any_head, own_attention, narrow_vectors])
 def test_without_a_lever_the_run_says_the_same(
     text: str, cheap: RunPaths, tmp_path, monkeypatch, without: Callable
 ):

@@ -6,16 +6,17 @@ import re
 import pytest
 import torch
 
-from acft import toy
+from acft import chunked, toy
+from acft.backbone.forward import logits, output_head
 from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.errors import NonFiniteError
 from acft.events import Scalars
-from acft.objective import log_reach
+from acft.objective import log_reach, nll
 from acft.policy import Policy, base_policy
 from acft.threads import Workers
 from acft.toy import ToyWorld
-from acft.training.fit_job import _forward, _pieces, fit_job
+from acft.training.fit_job import _forward, _pieces, fit_job, losses_at
 from acft.training.optimization import PolicyOptimizer, backward
 from acft.training.oracle_job import Guide, build_oracle
 from acft.training.regularizer import REACH_MAX, ComputedGuidance, Regularizer
@@ -132,6 +133,22 @@ def computed(documents, world, rule, penalised=None):
     with torch.no_grad():
         hidden = world.policy.hidden(batch)
     return ComputedGuidance(world, documents, batch, hidden, rule, penalised)
+
+
+def test_a_head_that_caps_its_logits_is_asked_about_a_few_positions_at_a_time(world, monkeypatch):
+    model = world.policy.backbone.model
+    head = output_head(model)
+    vocab, width = head.weight.shape
+    monkeypatch.setattr(model.config, "final_logit_softcapping", 2.0, raising=False)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES_CPU", 2 * 4 * vocab)
+    hidden, targets = torch.randn(7, width, requires_grad=True), torch.arange(7) % vocab
+    expected = nll(logits(model, hidden).log_softmax(dim=-1), targets)
+    asked = []
+    head.register_forward_hook(lambda _, given, __: asked.append(len(given[0])))
+    found = losses_at(world.policy, hidden, targets, torch.ones(7), None).total
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x.sum(), hidden) for x in (found, expected)))
+    assert max(asked) == 2
 
 
 def test_only_attribute_documents_are_penalised_when_adaptive(world):
