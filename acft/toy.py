@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.objective import (
@@ -21,9 +21,6 @@ from acft.objective import (
 
 Tables = tuple[Float[Tensor, "_ symbol"], ...]
 """One value for each next symbol after each prefix; index t is about symbol t of the sequence."""
-
-Judge = Callable[[Int[Tensor, "sequence time"]], Bool[Tensor, " sequence"]]
-"""Which sequences of symbols satisfy a constraint."""
 
 NextValues = Callable[[Int[Tensor, "batch time"]], Float[Tensor, "batch time vocab"]]
 """A language model's ``next_*`` output: at index t, about token t + 1."""
@@ -51,67 +48,14 @@ class ToyWorld:
         """All sequences."""
         return self.prefixes(self.length)
 
-    def to_text(self, symbols: Sequence[int]) -> str:
-        """Symbols as letters separated by blanks."""
-        return " ".join(string.ascii_lowercase[symbol] for symbol in symbols)
-
     def texts(self) -> list[str]:
         """The text of every sequence."""
         letters = string.ascii_lowercase[: self.n_symbols]
         return [" ".join(letter) for letter in itertools.product(letters, repeat=self.length)]
 
-    def judge(self, is_satisfied: Judge) -> Float[Tensor, " sequence"]:
-        """C of every sequence, 1 = satisfied, from a judge of symbols."""
-        return is_satisfied(self.sequences()).double()
-
     def judge_texts(self, score: Callable[[str], float]) -> Float[Tensor, " sequence"]:
         """C of every sequence in [0, 1], from a judge of texts."""
         return torch.tensor([score(text) for text in self.texts()], dtype=torch.float64)
-
-    def random_policy(self, seed: int, sharpness: float = 1.0) -> Tables:
-        """Log-probabilities of a policy with independent normal logits after every prefix."""
-        generator = torch.Generator().manual_seed(seed)
-        shapes = [(self.n_symbols**t, self.n_symbols) for t in range(self.length)]
-        return tuple(
-            (sharpness * torch.randn(shape, generator=generator, dtype=torch.float64)).log_softmax(
-                dim=-1
-            )
-            for shape in shapes
-        )
-
-    def random_constraint(self, seed: int, rate: float = 0.5) -> Float[Tensor, " sequence"]:
-        """A verdict drawn for every sequence on its own, satisfied with probability ``rate``."""
-        generator = torch.Generator().manual_seed(seed)
-        return (torch.rand(self.n_sequences, generator=generator) < rate).double()
-
-
-def forbids_bigram(first: int, second: int) -> Judge:
-    """Satisfied where ``first`` is never followed by ``second`` at once."""
-    return lambda s: ~((s[:, :-1] == first) & (s[:, 1:] == second)).any(dim=-1)
-
-
-def contains_at_least(symbol: int, count: int) -> Judge:
-    """Satisfied where ``symbol`` occurs ``count`` times or more."""
-    return lambda s: (s == symbol).sum(dim=-1) >= count
-
-
-def contains_at_most(symbol: int, count: int) -> Judge:
-    """Satisfied where ``symbol`` occurs ``count`` times or fewer."""
-    return lambda s: (s == symbol).sum(dim=-1) <= count
-
-
-def accepted_by(
-    transitions: Int[Tensor, "state symbol"], accepting: Bool[Tensor, " state"]
-) -> Judge:
-    """Satisfied where the automaton, started in state 0, ends in an accepting state."""
-
-    def is_accepted(sequences: Int[Tensor, "sequence time"]) -> Bool[Tensor, " sequence"]:
-        state = torch.zeros(len(sequences), dtype=torch.long)
-        for symbols in sequences.unbind(dim=-1):
-            state = transitions[state, symbols]
-        return accepting[state]
-
-    return is_accepted
 
 
 def sequence_logprobs(next_logprobs: Tables) -> Float[Tensor, " sequence"]:
@@ -184,17 +128,6 @@ def satisfaction(next_logprobs: Tables, satisfied: Float[Tensor, " sequence"]) -
 def sequence_kl(p: Float[Tensor, " sequence"], q: Float[Tensor, " sequence"]) -> float:
     """KL(p ‖ q) in nats of two distributions over all sequences, from their log-probabilities."""
     return float(kl_divergence(p, q))
-
-
-def sample(next_logprobs: Tables, n_sequences: int, seed: int) -> Int[Tensor, "sequence time"]:
-    """Sequences drawn from a policy."""
-    generator = torch.Generator().manual_seed(seed)
-    n_symbols = next_logprobs[0].shape[-1]
-    row, drawn = torch.zeros(n_sequences, dtype=torch.long), []
-    for table in next_logprobs:
-        drawn.append(table[row].exp().multinomial(1, generator=generator).squeeze(-1))
-        row = row * n_symbols + drawn[-1]
-    return torch.stack(drawn, dim=-1)
 
 
 def along(
