@@ -17,6 +17,8 @@ class Round:
     """Oracle version that guides the policy update of this round."""
     anchor: int
     """Policy version the guide was trained on; p in q = p·R when the anchor is a snapshot."""
+    keep: int
+    """The oldest policy version that a later round reads; with the base, all others may go."""
     is_concurrent: bool
     """Neither job reads the other's result, so both may run at once."""
 
@@ -38,6 +40,7 @@ def rounds(
             sample_from=index - 1,
             guide_with=index - lag,
             anchor=index - 1 - lag,
+            keep=index - (kind == "parallel"),
             is_concurrent=lag == 1,
         )
 

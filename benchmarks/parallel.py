@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 import acft.methods.acft as acft_method
-from acft.methods.acft import AcftSettings, one_round
+from acft.methods.acft import AcftSettings, Training, one_round
 from acft.runs.devices import cores
 from acft.schedule import rounds, wall_time
 from acft.training.oracle_job import build_oracle
@@ -65,14 +65,15 @@ def run_rounds(world: World, kind: Schedule, *, at_once: bool = True) -> Run:
     """One run of all rounds."""
     state = TrainState(world, 1.0)
     state.oracle = build_oracle(world)
-    settings, context = AcftSettings(guidance_sequences=0), TrainContext(world.run)
+    settings = AcftSettings(guidance_sequences=0)
+    training = Training(settings, TrainContext(world.run), world, state)
     result = Run()
     synchronize(world.base.device)
     start = time.perf_counter()
     with timed_jobs(result, at_once=at_once):
         for plan in rounds(kind, world.run.schedule.rounds):
-            drained(one_round(settings, context, world, state, plan))
-            state.finish_policy(plan.index, keep=plan.index - 1)
+            drained(one_round(training, plan))
+            state.finish_policy(plan.index, keep=plan.keep)
     synchronize(world.base.device)
     result.seconds = time.perf_counter() - start
     oracle = {f"oracle.{k}": v for k, v in state.oracle.state_dict().items()}

@@ -1,14 +1,16 @@
 """Attribute-controlled fine-tuning: cross-entropy plus KL to the nearest satisfying distribution.
 
 Source: arXiv:2410.05559. The Oracle box of its figure 2 is training/oracle_job.py, which trains
-with oracle/training.py. The LLM box is training/fit_job.py; regularizer.py beside it says what q
-is, and chunked.py computes losses and gradients. The equations are in objective.py.
+with oracle/training.py. The LLM box is, in the order of the calls, training/fit_job.py, which takes
+the steps; regularizer.py beside it, which says what q is; chunked.py, which computes losses and
+gradients by the equations of objective.py; and optimization.py beside the first two, which adds the
+gradients up and applies them.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -115,32 +117,37 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
         state.oracle = build_oracle(world)
         state.base_validation = yield from validate(world, world.base, 0, 0)
     schedule = world.run.schedule
+    training = Training(settings, context, world, state)
     for plan in rounds(schedule.kind, schedule.rounds, context.resume_round + 1):
         if settled(context.should_stop):
             return
         if state.is_over_budget():
             yield over_budget(state)
             break
-        yield from one_round(settings, context, world, state, plan)
+        yield from one_round(training, plan)
         if not state.can_close(plan.index):  # a stop cut it short
             return
-        yield from close_round(settings, world, state, plan)
+        yield from close_round(training, plan)
     if not context.should_stop():
         yield from final_evaluation(world, state)
 
 
-def one_round(
-    settings: AcftSettings,
-    context: TrainContext,
-    world: World,
-    state: TrainState,
-    plan: Round,
-) -> Generator[Output, None, None]:
+@dataclass(frozen=True)
+class Training:
+    """What all rounds of a run share."""
+
+    settings: AcftSettings
+    context: TrainContext
+    world: World
+    state: TrainState
+
+
+def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
     """Both jobs of a round, at once where the schedule allows it."""
-    oracle_part = _run_oracle_job(settings, context, world, state, plan)
+    world, state = training.world, training.state
+    oracle_part = _run_oracle_job(training, plan)
     if plan.is_concurrent:
-        guide_round = state.recent[-1]
-        fit_part = _run_fit_job(settings, context, world, state, plan, guide_round)
+        fit_part = _run_fit_job(training, plan, state.recent[-1])
         with world.divided_threads(jobs=2):
             # torch has one generator for dropout, which two jobs at once would draw from in turns.
             # Likewise, processes that train together would agree with another job than their own.
@@ -152,8 +159,8 @@ def one_round(
             new, _ = yield from both(oracle_part, fit_part, at_once=at_once)
     else:
         new = yield from oracle_part
-        if not context.should_stop():
-            yield from _run_fit_job(settings, context, world, state, plan, new)
+        if not training.context.should_stop():
+            yield from _run_fit_job(training, plan, new)
     state.finish_oracle(new)
 
 
@@ -169,44 +176,34 @@ def _take_turns(world: World, plan: Round) -> Iterator[Note]:
         yield Note("warning", text, plan.index)
 
 
-def _run_oracle_job(
-    settings: AcftSettings, context: TrainContext, world: World, state: TrainState, plan: Round
-) -> Generator[Output, None, OracleRound]:
+def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, OracleRound]:
     """The oracle's job and, with ``guidance_top_k``, guidance of the corpus texts it will guide."""
+    settings, world, state = training.settings, training.world, training.state
+    should_stop = training.context.should_stop
     assert state.oracle is not None
     policy = state.snapshot(plan.sample_from)
     if plan.is_concurrent and state.remote is not None:
         request = state.oracle_request(plan.index, policy.version, settings.delta)
-        new = yield from remote_oracle_job(
-            state.remote, request, state.oracle, policy, context.should_stop
-        )
+        new = yield from remote_oracle_job(state.remote, request, state.oracle, policy, should_stop)
     else:
         new = yield from oracle_job(
-            world, state.oracle, policy, plan.index, state.recent, context.should_stop,
+            world, state.oracle, policy, plan.index, state.recent, should_stop,
             delta=settings.delta,
         )  # fmt: skip
-    # a parallel oracle guides the round after its own, but for the first
-    is_ahead = world.run.schedule.kind == "parallel"
-    following = plan.index + 1 if is_ahead and plan.is_concurrent else plan.index
+    following = plan.index + 1 if plan.is_concurrent else plan.index
     if not settings.guidance_top_k or following > world.run.schedule.rounds:
         return new
     regularizer = _regularizer(settings, state, new, policy)
     guide = yield from precompute_guidance(
-        world, regularizer, following, settings.guidance_top_k, context.should_stop
+        world, regularizer, following, settings.guidance_top_k, should_stop
     )
     return replace(new, guide=guide)
 
 
-def close_round(
-    settings: AcftSettings,
-    world: World,
-    state: TrainState,
-    plan: Round,
-) -> Generator[Output, None, None]:
+def close_round(training: Training, plan: Round) -> Generator[Output, None, None]:
     """Validation, dual ascent, choice of the best checkpoint, and the checkpoint itself."""
-    # the next round's policy is anchored one version back where its oracle lags
-    lag = 1 if world.run.schedule.kind == "parallel" else 0
-    state.finish_policy(plan.index, keep=plan.index - lag)
+    settings, world, state = training.settings, training.world, training.state
+    state.finish_policy(plan.index, keep=plan.keep)
     policy = state.snapshot(plan.index)
     result = yield from validate(world, policy, plan.index, state.optimizer.finished)
     if settings.kl_weight_target:
@@ -223,21 +220,18 @@ def close_round(
 
 
 def _run_fit_job(
-    settings: AcftSettings,
-    context: TrainContext,
-    world: World,
-    state: TrainState,
-    plan: Round,
-    guide_round: OracleRound,
+    training: Training, plan: Round, guide_round: OracleRound
 ) -> Generator[Output, None, None]:
     """The policy's job, towards the guided policy of ``guide_round``."""
+    settings, world, state = training.settings, training.world, training.state
+    should_stop = training.context.should_stop
     assert guide_round.guide.oracle.version == plan.guide_with
     anchor = state.snapshot(plan.anchor) if settings.anchor == "snapshot" else None
     regularizer = _regularizer(settings, state, guide_round, anchor)
     if settings.guidance_top_k:
         # what the oracle's job left is complete, except in round 2 and after a resumed round
         guide = yield from precompute_guidance(
-            world, regularizer, plan.index, settings.guidance_top_k, context.should_stop
+            world, regularizer, plan.index, settings.guidance_top_k, should_stop
         )
         regularizer = replace(regularizer, guide=guide)
     version = guide_round.guide.oracle.version
@@ -249,7 +243,7 @@ def _run_fit_job(
         plan.index,
         ce_weight=settings.ce_weight,
         tap=tap,
-        should_stop=context.should_stop,
+        should_stop=should_stop,
     )
 
 
