@@ -20,7 +20,7 @@ from acft.training.train_state import TrainState
 from acft.training.validation import (
     Validation,
     best_event,
-    own_responses,
+    kl_responses,
     validate,
     validation_answers,
     validation_scalars,
@@ -94,7 +94,7 @@ def _close_round(
 
 def kl_guided_base(world: World, sampler: DecodedPolicy) -> float:
     """KL(guided ‖ base) in nats a token, averaged over the guided policy's own responses."""
-    rollouts = own_responses(world, sampler)
+    rollouts = kl_responses(world, sampler)
     n_tokens = sum(len(rollout.response_ids) for rollout in rollouts)
     return sum(-rollout.log_weight for rollout in rollouts) / max(1, n_tokens)
 

@@ -134,7 +134,6 @@ def fit_job(
         start=first,
     )
     extra = _sampled_batches(world, regularizer, round_index)
-    others = [ranks().rank] if ranks().rank else []
     for number in range(1, settings.steps_per_round + 1):
         if settled(should_stop):
             return
@@ -148,8 +147,7 @@ def fit_job(
         precomputed = regularizer.guide.precomputed if regularizer is not None else ()
         own = _share(pieces, precomputed, even=is_sharded(world.policy.backbone.model))
         passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
-        seed = derive_seed(world.run.seed, "policy-dropout", step, *others)
-        found = accumulate(world, passes, seed, in_order=seen is not None)
+        found = accumulate(world, passes, step, in_order=seen is not None)
         sums = sum((added() for added in found), _Sums()).over_ranks()
         _check(world, sums, step, regularizer)
         scalars = {
@@ -179,8 +177,8 @@ def _forward(
     policy.backbone.model.train()
     batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
     # which positions count for what is found on the CPU: a GPU is not waited for
-    places = torch.arange(batch.token_ids.numel()).view(batch.token_ids.shape)
-    aligned = align(batch, places)
+    flat_index = torch.arange(batch.token_ids.numel()).view(batch.token_ids.shape)
+    aligned = align(batch, flat_index)
     inside = aligned.mask_all
     ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[inside]
     kl_weights = (torch.tensor(piece.kl_weights)[:, None] * aligned.mask_response)[inside]

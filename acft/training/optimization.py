@@ -18,6 +18,7 @@ from acft.backbone.sharded import laid_out, whole
 from acft.distributed import ranks
 from acft.errors import ModelError, NonFiniteError
 from acft.oracle.training import local_torch_seed
+from acft.seeding import derive_seed
 from acft.settings import OptimizerSettings
 from acft.threads import Workers
 from acft.training.world import World
@@ -65,7 +66,7 @@ def backward(
 def accumulate(
     world: World,
     passes: Sequence[Callable[[], tuple[Float[Tensor, ""], T]]],
-    seed: int,
+    step: int,
     *,
     in_order: bool = False,
 ) -> list[T]:
@@ -74,13 +75,16 @@ def accumulate(
     Args:
         world: Its policy is trained, its base's threads do the passes.
         passes: This process's forward passes.
-        seed: Of the dropout; without dropout no random number is touched.
+        step: From 1. Dropout follows it; without dropout no random number is touched.
         in_order: One pass after the other, however many threads there are.
     """
     has_dropout = world.run.adapter.dropout > 0
     # dropout draws from one generator
     workers = Workers() if in_order or has_dropout else world.base.workers
     parameters = world.policy.parameters()
+    # the first process draws what one alone would
+    others = [ranks().rank] if ranks().rank else []
+    seed = derive_seed(world.run.seed, "policy-dropout", step, *others)
     with local_torch_seed(seed) if has_dropout else nullcontext():
         found = backward(passes, parameters, workers)
     ranks().sum_gradients(parameters)

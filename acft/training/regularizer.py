@@ -119,12 +119,12 @@ class ComputedGuidance:
         return self._next(rows, times - self._starts[rows] + 1)
 
     def _next(
-        self, rows: Int[Tensor, " row"], places: Int[Tensor, " row"]
+        self, rows: Int[Tensor, " row"], window_index: Int[Tensor, " row"]
     ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
-        """The same after each prefix, told by its document and the place where it ends."""
-        times = self._starts[rows] + places - 1
+        """The same after each prefix, told by its document and where it ends in the window."""
+        times = self._starts[rows] + window_index - 1
         next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
-        next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, places])
+        next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, window_index])
         strength, rare = self._regularizer.guide.strength, self._rare
         if self._log_r_prompt is None:
             return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength, rare)
@@ -141,16 +141,16 @@ class ComputedGuidance:
         """
         tokens, is_there = self._token_ids[:, 1:], self._is_there[:, 1:]
         gained = torch.zeros(tokens.shape, device=tokens.device)
-        for rows, places in zip(
+        for rows, window_index in zip(
             *(each.split(REACH_ROWS) for each in torch.nonzero(is_there, as_tuple=True)),
             strict=True,
         ):
-            anchor, guided = self._next(rows, places)
-            ratios = (guided - anchor).gather(1, tokens[rows, places, None])
-            gained[rows, places] = ratios[:, 0].float()
+            anchor, guided = self._next(rows, window_index)
+            ratios = (guided - anchor).gather(1, tokens[rows, window_index, None])
+            gained[rows, window_index] = ratios[:, 0].float()
         reach = log_reach(gained)
-        places = (self._times - self._starts[self._rows] + 1).clamp(0, reach.shape[1] - 1)
-        return limited_reach(reach[self._rows, places])
+        window_index = (self._times - self._starts[self._rows] + 1).clamp(0, reach.shape[1] - 1)
+        return limited_reach(reach[self._rows, window_index])
 
     @torch.no_grad()
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:

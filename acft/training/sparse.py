@@ -89,26 +89,27 @@ class CachedGuidance:
         self._reach = torch.cat([row.reach for row in rows]).to(device)
         self._token_log_r = torch.zeros(len(documents), horizon, device=device)
         # step t predicts token t + 1, so the first response token is predicted at start - 1
-        place = torch.zeros(mask_all.shape, dtype=torch.long, device=device)
+        cache_row = torch.zeros(mask_all.shape, dtype=torch.long, device=device)
         first = 0
         for index, row in found.items():
             start, count = documents[index].response_start - 1, len(row.log_tail)
-            place[index, start : start + count] = torch.arange(first, first + count, device=device)
+            kept = torch.arange(first, first + count, device=device)
+            cache_row[index, start : start + count] = kept
             self._token_log_r[index] = row.token_log_r
             first += count
-        self._place = place[mask_all]
+        self._cache_row = cache_row[mask_all]
 
     @torch.no_grad()
     def __call__(
         self, positions: Int[Tensor, " row"], policy_logprobs: PolicyLogprobs
     ) -> Float[Tensor, "row vocab"]:
         """Log-probabilities of the guided policy."""
-        kept = self._place[positions]
+        kept = self._cache_row[positions]
         return spread(self._ids[kept], self._logprobs[kept], self._tails[kept], policy_logprobs())
 
     def reach(self) -> Float[Tensor, " position"]:
         """How much likelier the guided policy is to come to each position's prefix than p is."""
-        return self._reach[self._place]
+        return self._reach[self._cache_row]
 
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
         """Log R of each prefix that ends in a response token."""

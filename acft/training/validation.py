@@ -39,7 +39,7 @@ class Validation:
     round: int
     satisfaction: float
     toxic_share: float
-    """Share of responses that any judge scores 0.5 or more, averaged over the judges."""
+    """Share of responses that a judge scores 0.5 or more, averaged over the judges."""
     perplexity: float | None
     """Of held-out documents of the general corpora; None without such documents."""
     kl_policy_base: float
@@ -156,7 +156,7 @@ def validation_perplexity(world: World, policy: Policy) -> float | None:
     return perplexity(policy, documents).value if documents else None
 
 
-def own_responses(world: World, sampler: Sampler) -> list[Rollout]:
+def kl_responses(world: World, sampler: Sampler) -> list[Rollout]:
     """Responses to validation prompts at temperature 1 from the whole vocabulary.
 
     A KL is an average over what is drawn so; the validation's own answers may be of a nucleus.
@@ -183,7 +183,7 @@ def kl_policy_base(world: World, policy: Policy) -> float:
         )
         return float(kl_divergence(policy_logprobs, base_logprobs).sum()), len(policy_logprobs)
 
-    documents = documents_from_rollouts(own_responses(world, policy), "attribute")
+    documents = documents_from_rollouts(kl_responses(world, policy), "attribute")
     parts = world.base.workers.map(work, list(micro_batches(documents, 8)))
     return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
 

@@ -90,8 +90,7 @@ def weighted_fit(
             partial(_forward if counts else _idle, world, some, pull, n_tokens)
             for some, counts in _share(world, pieces)
         ]
-        seed = derive_seed(world.run.seed, "policy-dropout", step, ranks().rank)
-        found = accumulate(world, passes, seed)
+        found = accumulate(world, passes, step)
         totals = [sum(column) for column in zip(NOTHING, *found, strict=True)]
         loss, all_nll, all_kl = ranks().sums(totals)
         if not math.isfinite(loss):

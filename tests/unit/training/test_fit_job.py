@@ -10,14 +10,16 @@ from acft import chunked, toy
 from acft.backbone.forward import logits, output_head
 from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
+from acft.distributed import Ranks
 from acft.errors import NonFiniteError
 from acft.events import Scalars
 from acft.objective import log_reach, nll
 from acft.policy import Policy, base_policy
 from acft.threads import Workers
 from acft.toy import ToyWorld
+from acft.training import optimization
 from acft.training.fit_job import _forward, _pieces, fit_job, losses_at
-from acft.training.optimization import PolicyOptimizer, backward
+from acft.training.optimization import PolicyOptimizer, accumulate, backward
 from acft.training.oracle_job import Guide, build_oracle
 from acft.training.regularizer import REACH_MAX, ComputedGuidance, Regularizer
 from acft.types import TokenBatch
@@ -254,6 +256,22 @@ def test_a_stop_is_obeyed_before_the_next_step(world):
     asked = iter([False, True])
     job = fit_job(world, optimizer(world), None, 1, should_stop=lambda: next(asked))
     assert len([o for o in job if isinstance(o, Scalars)]) == 1
+
+
+def test_the_first_of_several_processes_drops_what_one_alone_would(place, world, monkeypatch):
+    world = dataclasses.replace(world, run=toy_run(place, "adapter.dropout=0.5"))
+    weight = world.policy.parameters()[0]
+
+    def drawn():
+        return accumulate(world, [lambda: (0 * weight.sum(), float(torch.rand(())))], step=1)
+
+    alone, found = drawn(), []
+    monkeypatch.setattr(Ranks, "sum_gradients", lambda self, parameters: None)
+    for rank in range(2):
+        monkeypatch.setattr(optimization, "ranks", lambda rank=rank: Ranks(rank, 2))
+        found.append(drawn())
+    assert found[0] == alone
+    assert found[1] != alone
 
 
 @pytest.mark.parametrize("method", ["acft", "dpg"])

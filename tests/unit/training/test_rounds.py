@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -10,6 +11,7 @@ from acft.engines.local import LocalEngine
 from acft.errors import ConfigError
 from acft.events import Note
 from acft.methods.acft import AcftSettings, _sampled_documents
+from acft.schedule import rounds
 from acft.training.oracle_job import OracleRound
 from tests.toy_runs import Trained, drained, toy_run, trained, world_of
 
@@ -89,6 +91,12 @@ def test_below_one_the_target_keeps_its_share_of_violating_responses(tmp_path):
     assert len(weights) == len(own)
     expected = [0.9 / rate if satisfaction[i] else 0.1 / (1 - rate) for i in own]
     assert weights == pytest.approx(expected, rel=1e-5)  # p over itself is 1 but for rounding
+
+
+@pytest.mark.parametrize("kind", ["sequential", "parallel"])
+def test_a_round_keeps_the_policies_that_later_ones_read_and_no_older(kind):
+    for plan, following in pairwise(rounds(kind, 5)):
+        assert plan.keep == min(following.sample_from, following.anchor)
 
 
 def _an_oracle_round(world):
