@@ -1,7 +1,7 @@
 """Per-token guidance of a few sequences, as the training pass itself saw them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,16 +46,21 @@ class GuidanceTap:
         guided: Guidance,
     ) -> None:
         """Keep what is needed of one forward pass; called before the optimiser changes anything."""
+        if self._sequences >= self.limit:
+            return
+        # fetched at once: each look at a single value would wait for the GPU
+        is_penalised, kls = (kl_weights != 0).cpu(), losses.kl_guided_policy.cpu()
+        log_r = guided.token_log_r().cpu()
         counts = mask_all.sum(dim=1).tolist()
         first = 0
         for row, (document, count) in enumerate(zip(documents, counts, strict=True)):
-            positions = torch.arange(first, first + count, device=hidden.device)
+            here = slice(first, first + count)
+            if self._sequences < self.limit and bool(is_penalised[here].any()):
+                self._sequences += 1
+                inside = is_penalised[here].nonzero()[:, 0].to(hidden.device)
+                read = self._read(document, hidden[row, :count], inside, first, guided)
+                self._keep(document, is_penalised[here], kls[here], log_r[row].tolist(), read)
             first += count
-            is_penalised = kl_weights[positions] != 0
-            if self._sequences >= self.limit or not bool(is_penalised.any()):
-                continue
-            self._sequences += 1
-            self._sequence(document, row, hidden[row], positions, is_penalised, losses, guided)
 
     def rows(self, round_index: int, step: int) -> Iterator[Rows]:
         """The rows of everything taken, once."""
@@ -64,79 +69,104 @@ class GuidanceTap:
             self._pending = []
             yield Rows("guidance", round_index, rows)
 
-    def _sequence(
+    def _read(
         self,
         document: TokenizedDocument,
-        row: int,
-        hidden: Float[Tensor, "time width"],
-        positions: Int[Tensor, " step"],
-        is_penalised: Bool[Tensor, " step"],
-        losses: TokenLosses,
+        hidden: Float[Tensor, "step width"],
+        inside: Int[Tensor, " penalised"],
+        first: int,
         guided: Guidance,
-    ) -> None:
-        length = len(positions) + 1
+    ) -> "_Read":
+        """What base, policy and guided policy say of each token and of the likeliest others."""
         token_ids = torch.tensor(document.token_ids, device=hidden.device)
-        model = self.world.policy.backbone.model
-        policy_lp = logits(model, hidden[: length - 1]).log_softmax(dim=-1)
-        base_model = self.world.base.backbone.model
+        policy_model, base_model = (
+            policy.backbone.model for policy in (self.world.policy, self.world.base)
+        )
+        policy_lp = logits(policy_model, hidden).log_softmax(dim=-1)
         base_hidden = hidden_states(base_model, token_ids[None])[0, :-1]
         base_lp = logits(base_model, base_hidden).log_softmax(dim=-1)
-        inside = positions[is_penalised]
-        guided_lp = guided(inside, lambda: policy_lp[is_penalised])
-        log_r = guided.token_log_r()[row]
-        where = {p: i for i, p in enumerate(is_penalised.nonzero()[:, 0].tolist())}
-        entropies = entropy(policy_lp)
+        guided_lp = guided(first + inside, lambda: policy_lp[inside])
+        size = min(TOP, base_lp.shape[-1])
+        top = [side.topk(size).indices for side in (base_lp, policy_lp, guided_lp)]
+        top[2] = top[0].index_put((inside,), top[2])  # where nothing guides, no other tokens
+        ids = torch.cat([token_ids[1:, None], *top], dim=1)
+        return _Read(
+            ids.tolist(),
+            base_lp.gather(1, ids).tolist(),
+            policy_lp.gather(1, ids).tolist(),
+            guided_lp.gather(1, ids[inside]).tolist(),
+            entropy(policy_lp).tolist(),
+        )
+
+    def _keep(
+        self,
+        document: TokenizedDocument,
+        is_penalised: Bool[Tensor, " step"],
+        kls: Float[Tensor, " step"],
+        log_r: Sequence[float],
+        read: "_Read",
+    ) -> None:
         shared = {
             "sequence_id": document.document_id,
             "source": "rollout" if document.is_rollout else "corpus",
             "policy_version": self.policy_version,
             "oracle_version": self.oracle_version,
-            "kl_logged": float(losses.kl_guided_policy[inside].cpu().double().sum()),
+            "kl_logged": float(kls[is_penalised].double().sum()),
         }
         # Nothing predicts the first token, but without it the text could not be read again.
-        self._pending.append({**shared, **self._named(0, token_ids), "in_loss": False})
-        for index in range(length - 1):
-            token = int(token_ids[index + 1])
-            q = guided_lp[where[index]] if index in where else None
-            place = index + 1 - document.response_start
+        self._pending.append({**shared, **self._named(0, document), "in_loss": False})
+        guided = iter(read.guided)
+        flags = is_penalised.tolist()
+        for index, (in_loss, kl) in enumerate(zip(flags, kls.tolist(), strict=True)):
+            sides = {"base": read.base[index], "policy": read.policy[index]}
+            if in_loss:
+                sides["guided"] = next(guided)
+            first_response = document.response_start - 1
             self._pending.append(
                 {
                     **shared,
-                    **self._named(index + 1, token_ids),
-                    "logprob_base": float(base_lp[index, token]),
-                    "logprob_policy": float(policy_lp[index, token]),
-                    "logprob_guided": None if q is None else float(q[token]),
-                    "log_r": None if q is None else float(log_r[place]),
-                    "kl_guided_policy": None
-                    if q is None
-                    else float(losses.kl_guided_policy[positions[index]]),
-                    "entropy": float(entropies[index]),
-                    "in_loss": q is not None,
-                    "alternatives": self._alternatives(base_lp[index], policy_lp[index], q),
+                    **self._named(index + 1, document),
+                    "logprob_base": sides["base"][0],
+                    "logprob_policy": sides["policy"][0],
+                    "logprob_guided": sides["guided"][0] if in_loss else None,
+                    "log_r": log_r[index - first_response] if in_loss else None,
+                    "kl_guided_policy": kl if in_loss else None,
+                    "entropy": read.entropies[index],
+                    "in_loss": in_loss,
+                    "alternatives": self._alternatives(read.ids[index], sides),
                 }
             )
 
-    def _named(self, position: int, token_ids: Int[Tensor, " time"]) -> dict[str, Any]:
-        token = int(token_ids[position])
+    def _named(self, position: int, document: TokenizedDocument) -> dict[str, Any]:
+        token = document.token_ids[position]
         return {
             "position": position,
             "token_id": token,
             "token_text": self.world.decode([token]),
         }
 
-    def _alternatives(self, base: Tensor, policy: Tensor, guided: Tensor | None) -> str:
-        sides = {"base": base, "policy": policy}
-        if guided is not None:
-            sides["guided"] = guided
-        ids = sorted(
-            {int(i) for side in sides.values() for i in side.topk(min(TOP, len(side))).indices}
-        )
+    def _alternatives(self, ids: Sequence[int], sides: Mapping[str, Sequence[float]]) -> str:
+        columns = {token: column for column, token in enumerate(ids) if column}
         rows = [
             {
                 "id": token,
                 "text": self.world.decode([token]),
-                **{name: round(float(side[token]), 5) for name, side in sides.items()},
+                **{name: round(values[columns[token]], 5) for name, values in sides.items()},
             }
-            for token in ids
+            for token in sorted(columns)
         ]
         return json.dumps(rows)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Log-probabilities of some tokens after each prefix."""
+
+    ids: list[list[int]]
+    """The token that follows, then the likeliest ones."""
+    base: list[list[float]]
+    policy: list[list[float]]
+    guided: list[list[float]]
+    """Only where the KL is taken."""
+    entropies: list[float]
+    """Of the policy."""

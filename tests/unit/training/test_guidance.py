@@ -1,9 +1,15 @@
 """Which sequences the token values belong to, and that each can be read again."""
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from acft.training.fit_job import _forward, _pieces
+from acft.training.guidance import GuidanceTap
+from acft.training.oracle_job import Guide
+from acft.training.regularizer import Regularizer
 from acft.training.world import World
-from tests.toy_runs import Trained, toy_run, trained, world_of
+from tests.toy_runs import ConstantOracle, Trained, toy_run, trained, world_of
 
 ACFT = {"name": "acft"}
 
@@ -45,3 +51,30 @@ def test_a_text_of_the_corpus_is_stored_whole_with_its_first_token(tmp_path):
 
 def documents(world: World):
     return [document for _, corpus in world.corpora for document in corpus]
+
+
+class Looks(TorchDispatchMode):
+    """Counts single values that are fetched from tensors; for each of them a GPU is waited for."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.n += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_is_waited_for_a_few_times_a_sequence_and_not_for_each_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    world = world_of(toy_run(tmp_path))
+    rule = Regularizer(Guide(ConstantOracle(-10.0), 1.0, 0), world.base, 1.0)
+    (piece,) = _pieces(world.corpora[0][1][:2], [], rule, 2, 1.0)
+    n_tokens = sum(len(document.token_ids) for document in piece.documents)
+    counts = []
+    for tap in (None, GuidanceTap(world, 0, 1, limit=2)):
+        with Looks() as looks:
+            _forward(world, piece, rule, tap)
+        counts.append(looks.n)
+    assert tap is not None
+    (rows,) = tap.rows(1, 1)
+    assert len(list(rows.rows)) == n_tokens
+    assert counts[1] - counts[0] < n_tokens / 2
