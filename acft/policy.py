@@ -22,11 +22,11 @@ from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import Backbone, load_backbone, resolve_device
 from acft.backbone.quantized import is_quantized
 from acft.backbone.sharded import is_sharded, uneven_passes
-from acft.engines import DrawRequest, Engine
+from acft.engines import Engine
 from acft.engines.local import LOCAL
 from acft.machine import cores
 from acft.objective import align, nll
-from acft.sampling import Decoder, Samples, draw
+from acft.sampling import Decoder, DrawRequest, Samples, draw
 from acft.settings import AdapterSettings, OptimizerSettings, RunSettings, SamplingSettings
 from acft.threads import Workers
 from acft.types import Prompt, TokenBatch
@@ -91,12 +91,7 @@ class Policy:
         with uneven_passes(self.backbone.model):
             if decoder is None:
                 return self.engine.draw(self.backbone, self.weights, request)
-            return draw(
-                self.backbone, prompts, n, sampling, seed,
-                policy_version=self.version, chat_template=self.chat_template, decoder=decoder,
-                keep_hidden=keep_hidden, workers=self.workers, progress=progress,
-                should_stop=should_stop,
-            )  # fmt: skip
+            return draw(self.backbone, request, decoder=decoder)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters in a fixed order."""

@@ -91,7 +91,28 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class _Request:
+class DrawRequest:
+    """``n`` responses to each prompt, and how they are drawn."""
+
+    prompts: Sequence[Prompt]
+    n: int
+    sampling: SamplingSettings
+    seed: int
+    policy_version: int = 0
+    chat_template: bool = False
+    keep_hidden: bool = False
+    """Whether hidden states of the last prompt token and of every response token are returned as
+    well, in float16 on the CPU."""
+    workers: Workers = field(default_factory=Workers)
+    """Threads of this process that may compute."""
+    progress: Callable[[int, int], None] | None = None
+    """Called with (responses done, responses wanted)."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between batches; when true the responses drawn so far are returned."""
+
+
+@dataclass(frozen=True)
+class _Item:
     prompt: Prompt
     prompt_ids: tuple[int, ...]
     sample: int
@@ -100,61 +121,48 @@ class _Request:
 @torch.no_grad()
 def draw(
     backbone: Backbone,
-    prompts: Sequence[Prompt],
-    n: int,
-    sampling: SamplingSettings,
-    seed: int,
+    request: DrawRequest,
     *,
-    policy_version: int = 0,
-    chat_template: bool = False,
     decoder: Decoder | None = None,
-    keep_hidden: bool = False,
     continued: Continued = as_read,
-    workers: Workers | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Samples:
-    """``n`` responses to each prompt, ordered by prompt and sample number.
+    """What is asked for, drawn in this process; ordered by prompt and sample number.
 
     Args:
-        keep_hidden: Also return the hidden states of the last prompt token and of every response
-            token, in float16 on the CPU.
+        decoder: Chooses from another distribution than the policy's.
         continued: What extends the prompts.
-        workers: Threads that draw batches; one unless given.
-        progress: Called with (responses done, responses wanted).
-        should_stop: Asked between batches; when true the responses drawn so far are returned.
 
     Raises:
         DataError: A prompt is empty or, with the horizon, longer than the model's context.
     """
-    encoded = [encode_prompt(backbone, prompt, chat_template=chat_template) for prompt in prompts]
-    check_lengths(prompts, encoded, sampling.horizon, backbone.context_length)
-    requests = [
-        _Request(prompt, ids, sample)
-        for prompt, ids in zip(prompts, encoded, strict=True)
-        for sample in range(n)
+    encoded = [
+        encode_prompt(backbone, prompt, chat_template=request.chat_template)
+        for prompt in request.prompts
+    ]
+    check_lengths(request.prompts, encoded, request.sampling.horizon, backbone.context_length)
+    items = [
+        _Item(prompt, ids, sample)
+        for prompt, ids in zip(request.prompts, encoded, strict=True)
+        for sample in range(request.n)
     ]
     at_once = CPU_BATCHES if backbone.model.device.type == "cpu" else 1
-    order, batches = _batches(requests, sampling.batch_size, at_once)
+    order, batches = _batches(items, request.sampling.batch_size, at_once)
     done = 0
     lock = threading.Lock()
 
     def run(batch: list[int]) -> tuple[list[Rollout], Window | None]:
         nonlocal done
-        if should_stop():
+        if request.should_stop():
             return [], None
         with torch.no_grad():
-            drawn = _draw_batch(
-                backbone, [requests[i] for i in batch], sampling, seed,
-                policy_version, decoder, continued, keep_hidden=keep_hidden,
-            )  # fmt: skip
+            drawn = _draw_batch(backbone, [items[i] for i in batch], request, decoder, continued)
         with lock:
             done += len(batch)
-            if progress is not None:
-                progress(done, len(requests))
+            if request.progress is not None:
+                request.progress(done, len(items))
         return drawn
 
-    return _in_request_order(order, (workers or Workers()).map(run, batches))
+    return _in_request_order(order, request.workers.map(run, batches))
 
 
 @torch.no_grad()
@@ -165,29 +173,27 @@ def continuations(
 
     Random numbers depend on seed, sequence and sample number alone.
     """
-    sampling = SamplingSettings(horizon=length)
     prompts = [Prompt("-".join(map(str, ids)), "", "test") for ids in sequences]
-    requests = [
-        _Request(prompt, ids, sample)
+    request = DrawRequest(prompts, n, SamplingSettings(horizon=length), seed)
+    items = [
+        _Item(prompt, ids, sample)
         for prompt, ids in zip(prompts, sequences, strict=True)
         for sample in range(n)
     ]
     drawn: list[Rollout] = []
-    for start in range(0, len(requests), CONTINUATION_BATCH):
-        some = requests[start : start + CONTINUATION_BATCH]
-        drawn += _draw_batch(backbone, some, sampling, seed, 0, None, as_read, keep_hidden=False)[0]
+    for start in range(0, len(items), CONTINUATION_BATCH):
+        some = items[start : start + CONTINUATION_BATCH]
+        drawn += _draw_batch(backbone, some, request, None, as_read)[0]
     return [
         [rollout.response_ids for rollout in drawn[start : start + n]]
         for start in range(0, len(drawn), n)
     ]
 
 
-def _batches(
-    requests: list[_Request], size: int, at_once: int
-) -> tuple[list[int], list[list[int]]]:
-    """The order in which requests are drawn, whole and in batches of at most ``size``."""
+def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], list[list[int]]]:
+    """The order in which items are drawn, whole and in batches of at most ``size``."""
     # Equal lengths side by side waste no padding and share one prefill per prompt.
-    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
+    order = sorted(range(len(items)), key=lambda i: (len(items[i].prompt_ids), i))
     n_batches = math.ceil(len(order) / size)
     if n_batches > 1:
         n_batches = at_once * math.ceil(n_batches / at_once)
@@ -197,27 +203,25 @@ def _batches(
 
 def _draw_batch(
     backbone: Backbone,
-    requests: list[_Request],
-    sampling: SamplingSettings,
-    seed: int,
-    policy_version: int,
+    items: list[_Item],
+    request: DrawRequest,
     decoder: Decoder | None,
     continued: Continued,
-    *,
-    keep_hidden: bool,
 ) -> tuple[list[Rollout], Window | None]:
-    prompt, last = _prefill(backbone, requests)
-    drawn = [uniforms(seed, r.prompt.prompt_id, r.sample, sampling.horizon) for r in requests]
+    horizon = request.sampling.horizon
+    prompt, last = _prefill(backbone, items)
+    drawn = [uniforms(request.seed, i.prompt.prompt_id, i.sample, horizon) for i in items]
     random = torch.from_numpy(np.stack(drawn)).to(drawing_device(last.device))
     session = None
     if decoder is not None:
-        session = decoder.start([r.prompt.text for r in requests], [r.prompt_ids for r in requests])
-    with continued(prompt, sampling.horizon) as state:
+        session = decoder.start([i.prompt.text for i in items], [i.prompt_ids for i in items])
+    with continued(prompt, horizon) as state:
         response, hidden = _respond(
-            backbone, state, last, random, sampling, session, keep_hidden=keep_hidden
-        )
-    rollouts = _rollouts(backbone, requests, response, policy_version)
-    return rollouts, _window(requests, response, hidden, sampling.horizon) if keep_hidden else None
+            backbone, state, last, random, request.sampling, session,
+            keep_hidden=request.keep_hidden,
+        )  # fmt: skip
+    rollouts = _rollouts(backbone, items, response, request.policy_version)
+    return rollouts, _window(items, response, hidden, horizon) if request.keep_hidden else None
 
 
 def _respond(
@@ -286,22 +290,20 @@ class _Response:
     mask: Tensor
 
 
-def _prefill(
-    backbone: Backbone, requests: list[_Request]
-) -> tuple[CachedDecoder, Int[Tensor, " batch"]]:
+def _prefill(backbone: Backbone, items: list[_Item]) -> tuple[CachedDecoder, Int[Tensor, " batch"]]:
     device = backbone.model.device
-    prompts = list(dict.fromkeys(request.prompt_ids for request in requests))
+    prompts = list(dict.fromkeys(item.prompt_ids for item in items))
     row = {ids: index for index, ids in enumerate(prompts)}
     token_ids, mask = left_padded(prompts, backbone.tokenizer.pad_token_id)
     token_ids = token_ids.to(device)
     state = CachedDecoder(backbone.model, token_ids, mask.to(device))
-    rows = torch.tensor([row[request.prompt_ids] for request in requests], device=device)
+    rows = torch.tensor([row[item.prompt_ids] for item in items], device=device)
     state.select(rows)
     return state, token_ids[rows, -1]
 
 
 def _rollouts(
-    backbone: Backbone, requests: list[_Request], response: _Response, policy_version: int
+    backbone: Backbone, items: list[_Item], response: _Response, policy_version: int
 ) -> list[Rollout]:
     lengths = response.mask.sum(dim=1).tolist()
     tokens = response.token_ids.tolist()
@@ -309,19 +311,19 @@ def _rollouts(
     drawn_lps = response.drawn_logprobs.tolist()
     end_ids = backbone.end_ids
     result = []
-    for index, request in enumerate(requests):
+    for index, item in enumerate(items):
         ids = tuple(tokens[index][: lengths[index]])
         said = [token for token in ids if token not in end_ids]
-        text = response_text(backbone.decode, request.prompt_ids, said)
+        text = response_text(backbone.decode, item.prompt_ids, said)
         logprobs = tuple(policy_lps[index][: len(ids)])
         log_weight = sum(logprobs) - sum(drawn_lps[index][: len(ids)])
         result.append(
             Rollout(
-                rollout_id=f"{request.prompt.prompt_id}-{request.sample}",
-                prompt_id=request.prompt.prompt_id,
-                prompt_text=request.prompt.text,
+                rollout_id=f"{item.prompt.prompt_id}-{item.sample}",
+                prompt_id=item.prompt.prompt_id,
+                prompt_text=item.prompt.text,
                 response_text=text,
-                prompt_ids=request.prompt_ids,
+                prompt_ids=item.prompt_ids,
                 response_ids=ids,
                 response_logprobs=logprobs,
                 policy_version=policy_version,
@@ -331,20 +333,18 @@ def _rollouts(
     return result
 
 
-def _window(
-    requests: list[_Request], response: _Response, hidden: list[Tensor], horizon: int
-) -> Window:
+def _window(items: list[_Item], response: _Response, hidden: list[Tensor], horizon: int) -> Window:
     states = torch.stack(hidden, dim=1).to("cpu", torch.float16)
     batch, length, width = states.shape
     token_ids = torch.zeros(batch, horizon + 1, dtype=torch.long)
     token_ids[:, 1:length] = response.token_ids.cpu()
-    token_ids[:, 0] = torch.tensor([request.prompt_ids[-1] for request in requests])
+    token_ids[:, 0] = torch.tensor([item.prompt_ids[-1] for item in items])
     mask = torch.zeros(batch, horizon + 1, dtype=torch.bool)
     mask[:, 0] = True
     mask[:, 1:length] = response.mask.cpu()
     padded = states.new_zeros(batch, horizon + 1, width)
     padded[:, :length] = states
-    prompt_ids, prompt_mask = left_padded([request.prompt_ids for request in requests])
+    prompt_ids, prompt_mask = left_padded([item.prompt_ids for item in items])
     return Window(padded, token_ids, mask, torch.full(mask.shape, 0.5), prompt_ids, prompt_mask)
 
 

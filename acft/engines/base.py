@@ -1,35 +1,16 @@
 """What an engine is, and the registry of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from acft.backbone.loading import Backbone
 from acft.registry import Registry, summary_of
-from acft.sampling import Samples
-from acft.settings import AdapterSettings, RunSettings, SamplingSettings
-from acft.threads import Workers
-from acft.types import Prompt
+from acft.sampling import DrawRequest, Samples
+from acft.settings import AdapterSettings, RunSettings
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class DrawRequest:
-    """``n`` responses to each prompt, and how they are drawn."""
-
-    prompts: Sequence[Prompt]
-    n: int
-    sampling: SamplingSettings
-    seed: int
-    policy_version: int = 0
-    chat_template: bool = False
-    keep_hidden: bool = False
-    workers: Workers = field(default_factory=Workers)
-    """Threads of this process that may compute."""
-    progress: Callable[[int, int], None] | None = None
-    should_stop: Callable[[], bool] = lambda: False
 
 
 @runtime_checkable

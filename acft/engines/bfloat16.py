@@ -11,10 +11,10 @@ import torch
 
 from acft.backbone.adapters import rounded_copy
 from acft.backbone.loading import Backbone
-from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind, Prepared
+from acft.engines.base import ENGINES, Engine, EngineKind, Prepared
 from acft.engines.local import LocalEngine
 from acft.engines.readback import read_again
-from acft.sampling import Samples, join_windows
+from acft.sampling import DrawRequest, Samples, join_windows
 from acft.settings import RunSettings
 from acft.types import DrawChecks
 

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from acft.backbone.compiled import CompiledModel, CompiledSteps
 from acft.backbone.compiler import Backend, require_compiler
 from acft.backbone.loading import Backbone, resolve_device
-from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind, Prepared
-from acft.engines.local import LocalEngine, draw_here
-from acft.sampling import Samples
+from acft.engines.base import ENGINES, Engine, EngineKind, Prepared
+from acft.engines.local import LocalEngine
+from acft.sampling import DrawRequest, Samples, draw
 from acft.settings import RunSettings
 from acft.threads import one_thread_each
 
@@ -33,7 +33,7 @@ class CompiledEngine(LocalEngine):
         """
         # code is compiled for a number of threads, and several batches have one each anyway
         with self._lock, one_thread_each():
-            return draw_here(backbone, request, self._models.of(backbone).continued)
+            return draw(backbone, request, continued=self._models.of(backbone).continued)
 
     def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Draws share caches and graphs."""

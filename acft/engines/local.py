@@ -3,8 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from acft.backbone.loading import Backbone
-from acft.engines.base import ENGINES, DrawRequest, Engine, EngineKind
-from acft.sampling import Continued, Samples, as_read, draw
+from acft.engines.base import ENGINES, Engine, EngineKind
+from acft.sampling import DrawRequest, Samples, draw
 from acft.settings import AdapterSettings, RunSettings
 
 
@@ -22,21 +22,11 @@ class LocalEngine:
 
     def draw(self, backbone: Backbone, weights: str, request: DrawRequest) -> Samples:  # noqa: ARG002
         """See ``sampling.draw``."""
-        return draw_here(backbone, request)
+        return draw(backbone, request)
 
     def prepared(self, backbone: Backbone) -> AbstractContextManager[None]:  # noqa: ARG002
         """Nothing is set up."""
         return nullcontext()
-
-
-def draw_here(backbone: Backbone, request: DrawRequest, continued: Continued = as_read) -> Samples:
-    """What is asked for, drawn in this process."""
-    return draw(
-        backbone, request.prompts, request.n, request.sampling, request.seed,
-        policy_version=request.policy_version, chat_template=request.chat_template,
-        keep_hidden=request.keep_hidden, continued=continued, workers=request.workers,
-        progress=request.progress, should_stop=request.should_stop,
-    )  # fmt: skip
 
 
 LOCAL = LocalEngine()

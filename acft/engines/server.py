@@ -16,14 +16,13 @@ from acft.backbone.loading import Backbone
 from acft.backbone.saving import write_model
 from acft.distributed import ranks
 from acft.engines.answers import Answer, Uncertain, answer_of, response_ids
-from acft.engines.base import DrawRequest
 from acft.engines.http import RefusedError, Server
 from acft.engines.places import address_of, folder_of, key
 from acft.engines.readback import Read, read_again
 from acft.engines.weights import digest, write_once
 from acft.errors import ModelError
 from acft.prompt_tokens import check_lengths, encode_prompt, full_prompt, response_text
-from acft.sampling import Samples, join_windows
+from acft.sampling import DrawRequest, Samples, join_windows
 from acft.seeding import derive_seed
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
 from acft.types import DrawChecks, Prompt, Rollout
