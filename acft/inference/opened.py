@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from acft.constraints import Constraint
 from acft.decoding.guided import GuidedDecoder
@@ -22,9 +21,8 @@ from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import build_oracle
+from acft.training.oracle_job import new_oracle
 from acft.training.train_state import load_oracle, read_state
-from acft.training.world import World
 
 KEPT_RUNS = 1
 """Runs whose models are held at once; memory is short on small machines."""
@@ -52,7 +50,6 @@ class OpenedRun:
     constraint: Constraint
     pool: ScorerPool
     _oracles: dict[int, Guidance] = field(default_factory=dict)
-    _world: World | None = None
     tuned_sha256: str = ""
     """Of the files that ``tuned`` was read from, taken when it was."""
 
@@ -144,19 +141,12 @@ class OpenedRun:
         facts = read_state(folder)
         if "oracle_version" not in facts:
             return None
-        oracle = build_oracle(self._as_world())
+        scorers = [self.pool(name) for name in self.constraint.scorers]
+        oracle = new_oracle(self.run, self.base.backbone, self.constraint, scorers)
         load_oracle(oracle, folder, facts)
         replay = facts.get("replay") or [{}]
         anchor = int(replay[-1].get("policy_version", version - 1))
         return Guidance(oracle, float(facts["strength"]), anchor)
-
-    def _as_world(self) -> World:
-        if self._world is None:
-            constraint_scorers: list[Any] = [self.pool(name) for name in self.constraint.scorers]
-            self._world = World(
-                self.run, self.base, self.tuned, self.constraint, constraint_scorers, [], {}, []
-            )
-        return self._world
 
 
 def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:

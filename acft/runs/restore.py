@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from acft.backbone.loading import resolve_device
+from acft.backbone.loading import Backbone, resolve_device
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
 from acft.decoding.guided import GuidedSettings
@@ -32,9 +32,8 @@ from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import Guide, build_oracle, vocabulary_verdicts
+from acft.training.oracle_job import Guide, new_oracle, vocabulary_verdicts
 from acft.training.train_state import load_oracle, read_state
-from acft.training.world import World
 
 Subject = Literal["base", "tuned"]
 
@@ -173,7 +172,7 @@ class RestoredRun:
                 f"run {self.run_id} has no oracle: method {self.method['name']!r} trains none; "
                 "use the plain decoder or another run"
             )
-        oracle = build_oracle(self.world)
+        oracle = new_oracle(*self._judged)
         load_oracle(oracle, self.folder, state)
         return Guide(oracle, float(state["strength"]), int(state["replay"][-1]["policy_version"]))
 
@@ -198,16 +197,14 @@ class RestoredRun:
             guidance=self._guidance,
             horizon=self.settings.sampling.horizon,
             constraint=self.settings.constraint,
-            token_verdicts=vocabulary_verdicts(self.world),
+            token_verdicts=vocabulary_verdicts(*self._judged),
         )
 
     @cached_property
-    def world(self) -> World:
-        """Model and constraint as the methods' functions want them; no prompts, no corpora."""
-        constraint_scorers: list[Scorer] = [self._scorers(name) for name in self.constraint.scorers]
-        return World(
-            self.settings, self.base, self.base, self.constraint, constraint_scorers, [], {}, []
-        )
+    def _judged(self) -> tuple[RunSettings, Backbone, Constraint, list[Scorer]]:
+        """What an oracle is built from: settings, base, constraint and the scorers behind it."""
+        scorers: list[Scorer] = [self._scorers(name) for name in self.constraint.scorers]
+        return self.settings, self.base.backbone, self.constraint, scorers
 
     @property
     def delta(self) -> float:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from acft.assets import cache_folder
 from acft.backbone.forward import head_weight, logits
+from acft.backbone.loading import Backbone
 from acft.backbone.sharded import uneven_passes
+from acft.constraints import Constraint
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
 from acft.distributed import ranks
@@ -24,8 +26,9 @@ from acft.oracle.training import NextLogprobs, OracleData, fit_oracle
 from acft.oracle.verdicts import token_verdicts
 from acft.policy import Policy
 from acft.sampling import Samples, join_windows
+from acft.scorers import Scorer
 from acft.seeding import derive_seed
-from acft.settings import OracleSettings
+from acft.settings import OracleSettings, RunSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.replay import replayed
@@ -65,29 +68,38 @@ class OracleRound:
 
 def build_oracle(world: World) -> Oracle:
     """An oracle of the run's kind that has seen no response yet."""
+    return new_oracle(world.run, world.base.backbone, world.constraint, world.constraint_scorers)
+
+
+def new_oracle(
+    run: RunSettings, base: Backbone, constraint: Constraint, scorers: Sequence[Scorer]
+) -> Oracle:
+    """The same from its parts; ``scorers`` are those behind the constraint."""
     context = OracleContext(
-        world.run.oracle,
-        world.base.backbone,
-        world.horizon,
-        vocabulary_verdicts(world),
-        derive_seed(world.run.seed, "oracle-weights"),
-        world.constraint.score,
+        run.oracle,
+        base,
+        run.sampling.horizon,
+        vocabulary_verdicts(run, base, constraint, scorers),
+        derive_seed(run.seed, "oracle-weights"),
+        constraint.score,
     )
-    return ORACLES.get(world.run.oracle.kind).build(context)
+    return ORACLES.get(run.oracle.kind).build(context)
 
 
-def vocabulary_verdicts(world: World) -> Float[Tensor, " vocab"] | None:
+def vocabulary_verdicts(
+    run: RunSettings, base: Backbone, constraint: Constraint, scorers: Sequence[Scorer]
+) -> Float[Tensor, " vocab"] | None:
     """Graded satisfaction of each vocabulary token as a response; None where no oracle asks."""
-    if not ORACLES.get(world.run.oracle.kind).reads_verdicts:
+    if not ORACLES.get(run.oracle.kind).reads_verdicts:
         return None
     # The description leaves out how satisfaction is graded, so the tables count as well.
-    tables = json.dumps(world.run.constraint, sort_keys=True, default=str)
-    identity = [world.constraint.describe(), tables, world.base.backbone.sha256]
-    identity += [f"{scorer.name}{scorer.sha256}" for scorer in world.constraint_scorers]
+    tables = json.dumps(run.constraint, sort_keys=True, default=str)
+    identity = [constraint.describe(), tables, base.sha256]
+    identity += [f"{scorer.name}{scorer.sha256}" for scorer in scorers]
     return token_verdicts(
-        world.decode,
-        head_weight(world.base.backbone.model).shape[0],
-        world.constraint.score,
+        base.decode,
+        len(head_weight(base.model)),
+        constraint.score,
         cache_folder() / "token-verdicts",
         "\x1f".join(identity),
     )

@@ -14,9 +14,8 @@ from acft.policy import Policy, base_policy, trainable_policy
 from acft.scoring import ScorerPool
 from acft.settings import NonNegative, RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import build_oracle
+from acft.training.oracle_job import new_oracle
 from acft.training.train_state import load_oracle, read_state
-from acft.training.world import World
 
 POLICY_FOLDER = "policy"
 """Inside a checkpoint."""
@@ -100,13 +99,13 @@ def _oracle(
     run: RunSettings, folder: Path, policy: Policy, constraint: Constraint, pool: ScorerPool
 ) -> tuple[Oracle, float]:
     """A checkpoint's oracle and the strength it was given."""
-    constraint_scorers: list[Any] = [pool(name) for name in constraint.scorers]
     facts = read_state(folder)
     if "oracle_version" not in facts:
         raise ConfigError(f"checkpoint {str(folder)!r} has no oracle; its method trains none")
     is_base_read = ORACLES.get(run.oracle.kind).runs_backbone or run.adapter.kind == "full"
     base = base_policy(run) if is_base_read else policy
-    oracle = build_oracle(World(run, base, policy, constraint, constraint_scorers, [], {}, []))
+    scorers = [pool(name) for name in constraint.scorers]
+    oracle = new_oracle(run, base.backbone, constraint, scorers)
     load_oracle(oracle, folder, facts)
     oracle.follow(policy.backbone)
     return oracle, float(facts["strength"])
