@@ -26,7 +26,8 @@ class ModelSettings(Config):
     name: str = "smollm2-135m"
     """Local directory, packaged model or hub id, looked for in that order."""
     revision: str = ""
-    """Hub revision (commit, tag or branch); empty takes the newest and records its commit."""
+    """Hub revision (commit, tag or branch); empty takes the newest. A run records the
+    SHA-256 of the weights that it got."""
     chat_template: bool = False
     """Wrap prompts in the tokenizer's chat template instead of continuing raw text."""
     quantization: Literal["none", "nf4", "int8"] = "none"

@@ -1,20 +1,29 @@
 """Runs that measure: settings of an evaluation made from a run or a model."""
 
 import json
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from acft.corpora.files import looks_like_file
+from acft.corpora.hub import PREFIX
+from acft.corpora.sources import INLINE
 from acft.errors import RunError
 from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch, read_status
 from acft.runs.spec import EVALUATE, Spec, parse_spec
 from acft.schema import RunPaths
-from acft.settings import as_asked
 
 POLICY, CONTROL, BASE = "policy", "control", "base"
+OPENED_BY = (
+    "model.name", "model.revision", "model.chat_template", "model.quantization",
+    "adapter.kind", "adapter.rank", "adapter.alpha",
+)  # fmt: skip
+"""Settings by which a checkpoint is opened, the measured run's for all subjects."""
+GUIDED_BY = ("kind", "width", "layers", "rank", "rare", "log_r_min")
+"""Settings of the oracle by which a decoder's is opened."""
+HASH = "base_sha256"
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,8 @@ def measurement(
 
     Raises:
         DataError: A file of a checkpoint is missing or altered.
-        RunError: There is no such run, it is the control as well, it trained nothing, or no round
-            of it is sealed.
+        RunError: There is no such run, it is the control as well, it trained nothing, no round of
+            it is sealed, or its checkpoint does not open the way the control's does.
     """
     if control == subject:
         raise RunError(f"--control {control} is the run that is measured; name its control")
@@ -72,10 +81,15 @@ def measurement(
         launch = read_launch(paths)
         text = paths.spec.read_text(encoding="utf-8")
         own, experiment = list(launch.overrides), launch.experiment
-        name = as_asked(tomllib.loads(text), own).get("title") or subject
         subjects[POLICY] = _verified_result(paths)
+        spec = parse_spec(text, own, subject)
+        name = spec.settings.title or subject
+        subjects[BASE] = {key: subjects[POLICY][key] for key in subjects[POLICY].keys() & {HASH}}
+        own += _as_found(spec, launch.working_directory)
     if control:
-        subjects[CONTROL] = _verified_result(find_run(runs_dir, control))
+        paths = find_run(runs_dir, control)
+        subjects[CONTROL] = _verified_result(paths)
+        _require_alike(parse_spec(text, own, subject), _spec_of(paths), subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={json.dumps(title)}")
     own += as_evaluation(suites, subjects)
@@ -129,11 +143,12 @@ def result_of(paths: RunPaths) -> dict[str, Any]:
     Raises:
         RunError: No round of the run is sealed.
     """
-    folder = best_checkpoint(paths)
-    spec = parse_spec(paths.spec.read_text(encoding="utf-8"), read_launch(paths).overrides)
+    folder, sha256 = best_checkpoint(paths), _base_sha256(paths)
+    spec = _spec_of(paths)
     return {
         "checkpoint": str(folder),
         "version": int(folder.name.rpartition("-")[2]),
+        **({HASH: sha256} if sha256 else {}),
         **spec.method.used_with(spec.method_settings),
     }
 
@@ -147,3 +162,59 @@ def _verified_result(paths: RunPaths) -> dict[str, Any]:
         )
     verify(best_checkpoint(paths))
     return result_of(paths)
+
+
+def _spec_of(paths: RunPaths) -> Spec:
+    text = paths.spec.read_text(encoding="utf-8")
+    return parse_spec(text, read_launch(paths).overrides, paths.root.name)
+
+
+def _base_sha256(paths: RunPaths) -> str:
+    """Hash of the weights that a run started from; empty where it recorded none."""
+    try:
+        return str(json.loads(paths.resolved.read_text(encoding="utf-8"))["facts"]["model_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _as_found(spec: Spec, home: str) -> Iterator[str]:
+    """Overrides by which relative names mean here what they meant where the run was launched."""
+    if not home or Path(home) == Path.cwd():
+        return
+    texts = {"prompts.source": spec.settings.prompts.source}
+    texts |= {f"corpus.{i}.source": corpus.source for i, corpus in enumerate(spec.settings.corpus)}
+    files = {
+        key: name
+        for key, name in texts.items()
+        if looks_like_file(name) and not name.startswith((PREFIX, INLINE))
+    }
+    for key, name in {"model.name": spec.settings.model.name, **files}.items():
+        if not Path(name).is_absolute() and (place := Path(home, name)).exists():
+            yield f"{key}={json.dumps(str(place))}"
+
+
+def _require_alike(
+    measured: Spec, control: Spec, subjects: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Returns if the control's checkpoint opens with the settings of what is measured.
+
+    Raises:
+        RunError: It would be opened with settings that it was not trained with.
+    """
+    names = list(OPENED_BY)
+    if any("decoder" in subject for subject in subjects.values()):
+        names += [f"oracle.{name}" for name in GUIDED_BY]
+    sides = [spec.values for spec in (control, measured)]
+    hashes = {subject.get(HASH, "") for subject in subjects.values()}
+    if len(hashes) == 1 and "" not in hashes:  # the same weights under another name
+        names = [name for name in names if name not in ("model.name", "model.revision")]
+    differing = [
+        f"{name} {sides[0][name]!r} and {sides[1][name]!r}"
+        for name in names
+        if sides[0][name] != sides[1][name]
+    ]
+    if differing:
+        raise RunError(
+            "the control was trained with other settings than what is measured, so what it shows "
+            f"says nothing of that: {'; '.join(differing)}; name a control that shares them"
+        )

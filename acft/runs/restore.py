@@ -33,6 +33,7 @@ from acft.scoring import ScorerPool
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide, new_oracle, vocabulary_verdicts
+from acft.training.subjects import require_weights
 from acft.training.train_state import load_oracle, read_state
 
 Subject = Literal["base", "tuned"]
@@ -56,13 +57,8 @@ class Origin:
         """
         with chdir(self.home):
             base = base_policy(settings)
-        recorded = self.facts.get("model_sha256", base.backbone.sha256)
-        if recorded != base.backbone.sha256:
-            raise ModelError(
-                f"the weights of {settings.model.name!r} are not those run {self.run_id} "
-                f"started from (SHA-256 {base.backbone.sha256[:12]}, recorded {recorded[:12]}); "
-                "restore the original model"
-            )
+        if recorded := self.facts.get("model_sha256"):
+            require_weights(base, recorded, f"run {self.run_id}")
         return base
 
     def constraint(self, settings: RunSettings, scorers: ScorerPool) -> Constraint:

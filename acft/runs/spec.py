@@ -30,6 +30,8 @@ EVALUATE = "evaluate"
 """The method that measures policies and trains none."""
 UNMEASURED = ("title", "notes")
 """Settings that change no number."""
+GUARD = ".base_sha256"
+"""Ending of settings that refuse a wrong model and change no number either."""
 GIT_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -69,12 +71,13 @@ class Spec:
     def fingerprint(self) -> str:
         """Equal for two specs that ask for the same numbers.
 
-        Title and notes do not count, nor where on the disk the folder of a run's checkpoint lies.
+        Title and notes do not count, nor where on the disk the folder of a run's checkpoint lies,
+        nor what it is guarded by.
         """
         values = {
             key: _within_run(value) if key.endswith(".checkpoint") else value
             for key, value in self.values.items()
-            if key not in UNMEASURED
+            if key not in UNMEASURED and not key.endswith(GUARD)
         }
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from pydantic import Field
 from acft.config import Config
 from acft.constraints import Constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
-from acft.errors import ConfigError, DataError
+from acft.errors import ConfigError, DataError, ModelError
 from acft.oracle.base import ORACLES, Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.scoring import ScorerPool
@@ -31,6 +31,9 @@ class SubjectSettings(Config):
     """Folder of a sealed checkpoint of that model; empty measures the model as it is."""
     version: NonNegative = 0
     """Finished policy updates, for the record."""
+    base_sha256: str = ""
+    """SHA-256 of the weights that the checkpoint was trained from, or the model has; empty takes
+    any."""
     decoder: str = PLAIN
     """Registered decoder that draws (see ``acft list``); with one, likelihoods of texts are not
     measured, since they would be the policy's."""
@@ -45,12 +48,14 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
 
     Raises:
         DataError: The checkpoint is not there.
-        ModelError: Model or weights do not open.
+        ModelError: Model or weights do not open, or the model's are not those that are named.
     """
     if subject.model:
         model = run.model.model_copy(update={"name": subject.model, "revision": ""})
         run = run.model_copy(update={"model": model})
     base = base_policy(run)
+    if subject.base_sha256:
+        require_weights(base, subject.base_sha256, subject.checkpoint or "the run")
     folder = Path(subject.checkpoint) / POLICY_FOLDER
     if subject.checkpoint and not folder.parent.is_dir():
         raise DataError(f"no checkpoint at {subject.checkpoint!r}; name a sealed round's folder")
@@ -60,6 +65,20 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
         base = trained.snapshot(base)
     base.version = subject.version
     return ControlledPolicy.of(base, subject.control) if subject.control else base
+
+
+def require_weights(base: Policy, recorded: str, whose: str) -> None:
+    """Returns if a base policy has the weights of that SHA-256.
+
+    Raises:
+        ModelError: It has others.
+    """
+    found = base.backbone.sha256
+    if found != recorded:
+        raise ModelError(
+            f"the weights of {base.backbone.name!r} are not those {whose} started from (SHA-256 "
+            f"{found[:12]}, recorded {recorded[:12]}); restore the original model"
+        )
 
 
 def open_sampler(

@@ -216,6 +216,13 @@ def test_a_checkpoint_is_opened_with_its_adapter_merged(run, tmp_path) -> None:
     assert perplexity(opened, texts).value != pytest.approx(perplexity(plain, texts).value)
 
 
+def test_a_checkpoint_is_not_put_on_other_weights_than_it_was_trained_from(run) -> None:
+    sha256 = base_policy(run).backbone.sha256
+    open_policy(run, SubjectSettings(base_sha256=sha256))
+    with pytest.raises(ModelError, match=r"not those .* started from .* restore the original"):
+        open_policy(run, SubjectSettings(base_sha256="0" * 64))
+
+
 def test_a_checkpoint_that_is_not_there_is_an_error(run) -> None:
     with pytest.raises(AcftError, match="no checkpoint"):
         open_policy(run, SubjectSettings(checkpoint="nowhere"))

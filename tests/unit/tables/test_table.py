@@ -12,7 +12,7 @@ from acft.eventlog import EventWriter
 from acft.events import BestCheckpoint, Evaluated, Scalars
 from acft.runs import lineage
 from acft.runs.directory import all_runs, create_run, write_status
-from acft.runs.measure import inline, measurement
+from acft.runs.measure import CONTROL, POLICY, inline, measurement
 from acft.schema import Launch, RunPaths, Status
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, result_table
 from acft.totals import Totals
@@ -130,12 +130,71 @@ def test_a_run_is_measured_at_its_best_checkpoint_beside_base(tmp_path):
     }
 
 
+def with_weights(paths: RunPaths, sha256: str) -> RunPaths:
+    """A done run that recorded what it started from."""
+    do(paths)
+    record = json.loads(paths.resolved.read_text())
+    record.setdefault("facts", {})["model_sha256"] = sha256
+    paths.resolved.write_text(json.dumps(record))
+    return paths
+
+
+def test_what_is_measured_carries_the_hash_of_its_base_which_makes_it_no_other_measurement(
+    tmp_path,
+):
+    paths = with_weights(create(tmp_path), "ab" * 32)
+    spec = measurement(tmp_path, paths.root.name, ["rtp"]).spec
+    assert {name: spec.values[f"method.subjects.{name}.base_sha256"] for name in ("base", POLICY)} \
+        == {"base": "ab" * 32, POLICY: "ab" * 32}  # fmt: skip
+    paths.resolved.write_text("{}")
+    assert measurement(tmp_path, paths.root.name, ["rtp"]).spec.fingerprint == spec.fingerprint
+
+
+def test_names_of_files_mean_what_they_meant_where_the_run_was_launched(tmp_path):
+    home, runs = tmp_path / "home", tmp_path / "runs"
+    (home / "model").mkdir(parents=True)
+    (home / "texts.txt").touch()
+    sources = "corpus=[{source='texts.txt'}, {source='sotu'}]"
+    paths = create(runs, "model.name='model'", sources, "prompts.source='inline:texts.txt'")
+    do(paths)
+    assert measurement(runs, paths.root.name, ["rtp"]).spec.settings.model.name == "model"
+    record = json.loads(paths.launch.read_text()) | {"working_directory": str(home)}
+    paths.launch.write_text(json.dumps(record))
+    settings = measurement(runs, paths.root.name, ["rtp"]).spec.settings
+    assert settings.model.name == str(home / "model")
+    assert [corpus.source for corpus in settings.corpus] == [str(home / "texts.txt"), "sotu"]
+    assert settings.prompts.source == "inline:texts.txt"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("adapter.alpha=8.0", "adapter.alpha 8.0 and 32.0"),
+        ("model.name='other/model'", "model.name 'other/model' and 'smollm2-135m'"),
+    ],
+)
+def test_a_control_that_opens_otherwise_than_what_is_measured_is_refused(tmp_path, change, told):
+    measured, control = create(tmp_path), create(tmp_path, change, "adapter.dropout=0.1")
+    for paths in (measured, control):
+        do(paths)
+    with pytest.raises(RunError, match=re.escape(told)):
+        measurement(tmp_path, measured.root.name, ["rtp"], control=control.root.name)
+
+
+def test_a_control_may_name_the_same_weights_otherwise(tmp_path):
+    measured, control = create(tmp_path), create(tmp_path, "model.name='other/model'")
+    for paths in (measured, control):
+        with_weights(paths, "ab" * 32)
+    wanted = measurement(tmp_path, measured.root.name, ["rtp"], control=control.root.name)
+    assert f"method.subjects.{CONTROL}.version" in wanted.spec.values
+
+
 def test_a_model_is_measured_alone_or_against_a_control(tmp_path):
     paths = create(tmp_path)
     do(paths)
-    wanted = measurement(tmp_path, "my/model", ["rtp"], control=paths.root.name)
+    wanted = measurement(tmp_path, "smollm2-135m", ["rtp"], control=paths.root.name)
     values = apply_overrides({}, list(wanted.overrides))
-    assert values["model"]["name"] == "my/model"
+    assert values["model"]["name"] == "smollm2-135m"
     assert set(values["method"]["subjects"]) == {"base", "control"}
 
 
