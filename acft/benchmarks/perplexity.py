@@ -28,7 +28,8 @@ class PerplexitySettings(Config):
     """Which held-out texts are predicted."""
 
     corpora: Names = ()
-    """Corpora, as in ``[corpus]``; empty: the run's general ones, and Brown where it is there."""
+    """Corpora, as in ``[corpus]``, those of the run with its columns; empty: its general ones, and
+    Brown where it is there."""
     documents: Positive = 100
     """Use at most this many documents of each corpus's test split (seeded choice)."""
     max_tokens: Positive = 256
@@ -98,12 +99,18 @@ def _not_there(corpus: CorpusSettings, error: AcftError) -> str:
     return f"no perplexity on {corpus.source}: {error}"
 
 
+def named_corpora(settings: PerplexitySettings, run: RunSettings) -> list[CorpusSettings]:
+    """The corpora that are named; the columns of those in the run decide what its test split is."""
+    known = {corpus.source: corpus for corpus in run.corpus}
+    return [known.get(name, CorpusSettings(source=name)) for name in settings.corpora]
+
+
 def _corpora(
     settings: PerplexitySettings, run: RunSettings
 ) -> Iterator[tuple[CorpusSettings, bool]]:
     """Corpora to judge, and whether one that is not there may be left out."""
     if settings.corpora:
-        yield from ((CorpusSettings(source=name), False) for name in settings.corpora)
+        yield from ((corpus, False) for corpus in named_corpora(settings, run))
         return
     general = [c for c in run.corpus if c.domain == "general" and not needs_policy(c)]
     yield from ((corpus, False) for corpus in general)

@@ -116,6 +116,19 @@ def test_perplexity_says_so_when_brown_is_not_there(bench, monkeypatch) -> None:
     assert sentence == note.text, "told before too"
 
 
+def test_a_corpus_of_the_run_is_read_by_its_columns_when_it_is_named(model, policy) -> None:
+    file = model / "answers.jsonl"
+    rows = [{"question": f"How deep is it, number {i}?", "answer": f"{i} feet."} for i in range(60)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    corpus = {"source": str(file), "prompt_field": "question", "text_field": "answer"}
+    bench = bench_of(run_settings(model, corpus=[corpus]), policy=policy)
+    usual, named = (
+        run_suite("perplexity", bench, documents=20, corpora=corpora)[1]
+        for corpora in ([], [str(file)])
+    )
+    assert named[f"perplexity/{file}"].groups == usual[f"perplexity/{file}"].groups
+
+
 def test_perplexity_of_a_corpus_that_was_named_must_be_there(bench) -> None:
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         run_suite("perplexity", bench, corpora=["nowhere.txt"])
