@@ -17,7 +17,7 @@ from acft.likelihood import Judge
 from acft.policy import Policy
 from acft.registry import Registry, summary_of
 from acft.scorers import Scorer
-from acft.settings import RunSettings
+from acft.settings import CorpusSettings, PromptSettings, RunSettings
 from acft.totals import Totals
 from acft.types import Prompt, ScoredRollout
 
@@ -153,8 +153,12 @@ class Suite:
     left_out: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the suite's settings and the run's; one sentence for each optional part that is not
     here and will be left out."""
+    sources: Callable[[Any, RunSettings], Sequence[PromptSettings | CorpusSettings]] = (
+        lambda _, __: []
+    )
+    """Takes the suite's settings and the run's; prompt sets and corpora that the suite's name."""
     missing: Callable[[Any], list[str]] = lambda _: []
-    """Takes the suite's settings; one sentence for each file or package that is not here."""
+    """Takes the suite's settings; one sentence for each other file or package that is not here."""
 
     @property
     def summary(self) -> str:

@@ -13,7 +13,7 @@ from acft.benchmarks.base import (
     Work,
 )
 from acft.benchmarks.perplexity import likelihoods
-from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, named_prompts
 from acft.config import Config
 from acft.evaluation import measure
 from acft.events import Note
@@ -63,4 +63,6 @@ def work(settings: CollateralSettings, run: RunSettings) -> Work:
     return responses | {(READ, settings.model_dump_json()): n_prompts}
 
 
-SUITES.add("collateral")(Suite(CollateralSettings, run, work=work, asks_scorers=lambda _: True))
+SUITES.add("collateral")(
+    Suite(CollateralSettings, run, work=work, sources=named_prompts, asks_scorers=lambda _: True)
+)

@@ -16,13 +16,14 @@ from sklearn.preprocessing import StandardScaler
 
 from acft.backbone.forward import logits
 from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.responses import judged_prompts, named_prompts
 from acft.config import Config
-from acft.data import TokenizedDocument, collate, load_prompts, pad_token
+from acft.data import TokenizedDocument, collate, pad_token
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Progress
 from acft.policy import Policy
-from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
+from acft.settings import NonNegative, PositiveFloat, RunSettings
 from acft.statistics import Floats, Rows, auc, bootstrap
 from acft.totals import Totals, shared_groups
 from acft.types import Prompt, TokenBatch
@@ -103,12 +104,7 @@ def work(settings: DetectionSettings, run: RunSettings) -> Work:
 
 def _texts(settings: DetectionSettings, run: RunSettings, seed: int) -> list[Prompt]:
     """Distinct texts in a seeded order; of the run's own prompts the test split."""
-    own = run.prompts.model_copy(update={"limit": 0})
-    if settings.source not in ("", own.source):
-        texts = load_prompts(PromptSettings(source=settings.source), seed)
-    else:
-        texts = [prompt for prompt in load_prompts(own, seed) if prompt.split == "test"]
-    return texts[: settings.texts or None]
+    return judged_prompts(settings.source, run, seed)[: settings.texts or None]
 
 
 @torch.inference_mode()
@@ -212,6 +208,7 @@ SUITES.add(NAME)(
         compare=compare,
         work=work,
         asks_scorers=lambda settings: not settings.source,
+        sources=named_prompts,
         reads_with_policy=True,
     )
 )

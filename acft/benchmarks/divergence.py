@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from acft.benchmarks.base import DRAWN, READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import PromptedSettings, held_out_prompts
+from acft.benchmarks.responses import PromptedSettings, held_out_prompts, named_prompts
 from acft.evaluation import CHUNK_RESPONSES, draw_and_score
 from acft.events import Note, Progress
 from acft.likelihood import log_ratio_totals, own_likelihoods
@@ -91,5 +91,5 @@ def _not_comparable(policy: Policy, base: Policy) -> str:
 
 SUITES.add(NAME)(
     # what it measures is a comparison with base already
-    Suite(DivergenceSettings, run, compare=lambda *_: [], work=work)
+    Suite(DivergenceSettings, run, compare=lambda *_: [], work=work, sources=named_prompts)
 )

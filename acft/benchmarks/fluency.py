@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import JUDGED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, named_prompts
 from acft.events import Progress
 from acft.likelihood import (
     Likelihood,
@@ -60,5 +60,12 @@ def judge_responses(
 
 
 SUITES.add("fluency")(
-    Suite(DrawSettings, run, needs_judge=True, work=work, asks_scorers=lambda _: True)
+    Suite(
+        DrawSettings,
+        run,
+        needs_judge=True,
+        work=work,
+        sources=named_prompts,
+        asks_scorers=lambda _: True,
+    )
 )

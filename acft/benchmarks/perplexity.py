@@ -119,5 +119,12 @@ def _corpora(
 
 
 SUITES.add("perplexity")(
-    Suite(PerplexitySettings, run, work=work, left_out=left_out, reads_with_policy=True)
+    Suite(
+        PerplexitySettings,
+        run,
+        work=work,
+        sources=named_corpora,
+        left_out=left_out,
+        reads_with_policy=True,
+    )
 )

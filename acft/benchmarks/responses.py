@@ -1,6 +1,7 @@
 """Drawing the responses that suites judge, once for all suites that ask for the same."""
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 from acft.benchmarks.base import DRAWN, Bench, Responses, SuiteOutput, Work
 from acft.config import Config
@@ -13,6 +14,7 @@ from acft.settings import (
     OpenFraction,
     Positive,
     PositiveFloat,
+    PromptSettings,
     RunSettings,
     SamplingSettings,
 )
@@ -23,7 +25,7 @@ class PromptedSettings(Config):
     """Which prompts are continued, how often and how far."""
 
     source: str = ""
-    """Prompt set, as in ``[prompts]``; empty takes the run's own."""
+    """Prompt set, as in ``[prompts]`` and in the same column; empty takes the run's own."""
     prompts: NonNegative = 0
     """Use at most this many prompts of the test split (seeded choice); 0 = all."""
     continuations: Positive = 25
@@ -64,14 +66,27 @@ def held_out_prompts(settings: PromptedSettings, run: RunSettings, seed: int) ->
     Raises:
         DataError: There are none.
     """
-    chosen = run.prompts.model_copy(update={"limit": 0})
-    if settings.source:
-        chosen = chosen.model_copy(update={"source": settings.source})
-    is_own = bool(settings.source) and settings.source != run.prompts.source
-    prompts = [prompt for prompt in load_prompts(chosen, seed) if is_own or prompt.split == "test"]
+    prompts = judged_prompts(settings.source, run, seed)
     if not prompts:
-        raise DataError(f"prompt set {chosen.source!r} has no test prompts; name a larger one")
+        source = settings.source or run.prompts.source
+        raise DataError(f"prompt set {source!r} has no test prompts; name a larger one")
     return prompts[: settings.prompts or None]
+
+
+def judged_prompts(source: str, run: RunSettings, seed: int) -> list[Prompt]:
+    """The test split of the run's prompts, in a seeded order; all of another source."""
+    is_of_run = source in ("", run.prompts.source)
+    prompts = load_prompts(_prompt_set(source, run), seed)
+    return [prompt for prompt in prompts if prompt.split == "test" or not is_of_run]
+
+
+def named_prompts(settings: Any, run: RunSettings) -> list[PromptSettings]:
+    """The prompt set that a suite's settings name in ``source``, if any."""
+    return [_prompt_set(settings.source, run)] if settings.source else []
+
+
+def _prompt_set(source: str, run: RunSettings) -> PromptSettings:
+    return run.prompts.model_copy(update={"limit": 0, "source": source or run.prompts.source})
 
 
 def draw_responses(

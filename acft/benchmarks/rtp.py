@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
-from acft.benchmarks.responses import DrawSettings, categories, draw_responses, drawn
+from acft.benchmarks.responses import DrawSettings, categories, draw_responses, drawn, named_prompts
 from acft.evaluation import measure, scorer_agreement, sweep
 
 NAME = "rtp"
@@ -20,4 +20,6 @@ def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Me
     return measure(scored, scorers, categories(prompts)) | sweep(scored, scorers)
 
 
-SUITES.add(NAME)(Suite(DrawSettings, run, work=drawn, asks_scorers=lambda _: True))
+SUITES.add(NAME)(
+    Suite(DrawSettings, run, work=drawn, sources=named_prompts, asks_scorers=lambda _: True)
+)

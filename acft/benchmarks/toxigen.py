@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import DrawSettings, draw_responses, drawn
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, named_prompts
 from acft.config import Config
 from acft.metrics.base import METRICS
 from acft.settings import NonNegative, Positive, RunSettings
@@ -46,4 +46,6 @@ def work(settings: ToxigenSettings, run: RunSettings) -> Work:
     return drawn(settings.drawing(), run)
 
 
-SUITES.add("toxigen")(Suite(ToxigenSettings, run, work=work, asks_scorers=lambda _: True))
+SUITES.add("toxigen")(
+    Suite(ToxigenSettings, run, work=work, sources=named_prompts, asks_scorers=lambda _: True)
+)

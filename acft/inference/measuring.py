@@ -46,7 +46,11 @@ def weigh(
     except ConfigError as error:
         return {"suites": offered, "work": {}, "problems": str(error).splitlines()}
     work, problems = _work(chosen, run)
-    problems = [*contradictions(chosen, run), *(missing(chosen) if has_files else ()), *problems]
+    problems = [
+        *contradictions(chosen, run),
+        *(missing(chosen, run) if has_files else ()),
+        *problems,
+    ]
     return {"suites": offered, "work": dict(work), "problems": problems}
 
 

@@ -29,9 +29,9 @@ class Method:
     contradictions: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the method's settings and the run's; one sentence for each of the method's settings
     that the run's make impossible or without effect."""
-    missing: Callable[[Any], list[str]] = lambda _: []
-    """Takes the method's settings; one sentence for each file, model or package that they need and
-    this machine lacks."""
+    missing: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
+    """Takes the method's settings and the run's; one sentence for each file, model or package that
+    the method's need and this machine lacks."""
 
     @property
     def summary(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from acft.backbone.loading import check_model, resolve_device
+from acft.backbone.loading import resolve_device
 from acft.benchmarks.base import (
     NO_LIKELIHOODS,
     SUITES,
@@ -35,11 +35,18 @@ from acft.methods.base import METHODS, Method
 from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
-from acft.settings import ModelSettings, Names, NonNegative, PromptSettings, RunSettings
+from acft.settings import Names, NonNegative, RunSettings
 from acft.threads import use_threads
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 from acft.training.records import scored_rows
-from acft.training.subjects import SubjectSettings, open_policy, open_sampler
+from acft.training.subjects import (
+    SubjectSettings,
+    decoder_problems,
+    missing_parts,
+    model_problem,
+    open_policy,
+    open_sampler,
+)
 
 BASE, CONTROL = "base", "control"
 """Subjects that the others are compared with."""
@@ -156,11 +163,16 @@ def facts(context: TrainContext) -> dict[str, Any]:
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
-    """That a suite needs a judge and there is none."""
+    """That a suite needs a judge and there is none, and what a subject's decoder cannot be told."""
+    found = [
+        sentence
+        for name, subject in settings.subjects.items()
+        for sentence in decoder_problems(f"method.subjects.{name}", subject)
+    ]
     judging = [name for name in settings.suites if SUITES.get(name).needs_judge]
-    if not judging or settings.judge:
-        return []
-    return [f"[method] suites = {', '.join(judging)}: {NO_JUDGE}"]
+    if judging and not settings.judge:
+        found.append(f"[method] suites = {', '.join(judging)}: {NO_JUDGE}")
+    return found
 
 
 def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
@@ -169,8 +181,8 @@ def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
     return [text for suite, options in suites for text in suite.left_out(options, run)]
 
 
-def missing(settings: EvaluateSettings) -> list[str]:
-    """What suites and judge need and this machine lacks, and options of suites not asked for."""
+def missing(settings: EvaluateSettings, run: RunSettings) -> list[str]:
+    """What suites, judge and subjects need and is not here, and options of suites not asked for."""
     found = [
         f"[method.options.{name}] has no effect without the suite; add {name!r} to suites"
         for name in settings.options
@@ -179,14 +191,11 @@ def missing(settings: EvaluateSettings) -> list[str]:
     for name in settings.suites:
         suite, options = _suite(name, settings)
         found += suite.missing(options)
-        if source := getattr(options, "source", ""):
-            place = f"method.options.{name}"
-            found.append(source_problem(place, PromptSettings(source=source)))
-    if settings.judge:
-        try:
-            check_model(ModelSettings(name=settings.judge))
-        except ModelError as error:
-            found.append(f"[method] judge = {settings.judge!r}: {error}")
+        place = f"method.options.{name}"
+        found += [source_problem(place, source) for source in suite.sources(options, run)]
+    found.append(model_problem("[method] judge", settings.judge))
+    for name, subject in settings.subjects.items():
+        found += missing_parts(f"method.subjects.{name}", subject)
     return list(filter(None, found))
 
 

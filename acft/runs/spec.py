@@ -133,7 +133,7 @@ def parse_spec(
     problems += unknown_names(named, method[2] if method else None)
     if has_files:
         problems += missing_files(named, constraints or ())
-        problems += method[1].missing(method[2]) if method else ()
+        problems += method[1].missing(method[2], named) if method else ()
     problems += _contradictions(settings) if settings else ()
     if settings and method:
         problems += method[1].contradictions(method[2], settings)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from acft.backbone.loading import check_model
 from acft.config import Config
 from acft.constraints import Constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
@@ -12,7 +13,7 @@ from acft.errors import ConfigError, DataError, ModelError
 from acft.oracle.base import ORACLES, Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.scoring import ScorerPool
-from acft.settings import NonNegative, RunSettings
+from acft.settings import ModelSettings, NonNegative, RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import new_oracle
 from acft.training.train_state import load_oracle, read_state
@@ -65,6 +66,38 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
         base = trained.snapshot(base)
     base.version = subject.version
     return ControlledPolicy.of(base, subject.control) if subject.control else base
+
+
+def decoder_problems(where: str, subject: SubjectSettings) -> list[str]:
+    """What is wrong with the settings of the decoder, if it is one that is known."""
+    if subject.decoder not in DECODERS.names():
+        return []
+    kind = DECODERS.get(subject.decoder)
+    try:
+        kind.settings_type.parse(subject.decoder_options, f"{where}.decoder_options")
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
+
+
+def missing_parts(where: str, subject: SubjectSettings) -> list[str]:
+    """That the model or the checkpoint is not on this machine; nothing is opened."""
+    found = [model_problem(f"[{where}] model", subject.model)]
+    if subject.checkpoint and not Path(subject.checkpoint).is_dir():
+        found.append(
+            f"[{where}] checkpoint = {subject.checkpoint!r}: no such folder; name a sealed round's"
+        )
+    return found
+
+
+def model_problem(where: str, name: str) -> str:
+    """Why a model cannot be had here; empty where it can, or none is named."""
+    try:
+        if name:
+            check_model(ModelSettings(name=name))
+    except ModelError as error:
+        return f"{where} = {name!r}: {error}"
+    return ""
 
 
 def require_weights(base: Policy, recorded: str, whose: str) -> None:

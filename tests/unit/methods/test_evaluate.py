@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from acft.benchmarks.base import SUITES
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.events import Evaluated, Note
@@ -136,9 +137,9 @@ def test_a_suite_without_its_judge_is_a_contradiction(run) -> None:
     (sentence,) = method.contradictions(settings(["fluency", "perplexity"]), run)
     assert "suites = fluency: name a judge" in sentence
     assert method.contradictions(settings(["fluency"], judge="m"), run) == []
-    (sentence,) = method.missing(settings(["fluency"], options={}, judge="no/model/here"))
+    (sentence,) = method.missing(settings(["fluency"], options={}, judge="no/model/here"), run)
     assert "judge = 'no/model/here'" in sentence
-    assert method.missing(settings(["fluency"], options={}, judge=run.model.name)) == []
+    assert method.missing(settings(["fluency"], options={}, judge=run.model.name), run) == []
 
 
 def judged_by(run: RunSettings, *scorers: str) -> RunSettings:
@@ -363,18 +364,58 @@ def test_the_judge_is_opened_once_for_all_subjects(run, tmp_path, monkeypatch) -
 def test_prompts_that_are_not_there_are_told_before_anything_is_opened(tmp_path) -> None:
     gone = str(tmp_path / "gone.jsonl")
     chosen = settings(
-        ["rtp", "toxigen", "fluency"],
-        options={"rtp": {"source": "realtoxicity"}, "toxigen": {"source": gone}},
+        ["rtp", "toxigen", "perplexity"],
+        options={
+            "rtp": {"source": "realtoxicity"},
+            "toxigen": {"source": gone},
+            "perplexity": {"corpora": ["sotu", "browm"]},
+        },
     )
-    first, second = METHODS.get("evaluate").missing(chosen)
+    first, second, third = METHODS.get("evaluate").missing(chosen, RunSettings())
     assert first.startswith("[method.options.rtp] source = 'realtoxicity': ")
     assert "did you mean 'realtoxicityprompts'" in first
     assert second.startswith(f"[method.options.toxigen] source = {gone!r}: ")
+    assert third.startswith("[method.options.perplexity] source = 'browm': ")
+    assert "did you mean 'brown'" in third
+
+
+def test_prompts_of_another_file_are_looked_for_in_the_column_in_which_they_are_read(
+    run, tmp_path
+) -> None:
+    file = tmp_path / "others.jsonl"
+    file.write_text('{"question": "How deep is it?", "category": "toxic"}\n')
+    prompts = run.prompts.model_copy(update={"text_field": "question"})
+    asked = run.model_copy(update={"prompts": prompts})
+    suites = ["rtp", "detection", "divergence"]
+    options = {name: {"source": str(file)} for name in suites}
+    chosen = settings(suites, options=options)
+    assert METHODS.get("evaluate").missing(chosen, asked) == []
+    for name in suites:
+        suite = SUITES.get(name)
+        work = suite.work(suite.settings_type.parse(options[name]), asked)
+        assert sum(work.values()) > 0, f"{name} reads it"
+    told = METHODS.get("evaluate").missing(chosen, run)
+    assert [line.split("]")[0] for line in told] == [f"[method.options.{name}" for name in suites]
+
+
+def test_parts_of_subjects_that_are_not_there_are_told_before_anything_is_opened(run) -> None:
+    subjects = {
+        "base": {},
+        "policy": {"model": "no/model/here", "checkpoint": "no/round-3"},
+        "guided": {"decoder": "guided", "decoder_options": {"strenght": 2.0}},
+    }
+    chosen = settings(["rtp"], options={}, subjects=subjects)
+    model, checkpoint = METHODS.get("evaluate").missing(chosen, run)
+    assert model.startswith("[method.subjects.policy] model = 'no/model/here': ")
+    assert checkpoint.startswith("[method.subjects.policy] checkpoint = 'no/round-3': no such")
+    (decoder,) = METHODS.get("evaluate").contradictions(chosen, run)
+    assert decoder.startswith("[method.subjects.guided.decoder_options] strenght = 2.0")
+    assert "did you mean 'strength'" in decoder
 
 
 def test_options_of_a_suite_that_is_not_done_are_refused_when_a_run_starts() -> None:
     chosen = settings(["rtp"], options={"perplexity": {"documents": 3}})
-    (told,) = METHODS.get("evaluate").missing(chosen)
+    (told,) = METHODS.get("evaluate").missing(chosen, RunSettings())
     assert told == (
         "[method.options.perplexity] has no effect without the suite; add 'perplexity' to suites"
     )
