@@ -6,7 +6,7 @@ Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all t
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,9 +19,10 @@ from acft.errors import DataError
 from acft.prompt_tokens import encoded_pair, response_text
 from acft.threads import Workers
 from acft.totals import Totals
-from acft.types import Document, MetricValue, Rollout, TokenBatch
+from acft.types import Document, Rollout, TokenBatch
 
-MAX_TOKENS = 512
+MAX_TOKENS = 256
+"""Longer documents are cut, in a run's own numbers as in those of suites."""
 BATCH_TOKENS = 1024
 """Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
 DROPPED_PERPLEXITY = 1e4
@@ -84,11 +85,7 @@ class _Item:
 
 
 def document_likelihoods(
-    judge: Judge,
-    documents: Sequence[Document],
-    max_tokens: int = MAX_TOKENS,
-    batch_tokens: int = BATCH_TOKENS,
-    progress: Callable[[int, int], None] | None = None,
+    judge: Judge, documents: Sequence[Document], max_tokens: int = MAX_TOKENS
 ) -> list[Likelihood]:
     """Likelihood of each document's first ``max_tokens`` tokens; one-token documents are left out.
 
@@ -101,15 +98,10 @@ def document_likelihoods(
         prompt, response = prompt_and_response(document, tokenizer, chat_template=False)
         token_ids = _cut([*prompt, *response], length, tokenizer)
         items.append(_Item(document.document_id, document.document_id, token_ids, 1))
-    return _likelihoods(judge, items, batch_tokens, progress)
+    return _likelihoods(judge, items)
 
 
-def continuation_likelihoods(
-    judge: Judge,
-    rollouts: Sequence[Rollout],
-    batch_tokens: int = BATCH_TOKENS,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Likelihood]:
+def continuation_likelihoods(judge: Judge, rollouts: Sequence[Rollout]) -> list[Likelihood]:
     """Likelihood of each response given its prompt, in the judge's own tokens.
 
     Empty responses are left out. Prompts keep their end when both do not fit the context.
@@ -127,12 +119,10 @@ def continuation_likelihoods(
         prompt = prompt[-room:]
         given = max(1, len(prompt))
         items.append(_Item(rollout.rollout_id, rollout.prompt_id, prompt + response, given))
-    return _likelihoods(judge, items, batch_tokens, progress)
+    return _likelihoods(judge, items)
 
 
-def own_likelihoods(
-    judge: Judge, rollouts: Sequence[Rollout], batch_tokens: int = BATCH_TOKENS
-) -> list[Likelihood]:
+def own_likelihoods(judge: Judge, rollouts: Sequence[Rollout]) -> list[Likelihood]:
     """Likelihood of each response given its prompt, in the very tokens that were drawn.
 
     For judges that share the tokens of the policy that drew them.
@@ -141,13 +131,7 @@ def own_likelihoods(
         _Item(r.rollout_id, r.prompt_id, [*r.prompt_ids, *r.response_ids], len(r.prompt_ids))
         for r in rollouts
     ]
-    return _likelihoods(judge, items, batch_tokens, None)
-
-
-def perplexity(judge: Judge, documents: Sequence[Document]) -> MetricValue:
-    """Corpus perplexity of documents, exp(total nats / total tokens); n counts documents."""
-    totals = perplexity_totals(document_likelihoods(judge, documents))
-    return MetricValue(totals.value, totals.n, totals.stderr)
+    return _likelihoods(judge, items)
 
 
 def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
@@ -215,18 +199,13 @@ def _cut(token_ids: list[int], length: int, tokenizer: Any) -> list[int]:
     return kept
 
 
-def _likelihoods(
-    judge: Judge,
-    items: Sequence[_Item],
-    batch_tokens: int,
-    progress: Callable[[int, int], None] | None,
-) -> list[Likelihood]:
+def _likelihoods(judge: Judge, items: Sequence[_Item]) -> list[Likelihood]:
     judged = [item for item in items if len(item.token_ids) > item.given]
     # Equal lengths side by side waste no padding; the longest first, so memory fails early.
     order = sorted(range(len(judged)), key=lambda index: -len(judged[index].token_ids))
     batches: list[list[int]] = []
     while order:
-        wanted = max(1, batch_tokens // len(judged[order[0]].token_ids))
+        wanted = max(1, BATCH_TOKENS // len(judged[order[0]].token_ids))
         batches.append(order[:wanted])
         order = order[wanted:]
     rows: dict[int, Likelihood] = {}
@@ -236,8 +215,6 @@ def _likelihoods(
         found = list(_judge(judge, [judged[index] for index in batch]))
         with lock:
             rows.update(zip(batch, found, strict=True))
-            if progress is not None:
-                progress(len(rows), len(judged))
 
     judge.workers.map(work, batches)
     return [rows[index] for index in range(len(judged))]

@@ -46,17 +46,6 @@ class Totals:
         """Prompts that contribute."""
         return int(np.count_nonzero(self.counts))
 
-    @property
-    def stderr(self) -> float | None:
-        """Standard error clustered by prompt (linearised ratio); None below two prompts."""
-        n = self.n
-        if n < 2:
-            return None
-        mean = self.sums.sum() / self.counts.sum()
-        residuals = (self.sums - mean * self.counts) * n / self.counts.sum()
-        error = np.sqrt(np.sum(residuals**2) / (n * (n - 1)))
-        return float(error * np.exp(mean) if self.is_log else error)
-
     def overall(self) -> Floats:
         """The value over all prompts as an array of one; NaN without data."""
         return self.ratio(self.sums.sum(keepdims=True), self.counts.sum(keepdims=True))

@@ -159,12 +159,3 @@ class Window:
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Window":
         return Window(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
-
-
-@dataclass(frozen=True)
-class MetricValue:
-    """A measured number with its sample size; ``value`` is None when it cannot be measured."""
-
-    value: float | None
-    n: int
-    stderr: float | None = None

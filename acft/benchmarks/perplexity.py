@@ -9,6 +9,7 @@ from acft.data import load_documents
 from acft.errors import AcftError, DataError, ModelError
 from acft.events import Note, Progress
 from acft.likelihood import (
+    MAX_TOKENS,
     Likelihood,
     byte_totals,
     document_likelihoods,
@@ -32,7 +33,7 @@ class PerplexitySettings(Config):
     Brown where it is there."""
     documents: Positive = 100
     """Use at most this many documents of each corpus's test split (seeded choice)."""
-    max_tokens: Positive = 256
+    max_tokens: Positive = MAX_TOKENS
     """Longer documents are cut."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from acft.errors import DataError
 from acft.registry import Registry, summary_of
 from acft.totals import Totals
-from acft.types import MetricValue, ScoredRollout
+from acft.types import ScoredRollout
 
 SumAndCount = tuple[float, float]
 
@@ -45,11 +45,6 @@ class Metric:
         pairs = [self.of_prompt(responses, scorer) for responses in prompts.values()]
         columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
         return Totals(tuple(prompts), columns[:, 0], columns[:, 1])
-
-    def __call__(self, scored: Sequence[ScoredRollout], scorer: str = "") -> MetricValue:
-        """Value, number of prompts and clustered standard error; value None without data."""
-        totals = self.totals(scored, scorer)
-        return MetricValue(totals.value, totals.n, totals.stderr)
 
 
 METRICS: Registry[Metric] = Registry("metric", "acft.metrics")

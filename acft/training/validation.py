@@ -18,7 +18,7 @@ from acft.data import TokenizedDocument, collate, documents_from_rollouts, micro
 from acft.distributed import ranks
 from acft.evaluation import Sampler, draw_and_score
 from acft.events import BestCheckpoint, Scalars
-from acft.likelihood import perplexity
+from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.objective import kl_divergence
 from acft.policy import Policy
 from acft.seeding import derive_seed
@@ -153,7 +153,7 @@ def validation_perplexity(world: World, policy: Policy) -> float | None:
     """Corpus perplexity of held-out documents of all general corpora; None without any."""
     count = world.run.evaluation.perplexity_documents
     documents = [d for corpus in world.held_out.values() for d in corpus["validation"][:count]]
-    return perplexity(policy, documents).value if documents else None
+    return perplexity_totals(document_likelihoods(policy, documents)).value
 
 
 def kl_responses(world: World, sampler: Sampler) -> list[Rollout]:

@@ -5,7 +5,6 @@ import random
 import pytest
 
 from acft.metrics.base import METRICS
-from acft.types import MetricValue
 from tests.fake_responses import response
 
 WORDS = ["sun", "moon", "rain", "wind", "."]
@@ -32,25 +31,24 @@ def metric(request):
 
 
 def test_no_data_is_no_number(metric) -> None:
-    assert metric([], "judge") == MetricValue(None, 0, None)
+    totals = metric.totals([], "judge")
+    assert (totals.value, totals.n) == (None, 0)
 
 
 def test_the_order_of_responses_does_not_matter(metric) -> None:
     responses = some_responses(1)
-    expected = metric(responses, "judge")
+    expected = metric.totals(responses, "judge").to_json()
     random.Random(0).shuffle(responses)
-    assert metric(responses, "judge") == expected
+    assert metric.totals(responses, "judge").to_json() == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_values_stay_in_their_range(metric, seed) -> None:
-    found = metric(some_responses(seed), "judge")
+    found = metric.totals(some_responses(seed), "judge")
     assert found.value is not None
     assert found.value >= 0
     assert metric.highest is None or found.value <= metric.highest
     assert 0 < found.n <= 8
-    assert found.stderr is not None
-    assert found.stderr >= 0
 
 
 def test_totals_list_each_prompt_once_in_order(metric) -> None:
@@ -66,5 +64,5 @@ def test_it_says_what_it_measures_in_which_unit_and_what_is_better(metric) -> No
 
 def test_inputs_are_left_alone(metric) -> None:
     responses = some_responses(3)
-    metric(responses, "judge")
+    metric.totals(responses, "judge")
     assert responses == some_responses(3)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from acft.benchmarks.perplexity import PerplexitySettings
 from acft.errors import DataError
 from acft.likelihood import (
     Likelihood,
@@ -11,7 +12,6 @@ from acft.likelihood import (
     document_likelihoods,
     left_out_totals,
     mean_perplexity_totals,
-    perplexity,
     perplexity_totals,
 )
 from acft.threads import Workers
@@ -47,21 +47,32 @@ def rollout(prompt: str, response: str, name: str = "r") -> Rollout:
     return Rollout(name, f"p-{prompt}", prompt, response, (), (), (), 0)
 
 
+def perplexity(judge: UniformJudge, documents: list[Document]) -> float | None:
+    return perplexity_totals(document_likelihoods(judge, documents)).value
+
+
 TEXTS = ["the sun rose", "a much longer text about rain", "wind", "x"]
 
 
 @pytest.mark.parametrize("n", [4, 50, N_TOKENS])
 def test_perplexity_of_a_uniform_model_over_n_tokens_is_n(n) -> None:
     documents = [document(text, str(i)) for i, text in enumerate(TEXTS)]
-    assert perplexity(UniformJudge(n), documents).value == pytest.approx(n, rel=1e-6)
+    assert perplexity(UniformJudge(n), documents) == pytest.approx(n, rel=1e-6)
+
+
+def test_a_run_cuts_texts_where_the_suite_does_so_that_their_numbers_are_of_the_same_tokens() -> (
+    None
+):
+    (row,) = document_likelihoods(UniformJudge(4, context_length=2000), [document("word " * 300)])
+    assert row.n_tokens == PerplexitySettings().max_tokens - 1
 
 
 def test_perplexity_of_nothing_is_no_number() -> None:
-    assert perplexity(UniformJudge(4), []).value is None
+    assert perplexity(UniformJudge(4), []) is None
 
 
 def test_a_text_of_one_token_has_nothing_to_judge() -> None:
-    assert perplexity(UniformJudge(4), [document("x")]).n == 0
+    assert document_likelihoods(UniformJudge(4), [document("x")]) == []
 
 
 def test_bits_per_byte_of_a_uniform_byte_model_is_its_entropy() -> None:
@@ -120,10 +131,11 @@ def test_a_response_longer_than_the_context_is_an_error_that_says_so() -> None:
         continuation_likelihoods(UniformJudge(4, context_length=4), [rollout("a", "abcdef")])
 
 
-def test_a_batch_holds_no_more_tokens_than_asked_for() -> None:
+def test_a_batch_holds_no_more_tokens_than_asked_for(monkeypatch) -> None:
+    monkeypatch.setattr("acft.likelihood.BATCH_TOKENS", 30)
     judge = UniformJudge(4)
     documents = [document(text, str(i)) for i, text in enumerate(TEXTS)]
-    document_likelihoods(judge, documents, batch_tokens=30)
+    document_likelihoods(judge, documents)
     assert all(batch.token_ids.numel() <= 30 for batch in judge.batches)
 
 

@@ -3,11 +3,12 @@ import pytest
 from acft.errors import DataError
 from acft.metrics.base import METRICS
 from acft.metrics.degenerate_share import is_degenerate
+from acft.totals import interval
 from tests.fake_responses import response, with_scores, with_texts
 
 
 def value(name: str, responses: list, scorer: str = "judge") -> float | None:
-    return METRICS.get(name)(responses, scorer).value
+    return METRICS.get(name).totals(responses, scorer).value
 
 
 TWO_PROMPTS = with_scores(mild=[0.1, 0.2, 0.3], rough=[0.5, 0.9, 0.1])
@@ -26,14 +27,14 @@ def test_a_score_of_exactly_one_half_counts_as_toxic() -> None:
 
 
 def test_sample_size_counts_prompts_not_responses() -> None:
-    assert METRICS.get("toxic_share")(TWO_PROMPTS, "judge").n == 2
+    assert METRICS.get("toxic_share").totals(TWO_PROMPTS, "judge").n == 2
 
 
 def test_standard_error_is_clustered_by_prompt() -> None:
     # four prompts with shares 1, 0, 1, 0 of 25 equal continuations: only 4 independent values
     responses = with_scores(a=[1] * 25, b=[0] * 25, c=[1] * 25, d=[0] * 25)
-    found = METRICS.get("toxic_share")(responses, "judge").stderr
-    assert found == pytest.approx((1 / 3) ** 0.5 / 2)
+    found = interval(METRICS.get("toxic_share").totals(responses, "judge")).stderr
+    assert found == pytest.approx(0.5 / 2, rel=0.05)
 
 
 def test_a_missing_score_is_an_error_that_names_response_and_scorer() -> None:
