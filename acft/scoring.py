@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from acft.errors import AcftError, ModelError
-from acft.scorers import Scorer, load_scorer
+from acft.scorers import SCORERS, Scorer, load_scorer
 
 Scores = dict[str, list[float]]
 """Raw scores by scorer name, in the order of the texts."""
@@ -98,7 +98,10 @@ class CachedScorer:
 
 
 class ScorerPool:
-    """Scorers by name, each loaded when first asked for, all with one cache."""
+    """Scorers by name, each loaded when first asked for, all with one cache.
+
+    One that is made of others is made of those in the pool.
+    """
 
     def __init__(
         self,
@@ -119,8 +122,14 @@ class ScorerPool:
             ModelError: It cannot be loaded; says what to do.
         """
         if name not in self._scorers:
-            self._scorers[name] = CachedScorer(self._load(name, self._device), self._cache)
+            self._scorers[name] = CachedScorer(self._loaded(name), self._cache)
         return self._scorers[name]
+
+    def _loaded(self, name: str) -> Scorer:
+        entry = SCORERS.get(name) if name in SCORERS.names() else None
+        if entry is None or entry.combine is None:
+            return self._load(name, self._device)
+        return entry.combine([self(part) for part in entry.parts])
 
 
 def score_texts(scorers: Sequence[Scorer], texts: Sequence[str]) -> Scores:

@@ -6,6 +6,7 @@ from acft.scorers.base import (
     ScorerEntry,
     check_scorer_name,
     load_scorer,
+    related,
     scorer_problem,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "ScorerEntry",
     "check_scorer_name",
     "load_scorer",
+    "related",
     "scorer_problem",
 ]

@@ -3,7 +3,7 @@
 Importing the registry loads no model library: checking settings needs the names only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -51,6 +51,10 @@ class ScorerEntry:
     """How to get it."""
     problem: Callable[[], str]
     """Why it cannot be loaded now, or an empty string; looks for files only."""
+    parts: tuple[str, ...] = ()
+    """Registered scorers that it is made of."""
+    combine: Callable[[Sequence[Scorer]], Scorer] | None = None
+    """The scorer made of its parts once these are loaded, where it has any."""
 
 
 SCORERS: Registry[ScorerEntry] = Registry("scorer", "acft.scorers")
@@ -77,6 +81,18 @@ def load_scorer(name: str, device: str = "cpu") -> Scorer:
     if problem:
         raise ModelError(f"scorer {name!r} cannot be loaded: {problem}")
     return entry.load(device)
+
+
+def related(names: Iterable[str]) -> set[str]:
+    """The scorers of these names, and every registered one that shares a part with one of them."""
+    given = {*names}
+    parts = _with_parts(given)
+    return given | {name for name in SCORERS.names() if not parts.isdisjoint(_with_parts([name]))}
+
+
+def _with_parts(names: Iterable[str]) -> set[str]:
+    known = [SCORERS.get(name) for name in names if name in SCORERS.names()]
+    return {*names}.union(*(entry.parts for entry in known))
 
 
 def check_scorer_name(name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acft.scorers import jigsaw_tcc, jigsaw_toxblock, profanity_svm
-from acft.scorers.base import SCORERS, Scorer, ScorerEntry, missing_assets
+from acft.scorers.base import SCORERS, Scorer, ScorerEntry
 
 NAME = "offline_mean"
 PARTS = (jigsaw_toxblock.NAME, jigsaw_tcc.NAME, profanity_svm.NAME)
@@ -35,11 +35,15 @@ class MeanScorer:
 
 
 def _load(device: str) -> Scorer:
-    return MeanScorer(tuple(SCORERS.get(part).load(device) for part in PARTS))
+    return _combine([SCORERS.get(part).load(device) for part in PARTS])
+
+
+def _combine(parts: Sequence[Scorer]) -> Scorer:
+    return MeanScorer(tuple(parts))
 
 
 def _problem() -> str:
-    return missing_assets(jigsaw_toxblock.PACKAGE, jigsaw_tcc.PACKAGE)
+    return "; ".join(filter(None, (SCORERS.get(part).problem() for part in PARTS)))
 
 
 SCORERS.add(NAME)(
@@ -50,5 +54,7 @@ SCORERS.add(NAME)(
         is_packaged=True,
         where="make assets",
         problem=_problem,
+        parts=PARTS,
+        combine=_combine,
     )
 )

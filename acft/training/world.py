@@ -36,7 +36,7 @@ from acft.oracle.base import ORACLES
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.prompt_tokens import check_lengths, encode_prompt
-from acft.scorers import Scorer
+from acft.scorers import Scorer, related
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
@@ -333,7 +333,7 @@ def _require_short(
 
 
 def _same_scorer_note(constraint: Constraint, run: RunSettings) -> Iterator[Event]:
-    both = sorted(set(constraint.scorers) & set(run.evaluation.scorers))
+    both = sorted(related(constraint.scorers) & set(run.evaluation.scorers))
     if both:
         yield Note(
             "warning",

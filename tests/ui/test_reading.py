@@ -429,6 +429,14 @@ def test_a_run_judged_by_the_scorer_that_trained_it_is_marked_first(bench, const
     assert "a both trains and judges" in first.text
 
 
+def test_a_judge_that_is_part_of_the_scorer_that_trained_is_marked_too(bench):
+    run = bench.reader.run(QUICK)
+    constraint = [{"kind": "scorer", "scorer": "offline_mean"}]
+    settings = {"constraint": constraint, "evaluation": {"scorers": ["jigsaw_tcc"]}}
+    first, *_ = alerts.alerts(replace(run, settings=settings))
+    assert "jigsaw_tcc both trains and judges" in first.text
+
+
 def test_what_does_not_count_steps_of_the_policy_lies_where_the_policy_was():
     history = History()
     steps = [Scalars(1, 0, {"oracle/strength": 3.0}), Scalars(1, 20, {"policy/loss": 1.0}),

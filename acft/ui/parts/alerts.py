@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.events import POLICY
+from acft.scorers import related
 from acft.ui.reading.reader import History, Run
 
 WINDOW = 10
@@ -100,7 +101,7 @@ def _saturated(history: History) -> list[Alert]:
 
 
 def training_scorers(settings: dict[str, Any]) -> set[str]:
-    """Names of the scorers that have a say in the constraint, by themselves or as a part of it."""
+    """Names of the scorers that have a say in the constraint, whole or with a part they share."""
 
     def named(part: object) -> set[str]:
         if isinstance(part, list):
@@ -110,7 +111,7 @@ def training_scorers(settings: dict[str, Any]) -> set[str]:
         own = {str(part["scorer"])} if part.get("scorer") else set()
         return own.union(*map(named, part.values()))
 
-    return named(settings.get("constraint") or [])
+    return related(named(settings.get("constraint") or []))
 
 
 def _same_judge(settings: dict[str, Any]) -> list[Alert]:
