@@ -3,15 +3,19 @@
 import fnmatch
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
+from acft.benchmarks.base import SUITES
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.costs import bill
-from acft.errors import DataError
+from acft.errors import ConfigError, DataError
 from acft.evaluation import COMPARISONS
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
@@ -31,8 +35,71 @@ EVERYTHING = ("*", f"{BUDGET}*", f"{VALIDATION}*")
 COMMIT = 10
 """Characters of a commit that are shown."""
 
-Members = Sequence[tuple[RunPaths, str]]
-"""Runs with the names of their variants."""
+BESIDE_NUMBERS = "batch_size"
+"""Setting of suites that changes their speed only."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a table; what it says is read once, when it is first asked for."""
+
+    paths: RunPaths
+    variant: str
+    """Name of its row."""
+
+    @cached_property
+    def launch(self) -> Launch:
+        """How it was launched."""
+        return read_launch(self.paths)
+
+    @property
+    def origin(self) -> str:
+        """The run, or what it measured where it is an evaluation."""
+        return self.launch.subject or self.paths.root.name
+
+    @cached_property
+    def measurements(self) -> list[Evaluated]:
+        """Every number that it told."""
+        return [event for event in _events(self.paths) if isinstance(event, Evaluated)]
+
+    @cached_property
+    def results(self) -> Results:
+        """Measurements by prompt; none of runs that trained."""
+        sealed = read_status(self.paths).checkpoint
+        if not sealed or not (self.paths.root / sealed / MEASUREMENTS).is_file():
+            return Results({})
+        return Results.load(self.paths.root / sealed)
+
+    @cached_property
+    def totals(self) -> dict[tuple[str, str, str], Totals]:
+        """The same by subject, suite and metric of their events."""
+        return {
+            (subject, *event_names(suite, name)): totals
+            for suite, subject, name, totals in self.results
+        }
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """Every setting and what made the run; empty before it started."""
+        if not self.paths.resolved.is_file():
+            return {}
+        return json.loads(self.paths.resolved.read_text(encoding="utf-8"))
+
+    def protocol(self, suite: str) -> frozenset[str]:
+        """The settings by which an evaluation measured; empty where they are not known."""
+        method = self.resolved.get("method", {})
+        if "options" not in method:
+            return frozenset()
+        options = method["options"].get(suite, {})
+        with suppress(ConfigError):  # of a suite, or a setting, that there is no more
+            options = SUITES.get(suite).settings_type.parse(options).model_dump(mode="json")
+            if SUITES.get(suite).needs_judge:
+                options |= {"judge": method.get("judge", "")}
+        kept = options.keys() - {BESIDE_NUMBERS}
+        return frozenset(f"{key} = {json.dumps(options[key])}" for key in kept)
+
+
+Members = Sequence[Member]
 
 
 @dataclass(frozen=True)
@@ -43,60 +110,96 @@ class Seen:
     totals: Totals | None = None
     is_trained: bool = True
     """Whether training made what was measured, so that another seed would give another number."""
+    protocol: frozenset[str] = frozenset()
+    """Settings of the suite, where it is an evaluation that says so."""
 
 
 Cells = dict[tuple[str, str], dict[str, list[Seen]]]
 """By variant and subject, then by column."""
 
 
+_Rank = tuple[bool, bool, float]
+"""Whether there are totals, whether it is an evaluation, when it was launched."""
+_Ranked = dict[tuple[str, str], dict[str, dict[str, tuple[_Rank, Seen]]]]
+"""By variant and subject, then by column, then by the run that is meant."""
+
+
 def collected(members: Members, patterns: Sequence[str]) -> Cells:
     """What every run says about the columns that a pattern names; empty where none is measured.
 
+    Of several measurements of one run the newest with totals counts; where none has totals, the
+    newest evaluation; where there is none, the run's own report. A cell has the best of these
+    kinds that any of its runs has, and leaves out the others (see ``left_out``).
+
     Raises:
-        DataError: Something is measured, and no pattern names it.
+        DataError: Something is measured, and no pattern names it; or runs of one cell were measured
+            by different settings of the suite.
     """
-    found = seen_in(members, patterns)
-    if not found and seen_in(members, ("*",)):
-        columns = sorted(columns_in(seen_in(members, EVERYTHING)))
+    found = _ranked(members, patterns)
+    if not found and _ranked(members, ("*",)):
+        columns = sorted(columns_in(_ranked(members, EVERYTHING)))
         wanted = ", ".join(map(repr, patterns))
         raise DataError(
             f"no column matches {wanted}{did_you_mean(patterns[0], columns)}; columns there are: "
             f"{', '.join(columns)} (those of one prompt category need a pattern with '@', "
             f"comparisons one that ends in {', '.join(COMPARISONS)})"
         )
-    return found
+    cells: Cells = {
+        row: {name: [runs[origin][1] for origin in _alike(runs)] for name, runs in columns.items()}
+        for row, columns in found.items()
+    }
+    for (variant, _), columns in cells.items():
+        for name, cell in columns.items():
+            _require_one_protocol(variant, name, cell)
+    return cells
 
 
-def seen_in(members: Members, patterns: Sequence[str]) -> Cells:
-    """As ``collected``; of several measurements of one run the newest with totals counts.
+def left_out(members: Members, patterns: Sequence[str]) -> set[str]:
+    """Runs that a cell leaves out, since others of it were measured in a better way."""
+    columns = chain(*(columns.values() for columns in _ranked(members, patterns).values()))
+    return {origin for runs in columns for origin in runs.keys() - {*_alike(runs)}}
 
-    Where none has totals, the newest evaluation; where there is none, the run's own report.
-    """
-    ranked: dict[tuple[str, str], dict[str, dict[str, tuple[_Rank, Seen]]]] = defaultdict(dict)
-    for paths, variant in members:
-        totals, launch = totals_of(paths), read_launch(paths)
-        for event in (*_measurements(paths), *_of_training(paths, patterns)):
+
+def _ranked(members: Members, patterns: Sequence[str]) -> _Ranked:
+    ranked: _Ranked = defaultdict(dict)
+    for member in members:
+        is_evaluation = bool(member.launch.subject)
+        told = [(event, is_evaluation) for event in member.measurements]
+        # what a run cost and its validation are the same from whoever tells them
+        told += [(event, False) for event in _of_training(member, patterns)]
+        for event, is_measured in told:
             if not _is_wanted(event, patterns):
                 continue
-            kept = totals.get((event.subject, event.suite, event.metric))
-            seen = Seen(event, kept, _is_trained(launch, event.subject))
-            rank = (kept is not None, bool(launch.subject), launch.created)
-            by_run = ranked[variant, event.subject].setdefault(_column(event), {})
-            known = by_run.setdefault(_origin(paths), (rank, seen))
-            by_run[_origin(paths)] = max((rank, seen), known, key=itemgetter(0))
-    return {
-        row: {name: [seen for _, seen in runs.values()] for name, runs in cells.items()}
-        for row, cells in ranked.items()
-    }
+            kept = member.totals.get((event.subject, event.suite, event.metric))
+            how = member.protocol(event.suite.partition("/")[0]) if is_measured else frozenset()
+            seen = Seen(event, kept, _is_trained(member.launch, event.subject), how)
+            rank = (kept is not None, is_measured, member.launch.created)
+            by_run = ranked[member.variant, event.subject].setdefault(_column(event), {})
+            known = by_run.setdefault(member.origin, (rank, seen))
+            by_run[member.origin] = max((rank, seen), known, key=itemgetter(0))
+    return ranked
 
 
-_Rank = tuple[bool, bool, float]
-"""Whether there are totals, whether it is an evaluation, when it was launched."""
+def _alike(runs: Mapping[str, tuple[_Rank, Seen]]) -> list[str]:
+    """The runs of a cell that were measured in the best way any of them was."""
+    best = max(rank[:2] for rank, _ in runs.values())
+    return [origin for origin, (rank, _) in runs.items() if rank[:2] == best]
 
 
-def _origin(paths: RunPaths) -> str:
-    """The run, or what it measured where it is an evaluation."""
-    return read_launch(paths).subject or paths.root.name
+def _require_one_protocol(variant: str, column: str, cell: Sequence[Seen]) -> None:
+    """Returns if the runs of a cell were measured alike, as far as they say.
+
+    Raises:
+        DataError: They were not.
+    """
+    protocols = [seen.protocol for seen in cell if seen.protocol]
+    if len({*protocols}) > 1:
+        differing = frozenset.union(*protocols) - frozenset.intersection(*protocols)
+        raise DataError(
+            f"runs of {variant!r} were measured by different settings, so their {column!r} cannot "
+            f"be averaged ({', '.join(sorted(differing))}); measure them alike, or tag those that "
+            "are and name the tag"
+        )
 
 
 def _is_trained(launch: Launch, subject: str) -> bool:
@@ -108,24 +211,20 @@ def _column(event: Evaluated) -> str:
     return f"{event.suite} {event.metric}"
 
 
-def columns_in(found: Cells) -> list[str]:
+def columns_in(found: Mapping[Any, Mapping[str, Any]]) -> list[str]:
     """Columns of all rows, in the order in which they appear."""
     return list(dict.fromkeys(column for cells in found.values() for column in cells))
 
 
 def origin_of(members: Members) -> str:
     """How many runs, over how many prompts or documents, and which commits made them."""
-    commits, origins = set[str](), set[str]()
+    commits = {str(member.resolved.get("git_commit", ""))[:COMMIT] for member in members}
     counts, kept = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
-    for paths, _ in members:
-        origins.add(_origin(paths))
-        if paths.resolved.is_file():
-            provenance = json.loads(paths.resolved.read_text())
-            commits.add(str(provenance.get("git_commit", ""))[:COMMIT])
-        for (_, suite, _), totals in totals_of(paths).items():
+    for member in members:
+        for (_, suite, _), totals in member.totals.items():
             kept[suite].add(len(totals.groups))
-    for cells in seen_in(members, ("*",)).values():
-        for seen in chain(*cells.values()):
+    for columns in _ranked(members, ("*",)).values():
+        for _, seen in chain(*(runs.values() for runs in columns.values())):
             counts[seen.event.suite].add(seen.event.n)
     # Suites that only compare say nothing of a run alone, but keep what they compare.
     told = {suite.partition("/")[0] for suite in counts}
@@ -135,7 +234,8 @@ def origin_of(members: Members) -> str:
         for suite, found in sorted(counts.items())
     )
     made_by = ", ".join(sorted(commits - {""})) or "unknown"
-    return f"{len(origins)} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
+    n_runs = len({member.origin for member in members})
+    return f"{n_runs} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
 
 
 def members_of(runs_dir: Path, experiment: str) -> Iterator[tuple[RunPaths, Launch]]:
@@ -160,12 +260,11 @@ def variant_of(runs_dir: Path, launch: Launch) -> str:
     return ", ".join(changes) or AS_WRITTEN
 
 
-def _measurements(paths: RunPaths) -> list[Evaluated]:
-    events = [entry.event for entry in effective(read_events(paths.events))]
-    return [event for event in events if isinstance(event, Evaluated)]
+def _events(paths: RunPaths) -> list[Event]:
+    return [entry.event for entry in effective(read_events(paths.events))]
 
 
-def _of_training(paths: RunPaths, patterns: Sequence[str]) -> Iterator[Evaluated]:
+def _of_training(member: Member, patterns: Sequence[str]) -> Iterator[Evaluated]:
     """What a run spent and how its preferred policy was validated, where a pattern names that.
 
     An evaluation has the numbers of the run that it measured.
@@ -173,10 +272,10 @@ def _of_training(paths: RunPaths, patterns: Sequence[str]) -> Iterator[Evaluated
     wanted = {suite for suite in (BUDGET, VALIDATION) if any(p.startswith(suite) for p in patterns)}
     if not wanted:
         return
-    trained = RunPaths(paths.root.parent / (read_launch(paths).subject or paths.root.name))
+    trained = RunPaths(member.paths.root.parent / member.origin)
     if not trained.events.is_file():  # an evaluation of a model
         return
-    events = [entry.event for entry in effective(read_events(trained.events))]
+    events = _events(trained)
     numbers = {BUDGET: bill(events), VALIDATION: _validated(events)}
     for suite in sorted(wanted):
         for name, value in numbers[suite].items():
@@ -203,17 +302,6 @@ def _is_wanted(event: Evaluated, patterns: Sequence[str]) -> bool:
         and (pattern.endswith(COMPARISONS) or not is_comparison)
         for pattern in patterns
     )
-
-
-def totals_of(paths: RunPaths) -> dict[tuple[str, str, str], Totals]:
-    """Measurements by prompt, by subject, suite and metric; empty for runs that trained."""
-    sealed = read_status(paths).checkpoint
-    if not sealed or not (paths.root / sealed / MEASUREMENTS).is_file():
-        return {}
-    return {
-        (subject, *event_names(suite, name)): totals
-        for suite, subject, name, totals in Results.load(paths.root / sealed)
-    }
 
 
 def all_totals(cell: Sequence[Seen]) -> list[Totals]:

@@ -26,7 +26,7 @@ from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
-from acft.tables.collecting import Members, collected
+from acft.tables.collecting import Member, Members, collected
 from acft.tables.figures import Series, plot
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.roc import roc_curves
@@ -271,12 +271,12 @@ class Experiment:
         ids = {name for task in done for name in (task.run_id, task.subject)}
         return [RunPaths(runs_dir / name) for name in sorted(filter(RUN_ID.fullmatch, ids))]
 
-    def _members(self, runs_dir: Path) -> list[tuple[RunPaths, str]]:
+    def _members(self, runs_dir: Path) -> list[Member]:
         """Finished evaluations with the names of their rows, in the order of the table."""
         names = [row.name for row in self.settings.rows]
         done = [task for task in self.progress(runs_dir).done if task.is_evaluation]
         done.sort(key=lambda task: names.index(task.row))
-        return [(RunPaths(runs_dir / task.run_id), task.row) for task in done]
+        return [Member(RunPaths(runs_dir / task.run_id), task.row) for task in done]
 
     def _matched(self, members: Members, margin: float) -> ResultTable | None:
         settings = self.settings

@@ -4,8 +4,6 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from acft.benchmarks.detection import NAME
-from acft.benchmarks.results import Results
-from acft.runs.directory import read_status
 from acft.tables.collecting import POLICY, Members
 
 LABEL = "label"
@@ -22,13 +20,12 @@ def roc_curves(members: Members) -> dict[str, dict[str, Curve]]:
     Source: vertical averaging, Fawcett 2006.
     """
     found: dict[str, dict[str, list[np.ndarray]]] = {}
-    for paths, row in members:
-        measured = Results.load(paths.root / read_status(paths).checkpoint).measured
-        columns = measured.get(NAME, {}).get(POLICY, {})
+    for member in members:
+        columns = member.results.measured.get(NAME, {}).get(POLICY, {})
         for detector in columns.keys() - {LABEL}:
             wrong, right, _ = roc_curve(columns[LABEL].sums, columns[detector].sums)
             curve = np.interp(GRID, wrong, right)
-            found.setdefault(detector, {}).setdefault(row, []).append(curve)
+            found.setdefault(detector, {}).setdefault(member.variant, []).append(curve)
     return {
         detector: {
             row: list(zip(GRID.tolist(), np.mean(curves, axis=0).tolist(), strict=True))

@@ -20,11 +20,13 @@ from acft.registry import did_you_mean
 from acft.statistics import Interval, equivalence, mean_of_runs, widened
 from acft.tables.collecting import (
     Cells,
+    Member,
     Members,
     Seen,
     all_totals,
     collected,
     columns_in,
+    left_out,
     members_of,
     origin_of,
     variant_of,
@@ -169,7 +171,8 @@ def result_table(
         DataError: No finished run of that name has measured anything, or none of it is wanted.
     """
     members = [
-        (paths, variant_of(runs_dir, launch)) for paths, launch in members_of(runs_dir, experiment)
+        Member(paths, variant_of(runs_dir, launch))
+        for paths, launch in members_of(runs_dir, experiment)
     ]
     table = table_of(members, patterns, against, margin)
     if table is None:
@@ -199,6 +202,8 @@ def table_of(
         repr(pattern) for pattern in patterns if not fnmatch.filter(columns_in(found), pattern)
     ]
     lacks = f" Not measured: {', '.join(empty)}." if empty else ""
+    if out := len(left_out(members, patterns)):
+        lacks += f" {out} of the runs are left out where others were measured more fully."
     columns = sorted(table.columns, key=lambda column: _place(column, patterns))
     return replace(table, columns=tuple(columns), caption=f"{table.caption}{lacks}")
 

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-from acft.benchmarks.results import Results
 from acft.benchmarks.win_rate import JUDGED, NAME, win_totals
-from acft.runs.directory import read_status
-from acft.schema import RunPaths
 from acft.statistics import widened
 from acft.tables.collecting import POLICY, Members
 from acft.tables.table import INTERVALS, Cell, ResultTable, Row
@@ -24,9 +21,10 @@ def win_table(members: Members, judge: str) -> ResultTable | None:
         judge: Name of the model whose likelihood judges.
     """
     judged: dict[str, list[Totals]] = {}
-    for paths, row in members:
-        if (totals := _judged(paths)) is not None:
-            judged.setdefault(row, []).append(totals)
+    for member in members:
+        measured = member.results.measured.get(NAME, {}).get(POLICY, {})
+        if JUDGED in measured:
+            judged.setdefault(member.variant, []).append(measured[JUDGED])
     if not judged:
         return None
     rows = [
@@ -50,9 +48,3 @@ def _cell(losers: Sequence[Totals], winners: Sequence[Totals]) -> Cell:
     wins = [win_totals(loser, winner)["win_rate"] for loser, winner in pairs]
     found = widened(pooled_bootstrap([wins], lambda value: value))
     return Cell(found.value, count, found.stderr, found.low, found.high)
-
-
-def _judged(paths: RunPaths) -> Totals | None:
-    """Nats of each response under the judge."""
-    measured = Results.load(paths.root / read_status(paths).checkpoint).measured
-    return measured.get(NAME, {}).get(POLICY, {}).get(JUDGED)

@@ -19,7 +19,7 @@ from acft.methods.base import METHODS
 from acft.runs.directory import create_run, write_status
 from acft.runs.spec import parse_spec
 from acft.schema import Launch, RunPaths, Status
-from acft.tables.collecting import VALIDATED, Seen, origin_of
+from acft.tables.collecting import VALIDATED, Member, Seen, origin_of
 from acft.tables.experiment import Experiment, load_experiment
 from acft.tables.figures import Mark, Series, intervals, plot, save
 from acft.tables.matched import knobs, matched_table, trade_off_figure
@@ -62,8 +62,8 @@ def by_text(values: list[float]) -> Totals:
 def test_the_column_wins_where_its_responses_are_likelier_and_ties_count_half(tmp_path):
     base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0, 1.0, 1.0)})
     ours = measured(tmp_path, "win_rate", {JUDGED: by_response(0.5, 0.5, 1.0, 2.0)})
-    assert "n of each: win_rate 4;" in origin_of([(base, "Base"), (ours, "Ours")])
-    table = win_table([(base, "Base"), (ours, "Ours")], "another model")
+    assert "n of each: win_rate 4;" in origin_of([Member(base, "Base"), Member(ours, "Ours")])
+    table = win_table([Member(base, "Base"), Member(ours, "Ours")], "another model")
     assert table is not None
     cells = {row.variant: row.cells for row in table.rows}
     assert cells["Base"]["Ours"].value == pytest.approx(0.625)
@@ -76,13 +76,20 @@ def test_the_column_wins_where_its_responses_are_likelier_and_ties_count_half(tm
 def test_seeds_of_two_rows_are_paired_and_a_single_run_meets_all_of_them(tmp_path):
     base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0)})
     seeds = [measured(tmp_path, "win_rate", {JUDGED: by_response(n, n)}) for n in (0.5, 2.0)]
-    table = win_table([(base, "Base"), *((run, "Ours") for run in seeds)], "judge")
+    table = win_table([Member(base, "Base"), *(Member(run, "Ours") for run in seeds)], "judge")
     assert table is not None
     assert (table.rows[0].cells["Ours"].value, table.rows[0].cells["Ours"].runs) == (0.5, 2)
 
 
 def test_before_anything_is_judged_there_is_no_table(tmp_path):
-    assert win_table([(measured(tmp_path, "rtp", {}), "Base")], "judge") is None
+    assert win_table([Member(measured(tmp_path, "rtp", {}), "Base")], "judge") is None
+
+
+def test_a_run_without_a_sealed_measurement_is_neither_judged_nor_a_detector(tmp_path):
+    paths = create_run(tmp_path, SPEC, Launch(created=0.0), Status(state="finished"))
+    members = [Member(paths, "Base")]
+    assert win_table(members, "judge") is None
+    assert roc_curves(members) == {}
 
 
 # --- detection -----------------------------------------------------------------------------------
@@ -91,7 +98,7 @@ def test_before_anything_is_judged_there_is_no_table(tmp_path):
 def test_a_perfect_detector_finds_all_before_it_errs_and_a_blind_one_errs_as_often(tmp_path):
     labels = by_text([0, 0, 1, 1])
     columns = {"label": labels, "probe": labels, "zero_shot": by_text([1, 1, 1, 1])}
-    curves = roc_curves([(measured(tmp_path, "detection", columns), "Base")])
+    curves = roc_curves([Member(measured(tmp_path, "detection", columns), "Base")])
     assert curves["probe"]["Base"][0] == (0.0, 1.0)
     for wrong, right in curves["zero_shot"]["Base"]:
         assert right == pytest.approx(wrong)
@@ -103,7 +110,7 @@ def test_curves_of_several_seeds_are_averaged(tmp_path):
         measured(tmp_path, "detection", {"label": labels, "probe": scores})
         for scores in (labels, inverse)
     ]
-    curve = roc_curves([(run, "Ours") for run in runs])["probe"]["Ours"]
+    curve = roc_curves([Member(run, "Ours") for run in runs])["probe"]["Ours"]
     assert curve[50] == pytest.approx((0.5, 0.5))
 
 

@@ -273,6 +273,36 @@ def test_a_run_counts_once_however_often_it_was_measured(tmp_path):
     assert table.caption.startswith("1 runs;")
 
 
+def test_a_cell_leaves_out_runs_that_were_measured_less_fully_than_others_of_it(tmp_path):
+    for seed in range(3):
+        cost = Scalars(1, 5, {"budget/texts/judge": 7.0})
+        run = finished(tmp_path, [cost, *shares(0.9)], f"seed={seed}", "method.x=1")
+        if seed:
+            launch = {"subject": run.root.name, "created": 1.0}
+            measured(tmp_path, {"policy": prompts(0.2, seed)}, "method={}", **launch)
+    table = result_table(tmp_path, "exp", ["rtp*", "budget*"])
+    cell = table.rows[0].cells["rtp/judge toxic_share"]
+    assert (cell.runs, cell.value) == (2, pytest.approx(0.2, rel=0.02))
+    assert table.rows[0].cells["budget texts/judge"].runs == 3, "told alike by all"
+    assert "1 of the runs are left out where others were measured more fully" in table.caption
+
+
+def measured_by(runs_dir, seed: int, **options) -> RunPaths:
+    paths = measured(runs_dir, {"policy": prompts(0.2, seed)}, f"seed={seed}", subject=f"m{seed}")
+    paths.resolved.write_text(json.dumps({"method": {"options": {"rtp": options}}}))
+    return paths
+
+
+def test_what_was_measured_by_different_settings_is_not_averaged(tmp_path):
+    measured_by(tmp_path, 0, continuations=25)
+    measured_by(tmp_path, 1, batch_size=3)
+    (row,) = result_table(tmp_path, "exp").rows
+    assert row.cells["rtp/judge toxic_share"].runs == 2, "25 is the default, and batches are speed"
+    measured_by(tmp_path, 2, prompts=40)
+    with pytest.raises(DataError, match=r"as written.*toxic_share.*\(prompts = 0, prompts = 40\)"):
+        result_table(tmp_path, "exp")
+
+
 def test_without_totals_the_newest_evaluation_counts_and_not_the_runs_own_report(tmp_path):
     run = finished(tmp_path, shares(0.9))
     for created, value in ((2.0, 0.2), (1.0, 0.4)):
