@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show relative changes from this subject (base) or row, with a verdict",
     )  # fmt: skip
     parser.add_argument(
-        "--margin", type=_margin, default=0.1, metavar="SHARE",
+        "--margin", type=_margin, metavar="SHARE",
         help="equivalent below this change (default: 0.1)",
     )  # fmt: skip
     parser.add_argument("--variant", default="", metavar="NAME", help="another size of a table")
@@ -77,13 +77,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints Markdown, LaTeX or JSON; the exit code is that of the first run that failed."""
     from acft.tables.experiment import is_experiment, load_experiment
-    from acft.tables.table import result_table
+    from acft.tables.table import MARGIN, result_table
 
+    margin = args.margin or MARGIN
     if not is_experiment(Path(args.experiment)):
         _refuse_table_options(args)
         patterns = args.metric or ["*"]
-        _print(result_table(args.runs, args.experiment, patterns, args.against, args.margin), args)
+        _print(result_table(args.runs, args.experiment, patterns, args.against, margin), args)
         return 0
+    if args.plan or args.queue:
+        _refuse_what_no_plan_has(args)
     experiment = load_experiment(Path(args.experiment), args.variant)
     for file in args.unpack:
         _unpack(file, args.runs)
@@ -92,9 +95,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     code = _run_missing(experiment, args.runs) if args.run else 0
     if not code:
-        _print(experiment.table(args.runs, args.against, args.margin, args.metric), args)
+        table = experiment.table(args.runs, args.against, margin, args.metric)
+        _print(table, args)
         if args.figures:
-            _write_figures(experiment.figures(args.runs), args.figures)
+            _write_figures(experiment.figures(args.runs, table), args.figures)
         if args.pack:
             _pack(experiment, args)
     return code
@@ -240,6 +244,20 @@ def _refuse_table_options(args: argparse.Namespace) -> None:
             f"{args.experiment!r} is no folder with a table.toml, so its runs are not known; "
             "--plan, --queue, --run, --figures, --pack, --unpack and --variant need one, such as "
             "experiments/table_a"
+        )
+
+
+def _refuse_what_no_plan_has(args: argparse.Namespace) -> None:
+    from acft.errors import ConfigError
+
+    asked = {
+        "--metric": args.metric, "--against": args.against, "--margin": args.margin,
+        "--figures": args.figures, "--pack": args.pack, "--latex": args.latex,
+    }  # fmt: skip
+    if names := [name for name, given in asked.items() if given]:
+        raise ConfigError(
+            f"--plan and --queue make no table, so {', '.join(names)} would have no effect; leave "
+            "that out, or ask for the table without --plan and --queue"
         )
 
 

@@ -28,6 +28,7 @@ from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
 from acft.tables.collecting import Member, Members, collected
 from acft.tables.figures import Series, plot
+from acft.tables.matched import HEADS as MATCHED
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.roc import roc_curves
 from acft.tables.table import MARGIN, ResultTable, column_figures, table_of
@@ -252,14 +253,11 @@ class Experiment:
             )
         return table.with_origin(members)
 
-    def figures(self, runs_dir: Path) -> dict[str, Figure]:
-        """Every column of the table, ROC curves and matched trade-offs, by name."""
+    def figures(self, runs_dir: Path, table: ResultTable) -> dict[str, Figure]:
+        """Every column of a table made here, or its matched trade-offs, and ROC curves, by name."""
         members = self._members(runs_dir)
-        drawn: dict[str, Figure] = {}
-        if self.settings.kind == "matched":
-            drawn |= self._frontiers(members)
-        else:
-            drawn |= column_figures(self.table(runs_dir))
+        is_matched = table.heads == MATCHED
+        drawn = self._frontiers(members) if is_matched else column_figures(table)
         for detector, curves in roc_curves(members).items():
             series = [Series(row, (), curve) for row, curve in curves.items()]
             drawn[f"roc {detector}"] = plot(series, "harmless taken for toxic", "toxic found")

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from acft.evaluation import is_share
 from acft.statistics import Interval, equivalence
 from acft.tables.collecting import POLICY, Cells, Seen, all_totals
 from acft.tables.figures import Mark, Series, plot
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
 from acft.tables.tradeoff import Point, frontier, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
+
+HEADS = ("method", "at")
+"""What the two names of a row are called, in this kind of table alone."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,16 @@ def knobs(found: Cells, families: dict[str, str], harm: str, cost: str) -> list[
     return list(result.values())
 
 
-def matched_rows(ours: Knob, theirs: Knob, cost: str, margin: float) -> Iterator[Row]:
+def matched_rows(ours: Knob, theirs: Knob, harm: str, cost: str, margin: float) -> Iterator[Row]:
     """Both methods at every cost that both reach, and our harm minus theirs."""
+    metric = harm.rpartition(" ")[2]
     for pair in matched(ours.points, theirs.points):
-        value = difference_at(ours, theirs, pair.cost)
+        value = difference_at(ours, theirs, pair.cost, are_shares=is_share(metric))
         n_ours, n_theirs = n_runs(ours, pair.cost), n_runs(theirs, pair.cost)
         # the margin is relative to what the other method leaves
         verdict = equivalence(value, margin * pair.theirs)
         yield Row(
-            theirs.family,
+            f"{theirs.family}: {harm}",
             f"{cost} {pair.cost:.4g}",
             {
                 ours.family: Cell(pair.ours, n_ours),
@@ -79,14 +84,17 @@ def matched_rows(ours: Knob, theirs: Knob, cost: str, margin: float) -> Iterator
 
 def n_runs(knob: Knob, cost: float) -> int:
     """Runs of each setting behind the method's value at that cost, the fewest of them."""
-    used = [point.label for point, share in mixture_at(knob.points, cost) if share]
+    used = [point.label for point, _ in mixture_at(knob.points, cost)]
     return max(1, min((len(knob.totals[label]) for label in used), default=1))
 
 
-def difference_at(ours: Knob, theirs: Knob, cost: float) -> Interval:
+def difference_at(ours: Knob, theirs: Knob, cost: float, *, are_shares: bool) -> Interval:
     """Interval of our harm minus theirs over prompts and runs, costs taken as they were measured.
 
     No ends where a run kept no measurements by prompt.
+
+    Args:
+        are_shares: Harms are shares, of which none or all is not known exactly.
     """
     mixed = [
         *((ours.totals[point.label], share) for point, share in mixture_at(ours.points, cost)),
@@ -99,7 +107,7 @@ def difference_at(ours: Knob, theirs: Knob, cost: float) -> Interval:
     def statistic(*values: Floats) -> Floats:
         return sum((s * v for s, v in zip(shares, values, strict=True)), start=0 * values[0])
 
-    return pooled_bootstrap([totals for totals, _ in mixed], statistic)
+    return pooled_bootstrap([totals for totals, _ in mixed], statistic, are_shares=are_shares)
 
 
 def matched_table(
@@ -111,16 +119,13 @@ def matched_table(
     margin: float,
 ) -> ResultTable | None:
     """Every other method beside ours at matched costs; None while ours has no setting measured."""
-    rows = []
+    rows: list[Row] = []
     for harm in harms:
         for cost in costs:
             measured = {knob.family: knob for knob in knobs(found, families, harm, cost)}
             for other in (knob for name, knob in measured.items() if name != ours):
                 if ours in measured:
-                    rows += [
-                        Row(f"{row.variant}: {harm}", row.subject, row.cells)
-                        for row in matched_rows(measured[ours], other, cost, margin)
-                    ]
+                    rows += matched_rows(measured[ours], other, harm, cost, margin)
     legend = [
         "Each method on its own frontier, interpolated at costs that both reach",
         f"difference: {ours} minus the other, {INTERVALS}, costs as measured",
@@ -130,8 +135,7 @@ def matched_table(
         f"no independent wins: {ours} is {_counted(rows)}",
     ]
     columns = (ours, "other", "difference")
-    heads = ("method", "at")
-    return ResultTable(columns, tuple(rows), heads, f"{'; '.join(legend)}.") if rows else None
+    return ResultTable(columns, tuple(rows), HEADS, f"{'; '.join(legend)}.") if rows else None
 
 
 def _counted(rows: Sequence[Row]) -> str:

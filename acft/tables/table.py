@@ -280,7 +280,8 @@ def column_figures(table: ResultTable) -> dict[str, Figure]:
             if (cell := row.cells.get(column)) is not None and cell.value is not None
         ]
         if marks:
-            figures[column] = intervals(marks, column)
+            is_change = any(cell.is_change for row in table.rows for cell in row.cells.values())
+            figures[column] = intervals(marks, column + (", relative change" if is_change else ""))
     return figures
 
 

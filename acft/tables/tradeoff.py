@@ -29,7 +29,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 
 def mixture_at(points: Sequence[Point], cost: float) -> list[tuple[Point, float]]:
-    """Settings on a method's frontier and their shares, whose mixture has the given cost.
+    """Settings on a method's frontier and their shares above 0, whose mixture has the given cost.
 
     Above its most expensive useful setting that setting alone; below its cheapest none, since
     nothing was measured there.
@@ -40,7 +40,7 @@ def mixture_at(points: Sequence[Point], cost: float) -> list[tuple[Point, float]
     for left, right in pairwise(best):
         if cost <= right.cost:
             share = (cost - left.cost) / (right.cost - left.cost)
-            return [(left, 1 - share), (right, share)]
+            return [(p, s) for p, s in ((left, 1 - share), (right, share)) if s]
     return [(best[-1], 1.0)]
 
 

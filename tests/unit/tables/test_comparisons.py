@@ -152,6 +152,18 @@ def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
     assert "no independent wins" in table.caption
 
 
+def test_a_share_of_none_is_not_taken_as_known_exactly():
+    found = {
+        ("Ours", "policy"): setting(10.0, 0.0, 0.0, 0.0, 0.0),
+        ("Other", "policy"): setting(10.0, 0.0, 0.0, 0.0, 0.0),
+    }
+    table = matched_table(found, {"Ours": "Ours", "Other": "Other"}, [HARM], [COST], "Ours", 0.1)
+    assert table is not None
+    cell = table.rows[0].cells["difference"]
+    assert (cell.low or 0.0) < 0.0 < (cell.high or 0.0)
+    assert cell.verdict == "undecided"
+
+
 def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
     seeds = dict(FOUND)
     for name, n in {"Ours 1": 3, "Ours 2": 2, "Other": 4}.items():

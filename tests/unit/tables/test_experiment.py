@@ -98,6 +98,13 @@ def test_one_command_does_all_runs_and_prints_the_table(folder, tmp_path, capsys
     column = f"perplexity/{lines(folder)} perplexity"
     verdicts = {name: cells[column]["verdict"] for name, cells in rows.items() if column in cells}
     assert verdicts == {"SFT": "lower", "Quark": "undecided"}, "seeds of Quark differ"
+    drawn = ["--metric", "rtp length_tokens", "--against", "Base", "--figures"]
+    assert main(["table", str(folder), *drawn, str(tmp_path / "f"), "--runs", str(runs)]) == 0
+    assert sorted(path.name for path in (tmp_path / "f").iterdir()) == [
+        "rtp-length_tokens.pdf", "rtp-length_tokens.svg",
+    ]  # fmt: skip
+    assert "relative change" in (tmp_path / "f" / "rtp-length_tokens.svg").read_text()
+    capsys.readouterr()
     file, joined = tmp_path / "packed" / "tiny.tar.xz", tmp_path / "joined"
     assert main(["table", str(folder), "--pack", str(file), "--runs", str(runs)]) == 0
     capsys.readouterr()
@@ -236,6 +243,15 @@ def test_a_wrong_table_is_refused_before_anything_runs(folder, old, new, says):
 def test_an_unknown_size_is_named_with_those_there_are(folder):
     with pytest.raises(ConfigError, match=r"no variant 'smal'.*small"):
         load_experiment(folder, "smal")
+
+
+def test_a_plan_refuses_what_only_a_table_has(folder, tmp_path, capsys):
+    options = ["--metric", "rtp*", "--against", "Base", "--figures", str(tmp_path / "f"), "--latex"]
+    for doing in ("--plan", "--queue"):
+        assert main(["table", str(folder), doing, *options, "--runs", str(tmp_path / "runs")]) == 2
+        told = capsys.readouterr().err
+        assert "--metric, --against, --figures, --latex would have no effect" in told
+    assert not (tmp_path / "runs").exists()
 
 
 def test_runs_of_a_plain_experiment_cannot_be_planned(tmp_path, capsys):

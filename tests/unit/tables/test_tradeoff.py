@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acft.tables.tradeoff import Point, frontier, harm_at, matched
+from acft.tables.tradeoff import Point, frontier, harm_at, matched, mixture_at
 
 CURVE = [Point(0.0, 0.20, "weak"), Point(0.02, 0.10, "middle"), Point(0.06, 0.06, "strong")]
 
@@ -31,6 +31,12 @@ def test_harm_between_two_settings_is_interpolated() -> None:
 
 def test_a_larger_budget_than_measured_does_not_help_further() -> None:
     assert harm_at(CURVE, 0.5) == 0.06
+
+
+def test_at_the_cost_of_a_setting_that_setting_is_the_whole_mixture() -> None:
+    points = [Point(1.0, 0.4, "weak"), Point(2.0, 0.2, "strong"), Point(3.0, 0.1, "stronger")]
+    for point in points:
+        assert mixture_at(points, point.cost) == [(point, 1.0)]
 
 
 def test_below_the_cheapest_setting_there_is_no_number() -> None:
