@@ -19,6 +19,7 @@ from acft.model_card import Base, CardFacts, model_card, without_folder
 from acft.oracle.base import ORACLES
 from acft.runs.directory import all_runs, read_launch, read_status
 from acft.runs.restore import RestoredRun, open_run
+from acft.runs.sizes import size
 from acft.schema import RunPaths
 
 CARD = "README.md"
@@ -26,7 +27,6 @@ ORACLE_FOLDER = "oracle"
 MARGIN_BYTES = 50 * 2**20
 """Room for everything beside the weights: tokenizer, card, oracle."""
 SUBJECTS = ("base", "policy")
-GIB = 2**30
 
 
 def export_run(
@@ -59,7 +59,7 @@ def export_run(
         raise ConfigError(
             f"run {run.run_id} trained every weight, so there is no adapter; export it merged"
         )
-    base = Base.of(run.settings.model.name)
+    base = Base.of(run.base.backbone)
     with _in_one_step(target) as folder:
         if merge:
             _require_space(folder.parent, weight_bytes(run.tuned.backbone.model))
@@ -184,8 +184,8 @@ def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + MARGIN_BYTES:
         raise DataError(
-            f"the export needs {(needed + MARGIN_BYTES) / GIB:.1f} GiB and {str(folder)!r} has "
-            f"{free / GIB:.1f} GiB free; free space or name another disk"
+            f"the export needs {size(needed + MARGIN_BYTES)} and {str(folder)!r} has {size(free)} "
+            "free; free space or name another disk"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.assets import PACKAGED_MODELS
-from acft.backbone.loading import HUB_ID
+from acft.backbone.loading import Backbone
 from acft.events import Evaluated
 
 LIBRARIES = {"merged": "transformers", "adapter": "peft"}
@@ -72,13 +72,14 @@ class Base:
     note: str = ""
 
     @classmethod
-    def of(cls, name: str) -> "Base":
-        """From the setting; a local folder is named without its place."""
-        if name in PACKAGED_MODELS:
+    def of(cls, backbone: Backbone) -> "Base":
+        """Of an opened model; a local folder is named without its place."""
+        name = backbone.name
+        if backbone.source == "packaged" and name in PACKAGED_MODELS:
             packaged = PACKAGED_MODELS[name]
             note = f"the weights of {packaged.upstream} after quantisation, from {packaged.package}"
             return cls(name, packaged.upstream, packaged.licence, note)
-        if HUB_ID.fullmatch(name):
+        if backbone.source == "hub":
             return cls(name, name)
         return cls(without_folder(name), note="a local folder")
 

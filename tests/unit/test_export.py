@@ -138,10 +138,28 @@ def test_the_oracle_comes_along_and_guides(tiny_run, tmp_path):
 def test_the_card_opens_the_base_for_an_oracle_that_reads_by_it(full_bfloat16_run, tiny_run):
     for paths, needs_base in ((full_bfloat16_run, True), (tiny_run, False)):
         run = open_run(paths.root)
-        base = Base.of(run.settings.model.name)
+        base = Base.of(run.base.backbone)
         card = model_card(card_facts(run, base, merge=True, with_oracle=True))
         assert ('base = AutoModelForCausalLM.from_pretrained("FOLDER' in card) == needs_base
         assert ("tokenizer, base=base)" in card) == needs_base
+
+
+def test_a_local_folder_is_no_repository_of_the_hub_however_it_is_called(
+    own_run, session_folder, tmp_path
+):
+    shutil.copytree(session_folder / "model", tmp_path / "models" / "mine")
+    record = json.loads(own_run.resolved.read_text())
+    record["settings"]["model"]["name"] = "models/mine"
+    own_run.resolved.write_text(json.dumps(record))
+    launch = json.loads(own_run.launch.read_text()) | {"working_directory": str(tmp_path)}
+    own_run.launch.write_text(json.dumps(launch))
+    folder = export_run(own_run.root, tmp_path / "out", merge=False)
+    card = (folder / "README.md").read_text()
+    assert "base_model:" not in card
+    assert "mine (a local folder), fine-tuned" in card
+    assert (
+        json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] is None
+    )
 
 
 def test_an_earlier_round_can_be_exported(tiny_run, tmp_path):
