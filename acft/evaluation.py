@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
-from typing import Protocol, runtime_checkable
 
 from acft.constraints import Constraint
+from acft.decoding.base import Sampler
 from acft.errors import ModelError
-from acft.events import Evaluated, Event, Progress
+from acft.events import COMPARISONS, Evaluated, Event, Progress
 from acft.metrics.base import METRICS, Metric
 from acft.scorers import Scorer
 from acft.scoring import score_texts
@@ -39,38 +39,10 @@ CHUNK_RESPONSES = 256
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))
 """Thresholds of the detector sweep."""
 
-COMPARISONS = ("_change", "_difference", "_change_beyond_control")
-"""Endings of metrics that compare a policy with base."""
 SHARE = "_share"
 SHARES_OF_SUITES = ("toxic_share_at_", "acc", "exact_match", "auc_", "win_rate")
 """Beginnings of quantities between 0 and 1 that are no registered metrics; so are all that end in
 ``_share``."""
-
-
-@runtime_checkable
-class Drawn(Protocol):
-    """Responses drawn from a policy."""
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        """The responses, ordered by prompt and sample number."""
-        ...
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """What is evaluated: a policy, or a policy with a decoder bound to it."""
-
-    @property
-    def version(self) -> int:
-        """Finished policy updates."""
-        ...
-
-    def sample(
-        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
-    ) -> Drawn:
-        """``n`` responses to each prompt."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,11 @@ class BestCheckpoint(Event):
     reason: str
 
 
+CHANGE, DIFFERENCE, BEYOND_CONTROL = "_change", "_difference", "_change_beyond_control"
+COMPARISONS = (BEYOND_CONTROL, CHANGE, DIFFERENCE)
+"""Endings of metrics that compare a policy with base."""
+
+
 @dataclass(frozen=True)
 class Evaluated(Event):
     """One measured value of a suite for one policy."""

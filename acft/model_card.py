@@ -7,7 +7,7 @@ from typing import Any
 
 from acft.assets import PACKAGED_MODELS
 from acft.backbone.loading import Backbone
-from acft.events import Evaluated
+from acft.events import CHANGE, COMPARISONS, Evaluated
 
 LIBRARIES = {"merged": "transformers", "adapter": "peft"}
 
@@ -174,10 +174,10 @@ def _measured(events: Sequence[Evaluated]) -> str:
 
 def _rows(events: Mapping[tuple[str, str, str], Evaluated]) -> Iterator[tuple[str, ...]]:
     for (suite, metric, subject), event in events.items():
-        if subject != "policy" or metric.endswith(("_change", "_difference", "_beyond_control")):
+        if subject != "policy" or metric.endswith(COMPARISONS):
             continue
         base = events.get((suite, metric, "base"))
-        change = events.get((suite, f"{metric}_change", "policy"))
+        change = events.get((suite, metric + CHANGE, "policy"))
         yield _suite(suite), metric, _number(base), _number(event), _percent(change), str(event.n)
 
 

@@ -35,7 +35,6 @@ from acft.statistics import (
     bootstrap,
     group_rows,
     paired_bootstrap,
-    percentile_interval,
     relative_change,
 )
 from acft.training.oracle_job import (
@@ -134,27 +133,21 @@ def toxic(world: World, rollouts: Sequence[Rollout]) -> dict[str, np.ndarray]:
 def auc_intervals(
     oracle: Oracle, data: OracleData, resamples: int
 ) -> dict[str, list[float | None]]:
-    """Mean and 95 % intervals over prompts of the AUC at all positions and in the last third."""
+    """AUC and its 95 % interval over prompts, at all positions and in the last third."""
     log_r, _ = predictions(oracle, data)
     mask = data.window.mask[:, 1:].numpy()
     late = mask.copy()
     late[:, : mask.shape[1] - mask.shape[1] // 3] = False
     verdict = np.broadcast_to(data.verdict.numpy()[:, None], mask.shape)
-    rng = np.random.default_rng(0)
-    prompts = np.asarray(data.prompt_ids)
-    rows_of = [np.flatnonzero(prompts == name) for name in np.unique(prompts)]
-    found: dict[str, list[float]] = {"auc": [], "auc_last_third": []}
-    for _ in range(resamples):
-        chosen = rng.integers(len(rows_of), size=len(rows_of))
-        rows = np.concatenate([rows_of[i] for i in chosen])
-        for name, where in (("auc", mask), ("auc_last_third", late)):
+
+    def interval(where: np.ndarray) -> list[float | None]:
+        def among(rows: np.ndarray) -> float | None:
             here = where[rows]
-            value = auc(log_r.numpy()[rows][here], verdict[rows][here])
-            found[name].append(float("nan") if value is None else value)
-    return {
-        name: _interval(percentile_interval(float(np.nanmean(values)), np.array(values), len(data)))
-        for name, values in found.items()
-    }
+            return auc(log_r.numpy()[rows][here], verdict[rows][here])
+
+        return _interval(bootstrap(data.prompt_ids, among, resamples))
+
+    return {"auc": interval(mask), "auc_last_third": interval(late)}
 
 
 def optimal_weights(data: OracleData) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from acft.config import Config
 from acft.constraints import Constraint
+from acft.decoding.base import Sampler
 from acft.errors import ModelError
-from acft.evaluation import Label, Sampler, compare, evaluated, scorer_versions
+from acft.evaluation import Label, compare, evaluated, scorer_versions
 from acft.events import Evaluated, Event
 from acft.likelihood import Judge
 from acft.policy import Policy

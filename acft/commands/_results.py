@@ -9,16 +9,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from acft.events import Evaluated
+from acft.events import BEYOND_CONTROL, CHANGE, DIFFERENCE, Evaluated
 
 SIDE_BY_SIDE = 2
 """More columns than that do not fit a terminal of 80 letters with their intervals."""
-CHANGE = "_change"
 AT = "_at_"
 """Before the threshold in the name of a share at another threshold than 0.5."""
-BEYOND = "_change_beyond_control"
-LEFT_OUT = "_difference"
-"""What the screen shows as well; here it would bury the rest."""
 
 
 class Results:
@@ -26,12 +22,16 @@ class Results:
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], dict[str, Evaluated]] = {}
-        self._changes: dict[str, dict[tuple[str, str, str], Evaluated]] = {CHANGE: {}, BEYOND: {}}
+        self._changes: dict[str, dict[tuple[str, str, str], Evaluated]] = {
+            CHANGE: {},
+            BEYOND_CONTROL: {},
+        }
         self._subjects: list[str] = []
 
     def add(self, event: Evaluated) -> None:
         """Take a measurement; those of one category or another threshold are left out."""
-        if "@" in event.metric or AT in event.metric or event.metric.endswith(LEFT_OUT):
+        # differences are for the screen, which has room; here they would bury the rest
+        if "@" in event.metric or AT in event.metric or event.metric.endswith(DIFFERENCE):
             return
         for kind, events in self._changes.items():
             if event.metric.endswith(kind):
@@ -49,7 +49,7 @@ class Results:
         table = Table(box=box.SIMPLE_HEAD, caption=self._caption(), caption_justify="left")
         table.add_column("suite, metric", no_wrap=True)
         values = self._subjects if is_wide else ["subject", "value"]
-        heads = {CHANGE: "change", BEYOND: "beyond control"}
+        heads = {CHANGE: "change", BEYOND_CONTROL: "beyond control"}
         for head in [*values, *(heads[kind] for kind, events in self._changes.items() if events)]:
             table.add_column(head, justify="right", overflow="fold")
         for suite, metrics in groupby(sorted(self._values), key=itemgetter(0)):

@@ -16,9 +16,8 @@ from acft.benchmarks.base import SUITES
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.costs import bill
 from acft.errors import ConfigError, DataError
-from acft.evaluation import COMPARISONS
 from acft.eventlog import effective, read_events
-from acft.events import BestCheckpoint, Evaluated, Event, Scalars
+from acft.events import COMPARISONS, BestCheckpoint, Evaluated, Event, Scalars
 from acft.registry import did_you_mean
 from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_status
 from acft.schema import Launch, RunPaths

@@ -110,6 +110,11 @@ class TableSettings(Config):
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> "TableSettings":
         families = {row.family for row in self.rows} - {""}
+        if self.kind != "matched" and (self.harms or self.costs or self.ours or families):
+            raise ValueError(
+                f"harms, costs, ours and family have no effect with kind = {self.kind!r}; leave "
+                "them out, or set kind = 'matched'"
+            )
         is_comparable = self.ours in families and len(families) > 1
         if self.kind == "matched" and not (self.harms and self.costs and is_comparable):
             raise ValueError(

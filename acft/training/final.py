@@ -2,9 +2,9 @@
 
 from collections.abc import Generator, Sequence
 
+from acft.decoding.base import Sampler
 from acft.evaluation import (
     Label,
-    Sampler,
     compare,
     evaluate,
     evaluated,

@@ -15,8 +15,9 @@ import torch
 
 from acft.backbone.forward import logits
 from acft.data import TokenizedDocument, collate, documents_from_rollouts, micro_batches, pad_token
+from acft.decoding.base import Sampler
 from acft.distributed import ranks
-from acft.evaluation import Sampler, draw_and_score
+from acft.evaluation import draw_and_score
 from acft.events import BestCheckpoint, Scalars
 from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.objective import kl_divergence

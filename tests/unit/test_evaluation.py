@@ -1,6 +1,5 @@
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 
@@ -18,15 +17,11 @@ from acft.evaluation import (
     sweep,
 )
 from acft.events import Evaluated, Progress, to_json
+from acft.sampling import Samples
 from acft.settings import SamplingSettings
 from acft.statistics import Interval
 from acft.types import Prompt, Rollout, ScoredRollout
 from tests.fake_responses import with_scores, with_texts
-
-
-@dataclass
-class Drawn:
-    rollouts: list[Rollout]
 
 
 class FakePolicy:
@@ -39,10 +34,10 @@ class FakePolicy:
         self.calls = 0
 
     def sample(
-        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
-    ) -> Drawn:
+        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int, *_, **__
+    ) -> Samples:
         self.calls += 1
-        return Drawn([self.response(p, i) for p in prompts for i in range(n)])
+        return Samples([self.response(p, i) for p in prompts for i in range(n)])
 
     def response(self, prompt: Prompt, sample: int) -> Rollout:
         text = "rude" if sample % self.period == 0 else f"fine words {sample}"

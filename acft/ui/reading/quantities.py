@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from acft.events import BEYOND_CONTROL, CHANGE, DIFFERENCE
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -23,9 +25,9 @@ at a threshold; scores and numbers of others stay as is."""
 AT = "toxic_share_at_"
 SHARE = "share"
 COMPARISONS = {
-    "_change_beyond_control": "change beyond the control's",
-    "_change": "change",
-    "_difference": "difference",
+    BEYOND_CONTROL: "change beyond the control's",
+    CHANGE: "change",
+    DIFFERENCE: "difference",
 }
 """Endings of metrics that compare a policy with base, the longest first, in words."""
 QUANTITIES: dict[str, Quantity] = {

@@ -15,12 +15,12 @@ def lines(tmp_path_factory):
     settings = tiny_settings(place).replace("scorers = []", 'scorers = ["profanity_svm"]')
     settings = settings.replace("[a-m]{2}", "[a-d]")
     (place / "tiny.toml").write_text(settings)
-    arguments = ["--rollouts", "48", "--validation", "24", "--each", "3", "--decoded", "2"]
+    arguments = ["--rollouts", "48", "--validation", "24", "--each", "8", "--decoded", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACFT_ASSETS", str(place / "cache"))
         printed: list[str] = []
         patch.setattr("builtins.print", lambda text, **_: printed.append(text))
-        main([*arguments, "--resamples", "5", "--experiment", str(place / "tiny.toml")])
+        main([*arguments, "--resamples", "50", "--experiment", str(place / "tiny.toml")])
     found: dict[str, list[dict]] = {}
     for line in printed:
         values = json.loads(line)
@@ -30,9 +30,10 @@ def lines(tmp_path_factory):
 
 def test_calibration_counts_every_held_out_response(lines):
     (calibration,) = lines["calibration"]
-    assert calibration["n"] == 3 * calibration["prompts"]
+    assert calibration["n"] == 8 * calibration["prompts"]
     mean, low, high = calibration["intervals"]["auc"]
     assert 0 <= low <= mean <= high <= 1
+    assert mean == pytest.approx(calibration["auc"], abs=1e-4), "of the responses, not of resamples"
 
 
 def test_every_strength_is_estimated(lines):

@@ -309,7 +309,12 @@ def test_tables_of_one_size_share_their_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("win_rate", "needs judge"), ("matched", "needs harms, costs")]
+    ("kind", "says"),
+    [
+        ("win_rate", "needs judge"),
+        ("matched", "needs harms, costs"),
+        ('measurements"\nharms = ["rtp*"]\nours = "Ours', "harms, costs, ours and family have no"),
+    ],
 )
 def test_a_kind_of_table_without_what_it_needs_is_refused(tmp_path, kind, says):
     (tmp_path / "settings.toml").write_text("")
