@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from acft.evaluation import is_share
-from acft.statistics import Interval, equivalence
+from acft.statistics import NOTHING, Interval, equivalence
 from acft.tables.collecting import POLICY, Cells, Seen, all_totals
 from acft.tables.figures import Mark, Series, plot
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
-from acft.tables.tradeoff import Point, frontier, matched, mixture_at
+from acft.tables.tradeoff import Point, frontier, harms_at, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
 
 HEADS = ("method", "at")
@@ -91,23 +92,31 @@ def n_runs(knob: Knob, cost: float) -> int:
 def difference_at(ours: Knob, theirs: Knob, cost: float, *, are_shares: bool) -> Interval:
     """Interval of our harm minus theirs over prompts and runs, costs taken as they were measured.
 
-    No ends where a run kept no measurements by prompt.
+    Every draw chooses the settings of its frontiers anew, so that having chosen the best of several
+    is in the interval. No ends where a run of the settings that are used kept no measurements by
+    prompt.
 
     Args:
         are_shares: Harms are shares, of which none or all is not known exactly.
     """
-    mixed = [
-        *((ours.totals[point.label], share) for point, share in mixture_at(ours.points, cost)),
-        *((theirs.totals[point.label], -share) for point, share in mixture_at(theirs.points, cost)),
-    ]
-    if not mixed or not all(totals for totals, _ in mixed):
-        return Interval(None, None, None, 0)
-    shares = [share for _, share in mixed]
+    for knob in (ours, theirs):
+        used = mixture_at(knob.points, cost)
+        if not used or not all(knob.totals[point.label] for point, _ in used):
+            return NOTHING
+    points = [[p for p in knob.points if knob.totals[p.label]] for knob in (ours, theirs)]
+    costs = [np.array([point.cost for point in side]) for side in points]
+    n_ours = len(points[0])
 
     def statistic(*values: Floats) -> Floats:
-        return sum((s * v for s, v in zip(shares, values, strict=True)), start=0 * values[0])
+        harms = np.stack(values)
+        return harms_at(costs[0], harms[:n_ours], cost) - harms_at(costs[1], harms[n_ours:], cost)
 
-    return pooled_bootstrap([totals for totals, _ in mixed], statistic, are_shares=are_shares)
+    samples = [
+        knob.totals[point.label]
+        for knob, side in zip((ours, theirs), points, strict=True)
+        for point in side
+    ]
+    return pooled_bootstrap(samples, statistic, are_shares=are_shares)
 
 
 def matched_table(
@@ -120,14 +129,18 @@ def matched_table(
 ) -> ResultTable | None:
     """Every other method beside ours at matched costs; None while ours has no setting measured."""
     rows: list[Row] = []
+    tried: dict[str, int] = {}
     for harm in harms:
         for cost in costs:
             measured = {knob.family: knob for knob in knobs(found, families, harm, cost)}
+            tried |= {name: max(len(k.points), tried.get(name, 0)) for name, k in measured.items()}
             for other in (knob for name, knob in measured.items() if name != ours):
                 if ours in measured:
                     rows += matched_rows(measured[ours], other, harm, cost, margin)
     legend = [
         "Each method on its own frontier, interpolated at costs that both reach",
+        "at each cost with the best of its settings chosen on the same data, as intervals count: "
+        + ", ".join(f"{family} of {n}" for family, n in tried.items()),
         f"difference: {ours} minus the other, {INTERVALS}, costs as measured",
         f"equivalent: within {margin:.0%} of the other",
         *([PROMPTS_ONLY] if any(row.cells["difference"].is_prompts_only for row in rows) else []),

@@ -219,7 +219,7 @@ def test_a_destination_in_use_is_left_alone(tiny_run, tmp_path, kind):
 def test_too_little_space_is_told_before_anything_is_written(tiny_run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match="has 0.977 KiB free; free space or name another disk"):
+    with pytest.raises(DataError, match=r"has 0\.977 KiB free; free space or name another disk"):
         export_run(tiny_run.root, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
