@@ -106,6 +106,16 @@ def named_corpora(settings: PerplexitySettings, run: RunSettings) -> list[Corpus
     return [known.get(name, CorpusSettings(source=name)) for name in settings.corpora]
 
 
+def missing(settings: PerplexitySettings) -> list[str]:
+    """One sentence for each corpus that exists inside a training run only."""
+    return [
+        f"[method.options.perplexity] corpora = {name!r}: is written by the policy when a run "
+        "starts; name texts that are there before"
+        for name in settings.corpora
+        if needs_policy(CorpusSettings(source=name))
+    ]
+
+
 def _corpora(
     settings: PerplexitySettings, run: RunSettings
 ) -> Iterator[tuple[CorpusSettings, bool]]:
@@ -125,6 +135,7 @@ SUITES.add("perplexity")(
         run,
         work=work,
         sources=named_corpora,
+        missing=missing,
         left_out=left_out,
         reads_with_policy=True,
     )

@@ -369,15 +369,16 @@ def test_prompts_that_are_not_there_are_told_before_anything_is_opened(tmp_path)
         options={
             "rtp": {"source": "realtoxicity"},
             "toxigen": {"source": gone},
-            "perplexity": {"corpora": ["sotu", "browm"]},
+            "perplexity": {"corpora": ["sotu", "browm", "base_rollouts"]},
         },
     )
-    first, second, third = METHODS.get("evaluate").missing(chosen, RunSettings())
+    first, second, own, third = METHODS.get("evaluate").missing(chosen, RunSettings())
     assert first.startswith("[method.options.rtp] source = 'realtoxicity': ")
     assert "did you mean 'realtoxicityprompts'" in first
     assert second.startswith(f"[method.options.toxigen] source = {gone!r}: ")
     assert third.startswith("[method.options.perplexity] source = 'browm': ")
     assert "did you mean 'brown'" in third
+    assert "corpora = 'base_rollouts': is written by the policy" in own
 
 
 def test_prompts_of_another_file_are_looked_for_in_the_column_in_which_they_are_read(
