@@ -84,18 +84,28 @@ class Member:
             return {}
         return json.loads(self.paths.resolved.read_text(encoding="utf-8"))
 
-    def protocol(self, suite: str) -> frozenset[str]:
-        """The settings by which an evaluation measured; empty where they are not known."""
-        method = self.resolved.get("method", {})
-        if "options" not in method:
-            return frozenset()
-        options = method["options"].get(suite, {})
-        with suppress(ConfigError):  # of a suite, or a setting, that there is no more
-            options = SUITES.get(suite).settings_type.parse(options).model_dump(mode="json")
-            if SUITES.get(suite).needs_judge:
-                options |= {"judge": method.get("judge", "")}
-        kept = options.keys() - {BESIDE_NUMBERS}
-        return frozenset(f"{key} = {json.dumps(options[key])}" for key in kept)
+    @cached_property
+    def protocols(self) -> dict[str, frozenset[str]]:
+        """Settings by which an evaluation measured, by suite; none of runs that trained."""
+        found, method = {}, self.resolved.get("method", {})
+        for suite in method.get("suites", ()):
+            options = method["options"].get(suite, {})
+            with suppress(ConfigError):  # of a suite, or a setting, that there is no more
+                options = SUITES.get(suite).settings_type.parse(options).model_dump(mode="json")
+                if SUITES.get(suite).needs_judge:
+                    options |= {"judge": method["judge"]}
+            kept = options.keys() - {BESIDE_NUMBERS}
+            found[suite] = frozenset(f"{key} = {json.dumps(options[key])}" for key in kept)
+        return found
+
+    @cached_property
+    def training(self) -> dict[str, dict[str, float]]:
+        """What the run, or the one that it measured, spent, and how its best was validated."""
+        trained = RunPaths(self.paths.root.parent / self.origin)
+        if not trained.events.is_file():  # an evaluation of a model
+            return {BUDGET: {}, VALIDATION: {}}
+        events = _events(trained)
+        return {BUDGET: bill(events), VALIDATION: _validated(events)}
 
 
 Members = Sequence[Member]
@@ -170,7 +180,7 @@ def _ranked(members: Members, patterns: Sequence[str]) -> _Ranked:
             if not _is_wanted(event, patterns):
                 continue
             kept = member.totals.get((event.subject, event.suite, event.metric))
-            how = member.protocol(event.suite.partition("/")[0]) if is_measured else frozenset()
+            how = member.protocols.get(event.suite.partition("/")[0], frozenset())
             seen = Seen(event, kept, _is_trained(member.launch, event.subject), how)
             rank = (kept is not None, is_measured, member.launch.created)
             by_run = ranked[member.variant, event.subject].setdefault(_column(event), {})
@@ -268,17 +278,10 @@ def _of_training(member: Member, patterns: Sequence[str]) -> Iterator[Evaluated]
 
     An evaluation has the numbers of the run that it measured.
     """
-    wanted = {suite for suite in (BUDGET, VALIDATION) if any(p.startswith(suite) for p in patterns)}
-    if not wanted:
-        return
-    trained = RunPaths(member.paths.root.parent / member.origin)
-    if not trained.events.is_file():  # an evaluation of a model
-        return
-    events = _events(trained)
-    numbers = {BUDGET: bill(events), VALIDATION: _validated(events)}
-    for suite in sorted(wanted):
-        for name, value in numbers[suite].items():
-            yield Evaluated(suite, name, POLICY, value, 1)
+    for suite in (BUDGET, VALIDATION):
+        if any(pattern.startswith(suite) for pattern in patterns):
+            for name, value in member.training[suite].items():
+                yield Evaluated(suite, name, POLICY, value, 1)
 
 
 def _validated(events: Sequence[Event]) -> dict[str, float]:

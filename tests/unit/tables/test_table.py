@@ -289,7 +289,9 @@ def test_a_cell_leaves_out_runs_that_were_measured_less_fully_than_others_of_it(
 
 def measured_by(runs_dir, seed: int, **options) -> RunPaths:
     paths = measured(runs_dir, {"policy": prompts(0.2, seed)}, f"seed={seed}", subject=f"m{seed}")
-    paths.resolved.write_text(json.dumps({"method": {"options": {"rtp": options}}}))
+    paths.resolved.write_text(
+        json.dumps({"method": {"suites": ["rtp"], "options": {"rtp": options}}})
+    )
     return paths
 
 
