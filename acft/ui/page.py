@@ -337,7 +337,8 @@ def refusal(bench: Workbench) -> str:
 
 def why_not(bench: Workbench, visit: Visit) -> Node | None:
     """Why a button that starts something cannot be pressed, for beside it; None where it can."""
-    return None if visit.may_change else el("span.side", refusal(bench))
+    why = refusal(bench)
+    return None if visit.may_change else el("span.side", f"{why[:1].upper()}{why[1:]}.")
 
 
 def _guarded(bench: Workbench, callback: Callable[..., Any]) -> Callable[..., Any]:
