@@ -21,6 +21,7 @@ from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import ScoredSamples as Scored
 from acft.training.oracle_job import build_oracle, oracle_data, oracle_job, with_verdicts
 from acft.training.regularizer import Regularizer
+from acft.training.replay import replayed
 from acft.types import TokenBatch
 from tests.toy_runs import HORIZON, N_SYMBOLS, drained, toy_run, world_of
 
@@ -67,6 +68,24 @@ def test_responses_that_the_policy_would_not_give_count_neither_in_calibration_n
     share = data.window.mask[:40, 1:].sum() / data.window.mask[:, 1:].sum() * 60 / 40
     assert losses[0] == pytest.approx(losses[1] * float(share))
     assert losses[0] != pytest.approx(losses[2])
+
+
+def test_responses_that_are_replayed_to_who_drew_them_are_as_they_were_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
+    world = world_of(toy_run(tmp_path))
+    prompts = world.prompts["train"][:5]
+    drawn = world.base.sample(prompts, 20, SamplingSettings(horizon=HORIZON), 0, keep_hidden=True)
+    assert drawn.windows is not None
+    satisfaction, expected = with_verdicts(world, drawn.rollouts, drawn.windows)
+    found = replayed(world, world.base, drawn.rollouts, satisfaction)
+    assert float(found.log_weights.abs().max()) < 1e-4
+    assert found.window.hidden.dtype == expected.hidden.dtype  # else both are kept in the wider one
+    for name in ("token_ids", "mask", "verdicts", "prompt_ids", "prompt_mask"):
+        assert torch.equal(getattr(found.window, name), getattr(expected, name))
+    kept = expected.mask
+    torch.testing.assert_close(
+        found.window.hidden[kept], expected.hidden[kept], atol=2e-3, rtol=2e-3
+    )
 
 
 def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_path, monkeypatch):

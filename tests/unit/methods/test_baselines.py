@@ -9,11 +9,14 @@ import torch
 from acft.data import collate
 from acft.errors import ConfigError, DataError, ModelError
 from acft.events import Note, Scalars
+from acft.likelihood import BATCH_TOKENS
 from acft.methods.base import METHODS
+from acft.methods.dpg import target_weights
 from acft.methods.dpo import pairs_of
 from acft.methods.quark import QuarkSettings, levels, sorted_responses
 from acft.methods.rl import RlSettings, responses_per_step
 from acft.objective import entropy, kl_divergence
+from acft.policy import Policy
 from acft.settings import SamplingSettings
 from acft.training.concurrency import emitted
 from acft.training.controlled import ControlledPolicy
@@ -54,6 +57,21 @@ def test_other_prompts_have_their_turn_in_other_rounds(tmp_path):
     world = world_of(toy_run(tmp_path, "oracle.rollouts_per_round=8"))
     drawn = [drained(own_responses(world, world.base, index, each=4)) for index in (1, 2, 3)]
     assert len({frozenset(item.rollout.prompt_id for item in items) for items in drawn}) > 1
+
+
+def test_the_base_reads_a_round_s_responses_some_at_a_time(tmp_path, monkeypatch):
+    run = toy_run(tmp_path, "oracle.rollouts_per_round=400", "sampling.batch_size=512")
+    world = world_of(run)
+    items = drained(own_responses(world, world.base, 1))
+    read, plain = [], Policy.token_logprobs
+
+    def watched(policy, batch):
+        read.append(batch.token_ids.numel())
+        return plain(policy, batch)
+
+    monkeypatch.setattr(Policy, "token_logprobs", watched)
+    assert len(target_weights(world, items)) == len(items) == 400
+    assert max(read) <= BATCH_TOKENS < sum(read)
 
 
 # --- dpo -----------------------------------------------------------------------------------------
