@@ -14,6 +14,7 @@ from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch, read_status
 from acft.runs.spec import EVALUATE, Spec, parse_spec
 from acft.schema import RunPaths
+from acft.scorers import local
 
 POLICY, CONTROL, BASE = "policy", "control", "base"
 OPENED_BY = (
@@ -24,6 +25,8 @@ OPENED_BY = (
 GUIDED_BY = ("kind", "width", "layers", "rank", "rare", "log_r_min")
 """Settings of the oracle by which a decoder's is opened."""
 HASH = "base_sha256"
+WEIGHTS = ("model.name", "model.revision", "model.quantization")
+"""Settings on which the hash of a model's weights depends."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def measurement(
         control: Run whose best checkpoint a change must exceed, if any.
 
     Raises:
+        ConfigError: The settings with these changes are wrong.
         DataError: A file of a checkpoint is missing or altered.
         RunError: There is no such run, it is the control as well, it trained nothing, no round of
             it is sealed, or its checkpoint does not open the way the control's does.
@@ -92,6 +96,11 @@ def measurement(
         _require_alike(parse_spec(text, own, subject), _spec_of(paths), subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={json.dumps(title)}")
+    known = parse_spec(text, own, subject)
+    asked = parse_spec(text, (*own, *as_evaluation(suites, subjects), *overrides), subject)
+    for role, settings in subjects.items():
+        if _has_other_weights(known, asked, role):
+            settings.pop(HASH, None)
     own += as_evaluation(suites, subjects)
     return Measurement(text, (*own, *overrides), subject, experiment)
 
@@ -181,16 +190,38 @@ def _as_found(spec: Spec, home: str) -> Iterator[str]:
     """Overrides by which relative names mean here what they meant where the run was launched."""
     if not home or Path(home) == Path.cwd():
         return
-    texts = {"prompts.source": spec.settings.prompts.source}
-    texts |= {f"corpus.{i}.source": corpus.source for i, corpus in enumerate(spec.settings.corpus)}
-    files = {
-        key: name
-        for key, name in texts.items()
-        if looks_like_file(name) and not name.startswith((PREFIX, INLINE))
-    }
-    for key, name in {"model.name": spec.settings.model.name, **files}.items():
-        if not Path(name).is_absolute() and (place := Path(home, name)).exists():
-            yield f"{key}={json.dumps(str(place))}"
+    for key, value in spec.values.items():
+        section, found = key.partition(".")[0], value
+        if key == "model.name":
+            found = _placed(value, home)
+        elif section in ("prompts", "corpus") and key.endswith(".source"):
+            is_file = looks_like_file(value) and not value.startswith((PREFIX, INLINE))
+            found = _placed(value, home) if is_file else value
+        elif key == "evaluation.scorers":
+            found = [_placed_scorer(name, home) for name in value]
+        elif section == "constraint" and key.endswith(".scorer"):
+            found = _placed_scorer(value, home)
+        if found != value:
+            yield f"{key}={json.dumps(found)}"
+
+
+def _placed(name: str, home: str) -> str:
+    """A relative path from the root, where something is at it; other names as they are."""
+    place = Path(home, name)
+    return str(place) if place.exists() and not Path(name).is_absolute() else name
+
+
+def _placed_scorer(name: str, home: str) -> str:
+    if not local.is_local(name):
+        return name
+    folder, *label = name.removeprefix(local.PREFIX).split("#", 1)
+    return local.PREFIX + "#".join([_placed(folder, home), *label])
+
+
+def _has_other_weights(known: Spec, asked: Spec, role: str) -> bool:
+    """Whether a subject is to be opened on other weights than the run's, on purpose."""
+    has_model = bool(asked.values.get(f"method.subjects.{role}.model"))
+    return has_model or any(known.values[name] != asked.values[name] for name in WEIGHTS)
 
 
 def _require_alike(
@@ -202,7 +233,7 @@ def _require_alike(
         RunError: It would be opened with settings that it was not trained with.
     """
     names = list(OPENED_BY)
-    if any("decoder" in subject for subject in subjects.values()):
+    if "decoder" in subjects[CONTROL]:
         names += [f"oracle.{name}" for name in GUIDED_BY]
     sides = [spec.values for spec in (control, measured)]
     hashes = {subject.get(HASH, "") for subject in subjects.values()}

@@ -166,6 +166,47 @@ def test_names_of_files_mean_what_they_meant_where_the_run_was_launched(tmp_path
     assert settings.prompts.source == "inline:texts.txt"
 
 
+def test_scorers_in_folders_mean_what_they_meant_where_the_run_was_launched(tmp_path):
+    home, runs = tmp_path / "home", tmp_path / "runs"
+    (home / "judge").mkdir(parents=True)
+    inner = "{kind='scorer', scorer='model:judge'}, {kind='length', maximum=9}"
+    paths = create(
+        runs,
+        "evaluation.scorers=['jigsaw_tcc', 'model:judge#toxic', 'model:elsewhere']",
+        f"constraint=[{{kind='all_of', constraints=[{inner}]}}]",
+    )
+    do(paths)
+    record = json.loads(paths.launch.read_text()) | {"working_directory": str(home)}
+    paths.launch.write_text(json.dumps(record))
+    spec = measurement(runs, paths.root.name, ["rtp"]).spec
+    found = f"model:{home / 'judge'}"
+    assert spec.settings.evaluation.scorers == ("jigsaw_tcc", f"{found}#toxic", "model:elsewhere")
+    assert [constraint.scorer_names() for constraint in spec.constraints] == [(found,)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "guarded"),
+    [
+        (["seed=5"], {"base", POLICY, CONTROL}),
+        (["model.quantization='nf4'"], set()),
+        (["model.name='other/model'"], set()),
+        (["method.subjects.base.model='other/model'"], {POLICY, CONTROL}),
+    ],
+)
+def test_other_weights_than_the_run_s_are_opened_where_they_are_asked_for(
+    tmp_path, changes, guarded
+):
+    measured, control = (with_weights(create(tmp_path), "ab" * 32) for _ in range(2))
+    spec = measurement(
+        tmp_path, measured.root.name, ["rtp"], changes, control=control.root.name
+    ).spec
+    hashes = {
+        name: spec.values[f"method.subjects.{name}.base_sha256"]
+        for name in ("base", POLICY, CONTROL)
+    }
+    assert {name for name, sha256 in hashes.items() if sha256} == guarded
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -179,6 +220,19 @@ def test_a_control_that_opens_otherwise_than_what_is_measured_is_refused(tmp_pat
         do(paths)
     with pytest.raises(RunError, match=re.escape(told)):
         measurement(tmp_path, measured.root.name, ["rtp"], control=control.root.name)
+
+
+def test_only_a_control_with_a_decoder_opens_the_oracle_of_what_is_measured(tmp_path):
+    decoding = "method={name='nado_decoding'}"
+    tuned, decoded = create(tmp_path, "oracle.width=8"), create(tmp_path)
+    for paths in (tuned, decoded):
+        do(paths)
+    record = json.loads(decoded.launch.read_text())
+    decoded.launch.write_text(json.dumps(record | {"overrides": [decoding]}))
+    spec = measurement(tmp_path, decoded.root.name, ["rtp"], control=tuned.root.name).spec
+    assert spec.values[f"method.subjects.{POLICY}.decoder"] == "guided"
+    with pytest.raises(RunError, match=r"oracle\.width 64 and 8"):
+        measurement(tmp_path, tuned.root.name, ["rtp"], control=decoded.root.name)
 
 
 def test_a_control_may_name_the_same_weights_otherwise(tmp_path):
