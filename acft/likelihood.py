@@ -22,7 +22,7 @@ from acft.totals import Totals
 from acft.types import Document, Rollout, TokenBatch
 
 MAX_TOKENS = 256
-"""Longer documents are cut, in a run's own numbers as in those of suites."""
+"""Longer documents are cut, in a run's own report as in suites."""
 BATCH_TOKENS = 1024
 """Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
 DROPPED_PERPLEXITY = 1e4

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # before torch is imported: two thread pools on two cores are many times slower than one
 os.environ.update(
@@ -17,6 +18,10 @@ os.environ.update(
     HF_DATASETS_OFFLINE="1",
     GRADIO_ANALYTICS_ENABLED="False",
 )
+
+# how long an example takes says how busy the machine is
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 ON_REQUEST = ("slow", "gpu", "ui")
 """Marks whose tests run only with the option of the same name."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from acft.evaluation import is_share
@@ -15,7 +14,7 @@ from acft.statistics import NOTHING, Interval, equivalence
 from acft.tables.collecting import POLICY, Cells, Seen, all_totals
 from acft.tables.figures import Mark, Series, plot
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
-from acft.tables.tradeoff import Point, frontier, harms_at, matched, mixture_at
+from acft.tables.tradeoff import Point, frontier, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
 
 HEADS = ("method", "at")
@@ -90,33 +89,31 @@ def n_runs(knob: Knob, cost: float) -> int:
 
 
 def difference_at(ours: Knob, theirs: Knob, cost: float, *, are_shares: bool) -> Interval:
-    """Interval of our harm minus theirs over prompts and runs, costs taken as they were measured.
+    """Interval of our harm minus theirs over prompts and runs, costs and settings as measured.
 
-    Every draw chooses the settings of its frontiers anew, so that having chosen the best of several
-    is in the interval. No ends where a run of the settings that are used kept no measurements by
-    prompt.
+    No ends where a run of a setting that is used kept no measurements by prompt. That the settings
+    were chosen on the same data is not in the interval: drawing the choice anew would favour
+    whoever has more settings once more, since each draw has the luckiest of them.
 
     Args:
         are_shares: Harms are shares, of which none or all is not known exactly.
     """
-    for knob in (ours, theirs):
-        used = mixture_at(knob.points, cost)
-        if not used or not all(knob.totals[point.label] for point, _ in used):
-            return NOTHING
-    points = [[p for p in knob.points if knob.totals[p.label]] for knob in (ours, theirs)]
-    costs = [np.array([point.cost for point in side]) for side in points]
-    n_ours = len(points[0])
+    mixtures = mixture_at(ours.points, cost), mixture_at(theirs.points, cost)
+    if not all(mixtures):
+        return NOTHING
+    mixed = [
+        (knob.totals[point.label], sign * share)
+        for knob, mixture, sign in zip((ours, theirs), mixtures, (1, -1), strict=True)
+        for point, share in mixture
+    ]
+    if not all(totals for totals, _ in mixed):
+        return NOTHING
+    shares = [share for _, share in mixed]
 
     def statistic(*values: Floats) -> Floats:
-        harms = np.stack(values)
-        return harms_at(costs[0], harms[:n_ours], cost) - harms_at(costs[1], harms[n_ours:], cost)
+        return sum((s * v for s, v in zip(shares, values, strict=True)), start=0 * values[0])
 
-    samples = [
-        knob.totals[point.label]
-        for knob, side in zip((ours, theirs), points, strict=True)
-        for point in side
-    ]
-    return pooled_bootstrap(samples, statistic, are_shares=are_shares)
+    return pooled_bootstrap([totals for totals, _ in mixed], statistic, are_shares=are_shares)
 
 
 def matched_table(
@@ -139,7 +136,8 @@ def matched_table(
                     rows += matched_rows(measured[ours], other, harm, cost, margin)
     legend = [
         "Each method on its own frontier, interpolated at costs that both reach",
-        "at each cost with the best of its settings chosen on the same data, as intervals count: "
+        "at each cost with the best of its settings, chosen on the same data; the choice favours "
+        "who has more and is not in the intervals: "
         + ", ".join(f"{family} of {n}" for family, n in tried.items()),
         f"difference: {ours} minus the other, {INTERVALS}, costs as measured",
         f"equivalent: within {margin:.0%} of the other",

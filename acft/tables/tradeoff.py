@@ -9,10 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from acft.statistics import Floats
-
 
 @dataclass(frozen=True)
 class Point:
@@ -56,28 +52,6 @@ def harm_at(points: Sequence[Point], cost: float) -> float | None:
     """
     mixed = mixture_at(points, cost)
     return sum(share * point.harm for point, share in mixed) if mixed else None
-
-
-def harms_at(costs: Floats, harms: Floats, cost: float) -> Floats:
-    """``harm_at`` for many draws of the harms of settings whose costs stay, one value a draw.
-
-    Args:
-        costs: Of each setting, one of them at most ``cost``.
-        harms: Of each setting (rows) in each draw (columns).
-        cost: At which harms are wanted.
-    """
-    levels, level = np.unique(costs, return_inverse=True)
-    best = np.full((len(levels), harms.shape[1]), np.inf)
-    np.minimum.at(best, level, harms)
-    reached = levels <= cost
-    low, cheapest = best[reached].min(axis=0), levels[reached][best[reached].argmin(axis=0)]
-    if reached.all():
-        return low
-    is_lower = best[~reached] < low
-    following = is_lower.argmax(axis=0)
-    share = (cost - cheapest) / (levels[~reached][following] - cheapest)
-    further = np.take_along_axis(best[~reached], following[None], axis=0)[0]
-    return np.where(is_lower.any(axis=0), low + share * (further - low), low)
 
 
 @dataclass(frozen=True)

@@ -65,21 +65,21 @@ def own_responses(
     seed = derive_seed(world.run.seed, "responses", round_index)
     wanted = world.run.oracle.rollouts_per_round
     groups = portions(world.prompts["train"], wanted, each, seed)
-    own: list[list[Judged]] = []
+    own: list[list[Rollout]] = []
     done = 0
     with uneven_passes(policy.backbone.model):
         for prompts, n in ranks().share(pieces(groups, -(-CHUNK_RESPONSES // ranks().size))):
             yield Progress("sample_train", done, wanted, round_index, "responses")
             if should_stop():
                 break
-            drawn = policy.sample(prompts, n, world.run.sampling.at(), seed).rollouts
-            values = world.constraint.score(
-                [rollout.prompt_text for rollout in drawn],
-                [rollout.response_text for rollout in drawn],
-            )
-            own.append([Judged(*item) for item in zip(drawn, values, strict=True)])
-            done += len(drawn)
-    judged = list(itertools.chain.from_iterable(ranks().joined(own)))
+            own.append(policy.sample(prompts, n, world.run.sampling.at(), seed).rollouts)
+            done += len(own[-1])
+    drawn = list(itertools.chain.from_iterable(ranks().joined(own)))
+    # all of them in each process: what the first one judged is what the run is billed for
+    values = world.constraint.score(
+        [rollout.prompt_text for rollout in drawn], [rollout.response_text for rollout in drawn]
+    )
+    judged = [Judged(*item) for item in zip(drawn, values, strict=True)]
     yield Progress("sample_train", len(judged), wanted, round_index, "responses")
     yield from recorded(world, judged, round_index)
     return [item for item in judged if item.rollout.response_ids]

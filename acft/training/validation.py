@@ -29,6 +29,8 @@ from acft.training.records import rollout_rows
 from acft.training.world import World
 from acft.types import Rollout, ScoredRollout
 
+PERPLEXITY_TOKENS = 512
+"""Longer held-out documents are cut. Another number would part resumed runs from their rounds."""
 KL_BASE_ROLLOUTS = 32
 """Responses to as many validation prompts that tell the distance from the base policy."""
 
@@ -154,7 +156,8 @@ def validation_perplexity(world: World, policy: Policy) -> float | None:
     """Corpus perplexity of held-out documents of all general corpora; None without any."""
     count = world.run.evaluation.perplexity_documents
     documents = [d for corpus in world.held_out.values() for d in corpus["validation"][:count]]
-    return perplexity_totals(document_likelihoods(policy, documents)).value
+    rows = document_likelihoods(policy, documents, PERPLEXITY_TOKENS)
+    return perplexity_totals(rows).value
 
 
 def kl_responses(world: World, sampler: Sampler) -> list[Rollout]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from acft.data import (
@@ -278,7 +278,6 @@ def test_a_batch_is_padded_at_the_right_and_masks_say_what_is_real():
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5),
     st.integers(1, 12),
 )
-@settings(deadline=None)
 def test_the_response_mask_counts_response_tokens_up_to_the_horizon(shapes, horizon):
     members = [tokens(start + response, start) for start, response in shapes]
     batch = collate(members, PAD, horizon)

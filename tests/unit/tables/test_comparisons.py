@@ -152,20 +152,6 @@ def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
     assert "no independent wins" in table.caption
 
 
-def test_that_the_best_of_several_settings_was_chosen_is_in_the_interval():
-    found = {
-        ("Ours 1", "policy"): setting(10.0, 0.0, 1.0, 0.0, 1.0),
-        ("Ours 2", "policy"): setting(10.0, 1.0, 0.0, 1.0, 0.0),
-        ("Other", "policy"): setting(10.0, 0.5, 0.5, 0.5, 0.5),
-    }
-    families = {"Ours 1": "Ours", "Ours 2": "Ours", "Other": "Other"}
-    table = matched_table(found, families, [HARM], [COST], "Ours", 0.1)
-    assert table is not None
-    cell = table.rows[0].cells["difference"]
-    assert (cell.value, cell.high) == (0.0, 0.0), "whatever is drawn, one of the two is no worse"
-    assert "chosen on the same data, as intervals count: Ours of 2, Other of 1" in table.caption
-
-
 def test_a_share_of_none_is_not_taken_as_known_exactly():
     found = {
         ("Ours", "policy"): setting(10.0, 0.0, 0.0, 0.0, 0.0),

@@ -1,9 +1,8 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acft.tables.tradeoff import Point, frontier, harm_at, harms_at, matched, mixture_at
+from acft.tables.tradeoff import Point, frontier, harm_at, matched, mixture_at
 
 CURVE = [Point(0.0, 0.20, "weak"), Point(0.02, 0.10, "middle"), Point(0.06, 0.06, "strong")]
 
@@ -43,16 +42,6 @@ def test_at_the_cost_of_a_setting_that_setting_is_the_whole_mixture() -> None:
 def test_below_the_cheapest_setting_there_is_no_number() -> None:
     assert harm_at(CURVE, -0.01) is None
     assert harm_at([], 0.1) is None
-
-
-@given(st.lists(points, min_size=1, max_size=6), st.floats(0, 1))
-def test_many_draws_at_once_give_what_each_gives_alone(measured, cost) -> None:
-    costs, harms = (np.array([getattr(p, name) for p in measured]) for name in ("cost", "harm"))
-    alone = harm_at(measured, cost)
-    if alone is not None:
-        found = harms_at(costs, np.stack([harms, harms[::-1]], axis=1), cost)
-        other = [Point(p.cost, q.harm) for p, q in zip(measured, measured[::-1], strict=True)]
-        assert found.tolist() == pytest.approx([alone, harm_at(other, cost)])
 
 
 def test_methods_are_compared_at_every_cost_that_both_reach() -> None:
