@@ -29,8 +29,8 @@ class PerplexitySettings(Config):
     """Which held-out texts are predicted."""
 
     corpora: Names = ()
-    """Corpora, as in ``[corpus]``, those of the run with its columns; empty: its general ones, and
-    Brown where it is there."""
+    """Corpora, as in ``[corpus]``, read whole, those of the run with its columns; empty: its
+    general ones as it reads them, and Brown where it is there."""
     documents: Positive = 100
     """Use at most this many documents of each corpus's test split (seeded choice)."""
     max_tokens: Positive = MAX_TOKENS
@@ -101,8 +101,8 @@ def _not_there(corpus: CorpusSettings, error: AcftError) -> str:
 
 
 def named_corpora(settings: PerplexitySettings, run: RunSettings) -> list[CorpusSettings]:
-    """The corpora that are named; the columns of those in the run decide what its test split is."""
-    known = {corpus.source: corpus for corpus in run.corpus}
+    """The whole of each that is named; the columns of the run's own decide their test splits."""
+    known = {c.source: c.model_copy(update={"max_documents": 0}) for c in run.corpus}
     return [known.get(name, CorpusSettings(source=name)) for name in settings.corpora]
 
 

@@ -10,10 +10,12 @@ from acft.benchmarks import detection, win_rate
 from acft.benchmarks.base import SUITES, Bench, Responses
 from acft.benchmarks.perplexity import PerplexitySettings
 from acft.benchmarks.responses import DrawSettings, draw_responses, held_out_prompts
+from acft.data import load_documents
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label
 from acft.events import Evaluated, Note, Progress
 from acft.policy import base_policy
+from acft.settings import CorpusSettings
 from acft.totals import Totals
 from tests.bench import UniformJudge, bench_of, finish, run_settings, tiny_model
 from tests.fakes import ByteTokenizer
@@ -127,6 +129,18 @@ def test_a_corpus_of_the_run_is_read_by_its_columns_when_it_is_named(model, poli
         for corpora in ([], [str(file)])
     )
     assert named[f"perplexity/{file}"].groups == usual[f"perplexity/{file}"].groups
+
+
+def test_a_corpus_that_is_named_is_read_whole_however_little_the_run_takes(model) -> None:
+    file = str(model / "held_out.txt")
+    capped = run_settings(model, corpus=[{"source": file, "max_documents": 2}])
+    (corpus,) = SUITES.get("perplexity").sources(PerplexitySettings(corpora=(file,)), capped)
+    assert isinstance(corpus, CorpusSettings)
+    documents = [
+        load_documents(asked, 0)["test"] for asked in (corpus, CorpusSettings(source=file))
+    ]
+    assert documents[0] == documents[1]
+    assert len(documents[0]) > 2
 
 
 def test_perplexity_of_a_corpus_that_was_named_must_be_there(bench) -> None:
