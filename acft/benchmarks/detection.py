@@ -16,14 +16,14 @@ from sklearn.preprocessing import StandardScaler
 
 from acft.backbone.forward import logits
 from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import judged_prompts, named_prompts
+from acft.benchmarks.responses import judged_prompts
 from acft.config import Config
 from acft.data import TokenizedDocument, collate, pad_token
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Progress
 from acft.policy import Policy
-from acft.settings import NonNegative, PositiveFloat, RunSettings
+from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
 from acft.statistics import Floats, Rows, auc, bootstrap
 from acft.totals import Totals, shared_groups
 from acft.types import Prompt, TokenBatch
@@ -43,8 +43,9 @@ class DetectionSettings(Config):
     """Which texts are to be told apart."""
 
     source: str = ""
-    """File or set of texts whose category is ``toxic`` or something else; empty: the run's own
-    test prompts, labelled by the mean of the judging scorers at 0.5 (weak labels)."""
+    """File or set of texts, in column ``text``, whose category is ``toxic`` or something else;
+    empty: the run's own test prompts, labelled by the mean of the judging scorers at 0.5 (weak
+    labels)."""
     texts: NonNegative = 0
     """Use at most this many texts (seeded choice); 0 = all."""
     penalty: PositiveFloat = 100.0
@@ -104,7 +105,14 @@ def work(settings: DetectionSettings, run: RunSettings) -> Work:
 
 def _texts(settings: DetectionSettings, run: RunSettings, seed: int) -> list[Prompt]:
     """Distinct texts in a seeded order; of the run's own prompts the test split."""
-    return judged_prompts(settings.source, run, seed)[: settings.texts or None]
+    return judged_prompts(_source(settings, run), run, seed)[: settings.texts or None]
+
+
+def _source(settings: DetectionSettings, run: RunSettings) -> PromptSettings:
+    """The run's prompts by its column; labelled texts, which no run continues, by the usual one."""
+    if settings.source in ("", run.prompts.source):
+        return run.prompts.model_copy(update={"limit": 0})
+    return PromptSettings(source=settings.source)
 
 
 @torch.inference_mode()
@@ -208,7 +216,7 @@ SUITES.add(NAME)(
         compare=compare,
         work=work,
         asks_scorers=lambda settings: not settings.source,
-        sources=named_prompts,
+        sources=lambda settings, run: [_source(settings, run)] if settings.source else [],
         reads_with_policy=True,
     )
 )

@@ -66,17 +66,17 @@ def held_out_prompts(settings: PromptedSettings, run: RunSettings, seed: int) ->
     Raises:
         DataError: There are none.
     """
-    prompts = judged_prompts(settings.source, run, seed)
+    prompts = judged_prompts(_prompt_set(settings.source, run), run, seed)
     if not prompts:
         source = settings.source or run.prompts.source
         raise DataError(f"prompt set {source!r} has no test prompts; name a larger one")
     return prompts[: settings.prompts or None]
 
 
-def judged_prompts(source: str, run: RunSettings, seed: int) -> list[Prompt]:
+def judged_prompts(asked: PromptSettings, run: RunSettings, seed: int) -> list[Prompt]:
     """The test split of the run's prompts, in a seeded order; all of another source."""
-    is_of_run = source in ("", run.prompts.source)
-    prompts = load_prompts(_prompt_set(source, run), seed)
+    is_of_run = asked.source == run.prompts.source
+    prompts = load_prompts(asked, seed)
     return [prompt for prompt in prompts if prompt.split == "test" or not is_of_run]
 
 

@@ -10,6 +10,7 @@ from acft.benchmarks import detection, win_rate
 from acft.benchmarks.base import SUITES, Bench, Responses
 from acft.benchmarks.perplexity import PerplexitySettings
 from acft.benchmarks.responses import DrawSettings, draw_responses, held_out_prompts
+from acft.corpora.sources import source_problem
 from acft.data import load_documents
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label
@@ -17,6 +18,7 @@ from acft.events import Evaluated, Note, Progress
 from acft.policy import base_policy
 from acft.settings import CorpusSettings
 from acft.totals import Totals
+from acft.types import Prompt
 from tests.bench import UniformJudge, bench_of, finish, run_settings, tiny_model
 from tests.fakes import ByteTokenizer
 
@@ -300,6 +302,29 @@ def test_detection_chooses_among_all_texts_of_a_source(bench, tmp_path) -> None:
     chosen = detection.DetectionSettings(source=str(file), texts=40)
     _, labels = detection.labelled_texts(chosen, bench)
     assert 10 < labels.sum() < 30, "a file sorted by category gives both"
+
+
+def test_labelled_texts_are_in_the_usual_column_whatever_that_of_the_run_s_prompts(
+    model, policy, tmp_path
+) -> None:
+    labelled, prompts = tmp_path / "texts.jsonl", tmp_path / "prompts.jsonl"
+    rows = [{"text": f"text {i}", "category": ["clean", "toxic"][i // 40]} for i in range(80)]
+    labelled.write_text("\n".join(map(json.dumps, rows)))
+    own = [{"question": row["text"], "category": row["category"]} for row in rows]
+    prompts.write_text("\n".join(map(json.dumps, own)))
+    asked = {"source": str(prompts), "text_field": "question"}
+    bench = bench_of(run_settings(model, prompts=asked), policy=policy)
+    suite = SUITES.get("detection")
+    for source, n_texts in ((str(labelled), 80), (str(prompts), len(held_out(bench)))):
+        chosen = detection.DetectionSettings(source=source)
+        assert len(detection.labelled_texts(chosen, bench)[0]) == n_texts
+        (read,) = suite.sources(chosen, bench.run)
+        assert source_problem("here", read) == ""
+
+
+def held_out(bench: Bench) -> list[Prompt]:
+    """Test prompts of the run."""
+    return held_out_prompts(DrawSettings(), bench.run, bench.seed)
 
 
 def test_detection_without_a_source_and_without_scorers_says_what_to_name(bench) -> None:
