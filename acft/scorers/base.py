@@ -90,6 +90,22 @@ def related(names: Iterable[str]) -> set[str]:
     return given | {name for name in SCORERS.names() if not parts.isdisjoint(_with_parts([name]))}
 
 
+def biases(trainers: Iterable[str], judges: Iterable[str]) -> list[str]:
+    """What each judge that is no stranger to the scorers that train a run has to do with them."""
+    given = sorted({*trainers})
+    found = []
+    for judge in sorted({*judges}):
+        sharing = [name for name in given if judge in related([name])]
+        if judge in given:
+            found.append(f"{judge} both trains and judges this run")
+        elif sharing:
+            verb = "trains" if len(sharing) == 1 else "train"
+            found.append(
+                f"{judge} shares a part with {' and '.join(sharing)}, which {verb} this run"
+            )
+    return found
+
+
 def _with_parts(names: Iterable[str]) -> set[str]:
     known = [SCORERS.get(name) for name in names if name in SCORERS.names()]
     return {*names}.union(*(entry.parts for entry in known))

@@ -36,7 +36,7 @@ from acft.oracle.base import ORACLES
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.prompt_tokens import check_lengths, encode_prompt
-from acft.scorers import Scorer, related
+from acft.scorers import Scorer, biases
 from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
@@ -333,12 +333,10 @@ def _require_short(
 
 
 def _same_scorer_note(constraint: Constraint, run: RunSettings) -> Iterator[Event]:
-    both = sorted(related(constraint.scorers) & set(run.evaluation.scorers))
-    if both:
+    for bias in biases(constraint.scorers, run.evaluation.scorers):
         yield Note(
             "warning",
-            f"{', '.join(both)} both trains and judges this run; its own judgement is biased, "
-            "name another scorer in [evaluation] scorers",
+            f"{bias}; its own judgement is biased, name another scorer in [evaluation] scorers",
         )
 
 

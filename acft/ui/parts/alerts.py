@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acft.events import POLICY
-from acft.scorers import related
+from acft.scorers import biases, related
 from acft.ui.reading.reader import History, Run
 
 WINDOW = 10
@@ -102,6 +102,11 @@ def _saturated(history: History) -> list[Alert]:
 
 def training_scorers(settings: dict[str, Any]) -> set[str]:
     """Names of the scorers that have a say in the constraint, whole or with a part they share."""
+    return related(_scorers(settings))
+
+
+def _scorers(settings: dict[str, Any]) -> set[str]:
+    """Those that the constraint names."""
 
     def named(part: object) -> set[str]:
         if isinstance(part, list):
@@ -111,19 +116,15 @@ def training_scorers(settings: dict[str, Any]) -> set[str]:
         own = {str(part["scorer"])} if part.get("scorer") else set()
         return own.union(*map(named, part.values()))
 
-    return related(named(settings.get("constraint") or []))
+    return named(settings.get("constraint") or [])
 
 
 def _same_judge(settings: dict[str, Any]) -> list[Alert]:
-    judges = set((settings.get("evaluation") or {}).get("scorers") or [])
-    shared = sorted(training_scorers(settings) & judges)
-    if not shared:
-        return []
-    text = (
-        f"{', '.join(shared)} both trains and judges this run; "
-        "its own scores say little about other detectors"
-    )
-    return [Alert("warning", text)]
+    judges = (settings.get("evaluation") or {}).get("scorers") or []
+    return [
+        Alert("warning", f"{bias}; its own scores say little about other detectors")
+        for bias in biases(_scorers(settings), judges)
+    ]
 
 
 def _last_step(history: History) -> int:

@@ -26,7 +26,8 @@ def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by
 
 
 def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
-    mark = el("span.chip", "trained on it", title="This scorer also trained the run")
+    mark = el("span.chip", "trained on it",
+              title="This scorer also trained the run, whole or with a part")  # fmt: skip
     name = el("span", v.scorer, " ", mark if v.scorer in trained_by else None,
               el("span.sub", f"n = {v.n_responses:,} pairs, {v.n_prompts:,} prompts"))  # fmt: skip
     return [

@@ -4,7 +4,7 @@ import pytest
 
 from acft.constraints import build_constraint
 from acft.events import Note
-from acft.scorers import SCORERS, related
+from acft.scorers import SCORERS, biases, related
 from acft.scorers.mean import NAME, PARTS
 from acft.scoring import ScorerPool, TextCounts
 from acft.settings import RunSettings
@@ -56,7 +56,18 @@ def test_a_run_is_told_that_a_part_of_what_trains_it_judges_it(pool):
     run = RunSettings.parse({"evaluation": {"scorers": ["jigsaw_tcc"]}})
     (note,) = _same_scorer_note(constraint, run)
     assert isinstance(note, Note)
-    assert note.text.startswith("jigsaw_tcc both trains and judges")
+    assert note.text.startswith("jigsaw_tcc shares a part with offline_mean, which trains this run")
+
+
+def test_a_judge_is_told_apart_from_one_that_shares_a_part_only():
+    assert biases(["length", "jigsaw_tcc"], [NAME, "jigsaw_tcc", "model:elsewhere"]) == [
+        "jigsaw_tcc both trains and judges this run",
+        "offline_mean shares a part with jigsaw_tcc, which trains this run",
+    ]
+    assert biases(["profanity_svm", "jigsaw_tcc"], [NAME]) == [
+        "offline_mean shares a part with jigsaw_tcc and profanity_svm, which train this run"
+    ]
+    assert biases([], [NAME]) == biases([NAME], []) == []
 
 
 def test_whatever_any_part_lacks_the_mean_lacks(monkeypatch):
