@@ -38,7 +38,9 @@ def identify(session: Session, runs: str, run_id: str, version: int) -> dict[str
     off must give the base back exactly.
     """
     opened = open_run(session, runs, run_id)
-    tuned = opened.policy(version)
+    opened.policy(version)
+    # Behind a control text even the base's own weights would answer otherwise than the base.
+    tuned = opened.tuned if version else opened.base
     base_lp, tuned_lp = (_probe(policy) for policy in (opened.base, tuned))
     gap = float((base_lp - tuned_lp).abs().max())
     restored = _switched_off(opened)

@@ -8,6 +8,7 @@ import torch
 from acft.__main__ import main
 from acft.data import prompt_of
 from acft.inference import texts
+from acft.inference.opened import open_run as open_live
 from acft.inference.server import Session
 from acft.methods.base import METHODS
 from acft.runs.restore import open_run
@@ -55,6 +56,15 @@ def test_live_answers_are_drawn_behind_it(quark):
         drawn = policy.sample(prompts, 4, sampling, 3).rollouts
         assert found[side] == [rollout.response_text for rollout in drawn]
     assert texts.identify(session, *place, 1)["is_proved"]
+
+
+def test_the_control_text_alone_proves_no_tuned_weights(quark):
+    session, place = Session("cpu"), (str(quark.root.parent), quark.root.name)
+    assert texts.identify(session, *place, 1)["is_proved"]
+    for name, parameter in open_live(session, *place).tuned.backbone.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    assert not texts.identify(session, *place, 1)["is_proved"]
 
 
 def test_what_follows_an_exchanged_token_is_written_behind_it(quark):
