@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.8
 SETTLED_NANOSECONDS = 2_000_000_000
-"""A folder whose time is older changes it when a file in it is replaced; clocks are coarse."""
+"""What has an older time gets another one when it changes; clocks are coarse."""
 MOVE_SECONDS = 30.0
 """Until a better database is asked for again when it could not be had: making it takes long."""
 ALL_TABLES = ("runs", "positions", "events", "shards", *UNDONE_WITH_ROUNDS, *BULK)
@@ -55,8 +55,8 @@ class Ingester:
         self._signatures: dict[str, Signature] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._resting: dict[str, tuple[int, int]] = {}
-        """Runs that have ended and been taken in: their folders as they were then."""
+        self._resting: dict[str, Signature] = {}
+        """Runs that have ended and been taken in: their folders and files as they were then."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem = ""
@@ -131,13 +131,17 @@ class Ingester:
 
     def _ingest_run(self, paths: RunPaths) -> int:
         run_id, now = paths.root.name, time.time_ns()
-        folder = _mark(paths.root)  # taken first: what changes meanwhile is read again
-        if self._resting.get(run_id) == folder:
+        # Taken first: what changes meanwhile is read again. A folder does not tell of files in it
+        # that are written over in place.
+        files = (paths.root, paths.events, paths.status, paths.labels)
+        marks = tuple(_mark(file) for file in files)
+        if self._resting.get(run_id) == marks:
             return 0
         n_events = self._ingest_news(paths)
         is_over = self._facts[run_id]["state"] in FINAL
-        if is_over and not n_events and now - folder[1] > SETTLED_NANOSECONDS:
-            self._resting[run_id] = folder
+        changed = max(when for _, when in marks)
+        if is_over and not n_events and now - changed > SETTLED_NANOSECONDS:
+            self._resting[run_id] = marks
         return n_events
 
     def _ingest_news(self, paths: RunPaths) -> int:

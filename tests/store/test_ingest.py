@@ -302,10 +302,11 @@ def test_changes_of_status_and_labels_are_taken_in(store, ingester, run):
     ]
 
 
-def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_is_replaced(
+def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_changes(
     store, ingester, run, monkeypatch
 ):
     run.status(state="finished")
+    run.labels("new")
     run.say(Started(pid=1))
     looked_at, look = [], ingest.signature
     monkeypatch.setattr(ingest, "signature", lambda paths: looked_at.append(paths) or look(paths))
@@ -313,7 +314,8 @@ def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_is_replaced(
     ingester.poll()
     assert len(looked_at) == 2, "its folder may still change within what clocks tell apart"
     earlier = time.time() - 60
-    os.utime(run.paths.root, (earlier, earlier))
+    for path in (run.paths.events, run.paths.status, run.paths.labels, run.paths.root):
+        os.utime(path, (earlier, earlier))
     ingester.poll()
     ingester.poll()
     ingester.poll()
@@ -321,6 +323,29 @@ def test_a_run_that_is_over_is_left_alone_until_a_file_of_it_is_replaced(
     replace_json(run.paths.labels, {"tags": ["kept"]})
     ingester.poll()
     assert column(store, "SELECT tags FROM runs") == [["kept"]]
+
+
+@pytest.mark.parametrize("name", ["events", "status", "labels"])
+def test_a_run_that_is_over_is_read_again_when_a_file_is_written_over_in_place(
+    store, ingester, run, name
+):
+    run.status(state="finished", step=1)
+    run.labels("old")
+    run.say(Started(pid=1))
+    earlier = time.time() - 60
+    for path in (run.paths.events, run.paths.status, run.paths.labels, run.paths.root):
+        os.utime(path, (earlier, earlier))
+    ingester.poll()
+    ingester.poll()
+    before = fingerprint(store)
+    if name == "events":
+        run.say(Note("info", "more"))
+    else:
+        file = getattr(run.paths, name)
+        file.write_text(file.read_text().replace("old", "new").replace('"step": 1', '"step": 2'))
+    os.utime(run.paths.root, (earlier, earlier))
+    ingester.poll()
+    assert fingerprint(store) != before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": 7, "round": "x", "pid": null}'])
