@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acft.errors import ConfigError
-from acft.ui.web.guard import Bind
+from acft.ui.web.guard import Bind, place
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
@@ -21,8 +21,11 @@ PORT_VARIABLE = "GRADIO_SERVER_PORT"
 GIBIBYTE = 1024**3
 SPACE_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """Owner and name; anything else is not put into an address."""
-HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
-"""A name, an address of version 4, or one of version 6 without brackets."""
+HOST_NAME = re.compile(
+    r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]*)?"
+    r"|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*"
+)
+"""A name or an address, with or without a port; of version 6, without one also without brackets."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public", action="store_true", help="allow a host that others can reach")
     parser.add_argument(
         "--allow-host", type=_host_name, action="append", default=[], metavar="NAME",
-        help="name under which browsers may ask for it, such as a proxy's; may be repeated",
+        help="name under which browsers may ask for it, such as a proxy's, with :PORT where it "
+        "listens at another port than the usual one; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--auth-file", type=Path, metavar="FILE", help="lines user:password, file mode 600"
@@ -141,9 +145,10 @@ def _port(text: str) -> int:
 
 
 def _host_name(text: str) -> str:
-    if not HOST_NAME.fullmatch(text):
+    if not (HOST_NAME.fullmatch(text) and place(text)[0]):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a host name such as lab.example.org, without http:// and port"
+            f"{text!r} is not a host name such as lab.example.org or lab.example.org:8443, "
+            "without http://"
         )
     return text.lower()
 

@@ -215,6 +215,9 @@ def test_a_loosened_default_turns_the_posture_panel_red(bench):
         "Tool server (MCP)", "History in the browser",
     }  # fmt: skip
     assert "Address" in loose(replace(bench, bind=Bind(host="0.0.0.0", is_public=True)))
+    proxied = replace(bench, bind=Bind(hosts=("lab.example", "lab")))
+    assert loose(proxied) == {"Address", "Log-in", "Further names"}
+    assert "lab.example, lab" in {check.value for check in posture(proxied)}
 
 
 def test_the_workbench_loads_no_tensors():

@@ -56,9 +56,25 @@ def test_names_to_be_allowed_come_from_the_command_line():
     configure(parser)
     given = parser.parse_args(["--allow-host", "Lab.Example", "--allow-host", "fe80::1"])
     assert from_arguments(given).bind.hosts == ("lab.example", "fe80::1")
+    given = parser.parse_args(["--allow-host", "lab:8443", "--allow-host", "[FE80::1]:8443"])
+    assert from_arguments(given).bind.places == [("lab", 8443), ("fe80::1", 8443)]
 
 
-@pytest.mark.parametrize("name", ["http://lab.example", "lab.example:80", "", "a b", "*"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://lab.example",
+        "lab.example:",
+        "lab:65536",
+        "lab:0",
+        "a:b:c",
+        "lab:x",
+        "[abc]",
+        "",
+        "a b",
+        "*",
+    ],
+)
 def test_what_is_no_host_name_cannot_be_allowed(name, capsys):
     parser = argparse.ArgumentParser()
     configure(parser)
@@ -100,6 +116,41 @@ def test_a_page_behind_a_proxy_is_read_and_asked(host):
 
 
 @pytest.mark.parametrize(
+    ("origin", "code"),
+    [
+        ("http://lab.example", 200), ("https://lab.example:443", 200), ("https://[fe80::1]", 200),
+        ("https://lab.example:8888", 403), ("http://lab.example:443", 403),
+        ("ftp://lab.example", 403),
+        ("https://lab2.example:8443", 200), ("https://lab2.example", 403),
+        ("https://[fe80::2]:8443", 200), ("https://[fe80::2]", 403),
+    ],
+)  # fmt: skip
+def test_another_port_of_an_allowed_name_is_another_site(origin, code):
+    hosts = ("lab.example", "lab2.example:8443", "fe80::1", "[fe80::2]:8443")
+    behind = client(Bind(hosts=hosts))
+    assert behind.post("/x", headers={"origin": origin}).status_code == code
+    assert behind.get("/", headers={"host": "lab2.example:8443"}).status_code == 200
+
+
+def test_a_page_at_a_port_of_its_own_is_asked_without_naming_the_port():
+    page = {"host": "lab.example:7860", "origin": "http://lab.example:7860"}
+    assert client(Bind(hosts=("lab.example",))).post("/x", headers=page).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "code"),
+    [("lab.example", 200), ("evil.example, lab.example:8443", 200), ("127.0.0.1", 200), ("", 200),
+     ("evil.example", 421), ("lab.example, evil.example", 421), ("lab.example,", 421)],
+)  # fmt: skip
+def test_a_proxy_that_asks_by_its_own_name_is_refused_what_browsers_may_not_ask_for(
+    forwarded, code
+):
+    asked = {"host": "127.0.0.1:7860", "x-forwarded-host": forwarded}
+    assert client(Bind(hosts=("lab.example",))).get("/", headers=asked).status_code == code
+    assert client().get("/", headers=asked).status_code == 200
+
+
+@pytest.mark.parametrize(
     "origin", ["http://evil.example", "http://127.0.0.1:9999", "null", "http://localhost:7860"]
 )
 def test_posts_from_other_origins_are_refused(origin):
@@ -128,6 +179,12 @@ def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address():
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_token_that_came_over_tls_never_goes_without(scheme):
+    answer = client(base=f"{scheme}://localhost:7860").get(f"/?token={TOKEN}")
+    assert ("secure" in answer.headers["set-cookie"].lower()) == (scheme == "https")
 
 
 def test_a_wrong_token_gives_no_cookie():

@@ -33,7 +33,7 @@ def posture(bench: Workbench) -> list[Check]:
 def _network(bench: Workbench) -> list[Check]:
     bind = bench.bind
     port = bench.served.get("server_port") or bind.port
-    is_private = bind.host in LOOPBACK or (bind.is_demo and bind.is_space)
+    is_private = (bind.host in LOOPBACK and not bind.hosts) or (bind.is_demo and bind.is_space)
     mode = "read-only demonstration" if bind.is_demo else "changes need the launch token"
     token = bench.reader.runs_dir / TOKEN_FILE
     is_kept = bind.is_demo or (token.is_file() and not token.stat().st_mode & 0o077)
@@ -42,6 +42,10 @@ def _network(bench: Workbench) -> list[Check]:
         Check(
             "Log-in", "on" if bind.has_auth else "off", bind.has_auth or is_private,
             "needed as soon as others can connect",
+        ),
+        Check(
+            "Further names", ", ".join(bind.hosts) or "none", bind.has_auth or not bind.hosts,
+            "others ask by them; a proxy must log people in, which is not seen from here",
         ),
         Check("Mode", mode, bind.is_demo or bool(bench.gate.token), "asked in server code"),
         Check(

@@ -27,6 +27,7 @@ TOKEN_FILE = ".token"  # noqa: S105 - a file name
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - no bind, names of one
 """Hosts to listen on that are no names a browser can ask for."""
+USUAL_PORTS = {"http": 80, "https": 443}
 BLOCKED = ("/gradio_api/proxy=", "/gradio_api/vibe", "/gradio_api/undo-vibe", "/monitoring",
            "/gradio_api/process_recording", "/gradio_api/run-history", "/gradio_api/runs",
            "/gradio_api/profiling", "/gradio_api/upload", "/gradio_api/file", "/gradio_api/info",
@@ -51,13 +52,19 @@ class Bind:
     is_public: bool = False
     """The user asked for a bind other than loopback explicitly."""
     hosts: tuple[str, ...] = ()
-    """Further names under which browsers reach it, such as that of a proxy; in small letters."""
+    """Further names under which browsers reach it, such as that of a proxy; in small letters, and
+    with the port where a proxy listens at another than the usual one."""
     is_demo: bool = False
     """Read-only: no handler that changes anything exists."""
     is_space: bool = False
     """Runs as a hosted Space, behind the host's proxy."""
     space_id: str = ""
     """Owner and name of the Space, where the host tells it."""
+
+    @property
+    def places(self) -> list[tuple[str, int | None]]:
+        """Names and ports of ``hosts``; no port is the usual one."""
+        return [place(name) for name in self.hosts]
 
 
 def check_bind(bind: Bind) -> None:
@@ -155,8 +162,9 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_known(host):
-            return PlainTextResponse(f"unknown host {host[:80]!r}", status_code=421)
+        unknown = [name for name in (host, *self._forwarded(headers)) if not self._is_known(name)]
+        if unknown:
+            return PlainTextResponse(f"unknown host {unknown[0][:80]!r}", status_code=421)
         origin = headers.get("origin")
         if scope["method"] not in {"GET", "HEAD"} and origin and not self._same(origin, host):
             return PlainTextResponse("requests from other sites are refused", status_code=403)
@@ -167,14 +175,29 @@ class Guard:
     def _is_known(self, host: str) -> bool:
         if self.bind.is_space:
             return True
-        name = _host_of(f"//{host}")
-        known = (*LOOPBACK, *self.bind.hosts)
-        return name in known or (self.bind.is_public and name == self.bind.host != "")
+        name, _ = _place(f"//{host}")
+        known = (*LOOPBACK, *[each for each, _ in self.bind.places])
+        is_own = self.bind.is_public and name == self.bind.host
+        return name != "" and (name in known or is_own)
+
+    def _forwarded(self, headers: Headers) -> list[str]:
+        """The name by which the nearest proxy was asked, where it says so and names are given."""
+        given = ",".join(headers.getlist("x-forwarded-host"))
+        # Those before the last one are whatever the browser and other proxies said.
+        return [given.rpartition(",")[2].strip()] if given and self.bind.hosts else []
 
     def _same(self, origin: str, host: str) -> bool:
         # A proxy may ask under its own name for the server, not under the one the browser used.
-        is_page = origin.partition("://")[2] == host or _host_of(origin) in self.bind.hosts
+        is_page = origin.partition("://")[2] == host or self._is_allowed(origin)
         return self.bind.is_space or is_page
+
+    def _is_allowed(self, origin: str) -> bool:
+        """Whether a page is at one of the further names; another port is another program."""
+        usual = USUAL_PORTS.get(origin.partition("://")[0])
+        name, port = _place(origin)
+        return usual is not None and (name, port or usual) in [
+            (each, wanted or usual) for each, wanted in self.bind.places
+        ]
 
     def _exchange(self, scope: Scope) -> Response | None:
         """A redirect that swaps ``?token=`` in the address for a cookie."""
@@ -186,7 +209,10 @@ class Guard:
         path = "/" + scope["path"].lstrip("/")
         answer = RedirectResponse(f"{path}?{rest}" if rest else path, status_code=303)
         if self.gate.knows(token) and not self.bind.is_demo:
-            answer.set_cookie(self.gate.cookie, token, httponly=True, samesite="strict", path="/")
+            is_secret = scope.get("scheme") == "https"
+            answer.set_cookie(
+                self.gate.cookie, token, httponly=True, samesite="strict", secure=is_secret
+            )
         return answer
 
     def _with_headers(self, send: Send) -> Send:
@@ -203,12 +229,20 @@ class Guard:
         return sending
 
 
-def _host_of(address: str) -> str:
-    """Host name of an address in small letters, without its port; empty where there is none."""
+def place(name: str) -> tuple[str, int | None]:
+    """Host and port of a name to be allowed; no host where there is none, no port if not named."""
+    is_bare = name.count(":") > 1 and not name.startswith("[")
+    return _place(f"//[{name}]" if is_bare else f"//{name}")
+
+
+def _place(address: str) -> tuple[str, int | None]:
+    """Host, in small letters, and port of an address; empty and none where they are missing."""
     try:
-        return urlsplit(address).hostname or ""
+        parts = urlsplit(address)
+        found = parts.hostname or "", parts.port
     except ValueError:
-        return ""
+        return "", None
+    return found
 
 
 def read_auth(path: Path) -> list[tuple[str, str]]:
