@@ -1,5 +1,6 @@
 """Long actions are seen to go on, can be stopped, and pages at rest ask seldom."""
 
+import json
 import re
 import threading
 from collections.abc import Generator
@@ -10,11 +11,12 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
-from acft.errors import ConfigError
+from acft.atomic import replace_json
+from acft.errors import ConfigError, DataError
 from acft.eventlog import EventWriter
 from acft.events import Scalars
 from acft.runs.directory import all_runs
-from acft.ui.page import POLL_SECONDS, REST_SECONDS, pace
+from acft.ui.page import POLL_SECONDS, REST_SECONDS, Wire, _in_place, pace
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs, tokens
 from acft.ui.reading.reader import Reader
@@ -94,12 +96,40 @@ def test_curves_of_compared_runs_follow_those_that_train_and_rest_with_the_other
     now, _, _, _, ce, _ = runs.compare(mine, both, before)
     assert now != before
     assert 159 in ce["data"][0]["x"]
+    replace_json(live.status, json.loads(live.status.read_text()) | {"state": "finished"})
+    assert runs.compare(mine, both, now)[0] != SKIPPED, "the end is drawn too"
+
+
+def test_curves_that_are_not_there_are_not_sent(bench):
+    one = visit(select=LIVE)
+    seen, row, *_ = runs.compare(bench, one)
+    assert not row.visible
+    assert seen == runs.progress(bench, visit())
+    assert runs.compare(bench, one, seen) == [SKIPPED] * (3 + len(runs.OVERLAID))
 
 
 def test_the_menu_of_a_runs_page_leads_to_every_run(bench):
     menu = str(run_page.ways(bench, visit(QUICK)))
     assert all(run_id in menu for run_id in (QUICK, CONTROL, LIVE))
     assert run_page.ways(bench, visit("20200101-000000-aaaa")) == ""
+
+
+def test_an_error_while_a_runs_page_opens_goes_with_the_next_tick(bench):
+    wired = {}
+
+    class Recorder(Wire):
+        def read(self, event, callback, inputs=(), outputs=(), **options):
+            wired[callback.__name__] = callback, outputs
+
+    with gr.Blocks():
+        run_page._build(bench, Recorder(bench))
+    _, opened = wired["opened"]
+    notice = [part != SKIPPED for part in _in_place(DataError("torn"), opened)].index(True)
+    tick, outputs = wired["tick"]
+    again = tick(visit(QUICK), None, None, REST_SECONDS)
+    assert again[outputs.index(opened[notice])] != SKIPPED
+    assert CONTROL in str(again[outputs.index(opened[-1])]), "the menu is there as well"
+    assert tick(visit(QUICK), run_page.Marks(head=1), None, REST_SECONDS)[-1] == SKIPPED
 
 
 def test_a_lost_run_is_read_once_until_one_of_its_files_changes(bench):

@@ -259,6 +259,14 @@ def paced(
     return [gr.skip()] * 2 if clock or seconds == now else [gr.Timer(seconds), seconds]
 
 
+def news(
+    bench: Workbench, visit: Visit, seen: Marks | None, clock: replay.Clock | None, now: float
+) -> list[Any]:
+    """The timer and its pace, what has changed, and the menu where opening the page had failed."""
+    menu = ways(bench, visit) if seen is None else gr.skip()
+    return [*paced(bench, visit, now, clock), *show(bench, visit, seen, clock), menu]
+
+
 EVERY_TURN = {"trigger_mode": "multiple", "queue": True, "concurrency_limit": 1}
 """No turn of a control is lost, and each starts from the clock that the one before it left."""
 
@@ -278,12 +286,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def opened(visit: Visit) -> list[Any]:
         begun = replay.started(visit.query)
         pace = gr.Timer(replay.FRAME_SECONDS) if begun else gr.skip()
-        return [begun, pace, ways(bench, visit), *show(bench, visit, clock=begun)]
+        return [begun, pace, *show(bench, visit, clock=begun), ways(bench, visit)]
 
-    def tick(
-        visit: Visit, last: Marks | None, playing: replay.Clock | None, now: float
-    ) -> list[Any]:
-        return [*paced(bench, visit, now, playing), *show(bench, visit, last, playing)]
+    def tick(visit: Visit, *last: Any) -> list[Any]:
+        return news(bench, visit, *last)
 
     def turn(visit: Visit, last: Marks | None, playing: replay.Clock | None) -> list[Any]:
         run = find(bench, visit)
@@ -315,8 +321,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
         bench.control.label(str(visit.data.get("run", "")), **labels.changes(visit.data))
         return top(bench, visit)
 
-    wire.on_load(opened, outputs=[clock, timer, others, *shown])
-    wire.read(timer.tick, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown])
+    wire.on_load(opened, outputs=[clock, timer, *shown, others])
+    wire.read(timer.tick, tick, inputs=[seen, clock, tempo],
+              outputs=[timer, tempo, *shown, others])  # fmt: skip
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown], **EVERY_TURN)
     wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")
     wire.change(measure.measure, start, outputs=[measure])

@@ -234,14 +234,17 @@ def news(bench: Workbench, visit: Visit, last: Shown | None) -> list[Any]:
     return [table_now, timer, now]
 
 
-Progress = tuple[tuple[str, int, int, float], ...]
+Progress = tuple[tuple[str, str, int, int, float], ...]
 """How far each compared run is; figures are drawn anew when it changes."""
 
 
 def progress(bench: Workbench, visit: Visit) -> Progress:
-    """Rounds and, to a hundredth part of them, events of the compared runs."""
-    found = [run for run in map(bench.reader.run, chosen(visit)) if run is not None]
-    return tuple((run.run_id, len(run.history.rounds), len(run.settings),
+    """State, rounds and, to a hundredth part of them, events of the compared runs."""
+    names = chosen(visit)
+    if len(names) < 2:
+        return ()
+    found = [run for run in map(bench.reader.run, names) if run is not None]
+    return tuple((run.run_id, run.state.label, len(run.history.rounds), len(run.settings),
                   math.log1p(run.history.n_events) // 0.01) for run in found)  # fmt: skip
 
 
