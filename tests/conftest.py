@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 from ipaddress import ip_address
 from typing import Any
@@ -18,6 +19,9 @@ os.environ.update(
     HF_DATASETS_OFFLINE="1",
     GRADIO_ANALYTICS_ENABLED="False",
 )
+
+# a shell ignores it for what it starts in the background, and so would all that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # how long an example takes says how busy the machine is
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
