@@ -111,8 +111,8 @@ def test_first_content_comes_within_a_second_and_a_half(page, served):
         begin = time.monotonic()
         page.goto(f"{served.address}/run?run={QUICK}")
         page.get_by_role("heading", name="Detoxify").wait_for()
-        seconds.append(time.monotonic() - begin)
-    assert min(seconds) < 1.5 * _slowness()
+        seconds.append((time.monotonic() - begin) / _slowness())
+    assert min(seconds) < 1.5
 
 
 def test_a_toxic_text_is_blurred_until_asked_for(page, served):

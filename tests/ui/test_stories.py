@@ -196,7 +196,7 @@ def test_a_second_workbench_only_looks_and_says_who_owns_the_runs(page, server):
     second.start()
     try:
         page.goto(second.link("/"))
-        page.get_by_text("These runs are supervised by").wait_for(timeout=PATIENCE)
+        page.locator(".mode", has_text="These runs are supervised by").wait_for(timeout=PATIENCE)
     finally:
         second.kill()
 

@@ -388,7 +388,7 @@ def test_prompts_of_another_file_are_looked_for_in_the_column_in_which_they_are_
     file.write_text('{"question": "How deep is it?", "category": "toxic"}\n')
     prompts = run.prompts.model_copy(update={"text_field": "question"})
     asked = run.model_copy(update={"prompts": prompts})
-    suites = ["rtp", "detection", "divergence"]
+    suites = ["rtp", "divergence"]
     options = {name: {"source": str(file)} for name in suites}
     chosen = settings(suites, options=options)
     assert METHODS.get("evaluate").missing(chosen, asked) == []
@@ -398,6 +398,18 @@ def test_prompts_of_another_file_are_looked_for_in_the_column_in_which_they_are_
         assert sum(work.values()) > 0, f"{name} reads it"
     told = METHODS.get("evaluate").missing(chosen, run)
     assert [line.split("]")[0] for line in told] == [f"[method.options.{name}" for name in suites]
+
+
+def test_labelled_texts_are_looked_for_in_the_usual_column(run, tmp_path) -> None:
+    file = tmp_path / "labelled.jsonl"
+    file.write_text('{"text": "How deep is it?", "category": "toxic"}\n')
+    prompts = run.prompts.model_copy(update={"text_field": "question"})
+    asked = run.model_copy(update={"prompts": prompts})
+    chosen = settings(["detection"], options={"detection": {"source": str(file)}})
+    assert METHODS.get("evaluate").missing(chosen, asked) == []
+    file.write_text('{"question": "How deep is it?", "category": "toxic"}\n')
+    (told,) = METHODS.get("evaluate").missing(chosen, asked)
+    assert "has no column 'text'" in told
 
 
 def test_parts_of_subjects_that_are_not_there_are_told_before_anything_is_opened(run) -> None:
