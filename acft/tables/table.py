@@ -32,7 +32,7 @@ from acft.tables.collecting import (
     variant_of,
 )
 from acft.tables.figures import Mark, intervals
-from acft.totals import pooled_bootstrap, ratio_change
+from acft.totals import Totals, pooled_bootstrap, ratio_change
 
 MARGIN = 0.1
 """Relative change below which two variants count as equivalent, by default."""
@@ -240,8 +240,8 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
         for column, seen in cells.items():
             sides = [found[other].get(column, []), seen]
             pair = [all_totals(side) for side in sides]
-            if all(pair):
-                are_shares = is_share(seen[0].event.metric)
+            are_shares = is_share(seen[0].event.metric)
+            if all(pair) and (are_shares or _is_above_none(pair[0])):
                 estimate = pooled_bootstrap(pair, ratio_change, are_shares=are_shares)
                 changes[column] = Cell(
                     estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
@@ -263,6 +263,11 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
     if any(cell.is_prompts_only for row in rows for cell in row.cells.values()):
         legend.append(PROMPTS_ONLY)
     return ResultTable(columns_of(rows), tuple(rows), caption=_sentence(legend))
+
+
+def _is_above_none(runs: Sequence[Totals]) -> bool:
+    """Whether a change can be told in parts of this; not of base's KL to itself, which is noise."""
+    return all((totals.value or 0.0) > 0 for totals in runs)
 
 
 def _is_single(side: Sequence[Seen]) -> bool:

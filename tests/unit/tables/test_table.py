@@ -265,15 +265,15 @@ def test_a_damaged_checkpoint_is_not_measured(tmp_path):
         measurement(tmp_path, paths.root.name, ["rtp"])
 
 
-def measured(runs_dir, shares_by_subject, *overrides, **launch) -> RunPaths:
-    """A finished evaluation with the given share of toxic responses on each of its prompts."""
+def measured(runs_dir, shares_by_subject, *overrides, metric="toxic_share", **launch) -> RunPaths:
+    """A finished evaluation with the given values on each of its prompts."""
     names = tuple(map(str, range(40)))
     results = {
-        subject: {"toxic_share/judge": Totals(names, np.array(values), np.ones(40))}
+        subject: {f"{metric}/judge": Totals(names, np.array(values), np.ones(40))}
         for subject, values in shares_by_subject.items()
     }
     events = [
-        Evaluated("rtp/judge", "toxic_share", subject, m["toxic_share/judge"].value, 40)
+        Evaluated("rtp/judge", metric, subject, m[f"{metric}/judge"].value, 40)
         for subject, m in results.items()
     ]
     paths = finished(runs_dir, events, *overrides, **launch)
@@ -460,6 +460,20 @@ def test_a_comparison_is_paired_by_prompt_and_ends_in_a_verdict(tmp_path):
     )
     assert "] lower (prompts only) |" in table.markdown, "one run does not show how training varies"
     assert PROMPTS_ONLY in table.caption
+
+
+def test_nothing_is_told_in_parts_of_a_measurement_that_is_not_above_none(tmp_path):
+    noise = prompts(1e-6) - 2e-6
+    measured(tmp_path, {"base": noise, "policy": prompts(0.2)}, metric="kl_subject_base")
+    measured(tmp_path, {"base": noise, "policy": prompts(0.2, 1)}, metric="length_tokens")
+    with pytest.raises(DataError, match="nothing can be compared with 'base'"):
+        result_table(tmp_path, "exp", against="base")
+    both = {"base": prompts(0.1), "policy": prompts(0.2, 1)}
+    measured(tmp_path, both, "method.x=1", metric="kl_subject_base")
+    found = {row.variant: row.cells for row in result_table(tmp_path, "exp", against="base").rows}
+    assert (list(found["as written"]), list(found["method.x=1"])) == (
+        [], ["rtp/judge kl_subject_base"],
+    )  # fmt: skip
 
 
 def test_with_several_runs_the_verdict_is_over_them_as_well(tmp_path):
