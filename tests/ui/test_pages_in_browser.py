@@ -108,10 +108,12 @@ def test_first_content_comes_within_a_second_and_a_half(page, served):
     ready(page)
     seconds = []
     for _ in range(5):  # the best of five: other processes may hold the cores
+        before = _slowness()
         begin = time.monotonic()
         page.goto(f"{served.address}/run?run={QUICK}")
         page.get_by_role("heading", name="Detoxify").wait_for()
-        seconds.append((time.monotonic() - begin) / _slowness())
+        passed = time.monotonic() - begin
+        seconds.append(passed / min(before, _slowness()))  # a spike beside the load excuses nothing
     assert min(seconds) < 1.5
 
 
