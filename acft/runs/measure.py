@@ -90,13 +90,13 @@ def measurement(
         name = spec.settings.title or subject
         subjects[BASE] = {key: subjects[POLICY][key] for key in subjects[POLICY].keys() & {HASH}}
         own += _as_found(spec, launch.working_directory)
+    known = parse_spec(text, own, subject)
     if control:
         paths = find_run(runs_dir, control)
         subjects[CONTROL] = _verified_result(paths)
-        _require_alike(parse_spec(text, own, subject), _spec_of(paths), subjects)
+        _require_alike(known, _spec_of(paths), subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={json.dumps(title)}")
-    known = parse_spec(text, own, subject)
     asked = parse_spec(text, (*own, *as_evaluation(suites, subjects), *overrides), subject)
     for role, settings in subjects.items():
         if _has_other_weights(known, asked, role):

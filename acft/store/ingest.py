@@ -235,7 +235,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _mark(path: Path) -> tuple[int, int]:
-    """Size and time of a file, or of a folder, which both change with the files in it."""
+    """Size and time of a file, or of a folder: files in it come, go or are replaced."""
     try:
         facts = path.stat()
     except FileNotFoundError:
