@@ -27,6 +27,7 @@ from acft.runs.worker import RESERVE, main
 from acft.schema import RunPaths
 from acft.seeding import derive_seed, hash_fraction
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
+from tests.light_worker import start_light
 
 WORKER = (sys.executable, str(Path(__file__).resolve()))
 POLL_SECONDS = 0.005
@@ -171,7 +172,7 @@ def register() -> None:
 
 
 if __name__ == "__main__":
-    METHODS._is_discovered = True  # a worker that imports no other method starts sooner
+    start_light()
     register()
     os.environ["FAKE_RUN"] = sys.argv[1]
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from acft.policy import base_policy
 from acft.schema import RunPaths
 from acft.settings import ModelSettings, RunSettings
 from tests.fakes import save_tiny_model
+from tests.programs import output_of
 from tests.tiny_run import check_same, tiny_settings, train
 from tests.toy_runs import toy_run
 
 pytestmark = pytest.mark.equivalence
-ROOT = Path(__file__).parents[2]
 SECONDS = 300
 TOLERANCE = 1e-4
 CHANGES = (
@@ -50,16 +49,7 @@ def launched(
         *(part for c in (*CHANGES, *more) for part in ("--set", c)),
     ]
     environment = os.environ | {"ACFT_ASSETS": str(cache), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    output_of(command, environment, SECONDS)
     (paths,) = [
         RunPaths(folder) for folder in runs_dir.iterdir() if (folder / "spec.toml").exists()
     ]
@@ -130,12 +120,8 @@ def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
 def printed(module: str, *arguments: str, **environment: str) -> str:
     """What two processes of a test's own module print."""
     command = [sys.executable, "-m", *LAUNCHERS["torchrun"], "--module", module, *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment,
-        capture_output=True, text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    everything = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment
+    return output_of(command, everything, SECONDS)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The batch script of the scaling guide, with a scheduler that is played on this machine."""
 
-import contextlib
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 from acft.runs.directory import all_runs, read_status
 from acft.runs.status import current_state
 from tests.fake_runs import wait_until
+from tests.programs import ended
 from tests.tiny_run import tiny_settings
 
 GUIDE = Path(__file__).parents[2] / "experiments" / "SCALING.md"
@@ -50,17 +50,13 @@ def test_the_signal_before_the_end_of_the_job_saves_the_round_and_the_script_wai
     job = subprocess.Popen(
         ["bash", str(tmp_path / "job.sh"), str(tmp_path / "run.toml"), str(runs)],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
     )  # fmt: skip
-    try:
+    with ended(job):
         wait_until(
             lambda: any(read_status(paths).checkpoint for paths in all_runs(runs)), "a round"
         )
         job.send_signal(signal.SIGUSR1)
         _, said = job.communicate(timeout=120)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
     (paths,) = all_runs(runs)
     status, state = current_state(paths)
     assert state.state == "stopped", said

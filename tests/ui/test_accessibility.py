@@ -15,6 +15,8 @@ pytestmark = pytest.mark.ui
 AXE = "axe-core@4.14.1"
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 """Of ``axe.min.js``; fetched from the npm registry when the tests run, never stored here."""
+NPM_SECONDS = 120
+"""Longer than any answer took; npm itself asks again for a quarter of an hour."""
 ROUTES = {name: page.route for name, page in PAGES.items()}
 
 
@@ -23,13 +25,15 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("axe")
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, so axe-core could not be run")
-    done = subprocess.run(
-        ["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    archives = list(folder.glob("axe-core-*.tgz"))
-    if done.returncode or not archives:
-        pytest.skip(f"axe-core could not be had from npm: {done.stderr.strip()[:120]}")
-    with tarfile.open(archives[0]) as archive:
+    try:
+        subprocess.run(
+            ["npm", "pack", AXE, "--silent"],
+            cwd=folder, capture_output=True, timeout=NPM_SECONDS, check=True,
+        )  # fmt: skip
+        (path,) = folder.glob("axe-core-*.tgz")
+    except (subprocess.SubprocessError, ValueError) as error:
+        pytest.skip(f"axe-core could not be had from npm: {error}")
+    with tarfile.open(path) as archive:
         member = archive.extractfile("package/axe.min.js")
         assert member is not None
         script = member.read()

@@ -1,0 +1,45 @@
+"""Programs that start others, ended with all of them."""
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+
+
+def output_of(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> str:
+    """What a program prints that ends well within some seconds.
+
+    ``subprocess.run`` kills the program alone when its time is over, and then waits without end
+    for the pipes that the program's children hold.
+    """
+    program = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ended(program):
+        said, complaints = program.communicate(timeout=seconds)
+    assert program.returncode == 0, complaints[-3000:]
+    return said
+
+
+@contextmanager
+def ended(program: "subprocess.Popen[str]") -> Iterator[None]:
+    """Kills a program that still runs at the end, and all that it started."""
+    try:
+        yield
+    finally:
+        family: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(program.pid)
+            family = [parent, *parent.children(recursive=True)]
+        for member in family if program.poll() is None else []:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
