@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# before torch is imported: two thread pools on two cores are many times slower than one
+# before torch is imported: two thread pools on two cores are many times slower than one, and those
+# of the tests that have two threads do not spin while they wait
 os.environ.update(
     OMP_NUM_THREADS="1",
     MKL_NUM_THREADS="1",
+    GOMP_SPINCOUNT="0",
     TOKENIZERS_PARALLELISM="false",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",

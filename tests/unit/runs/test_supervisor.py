@@ -98,6 +98,23 @@ def test_the_environment_is_an_allow_list(monkeypatch):
     assert passed["HF_HOME"] == "/models"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "turns"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_wait_for_each_other_without_a_long_spin_unless_asked_to(
+    monkeypatch, chosen, turns
+):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    code = "import acft, os; print(os.environ.get('GOMP_SPINCOUNT'), 'end')"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [turns, "end"]
+
+
 def test_a_trackers_key_reaches_only_runs_that_are_mirrored_to_it(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     assert "WANDB_API_KEY" not in environment(["trackio"])
