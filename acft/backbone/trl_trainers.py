@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,22 +32,26 @@ from trl.trainer.utils import add_fused_lm_head
 from acft.backbone.loading import Backbone
 from acft.backbone.trl_steps import Generated, Pair, TrlSteps
 
+ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
+
 
 def dpo_steps(steps: TrlSteps, pairs: Sequence[Pair], beta: float) -> None:
     """Take ``n_steps`` steps of direct preference optimisation."""
     rows = [{name: list(ids) for name, ids in vars(pair).items()} for pair in pairs]
-    with _undisturbed(), tempfile.TemporaryDirectory() as folder:
+    with _undisturbed(steps.policy.model.device), tempfile.TemporaryDirectory() as folder:
         trainer = _PairTrainer(
             model=_private(steps.policy),
             ref_model=_private(steps.base),
-            args=DPOConfig(
-                beta=beta,
-                max_length=None,
-                per_device_train_batch_size=steps.settings.micro_batch_size,
-                gradient_accumulation_steps=_pieces(
-                    steps.settings.batch_size, steps.settings.micro_batch_size
-                ),
-                **_common(steps, folder),
+            args=_own_device(
+                DPOConfig(
+                    beta=beta,
+                    max_length=None,
+                    per_device_train_batch_size=steps.settings.micro_batch_size,
+                    gradient_accumulation_steps=_pieces(
+                        steps.settings.batch_size, steps.settings.micro_batch_size
+                    ),
+                    **_common(steps, folder),
+                )
             ),
             train_dataset=Dataset.from_list(rows),
             **_parts(steps),
@@ -81,19 +85,21 @@ def rloo_steps(
         return reward(prompts, completions)
 
     pieces = _pieces(responses_per_step, steps.settings.micro_batch_size)
-    with _undisturbed(), tempfile.TemporaryDirectory() as folder:
+    with _undisturbed(steps.policy.model.device), tempfile.TemporaryDirectory() as folder:
         trainer = _GroupTrainer(
             generate,
             beta,
             _private(steps.base),
             model=_private(steps.policy),
             reward_funcs=rewards,
-            args=RLOOConfig(
-                beta=0.0,  # else TRL opens a second reference; see _GroupTrainer
-                num_generations=group,
-                per_device_train_batch_size=responses_per_step // pieces,
-                gradient_accumulation_steps=pieces,
-                **_common(steps, folder),
+            args=_own_device(
+                RLOOConfig(
+                    beta=0.0,  # else TRL opens a second reference; see _GroupTrainer
+                    num_generations=group,
+                    per_device_train_batch_size=responses_per_step // pieces,
+                    gradient_accumulation_steps=pieces,
+                    **_common(steps, folder),
+                )
             ),
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
             **_parts(steps),
@@ -193,16 +199,27 @@ def _parts(steps: TrlSteps) -> dict[str, Any]:
     }
 
 
+def _own_device(config: ConfigT) -> ConfigT:
+    """A trainer's arguments, with the first GPU alone where there are several.
+
+    transformers would put a copy of the model on each, and TRL refuses that; its way to say one GPU
+    is what its own trainer does for a model that is split over several.
+    """
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
+
+
 def _run(trainer: Any) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.train()
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed(device: torch.device) -> Iterator[None]:
     """What TRL does to the process, which it takes for its own, is undone or kept quiet."""
     states = random.getstate(), np.random.get_state()
-    with warnings.catch_warnings(), torch.random.fork_rng():
+    gpus = [device] if device.type == "cuda" else []  # else memory is taken on each one in sight
+    with warnings.catch_warnings(), torch.random.fork_rng(gpus):
         # it calls transformers by names that are to change, which would be said at every step
         warnings.simplefilter("ignore", FutureWarning)
         try:

@@ -140,7 +140,7 @@ class MonteCarloOracle(Oracle):
         result = self.prefix_log_r(flat)[:, None].repeat(1, self._vocab)
         for row, tokens in enumerate(top):
             longer = [prefixes[row].followed_by(token) for token in tokens.tolist()]
-            result[row, tokens] = self._log_rs(longer).to(result.device)
+            result[row, tokens.to(result.device)] = self._log_rs(longer).to(result.device)
         return result.reshape(*states.shape[:-1], self._vocab)
 
     def token_log_r(

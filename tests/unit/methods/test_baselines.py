@@ -117,6 +117,23 @@ def test_satisfaction_rises(tmp_path, method):
     assert by_round[3] > by_round[0] + 0.25
 
 
+@pytest.mark.parametrize(("method", "config"), [("dpo", "DPOConfig"), ("rl", "RLOOConfig")])
+def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path, monkeypatch, method, config):
+    from acft.backbone import trl_trainers
+
+    class OnFourGpus(getattr(trl_trainers, config)):
+        """What the arguments become where transformers finds four."""
+
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 4
+
+    monkeypatch.setattr(trl_trainers, config, OnFourGpus)
+    run = toy_run(tmp_path, "oracle.rollouts_per_round=320", "schedule.rounds=1", constraint=[NO_C])
+    steps = trained(tmp_path / "run", run, {"name": method}).scalars("policy/loss")
+    assert len(steps) == run.optimizer.steps_per_round
+
+
 def replace_corpus(run):
     """Without texts that teach the opposite."""
     return run.model_copy(update={"corpus": run.corpus[:1]})
