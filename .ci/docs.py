@@ -33,6 +33,7 @@ ABOUT = {
     "pyproject.toml": "dependencies and the settings of every tool",
     "requirements.txt": "what a Space installs",
     "tests/": "`make test` runs all; browser, slow and GPU tests on request",
+    "tests/device/": "a device beside the CPU that is as strict as a GPU",
     "tests/equivalence/": "settings that must agree",
     "tests/faults/": "kills, torn files, full disks, jumped clocks",
     "tests/golden/": "values derived by hand or recorded",

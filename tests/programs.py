@@ -26,7 +26,7 @@ def output_of(command: Sequence[str], environment: Mapping[str, str], seconds: f
     )
     with ended(program):
         said, complaints = program.communicate(timeout=seconds)
-    assert program.returncode == 0, complaints[-3000:]
+    assert program.returncode == 0, f"{said[-3000:]}\n{complaints[-3000:]}"
     return said
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acft.data import TokenizedDocument, Tokenizer, collate, pad_token
+from acft.token_text import token_texts
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,10 @@ def preview(
             document.document_id,
             document.domain,
             [
-                PreviewToken(
-                    str(tokenizer.decode([token_id])),
-                    i >= document.loss_start,
-                    i > 0 and bool(mask[i]),
+                PreviewToken(text, i >= document.loss_start, i > 0 and bool(mask[i]))
+                for i, text in enumerate(
+                    token_texts(lambda ids: str(tokenizer.decode(list(ids))), document.token_ids)
                 )
-                for i, token_id in enumerate(document.token_ids)
             ],
         )
         for document, mask in zip(shown, batch.response_mask, strict=True)

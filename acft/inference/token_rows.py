@@ -20,6 +20,7 @@ from acft.objective import (
 from acft.oracle.verdicts import prefix_verdicts
 from acft.oracle.windows import response_windows
 from acft.policy import Policy
+from acft.token_text import TokenTexts
 from acft.types import TokenBatch
 
 TOP = 10
@@ -118,6 +119,8 @@ def _rows(
 ) -> list[dict[str, Any]]:
     base_lp, policy_lp, guided_lp = sides
     tokenizer = opened.base.backbone.tokenizer
+    texts = TokenTexts(lambda some: str(tokenizer.decode(some)))
+    texts.add(ids[0])
     n_guided = 0 if guided_lp is None else len(guided_lp)
     entropies = entropy(policy_lp)
     rows = []
@@ -125,13 +128,15 @@ def _rows(
         place = index + 1 - start
         guided = guided_lp[place] if guided_lp is not None and 0 <= place < n_guided else None
         kl = None if guided is None else float(kl_divergence(guided, policy_lp[index]))
+        # before the text goes on
+        alternatives = _alternatives(texts, base_lp[index], policy_lp[index], guided)
         rows.append(
             {
                 "sequence_id": "live",
                 "policy_version": version,
                 "position": index + 1,
                 "token_id": token,
-                "token_text": str(tokenizer.decode([token])),
+                "token_text": texts.add(token, is_last=index == len(ids) - 2),
                 "logprob_base": float(base_lp[index, token]),
                 "logprob_policy": float(policy_lp[index, token]),
                 "logprob_guided": None if guided is None else float(guided[token]),
@@ -139,13 +144,13 @@ def _rows(
                 "kl_guided_policy": kl,
                 "entropy": float(entropies[index]),
                 "in_loss": guided is not None,
-                "alternatives": _alternatives(tokenizer, base_lp[index], policy_lp[index], guided),
+                "alternatives": alternatives,
             }
         )
     return rows
 
 
-def _alternatives(tokenizer: Any, base: Tensor, policy: Tensor, guided: Tensor | None) -> str:
+def _alternatives(texts: TokenTexts, base: Tensor, policy: Tensor, guided: Tensor | None) -> str:
     sides = {"base": base, "policy": policy}
     if guided is not None:
         sides["guided"] = guided
@@ -154,7 +159,7 @@ def _alternatives(tokenizer: Any, base: Tensor, policy: Tensor, guided: Tensor |
         [
             {
                 "id": token,
-                "text": str(tokenizer.decode([token])),
+                "text": texts.peek(token),
                 **{name: round(float(side[token]), 5) for name, side in sides.items()},
             }
             for token in ids

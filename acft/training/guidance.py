@@ -13,6 +13,7 @@ from acft.backbone.forward import hidden_states, logits
 from acft.chunked import TokenLosses
 from acft.data import TokenizedDocument
 from acft.objective import entropy
+from acft.token_text import TokenTexts
 from acft.training.outputs import Rows
 from acft.training.regularizer import ComputedGuidance
 from acft.training.sparse import CachedGuidance
@@ -113,8 +114,9 @@ class GuidanceTap:
             "oracle_version": self.oracle_version,
             "kl_logged": float(kls[is_penalised].double().sum()),
         }
+        texts = TokenTexts(self.world.decode)
         # Nothing predicts the first token, but without it the text could not be read again.
-        self._pending.append({**shared, **self._named(0, document), "in_loss": False})
+        self._pending.append({**shared, **_named(0, document, texts), "in_loss": False})
         guided = iter(read.guided)
         flags = is_penalised.tolist()
         for index, (in_loss, kl) in enumerate(zip(flags, kls.tolist(), strict=True)):
@@ -122,10 +124,11 @@ class GuidanceTap:
             if in_loss:
                 sides["guided"] = next(guided)
             first_response = document.response_start - 1
+            alternatives = _alternatives(read.ids[index], sides, texts)  # before the text goes on
             self._pending.append(
                 {
                     **shared,
-                    **self._named(index + 1, document),
+                    **_named(index + 1, document, texts),
                     "logprob_base": sides["base"][0],
                     "logprob_policy": sides["policy"][0],
                     "logprob_guided": sides["guided"][0] if in_loss else None,
@@ -133,29 +136,30 @@ class GuidanceTap:
                     "kl_guided_policy": kl if in_loss else None,
                     "entropy": read.entropies[index],
                     "in_loss": in_loss,
-                    "alternatives": self._alternatives(read.ids[index], sides),
+                    "alternatives": alternatives,
                 }
             )
 
-    def _named(self, position: int, document: TokenizedDocument) -> dict[str, Any]:
-        token = document.token_ids[position]
-        return {
-            "position": position,
-            "token_id": token,
-            "token_text": self.world.decode([token]),
-        }
 
-    def _alternatives(self, ids: Sequence[int], sides: Mapping[str, Sequence[float]]) -> str:
-        columns = {token: column for column, token in enumerate(ids) if column}
-        rows = [
-            {
-                "id": token,
-                "text": self.world.decode([token]),
-                **{name: round(values[columns[token]], 5) for name, values in sides.items()},
-            }
-            for token in sorted(columns)
-        ]
-        return json.dumps(rows)
+def _named(position: int, document: TokenizedDocument, texts: TokenTexts) -> dict[str, Any]:
+    token, is_last = document.token_ids[position], position == len(document.token_ids) - 1
+    text = texts.add(token, is_last=is_last)
+    return {"position": position, "token_id": token, "token_text": text}
+
+
+def _alternatives(
+    ids: Sequence[int], sides: Mapping[str, Sequence[float]], texts: TokenTexts
+) -> str:
+    columns = {token: column for column, token in enumerate(ids) if column}
+    rows = [
+        {
+            "id": token,
+            "text": texts.peek(token),
+            **{name: round(values[columns[token]], 5) for name, values in sides.items()},
+        }
+        for token in sorted(columns)
+    ]
+    return json.dumps(rows)
 
 
 @dataclass(frozen=True)

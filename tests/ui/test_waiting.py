@@ -23,7 +23,7 @@ from acft.ui.reading.reader import Reader
 from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
-from tests.ui.browser import Watch, ready, shoot
+from tests.ui.browser import Watch, ready, settled, shoot
 from tests.ui.conftest import (
     CONTROL,
     LIVE,
@@ -242,7 +242,7 @@ def test_notices_about_something_else_free_no_button(page, served, monkeypatch):
 
     monkeypatch.setattr(FakeSettingsProcess, "call", slow)
     page.goto(served.link("/"))
-    ready(page)
+    settled(page)  # an answer in its own part would free it
     notice = (
         "(kind) => { const box = document.createElement('div');"
         " box.className = `toast-body ${kind}`; box.append(document.createElement('div'));"
