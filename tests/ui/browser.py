@@ -56,16 +56,3 @@ def shoot(page: Any, name: str, *, full: bool = False) -> None:
 def ready(page: Any) -> None:
     """Waits until the server's first answer is drawn."""
     page.wait_for_function("Number(document.body.dataset.drawn || 0) > 0", timeout=30_000)
-
-
-def settled(page: Any) -> None:
-    """Waits until all the server has to say of a page that was opened is drawn."""
-    page.wait_for_function(
-        """() => {
-          const now = document.body.dataset.drawn || "0";
-          const seen = window.acftSeen || (window.acftSeen = { drawn: now, since: Date.now() });
-          if (seen.drawn !== now) Object.assign(seen, { drawn: now, since: Date.now() });
-          return now !== "0" && Date.now() - seen.since > 1500;
-        }""",
-        timeout=30_000,
-    )

@@ -23,7 +23,7 @@ from acft.ui.reading.reader import Reader
 from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
-from tests.ui.browser import Watch, ready, settled, shoot
+from tests.ui.browser import Watch, ready, shoot
 from tests.ui.conftest import (
     CONTROL,
     LIVE,
@@ -242,7 +242,7 @@ def test_notices_about_something_else_free_no_button(page, served, monkeypatch):
 
     monkeypatch.setattr(FakeSettingsProcess, "call", slow)
     page.goto(served.link("/"))
-    settled(page)  # an answer in its own part would free it
+    ready(page)
     notice = (
         "(kind) => { const box = document.createElement('div');"
         " box.className = `toast-body ${kind}`; box.append(document.createElement('div'));"
@@ -250,9 +250,14 @@ def test_notices_about_something_else_free_no_button(page, served, monkeypatch):
     )
     page.evaluate(notice, "error")
     button = page.get_by_role("button", name="Start the quickstart run").first
-    button.click()
-    page.evaluate(notice, "info")
-    page.wait_for_timeout(2500)
+    drawn = "document.body.dataset.drawn"
+    for _ in range(5):
+        before = page.evaluate(drawn)
+        button.click()
+        page.evaluate(notice, "info")
+        page.wait_for_timeout(2500)
+        if page.evaluate(drawn) == before:  # else the page had news, which free every button
+            break
     expect(button).to_have_attribute("aria-busy", "true")
     gate.set()
 
