@@ -6,7 +6,7 @@ letter together.
 
 from collections.abc import Sequence
 
-from acft.prompt_tokens import Decode
+from acft.prompt_tokens import Decode, response_texts
 
 INCOMPLETE = "\ufffd"
 """What stands for bytes that are no letter yet."""
@@ -24,10 +24,11 @@ class TokenTexts:
         self._waiting: list[int] = []
         """Tokens that spell no whole letter yet."""
 
-    def peek(self, token: int) -> str:
-        """What a token would add if it came next."""
-        known = self._decode(self._told) if self._told else ""
-        return self._decode([*self._told, *self._waiting, token])[len(known) :]
+    def peek(self, tokens: Sequence[int]) -> list[str]:
+        """What each of some tokens would add if it came next."""
+        return response_texts(
+            self._decode, self._told, [[*self._waiting, token] for token in tokens]
+        )
 
     def add(self, token: int, *, is_last: bool = False) -> str:
         """What the next token adds; empty where it is a part of a letter that later ones complete.
@@ -36,7 +37,7 @@ class TokenTexts:
             token: The token.
             is_last: Whether nothing follows, so that a part of a letter is told as it is.
         """
-        text = self.peek(token)
+        [text] = self.peek([token])
         self._waiting.append(token)
         is_part = text.endswith(INCOMPLETE) and len(self._waiting) < LONGEST
         if is_part and not is_last:

@@ -52,6 +52,18 @@ def byte_backbone(context_length=128):
     )
 
 
+def word_piece_tokenizer():
+    """Five words, spaces written as a mark; drops the first one when it decodes (SentencePiece)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<s>": 0, "▁The": 1, "▁sun": 2, "▁rose": 3, "ny": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<s>")
+
+
 def pretrained_byte_tokenizer():
     """The same vocabulary as a tokenizer of transformers, for what needs a real one."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

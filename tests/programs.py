@@ -1,5 +1,7 @@
 """Programs that start others, ended with all of them."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +25,7 @@ def output_of(command: Sequence[str], environment: Mapping[str, str], seconds: f
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     with ended(program):
         said, complaints = program.communicate(timeout=seconds)
@@ -32,14 +35,17 @@ def output_of(command: Sequence[str], environment: Mapping[str, str], seconds: f
 
 @contextmanager
 def ended(program: "subprocess.Popen[str]") -> Iterator[None]:
-    """Kills a program that still runs at the end, and all that it started."""
+    """Kills what a program leaves behind that leads a session: itself, its group, its children."""
     try:
         yield
     finally:
         family: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(program.pid)
-            family = [parent, *parent.children(recursive=True)]
-        for member in family if program.poll() is None else []:
+            family = psutil.Process(program.pid).children(recursive=True)
+        # the group outlives its leader; children in sessions of their own are in no group of ours
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
+        program.wait()

@@ -159,9 +159,9 @@ def _alternatives(texts: TokenTexts, base: Tensor, policy: Tensor, guided: Tenso
         [
             {
                 "id": token,
-                "text": texts.peek(token),
+                "text": text,
                 **{name: round(float(side[token]), 5) for name, side in sides.items()},
             }
-            for token in ids
+            for token, text in zip(ids, texts.peek(ids), strict=True)
         ]
     )

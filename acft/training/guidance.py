@@ -150,14 +150,14 @@ def _named(position: int, document: TokenizedDocument, texts: TokenTexts) -> dic
 def _alternatives(
     ids: Sequence[int], sides: Mapping[str, Sequence[float]], texts: TokenTexts
 ) -> str:
-    columns = {token: column for column, token in enumerate(ids) if column}
+    columns = dict(sorted((token, column) for column, token in enumerate(ids) if column))
     rows = [
         {
             "id": token,
-            "text": texts.peek(token),
-            **{name: round(values[columns[token]], 5) for name, values in sides.items()},
+            "text": text,
+            **{name: round(values[column], 5) for name, values in sides.items()},
         }
-        for token in sorted(columns)
+        for (token, column), text in zip(columns.items(), texts.peek([*columns]), strict=True)
     ]
     return json.dumps(rows)
 

@@ -50,6 +50,7 @@ def test_the_signal_before_the_end_of_the_job_saves_the_round_and_the_script_wai
     job = subprocess.Popen(
         ["bash", str(tmp_path / "job.sh"), str(tmp_path / "run.toml"), str(runs)],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
     with ended(job):
         wait_until(

@@ -1,15 +1,12 @@
 """Responses as text: what follows a prompt, whatever the tokenizer does to a first word."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from acft.oracle.verdicts import prefix_verdicts
 from acft.prompt_tokens import encoded_pair, response_text, response_texts
-from tests.fakes import ByteTokenizer
-
-WORDS = {"<s>": 0, "▁The": 1, "▁sun": 2, "▁rose": 3, "ny": 4}
-
+from tests.fakes import ByteTokenizer, word_piece_tokenizer
 
 LETTERS = {"<unk>": 0, "▁": 1, "a": 2, "n": 3, "\n": 4, "▁a": 5, "an": 6}
 
@@ -40,11 +37,7 @@ def test_where_a_response_would_change_the_prompts_tokens_they_are_encoded_apart
 
 @pytest.fixture(scope="module")
 def word_pieces():
-    """Writes spaces as a mark and drops the first one when it decodes, as SentencePiece does."""
-    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="<s>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<s>")
+    return word_piece_tokenizer()
 
 
 def decoder_of(tokenizer):
