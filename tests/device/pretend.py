@@ -1,7 +1,6 @@
 """A device beside the CPU on machines that have none: see ``pretend_device.cpp``."""
 
 import os
-import shutil
 import subprocess
 import sys
 import types
@@ -14,6 +13,7 @@ import torch
 from torch.utils import backend_registration
 
 NAME = "pretend"
+COMPILER = os.environ.get("CXX", "g++")
 SOURCE = Path(__file__).with_name("pretend_device.cpp")
 
 
@@ -22,10 +22,7 @@ def build(folder: Path) -> Path:
     root, library = Path(torch.__file__).parent, folder / "pretend_device.so"
     flags = ["-O1", "-std=c++20", "-fPIC", "-shared", "-w", f"-I{root}/include"]
     links = [f"-L{root}/lib", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{root}/lib"]
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        pytest.skip(f"the device is built by a C++ compiler, and there is no {compiler!r}")
-    subprocess.run([compiler, *flags, str(SOURCE), "-o", str(library), *links], check=True)
+    subprocess.run([COMPILER, *flags, str(SOURCE), "-o", str(library), *links], check=True)
     return library
 
 
