@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -137,7 +136,7 @@ def own_likelihoods(judge: Judge, rollouts: Sequence[Rollout]) -> list[Likelihoo
 def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     """Corpus perplexity, exp(all nats / all tokens), with its parts by group."""
     groups = [row.group for row in rows]
-    totals = _totals(groups, [row.nll for row in rows], [row.n_tokens for row in rows])
+    totals = Totals.of_rows(groups, [row.nll for row in rows], [row.n_tokens for row in rows])
     return replace(totals, is_log=True)
 
 
@@ -154,20 +153,20 @@ def log_ratio_totals(drawn: Sequence[Rollout], rows: Sequence[Likelihood]) -> To
         math.fsum(rollout.response_logprobs) - rollout.log_weight + row.nll
         for rollout, row in zip(drawn, rows, strict=True)
     ]
-    return _totals([row.group for row in rows], ratios, [row.n_tokens for row in rows])
+    return Totals.of_rows([row.group for row in rows], ratios, [row.n_tokens for row in rows])
 
 
 def byte_totals(rows: Sequence[Likelihood]) -> Totals:
     """Bits per byte, comparable across tokenizers, with its parts by group."""
     bits = [row.nll / math.log(2) for row in rows]
-    return _totals([row.group for row in rows], bits, [row.n_bytes for row in rows])
+    return Totals.of_rows([row.group for row in rows], bits, [row.n_bytes for row in rows])
 
 
 def mean_perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     """Mean of the texts' own perplexities, those above 10,000 left out, by group."""
     kept = [row for row in rows if _is_in_mean(row)]
     values = [math.exp(row.nll_per_token) for row in kept]
-    return _totals([row.group for row in kept], values, [1] * len(kept))
+    return Totals.of_rows([row.group for row in kept], values)
 
 
 def left_out_totals(rows: Sequence[Likelihood], groups: Mapping[str, str]) -> Totals:
@@ -179,7 +178,7 @@ def left_out_totals(rows: Sequence[Likelihood], groups: Mapping[str, str]) -> To
     """
     kept = {row.text_id for row in rows if _is_in_mean(row)}
     values = [float(text not in kept) for text in groups]
-    return _totals([*groups.values()], values, [1] * len(values))
+    return Totals.of_rows([*groups.values()], values)
 
 
 def _is_in_mean(row: Likelihood) -> bool:
@@ -231,16 +230,3 @@ def _judge(judge: Judge, items: Sequence[_Item]) -> Iterator[Likelihood]:
         text = response_text(judge.backbone.decode, given, judged)
         nll = -float(row[item.given - 1 : len(item.token_ids) - 1].sum())
         yield Likelihood(item.text_id, item.group, nll, len(judged), len(text.encode()))
-
-
-def _totals(groups: Sequence[str], sums: Sequence[float], counts: Sequence[int]) -> Totals:
-    """Sums and counts of texts, added up by the group of each."""
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    names = sorted(members)
-    return Totals(
-        tuple(names),
-        np.array([math.fsum(sums[i] for i in members[name]) for name in names]),
-        np.array([math.fsum(counts[i] for i in members[name]) for name in names]),
-    )

@@ -69,47 +69,6 @@ def group_rows(groups: Groups) -> list[Rows]:
     return [np.array(members, dtype=np.intp) for members in rows.values()]
 
 
-def cluster_bootstrap(
-    groups: Groups,
-    values: ArrayLike,
-    statistic: Callable[[Floats], float | None] = lambda values: float(np.mean(values)),
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Interval of a statistic (the mean by default) of one sample whose rows come in groups."""
-    array = _floats(values)
-    _same_length(groups, array)
-    return bootstrap(groups, lambda rows: statistic(array[rows]), n_resamples, seed)
-
-
-def paired_bootstrap(
-    groups: Groups,
-    values_a: ArrayLike,
-    values_b: ArrayLike,
-    statistic: Callable[[Floats, Floats], float | None],
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Interval of a comparison of two measurements of the same rows, resampling groups jointly.
-
-    ``statistic`` gets both columns: ``difference`` and ``relative_change`` are ready made.
-    """
-    a, b = _floats(values_a), _floats(values_b)
-    _same_length(groups, a, b)
-    return bootstrap(groups, lambda rows: statistic(a[rows], b[rows]), n_resamples, seed)
-
-
-def difference(a: Floats, b: Floats) -> float:
-    """Mean of ``b`` minus mean of ``a``, in their unit."""
-    return float(np.mean(b) - np.mean(a))
-
-
-def relative_change(a: Floats, b: Floats) -> float | None:
-    """Mean of ``b`` over mean of ``a``, minus 1; None where the mean of ``a`` is zero."""
-    start = float(np.mean(a))
-    return None if start == 0 else float(np.mean(b)) / start - 1
-
-
 def percentile_interval(value: float, draws: Floats, n: int) -> Interval:
     """The middle 95 % of resampled values; none when too many of them are undefined."""
     defined = draws[np.isfinite(draws)]

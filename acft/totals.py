@@ -1,10 +1,12 @@
 """Measurements kept as sums and counts by prompt, and their bootstrap over prompts."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from acft.statistics import (
     NOTHING,
@@ -33,6 +35,23 @@ class Totals:
     counts: Floats
     is_log: bool = False
     """The value is exp(sum over count), as for a perplexity."""
+
+    @classmethod
+    def of_rows(
+        cls, groups: Sequence[str], sums: ArrayLike, counts: ArrayLike | None = None
+    ) -> "Totals":
+        """Rows added up by the group of each, groups sorted; without counts each row is one."""
+        values = np.asarray(sums, np.float64)
+        weights = np.ones(len(groups)) if counts is None else np.asarray(counts, np.float64)
+        members: dict[str, list[int]] = {}
+        for row, group in enumerate(groups):
+            members.setdefault(group, []).append(row)
+        rows = [members[name] for name in sorted(members)]
+        added, counted = (
+            np.array([math.fsum(column[row] for row in each) for each in rows])
+            for column in (values, weights)
+        )
+        return cls(tuple(sorted(members)), added, counted)
 
     @property
     def value(self) -> float | None:

@@ -34,9 +34,8 @@ from acft.statistics import (
     auc,
     bootstrap,
     group_rows,
-    paired_bootstrap,
-    relative_change,
 )
+from acft.totals import Totals, ratio_bootstrap, ratio_change
 from acft.training.oracle_job import (
     ScoredSamples,
     build_oracle,
@@ -235,13 +234,15 @@ def decoded(
     nats = round(float(totals.sum() / lengths.sum()), 4)
     rows: list[dict[str, Any]] = [{"strength": 0.0, "n": len(plain), "nats": nats}]
     rows[0] |= {name: round(float(flags.mean()), 4) for name, flags in before.items()}
+    names = groups.astype(str).tolist()
     for strength in strengths:
         decoder = guide_decoder(world, world.base, oracle, strength)
         answers = DecodedPolicy(world.base, decoder).sample(prompts, each, sampling, seed).rollouts
         row: dict[str, Any] = {"strength": strength, "n": len(answers)}
         row["nats_beyond_base"] = _nats_beyond(groups, (totals, lengths), _nats(answers))
         for name, flags in toxic(world, answers).items():
-            change = paired_bootstrap(groups, before[name], flags, relative_change)
+            sides = [Totals.of_rows(names, toxic) for toxic in (before[name], flags)]
+            change = ratio_bootstrap(sides, ratio_change, are_shares=True)
             row[name] = {"share": round(float(flags.mean()), 4), "change": _interval(change)}
         rows.append(row)
     return rows

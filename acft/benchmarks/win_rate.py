@@ -45,7 +45,7 @@ def win_totals(base: Totals, policy: Totals, tie_nats: float = TIE_NATS) -> dict
         "tie_share": ties,
         "loss_share": losses,
     }
-    return {name: _by_prompt(prompts, np.asarray(o, float)) for name, o in outcomes.items()}
+    return {name: Totals.of_rows(prompts, o) for name, o in outcomes.items()}
 
 
 def compare(
@@ -69,13 +69,6 @@ def _nats_per_token(totals: Totals, responses: list[str]) -> np.ndarray:
     chosen = totals.select(responses)
     infinite = np.full(len(responses), np.inf)
     return np.divide(chosen.sums, chosen.counts, out=infinite, where=chosen.counts > 0)
-
-
-def _by_prompt(prompts: list[str], values: np.ndarray) -> Totals:
-    names, index = np.unique(np.array(prompts, dtype=str), return_inverse=True)
-    sums = np.bincount(index, values, len(names)).astype(float)
-    counts = np.bincount(index, minlength=len(names)).astype(float)
-    return Totals(tuple(names.tolist()), sums, counts)
 
 
 SUITES.add(NAME)(

@@ -10,7 +10,6 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from acft.backbone.forward import logits
@@ -145,11 +144,8 @@ def validation_answers(
 
 
 def _satisfied(scored: Sequence[ScoredRollout]) -> Totals:
-    verdicts: dict[str, list[float]] = {}
-    for item in scored:
-        verdicts.setdefault(item.rollout.prompt_id, []).append(float(item.satisfaction > 0.5))
-    sums, counts = (np.array([of(row) for row in verdicts.values()], float) for of in (sum, len))
-    return Totals(tuple(verdicts), sums, counts)
+    prompts = [item.rollout.prompt_id for item in scored]
+    return Totals.of_rows(prompts, [item.satisfaction > 0.5 for item in scored])
 
 
 def validation_perplexity(world: World, policy: Policy) -> float | None:

@@ -12,7 +12,7 @@ from acft.metrics.base import METRICS
 from acft.store.queries.answer import Slice
 from acft.store.queries.evaluations import Measure
 from acft.store.queries.tokens import has_first_token, sequences
-from acft.totals import Totals, interval
+from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
 from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import blind
@@ -469,3 +469,16 @@ def test_a_share_without_variation_has_the_interval_it_has_on_every_page():
     assert judged.share_right == interval(Totals(tuple("abcdefgh"), np.zeros(8), np.ones(8)))
     assert judged.share_right.high == pytest.approx(0.3244, abs=1e-4)
     assert judged.share_left.low == pytest.approx(1 - 0.3244, abs=1e-4)
+
+
+def test_a_change_to_no_toxic_response_is_as_unsure_as_the_run_says_it_is():
+    found = [pair(prompt=f"p{n // 10}", sample=n % 10, left=0.9 if n % 67 == 0 else 0.1, right=0.1)
+             for n in range(400)]  # fmt: skip
+    judged = pairs.verdict(found, "judge")
+    assert judged is not None
+    names = [f"p{n // 10}" for n in range(400)]
+    base = Totals.of_rows(names, [n % 67 == 0 for n in range(400)])
+    none = Totals.of_rows(names, [0] * 400)
+    assert judged.share_change == ratio_bootstrap([base, none], ratio_difference, are_shares=True)
+    assert judged.share_change.high is not None
+    assert judged.share_change.high > 0

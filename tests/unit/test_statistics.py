@@ -18,12 +18,8 @@ from acft.statistics import (
     bce,
     bootstrap,
     brier,
-    cluster_bootstrap,
-    difference,
     equivalence,
     mean_of_runs,
-    paired_bootstrap,
-    relative_change,
     reliability_bins,
     wilson,
 )
@@ -153,55 +149,6 @@ def test_wilson_interval_of_a_published_example() -> None:
     assert wilson(0, 0) == Interval(None, None, None, 0)
 
 
-def test_bootstrap_interval_covers_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(11)
-    covered = 0
-    for trial in range(200):
-        prompts = np.repeat(np.arange(40), 5)
-        values = rng.normal(1.0, 1.0, 40)[prompts] + rng.normal(0, 0.5, 200)
-        interval = cluster_bootstrap(prompts, values, n_resamples=300, seed=trial)
-        assert interval.low is not None
-        assert interval.high is not None
-        covered += interval.low <= 1.0 <= interval.high
-    assert 0.88 <= covered / 200 <= 0.99
-
-
-def test_ignoring_the_groups_would_cover_far_too_rarely() -> None:
-    rng = np.random.default_rng(11)
-    covered = 0
-    for trial in range(100):
-        values = np.repeat(rng.normal(1.0, 1.0, 20), 25)
-        interval = cluster_bootstrap(np.arange(500), values, n_resamples=200, seed=trial)
-        assert interval.low is not None
-        assert interval.high is not None
-        covered += interval.low <= 1.0 <= interval.high
-    assert covered / 100 < 0.5
-
-
-def test_paired_bootstrap_sees_a_difference_that_varies_less_than_its_parts() -> None:
-    rng = np.random.default_rng(0)
-    prompts = np.repeat(np.arange(50), 4)
-    base = rng.normal(0, 5, 50)[prompts] + 20
-    interval = paired_bootstrap(prompts, base, base - 1 + rng.normal(0, 0.1, 200), difference)
-    assert interval.value == pytest.approx(-1, abs=0.05)
-    assert interval.high is not None
-    assert interval.high < 0
-    assert interval.n == 50
-
-
-def test_bootstrap_repeats_with_its_seed() -> None:
-    values = np.random.default_rng(1).random(60)
-    groups = np.arange(60) % 20
-    first = cluster_bootstrap(groups, values, seed=4)
-    assert first == cluster_bootstrap(groups, values, seed=4)
-    assert first != cluster_bootstrap(groups, values, seed=5)
-
-
-def test_a_comparison_that_is_undefined_has_no_number() -> None:
-    interval = paired_bootstrap([1, 2], [0, 0], [1, 1], lambda a, b: None)
-    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)
-
-
 def test_runs_that_agree_keep_their_own_error_and_runs_that_differ_add_theirs() -> None:
     alike = mean_of_runs([Interval(0.8, 0.7, 0.9, 50, 0.05)] * 3)
     assert (alike.value, alike.n) == (pytest.approx(0.8), 50)
@@ -219,9 +166,36 @@ def test_runs_of_which_one_has_no_standard_error_have_no_interval() -> None:
     assert mean_of_runs(mixed).value is None
 
 
-def test_one_prompt_gives_a_value_without_an_interval() -> None:
-    interval = cluster_bootstrap(["a", "a"], [1, 3])
-    assert (interval.value, interval.low, interval.n) == (2.0, None, 1)
+def test_ignoring_the_groups_would_cover_far_too_rarely() -> None:
+    rng = np.random.default_rng(11)
+    covered = 0
+    for trial in range(100):
+        values = np.repeat(rng.normal(1.0, 1.0, 20), 25)
+        interval = bootstrap(np.arange(500), lambda rows: values[rows].mean(), 200, trial)  # noqa: B023
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 1.0 <= interval.high
+    assert covered / 100 < 0.5
+
+
+def test_bootstrap_repeats_with_its_seed() -> None:
+    values = np.random.default_rng(1).random(60)
+
+    def interval(seed: int) -> Interval:
+        return bootstrap(np.arange(60) % 20, lambda rows: values[rows].mean(), seed=seed)
+
+    assert interval(4) == interval(4)
+    assert interval(4) != interval(5)
+
+
+def test_one_group_gives_a_value_without_an_interval() -> None:
+    interval = bootstrap(["a", "a"], lambda rows: float(rows.mean()))
+    assert (interval.value, interval.low, interval.n) == (0.5, None, 1)
+
+
+def test_a_statistic_that_is_undefined_has_no_number() -> None:
+    interval = bootstrap([1, 2], lambda rows: None)
+    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)
 
 
 def test_bootstrap_accepts_any_statistic_of_rows(judged) -> None:
@@ -252,8 +226,3 @@ def test_equivalence_is_read_from_the_interval(low, high, verdict) -> None:
 def test_a_share_of_none_or_all_ends_exactly_at_zero_or_one(n: int) -> None:
     assert wilson(0, n).low == 0.0
     assert wilson(n, n).high == 1.0
-
-
-def test_relative_change_from_zero_has_no_number() -> None:
-    interval = paired_bootstrap([1, 2], [0, 0], [1, 1], relative_change)
-    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)

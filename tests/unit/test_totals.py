@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from acft.statistics import cluster_bootstrap, wilson
+from acft.statistics import bootstrap, wilson
 from acft.totals import (
     Totals,
     change_beyond_control,
@@ -25,6 +25,13 @@ def test_value_is_all_sums_over_all_counts() -> None:
     assert totals("", [], []).value is None
 
 
+def test_rows_are_added_up_by_group_in_the_order_of_the_groups_names() -> None:
+    ones = Totals.of_rows(["b", "a", "b"], [1, 2, 3])
+    assert (ones.groups, ones.sums.tolist(), ones.counts.tolist()) == (("a", "b"), [2, 4], [1, 2])
+    assert Totals.of_rows(["b", "a", "b"], [1, 2, 3], [4, 5, 6]).counts.tolist() == [5, 10]
+    assert Totals.of_rows([], []).value is None
+
+
 def test_standard_error_with_equal_counts_is_that_of_the_prompt_means() -> None:
     means = np.array([0.1, 0.4, 0.2, 0.9])
     found = interval(totals("abcd", list(means * 5), [5] * 4)).stderr
@@ -38,12 +45,38 @@ def test_standard_error_needs_two_prompts() -> None:
 def test_interval_of_one_sample_agrees_with_the_general_bootstrap() -> None:
     rng = np.random.default_rng(0)
     values = rng.random((80, 5))
-    mine = ratio_bootstrap(
-        [Totals(tuple(map(str, range(80))), values.sum(1), np.full(80, 5.0))], lambda ratio: ratio
-    )
-    general = cluster_bootstrap(np.repeat(np.arange(80), 5), values.ravel())
+    prompts, flat = np.repeat(np.arange(80), 5), values.ravel()
+    sample = Totals.of_rows(prompts.astype(str).tolist(), flat)
+    mine = ratio_bootstrap([sample], lambda ratio: ratio)
+    general = bootstrap(prompts, lambda rows: flat[rows].mean())
     assert mine.value == pytest.approx(general.value)
     assert (mine.low, mine.high) == pytest.approx((general.low, general.high), abs=0.01)
+
+
+def test_an_interval_over_prompts_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(11)
+    prompts = np.repeat(np.arange(40), 5).astype(str).tolist()
+    covered = 0
+    for trial in range(200):
+        values = np.repeat(rng.normal(1.0, 1.0, 40), 5) + rng.normal(0, 0.5, 200)
+        found = interval(Totals.of_rows(prompts, values), trial, is_share=False)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 1.0 <= found.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_a_difference_is_seen_that_varies_less_than_its_parts() -> None:
+    rng = np.random.default_rng(0)
+    prompts = np.repeat(np.arange(50), 4).astype(str).tolist()
+    base = np.repeat(rng.normal(0, 5, 50), 4) + 20
+    tuned = base - 1 + rng.normal(0, 0.1, 200)
+    sides = [Totals.of_rows(prompts, values) for values in (base, tuned)]
+    found = ratio_bootstrap(sides, ratio_difference)
+    assert found.value == pytest.approx(-1, abs=0.05)
+    assert found.high is not None
+    assert found.high < 0
+    assert found.n == 50
 
 
 def test_only_prompts_measured_on_both_sides_are_compared() -> None:
