@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from acft.errors import DataError
 from acft.eventlog import Entry, effective, read_events
 from acft.events import Evaluated, Scalars, ShardSealed
+from acft.runs.status import current_state
 from acft.schema import TABLES, RunPaths
 from acft.store.facts import read_facts, run_directories
 from acft.store.shards import Shard, problem
@@ -36,7 +37,7 @@ class Runs:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run: state, times, title, method, tags and more."""
-        rows = [read_facts(paths) for paths in self._paths]
+        rows = [read_facts(paths) | _as_seen_now(paths) for paths in self._paths]
         return pd.DataFrame(rows).drop(columns=list(HIDDEN), errors="ignore")
 
     @cached_property
@@ -115,6 +116,12 @@ def open_runs(path: str | Path, only: Collection[str] = ()) -> Runs:
         what = f"no run {missing[0]!r}" if missing else "no runs"
         raise DataError(f"{what} in {str(folder)!r}; ``acft runs`` lists them")
     return Runs([paths for paths in found if not only or paths.root.name in only])
+
+
+def _as_seen_now(paths: RunPaths) -> dict[str, str]:
+    """The true state: a run that was killed could not write its end down."""
+    _, state = current_state(paths)
+    return {"state": state.state, "failure": state.failure, "message": state.message}
 
 
 def _part(run_id: str, shard: Shard) -> pa.Table:

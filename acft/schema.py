@@ -214,12 +214,16 @@ class Labels:
 
 
 def folders(root: Path, pattern: re.Pattern[str]) -> list[str]:
-    """Names of the folders in a folder that match a pattern, sorted; links are not followed."""
+    """Names of the folders in a folder that match a pattern, sorted.
+
+    Links are not followed, and what belongs to somebody else and may not be read is passed over.
+    """
     if not root.is_dir():
         return []
     with os.scandir(root) as entries:  # which knows without asking what each one is
         return sorted(entry.name for entry in entries if pattern.fullmatch(entry.name)
-                      and entry.is_dir(follow_symlinks=False))  # fmt: skip
+                      and entry.is_dir(follow_symlinks=False)
+                      and os.access(entry.path, os.R_OK | os.X_OK))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,11 @@ def _snapshot(args: argparse.Namespace) -> int:
 
 def _query(args: argparse.Namespace) -> int:
     from acft.runs.directory import find_run
+    from acft.runs.status import record_ends
     from acft.store.sandbox import Caps, run_query
 
     caps, runs = Caps(seconds=args.seconds, rows=args.limit), _existing(args.runs)
+    record_ends(runs)
     for run_id in args.run:
         find_run(runs, run_id)
     result = run_query(runs, args.sql, args.run, caps)

@@ -69,6 +69,9 @@ class Server:
 
     def _answer(self, request: dict[str, Any]) -> None:
         number = request["id"]
+        if number in self._cancelled:  # before its turn came
+            self._cancelled.discard(number)
+            return
         try:
             for part in self._run(request):
                 if number in self._cancelled:

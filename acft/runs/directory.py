@@ -143,8 +143,12 @@ def status_from_events(paths: RunPaths) -> Status:
 
     Queued when they say nothing and the run could be started, else failed for want of its files.
     """
-    everything = read_events(paths.events)
     status = Status(state="queued", created=_created(paths))
+    try:
+        everything = read_events(paths.events)
+    except OSError as error:
+        said = f"cannot read its events: {error}"
+        return dataclasses.replace(status, state="failed", failure="data", message=said)
     missing = [file.name for file in (paths.launch, paths.spec) if not file.is_file()]
     if not everything and missing:
         said = f"{' and '.join(missing)} missing, and no status; this is no run, delete its folder"

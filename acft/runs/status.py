@@ -1,11 +1,14 @@
 """The state of a run: one pure function of what is recorded and what can be seen."""
 
+import dataclasses
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from acft.eventlog import last_entry
 from acft.events import Finished
-from acft.runs.directory import read_status, stop_request
+from acft.runs.directory import all_runs, amend_status, read_status, stop_request
 from acft.runs.process import Identity, is_alive, this_boot
 from acft.runs.stopping import outlook
 from acft.schema import FINAL, RunPaths, Status
@@ -111,6 +114,34 @@ def observe(paths: RunPaths, status: Status) -> Seen:
     mode, asked = stop_request(paths)
     stop_age = max(0.0, time.time() - asked) if mode else 0.0
     return Seen(is_here, alive, age, mode, stop_age, ending)
+
+
+def record_ends(runs_dir: Path) -> None:
+    """Does ``record_end`` for every run, where this user may write."""
+    for paths in all_runs(runs_dir):
+        with suppress(OSError):
+            record_end(paths)
+
+
+def record_end(paths: RunPaths) -> None:
+    """Writes down how a run ended that could not do so itself, and that nobody was waiting for."""
+    if not _is_unrecorded_end(*current_state(paths)):
+        return
+
+    def change(status: Status) -> Status | None:
+        state = run_state(status, observe(paths, status))
+        if not _is_unrecorded_end(status, state):
+            return None
+        return dataclasses.replace(
+            status, state=state.state, failure=state.failure, message=state.message,
+            ended=status.heartbeat or time.time(),
+        )  # fmt: skip
+
+    amend_status(paths, change)
+
+
+def _is_unrecorded_end(status: Status, state: RunState) -> bool:
+    return state.state in (*FINAL, "lost") and status.state != state.state
 
 
 def _last_word(paths: RunPaths, status: Status) -> Finished | None:

@@ -31,7 +31,7 @@ from acft.runs.launcher import RunInfo
 from acft.runs.ownership import Ownership
 from acft.runs.process import Identity, kill, start_time, terminate, this_boot
 from acft.runs.spawn import WORKER, environment, spawn
-from acft.runs.status import FINAL, current_state, observe, run_state
+from acft.runs.status import FINAL, current_state, observe, record_end, run_state
 from acft.runs.stopping import stop_action, waited_before
 from acft.schema import Launch, RunPaths, Status
 
@@ -92,7 +92,8 @@ class Supervisor:
         self._over: dict[str, tuple[int, int]] = {}
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._trouble = ""
+        self._trouble: dict[str, str] = {}
+        """What went wrong last, by run; under "" what concerns them all."""
         self.adoptions: list[Adoption] = []
 
     @property
@@ -144,7 +145,7 @@ class Supervisor:
         found = self._open_runs()
         for info in found:
             if info.state.is_live:
-                self._see_stop_through(info)
+                self._try(partial(self._see_stop_through, info), info.run_id)
         self._start_queued(found)
 
     def _run(self) -> None:
@@ -152,32 +153,41 @@ class Supervisor:
             self._try(self.tick if self.is_owner else self.claim)
             self._is_closing.wait(TICK_SECONDS if self.is_owner else CLAIM_SECONDS)
 
-    def _try(self, action: Callable[[], object]) -> None:
-        """Supervision outlives whatever goes wrong once: a full disk, a folder that is deleted."""
+    def _try(self, action: Callable[[], object], run_id: str = "") -> None:
+        """Supervision outlives whatever goes wrong once: a full disk, a folder that is deleted.
+
+        What goes wrong with one run, such as a folder of another user, is not the others' trouble.
+        """
         try:
             action()
-            self._trouble = ""
+            self._trouble.pop(run_id, None)
         except Exception as error:
             trouble = f"{type(error).__name__}: {error}"
-            if trouble != self._trouble:  # not one traceback for each tick
-                log.exception("supervision was interrupted and goes on")
-            self._trouble = trouble
+            if trouble != self._trouble.get(run_id):  # not one traceback for each tick
+                about = f" of run {run_id}" if run_id else ""
+                log.exception("supervision%s was interrupted and goes on", about)
+            self._trouble[run_id] = trouble
 
     def _has_work(self) -> bool:
         return any(i.state.is_live or i.state.state == "queued" for i in self._open_runs())
 
     def _open_runs(self) -> list[RunInfo]:
-        """Runs that are not over, oldest first; those known to be over are not read again."""
+        """Runs that are not over, oldest first; those known to be over are not read again.
+
+        How a run ended that was taken over, or whose machine went down, nobody else writes down.
+        """
         found = []
         for paths in all_runs(self._runs_dir):
             run_id, mark = paths.root.name, _mark(paths)
             if mark is not None and self._over.get(run_id) == mark:
                 continue
             status, state = current_state(paths)
-            if state.state in (*FINAL, "lost") and mark is not None:
-                self._over[run_id] = mark
-            else:
+            if state.state not in (*FINAL, "lost"):
                 found.append(RunInfo(run_id, status, state))
+            elif state.state == status.state and mark is not None:
+                self._over[run_id] = mark
+            elif run_id not in self._children:
+                self._try(partial(record_end, paths), run_id)
         return found
 
     def _start_queued(self, found: list[RunInfo]) -> None:
@@ -186,20 +196,23 @@ class Supervisor:
             # A child whose start could not be recorded still says itself that it runs.
             if info.state.state != "queued" or info.run_id in self._children:
                 continue
-            paths = RunPaths(self._runs_dir / info.run_id)
-            try:
-                launch = read_launch(paths)
-            except DataError as error:
-                amend_status(paths, _unreadable(error))
-                continue
-            device, obstacle = self._place(info.run_id, launch.device, busy)
-            if device is None:
-                amend_status(paths, _waiting(f"waiting: {obstacle}"))
-            elif amend_status(
-                paths,
-                partial(self._spawn, paths=paths, device=device, launch=launch, found=found),
-            ):
-                busy[device.name] += 1
+            self._try(partial(self._start, info.run_id, busy, found), info.run_id)
+
+    def _start(self, run_id: str, busy: Counter[str], found: Sequence[RunInfo]) -> None:
+        """Starts a queued run where a device is free, else tells its readers why it waits."""
+        paths = RunPaths(self._runs_dir / run_id)
+        try:
+            launch = read_launch(paths)
+        except DataError as error:
+            amend_status(paths, _unreadable(error))
+            return
+        device, obstacle = self._place(run_id, launch.device, busy)
+        if device is None:
+            amend_status(paths, _waiting(f"waiting: {obstacle}"))
+        elif amend_status(
+            paths, partial(self._spawn, paths=paths, device=device, launch=launch, found=found)
+        ):
+            busy[device.name] += 1
 
     def _place(self, run_id: str, wanted: str, busy: Counter[str]) -> tuple[Device | None, str]:
         """A free device, or why there is none."""

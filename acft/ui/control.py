@@ -66,11 +66,16 @@ class Control:
         _limit_text(text)
         return self._settings_process.call("check", text=text, has_files=has_files)["problems"]
 
-    def preflight(self, text: str) -> dict[str, Any]:
-        """What a run with these settings would read and need."""
+    def preflight(
+        self, text: str, process: Inference, withdrawn: threading.Event
+    ) -> dict[str, Any]:
+        """What a run with these settings would read and need, looked up in a process of its own.
+
+        A large corpus takes minutes, for which nobody else's settings should wait.
+        """
         _limit_text(text)
-        return self._settings_process.call(
-            "preflight", LOAD_SECONDS, runs=str(self._reader.runs_dir), text=text,
+        return process.call(
+            "preflight", LOAD_SECONDS, withdrawn, runs=str(self._reader.runs_dir), text=text,
             quota_bytes=self._quota_bytes,
         )  # fmt: skip
 

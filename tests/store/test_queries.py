@@ -317,6 +317,19 @@ def test_the_audit_of_a_sound_run_is_green(two_runs):
     assert answer.total >= 10
 
 
+def test_one_row_of_many_that_is_missing_or_doubled_is_seen(two_runs):
+    with two_runs.write() as connection:
+        connection.execute(
+            "UPDATE shards SET rows = rows + 20000 WHERE table_name = 'guidance'; "
+            "INSERT INTO guidance SELECT guidance.* FROM guidance, range(5000) LIMIT 19999"
+        )
+    by_name = {r["what"]: r for r in audit.audit(two_runs, RUN).records()}
+    rows = next(r for what, r in by_name.items() if what.startswith("rows of guidance"))
+    assert rows["expected"] - rows["found"] == 1
+    assert rows["is_count"]
+    assert not rows["agrees"]
+
+
 def test_how_much_of_a_run_was_taken_in_is_told(two_runs):
     assert audit.taken_in(two_runs, RUN) == (21, 3)
     assert audit.taken_in(two_runs, "no-such-run") == (0, 0)

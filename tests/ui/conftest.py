@@ -84,6 +84,8 @@ class FakeRehearsal(Inference):
     def __init__(self, error: AcftError | None = None) -> None:
         super().__init__()
         self.error = error
+        self.read = PREFLIGHT
+        """What the settings read and need."""
         self.asked: list[str] = []
         self.hold = threading.Event()
         self.hold.set()
@@ -92,6 +94,8 @@ class FakeRehearsal(Inference):
         self, operation: str, seconds: float = 1.0, withdrawn: threading.Event = NEVER,
         **arguments: Any,
     ) -> Iterator[Any]:  # fmt: skip
+        if operation == "preflight":
+            return self.read
         self.asked.append(arguments["text"])
         yield {"doing": "opening the model"}
         yield {"doing": "taking one optimiser step"}
@@ -132,8 +136,6 @@ class FakeSettingsProcess(Inference):
         if operation == "launch":
             self.launched.append(arguments)
             return QUICK
-        if operation == "preflight":
-            return PREFLIGHT
         if operation == "weigh":
             numbers = arguments["numbers"]
             drawn = numbers["prompts"] * numbers["continuations"] if numbers else 0

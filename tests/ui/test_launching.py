@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from acft.errors import AcftError, ConfigError, RunError
+from acft.inference.client import NEVER
 from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings, as_asked
 from acft.ui import control
@@ -341,7 +342,7 @@ def _button(node: Any, label: str) -> Any:
 
 
 def test_what_a_run_will_read_is_shown_with_its_loss_mask(bench):
-    shown = preflight.shown(bench.control.preflight("title = 'x'"))
+    shown = preflight.shown(bench.control.preflight("title = 'x'", FakeRehearsal(), NEVER))
     assert "6 train, 2 validation, 2 test" in text_of(shown)
     assert "written by the policy" in text_of(shown)
     assert "'class': 'seen kl'}, ' year'" in str(shown)
@@ -426,16 +427,28 @@ def test_who_cancels_while_texts_are_read_opens_no_model(bench):
     assert rehearsal.asked == []
 
 
+def test_who_cancels_while_texts_are_read_ends_the_process_that_reads_them(bench):
+    class Reading(FakeRehearsal):
+        def stream(self, operation: str, *_: Any, **__: Any) -> Any:
+            assert operation == "preflight"
+            raise AcftError("it was withdrawn")
+            yield
+
+    rehearsal = Reading()
+    rehearsal.hold.clear()
+    with pytest.raises(AcftError, match="withdrawn"):
+        flown(replace(bench, rehearsal_process=rehearsal))
+    assert rehearsal.hold.is_set()
+
+
 def test_who_only_looks_gets_no_step(bench):
     with pytest.raises(AcftError, match="may look"):
         next(preflight.flight(bench, visit(), TEXT, Lock()))
 
 
-def test_no_step_is_tried_where_the_data_have_problems(bench, monkeypatch):
-    monkeypatch.setattr(
-        bench.settings_process, "call", lambda *_, **__: {"problems": ["no such file"]}
-    )
+def test_no_step_is_tried_where_the_data_have_problems(bench):
     rehearsal = FakeRehearsal()
+    rehearsal.read = {"problems": ["no such file"]}
     assert "no such file" in flown(replace(bench, rehearsal_process=rehearsal))[-1]
     assert rehearsal.asked == []
 

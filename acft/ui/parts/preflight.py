@@ -56,19 +56,20 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
         raise AcftError(REFUSED)
     steps: list[Step] = [("reading prompts and texts, looking for room", time.monotonic())]
     yield _underway(steps), ""
-    data = bench.control.preflight(text)
-    read = shown(data)
-    if data["problems"]:
-        yield read, ""
-        return
-    # Who cancelled meanwhile leaves here, before any model gives way.
-    yield el("div", _underway(steps), read), read
+    process = bench.rehearsal_process
     with turn:
-        not_while_training(bench)
-        # Two models at once may not fit; live results open theirs again when they are asked for.
-        bench.model_process.close()
-        parts = bench.rehearsal_process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
         try:
+            data = bench.control.preflight(text, process, visit.withdrawn)
+            read = shown(data)
+            if data["problems"]:
+                yield read, ""
+                return
+            # Who cancelled meanwhile leaves here, before any model gives way.
+            yield el("div", _underway(steps), read), read
+            not_while_training(bench)
+            # Two models at once may not fit; live results open theirs again when asked for.
+            bench.model_process.close()
+            parts = process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
             while True:
                 step = next(parts)["doing"]
                 if step != steps[-1][0]:
@@ -77,7 +78,7 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
         except StopIteration as end:
             yield el("div", measured(end.value, _others(bench)), read), read
         finally:
-            bench.rehearsal_process.close()
+            process.close()
 
 
 def withdrawn(read: Node) -> Node:

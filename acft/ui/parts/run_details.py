@@ -64,8 +64,10 @@ def _audit(bench: Workbench, run: Run) -> Node:
         [
             el("span.chip.good", "agrees") if row["agrees"] else el("span.chip.bad", "differs"),
             str(row["what"]),
-            words.number(row["found"], 6),
-            words.number(row["expected"], 6),
+            *(
+                f"{row[side]:,.0f}" if row["is_count"] else words.number(row[side], 6)
+                for side in ("found", "expected")
+            ),
         ]
         for row in audit.audit(bench.store, run.run_id).records()
     ]

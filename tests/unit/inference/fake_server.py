@@ -39,13 +39,17 @@ def sleep(session: server.Session, until: str, run_id: str = "") -> None:
         time.sleep(0.02)
 
 
+def touch(session: server.Session, path: str) -> None:
+    Path(path).touch()
+
+
 def chatty(session: server.Session) -> str:
     print("{not an answer}")
     return "still fine"
 
 
 if __name__ == "__main__":
-    for name in ("echo", "count", "forever", "refuse", "crash", "sleep", "chatty"):
+    for name in ("echo", "count", "forever", "refuse", "crash", "sleep", "touch", "chatty"):
         server.OPERATIONS[name] = f"__main__:{name}"
     sys.modules["__main__"] = sys.modules[__name__]
     server.main()

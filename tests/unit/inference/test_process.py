@@ -12,6 +12,7 @@ import pytest
 from acft.errors import AcftError
 from acft.inference.client import Inference
 from acft.inference.protocol import MAX_LINE, pack, unpack
+from tests.fake_runs import wait_until
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_server.py")))
 
@@ -72,6 +73,19 @@ def test_closing_the_stream_withdraws_the_request(inference):
     assert next(parts) == 0
     parts.close()
     assert inference.call("echo", value="free again") == "free again"
+
+
+def test_a_request_given_up_before_its_turn_is_never_carried_out(inference, tmp_path):
+    gate, made = tmp_path / "gate", tmp_path / "made"
+    before = threading.Thread(target=inference.call, args=("sleep",), kwargs={"until": str(gate)})
+    before.start()
+    wait_until(lambda: inference.is_running)
+    with pytest.raises(AcftError, match="no sign of life"):
+        inference.call("touch", seconds=0.2, path=str(made))
+    gate.touch()
+    before.join(20)
+    assert inference.call("echo", value="later") == "later"
+    assert not made.exists()
 
 
 def test_a_process_that_opens_a_run_for_nobody_any_longer_is_ended(inference):

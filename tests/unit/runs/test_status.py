@@ -6,10 +6,11 @@ import pytest
 
 from acft.eventlog import EventWriter
 from acft.events import Finished, Started
+from acft.runs import directory
 from acft.runs.directory import read_status, write_status
 from acft.runs.launcher import resume
 from acft.runs.process import this_boot, this_process
-from acft.runs.status import Seen, current_state, observe, run_state
+from acft.runs.status import Seen, current_state, observe, record_ends, run_state
 from acft.schema import FAILURES, STATES, RunPaths, Status
 from tests.fake_runs import create
 
@@ -162,6 +163,34 @@ def test_another_boot_makes_a_silent_run_lost(tmp_path):
     status = dataclasses.replace(live(paths), boot_id="another", heartbeat=time.time() - 60)
     write_status(paths, status)
     assert current_state(paths)[1].state == "lost"
+
+
+def test_an_end_that_nobody_wrote_down_is_written_once(tmp_path):
+    over, going, queued = create(tmp_path), create(tmp_path), create(tmp_path)
+    write_status(over, dataclasses.replace(live(over), pid_started=-1.0, heartbeat=5.0))
+    write_status(going, live(going))
+    before = going.status.read_text(), queued.status.read_text()
+    record_ends(tmp_path)
+    status = read_status(over)
+    assert (status.state, status.failure, status.ended) == ("failed", "killed", 5.0)
+    assert "no round was sealed" in status.message
+    assert (going.status.read_text(), queued.status.read_text()) == before
+    stamp = over.status.stat().st_mtime_ns
+    record_ends(tmp_path)
+    assert over.status.stat().st_mtime_ns == stamp
+
+
+def test_a_run_whose_files_may_not_be_read_says_so(tmp_path, monkeypatch):
+    paths = create(tmp_path)
+    paths.status.unlink()
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(directory, "read_events", refused)
+    state = current_state(paths)[1]
+    assert state.label == "failed (data)"
+    assert "Permission denied" in state.message
 
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])

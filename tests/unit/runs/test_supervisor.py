@@ -572,12 +572,45 @@ def test_a_lost_run_is_looked_at_again_only_when_it_gives_a_sign_of_life(tmp_pat
     monkeypatch.setattr(supervisor, "current_state", lambda p: looked_at.append(p) or look(p))
     watch = Supervisor(tmp_path, command=fake_method.WORKER, places=[])
     watch.tick()
+    assert read_status(paths).state == "lost"
     watch.tick()
-    assert len(looked_at) == 1
+    watch.tick()
+    assert len(looked_at) == 2
     directory.write_status(paths, dataclasses.replace(silent, heartbeat=time.time()))
     watch.tick()
     watch.tick()
-    assert len(looked_at) == 3
+    assert len(looked_at) == 4
+
+
+def test_the_death_of_an_adopted_run_is_written_down(tmp_path):
+    gate = tmp_path / "gate"
+    paths = create(tmp_path, f"method.gate={gate}")
+    with supervised(tmp_path) as first:
+        becomes(paths, "running")
+        worker = first._children[paths.root.name]
+    with supervised(tmp_path):
+        worker.kill()
+        worker.wait()
+        wait_until(lambda: read_status(paths).state == "failed")
+    status = read_status(paths)
+    assert (status.failure, status.exit_code) == ("killed", None)
+    assert status.ended == status.heartbeat
+
+
+def test_trouble_with_one_run_does_not_keep_another_from_its_start(tmp_path, monkeypatch, caplog):
+    foreign, mine = sorted((create(tmp_path), create(tmp_path)), key=lambda run: run.root.name)
+    amend = supervisor.amend_status
+
+    def refused(paths, *arguments, **options):
+        if paths.root == foreign.root:
+            raise PermissionError(13, "Permission denied", str(paths.lock))
+        return amend(paths, *arguments, **options)
+
+    monkeypatch.setattr(supervisor, "amend_status", refused)
+    with supervised(tmp_path):
+        becomes(mine, "finished")
+    assert label(foreign) == "queued"
+    assert caplog.text.count(f"supervision of run {foreign.root.name} was interrupted") == 1
 
 
 def test_time_stamps_of_a_run_are_in_order(tmp_path):
