@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -107,6 +108,19 @@ def read_override(override: str) -> tuple[list[str], Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r} is not of the form section.key=value")
     return key.strip().split("."), _value(text.strip())
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML on one line, as ``read_override`` reads it."""
+    if isinstance(value, Mapping):
+        table = tomlkit.inline_table()
+        table.update(value)
+        return table.as_string()
+    if isinstance(value, (list, tuple)):
+        array = tomlkit.array()
+        array.extend(value)
+        return array.as_string()
+    return tomlkit.item(value).as_string()
 
 
 def _value(text: str) -> Any:

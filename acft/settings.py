@@ -13,6 +13,7 @@ from acft.config import Config, apply_overrides
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -284,7 +285,7 @@ class RunSettings(Config):
     """Free text shown in lists."""
     notes: str = ""
     """Free text kept with the run."""
-    seed: NonNegative = 0
+    seed: Seed = 0
     """Every random choice of the run derives from it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """``auto`` takes a CUDA device if there is one; a named device that is missing is an error."""
@@ -314,6 +315,14 @@ class RunSettings(Config):
 
 PARTLY_WRITTEN = ("corpus", "constraint", "method")
 """Settings whose default is filled in before a part of them is changed."""
+
+
+def as_used(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of what a run recorded when it started; empty where it recorded none."""
+    settings, method = resolved.get("settings"), resolved.get("method")
+    if not isinstance(settings, dict):
+        return {}
+    return {**settings, "method": method} if isinstance(method, dict) else settings
 
 
 def as_asked(written: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from acft.benchmarks.base import NO_LIKELIHOODS, SUITES
+from acft.config import toml_value
 from acft.errors import AcftError, ConfigError
 from acft.inference.server import Session
 from acft.methods.evaluate import EvaluateSettings, contradictions, missing
 from acft.runs import launcher
 from acft.runs.directory import find_run, read_launch
-from acft.runs.measure import inline, measurement
+from acft.runs.lineage import check_room
+from acft.runs.measure import measurement
 from acft.runs.spec import parse_spec
 from acft.settings import RunSettings
 
@@ -62,10 +64,16 @@ def measure(
     numbers: dict[str, int],
     judge: str,
     request_id: str,
+    quota_bytes: int = 0,
 ) -> str:
-    """Id of the queued run that measures the preferred checkpoint of a run beside its base."""
-    changes = [f"method.options={inline(_options(suites, numbers))}"]
-    changes += [f"method.judge={inline(judge)}"] if judge else []
+    """Id of the queued run that measures the preferred checkpoint of a run beside its base.
+
+    Raises:
+        RunError: There is no room on the disk or in the quota (0 = none).
+    """
+    check_room(Path(runs), 0, quota_bytes)
+    changes = [f"method.options={toml_value(_options(suites, numbers))}"]
+    changes += [f"method.judge={toml_value(judge)}"] if judge else []
     wanted = measurement(Path(runs), run_id, suites, changes)
     return launcher.launch(
         Path(runs), wanted.text, wanted.overrides, request_id=request_id,

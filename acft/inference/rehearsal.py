@@ -91,7 +91,8 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
     yield {"doing": "taking one optimiser step"}
     values = {} if spec.method_name in WITHOUT_STEPS else _step(world, rule, ce_weight)
     speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
-    work = expected_work(spec, speeds, sum(_n_drawn(c) for c in run.corpus if needs_policy(c)))
+    n_drawn = sum(_n_drawn(corpus) for corpus in run.corpus if needs_policy(corpus))
+    work = expected_work(run, spec.method_name, speeds, n_drawn)
     peak, total = peak_memory()
     return {
         **found,

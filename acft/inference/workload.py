@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from acft.runs.spec import Spec
 from acft.settings import RunSettings
 
 WITH_ORACLE = ("acft", "nado_decoding")
@@ -42,13 +41,24 @@ class Work:
         return asdict(self)
 
 
-def expected_work(spec: Spec, speeds: Speeds, n_drawn_for_corpora: int) -> list[Work]:
+def steps_per_round(run: RunSettings, method: str) -> int:
+    """Optimiser steps of a round; 0 where nothing is trained."""
+    return 0 if method in WITHOUT_STEPS else run.optimizer.steps_per_round
+
+
+def judged_per_round(run: RunSettings, method: str) -> int:
+    """Responses of a round that the oracle learns from or is tested on; 0 without oracle."""
+    n = run.oracle.rollouts_per_round + run.oracle.validation_rollouts
+    return n if method in WITH_ORACLE else 0
+
+
+def expected_work(
+    run: RunSettings, method: str, speeds: Speeds, n_drawn_for_corpora: int
+) -> list[Work]:
     """Work of a whole run in the order of the screen; kinds that do not occur are left out."""
-    run, method = spec.settings, spec.method_name
     rounds, oracle = run.schedule.rounds, run.oracle
-    steps = 0 if method in WITHOUT_STEPS else rounds * run.optimizer.steps_per_round
-    judged = rounds * (oracle.rollouts_per_round + oracle.validation_rollouts)
-    judged = judged if method in WITH_ORACLE else 0
+    steps = rounds * steps_per_round(run, method)
+    judged = rounds * judged_per_round(run, method)
     others = n_drawn_for_corpora + _measured_responses(run)
     few, many = min(oracle.patience + 1, oracle.max_epochs), oracle.max_epochs
     once = judged * speeds.oracle_pass

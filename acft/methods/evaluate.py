@@ -35,7 +35,7 @@ from acft.methods.base import METHODS, Method
 from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
-from acft.settings import Names, NonNegative, RunSettings
+from acft.settings import Names, RunSettings, Seed
 from acft.threads import use_threads
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 from acft.training.records import scored_rows
@@ -66,7 +66,7 @@ class EvaluateSettings(Config):
     change must exceed."""
     judge: str = ""
     """Model whose likelihood judges responses, as in ``[model]``; choose another than the tuned."""
-    seed: NonNegative = 0
+    seed: Seed = 0
     """Of prompts, draws and intervals; the same for all evaluations that are to be compared."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of each suite, by its name."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from acft.config import toml_value
 from acft.corpora.files import looks_like_file
 from acft.corpora.hub import PREFIX
 from acft.corpora.sources import INLINE
@@ -79,7 +80,7 @@ def measurement(
         raise RunError(f"--control {control} is the run that is measured; name its control")
     subjects: dict[str, dict[str, Any]] = {BASE: {}}
     name = PurePath(subject).name
-    text, own, experiment = "", [f"model.name={json.dumps(subject)}"], ""
+    text, own, experiment = "", [f"model.name={toml_value(subject)}"], ""
     if RUN_ID.fullmatch(subject):
         paths = find_run(runs_dir, subject)
         launch = read_launch(paths)
@@ -96,7 +97,7 @@ def measurement(
         subjects[CONTROL] = _verified_result(paths)
         _require_alike(known, _spec_of(paths), subjects)
     title = f"{name}: {', '.join(suites)} measured"
-    own.append(f"title={json.dumps(title)}")
+    own.append(f"title={toml_value(title)}")
     asked = parse_spec(text, (*own, *as_evaluation(suites, subjects), *overrides), subject)
     for role, settings in subjects.items():
         if _has_other_weights(known, asked, role):
@@ -117,20 +118,10 @@ def as_evaluation(
     """
     method = {"name": EVALUATE, "suites": list(suites), "subjects": subjects, **settings}
     return [
-        f"method={inline(method)}",
+        f"method={toml_value(method)}",
         f"schedule.rounds={len(suites) * len(subjects)}",
         "optimizer.warmup_steps=0",
     ]
-
-
-def inline(value: Any) -> str:
-    """A value as TOML on one line."""
-    if isinstance(value, Mapping):
-        pairs = (f"{json.dumps(key)} = {inline(item)}" for key, item in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(inline, value)) + "]"
-    return json.dumps(value)
 
 
 def best_checkpoint(paths: RunPaths) -> Path:
@@ -202,7 +193,7 @@ def _as_found(spec: Spec, home: str) -> Iterator[str]:
         elif section == "constraint" and key.endswith(".scorer"):
             found = _placed_scorer(value, home)
         if found != value:
-            yield f"{key}={json.dumps(found)}"
+            yield f"{key}={toml_value(found)}"
 
 
 def _placed(name: str, home: str) -> str:

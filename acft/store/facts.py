@@ -10,7 +10,7 @@ from typing import Any
 
 from acft.errors import ConfigError
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
-from acft.settings import as_asked
+from acft.settings import as_asked, as_used
 
 STATUS_COLUMNS = (
     "kind", "state", "failure", "message", "advice", "device", "created", "started", "ended",
@@ -48,9 +48,10 @@ def read_facts(paths: RunPaths) -> dict[str, Any]:
     labels = _known(Labels, _json(paths.labels, unreadable))
     launch = _known(Launch, _json(paths.launch, unreadable))
     resolved = _json(paths.resolved, unreadable)
-    settings = resolved.pop("settings", None) or _as_asked(
+    settings = as_used(resolved) or _as_asked(
         _toml(paths.spec, unreadable), launch.get("overrides") or []
     )
+    resolved.pop("settings", None)
     return {
         "run_id": paths.root.name,
         "run_key": run_key(paths.root.name),

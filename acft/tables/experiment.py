@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from pydantic import Field, field_validator, model_validator
 
 from acft.benchmarks.base import SUITES
-from acft.config import Config, read_text, read_toml
+from acft.config import Config, read_text, read_toml, toml_value
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID
 from acft.runs.lineage import by_fingerprint
-from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, inline, result_of
+from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, result_of
 from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
@@ -324,7 +324,7 @@ class Experiment:
         judge = {"judge": variant.judge} if variant.judge else {}
         method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options, **judge)
         if variant.scorers:
-            method.append(f"evaluation.scorers={inline(variant.scorers)}")
+            method.append(f"evaluation.scorers={toml_value(variant.scorers)}")
         return Task(
             training.row, self.text, (*changes, *method), is_evaluation=True, subject=measured
         )

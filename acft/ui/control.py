@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from acft.errors import RunError
+from acft.errors import ConfigError, RunError
 from acft.inference.client import Inference
 from acft.runs import launcher, lineage
 from acft.ui.reading.reader import Reader
@@ -63,7 +63,7 @@ class Control:
 
     def check(self, text: str, *, has_files: bool = False) -> list[str]:
         """Problems of a settings text, one line each; missing files only for who may launch."""
-        _limit_text(text)
+        limit_text(text)
         return self._settings_process.call("check", text=text, has_files=has_files)["problems"]
 
     def preflight(
@@ -73,7 +73,7 @@ class Control:
 
         A large corpus takes minutes, for which nobody else's settings should wait.
         """
-        _limit_text(text)
+        limit_text(text)
         return process.call(
             "preflight", LOAD_SECONDS, withdrawn, runs=str(self._reader.runs_dir), text=text,
             quota_bytes=self._quota_bytes,
@@ -87,7 +87,7 @@ class Control:
             RunError: Too many runs wait, too many were launched within the hour, or there is no
                 room for another.
         """
-        _limit_text(text)
+        limit_text(text)
         return self._new(
             "launch",
             text=text,
@@ -102,7 +102,10 @@ class Control:
         Raises:
             RunError: The run has no checkpoint, or too much waits already.
         """
-        return self._new("measure", run_id=run_id, request_id=request_id, **asdict(choice))
+        return self._new(
+            "measure", run_id=run_id, request_id=request_id, quota_bytes=self._quota_bytes,
+            **asdict(choice),
+        )  # fmt: skip
 
     def weigh(self, run_id: str, choice: Choice, *, has_files: bool = False) -> dict[str, Any]:
         """Every suite, and the work and problems of a choice of them; files as in ``check``."""
@@ -186,6 +189,13 @@ def preset(experiments: Path, name: str) -> str:
     return (experiments / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def _limit_text(text: str) -> None:
+def limit_text(text: str) -> None:
+    """Returns for a text that is short enough to be read.
+
+    Raises:
+        ConfigError: It is longer than any settings are.
+    """
     if len(text) > MAX_SPEC_LETTERS:
-        raise RunError(f"settings of {len(text):,} letters; at most {MAX_SPEC_LETTERS:,} are read")
+        raise ConfigError(
+            f"settings of {len(text):,} letters; at most {MAX_SPEC_LETTERS:,} are read"
+        )

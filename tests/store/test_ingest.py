@@ -370,6 +370,14 @@ def test_resolved_settings_come_before_those_as_written(store, ingester, run):
     ]
 
 
+def test_settings_of_the_method_are_those_it_used(store, ingester, run):
+    written, used = {"name": "acft"}, {"name": "acft", "kl_weight": 1.0}
+    run.paths.resolved.write_text(json.dumps({"settings": {"method": written}, "method": used}))
+    ingester.poll()
+    [(settings,)] = store.rows("SELECT settings FROM runs")
+    assert json.loads(settings)["method"] == used
+
+
 @pytest.mark.parametrize(
     ("overrides", "shown"),
     [(["title='B'", 'method={name = "evaluate"}'], ("B", "evaluate")), (["no"], ("A run", "acft"))],

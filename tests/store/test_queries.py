@@ -107,7 +107,7 @@ def test_only_settings_that_differ_are_shown(two_runs):
     answer = runs.settings_difference(two_runs, [RUN, OTHER])
     assert values(answer, "setting", RUN, OTHER) == [
         ("method.kl_weight", "1.0", "0.0"),
-        ("title", '"Main"', '"Control"'),
+        ("title", "Main", "Control"),
     ]
 
 

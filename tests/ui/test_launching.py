@@ -3,11 +3,13 @@
 import itertools
 import threading
 from dataclasses import replace
+from datetime import date
 from threading import Lock
 from typing import Any
 
 import pytest
 
+from acft.config import read_override
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.client import NEVER
 from acft.inference.fields import Field, fields_of, kind_of
@@ -49,6 +51,44 @@ def test_tables_of_a_list_are_added_and_removed():
     assert [t["kind"] for t in settings_text.parse(text)["constraint"]] == ["scorer", "length"]
     text = settings_text.remove_table(text, "constraint", 0)
     assert [t["kind"] for t in settings_text.parse(text)["constraint"]] == ["length"]
+    assert settings_text.remove_table(text, "constraint", 0) == text
+
+
+def test_removing_an_entry_leaves_what_is_said_of_the_others():
+    text = '[[constraint]]\nkind = "length"  # short\n\n[[constraint]]\nkind = "pattern"\n'
+    assert settings_text.remove_table(text, "constraint", 1) == (
+        '[[constraint]]\nkind = "length"  # short\n\n'
+    )
+
+
+def test_a_list_written_on_one_line_stays_one():
+    text = 'constraint = [{kind = "pattern", pattern = "a"}]\n'
+    text = settings_text.add_table(text, "constraint", {"kind": "length"})
+    assert [t["kind"] for t in settings_text.parse(text)["constraint"]] == ["pattern", "length"]
+    assert text.startswith("constraint = [")
+
+
+def test_the_only_entry_of_a_list_cannot_be_removed(bench):
+    form, _ = page.show(bench, visit(), '[[constraint]]\nkind = "length"\n')
+    assert "Remove constraint" not in str(form)
+    assert "Remove corpus 1" in str(form)
+
+
+def test_a_date_and_an_emoji_survive_the_way_over_the_command_line():
+    changes = settings_text.overrides(TEXT, TEXT + 'x = 2026-11-30\ny = "🚀\\u007f"\n')
+    assert changes is not None
+    assert [read_override(change)[1] for change in changes] == [date(2026, 11, 30), "🚀\x7f"]
+
+
+def test_a_text_longer_than_any_settings_is_not_read():
+    with pytest.raises(ConfigError, match="at most 100,000"):
+        settings_text.parse("#" * 100_001)
+
+
+def test_more_edits_than_anybody_makes_are_not_made():
+    edit = {"path": ["title"], "value": "a", "kind": "text"}
+    _, told = draft.answered({"text": "", "edits": [edit] * 201})
+    assert not told["applied"]
 
 
 def test_form_contents_become_values_of_their_kind():
@@ -133,7 +173,22 @@ def test_a_valid_text_can_be_launched_by_who_holds_the_token(bench):
 def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
     _, aside = page.show(bench, visit(), TEXT)
     assert "3 rounds" in text_of(aside)
-    assert "1,536 rollouts" in text_of(aside)
+    assert "2,100 rollouts" in text_of(aside)
+
+
+@pytest.mark.parametrize(
+    ("method", "shown", "hidden"),
+    [
+        ("sft", "90 steps in all", ("rollouts", "on top")),
+        ("nado_decoding", "rollouts in all", ("optimiser steps", "on top")),
+        ("rl", "what rl draws or measures besides comes on top", ("rollouts",)),
+        ("evaluate", "what evaluate draws or measures besides", ("round", "before and after")),
+    ],
+)
+def test_the_plan_counts_what_the_method_does(bench, method, shown, hidden):
+    plan = text_of(page._plan(f'[schedule]\nrounds = 3\n\n[method]\nname = "{method}"\n'))
+    assert shown in plan
+    assert not [words for words in hidden if words in plan]
 
 
 def test_a_run_can_be_opened_with_the_changes_that_may_save_it(bench):
@@ -287,7 +342,7 @@ def test_nothing_is_changed_while_another_process_supervises(bench):
 
 
 def test_huge_settings_are_refused_before_anything_reads_them(bench):
-    with pytest.raises(RunError, match="letters"):
+    with pytest.raises(ConfigError, match="letters"):
         bench.control.launch("#" * 200_000)
 
 

@@ -3,10 +3,12 @@
 from typing import Annotated, Literal, Self
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
 from acft import config
-from acft.config import Config, apply_overrides, read_toml
+from acft.config import Config, apply_overrides, read_override, read_toml, toml_value
 from acft.errors import ConfigError
 
 
@@ -124,6 +126,16 @@ def test_override_sets_nested_values_and_leaves_the_original_alone():
     changed = apply_overrides(values, ["inner.steps=5", "entries.0.steps=6", "name=plain text"])
     assert changed == {"inner": {"steps": 5}, "entries": [{"steps": 6}], "name": "plain text"}
     assert values == {"inner": {"steps": 1}, "entries": [{"steps": 2}]}
+
+
+PLAIN = st.one_of(st.text(), st.integers(-(2**60), 2**60), st.booleans(), st.floats(-1e9, 1e9))
+
+
+@given(
+    st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1), inner))
+)
+def test_a_value_written_as_toml_is_read_as_it_was(value):
+    assert read_override(f"x={toml_value(value)}")[1] == value
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def settings_difference(
     )
     sql = f"""
 WITH settings AS (
-    SELECT run_id, fullkey[3:] AS setting, atom::VARCHAR AS value
+    SELECT run_id, fullkey[3:] AS setting, json_extract_string(atom, '') AS value
     FROM runs, json_tree(runs.settings)
     WHERE list_contains($run_ids, run_id) AND atom IS NOT NULL
 )

@@ -10,6 +10,7 @@ import gradio as gr
 
 from acft.errors import AcftError, ConfigError, DataError
 from acft.inference.client import Inference
+from acft.inference.workload import COUNTED, judged_per_round, steps_per_round
 from acft.runs.directory import read_launch
 from acft.settings import RunSettings
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
@@ -132,19 +133,26 @@ def _plan(text: str) -> Node:
         settings = RunSettings.parse(settings_text.parse(text))
     except ConfigError:
         return el("div")
-    rounds, steps = settings.schedule.rounds, settings.optimizer.steps_per_round
-    rollouts = settings.oracle.rollouts_per_round
+    method, rounds = str(settings.method.get("name", "")), settings.schedule.rounds
+    rollouts, steps = judged_per_round(settings, method), steps_per_round(settings, method)
+    of_each = {
+        f"{rollouts:,} rollouts of up to {settings.sampling.horizon} tokens": rollouts,
+        f"{steps:,} optimiser steps of {settings.optimizer.batch_size} documents": steps,
+    }
+    in_all = {f"{rounds * rollouts:,} rollouts": rollouts, f"{rounds * steps:,} steps": steps}
+    each, total = (" and ".join(filter(parts.get, parts)) for parts in (of_each, in_all))
     judged = 2 * settings.evaluation.test_prompts * settings.evaluation.continuations
     judges = ", ".join(settings.evaluation.scorers) or "nobody (evaluation.scorers is empty)"
     lines = [
-        f"{words.count(rounds, 'round')}, each {rollouts:,} rollouts of up to "
-        f"{settings.sampling.horizon} tokens and {steps:,} optimiser steps of "
-        f"{settings.optimizer.batch_size} documents",
-        f"{rounds * rollouts:,} rollouts and {rounds * steps:,} steps in all",
-        f"before and after: {judged:,} responses judged by {judges}",
+        f"{words.count(rounds, 'round')}, each {each}" if each else "",
+        f"{total} in all" if total else "",
+        "" if method in COUNTED else f"what {method} draws or measures besides comes on top",
+        f"before and after: {judged:,} responses judged by {judges}" if each else "",
     ]
     return el(
-        "div", el("h2", "What it will do"), el("ul.plain", [el("li", line) for line in lines])
+        "div",
+        el("h2", "What it will do"),
+        el("ul.plain", [el("li", line) for line in lines if line]),
     )
 
 

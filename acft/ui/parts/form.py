@@ -165,7 +165,7 @@ def _corpora(values: Mapping[str, Any], told: Told) -> Node:
     if not isinstance(tables, list):
         tables = [corpus.model_dump(exclude_unset=True) for corpus in default]
     parts = [
-        _entry("corpus", index, _fields(fields, table, ("corpus", str(index)), told))
+        _entry("corpus", index, len(tables), _fields(fields, table, ("corpus", str(index)), told))
         for index, table in enumerate(tables)
         if isinstance(table, Mapping)
     ]
@@ -179,7 +179,10 @@ def _constraints(values: Mapping[str, Any], described: Mapping[str, Any], told: 
         tables = [dict(t) for t in RunSettings.model_fields["constraint"].default]
     parts = [
         _entry(
-            "constraint", index, _chosen(table, described, ("constraint", str(index)), "kind", told)
+            "constraint",
+            index,
+            len(tables),
+            _chosen(table, described, ("constraint", str(index)), "kind", told),
         )
         for index, table in enumerate(tables)
         if isinstance(table, Mapping)
@@ -215,13 +218,15 @@ def _chosen(
     return _fields([chooser, *fields], table, path, told)
 
 
-def _entry(name: str, index: int, body: Node) -> Node:
-    remove = act("edit", list=name, index=index)
+def _entry(name: str, index: int, n: int, body: Node) -> Node:
+    remove = el(
+        "button.quiet", "remove", type="button", aria_label=f"Remove {name} {index + 1}",
+        **act("edit", list=name, index=index),
+    )  # fmt: skip
     return el(
         "fieldset.entry",
         el("legend", f"{index + 1}"),
         body,
-        el("button.quiet", "remove", type="button", aria_label=f"Remove {name} {index + 1}",
-           **remove),
+        remove if n > 1 else None,
         key=f"{name}-{index}",
-    )  # fmt: skip
+    )

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from threading import Lock
 from typing import Any
 
@@ -57,19 +58,19 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
     steps: list[Step] = [("reading prompts and texts, looking for room", time.monotonic())]
     yield _underway(steps), ""
     process = bench.rehearsal_process
-    with turn:
+    with turn, closing(process):
+        data = bench.control.preflight(text, process, visit.withdrawn)
+        read = shown(data)
+        if data["problems"]:
+            yield read, ""
+            return
+        # Who cancelled meanwhile leaves here, before any model gives way.
+        yield el("div", _underway(steps), read), read
+        not_while_training(bench)
+        # Two models at once may not fit; live results open theirs again when they are asked for.
+        bench.model_process.close()
+        parts = process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
         try:
-            data = bench.control.preflight(text, process, visit.withdrawn)
-            read = shown(data)
-            if data["problems"]:
-                yield read, ""
-                return
-            # Who cancelled meanwhile leaves here, before any model gives way.
-            yield el("div", _underway(steps), read), read
-            not_while_training(bench)
-            # Two models at once may not fit; live results open theirs again when asked for.
-            bench.model_process.close()
-            parts = process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
             while True:
                 step = next(parts)["doing"]
                 if step != steps[-1][0]:
@@ -77,8 +78,6 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
                     yield el("div", _underway(steps), read), read
         except StopIteration as end:
             yield el("div", measured(end.value, _others(bench)), read), read
-        finally:
-            process.close()
 
 
 def withdrawn(read: Node) -> Node:

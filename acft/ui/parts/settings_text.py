@@ -1,6 +1,5 @@
 """Editing a settings text (TOML) without losing comments or order."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +8,10 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
-from acft.config import read_override
+from acft.config import read_override, toml_value
 from acft.errors import ConfigError
 from acft.settings import RunSettings, as_asked
+from acft.ui.control import limit_text
 
 LISTS = {name: RunSettings.model_fields[name] for name in ("corpus", "constraint")}
 """Settings that are lists of tables, with their defaults."""
@@ -29,8 +29,8 @@ def parse(text: str) -> dict[str, Any]:
 def assign(text: str, path: Sequence[str], value: Any) -> str:
     """The text with one setting changed; None removes it, so that its default applies."""
     document = _document(text)
-    if path[0] in LISTS and path[0] not in document:
-        document[path[0]] = _tables(_default_tables(path[0]))
+    if path[0] in LISTS:
+        _listed(document, path[0])
     place = _descend(document, path[:-1])
     name = path[-1]
     if value is not None:
@@ -60,19 +60,20 @@ def with_overrides(text: str, overrides: Sequence[str]) -> str:
 def add_table(text: str, name: str, table: dict[str, Any]) -> str:
     """The text with one more entry of a list of tables."""
     document = _document(text)
-    if name not in document:
-        document[name] = _tables(_default_tables(name))
-    tables: Any = document[name]
-    tables.append(_table(table))
+    tables = _listed(document, name)
+    tables.append(_table(table) if isinstance(tables, AoT) else table)
     return tomlkit.dumps(document)
 
 
 def remove_table(text: str, name: str, index: int) -> str:
-    """The text without one entry of a list of tables."""
+    """The text without one entry of a list of tables; the only one stays.
+
+    Without it the default would apply.
+    """
     document = _document(text)
-    tables = document[name].unwrap() if name in document else _default_tables(name)
-    kept = [table for place, table in enumerate(tables) if place != index]
-    document[name] = _tables(kept)
+    tables = _listed(document, name)
+    if len(tables) > 1:
+        del tables[index]
     return tomlkit.dumps(document)
 
 
@@ -113,10 +114,11 @@ def overrides(before: str, after: str) -> list[str] | None:
     changed = [key for key in new if key not in old or old[key] != new[key]]
     if any(part.isdigit() and key not in old for key in changed for part in key.split(".")):
         return None
-    return [f"{key}={json.dumps(new[key])}" for key in changed]
+    return [f"{key}={toml_value(new[key])}" for key in changed]
 
 
 def _document(text: str) -> tomlkit.TOMLDocument:
+    limit_text(text)
     try:
         return tomlkit.parse(text)
     except TOMLKitError as error:
@@ -129,6 +131,13 @@ def _default_tables(name: str) -> list[dict[str, Any]]:
         dict(table) if isinstance(table, dict) else table.model_dump(exclude_unset=True)
         for table in default
     ]
+
+
+def _listed(document: tomlkit.TOMLDocument, name: str) -> Any:
+    """A list of tables, written out where the default applied so far."""
+    if name not in document:
+        document[name] = _tables(_default_tables(name))
+    return document[name]
 
 
 def _tables(values: Sequence[Any]) -> AoT:

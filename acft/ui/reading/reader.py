@@ -33,7 +33,7 @@ from acft.events import (
 from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch
 from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import TABLES, Labels, RunPaths, Status
-from acft.settings import as_asked
+from acft.settings import as_asked, as_used
 
 LOG_TAIL_BYTES = 20_000
 RESTING = ("queued", *FINAL, "lost")
@@ -326,14 +326,8 @@ def history_of(entries: Iterable[Entry]) -> History:
 
 def _settings(paths: RunPaths, resolved: dict[str, Any]) -> dict[str, Any]:
     """Resolved settings with the method's own; as asked for while the run waits."""
-    settings = table_of(resolved, "settings")
-    if not settings:
-        return _as_asked(paths)
-    method = table_of(resolved, "method")
-    return {**settings, "method": method} if method else settings
-
-
-def _as_asked(paths: RunPaths) -> dict[str, Any]:
+    if settings := as_used(resolved):
+        return settings
     try:
         written = tomllib.loads(paths.spec.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -79,7 +79,10 @@ def test_a_source_that_is_not_there_is_told_in_a_sentence(tmp_path):
 def test_the_expected_time_counts_everything_a_run_does(tmp_path):
     text = tiny(tmp_path, '[method]\nname = "acft"').replace("max_epochs = 2", "max_epochs = 30")
     spec = parse_spec(text)
-    work = {part.what: part for part in expected_work(spec, Speeds(2.0, 0.1, 0.3, 0.01), 8)}
+    work = {
+        part.what: part
+        for part in expected_work(spec.settings, spec.method_name, Speeds(2.0, 0.1, 0.3, 0.01), 8)
+    }
     assert work["optimiser steps"].low == 2 * 2 * 2.0
     judged = work["responses for the oracle, judged at every prefix"]
     assert judged.n == 2 * (48 + 24)
@@ -90,4 +93,4 @@ def test_the_expected_time_counts_everything_a_run_does(tmp_path):
 
 def test_a_control_without_oracle_has_no_oracle_work(tmp_path):
     spec = parse_spec(tiny(tmp_path, '[method]\nname = "sft"'))
-    assert len(expected_work(spec, Speeds(2.0, 0.1, 0.3, 0.01), 0)) == 2
+    assert len(expected_work(spec.settings, spec.method_name, Speeds(2.0, 0.1, 0.3, 0.01), 0)) == 2

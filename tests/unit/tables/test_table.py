@@ -12,7 +12,7 @@ from acft.eventlog import EventWriter
 from acft.events import BestCheckpoint, Evaluated, Scalars
 from acft.runs import lineage
 from acft.runs.directory import all_runs, create_run, write_status
-from acft.runs.measure import CONTROL, POLICY, inline, measurement
+from acft.runs.measure import CONTROL, POLICY, measurement
 from acft.schema import Launch, RunPaths, Status
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, result_table
 from acft.totals import Totals
@@ -103,13 +103,6 @@ def test_unfinished_runs_do_not_count(tmp_path):
     write_status(finished(tmp_path, shares(0.1)), Status(state="stopped"))
     with pytest.raises(DataError, match="no finished run of 'exp'"):
         result_table(tmp_path, "exp")
-
-
-@pytest.mark.parametrize(
-    "value", [{"a b": ['x"\\', 1, 2.5, True], "c": {"d": {}}}, [], "ä\n", {"p": "elsewhere/x y"}]
-)
-def test_values_survive_the_way_through_toml(value):
-    assert tomllib.loads(f"value = {inline(value)}")["value"] == value
 
 
 def test_a_run_is_measured_at_its_best_checkpoint_beside_base(tmp_path):
