@@ -20,6 +20,7 @@ from acft.oracle.base import ORACLES
 from acft.runs.directory import all_runs, read_launch, read_status
 from acft.runs.restore import RestoredRun, open_run
 from acft.runs.sizes import size
+from acft.runs.status import current_state
 from acft.schema import RunPaths
 
 CARD = "README.md"
@@ -106,9 +107,24 @@ def measurements(run: RestoredRun) -> list[Evaluated]:
 
 
 def _evaluations(run: RestoredRun) -> list[RunPaths]:
-    """Runs beside this one that measure it, oldest first."""
+    """Finished runs beside this one that measure it on the weights it was trained from."""
     beside = (paths for paths in all_runs(run.paths.root.parent) if paths.root != run.paths.root)
-    return [paths for paths in beside if _subject(paths) == run.run_id]
+    return [
+        paths
+        for paths in beside
+        if _subject(paths) == run.run_id
+        and current_state(paths)[1].state == "finished"
+        and _weights_of(paths) == run.facts.get("model_sha256")
+    ]
+
+
+def _weights_of(evaluation: RunPaths) -> str:
+    """SHA-256 of the weights an evaluation requires; empty where it was told to take any."""
+    try:
+        method = json.loads(evaluation.resolved.read_text(encoding="utf-8"))["method"]
+        return str(method["subjects"]["policy"]["base_sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _subject(paths: RunPaths) -> str:

@@ -20,6 +20,7 @@ What counts
     others take it to change the status of a run that has no worker.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -224,6 +225,19 @@ def folders(root: Path, pattern: re.Pattern[str]) -> list[str]:
         return sorted(entry.name for entry in entries if pattern.fullmatch(entry.name)
                       and entry.is_dir(follow_symlinks=False)
                       and os.access(entry.path, os.R_OK | os.X_OK))  # fmt: skip
+
+
+def policy_sha256(checkpoint: Path) -> str:
+    """SHA-256 of the weights trained up to a checkpoint, by its manifest; empty without any."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return next(
+            str(files[name]["sha256"])
+            for name in sorted(files)
+            if name.startswith("policy/") and name.endswith(".safetensors")
+        )
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        return ""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ again, and only what follows its checkpoint is taken back.
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from acft.backbone.loading import resolve_device
+from acft.backbone.loading import model_sha256, resolve_device
 from acft.benchmarks.base import (
     NO_LIKELIHOODS,
     SUITES,
@@ -28,11 +29,11 @@ from acft.config import Config
 from acft.constraints import build_constraint
 from acft.corpora.sources import source_problem
 from acft.errors import AcftError, ConfigError, ModelError
-from acft.evaluation import scorer_versions
 from acft.events import Note, Progress
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Method
 from acft.policy import Policy
+from acft.schema import policy_sha256
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import Names, RunSettings, Seed
@@ -151,15 +152,21 @@ def rounds_of(settings: EvaluateSettings) -> int:
 
 
 def facts(context: TrainContext) -> dict[str, Any]:
-    """Versions and weight hashes of the scorers that can be loaded."""
-    versions: dict[str, str] = {}
-    pool = _pool(context)
-    for name in context.run.evaluation.scorers:
+    """Hashes and versions of who judges, of the model, and of what was trained from it."""
+    run, pool = context.run, _pool(context)
+    scorers: list[dict[str, str]] = []
+    for name in run.evaluation.scorers:
         try:
-            versions |= scorer_versions([pool(name)])
+            known = pool(name)
+            scorers.append({"name": name, "version": known.version, "sha256": known.sha256})
         except AcftError as error:
-            versions[name] = f"missing: {error}"
-    return {"scorers": versions}
+            scorers.append({"name": name, "version": f"missing: {error}", "sha256": ""})
+    policies = [
+        {"name": name, "version": str(subject.get("version", "")), "sha256": sha256}
+        for name, subject in run.method.get("subjects", {}).items()
+        if (folder := subject.get("checkpoint")) and (sha256 := policy_sha256(Path(folder)))
+    ]
+    return {"model_sha256": model_sha256(run.model), "scorers": scorers, "policies": policies}
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001

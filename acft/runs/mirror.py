@@ -16,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from acft.errors import ConfigError
 from acft.events import Event, Scalars
 
+STEP = "step"
+"""What W&B draws numbers over."""
 QUEUE_SIZE = 10_000
 CLOSE_SECONDS = 10.0
 MAX_FAILURES = 5
@@ -63,6 +65,23 @@ class _Session:
         self._module.finish()
 
 
+class _WandB(_Session):
+    """Weights & Biases, whose own count of steps must never go back.
+
+    Ours does: the oracle counts epochs, and a resumed run does a round again. What is logged
+    against a lower step is ignored there, so ours is sent as a number to draw the others over.
+
+    Source: W&B's documentation of ``Run.log`` and ``Run.define_metric``.
+    """
+
+    def __init__(self, target: Target) -> None:
+        super().__init__("wandb", target, id=target.run_id, resume="allow", dir=str(target.folder))
+        self._module.define_metric("*", step_metric=STEP)
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self._module.log({**values, STEP: step})
+
+
 class _TensorBoard:
     """Event files for TensorBoard."""
 
@@ -80,9 +99,7 @@ class _TensorBoard:
 
 CLIENTS: dict[str, Callable[[Target], Client]] = {
     "trackio": lambda target: _Session("trackio", target, resume="allow"),
-    "wandb": lambda target: _Session(
-        "wandb", target, id=target.run_id, resume="allow", dir=str(target.folder)
-    ),
+    "wandb": _WandB,
     "tensorboard": _TensorBoard,
 }
 """How each tracker is opened; the name is also that of the package to install."""

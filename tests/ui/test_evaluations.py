@@ -17,6 +17,7 @@ from acft.ui.pages import runs as runs_page
 from acft.ui.parts import measuring as measuring_part
 from acft.ui.parts import results, run_facts, run_head
 from acft.ui.reading import conditions, quantities
+from acft.ui.reading.pairs import Subject
 from acft.ui.reading.measuring import being_measured
 from acft.ui.reading.reader import History, Run
 from acft.ui.web.dom import text_of
@@ -64,6 +65,14 @@ def test_conditions_of_an_evaluation_are_those_of_its_suites(quick):
     assert shown.keys() == own.keys()
     unset = conditions.conditions(evaluation(quick))
     assert (unset["prompts"], unset["horizon"]) == (own["prompts"], "20 tokens")
+
+
+def test_both_sides_of_an_evaluation_prove_which_weights_answered(quick):
+    policies = [{"name": "policy", "version": "3", "sha256": "cd" * 32}]
+    measured = replace(evaluation(quick), facts={"model_sha256": "ab" * 32, "policies": policies})
+    assert conditions.weight_hash(measured, Subject("base", 0)) == "ab" * 32
+    assert conditions.weight_hash(measured, Subject("policy", 3)) == "cd" * 32
+    assert conditions.weight_hash(measured, Subject("control", 3)) == ""
 
 
 def test_different_options_are_different_conditions(quick):

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import shutil
@@ -13,9 +14,13 @@ from acft.decoding.processor import OracleLogitsProcessor
 from acft.errors import AcftError, ConfigError, DataError
 from acft.eventlog import read_events
 from acft.events import Note
-from acft.export import card_facts, export_run
+from acft.export import card_facts, export_run, measurements
 from acft.model_card import Base, model_card
+from acft.runs.directory import read_status, write_status
+from acft.runs.launcher import create_here
+from acft.runs.measure import measurement
 from acft.runs.restore import open_run
+from acft.runs.worker import run_worker
 from tests.tiny_run import tiny_settings, train
 
 TEXT = "See the rain in the year 7"
@@ -183,6 +188,21 @@ def test_numbers_of_another_checkpoint_are_not_claimed(tiny_run, tmp_path):
     best = open_run(tiny_run.root).sealed.round
     folder = export_run(tiny_run.root, tmp_path / "out", checkpoint=3 - best)
     assert "Nothing was measured on this checkpoint." in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_only_what_was_measured_on_these_weights_is_claimed(tiny_run, tmp_path, is_told):
+    runs, other = tmp_path / "runs", tmp_path / "other"
+    shutil.copytree(tiny_run.root, runs / tiny_run.root.name)
+    shutil.copytree(open_run(tiny_run.root).settings.model.name, other)
+    changes = () if is_told else (f"model.name={str(other)!r}",)
+    wanted = measurement(runs, tiny_run.root.name, ["perplexity"], changes)
+    paths = create_here(runs, wanted.spec, subject=wanted.subject)
+    assert run_worker(paths) == 0
+    run = open_run(runs / tiny_run.root.name)
+    assert any(event.metric == "bits_per_byte" for event in measurements(run)) == is_told
+    write_status(paths, dataclasses.replace(read_status(paths), state="stopped"))
+    assert not any(event.metric == "bits_per_byte" for event in measurements(run))
 
 
 @pytest.mark.parametrize("merge", [True, False])

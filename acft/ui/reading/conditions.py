@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
+from acft.schema import policy_sha256
 from acft.ui.reading.pairs import Subject
-from acft.ui.reading.reader import Run, read_json, table_of
+from acft.ui.reading.reader import Run, table_of
 from acft.ui.web.dom import Node, el
 
 HASH_LETTERS = 12
@@ -116,17 +117,8 @@ def weight_hash(run: Run, subject: Subject) -> str:
     if subject.label == "base":
         found = table_of(run.facts, "model").get("sha256") or run.facts.get("model_sha256") or ""
         return str(found)
-    return _manifest_hash(run, subject.version)
-
-
-def _manifest_hash(run: Run, version: int) -> str:
-    """Hash of the policy's file in the checkpoint of a version."""
-    found = [r for r in run.history.rounds if r.policy_version == version]
-    if not found:
-        return ""
-    manifest = read_json(run.paths.root / found[-1].checkpoint / "manifest.json")
-    files = manifest.get("files")
-    for name, facts in sorted(files.items()) if isinstance(files, dict) else ():
-        if name.startswith("policy/") and name.endswith(".safetensors"):
-            return str(facts.get("sha256", ""))
-    return ""
+    for measured in run.facts.get("policies") or ():  # of an evaluation
+        if measured.get("name") == subject.subject:
+            return str(measured.get("sha256", ""))
+    sealed = [r for r in run.history.rounds if r.policy_version == subject.version]
+    return policy_sha256(run.paths.root / sealed[-1].checkpoint) if sealed else ""

@@ -200,8 +200,18 @@ def test_measurements_are_plain_json(run, tmp_path) -> None:
     assert list(values["perplexity"]) == ["base"]
 
 
-def test_facts_name_the_scorers_that_judge(run) -> None:
-    assert METHODS.get("evaluate").facts(TrainContext(run)) == {"scorers": {"vowels": "1 0"}}
+def test_facts_tell_who_judges_and_whose_weights_answer(run, tmp_path) -> None:
+    files = {"oracle/a.safetensors": {"sha256": "no"}, "policy/b.safetensors": {"sha256": "ab"}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
+    policy = {"checkpoint": str(tmp_path), "version": 3}
+    method = {"name": "evaluate", "subjects": {"base": {}, "policy": policy}}
+    known = judged_by(run.model_copy(update={"method": method}), "vowels", "gone")
+    facts = METHODS.get("evaluate").facts(TrainContext(known))
+    assert facts["model_sha256"] == base_policy(run).backbone.sha256
+    assert facts["policies"] == [{"name": "policy", "version": "3", "sha256": "ab"}]
+    judge, lost = facts["scorers"]
+    assert judge == {"name": "vowels", "version": "1", "sha256": "0"}
+    assert lost["version"].startswith("missing: ")
 
 
 def test_a_checkpoint_is_opened_with_its_adapter_merged(run, tmp_path) -> None:

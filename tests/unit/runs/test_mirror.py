@@ -101,22 +101,56 @@ def test_a_hanging_client_costs_nothing_but_its_numbers(target):
     released.set()
 
 
-@pytest.mark.parametrize("name", ["trackio", "wandb"])
-def test_module_clients_are_called_as_they_expect(target, monkeypatch, name):
+def test_module_clients_are_called_as_they_expect(target, monkeypatch):
     calls = []
     module = SimpleNamespace(
         init=lambda **options: calls.append(("init", options)),
         log=lambda values, step: calls.append(("log", values, step)),
         finish=lambda: calls.append(("finish",)),
     )
-    monkeypatch.setitem(sys.modules, name, module)
-    sent = open_mirror([name], target)
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    sent = open_mirror(["trackio"], target)
     sent.take(numbers(7))
     assert sent.close()
     assert sent.problems == []
     assert calls[0][1]["name"] == "run-1"
     assert calls[0][1]["config"] == {"seed": 3}
     assert calls[1:] == [("log", {"policy/ce": 7.0}, 7), ("finish",)]
+
+
+class WandBOfSteps:
+    """Ignores what is logged against a lower step than the last, as the real one does."""
+
+    def __init__(self):
+        self.step, self.taken, self.drawn_over = 0, [], {}
+
+    def init(self, **options):
+        self.options = options
+
+    def define_metric(self, name, step_metric):
+        self.drawn_over[name] = step_metric
+
+    def log(self, values, step=None):
+        step = self.step + 1 if step is None else step
+        if step >= self.step:
+            self.step = step
+            self.taken.append(values)
+
+    def finish(self):
+        pass
+
+
+def test_weights_and_biases_loses_nothing_where_our_steps_go_back(target, monkeypatch):
+    module = WandBOfSteps()
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    sent = open_mirror(["wandb"], target)
+    for step in (20, 1, 2, 20):
+        sent.take(numbers(step))
+    assert sent.close()
+    assert sent.problems == []
+    assert [values["step"] for values in module.taken] == [20, 1, 2, 20]
+    assert module.drawn_over == {"*": "step"}
+    assert (module.options["id"], module.options["resume"]) == ("run-1", "allow")
 
 
 def test_tensorboard_gets_one_scalar_for_each_number(target, monkeypatch):
