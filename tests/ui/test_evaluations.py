@@ -17,8 +17,8 @@ from acft.ui.pages import runs as runs_page
 from acft.ui.parts import measuring as measuring_part
 from acft.ui.parts import results, run_facts, run_head
 from acft.ui.reading import conditions, quantities
-from acft.ui.reading.pairs import Subject
 from acft.ui.reading.measuring import being_measured
+from acft.ui.reading.pairs import Subject
 from acft.ui.reading.reader import History, Run
 from acft.ui.web.dom import text_of
 from tests.ui import synthetic
