@@ -21,6 +21,8 @@ def encode_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) 
         DataError: The prompt has no tokens, or the chat template does not take it.
         ModelError: The tokenizer has no chat template.
     """
+    if prompt.token_ids:
+        return prompt.token_ids
     text = full_prompt(backbone, prompt, chat_template=chat_template)
     ids = backbone.tokenizer(text, add_special_tokens=not chat_template)["input_ids"]
     if not ids:

@@ -25,6 +25,8 @@ class Prompt:
     split: Split
     category: str = ""
     """Where the source sorts its prompts into categories, else empty."""
+    token_ids: tuple[int, ...] = ()
+    """Tokens that are read, where they are others than the text's own; empty where not."""
 
 
 @dataclass(frozen=True)

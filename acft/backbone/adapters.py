@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from acft.backbone.forward import output_head, text_decoder
 from acft.backbone.quantized import is_quantized, shared_tensors
 from acft.backbone.sharded import copied_layer, laid_out, sharded_layers, whole
 from acft.distributed import ranks
@@ -254,7 +255,7 @@ def load_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
         parameter.copy_(laid_out(state[name], parameter))
 
 
-def _lora_config(settings: AdapterSettings, model: nn.Module) -> LoraConfig:
+def _lora_config(settings: AdapterSettings, model: PreTrainedModel) -> LoraConfig:
     return LoraConfig(
         # GPT-2's layers store their weights transposed
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -262,8 +263,15 @@ def _lora_config(settings: AdapterSettings, model: nn.Module) -> LoraConfig:
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
         target_modules="all-linear",
+        exclude_modules=_beside_text(model) or None,
         task_type="CAUSAL_LM",
     )
+
+
+def _beside_text(model: PreTrainedModel) -> list[str]:
+    """Names of the layers through which no text passes, such as those that read images."""
+    read = {*text_decoder(model).modules(), output_head(model)}
+    return [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and m not in read]
 
 
 def _adapted_modules(model: nn.Module) -> set[str]:

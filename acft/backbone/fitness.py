@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from acft.backbone.forward import hidden_states, logits
+from acft.backbone.forward import hidden_states, logits, text_config
 from acft.errors import ModelError
 
 N_TOKENS = 12
@@ -23,7 +23,7 @@ def check_model_fits(model: PreTrainedModel, name: str) -> None:
         ModelError: It reads future tokens, keeps no key-value cache, or does more between hidden
             states and logits than ``forward.logits`` knows of.
     """
-    spread = torch.arange(N_TOKENS, device=model.device) * 7919 % model.config.vocab_size
+    spread = torch.arange(N_TOKENS, device=model.device) * 7919 % text_config(model).vocab_size
     token_ids = spread[None]
     output = model(input_ids=token_ids, use_cache=True)
     if not hasattr(getattr(output, "past_key_values", None), "batch_select_indices"):

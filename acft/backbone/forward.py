@@ -40,6 +40,17 @@ def response_states(
     return output.last_hidden_state[:, prompt_ids.shape[1] - 1 :]
 
 
+def text_config(model: PreTrainedModel) -> Any:
+    """The configuration of the part that reads and writes text, which a multimodal model nests."""
+    return model.config.get_text_config()
+
+
+def text_decoder(model: PreTrainedModel) -> Any:
+    """The part that text passes through up to the output head."""
+    base: Any = model.base_model
+    return base.get_decoder()
+
+
 def output_head(model: PreTrainedModel) -> Any:
     """The module that turns hidden states into logits."""
     return model.get_output_embeddings()
@@ -49,14 +60,14 @@ def logits(
     model: PreTrainedModel, hidden: Float[Tensor, "*axes width"]
 ) -> Float[Tensor, "*axes vocab"]:
     """Unnormalised log-probabilities in float32, with the model's own scaling and soft cap."""
-    scores = output_head(model)(hidden).float()
-    scale = getattr(model.config, "logit_scale", None)
+    scores, config = output_head(model)(hidden).float(), text_config(model)
+    scale = getattr(config, "logit_scale", None)
     if scale is not None:
         scores = scores * scale
-    divisor = getattr(model.config, "logits_scaling", None)
+    divisor = getattr(config, "logits_scaling", None)
     if divisor is not None:
         scores = scores / divisor
-    cap = getattr(model.config, "final_logit_softcapping", None)
+    cap = getattr(config, "final_logit_softcapping", None)
     if cap is not None:
         scores = torch.tanh(scores / cap) * cap
     return scores
@@ -66,7 +77,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     """Whether logits are one matrix product of the hidden states, without scale, cap or adapter."""
     head = output_head(model)
     extras = ("logit_scale", "logits_scaling", "final_logit_softcapping")
-    is_scaled = any(getattr(model.config, name, None) is not None for name in extras)
+    is_scaled = any(getattr(text_config(model), name, None) is not None for name in extras)
     return type(head) is nn.Linear and head.bias is None and not is_scaled
 
 

@@ -19,6 +19,7 @@ from acft.atomic import replace_json
 from acft.backbone import toy
 from acft.backbone.attention import group_heads
 from acft.backbone.fitness import check_model_fits
+from acft.backbone.forward import text_config
 from acft.backbone.quantized import loading_options, make_shareable
 from acft.backbone.sharded import shard
 from acft.distributed import ranks
@@ -55,7 +56,7 @@ class Backbone:
     @property
     def context_length(self) -> int:
         """Longest input in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        return int(getattr(text_config(self.model), "max_position_embeddings", 1 << 30))
 
     @property
     def end_ids(self) -> tuple[int, ...]:

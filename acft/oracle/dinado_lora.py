@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from acft.backbone.forward import logits
+from acft.backbone.forward import logits, text_config
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind
 from acft.oracle.consistent import ConsistentOracle
 from acft.oracle.lora import AdaptedReader
@@ -17,7 +17,7 @@ class DinadoLoraOracle(ConsistentOracle):
     def __init__(self, context: OracleContext) -> None:
         super().__init__(context)
         self.reader = AdaptedReader(context)
-        self.prompt_head = nn.Linear(context.backbone.model.config.hidden_size, 1)
+        self.prompt_head = nn.Linear(text_config(context.backbone.model).hidden_size, 1)
         nn.init.zeros_(self.prompt_head.weight)
 
     def read(self, window: Window) -> Float[Tensor, "batch window feature"]:

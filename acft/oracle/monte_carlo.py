@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acft.backbone.forward import hidden_states, logits
+from acft.backbone.forward import hidden_states, logits, text_config
 from acft.backbone.loading import Backbone
 from acft.errors import ConfigError
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind, Shared, Verdicts
@@ -162,7 +162,7 @@ class MonteCarloOracle(Oracle):
 
     @property
     def _vocab(self) -> int:
-        return int(self._policy.value.model.config.vocab_size)
+        return int(text_config(self._policy.value.model).vocab_size)
 
     @torch.no_grad()
     def _likeliest(self, prefix: Prefix) -> Int[Tensor, " top"]:

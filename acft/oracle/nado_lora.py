@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from acft.backbone.forward import text_config
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind
 from acft.oracle.lora import AdaptedReader
 from acft.oracle.nado import FactoredOracle, verdict_features
@@ -17,7 +18,7 @@ class NadoLoraOracle(FactoredOracle):
         super().__init__(context.settings.log_r_min)
         width = context.settings.width
         self.reader = AdaptedReader(context)
-        self.from_hidden = nn.Linear(context.backbone.model.config.hidden_size, width)
+        self.from_hidden = nn.Linear(text_config(context.backbone.model).hidden_size, width)
         self.from_verdict = nn.Linear(3, width)
         self.norm = nn.LayerNorm(width)
         self.add_heads(context)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acft.policy import Policy
+from acft.prompt_tokens import encode_prompt
 from acft.sampling import Samples
 from acft.types import Prompt, TokenBatch
 
@@ -67,9 +68,18 @@ def control_ids(policy: Policy, control: str) -> tuple[int, ...]:
 
 
 def with_control(policy: Policy, prompt: Prompt) -> Prompt:
-    """The prompt as a policy reads it, behind its control text where it has one."""
+    """The prompt as a policy reads it, behind its control text where it has one.
+
+    Its tokens are those of both texts apart, as in training: together they may be others.
+    """
     control = policy.control if isinstance(policy, ControlledPolicy) else ""
-    return replace(prompt, text=control + prompt.text)
+    if not control:
+        return prompt
+    behind = replace(prompt, text=control + prompt.text)
+    if policy.chat_template:
+        return behind
+    own = encode_prompt(policy.backbone, prompt, chat_template=False)
+    return replace(behind, token_ids=tuple(ids_with_control(policy, own)))
 
 
 def ids_with_control(policy: Policy, ids: Sequence[int]) -> list[int]:

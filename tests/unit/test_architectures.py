@@ -8,7 +8,7 @@ import torch
 from acft.backbone import compiled_layers
 from acft.backbone.adapters import add_adapter
 from acft.backbone.compiled_layers import compile_layers
-from acft.backbone.forward import CachedDecoder, hidden_states, logits
+from acft.backbone.forward import CachedDecoder, hidden_states, logits, text_decoder
 from acft.backbone.loading import load_backbone
 from acft.backbone.saving import write_model
 from acft.engines.compiled import CompiledEngine
@@ -28,6 +28,21 @@ DECODERS = {
     "Qwen2": SHAPE,
     "Mistral": SHAPE | {"sliding_window": 6},
     "Gemma2": SHAPE | {"head_dim": 8, "sliding_window": 6},
+    "Gemma3": {
+        "text_config": SHAPE | {"head_dim": 8, "sliding_window": 6},
+        "vision_config": {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
+        "image_token_index": 252,
+        "boi_token_index": 253,
+        "eoi_token_index": 254,
+    },
     "Granite": SHAPE | {"logits_scaling": 8.0},
     "Cohere": SHAPE,
     "GPT2": dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, **IDS),
@@ -35,8 +50,8 @@ DECODERS = {
     "Falcon": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **IDS),
     "Bloom": dict(hidden_size=32, n_layer=2, n_head=4, **IDS),
 }
-"""Settings of small models; logits are scaled, capped or biased, windows slide and scores fall with
-distance, by turns."""
+"""Settings of small models, one of which also sees; logits are scaled, capped or biased, windows
+slide and scores fall with distance, by turns."""
 
 
 def saved(folder, name, shape):
@@ -243,6 +258,14 @@ def test_a_folder_with_another_configuration_is_one_sentence(tmp_path, text):
         opened(folder)
 
 
+def test_adapters_sit_where_text_passes_only(tmp_path):
+    model = opened(saved(tmp_path / "model", "Gemma3", DECODERS["Gemma3"])).model
+    add_adapter(model, AdapterSettings(rank=4), seed=0)
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert len(trained) == 2 * 2 * 7
+    assert all(name.startswith("model.language_model.") for name in trained)
+
+
 @pytest.mark.filterwarnings("ignore:The following:RuntimeWarning")
 def test_adapters_on_blocks_of_experts_are_refused(tmp_path):
     shape = SHAPE | {"num_local_experts": 2}
@@ -260,7 +283,7 @@ def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
     prompts = [Prompt(text, text, "train") for text in ("Rain", "The sea and the land")]
     expected = Policy(backbone).sample(prompts, 4, sampling, seed=1).rollouts
     policy = Policy(backbone, engine=CompiledEngine("eager"))
-    if "sliding_window" in DECODERS[name]:
+    if "sliding_window" in str(DECODERS[name]):
         with pytest.raises(ModelError, match=r"\[engine\] kind = 'compiled' cannot"):
             policy.sample(prompts, 4, sampling, seed=1)
         return
@@ -277,4 +300,5 @@ def test_compiled_layers_say_the_same(name, tmp_path, monkeypatch):
     expected = hidden_states(model, tokens()[0])
     compile_layers(model)
     torch.testing.assert_close(hidden_states(model, tokens()[0]), expected, atol=1e-4, rtol=1e-4)
-    assert sum(hasattr(module, "uncompiled") for module in model.modules()) == 2
+    compiled = [hasattr(module, "uncompiled") for module in text_decoder(model).modules()]
+    assert sum(compiled) == 2

@@ -1,5 +1,6 @@
 """What the paper's baselines do with responses: pairs, parts, weights, groups, control texts."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 
@@ -223,7 +224,11 @@ def test_nobody_outside_sees_the_control_text(words):
 
 
 def test_likelihoods_behind_the_control_text_are_those_it_was_drawn_with(words):
-    policy = ControlledPolicy.of(words.base, "quality 5 of 5\n")
+    tokenizer = copy.deepcopy(words.base.backbone.tokenizer)
+    # control and prompt have other tokens together than apart
+    tokenizer.add_tokens(["5: Number"])
+    base = replace(words.base, backbone=replace(words.base.backbone, tokenizer=tokenizer))
+    policy = ControlledPolicy.of(base, "quality 5: ")
     (rollout,) = policy.sample(
         words.prompts["train"][:1], 1, SamplingSettings(horizon=4), 1
     ).rollouts
