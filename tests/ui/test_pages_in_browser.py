@@ -217,6 +217,20 @@ def test_a_text_is_copied_and_the_label_returns_however_often_it_is_pressed(
     watch.check()
 
 
+def test_the_link_to_a_text_is_copied_where_there_is_no_clipboard_object(page, served):
+    page.add_init_script(
+        """window.copied = [];
+        document.addEventListener("copy", () => window.copied.push(document.activeElement.value));
+        Object.defineProperty(navigator, "clipboard", { value: undefined });"""
+    )
+    page.goto(served.link(f"/tokens?run={QUICK}"))
+    button = page.get_by_role("button", name="Copy link")
+    button.click()
+    expect(button).to_have_text("copied")
+    expect(button).to_have_text("Copy link")
+    assert page.evaluate("window.copied") == [page.url]
+
+
 def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, served):
     context = browser.new_context()
     page = context.new_page()

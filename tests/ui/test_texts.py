@@ -231,6 +231,42 @@ def test_the_sql_panel_answers_a_select(bench):
     assert "200" in shown
 
 
+def test_the_sql_panel_asks_no_other_runs_where_the_one_named_is_gone(bench):
+    shown: Any = rollouts.query(bench, visit("20200101-000000-gone"), "SELECT * FROM rollouts")
+    assert shown[1]["role"] == "alert"
+    assert "20200101-000000-gone" in text_of(shown)
+
+
+def test_texts_beyond_the_first_page_can_be_reached(bench, monkeypatch):
+    monkeypatch.setattr(tokens_page, "PER_PAGE", 5)  # of nine
+    first = text_of(tokens_page.pick(bench, visit(QUICK)))
+    assert "1–5 of" in first
+    assert "next →" in first
+    second = text_of(tokens_page.pick(bench, visit(QUICK, page="1")))
+    assert "6–9 of 9" in second
+    beyond = text_of(tokens_page.pick(bench, visit(QUICK, page="9999")))
+    assert "next →" not in beyond
+    assert "← previous" in beyond
+
+
+def test_curves_of_runs_with_one_title_are_told_apart(tmp_path, experiments):
+    for run_id in (QUICK, CONTROL):
+        synthetic.write_run(tmp_path, run_id, synthetic.Shape())
+    bench = make_bench(tmp_path, experiments)
+    names = [t["name"] for t in runs.overlay(
+        bench, visit(select=f"{QUICK},{CONTROL}"), "policy/ce")["data"]]  # fmt: skip
+    assert len({*names}) == 2
+
+
+def test_exported_pairs_tell_the_conditions_of_both_sides(bench):
+    asked = visit(QUICK, other=CONTROL)
+    shown: Any = compare.export(bench, asked)
+    saved = shown[1]["data-save"]
+    told = json.loads(saved.splitlines()[1])["conditions"]
+    assert told["left"]["name"] != told["right"]["name"]
+    assert told["left"].keys() == told["right"].keys() >= {"model", "seed", "prompts"}
+
+
 def test_every_policy_with_both_measures_is_a_point(bench):
     found = tradeoff.drawn(bench, visit()).points
     assert {p["subject"] for p in found} == {"base", "policy"}

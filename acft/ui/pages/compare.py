@@ -290,7 +290,8 @@ def export(bench: Workbench, visit: Visit) -> Node:
     if visit.data.get("kind") == "llm_comparator":
         text, name = as_llm_comparator(chosen, found.names, found.choice.scorer), "comparison.json"
     else:
-        facts = {"left": found.names[0], "right": found.names[1], **conditions(found.run)}
+        sides = zip(("left", "right"), found.names, (found.run, found.other), strict=True)
+        facts = {side: {"name": name, **conditions(run)} for side, name, run in sides}
         text, name = as_json_lines(chosen, facts), "comparison.jsonl"
     note = f"Saved {len(chosen):,} pairs as {name}; it may contain offensive text."
     # A new key each time: the browser saves what it has not drawn yet.

@@ -16,7 +16,7 @@ from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, view
-from acft.ui.web.pager import current_page, link, pager
+from acft.ui.web.pager import asked_part, link, pager
 
 PER_PAGE = 25
 SQL_CAPS = Caps(seconds=10.0, rows=200, cell_characters=500)
@@ -77,10 +77,8 @@ def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
             descending=order.startswith("-"), part=Slice(PER_PAGE, page * PER_PAGE),
         )  # fmt: skip
 
-    page = _whole("page", visit.query.get("page", "")) or 0
-    found = part(page)
-    there = current_page(visit.query, found.total, PER_PAGE)
-    return found if there == page else part(there)
+    _whole("page", visit.query.get("page", ""))
+    return asked_part(visit.query, PER_PAGE, part)
 
 
 def listing(bench: Workbench, visit: Visit) -> Node:
@@ -181,8 +179,10 @@ def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
 def query(bench: Workbench, visit: Visit, sql: str) -> Node:
     """What one SELECT gives over copies of the run's sealed shards."""
     run = chosen_run(bench, visit)
+    if run is None:
+        return el("div.notice.bad", absent(visit), role="alert")
     try:
-        result = run_query(bench.reader.runs_dir, sql, [run.run_id] if run else [], SQL_CAPS)
+        result = run_query(bench.reader.runs_dir, sql, [run.run_id], SQL_CAPS)
     except AcftError as error:
         return el("div.notice.bad", str(error), role="alert")
     rows = [[_cell(value) for value in row] for row in result.rows]

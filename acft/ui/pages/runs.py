@@ -178,9 +178,11 @@ def chosen(visit: Visit) -> list[str]:
 def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
     """One quantity of the ticked runs in one figure."""
     found = [run for run in map(bench.reader.run, chosen(visit)) if run is not None]
+    facts = [{"run_id": run.run_id, "title": run.title, "method": run.method} for run in found]
+    names = charts.run_names(facts)
     curves = [
         charts.Line(
-            run.title,
+            names[run.run_id],
             [point.step for point in run.history.scalars.get(name, [])],
             [point.value for point in run.history.scalars.get(name, [])],
             charts.PALETTE[index % len(charts.PALETTE)],

@@ -9,7 +9,7 @@ import gradio as gr
 
 from acft.errors import RunError
 from acft.schema import TOXIC_FROM
-from acft.store.queries.answer import Slice
+from acft.store.queries.answer import Answer, Slice
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import (
     guidance,
@@ -39,6 +39,7 @@ from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, view
 from acft.ui.web.hot_words import is_hot
+from acft.ui.web.pager import asked_part, pager
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
@@ -63,9 +64,14 @@ def pick(bench: Workbench, visit: Visit) -> Node:
     run = chosen_run(bench, visit)
     if run is None:
         return no_run(bench, visit)
-    order: Any = visit.query.get("order", "kl_sum")
-    found = sequences(bench.store, run.run_id, order_by=order if order in ORDERS else "kl_sum",
-                      part=Slice(PER_PAGE))  # fmt: skip
+    order = visit.query.get("order", "kl_sum")
+    order_by: Any = order if order in ORDERS else "kl_sum"
+
+    def part(page: int) -> Answer:
+        return sequences(bench.store, run.run_id, order_by=order_by,
+                         part=Slice(PER_PAGE, page * PER_PAGE))  # fmt: skip
+
+    found = asked_part(visit.query, PER_PAGE, part)
     current = current_sequence(bench, visit, run.run_id)
     items = [_item(run.run_id, row, current) for row in found.records()]
     orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order")
@@ -73,7 +79,9 @@ def pick(bench: Workbench, visit: Visit) -> Node:
     nothing = el("p.side", "None yet: they are written at the end of each round.")
     return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),
               el("p.side", "Order: ", orders),
-              el("ul.pick", items) if items else nothing)  # fmt: skip
+              el("ul.pick", items) if items else nothing,
+              pager("tokens", visit.query, found.total, PER_PAGE)
+              if found.total > PER_PAGE else None)  # fmt: skip
 
 
 def _item(run_id: str, row: dict[str, Any], current: str) -> Node:

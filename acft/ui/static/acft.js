@@ -294,9 +294,9 @@
   }
 
   // What became of it is told for a moment, then the label returns, however often it is pressed.
-  async function copy(control) {
+  async function copy(control, text) {
     control.acftLabel = control.acftLabel || control.textContent;
-    control.textContent = (await isCopied(control.dataset.text || "")) ? "copied" : "not copied";
+    control.textContent = (await isCopied(text ?? control.dataset.text ?? "")) ? "copied" : "not copied";
     clearTimeout(control.acftTelling);
     control.acftTelling = setTimeout(() => { control.textContent = control.acftLabel; }, 1200);
   }
@@ -377,5 +377,5 @@
 
   document.addEventListener("DOMContentLoaded", applyTheme);
   if (document.body) applyTheme();
-  window.acft = { download, view, revealAll, setRevealAll, setQuery };
+  window.acft = { copy, download, view, revealAll, setRevealAll, setQuery };
 })();

@@ -348,7 +348,7 @@
       const button = (label, run) => node("button", { type: "button", class: "quiet", onclick: run }, label);
       const name = `tokens-${data.name || "text"}`;
       return node("div", { class: "token-exports actions" },
-        button("Copy link", () => navigator.clipboard.writeText(location.href)),
+        button("Copy link", (event) => window.acft.copy(event.target, location.href)),
         button("CSV", () => window.acft.download(`${name}.csv`, csv(), "text/csv")),
         button("SVG", () => window.acft.download(`${name}.svg`, svg(), "image/svg+xml")),
         button("PNG", () => png(name)));

@@ -9,7 +9,7 @@ paper; the page adds fonts, grid and background of its theme.
 import html
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,7 @@ def trade_off(
     traces = [
         _policies([p for p in points if p["run_id"] == run_id], name, PALETTE[i % len(PALETTE)],
                   x_title, y_title, shares)
-        for i, (run_id, name) in enumerate(_names(points).items())
+        for i, (run_id, name) in enumerate(run_names(points).items())
     ]  # fmt: skip
     layout = {
         "height": 460, "margin": MARGIN, "legend": LEGEND, "showlegend": True,
@@ -166,7 +166,7 @@ def trade_off(
     return finished(traces, layout, summary, has_data=bool(points))
 
 
-def _names(points: Sequence[dict[str, Any]]) -> dict[str, str]:
+def run_names(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What each run is called: its title, with its method and then its id where others share it."""
     runs = {p["run_id"]: p for p in points}
     names = {run_id: str(p["title"] or run_id) for run_id, p in runs.items()}

@@ -1,9 +1,23 @@
 """Links to the parts of a long list."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlencode
 
 from acft.ui.web.dom import Node, el
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """An answer that knows how long the whole list is."""
+
+    @property
+    def total(self) -> int:
+        """Entries in all."""
+        ...
+
+
+A = TypeVar("A", bound=Counted)
 
 
 def pager(route: str, query: Mapping[str, str], total: int, per_page: int) -> Node:
@@ -23,9 +37,20 @@ def pager(route: str, query: Mapping[str, str], total: int, per_page: int) -> No
 
 def current_page(query: Mapping[str, str], total: int, per_page: int) -> int:
     """Number of the part asked for, from 0, within what there is."""
+    return min(_wanted(query), max(0, (total - 1) // per_page))
+
+
+def asked_part(query: Mapping[str, str], per_page: int, ask: Callable[[int], A]) -> A:
+    """The answer to a question about the part asked for, or about the last where it is beyond."""
+    wanted = _wanted(query)
+    found = ask(wanted)
+    there = current_page(query, found.total, per_page)
+    return found if there == wanted else ask(there)
+
+
+def _wanted(query: Mapping[str, str]) -> int:
     text = query.get("page", "0")
-    wanted = int(text) if text.isdecimal() and len(text) < 9 else 0
-    return min(wanted, max(0, (total - 1) // per_page))
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
 def link(route: str, query: Mapping[str, str], **changes: str) -> str:
