@@ -88,8 +88,8 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     """Measures the named policies with the named suites and compares them with base."""
     use_threads(context.run.schedule.threads)
     results = Results.load(context.resume_from) if context.resume_from else Results({})
-    scorers, lost = yield from _load_scorers(settings, context)
     pool = _pool(context)
+    scorers, lost = yield from _load_scorers(settings, context, pool)
     constraint = build_constraint(context.run.constraint, pool)
     get_judge, get_base = _judge_opener(settings, context), _base_opener(settings, context)
     found = {suite: dict(subjects) for suite, subjects in results.measured.items()}
@@ -142,6 +142,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             results.drawn.setdefault(subject, []).extend(_new_draws(said, subject, results))
             finished += 1
             yield Checkpoint(finished, policy.version, 0, results.save)
+        del policy, bench  # two models at once may not fit
     yield from chain(*unsealed)
     _raise(failures)
 
@@ -289,13 +290,12 @@ def _rows(responses: Responses, bench: Bench, number: int) -> Iterator[Rows]:
 
 
 def _load_scorers(
-    settings: EvaluateSettings, context: TrainContext
+    settings: EvaluateSettings, context: TrainContext, pool: ScorerPool
 ) -> Generator[Output, None, tuple[list[Scorer], dict[str, ModelError]]]:
     """The judging scorers that can be loaded, and why others cannot, of which a warning tells.
 
     None of either where no suite asks them.
     """
-    pool = _pool(context)
     suites = [_suite(name, settings) for name in settings.suites]
     is_asked = any(suite.asks_scorers(options) for suite, options in suites)
     scorers: list[Scorer] = []

@@ -1,5 +1,7 @@
 import functools
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -370,6 +372,35 @@ def test_the_judge_is_opened_once_for_all_subjects(run, tmp_path, monkeypatch) -
     subjects = {"policy": {"version": 4}, "base": {}}
     outputs(settings(["fluency"], subjects=subjects, judge=run.model.name), run, tmp_path)
     assert opened.count(run.model.name) == 1
+
+
+def test_a_scorer_is_loaded_once_and_a_subject_left_before_the_next_is_opened(
+    run, tmp_path, monkeypatch
+) -> None:
+    loaded, opened, held = [], [], []
+
+    def open_counted(run: RunSettings, subject: SubjectSettings):
+        gc.collect()
+        held.append(sum(other() is not None for other in opened))
+        policy = open_policy(run, subject)
+        opened.append(weakref.ref(policy.backbone.model))
+        return policy
+
+    def load(name: str, device: str):
+        loaded.append(name)
+        scorer = VowelScorer()
+        scorer.name = name
+        return scorer
+
+    pool = functools.partial(ScorerPool, load=load)
+    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
+    monkeypatch.setattr("acft.methods.evaluate.open_policy", open_counted)
+    constraint = [{"kind": "scorer", "scorer": "jigsaw_tcc"}]
+    judged = judged_by(run.model_copy(update={"constraint": constraint}), "jigsaw_tcc")
+    subjects = {"base": {}, "control": {"version": 1}, "policy": {"version": 4}}
+    outputs(settings(["rtp"], subjects=subjects), judged, tmp_path)
+    assert loaded == ["jigsaw_tcc"]
+    assert held == [0, 0, 0]
 
 
 def test_prompts_that_are_not_there_are_told_before_anything_is_opened(tmp_path) -> None:
