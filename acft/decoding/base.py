@@ -23,14 +23,7 @@ class Sampler(Protocol):
         ...
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingSettings,
-        seed: int,
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
     ) -> Samples:
         """``n`` responses to each prompt, ordered by prompt and sample number."""
         ...
@@ -49,19 +42,10 @@ class DecodedPolicy:
         return self.policy.version
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingSettings,
-        seed: int,
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
     ) -> Samples:
         """``n`` responses to each prompt, ordered by prompt and sample number."""
-        return self.policy.sample(
-            prompts, n, sampling, seed, progress, decoder=self.decoder, should_stop=should_stop
-        )
+        return self.policy.sample(prompts, n, sampling, seed, decoder=self.decoder)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class CompletionEngine:
         """
         self._make_ready(weights)
         tasks = _tasks(backbone, request)
-        done = [drawn for drawn in self._ask_all(backbone, weights, tasks, request) if drawn]
+        done = self._ask_all(backbone, weights, tasks, request)
         order = sorted(range(len(done)), key=lambda i: (len(done[i].task.prompt_ids), i))
         size = request.sampling.batch_size
         pieces = [order[start : start + size] for start in range(0, len(order), size)]
@@ -222,24 +222,10 @@ class CompletionEngine:
 
     def _ask_all(
         self, backbone: Backbone, weights: str, tasks: list[_Task], request: DrawRequest
-    ) -> list[_Drawn | None]:
-        n_done = 0
-        lock = threading.Lock()
-
-        def ask(task: _Task) -> _Drawn | None:
-            nonlocal n_done
-            if request.should_stop():
-                return None
-            drawn = self._ask(backbone, weights, task, request)
-            with lock:
-                n_done += 1
-                if request.progress is not None:
-                    request.progress(n_done, len(tasks))
-            return drawn
-
+    ) -> list[_Drawn]:
         pool = ThreadPoolExecutor(min(self.settings.requests, self.requests_max or 1 << 16))
         try:
-            return list(pool.map(ask, tasks))
+            return list(pool.map(lambda task: self._ask(backbone, weights, task, request), tasks))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -200,15 +200,3 @@ def test_responses_whose_tokens_cannot_be_told_are_counted_and_drawn_again(model
     assert len(samples.rollouts) == 12
     assert samples.checks.n_refused > 0
     assert samples.checks.scalars()["engine/refused_share"] > 0
-
-
-def test_a_stop_keeps_what_has_been_drawn(model, server):
-    asked = []
-
-    def stop() -> bool:
-        asked.append(1)
-        return len(asked) > 4
-
-    policy = policy_of(model, server, requests=1)
-    samples = policy.sample(PROMPTS, 5, SAMPLING, seed=1, should_stop=stop)
-    assert len(samples.rollouts) == 4
