@@ -172,12 +172,24 @@ def test_a_server_that_cuts_the_distribution_off_is_found(model, server):
         policy_of(model, server).sample(PROMPTS, 60, SAMPLING, seed=1)
 
 
-def test_a_server_that_cannot_load_adapters_says_what_to_start_it_with(model, server):
+@pytest.mark.parametrize(("kind", "name"), [("vllm", "vLLM"), ("sglang", "SGLang")])
+def test_a_server_that_cannot_load_adapters_says_what_to_start_it_with(model, server, kind, name):
     server.can_load = False
-    base = policy_of(model, server)
+    base = policy_of(model, server, kind)
     frozen = moved(base).snapshot(base)
-    with pytest.raises(ModelError, match="start vLLM with --enable-lora"):
+    with pytest.raises(ModelError, match=f"start {name} with --enable-lora"):
         frozen.sample(PROMPTS, 1, SAMPLING, seed=1)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_an_adapter_that_the_server_has_already_is_drawn_from(model, server, kind):
+    short = SamplingSettings(horizon=1)  # text alone tells few tokens
+    drawn = []
+    for _ in range(2):  # a resumed run, or another process of the same one
+        base = policy_of(model, server, kind)
+        drawn.append(moved(base).snapshot(base).sample(PROMPTS, 4, short, seed=1).rollouts)
+    assert drawn[0] == drawn[1]
+    assert server.requests[-1]["model"].endswith(next(n for n in server.models if n != "base"))
 
 
 def test_a_plain_server_gets_whole_weights_in_a_folder_and_a_sentence(model, server):
