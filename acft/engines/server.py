@@ -1,5 +1,6 @@
 """Drawing from a server: what all kinds share; what differs is a subclass in its own file."""
 
+import logging
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -31,11 +32,15 @@ ATTEMPTS = 16
 """Tries at one response whose tokens can be told."""
 KEPT = 3
 """Weights that stay published; older ones are taken back."""
+CLOSING_SECONDS = 5.0
+"""Patience with a server when a run is over."""
 SURPRISE_MAX = 6.0
 """Standard deviations that responses of the policy itself never reach."""
 POLL_SECONDS = 1.0
 SEED_BITS = 31
 """Number of bits of a seed that every server takes."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,21 @@ class CompletionEngine:
         """The server is set up already."""
         return nullcontext()
 
+    def close(self) -> None:
+        """Takes back all weights; a server that has gone is only told of."""
+        if ranks().rank:
+            return
+        self.server.hurry(CLOSING_SECONDS)
+        try:
+            for name in self._published:
+                self._unload(name)
+        except ModelError as error:
+            log.warning("%s; it may keep %s in memory", error, ", ".join(self._published))
+        for name in self._published:
+            self._delete(name)
+        self._published.clear()
+        self._known.clear()
+
     def _make_ready(self, weights: str) -> None:
         with self._lock:
             if weights in self._known:
@@ -317,8 +337,16 @@ class CompletionEngine:
     def _forget(self, name: str) -> None:
         if ranks().rank:
             return
+        try:
+            self._unload(name)
+        finally:
+            self._delete(name)
+
+    def _unload(self, name: str) -> None:
         with suppress(RefusedError):  # it has forgotten them already
             self.unload(name)
+
+    def _delete(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)
 
 

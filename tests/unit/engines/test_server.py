@@ -126,6 +126,17 @@ def test_each_version_s_adapter_is_loaded_and_older_ones_are_unloaded(model, ser
     assert set(server.models) == {"base", *names[-3:]}
 
 
+def test_weights_are_deleted_even_where_the_server_cannot_be_told_to_forget_them(model, server):
+    base = policy_of(model, server)
+    for seed in range(3):
+        moved(base, seed).snapshot(base)
+    base.engine.server._place = http.parse_address("http://127.0.0.1:9")  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ModelError, match="no answer to /v1/unload_lora_adapter"):
+        moved(base, 3).snapshot(base)
+    base.engine.close()
+    assert not list(base.engine._folder.iterdir())  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_a_server_that_is_busy_is_asked_again(model, server):
     server.failures = 3
     assert len(policy_of(model, server).sample(PROMPTS, 1, SAMPLING, seed=1).rollouts) == 3
