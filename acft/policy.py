@@ -1,6 +1,7 @@
 """The language model being tuned: log-probabilities, responses, snapshots and files."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,6 +90,10 @@ class Policy:
             if decoder is None:
                 return self.engine.draw(self.backbone, self.weights, request)
             return draw(self.backbone, request, decoder=decoder)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within it, draws of the policy, whose weights stay as they are, share their set-up."""
+        return self.engine.prepared(self.backbone)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters in a fixed order."""

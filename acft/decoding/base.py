@@ -1,6 +1,7 @@
 """What a decoder kind is: settings, and a function that binds it to a policy."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +29,10 @@ class Sampler(Protocol):
         """``n`` responses to each prompt, ordered by prompt and sample number."""
         ...
 
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within it, draws share their set-up, and weights have to stay as they are."""
+        ...
+
 
 @dataclass(frozen=True)
 class DecodedPolicy:
@@ -46,6 +51,10 @@ class DecodedPolicy:
     ) -> Samples:
         """``n`` responses to each prompt, ordered by prompt and sample number."""
         return self.policy.sample(prompts, n, sampling, seed, decoder=self.decoder)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Nothing is set up: no engine draws with a decoder."""
+        return nullcontext()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Several candidates for each response; the one that satisfies the constraint best is kept."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from acft.config import Config
@@ -47,6 +48,10 @@ class BestOfN:
             sample = int(rollout.rollout_id.rpartition("-")[2]) // self.candidates
             groups.setdefault((rollout.prompt_id, sample), []).append((value, rollout))
         return Samples([_kept(sample, some) for (_, sample), some in groups.items()])
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within it, draws of the policy share their set-up."""
+        return self.policy.prepared()
 
 
 def _kept(sample: int, candidates: list[tuple[float, Rollout]]) -> Rollout:
