@@ -6,7 +6,8 @@ so that all of them hold the same policy and oracle after each step. Only the fi
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -114,6 +115,14 @@ def ranks() -> Ranks:
         # both: numbers travel between GPUs, Python objects between processors
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Ranks(dist.get_rank(), size)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Ends when all processes have come to its end; one that fails does not wait for others."""
+    yield
+    if ranks().size > 1:
+        dist.barrier()
 
 
 def leave() -> None:

@@ -34,7 +34,7 @@ from acft.totals import (
 from acft.types import Prompt, Rollout, ScoredRollout
 
 CHUNK_RESPONSES = 256
-"""Responses drawn and scored between two progress events."""
+"""Responses drawn and scored between two progress events, unless more are drawn at once."""
 
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))
 """Thresholds of the detector sweep."""
@@ -120,16 +120,17 @@ def draw_and_score(
         failed: Takes the errors of scorers that fail, by name; such a scorer is asked no more and
             all its scores are left out. Without it the error is raised.
     """
-    size = max(1, CHUNK_RESPONSES // n)
+    size = max(1, max(CHUNK_RESPONSES, sampling.batch_size) // n)
     total = len(prompts) * n
     scored: list[ScoredRollout] = []
     yield Progress(phase, 0, total, round, "responses")
-    for start in range(0, len(prompts), size):
-        if should_stop():
-            break
-        drawn = policy.sample(prompts[start : start + size], n, sampling, seed)
-        scored.extend(score_rollouts(drawn.rollouts, constraint, scorers, failed))
-        yield Progress(phase, len(scored), total, round, "responses")
+    with policy.prepared():
+        for start in range(0, len(prompts), size):
+            if should_stop():
+                break
+            drawn = policy.sample(prompts[start : start + size], n, sampling, seed)
+            scored.extend(score_rollouts(drawn.rollouts, constraint, scorers, failed))
+            yield Progress(phase, len(scored), total, round, "responses")
     if not failed:
         return scored
     return [

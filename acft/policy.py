@@ -1,6 +1,7 @@
 """The language model being tuned: log-probabilities, responses, snapshots and files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -74,24 +75,25 @@ class Policy:
         n: int,
         sampling: SamplingSettings,
         seed: int,
-        progress: Callable[[int, int], None] | None = None,
         *,
         decoder: Decoder | None = None,
         keep_hidden: bool = False,
-        should_stop: Callable[[], bool] = lambda: False,
     ) -> Samples:
         """``n`` responses to each prompt; see ``sampling.draw``.
 
         A decoder needs every next-token distribution, so it is always this process that draws.
         """
         request = DrawRequest(
-            prompts, n, sampling, seed, self.version, self.chat_template, keep_hidden,
-            self.workers, progress, should_stop,
-        )  # fmt: skip
+            prompts, n, sampling, seed, self.version, self.chat_template, keep_hidden, self.workers
+        )
         with uneven_passes(self.backbone.model):
             if decoder is None:
                 return self.engine.draw(self.backbone, self.weights, request)
             return draw(self.backbone, request, decoder=decoder)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within it, draws of the policy, whose weights stay as they are, share their set-up."""
+        return self.engine.prepared(self.backbone)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters in a fixed order."""

@@ -1,7 +1,6 @@
 """Drawing responses: one uniform number per token and rollout, whatever else is in the batch."""
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -105,10 +104,6 @@ class DrawRequest:
     well, in float16 on the CPU."""
     workers: Workers = field(default_factory=Workers)
     """Threads of this process that may compute."""
-    progress: Callable[[int, int], None] | None = None
-    """Called with (responses done, responses wanted)."""
-    should_stop: Callable[[], bool] = lambda: False
-    """Asked between batches; when true the responses drawn so far are returned."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +142,10 @@ def draw(
     ]
     at_once = CPU_BATCHES if backbone.model.device.type == "cpu" else 1
     order, batches = _batches(items, request.sampling.batch_size, at_once)
-    done = 0
-    lock = threading.Lock()
 
     def run(batch: list[int]) -> tuple[list[Rollout], Window | None]:
-        nonlocal done
-        if request.should_stop():
-            return [], None
-        with torch.no_grad():
-            drawn = _draw_batch(backbone, [items[i] for i in batch], request, decoder, continued)
-        with lock:
-            done += len(batch)
-            if request.progress is not None:
-                request.progress(done, len(items))
-        return drawn
+        with torch.no_grad():  # which the threads of the workers do not inherit
+            return _draw_batch(backbone, [items[i] for i in batch], request, decoder, continued)
 
     return _in_request_order(order, request.workers.map(run, batches))
 
@@ -379,8 +364,7 @@ def _in_request_order(
     order: list[int], drawn: list[tuple[list[Rollout], Window | None]]
 ) -> Samples:
     rollouts = [rollout for batch, _ in drawn for rollout in batch]
-    # A stopped run has drawn only the first batches of the order.
-    position = sorted(range(len(rollouts)), key=lambda i: order[i])
+    position = sorted(range(len(order)), key=lambda i: order[i])
     windows = [window for _, window in drawn if window is not None]
     if not windows:
         return Samples([rollouts[i] for i in position])

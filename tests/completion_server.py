@@ -1,7 +1,8 @@
 """A completion server over real HTTP around a real model; small, slow and strict.
 
 It speaks the protocol as vLLM does: token ids in and out, log-probabilities, adapters that are
-loaded while it runs, by peft itself. Switches turn it into lesser or broken servers.
+loaded while it runs, by peft itself, and under SGLang's paths and names too. Switches turn it into
+lesser or broken servers.
 """
 
 import copy
@@ -18,6 +19,9 @@ from typing import Any
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+LOAD = ("/v1/load_lora_adapter", "/load_lora_adapter")
+UNLOAD = ("/v1/unload_lora_adapter", "/unload_lora_adapter")
 
 
 @dataclass
@@ -56,10 +60,12 @@ class CompletionServer:
             if path == "/v1/completions" and body is not None:
                 self.requests.append(body)
                 return self._completion(body)
-            if path == "/v1/load_lora_adapter" and body is not None and self.can_load:
+            if path in LOAD and body is not None and self.can_load:
+                if body["lora_name"] in self.models:
+                    return 400, {"error": f"{body['lora_name']} is already loaded"}
                 self.models[body["lora_name"]] = self._adapted(body["lora_path"])
                 return 200, "loaded"
-            if path == "/v1/unload_lora_adapter" and body is not None:
+            if path in UNLOAD and body is not None:
                 gone = self.models.pop(body["lora_name"], None)
                 return (200, "gone") if gone is not None else (404, {"error": "unknown adapter"})
         return 404, {"error": f"no {path}"}
@@ -71,7 +77,7 @@ class CompletionServer:
             return PeftModel.from_pretrained(base, folder).eval()
 
     def _completion(self, body: dict[str, Any]) -> tuple[int, Any]:
-        model = self.models.get(body["model"])
+        model = self.models.get(body["model"].removeprefix(f"{self.name}:"))
         if model is None:
             return 404, {"error": f"no model {body['model']}"}
         prompt = body["prompt"]

@@ -135,13 +135,14 @@ def trained(
         resume_round=resume[1] if resume else 0,
         should_stop=asking(lambda: 0 < stop_after_checkpoint <= max(result.checkpoints, default=0)),
     )
-    for output in entry.train(entry.settings_type.parse(own, "method"), context):
-        if isinstance(output, Checkpoint):
-            place = folder / f"round-{output.round}"
-            place.mkdir(parents=True)
-            output.save(place)
-            result.checkpoints[output.round] = place
-        result.outputs.append(output)
+    with context.opened:
+        for output in entry.train(entry.settings_type.parse(own, "method"), context):
+            if isinstance(output, Checkpoint):
+                place = folder / f"round-{output.round}"
+                place.mkdir(parents=True)
+                output.save(place)
+                result.checkpoints[output.round] = place
+            result.outputs.append(output)
     return result
 
 

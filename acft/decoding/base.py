@@ -1,6 +1,7 @@
 """What a decoder kind is: settings, and a function that binds it to a policy."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,16 +24,13 @@ class Sampler(Protocol):
         ...
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingSettings,
-        seed: int,
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
     ) -> Samples:
         """``n`` responses to each prompt, ordered by prompt and sample number."""
+        ...
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within it, draws share their set-up, and weights have to stay as they are."""
         ...
 
 
@@ -49,19 +47,14 @@ class DecodedPolicy:
         return self.policy.version
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingSettings,
-        seed: int,
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
     ) -> Samples:
         """``n`` responses to each prompt, ordered by prompt and sample number."""
-        return self.policy.sample(
-            prompts, n, sampling, seed, progress, decoder=self.decoder, should_stop=should_stop
-        )
+        return self.policy.sample(prompts, n, sampling, seed, decoder=self.decoder)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Nothing is set up: no engine draws with a decoder."""
+        return nullcontext()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Several candidates for each response; the one that satisfies the constraint best is kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from acft.config import Config
@@ -34,19 +35,10 @@ class BestOfN:
         return self.policy.version
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingSettings,
-        seed: int,
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int
     ) -> Samples:
         """``n`` responses to each prompt; their log-weight is NaN, since no formula gives it."""
-        drawn = self.policy.sample(
-            prompts, n * self.candidates, sampling, seed, progress, should_stop=should_stop
-        ).rollouts
+        drawn = self.policy.sample(prompts, n * self.candidates, sampling, seed).rollouts
         values = self.verdicts(
             [rollout.prompt_text for rollout in drawn],
             [rollout.response_text for rollout in drawn],
@@ -55,9 +47,11 @@ class BestOfN:
         for value, rollout in zip(values, drawn, strict=True):
             sample = int(rollout.rollout_id.rpartition("-")[2]) // self.candidates
             groups.setdefault((rollout.prompt_id, sample), []).append((value, rollout))
-        # A stop leaves groups that miss candidates; they would be worse than the others.
-        whole = {key: some for key, some in groups.items() if len(some) == self.candidates}
-        return Samples([_kept(sample, some) for (_, sample), some in whole.items()])
+        return Samples([_kept(sample, some) for (_, sample), some in groups.items()])
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Within it, draws of the policy share their set-up."""
+        return self.policy.prepared()
 
 
 def _kept(sample: int, candidates: list[tuple[float, Rollout]]) -> Rollout:

@@ -41,6 +41,10 @@ class Engine(Protocol):
         """Within it, draws of this policy, whose weights stay as they are, share their set-up."""
         ...
 
+    def close(self) -> None:
+        """Takes back what ``publish`` has left anywhere, once nobody draws from it any more."""
+        ...
+
 
 class Prepared(Generic[T]):
     """What an engine makes of a policy before it draws: once within ``scope``, else each time."""

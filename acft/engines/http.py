@@ -91,6 +91,11 @@ class Server:
             f"({problem}); is it running, and is [engine] address right?"
         )
 
+    def hurry(self, seconds: float) -> None:
+        """From now on there is one more try at most, and so much patience with each."""
+        self._timeout = min(self._timeout, seconds)
+        self._retries = min(self._retries, 1)
+
     def _once(self, path: str, body: dict[str, Any] | None) -> tuple[int, str]:
         place = self._place
         kind = http.client.HTTPSConnection if place.is_secure else http.client.HTTPConnection

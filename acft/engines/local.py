@@ -28,6 +28,9 @@ class LocalEngine:
         """Nothing is set up."""
         return nullcontext()
 
+    def close(self) -> None:
+        """Nothing was left anywhere."""
+
 
 LOCAL = LocalEngine()
 

@@ -1,5 +1,6 @@
 """Drawing from a server: what all kinds share; what differs is a subclass in its own file."""
 
+import logging
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -31,11 +32,15 @@ ATTEMPTS = 16
 """Tries at one response whose tokens can be told."""
 KEPT = 3
 """Weights that stay published; older ones are taken back."""
+CLOSING_SECONDS = 5.0
+"""Patience with a server when a run is over."""
 SURPRISE_MAX = 6.0
 """Standard deviations that responses of the policy itself never reach."""
 POLL_SECONDS = 1.0
 SEED_BITS = 31
 """Number of bits of a seed that every server takes."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,27 @@ class CompletionEngine:
                 )
             sleep(POLL_SECONDS)
 
+    def load_adapter(self, path: str, name: str, folder: Path, start: str) -> None:
+        """Makes a running server load an adapter, unless it has it.
+
+        Args:
+            path: Where the server takes such requests.
+            name: Of the adapter.
+            folder: With its weights.
+            start: How a server that does so is started.
+
+        Raises:
+            RefusedError: It does not.
+        """
+        try:
+            self.server.call(path, {"lora_name": name, "lora_path": str(folder)})
+        except RefusedError as refusal:
+            # a name tells the content: another process, or this run before it ended, has loaded it
+            if name not in self.served():
+                raise RefusedError(
+                    f"{refusal}; start {start}, on a disk where it sees {str(folder)!r}"
+                ) from None
+
     def unload(self, name: str) -> None:
         """Makes the server forget weights."""
 
@@ -183,7 +209,7 @@ class CompletionEngine:
         """
         self._make_ready(weights)
         tasks = _tasks(backbone, request)
-        done = [drawn for drawn in self._ask_all(backbone, weights, tasks, request) if drawn]
+        done = self._ask_all(backbone, weights, tasks, request)
         order = sorted(range(len(done)), key=lambda i: (len(done[i].task.prompt_ids), i))
         size = request.sampling.batch_size
         pieces = [order[start : start + size] for start in range(0, len(order), size)]
@@ -210,6 +236,21 @@ class CompletionEngine:
         """The server is set up already."""
         return nullcontext()
 
+    def close(self) -> None:
+        """Takes back all weights; a server that has gone is only told of."""
+        if ranks().rank:
+            return
+        self.server.hurry(CLOSING_SECONDS)
+        try:
+            for name in self._published:
+                self._unload(name)
+        except ModelError as error:
+            log.warning("%s; it may keep %s in memory", error, ", ".join(self._published))
+        for name in self._published:
+            self._delete(name)
+        self._published.clear()
+        self._known.clear()
+
     def _make_ready(self, weights: str) -> None:
         with self._lock:
             if weights in self._known:
@@ -222,24 +263,10 @@ class CompletionEngine:
 
     def _ask_all(
         self, backbone: Backbone, weights: str, tasks: list[_Task], request: DrawRequest
-    ) -> list[_Drawn | None]:
-        n_done = 0
-        lock = threading.Lock()
-
-        def ask(task: _Task) -> _Drawn | None:
-            nonlocal n_done
-            if request.should_stop():
-                return None
-            drawn = self._ask(backbone, weights, task, request)
-            with lock:
-                n_done += 1
-                if request.progress is not None:
-                    request.progress(n_done, len(tasks))
-            return drawn
-
+    ) -> list[_Drawn]:
         pool = ThreadPoolExecutor(min(self.settings.requests, self.requests_max or 1 << 16))
         try:
-            return list(pool.map(ask, tasks))
+            return list(pool.map(lambda task: self._ask(backbone, weights, task, request), tasks))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -310,8 +337,16 @@ class CompletionEngine:
     def _forget(self, name: str) -> None:
         if ranks().rank:
             return
+        try:
+            self._unload(name)
+        finally:
+            self._delete(name)
+
+    def _unload(self, name: str) -> None:
         with suppress(RefusedError):  # it has forgotten them already
             self.unload(name)
+
+    def _delete(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)
 
 

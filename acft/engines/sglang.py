@@ -11,6 +11,11 @@ from acft.engines.base import ENGINES, Engine, EngineKind
 from acft.engines.server import CompletionEngine, Question
 from acft.settings import RunSettings
 
+START = (
+    "SGLang with --enable-lora, a --max-lora-rank no lower than [adapter] rank, and "
+    "--lora-target-modules all"
+)
+
 
 class SglangEngine(CompletionEngine):
     """The completions protocol with SGLang's own fields; responses come as text."""
@@ -31,7 +36,7 @@ class SglangEngine(CompletionEngine):
         if not (folder / "adapter_config.json").exists():
             super().load(name, folder)
             return
-        self.server.call("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+        self.load_adapter("/load_lora_adapter", name, folder, START)
 
     def unload(self, name: str) -> None:
         """Makes room for newer adapters."""

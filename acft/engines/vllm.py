@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from acft.engines.base import ENGINES, Engine, EngineKind
-from acft.engines.http import RefusedError
 from acft.engines.server import CompletionEngine, Question
 from acft.settings import RunSettings
+
+START = (
+    "vLLM with --enable-lora, a --max-lora-rank no lower than [adapter] rank, and "
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+)
 
 
 class VllmEngine(CompletionEngine):
@@ -31,16 +35,7 @@ class VllmEngine(CompletionEngine):
         if not (folder / "adapter_config.json").exists():
             super().load(name, folder)
             return
-        try:
-            body = {"lora_name": name, "lora_path": str(folder)}
-            self.server.call("/v1/load_lora_adapter", body)
-        except RefusedError as refusal:
-            if name not in self.served():  # else another process has loaded it
-                raise RefusedError(
-                    f"{refusal}; start vLLM with --enable-lora, a --max-lora-rank no lower than "
-                    "[adapter] rank, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, on a disk where "
-                    f"it sees {str(folder)!r}"
-                ) from None
+        self.load_adapter("/v1/load_lora_adapter", name, folder, START)
 
     def unload(self, name: str) -> None:
         """Makes room for newer adapters."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from acft.distributed import agreed
+from acft.distributed import agreed, together
 from acft.training.outputs import Checkpoint, TrainContext
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def follow(spec: "Spec") -> None:
     """Do this process's part of a run; see ``acft.distributed``."""
     context = TrainContext(spec.settings, should_stop=agreed(lambda: False))
-    for output in spec.method.train(spec.method_settings, context):
-        if isinstance(output, Checkpoint):
-            with TemporaryDirectory() as folder:
-                output.save(Path(folder))  # parts of tensors go to the process that writes
+    with context.opened, together():
+        for output in spec.method.train(spec.method_settings, context):
+            if isinstance(output, Checkpoint):
+                with TemporaryDirectory() as folder:
+                    output.save(Path(folder))  # parts of tensors go to the process that writes

@@ -178,7 +178,7 @@ class _Attempt:
         self._file.change(rounds=rounds, steps=steps)
 
     def _train(self) -> None:
-        from acft.distributed import agreed, ranks  # noqa: PLC0415
+        from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
@@ -201,7 +201,7 @@ class _Attempt:
         facts = spec.method.facts(context)
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
         method = spec.method.train(spec.method_settings, context)
-        with closing(accounted(method, context)) as outputs:
+        with context.opened, together(), closing(accounted(method, context)) as outputs:
             for output in outputs:
                 self._recorder.take(output)
                 # others would wait for this process, so all end at the next step they settle

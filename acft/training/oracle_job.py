@@ -125,7 +125,7 @@ def oracle_job(
             aims at.
     """
     settings = world.run.oracle
-    with policy.engine.prepared(policy.backbone):
+    with policy.prepared():
         train = yield from _scored_draw(
             world, policy, world.prompts["train"], settings.rollouts_per_round,
             round_index, "oracle", should_stop,

@@ -1,6 +1,7 @@
 """What a method is given, and what it yields: events, rows to seal, checkpoints to save."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,6 @@ class TrainContext:
     """Asked between steps; when true the method ends after sealing what it has."""
     texts: TextCounts = field(default_factory=TextCounts)
     """Counts what the run's scorers are asked; see accounting.py."""
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closes what was opened for the run; who runs a method exits it when that ends, however it
+    ends."""

@@ -59,7 +59,10 @@ class OracleReply:
 
 
 class OracleWorker:
-    """Does the oracle's jobs of a run, with models of its own."""
+    """Does the oracle's jobs of a run, with models of its own.
+
+    What it leaves for a server has the names that the run itself gives it, and goes with the run.
+    """
 
     def __init__(self, run: RunSettings, threads: int) -> None:
         self._is_stopped = threading.Event()

@@ -12,6 +12,7 @@ from acft.evaluation import CHUNK_RESPONSES
 from acft.events import Progress, Scalars
 from acft.policy import Policy
 from acft.seeding import derive_seed
+from acft.settings import RunSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.world import World
@@ -67,8 +68,8 @@ def own_responses(
     groups = portions(world.prompts["train"], wanted, each, seed)
     own: list[list[Rollout]] = []
     done = 0
-    with uneven_passes(policy.backbone.model):
-        for prompts, n in ranks().share(pieces(groups, -(-CHUNK_RESPONSES // ranks().size))):
+    with uneven_passes(policy.backbone.model), policy.prepared():
+        for prompts, n in ranks().share(pieces(groups, _at_once(world.run))):
             yield Progress("sample_train", done, wanted, round_index, "responses")
             if should_stop():
                 break
@@ -83,6 +84,13 @@ def own_responses(
     yield Progress("sample_train", len(judged), wanted, round_index, "responses")
     yield from recorded(world, judged, round_index)
     return [item for item in judged if item.rollout.response_ids]
+
+
+def _at_once(run: RunSettings) -> int:
+    """Responses in a piece of work: at least a batch, unless a process would be left without."""
+    size = ranks().size
+    each = -(-run.oracle.rollouts_per_round // size)
+    return max(-(-CHUNK_RESPONSES // size), min(run.sampling.batch_size, each))
 
 
 def recorded(

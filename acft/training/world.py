@@ -157,6 +157,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     threads = use_threads(run.schedule.threads)
     yield Progress("load", 0, 4, context.resume_round, "parts")
     engine = build_engine(run)
+    context.opened.callback(engine.close)
     prompts = prompts_by_split(run)
     pool = ScorerPool(resolve_device(run.device), counts=context.texts)
     constraint = build_constraint(run.constraint, pool)

@@ -159,11 +159,12 @@ def test_a_stop_at_once_ends_all_processes_after_the_step(tmp_path):
     assert re.findall("(.*) in step (.+) with 0", said) == [("stopped", "1")]
 
 
-def test_weights_for_a_server_are_whole_in_all_processes_once_they_are_published(tmp_path):
+def test_weights_for_a_server_are_whole_in_all_processes_until_the_last_one_has_done(tmp_path):
     save_tiny_model(tmp_path / "model")
     said = printed(
         "tests.equivalence.published_parts", str(tmp_path / "model"), str(tmp_path / "weights")
     )
     whole = "adapter_config.json adapter_model.safetensors"
     assert re.findall("published (.+)", said) == [whole, whole]
-    assert len(list((tmp_path / "weights").iterdir())) == 1
+    assert re.findall("used (.+)", said) == [whole]
+    assert not list((tmp_path / "weights").iterdir())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from acft.distributed import AgreedStop
+from acft.engines.local import LocalEngine
 from acft.eventlog import EventWriter, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Progress, Scalars
 from acft.methods.base import METHODS
@@ -18,19 +19,40 @@ OWN = {"dpo": {"beta": 0.5}}
 """Settings with which three rounds on the toy model leave something to learn in each."""
 
 
+class Watched(LocalEngine):
+    """Refuses to draw once it is closed."""
+
+    n_closed = 0
+
+    def draw(self, backbone, weights, request):
+        assert not self.n_closed
+        return super().draw(backbone, weights, request)
+
+    def close(self) -> None:
+        self.n_closed += 1
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("toy")
 
 
 @pytest.fixture(scope="module")
-def whole(place: Path, tmp_path_factory: pytest.TempPathFactory):
+def engines() -> dict[str, Watched]:
+    """What draws the responses of each method's whole run."""
+    return {name: Watched() for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path, engines: dict[str, Watched], tmp_path_factory: pytest.TempPathFactory):
     """Each method's whole run, made when first asked for."""
     made: dict[str, Trained] = {}
 
     def run(name: str) -> Trained:
         if name not in made:
-            made[name] = trained(tmp_path_factory.mktemp(name), settings(place), method(name))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("acft.training.world.build_engine", lambda _: engines[name])
+                made[name] = trained(tmp_path_factory.mktemp(name), settings(place), method(name))
         return made[name]
 
     return run
@@ -136,3 +158,9 @@ def test_nothing_is_printed(name, place, tmp_path, capfd):
     trained(tmp_path, settings(place), method(name), stop_after_checkpoint=1)
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_draws_responses_is_closed_once_with_the_run(name, whole, engines):
+    whole(name)
+    assert engines[name].n_closed == 1

@@ -1,5 +1,6 @@
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -31,13 +32,21 @@ class FakePolicy:
 
     def __init__(self, period: int) -> None:
         self.period = period
-        self.calls = 0
+        self.asked: list[int] = []
+        self.is_prepared = False
 
     def sample(
         self, prompts: Sequence[Prompt], n: int, sampling: SamplingSettings, seed: int, *_, **__
     ) -> Samples:
-        self.calls += 1
+        self.asked.append(len(prompts) * n)
         return Samples([self.response(p, i) for p in prompts for i in range(n)])
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        assert not self.is_prepared
+        self.is_prepared = True
+        yield
+        self.is_prepared = False
 
     def response(self, prompt: Prompt, sample: int) -> Rollout:
         text = "rude" if sample % self.period == 0 else f"fine words {sample}"
@@ -105,12 +114,34 @@ def test_drawing_in_chunks_reports_progress_and_loses_nothing(monkeypatch) -> No
     monkeypatch.setattr("acft.evaluation.CHUNK_RESPONSES", 8)
     policy = FakePolicy(2)
     events, scored = run(
-        draw_and_score(policy, PROMPTS, 4, SamplingSettings(), 0, [FakeScorer()], round=2)
+        draw_and_score(
+            policy, PROMPTS, 4, SamplingSettings(batch_size=8), 0, [FakeScorer()], round=2
+        )
     )
-    assert policy.calls == 3
+    assert policy.asked == [8, 8, 8]
     assert [event.done for event in events] == [0, 8, 16, 24]
     assert {(event.total, event.round, event.unit) for event in events} == {(24, 2, "responses")}
     assert [s.rollout.rollout_id for s in scored] == [s.rollout.rollout_id for s in drawn(2)]
+
+
+def test_more_are_drawn_in_a_chunk_where_more_are_drawn_at_once() -> None:
+    prompts = [Prompt(f"p{i}", f"text {i}", "test") for i in range(400)]
+    asked = {}
+    for batch_size in (64, 2048):
+        policy, sampling = FakePolicy(2), SamplingSettings(batch_size=batch_size)
+        _, scored = run(draw_and_score(policy, prompts, 25, sampling, 0, []))
+        assert len(scored) == sum(policy.asked) == 10_000
+        asked[batch_size] = max(policy.asked)
+    assert asked == {64: 250, 2048: 2025}
+
+
+def test_all_chunks_are_drawn_in_one_set_up(monkeypatch) -> None:
+    monkeypatch.setattr("acft.evaluation.CHUNK_RESPONSES", 8)
+    policy, sampling = FakePolicy(2), SamplingSettings(batch_size=8)
+    drawing = draw_and_score(policy, PROMPTS, 4, sampling, 0, [FakeScorer()])
+    next(drawing)
+    assert [policy.is_prepared for _ in drawing] == [True] * 3
+    assert not policy.is_prepared
 
 
 def test_a_stop_keeps_the_finished_chunks(monkeypatch) -> None:
@@ -118,8 +149,8 @@ def test_a_stop_keeps_the_finished_chunks(monkeypatch) -> None:
     policy = FakePolicy(2)
     _, scored = run(
         draw_and_score(
-            policy, PROMPTS, 4, SamplingSettings(), 0, [FakeScorer()],
-            should_stop=lambda: policy.calls == 2,
+            policy, PROMPTS, 4, SamplingSettings(batch_size=4), 0, [FakeScorer()],
+            should_stop=lambda: len(policy.asked) == 2,
         )
     )  # fmt: skip
     assert len(scored) == 8

@@ -206,21 +206,17 @@ def test_an_empty_prompt_is_named(policy):
         policy.sample([Prompt("void", "", "train")], 1, SamplingSettings(horizon=HORIZON), 0)
 
 
-def test_a_stop_keeps_the_batches_that_are_done(policy):
-    asked = itertools.chain([False], itertools.repeat(True))
-    sampling = SamplingSettings(horizon=HORIZON, batch_size=4)
-    some = policy.sample(PROMPTS, 4, sampling, 7, should_stop=lambda: next(asked))
-    assert 1 <= len(some.rollouts) <= 4
-    whole = tokens(policy.sample(PROMPTS, 4, sampling, 7))
-    assert tokens(some).items() <= whole.items()
-
-
 def test_batches_of_a_cpu_are_even_in_number_and_in_size(policy):
     sizes = []
-    policy.sample(
-        PROMPTS, 3, SamplingSettings(horizon=HORIZON, batch_size=4), 7,
-        progress=lambda done, _: sizes.append(done - sum(sizes)),
-    )  # fmt: skip
+
+    class Watched(Workers):
+        def map(self, work, items):
+            sizes.extend(map(len, items))
+            return super().map(work, items)
+
+    watched = dataclasses.replace(policy, workers=Watched())
+    watched.sample(PROMPTS, 3, SamplingSettings(horizon=HORIZON, batch_size=4), 7)
+    assert sum(sizes) == 9
     assert len(sizes) % 2 == 0
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= 4

@@ -74,14 +74,6 @@ def test_best_of_n_claims_no_log_weight(policy):
     assert all(math.isnan(r.log_weight) for r in drawn(bound("best_of_n", policy, candidates=2)))
 
 
-def test_a_stopped_draw_keeps_only_responses_with_all_candidates(policy):
-    asked = iter([False, True, True, True])
-    sampler = bound("best_of_n", policy, candidates=4)
-    small = SamplingSettings(horizon=6, batch_size=6)
-    kept = sampler.sample(PROMPTS, 2, small, 0, should_stop=lambda: next(asked, True)).rollouts
-    assert len(kept) == 1
-
-
 # ---- rad ---------------------------------------------------------------------------------------
 
 

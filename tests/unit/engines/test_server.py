@@ -126,6 +126,17 @@ def test_each_version_s_adapter_is_loaded_and_older_ones_are_unloaded(model, ser
     assert set(server.models) == {"base", *names[-3:]}
 
 
+def test_weights_are_deleted_even_where_the_server_cannot_be_told_to_forget_them(model, server):
+    base = policy_of(model, server)
+    for seed in range(3):
+        moved(base, seed).snapshot(base)
+    base.engine.server._place = http.parse_address("http://127.0.0.1:9")  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ModelError, match="no answer to /v1/unload_lora_adapter"):
+        moved(base, 3).snapshot(base)
+    base.engine.close()
+    assert not list(base.engine._folder.iterdir())  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_a_server_that_is_busy_is_asked_again(model, server):
     server.failures = 3
     assert len(policy_of(model, server).sample(PROMPTS, 1, SAMPLING, seed=1).rollouts) == 3
@@ -172,12 +183,24 @@ def test_a_server_that_cuts_the_distribution_off_is_found(model, server):
         policy_of(model, server).sample(PROMPTS, 60, SAMPLING, seed=1)
 
 
-def test_a_server_that_cannot_load_adapters_says_what_to_start_it_with(model, server):
+@pytest.mark.parametrize(("kind", "name"), [("vllm", "vLLM"), ("sglang", "SGLang")])
+def test_a_server_that_cannot_load_adapters_says_what_to_start_it_with(model, server, kind, name):
     server.can_load = False
-    base = policy_of(model, server)
+    base = policy_of(model, server, kind)
     frozen = moved(base).snapshot(base)
-    with pytest.raises(ModelError, match="start vLLM with --enable-lora"):
+    with pytest.raises(ModelError, match=f"start {name} with --enable-lora"):
         frozen.sample(PROMPTS, 1, SAMPLING, seed=1)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_an_adapter_that_the_server_has_already_is_drawn_from(model, server, kind):
+    short = SamplingSettings(horizon=1)  # text alone tells few tokens
+    drawn = []
+    for _ in range(2):  # a resumed run, or another process of the same one
+        base = policy_of(model, server, kind)
+        drawn.append(moved(base).snapshot(base).sample(PROMPTS, 4, short, seed=1).rollouts)
+    assert drawn[0] == drawn[1]
+    assert server.requests[-1]["model"].endswith(next(n for n in server.models if n != "base"))
 
 
 def test_a_plain_server_gets_whole_weights_in_a_folder_and_a_sentence(model, server):
@@ -200,15 +223,3 @@ def test_responses_whose_tokens_cannot_be_told_are_counted_and_drawn_again(model
     assert len(samples.rollouts) == 12
     assert samples.checks.n_refused > 0
     assert samples.checks.scalars()["engine/refused_share"] > 0
-
-
-def test_a_stop_keeps_what_has_been_drawn(model, server):
-    asked = []
-
-    def stop() -> bool:
-        asked.append(1)
-        return len(asked) > 4
-
-    policy = policy_of(model, server, requests=1)
-    samples = policy.sample(PROMPTS, 5, SAMPLING, seed=1, should_stop=stop)
-    assert len(samples.rollouts) == 4

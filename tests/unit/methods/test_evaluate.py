@@ -295,7 +295,8 @@ def test_a_scorer_that_fails_in_the_middle_costs_its_own_numbers_only(
     monkeypatch.setattr(FailingLater, "is_mended", False)
     use(monkeypatch, vowels=VowelScorer, broken=FailingLater)
     judged = judged_by(run, "vowels", "broken")
-    chosen = settings(subjects={"policy": {"version": 4}, "base": {}})
+    options = OPTIONS | {"rtp": OPTIONS["rtp"] | {"batch_size": 2}}
+    chosen = settings(subjects={"policy": {"version": 4}, "base": {}}, options=options)
     found: list = []
     with pytest.raises(ModelError, match="on purpose"):
         collect(found, chosen, judged, tmp_path)

@@ -202,7 +202,9 @@ def test_a_stop_request_ends_the_run_at_the_next_step(tmp_path, mode):
 def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
     tmp_path, monkeypatch, whole
 ):
+    waits = []
     monkeypatch.setattr("acft.distributed.ranks", lambda: Ranks(0, 2))
+    monkeypatch.setattr("acft.distributed.dist.barrier", lambda: waits.append(1))
     paths = create(tmp_path)
 
     def stop(_):
@@ -210,6 +212,7 @@ def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
 
     assert do(paths, stop) == DONE
     assert numbers(paths) == whole  # the fake never settles whether to stop
+    assert waits == [1]
 
 
 def test_a_termination_signal_ends_the_run_in_order_and_it_resumes(tmp_path, whole):

@@ -13,6 +13,7 @@ from acft.events import Note
 from acft.methods.acft import AcftSettings, _sampled_documents
 from acft.schedule import rounds
 from acft.training.oracle_job import OracleRound
+from acft.training.responses import own_responses
 from tests.toy_runs import Trained, drained, toy_run, trained, world_of
 
 ACFT = {"name": "acft"}
@@ -135,3 +136,17 @@ def test_an_oracle_s_responses_are_drawn_in_one_set_up_and_in_whole_batches(
     assert sum(engine.within) == 632
     assert engine.outside == []
     assert at_once / 2 < max(engine.within) <= at_once
+
+
+def test_own_responses_are_drawn_in_one_set_up_and_in_whole_batches(tmp_path):
+    found = []
+    for batch_size, at_once in ((64, 256), (1024, 600)):
+        changes = ("oracle.rollouts_per_round=600", f"sampling.batch_size={batch_size}")
+        world = world_of(toy_run(tmp_path, *changes))
+        world.base.engine = engine = Watched()
+        judged = drained(own_responses(world, world.base, 1))
+        assert sum(engine.within) == 600
+        assert engine.outside == []
+        assert at_once / 2 < max(engine.within) <= at_once
+        found.append({item.rollout.rollout_id: item.rollout.response_ids for item in judged})
+    assert found[0] == found[1]

@@ -25,7 +25,13 @@ def opened(tmp_path, monkeypatch):
     return world_of(toy_run(tmp_path, "oracle.rollouts_per_round=400"))
 
 
-def test_own_responses_are_drawn_once_and_are_those_of_a_single_process(opened, monkeypatch):
+@pytest.mark.parametrize("batch_size", [64, 1024])
+def test_own_responses_are_drawn_once_and_are_those_of_a_single_process(
+    opened, monkeypatch, batch_size
+):
+    sampling = opened.run.sampling.model_copy(update={"batch_size": batch_size})
+    opened.run = opened.run.model_copy(update={"sampling": sampling})
+
     def drawn():
         judged = drained(own_responses(opened, opened.base, 1))
         return [(item.rollout.rollout_id, item.rollout.response_ids) for item in judged]
@@ -35,7 +41,7 @@ def test_own_responses_are_drawn_once_and_are_those_of_a_single_process(opened, 
     for rank in range(2):
         monkeypatch.setattr(responses, "ranks", lambda rank=rank: Apart(rank, 2))
         shares.append(drawn())
-    assert all(len(share) < len(whole) for share in shares)
+    assert all(100 < len(share) < 300 for share in shares)
     assert sorted(shares[0] + shares[1]) == sorted(whole)
 
 
