@@ -11,6 +11,7 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
+from acft.oracle import strength
 from acft.oracle.calibration import calibrate
 from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
 from acft.oracle.training import OracleData, _sampling, _validation_loss
@@ -180,6 +181,28 @@ def test_the_weight_of_a_response_does_not_depend_on_its_neighbours(world, delta
     ]
     torch.testing.assert_close(together, torch.cat(alone, dim=1))
     assert together.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+@pytest.mark.parametrize("rare", [0.0, 0.2])
+def test_positions_that_are_looked_at_a_few_at_a_time_weigh_what_all_do_together(
+    world, delta, rare, monkeypatch
+):
+    _, (oracle, data, next_logprobs) = responses(world, 3, n_prompts=4)
+    mask = data.window.mask.clone()
+    mask[0, 1:], mask[1, 3:] = False, False  # no token, and two
+    data = dataclasses.replace(data, window=dataclasses.replace(data.window, mask=mask))
+    together = guided_log_weights(oracle, data, next_logprobs, [1.0, 2.0], delta, rare)
+    asked = []
+    monkeypatch.setattr(strength, "positions_at_once", lambda *_: 5)
+    found = guided_log_weights(
+        oracle, data, lambda hidden: asked.append(len(hidden)) or next_logprobs(hidden),
+        [1.0, 2.0], delta, rare,
+    )  # fmt: skip
+    torch.testing.assert_close(found, together, atol=1e-6, rtol=1e-6)
+    assert together[:, 0].tolist() == [0.0, 0.0]
+    n_positions = int(mask[:, 1:].sum())
+    assert asked[1:] == [5] * (n_positions // 5) + [n_positions % 5] * (n_positions % 5 > 0)
 
 
 @pytest.mark.parametrize("delta", [1.0, 0.9])
