@@ -67,6 +67,15 @@ class Oracle(nn.Module):
         """Log R(prefix), in [log_r_min, 0]."""
         return self._log_r(self.prefix_logit(states))
 
+    def response_log_r(
+        self, states: Float[Tensor, "batch window state"], token_ids: Int[Tensor, "batch window"]
+    ) -> Float[Tensor, "batch step"]:
+        """Log R of each prefix that ends in a response token, as ``token_log_r`` has it.
+
+        Entry ``[:, j]`` is about response token ``j + 1``; it means nothing where there is none.
+        """
+        return self.token_log_r(states[:, :-1], token_ids[:, 1:])
+
     def prepare(self, window: Window, satisfaction: Float[Tensor, " batch"]) -> None:
         """Set input statistics and prior from the first responses ever seen."""
 

@@ -79,6 +79,14 @@ class ConsistentOracle(Oracle):
         """Log R(prefix)."""
         return self._limited(states[..., -1])
 
+    def response_log_r(
+        self,
+        states: Float[Tensor, "batch window state"],
+        token_ids: Int[Tensor, "batch window"],  # noqa: ARG002 - the states have been there
+    ) -> Float[Tensor, "batch step"]:
+        """Log R of each prefix that ends in a response token, known without the vocabulary."""
+        return self.prefix_log_r(states[:, 1:])
+
     def _parts(self, states: Float[Tensor, "*axes state"]) -> tuple[Tensor, Tensor, Tensor]:
         width = self._policy.value.model.config.hidden_size
         read, hidden, log_r = states.split([states.shape[-1] - width - 1, width, 1], dim=-1)

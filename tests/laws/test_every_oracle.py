@@ -51,6 +51,26 @@ def test_the_answer_about_one_token_is_that_of_all_tokens(asked):
     assert float(every.max()) <= 0.0
 
 
+def test_whole_responses_are_judged_as_their_tokens_are_and_learned_from_alike(asked):
+    _, oracle, window, _ = asked
+    oracle.train()
+    weights = torch.linspace(-1, 1, window.mask[:, 1:].numel()).reshape(window.mask[:, 1:].shape)
+    found = []
+    for asks in (
+        lambda states: oracle.response_log_r(states, window.token_ids),
+        lambda states: oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:]),
+    ):
+        oracle.zero_grad()
+        torch.manual_seed(0)  # dropout
+        log_r = asks(oracle.states(window))
+        if log_r.requires_grad:
+            (log_r * weights).sum().backward()
+        gradients = [p.grad.clone() for p in oracle.parameters() if p.grad is not None]
+        found.append([log_r.detach(), *gradients])
+    for each, expected in zip(*found, strict=True):
+        torch.testing.assert_close(each, expected, atol=1e-5, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_states_have_a_type_that_every_device_has(asked):
     _, oracle, window, _ = asked
