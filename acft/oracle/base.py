@@ -39,6 +39,14 @@ class Oracle(nn.Module):
         """What the oracle remembers of the prefix that ends at each index."""
         raise NotImplementedError
 
+    def longer_states(
+        self,
+        window: Window,
+        known: Float[Tensor, "batch known _"],  # noqa: ARG002 - for kinds that can go on
+    ) -> Float[Tensor, "batch window state"]:
+        """``states`` of a window that is ``known`` from its beginning up to some index."""
+        return self.states(window)
+
     def next_logit(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log-odds of R(prefix followed by v) for every token v."""
         raise NotImplementedError

@@ -92,6 +92,25 @@ def test_later_tokens_change_no_earlier_answer(asked):
 
 
 @torch.no_grad()
+def test_a_window_that_grows_by_one_token_at_a_time_comes_to_the_same_states(asked):
+    _, oracle, window, _ = asked
+    whole = oracle.states(window)
+    known = oracle.states(beginning(window, 1))
+    for length in range(2, whole.shape[1] + 1):
+        known = oracle.longer_states(beginning(window, length), known)
+        assert known.shape[1] == length
+    for again in (known, oracle.longer_states(window, oracle.states(beginning(window, 3)))):
+        for answer in (oracle.next_log_r, oracle.prefix_log_r):
+            torch.testing.assert_close(answer(again), answer(whole), atol=1e-5, rtol=1e-5)
+
+
+def beginning(window, length):
+    """The first indices of a window."""
+    names = ("hidden", "token_ids", "mask", "verdicts")
+    return dataclasses.replace(window, **{n: getattr(window, n)[:, :length] for n in names})
+
+
+@torch.no_grad()
 def test_consistent_kinds_give_a_prefix_what_its_next_tokens_average_to(asked):
     kind, oracle, window, world = asked
     if kind not in CONSISTENT:
