@@ -112,14 +112,18 @@ def token_losses(
     d KL(p ‖ q) = p·(log p - log q - KL).
     """
     if chunk_positions is None:
-        chunk_bytes = CHUNK_BYTES_CPU if hidden.device.type == "cpu" else CHUNK_BYTES
-        chunk_positions = max(1, chunk_bytes // (4 * len(head.weights[0])))
-        if chunk_positions > TILE:
-            chunk_positions -= chunk_positions % TILE
+        chunk_positions = positions_at_once(len(head.weights[0]), hidden.device)
     if chunk_positions < 1:
         raise ValueError(f"chunk_positions must be at least 1, got {chunk_positions}")
     terms = _Terms(head, targets, nll_weights, penalty, chunk_positions, torch.is_grad_enabled())
     return TokenLosses(*_TokenLosses.apply(terms, hidden, *head.weights))
+
+
+def positions_at_once(vocabulary: int, device: torch.device) -> int:
+    """Positions whose next-token distributions make up one chunk by default."""
+    chunk_bytes = CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES
+    positions = max(1, chunk_bytes // (4 * vocabulary))
+    return positions - positions % TILE if positions > TILE else positions
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,15 @@ def bootstrap(
     if not rows_of:
         return NOTHING
     value = _number(statistic(np.arange(len(groups))))
+    by_group = np.concatenate(rows_of)
+    sizes = np.array([len(rows) for rows in rows_of])
+    starts = sizes.cumsum() - sizes
     rng = np.random.default_rng(seed)
     draws = np.empty(n_resamples)
     for index in range(n_resamples):
         chosen = rng.integers(len(rows_of), size=len(rows_of))
-        draws[index] = _number(statistic(np.concatenate([rows_of[g] for g in chosen])))
+        rows = by_group[_ranges(starts[chosen], sizes[chosen])]
+        draws[index] = _number(statistic(rows))
     return percentile_interval(value, draws, len(rows_of))
 
 
@@ -326,6 +330,12 @@ def _weights(weights: ArrayLike | None, like: ArrayLike) -> Floats:
 def _same_length(*columns: Groups | Floats | NDArray[np.bool_]) -> None:
     if len({len(column) for column in columns}) > 1:
         raise ValueError(f"columns differ in length: {[len(column) for column in columns]}")
+
+
+def _ranges(starts: Rows, sizes: Rows) -> Rows:
+    """The numbers from each start on, as many as its size, one range after the other."""
+    ends = sizes.cumsum()
+    return np.arange(ends[-1]) + np.repeat(starts - (ends - sizes), sizes)
 
 
 def _number(value: float | None) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,8 @@ def ratio_bootstrap(
     if not shared:
         return NOTHING
     paired = [sample.select(shared) for sample in samples]
-    rng = np.random.default_rng(seed)
     n = len(shared)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    weights = _resamples(n, n_resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value = float(statistic(*(s.overall() for s in paired))[0])
         draws = statistic(*(s.ratio(weights @ s.sums, weights @ s.counts) for s in paired))
@@ -206,6 +206,18 @@ def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
     quantity, at, category = measured.partition("@")
     metric = "_".join(filter(None, [quantity, comparison])) + at + category
     return (f"{suite}/{judge}" if judge else suite), metric
+
+
+@lru_cache(maxsize=2)
+def _resamples(n: int, n_resamples: int, seed: int) -> Floats:
+    """How often each of n groups is in each resample.
+
+    Kept, since drawing takes longer than all else and the measurements of a suite share it.
+    """
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    weights = drawn.astype(np.float64)
+    weights.flags.writeable = False
+    return weights
 
 
 def _with_what_none_leaves_open(

@@ -66,6 +66,7 @@ class GuidedSession:
     hidden: list[Tensor] = field(default_factory=list)
     token_ids: list[Tensor] = field(default_factory=list)
     verdicts: list[Tensor] = field(default_factory=list)
+    states: Tensor | None = None
     log_r_prompt: Tensor | None = None
 
     def reweight(
@@ -81,8 +82,8 @@ class GuidedSession:
         if 0 < decoder.horizon < len(self.token_ids):
             self._begin_again()
         self.verdicts.append(self._verdict().to(hidden.device))
-        states = decoder.oracle.states(self._window())[:, -1]
-        next_log_r = decoder.oracle.next_log_r(states)
+        self.states = self._longer_states()
+        next_log_r = decoder.oracle.next_log_r(self.states[:, -1])
         if decoder.delta >= 1.0:
             return guided_next_logprobs(next_logprobs, next_log_r, decoder.strength, decoder.rare)
         if self.log_r_prompt is None:
@@ -100,7 +101,13 @@ class GuidedSession:
         self.prompt_ids = torch.cat([self.prompt_ids, response], dim=1)
         self.prompt_mask = torch.cat([self.prompt_mask, torch.ones_like(response).bool()], dim=1)
         self.hidden, self.token_ids, self.verdicts = self.hidden[-1:], self.token_ids[-1:], []
-        self.log_r_prompt = None
+        self.states = self.log_r_prompt = None
+
+    def _longer_states(self) -> Float[Tensor, "batch window state"]:
+        oracle, window = self.decoder.oracle, self._window()
+        if self.states is None:
+            return oracle.states(window)
+        return oracle.longer_states(window, self.states)
 
     def _verdict(self) -> Float[Tensor, " batch"]:
         if self.decoder.verdicts is None:

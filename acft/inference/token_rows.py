@@ -85,7 +85,7 @@ def _guided(
     n = min(horizon, token_ids.shape[1] - start)
     next_log_r = guidance.oracle.next_log_r(states[0, :n])
     place_lp = anchor.logprobs[start - 1 : start - 1 + n]
-    log_r = guidance.oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:])[0, :n]
+    log_r = guidance.oracle.response_log_r(states, window.token_ids)[0, :n]
     strength, rare = guidance.strength, opened.run.oracle.rare
     if opened.delta >= 1.0:
         return guided_next_logprobs(place_lp, next_log_r, strength, rare), log_r

@@ -39,6 +39,14 @@ class Oracle(nn.Module):
         """What the oracle remembers of the prefix that ends at each index."""
         raise NotImplementedError
 
+    def longer_states(
+        self,
+        window: Window,
+        known: Float[Tensor, "batch known _"],  # noqa: ARG002 - for kinds that can go on
+    ) -> Float[Tensor, "batch window state"]:
+        """``states`` of a window that is ``known`` from its beginning up to some index."""
+        return self.states(window)
+
     def next_logit(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log-odds of R(prefix followed by v) for every token v."""
         raise NotImplementedError
@@ -66,6 +74,15 @@ class Oracle(nn.Module):
     def prefix_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, " *axes"]:
         """Log R(prefix), in [log_r_min, 0]."""
         return self._log_r(self.prefix_logit(states))
+
+    def response_log_r(
+        self, states: Float[Tensor, "batch window state"], token_ids: Int[Tensor, "batch window"]
+    ) -> Float[Tensor, "batch step"]:
+        """Log R of each prefix that ends in a response token, as ``token_log_r`` has it.
+
+        Entry ``[:, j]`` is about response token ``j + 1``; it means nothing where there is none.
+        """
+        return self.token_log_r(states[:, :-1], token_ids[:, 1:])
 
     def prepare(self, window: Window, satisfaction: Float[Tensor, " batch"]) -> None:
         """Set input statistics and prior from the first responses ever seen."""

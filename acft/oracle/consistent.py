@@ -56,12 +56,13 @@ class ConsistentOracle(Oracle):
     def states(self, window: Window) -> Float[Tensor, "batch window state"]:
         """What was read, what the policy thinks, and log R so far."""
         read = self.read(window)
-        hidden = window.hidden.to(read.dtype)
-        change = self._token_log_ratio(read[:, :-1], hidden[:, :-1], window.token_ids[:, 1:])
-        change = change * window.mask[:, 1:]
-        at_prompt = logsigmoid(self.prompt_logit(read[:, 0]))[:, None]
-        log_r = torch.cat([at_prompt, at_prompt + change.cumsum(dim=1)], dim=1)
-        return torch.cat([read, hidden, log_r[..., None]], dim=-1)
+        return self._states(window, read, logsigmoid(self.prompt_logit(read[:, 0]))[:, None])
+
+    def longer_states(
+        self, window: Window, known: Float[Tensor, "batch known state"]
+    ) -> Float[Tensor, "batch window state"]:
+        """The same; the vocabulary is looked at only after what is known."""
+        return self._states(window, self.read(window), known[..., -1])
 
     def next_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, "*axes vocab"]:
         """Log R(prefix followed by v) for every token v."""
@@ -78,6 +79,29 @@ class ConsistentOracle(Oracle):
     def prefix_log_r(self, states: Float[Tensor, "*axes state"]) -> Float[Tensor, " *axes"]:
         """Log R(prefix)."""
         return self._limited(states[..., -1])
+
+    def response_log_r(
+        self,
+        states: Float[Tensor, "batch window state"],
+        token_ids: Int[Tensor, "batch window"],  # noqa: ARG002 - the states have been there
+    ) -> Float[Tensor, "batch step"]:
+        """Log R of each prefix that ends in a response token, known without the vocabulary."""
+        return self.prefix_log_r(states[:, 1:])
+
+    def _states(
+        self,
+        window: Window,
+        read: Float[Tensor, "batch window feature"],
+        log_r: Float[Tensor, "batch known"],
+    ) -> Float[Tensor, "batch window state"]:
+        """States where log R is known at the first indices, not yet limited."""
+        n = log_r.shape[1]
+        hidden = window.hidden.to(read.dtype)
+        before = slice(n - 1, -1)
+        change = self._token_log_ratio(read[:, before], hidden[:, before], window.token_ids[:, n:])
+        change = change * window.mask[:, n:]
+        log_r = torch.cat([log_r, log_r[:, -1:] + change.cumsum(dim=1)], dim=1)
+        return torch.cat([read, hidden, log_r[..., None]], dim=-1)
 
     def _parts(self, states: Float[Tensor, "*axes state"]) -> tuple[Tensor, Tensor, Tensor]:
         width = self._policy.value.model.config.hidden_size

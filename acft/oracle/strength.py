@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acft.chunked import positions_at_once
 from acft.objective import cautious_log_r, prompt_log_r, soft_log_w
 from acft.oracle.base import Oracle
 from acft.oracle.training import NextLogprobs, OracleData
@@ -16,7 +17,7 @@ STRENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 EFFECTIVE_SHARE_MIN = 0.1
 """Estimates that rest on a smaller share of the rollouts are not trusted."""
 BATCH = 16
-"""Rollouts whose whole vocabulary is looked at together."""
+"""Rollouts that the oracle reads together."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,20 @@ def _log_weights(
     weights = next(oracle.parameters(), None)
     window = data.window if weights is None else data.window.to(str(weights.device))
     states = oracle.states(window)
-    mask = window.mask[:, 1:]
-    rows = mask.nonzero()[:, 0]
-    logprobs = next_logprobs(window.hidden[:, :-1][mask])
-    log_r = oracle.next_log_r(states[:, :-1][mask]).to(logprobs.device)
-    tilt = cautious_log_r(logprobs, log_r, rare)
+    at_prompt = next_logprobs(window.hidden[:, 0])
+    device, log_r_prompt = at_prompt.device, None
     if delta < 1.0:
-        starts = torch.searchsorted(rows, torch.arange(len(data), device=rows.device))
-        starts = starts.clamp(max=len(rows) - 1)  # of a response without tokens; never read
-        log_r_prompt = prompt_log_r(logprobs[starts], log_r[starts])
-        tilt = soft_log_w(tilt, delta, log_r_prompt[rows, None])
-    taken = tilt.gather(-1, window.token_ids[:, 1:][mask][:, None].to(tilt.device))[:, 0]
-    rows = rows.to(tilt.device)
-    result = torch.zeros(len(strengths), len(data), device=tilt.device)
-    for row, strength in zip(result, strengths, strict=True):
-        log_z = (logprobs + strength * tilt).logsumexp(dim=-1)
-        row.index_add_(0, rows, strength * taken - log_z)
+        log_r_prompt = prompt_log_r(at_prompt, oracle.next_log_r(states[:, 0]).to(device))
+    result = torch.zeros(len(strengths), len(data), device=device)
+    for where in window.mask[:, 1:].nonzero().split(positions_at_once(at_prompt.shape[1], device)):
+        at, rows = tuple(where.T), where[:, 0].to(device)
+        logprobs = next_logprobs(window.hidden[at])
+        tilt = cautious_log_r(logprobs, oracle.next_log_r(states[at]).to(device), rare)
+        if log_r_prompt is not None:
+            tilt = soft_log_w(tilt, delta, log_r_prompt[rows, None])
+        token_ids = window.token_ids[:, 1:][at].to(device)
+        taken = tilt.gather(-1, token_ids[:, None])[:, 0]
+        for row, strength in zip(result, strengths, strict=True):
+            log_z = (logprobs + strength * tilt).logsumexp(dim=-1)
+            row.index_add_(0, rows, strength * taken - log_z)
     return result.cpu()

@@ -152,7 +152,7 @@ def predictions(
         for rows in torch.arange(len(data)).split(batch_size):
             window = data.window[rows].to(str(device))
             states = oracle.states(window)
-            by_token.append(oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:]).cpu())
+            by_token.append(oracle.response_log_r(states, window.token_ids).cpu())
             by_prefix.append(oracle.prefix_log_r(states[:, 1:]).cpu())
     return torch.cat(by_token), torch.cat(by_prefix)
 
@@ -182,7 +182,7 @@ def _loss(
     states = oracle.states(window)
     mask = window.mask[:, 1:]
     count = int(mask.sum())
-    by_token = oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:])
+    by_token = oracle.response_log_r(states, window.token_ids)
     by_prefix = oracle.prefix_log_r(states[:, 1:])
     errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
     loss = token_mean(errors * weights[:, None], mask, count)

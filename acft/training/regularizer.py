@@ -156,7 +156,7 @@ class ComputedGuidance:
     def token_log_r(self) -> Float[Tensor, "batch horizon"]:
         """log R of each prefix that ends in a response token."""  # noqa: D403
         oracle = self._regularizer.guide.oracle
-        return oracle.token_log_r(self._states[:, :-1], self._token_ids[:, 1:])[self._row_of]
+        return oracle.response_log_r(self._states, self._token_ids)[self._row_of]
 
     def _prompts(self) -> Float[Tensor, " batch"]:
         rows = torch.arange(len(self._starts), device=self._starts.device)

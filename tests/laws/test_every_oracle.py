@@ -51,6 +51,26 @@ def test_the_answer_about_one_token_is_that_of_all_tokens(asked):
     assert float(every.max()) <= 0.0
 
 
+def test_whole_responses_are_judged_as_their_tokens_are_and_learned_from_alike(asked):
+    _, oracle, window, _ = asked
+    oracle.train()
+    weights = torch.linspace(-1, 1, window.mask[:, 1:].numel()).reshape(window.mask[:, 1:].shape)
+    found = []
+    for asks in (
+        lambda states: oracle.response_log_r(states, window.token_ids),
+        lambda states: oracle.token_log_r(states[:, :-1], window.token_ids[:, 1:]),
+    ):
+        oracle.zero_grad()
+        torch.manual_seed(0)  # dropout
+        log_r = asks(oracle.states(window))
+        if log_r.requires_grad:
+            (log_r * weights).sum().backward()
+        gradients = [p.grad.clone() for p in oracle.parameters() if p.grad is not None]
+        found.append([log_r.detach(), *gradients])
+    for each, expected in zip(*found, strict=True):
+        torch.testing.assert_close(each, expected, atol=1e-5, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_states_have_a_type_that_every_device_has(asked):
     _, oracle, window, _ = asked
@@ -69,6 +89,25 @@ def test_later_tokens_change_no_earlier_answer(asked):
     before, after = oracle.states(window)[:, :3], oracle.states(other)[:, :3]
     assert torch.allclose(oracle.next_log_r(before), oracle.next_log_r(after), atol=1e-5)
     assert torch.allclose(oracle.prefix_log_r(before), oracle.prefix_log_r(after), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_window_that_grows_by_one_token_at_a_time_comes_to_the_same_states(asked):
+    _, oracle, window, _ = asked
+    whole = oracle.states(window)
+    known = oracle.states(beginning(window, 1))
+    for length in range(2, whole.shape[1] + 1):
+        known = oracle.longer_states(beginning(window, length), known)
+        assert known.shape[1] == length
+    for again in (known, oracle.longer_states(window, oracle.states(beginning(window, 3)))):
+        for answer in (oracle.next_log_r, oracle.prefix_log_r):
+            torch.testing.assert_close(answer(again), answer(whole), atol=1e-5, rtol=1e-5)
+
+
+def beginning(window, length):
+    """The first indices of a window."""
+    names = ("hidden", "token_ids", "mask", "verdicts")
+    return dataclasses.replace(window, **{n: getattr(window, n)[:, :length] for n in names})
 
 
 @torch.no_grad()

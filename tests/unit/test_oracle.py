@@ -11,7 +11,9 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
+from acft.oracle import strength
 from acft.oracle.calibration import calibrate
+from acft.oracle.consistent import ConsistentOracle
 from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
 from acft.oracle.training import OracleData, _sampling, _validation_loss
 from acft.oracle.windows import response_windows
@@ -184,6 +186,28 @@ def test_the_weight_of_a_response_does_not_depend_on_its_neighbours(world, delta
 
 @pytest.mark.parametrize("delta", [1.0, 0.9])
 @pytest.mark.parametrize("rare", [0.0, 0.2])
+def test_positions_that_are_looked_at_a_few_at_a_time_weigh_what_all_do_together(
+    world, delta, rare, monkeypatch
+):
+    _, (oracle, data, next_logprobs) = responses(world, 3, n_prompts=4)
+    mask = data.window.mask.clone()
+    mask[0, 1:], mask[1, 3:] = False, False  # no token, and two
+    data = dataclasses.replace(data, window=dataclasses.replace(data.window, mask=mask))
+    together = guided_log_weights(oracle, data, next_logprobs, [1.0, 2.0], delta, rare)
+    asked = []
+    monkeypatch.setattr(strength, "positions_at_once", lambda *_: 5)
+    found = guided_log_weights(
+        oracle, data, lambda hidden: asked.append(len(hidden)) or next_logprobs(hidden),
+        [1.0, 2.0], delta, rare,
+    )  # fmt: skip
+    torch.testing.assert_close(found, together, atol=1e-6, rtol=1e-6)
+    assert together[:, 0].tolist() == [0.0, 0.0]
+    n_positions = int(mask[:, 1:].sum())
+    assert asked[1:] == [5] * (n_positions // 5) + [n_positions % 5] * (n_positions % 5 > 0)
+
+
+@pytest.mark.parametrize("delta", [1.0, 0.9])
+@pytest.mark.parametrize("rare", [0.0, 0.2])
 def test_decoding_draws_from_the_policy_by_which_responses_are_weighed(world, delta, rare):
     _, (oracle, _, next_logprobs) = responses(world, 1)
     decoder = guided_decoder(
@@ -200,6 +224,38 @@ def test_decoding_draws_from_the_policy_by_which_responses_are_weighed(world, de
     while_drawing = torch.tensor([-rollout.log_weight for rollout in drawn.rollouts])
     torch.testing.assert_close(weights, while_drawing, atol=1e-3, rtol=0)
     assert weights.abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_a_token_is_judged_once_while_drawing_and_nothing_is_known_after_the_horizon(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
+    world = world_of(toy_run(tmp_path, "oracle.kind=dinado_recurrent"))
+    oracle, generator = build_oracle(world).eval(), torch.Generator().manual_seed(1)
+    for parameter in oracle.parameters():
+        parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    looked, log_ratio = [], ConsistentOracle._log_ratio
+
+    def noticed(self, read, hidden):
+        looked.append(read[..., 0].numel())
+        return log_ratio(self, read, hidden)
+
+    monkeypatch.setattr(ConsistentOracle, "_log_ratio", noticed)
+    context = DecoderContext(world.base, oracle, world.constraint.score, HORIZON)
+    decoder = guided_decoder(GuidedSettings(strength=2.0), context)
+    prompt, hidden = [START_ID, 2, 3], torch.randn(1, HORIZON + 1, 16, generator=generator)
+    plain, tokens = torch.zeros(1, N_SYMBOLS + 1).log_softmax(dim=-1), [3, 1, 2, 4, 1]
+    session, drawn = decoder.start(["b c"], [prompt]), []
+    for place, token in enumerate(tokens):
+        drawn.append(session.reweight(plain, hidden[:, place], torch.tensor([token])))
+    assert max(looked) == 1
+    text = world.base.backbone.decode(tokens[1:])
+    fresh = decoder.start([session.prompts[0]], [prompt + tokens[1:]])
+    again = fresh.reweight(plain, hidden[:, -1], torch.tensor(tokens[-1:]))
+    assert session.prompts[0].split() == ["b", "c", *text.split()]
+    torch.testing.assert_close(drawn[-1], again)
+    assert not torch.allclose(drawn[-1], plain, atol=1e-2)
 
 
 def test_the_smallest_trusted_strength_that_reaches_the_target_is_chosen(world):

@@ -19,6 +19,7 @@ from acft.statistics import (
     bootstrap,
     brier,
     equivalence,
+    group_rows,
     mean_of_runs,
     reliability_bins,
     wilson,
@@ -186,6 +187,20 @@ def test_bootstrap_repeats_with_its_seed() -> None:
 
     assert interval(4) == interval(4)
     assert interval(4) != interval(5)
+
+
+def test_a_resample_holds_the_rows_of_whole_groups_in_the_order_they_are_drawn() -> None:
+    groups = np.random.default_rng(2).integers(0, 9, 60)  # uneven, members far apart
+    members = group_rows(groups)
+    assert len({len(rows) for rows in members}) > 2
+    seen: list[list[int]] = []
+    bootstrap(groups, lambda rows: seen.append(rows.tolist()), n_resamples=30, seed=4)
+    rng = np.random.default_rng(4)
+    expected = [
+        np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
+        for _ in range(30)
+    ]
+    assert seen == [list(range(60)), *(rows.tolist() for rows in expected)]
 
 
 def test_one_group_gives_a_value_without_an_interval() -> None:

@@ -3,9 +3,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from acft.statistics import bootstrap, wilson
+from acft.statistics import RESAMPLES, bootstrap, percentile_interval, wilson
 from acft.totals import (
     Totals,
+    _resamples,
     change_beyond_control,
     event_names,
     interval,
@@ -51,6 +52,26 @@ def test_interval_of_one_sample_agrees_with_the_general_bootstrap() -> None:
     general = bootstrap(prompts, lambda rows: flat[rows].mean())
     assert mine.value == pytest.approx(general.value)
     assert (mine.low, mine.high) == pytest.approx((general.low, general.high), abs=0.01)
+
+
+def test_resamples_that_are_kept_are_those_of_the_number_of_prompts_and_the_seed() -> None:
+    rng = np.random.default_rng(0)
+    for n, seed, n_resamples in 2 * [(20, 0, 200), (20, 1, 200), (21, 0, 200), (20, 0, 100)]:
+        sums, counts = rng.random(n), rng.integers(1, 9, n).astype(float)
+        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+        draws = (weights @ sums) / (weights @ counts)
+        sample = totals([str(i) for i in range(n)], list(sums), list(counts))
+        found = ratio_bootstrap([sample], lambda ratio: ratio, n_resamples, seed)
+        assert found == percentile_interval(float(sums.sum() / counts.sum()), draws, n)
+
+
+def test_resamples_are_drawn_once_for_all_measurements_of_as_many_prompts() -> None:
+    one, other = (totals("ab", sums, [1, 1]) for sums in ([1.0, 2.0], [2.0, 0.0]))
+    _resamples.cache_clear()
+    for sample in (one, other, one):
+        ratio_bootstrap([sample], lambda ratio: ratio)
+    assert _resamples.cache_info().misses == 1
+    assert not _resamples(2, RESAMPLES, 0).flags.writeable
 
 
 def test_an_interval_over_prompts_covers_the_truth_as_often_as_it_says() -> None:
