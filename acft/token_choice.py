@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from acft.seeding import derive_seed
 
 NUCLEUS_CANDIDATES = (512, 4096)
-"""Sizes of top-k tried in turn off CUDA; only rows whose nucleus is larger still are ranked whole."""
+"""Sizes of top-k tried in turn; only rows whose nucleus is larger still are ranked whole."""
 
 BLOCK = 256
 """Tokens whose probabilities are added up before the distribution function is inverted."""
@@ -97,16 +97,16 @@ def _first_above(
 def _choose_from_nucleus(
     logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"], top_p: float
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    if logprobs.is_cuda:  # the host would wait to be told which rows are done, at each token
-        return _choose_from_ranked(logprobs, uniform, top_p)
     vocab = logprobs.shape[-1]
     chosen = torch.empty(len(logprobs), dtype=torch.long, device=logprobs.device)
     chosen_lp = torch.empty_like(logprobs[:, 0])
     rows = torch.arange(len(logprobs), device=logprobs.device)
     for size in (*NUCLEUS_CANDIDATES, vocab):
         top, ids = logprobs[rows].topk(min(size, vocab), dim=-1)
-        top, mass = _cut(top, top_p)
-        done = (mass >= top_p) | (size >= vocab)
+        probabilities = top.double().exp()
+        done = (probabilities.sum(dim=-1) >= top_p) | (size >= vocab)
+        mass_before = probabilities.cumsum(dim=-1) - probabilities
+        top = top.masked_fill(mass_before >= top_p, -torch.inf)
         index, lp = _from_logprobs(top[done], uniform[rows[done]])
         chosen[rows[done]] = ids[done].gather(1, index[:, None])[:, 0]
         chosen_lp[rows[done]] = lp
@@ -114,21 +114,3 @@ def _choose_from_nucleus(
         if len(rows) == 0:
             break
     return chosen, chosen_lp
-
-
-def _choose_from_ranked(
-    logprobs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"], top_p: float
-) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """The same for all rows together, by ranking all their tokens."""
-    ranked, ids = logprobs.sort(dim=-1, descending=True, stable=True)
-    index, lp = _from_logprobs(_cut(ranked, top_p)[0], uniform)
-    return ids.gather(1, index[:, None])[:, 0], lp
-
-
-def _cut(
-    ranked: Float[Tensor, "batch likeliest"], top_p: float
-) -> tuple[Float[Tensor, "batch likeliest"], Float[Tensor, " batch"]]:
-    """Log-probabilities of likeliest tokens with -inf beyond the nucleus, and their whole mass."""
-    probabilities = ranked.double().exp()
-    mass_before = probabilities.cumsum(dim=-1) - probabilities
-    return ranked.masked_fill(mass_before >= top_p, -torch.inf), probabilities.sum(dim=-1)

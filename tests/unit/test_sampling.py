@@ -21,8 +21,6 @@ from acft.threads import Workers
 from acft.token_choice import (
     BLOCK,
     NUCLEUS_CANDIDATES,
-    _choose_from_nucleus,
-    _choose_from_ranked,
     choose,
     choose_plainly,
     drawing_device,
@@ -255,19 +253,6 @@ class TestChoosing:
             assert float(chosen_lp[row]) == pytest.approx(
                 float(ordered[place] - total.log()), abs=1e-4
             )
-
-    @pytest.mark.parametrize("vocab", [7, NUCLEUS_CANDIDATES[0] + 9, NUCLEUS_CANDIDATES[-1] + 300])
-    @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999])
-    @pytest.mark.parametrize("sharpness", [0.1, 4.0])
-    def test_ranking_every_token_gives_what_the_likeliest_do(self, vocab, top_p, sharpness):
-        generator = torch.Generator().manual_seed(vocab)
-        logits = sharpness * torch.randn(64, vocab, generator=generator, dtype=torch.float64)
-        logprobs = logits.log_softmax(dim=-1)  # float64, in which no two are equal
-        uniform = torch.rand(64, generator=generator, dtype=torch.float64)
-        chosen, chosen_lp = _choose_from_nucleus(logprobs, uniform, top_p)
-        found, found_lp = _choose_from_ranked(logprobs, uniform, top_p)
-        assert torch.equal(found, chosen)
-        torch.testing.assert_close(found_lp, chosen_lp)
 
     def test_frequencies_are_the_probabilities(self):
         probs = torch.tensor([0.5, 0.25, 0.2, 0.05])
