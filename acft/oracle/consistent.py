@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from acft.backbone.forward import logits
+from acft.backbone.forward import logits, text_config
 from acft.backbone.loading import Backbone
 from acft.oracle.base import Oracle, OracleContext, Shared
 from acft.types import Window
@@ -104,7 +104,7 @@ class ConsistentOracle(Oracle):
         return torch.cat([read, hidden, log_r[..., None]], dim=-1)
 
     def _parts(self, states: Float[Tensor, "*axes state"]) -> tuple[Tensor, Tensor, Tensor]:
-        width = self._policy.value.model.config.hidden_size
+        width = text_config(self._policy.value.model).hidden_size
         read, hidden, log_r = states.split([states.shape[-1] - width - 1, width, 1], dim=-1)
         return read, hidden, log_r
 
