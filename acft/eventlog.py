@@ -3,7 +3,6 @@
 ``schema.py`` states the rules.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -37,6 +36,14 @@ class Entry:
     time: float
     """Seconds since the epoch."""
     event: Event
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry and the text it was read from."""
+
+    entry: Entry
+    text: str
 
 
 class EventWriter:
@@ -92,15 +99,36 @@ class EventReader:
                 content = file.read()
         except FileNotFoundError:
             return []
-        entries, length = _whole_entries(content, self.seq)
+        lines, length, _ = whole_lines(content, self.seq)
         self._offset += length
-        self.seq += len(entries)
-        return entries
+        self.seq += len(lines)
+        return [line.entry for line in lines]
 
 
 def read_events(path: Path) -> list[Entry]:
     """All whole entries of a file."""
     return EventReader(path).poll()
+
+
+def whole_lines(content: bytes, seq: int) -> tuple[list[Line], int, str]:
+    """Lines numbered from ``seq + 1`` on that start the content, their bytes, and why they end.
+
+    The reason is empty where no more whole lines follow.
+    """
+    lines: list[Line] = []
+    length = 0
+    for raw in content.split(b"\n")[:-1]:
+        number = seq + len(lines) + 1
+        try:
+            text = raw.decode()
+            entry = Entry(*from_json(text))
+        except (DataError, UnicodeDecodeError):
+            return lines, length, f"line {number} of the event file is not an event of this version"
+        if entry.seq != number:
+            return lines, length, f"line {number} of the event file has the number {entry.seq}"
+        lines.append(Line(entry, text))
+        length += len(raw) + 1
+    return lines, length, ""
 
 
 def last_entry(path: Path) -> Entry | None:
@@ -139,32 +167,14 @@ def _undo(entries: list[Entry], after_round: int) -> list[Entry]:
     return entries[:end] + history
 
 
-def _whole_entries(content: bytes, seq: int) -> tuple[list[Entry], int]:
-    """Entries numbered from ``seq + 1`` on that start the content, and their length in bytes."""
-    entries: list[Entry] = []
-    length = 0
-    for line in content.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            entry = Entry(*from_json(line.decode()))
-        except (DataError, UnicodeDecodeError, json.JSONDecodeError):
-            break
-        if entry.seq != seq + len(entries) + 1:
-            break
-        entries.append(entry)
-        length += len(line)
-    return entries, length
-
-
 def _cut_damage(file: BinaryIO, path: Path) -> tuple[int, int]:
     file.seek(0)
     content = file.read()
-    entries, length = _whole_entries(content, 0)
+    lines, length, _ = whole_lines(content, 0)
     remains = content[length:]
     if b"\n" in remains:
-        path.with_name(f"{path.name}.damaged-{len(entries) + 1}").write_bytes(remains)
+        path.with_name(f"{path.name}.damaged-{len(lines) + 1}").write_bytes(remains)
     if remains:
         file.truncate(length)
         os.fsync(file.fileno())
-    return len(entries), length
+    return len(lines), length

@@ -12,12 +12,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from acft.eventlog import Line
 from acft.events import Evaluated, Scalars, ShardSealed, Started
 from acft.schema import RunPaths
 from acft.store import shards
 from acft.store.facts import run_key
 from acft.store.shards import Shard
-from acft.store.tail import Chunk, Line
+from acft.store.tail import Chunk
 
 logger = logging.getLogger(__name__)
 

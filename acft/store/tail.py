@@ -1,14 +1,11 @@
 """Reading on in an event file where an earlier reading, perhaps by another process, stopped."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from acft.errors import DataError
-from acft.eventlog import Entry
-from acft.events import from_json
+from acft.eventlog import Line, whole_lines
 
 CHUNK_BYTES = 8 << 20
 TAIL_BYTES = 1024
@@ -22,14 +19,6 @@ class Position:
     seq: int = 0
     tail: str = ""
     """Digest of the last bytes before the offset; others in their place mean lost lines."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One entry and the text it was read from."""
-
-    entry: Entry
-    text: str
 
 
 @dataclass(frozen=True)
@@ -58,27 +47,10 @@ def read_on(path: Path, start: Position) -> Chunk | None:
         is_last = len(content) < CHUNK_BYTES
         if not is_last and b"\n" not in content:
             content += file.readline()
-        lines, length, problem = _parse(content, start.seq)
+        lines, length, problem = whole_lines(content, start.seq)
         offset = start.offset + length
         position = Position(offset, start.seq + len(lines), _tail(file, offset))
     return Chunk(lines, position, problem, is_last or bool(problem))
-
-
-def _parse(content: bytes, seq: int) -> tuple[list[Line], int, str]:
-    lines: list[Line] = []
-    length = 0
-    for raw in content.split(b"\n")[:-1]:
-        number = seq + len(lines) + 1
-        try:
-            text = raw.decode()
-            entry = Entry(*from_json(text))
-        except (DataError, UnicodeDecodeError, json.JSONDecodeError):
-            return lines, length, f"line {number} of the event file is not an event of this version"
-        if entry.seq != number:
-            return lines, length, f"line {number} of the event file has the number {entry.seq}"
-        lines.append(Line(entry, text))
-        length += len(raw) + 1
-    return lines, length, ""
 
 
 def _tail(file: BinaryIO, offset: int) -> str:
