@@ -117,8 +117,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
             control=chosen.control,
         )
         for name in pending:
-            bench.round = finished
-            known = {*bench.failed}
+            bench.round, known = finished, {*bench.failed}
             said: list[SuiteOutput] = []
             try:
                 yield from _progress(_measure(name, settings, bench, found), said)
