@@ -159,7 +159,7 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
             new, _ = yield from both(oracle_part, fit_part, at_once=at_once)
     else:
         new = yield from oracle_part
-        if not training.context.should_stop():
+        if new.is_whole:
             yield from _run_fit_job(training, plan, new)
     state.finish_oracle(new)
 
@@ -191,7 +191,8 @@ def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, 
             delta=settings.delta,
         )  # fmt: skip
     following = plan.index + 1 if plan.is_concurrent else plan.index
-    if not settings.guidance_top_k or following > world.run.schedule.rounds:
+    is_wanted = settings.guidance_top_k > 0 and following <= world.run.schedule.rounds
+    if not (is_wanted and new.is_whole):
         return new
     regularizer = _regularizer(settings, state, new, policy)
     guide = yield from precompute_guidance(

@@ -70,10 +70,10 @@ class TrainState:
         return self._trainable[version] if version else {}
 
     def can_close(self, round_index: int) -> bool:
-        """Whether all steps of the round were taken and all responses of its oracle drawn."""
+        """Whether all steps of the round were taken and its oracle was trained."""
         steps = self._world.run.optimizer.steps_per_round
-        were_drawn = all(latest.is_whole for latest in self.recent[-1:])
-        return were_drawn and self.optimizer.finished >= round_index * steps
+        were_trained = all(latest.is_whole for latest in self.recent[-1:])
+        return were_trained and self.optimizer.finished >= round_index * steps
 
     def is_over_budget(self) -> bool:
         """Whether the policy has moved further from the base than the run allows."""
