@@ -84,6 +84,13 @@ def test_both_jobs_of_the_parallel_schedule_end(tmp_path, phase, done, threads):
     assert not any(isinstance(output, Calibration) for output in after)
 
 
+def test_an_oracle_that_is_trained_when_the_stop_comes_is_sealed(tmp_path):
+    sealed, _ = until_stopped(
+        "nado_decoding", toy_run(tmp_path), lambda output: isinstance(output, Calibration)
+    )
+    assert sealed == [1]
+
+
 def test_an_oracle_whose_round_was_cut_short_is_as_it_was(tmp_path):
     world = world_of(toy_run(tmp_path, "oracle.max_epochs=30", "oracle.patience=30"))
     oracle = build_oracle(world)
