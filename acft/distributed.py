@@ -139,7 +139,7 @@ class AgreedStop:
     """Whether training should end, the same in all processes: what the first one is asked to do.
 
     It changes only where all processes ``settle`` it, since they must not go separate ways: before
-    each round and each step.
+    each round, step, portion of an oracle's responses and epoch of its fit.
     """
 
     def __init__(self, is_asked: Callable[[], bool]) -> None:

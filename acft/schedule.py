@@ -23,17 +23,15 @@ class Round:
     """Neither job reads the other's result, so both may run at once."""
 
 
-def rounds(
-    kind: Literal["sequential", "parallel"], n_rounds: int, first: int = 1
-) -> Iterator[Round]:
-    """The rounds from ``first`` to ``n_rounds``.
+def rounds(kind: Literal["sequential", "parallel"], n_rounds: int) -> Iterator[Round]:
+    """The rounds from 1 to ``n_rounds``.
 
     Every round trains oracle version ``index`` and makes policy version ``index``. In the parallel
     schedule the guide lags by one round, except in round 1, which has no earlier oracle.
 
     Source: arXiv:2410.05559, figure 2.
     """
-    for index in range(first, n_rounds + 1):
+    for index in range(1, n_rounds + 1):
         lag = 1 if kind == "parallel" and index > 1 else 0
         yield Round(
             index=index,

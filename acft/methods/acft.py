@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from acft.config import Config
 from acft.data import TokenizedDocument, documents_from_rollouts
-from acft.distributed import ranks, settled
+from acft.distributed import ranks
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.objective import target_ratio
@@ -33,18 +33,17 @@ from acft.settings import (
     RunSettings,
 )
 from acft.training.concurrency import both
-from acft.training.final import final_evaluation
 from acft.training.fit_job import fit_job
 from acft.training.guidance import GuidanceTap
 from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
-from acft.training.outputs import Checkpoint, Output, TrainContext
+from acft.training.outputs import Output, TrainContext
 from acft.training.precompute import precompute_guidance
 from acft.training.records import row_id
 from acft.training.regularizer import Regularizer
 from acft.training.remote import RayOracle, check_executor, remote_oracle_job
-from acft.training.rounds import over_budget
+from acft.training.rounds import all_rounds, sealed
 from acft.training.train_state import TrainState
-from acft.training.validation import best_event, validate
+from acft.training.validation import validate
 from acft.training.world import World, facts, load_world
 
 Prefixes = Annotated[
@@ -108,28 +107,18 @@ def train(settings: AcftSettings, context: TrainContext) -> Generator[Output, No
     check_executor(context.run)
     world = yield from load_world(context)
     state = TrainState(world, settings.kl_weight)
-    if world.run.schedule.executor == "ray":
-        state.remote = RayOracle(world.run, max(1, world.threads // 2))
-    if context.resume_from is not None:
-        state.restore(context.resume_from, build_oracle(world))
-        yield from state.best_again()
-    else:
-        state.oracle = build_oracle(world)
-        state.base_validation = yield from validate(world, world.base, 0, 0)
+    state.oracle = build_oracle(world)
     schedule = world.run.schedule
+    if schedule.executor == "ray":
+        state.remote = RayOracle(world.run, max(1, world.threads // 2))
     training = Training(settings, context, world, state)
-    for plan in rounds(schedule.kind, schedule.rounds, context.resume_round + 1):
-        if settled(context.should_stop):
-            return
-        if state.is_over_budget():
-            yield over_budget(state)
-            break
-        yield from one_round(training, plan)
-        if not state.can_close(plan.index):  # a stop cut it short
-            return
-        yield from close_round(training, plan)
-    if not context.should_stop():
-        yield from final_evaluation(world, state)
+    plans = {plan.index: plan for plan in rounds(schedule.kind, schedule.rounds)}
+    yield from all_rounds(
+        state,
+        context,
+        one_round=lambda index: one_round(training, plans[index]),
+        close=lambda index: close_round(training, plans[index]),
+    )
 
 
 @dataclass(frozen=True)
@@ -159,7 +148,7 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
             new, _ = yield from both(oracle_part, fit_part, at_once=at_once)
     else:
         new = yield from oracle_part
-        if not training.context.should_stop():
+        if new.is_whole:
             yield from _run_fit_job(training, plan, new)
     state.finish_oracle(new)
 
@@ -191,7 +180,8 @@ def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, 
             delta=settings.delta,
         )  # fmt: skip
     following = plan.index + 1 if plan.is_concurrent else plan.index
-    if not settings.guidance_top_k or following > world.run.schedule.rounds:
+    is_wanted = settings.guidance_top_k > 0 and following <= world.run.schedule.rounds
+    if not (is_wanted and new.is_whole):
         return new
     regularizer = _regularizer(settings, state, new, policy)
     guide = yield from precompute_guidance(
@@ -201,7 +191,7 @@ def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, 
 
 
 def close_round(training: Training, plan: Round) -> Generator[Output, None, None]:
-    """Validation, dual ascent, choice of the best checkpoint, and the checkpoint itself."""
+    """Validation, dual ascent, and the checkpoint with what both left."""
     settings, world, state = training.settings, training.world, training.state
     state.finish_policy(plan.index, keep=plan.keep)
     policy = state.snapshot(plan.index)
@@ -212,11 +202,7 @@ def close_round(training: Training, plan: Round) -> Generator[Output, None, None
             settings.dual_rate,
             settings.kl_weight_max,
         )
-    is_best = state.record(result)
-    version = plan.index
-    yield Checkpoint(plan.index, policy_version=version, oracle_version=version, save=state.save)
-    if is_best:
-        yield best_event(result)
+    yield from sealed(state, result)
 
 
 def _run_fit_job(

@@ -16,7 +16,7 @@ from acft.settings import OpenFraction
 from acft.training.fit_job import fit_job
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import own_responses
-from acft.training.rounds import tuned
+from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.world import World, facts, load_world
 
@@ -34,8 +34,9 @@ class DaptSettings(Config):
 def train(settings: DaptSettings, context: TrainContext) -> Generator[Output, None, None]:
     """Plain fine-tuning on the best of the policy's own responses, no constraint in the loss."""
     world = yield from load_world(context)
+    state = TrainState(world)
 
-    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
+    def one_round(index: int) -> Generator[Output, None, None]:
         policy = state.snapshot(index - 1)
         judged = yield from own_responses(world, policy, index, should_stop=context.should_stop)
         if context.should_stop():
@@ -53,7 +54,7 @@ def train(settings: DaptSettings, context: TrainContext) -> Generator[Output, No
         adapted = replace(world, corpora=_corpora(world, settings, documents))
         yield from fit_job(adapted, state.optimizer, None, index, should_stop=context.should_stop)
 
-    yield from tuned(world, context, one_round)
+    yield from all_rounds(state, context, one_round)
 
 
 def _corpora(

@@ -16,7 +16,7 @@ from acft.methods.base import METHODS, Method
 from acft.settings import Positive
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, own_responses
-from acft.training.rounds import tuned
+from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import Weighted, weighted_fit
 from acft.training.world import World, facts, load_world
@@ -36,8 +36,9 @@ class DpgSettings(Config):
 def train(settings: DpgSettings, context: TrainContext) -> Generator[Output, None, None]:
     """Likelihood of own responses, weighted towards the satisfying part of the base policy."""
     world = yield from load_world(context)
+    state = TrainState(world)
 
-    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
+    def one_round(index: int) -> Generator[Output, None, None]:
         judged = yield from own_responses(
             world, state.snapshot(index - 1), index,
             each=settings.responses_per_prompt, should_stop=context.should_stop,
@@ -61,7 +62,7 @@ def train(settings: DpgSettings, context: TrainContext) -> Generator[Output, Non
             world, state.optimizer, responses, index, should_stop=context.should_stop
         )
 
-    yield from tuned(world, context, one_round)
+    yield from all_rounds(state, context, one_round)
 
 
 def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:

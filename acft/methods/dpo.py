@@ -17,7 +17,7 @@ from acft.methods.base import METHODS, Method
 from acft.settings import PositiveFloat
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, own_responses
-from acft.training.rounds import tuned
+from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.trl_job import trl_job
 from acft.training.world import World, facts, load_world
@@ -43,8 +43,9 @@ class DpoSettings(Config):
 def train(settings: DpoSettings, context: TrainContext) -> Generator[Output, None, None]:
     """Satisfying own responses are preferred to violating ones, without an oracle."""
     world = yield from load_world(context)
+    state = TrainState(world)
 
-    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
+    def one_round(index: int) -> Generator[Output, None, None]:
         judged = yield from own_responses(
             world, state.snapshot(index - 1), index,
             each=settings.responses_per_prompt, should_stop=context.should_stop,
@@ -64,7 +65,7 @@ def train(settings: DpoSettings, context: TrainContext) -> Generator[Output, Non
 
         yield from trl_job(world, state.optimizer, index, NAMES, train_pairs, context.should_stop)
 
-    yield from tuned(world, context, one_round)
+    yield from all_rounds(state, context, one_round)
 
 
 def _without_pairs(world: World, state: TrainState, index: int) -> Generator[Output, None, None]:

@@ -9,19 +9,17 @@ from typing import Any
 
 from acft.config import Config
 from acft.decoding.base import DecodedPolicy
-from acft.distributed import settled
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.settings import OpenFraction
-from acft.training.final import compare_responses, is_wanted
+from acft.training.final import compare_responses
 from acft.training.oracle_job import Guide, build_oracle, guide_decoder, oracle_job
-from acft.training.outputs import Checkpoint, Output, TrainContext
+from acft.training.outputs import Output, TrainContext
+from acft.training.rounds import all_rounds, sealed
 from acft.training.train_state import TrainState
 from acft.training.validation import (
     Validation,
-    best_event,
     kl_responses,
-    validate,
     validation_answers,
     validation_scalars,
 )
@@ -41,33 +39,24 @@ class NadoDecodingSettings(Config):
 def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Output, None, None]:
     """No tuning: an oracle of the base policy guides its decoding."""
     world = yield from load_world(context)
-    state = TrainState(world, 0.0)
-    state.oracle = build_oracle(world)
-    if context.resume_from is not None:
-        state.restore(context.resume_from, state.oracle)
-        yield from state.best_again()
-    else:
-        state.base_validation = yield from validate(world, world.base, 0, 0)
-    for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
-        if settled(context.should_stop):
-            return
+    state = TrainState(world)
+    state.is_tuned, state.oracle = False, build_oracle(world)
+
+    def one_round(index: int) -> Generator[Output, None, None]:
+        assert state.oracle is not None
         new = yield from oracle_job(
             world, state.oracle, world.base, index, state.recent, context.should_stop,
             delta=settings.delta,
         )  # fmt: skip
-        if context.should_stop():
-            return
         state.finish_oracle(new)
-        yield from _close_round(world, state, index, settings.delta)
-    if is_wanted(world) and not context.should_stop():
-        sampler = guided(world, state.recent[-1].guide, settings.delta)
-        yield from compare_responses(world, sampler, SUBJECT, len(state.validations))
-        yield Note(
-            "info",
-            f"subject {SUBJECT!r} is the base policy with decoder 'guided' at strength "
-            f"{state.recent[-1].guide.strength:g}; its likelihoods of texts are not measured, "
-            "since those of the base are not its own",
-        )
+
+    yield from all_rounds(
+        state,
+        context,
+        one_round,
+        close=lambda index: _close_round(state, index, settings.delta),
+        report=lambda: _report(state, settings.delta),
+    )
 
 
 def guided(world: World, guide: Guide, delta: float) -> DecodedPolicy:
@@ -76,20 +65,29 @@ def guided(world: World, guide: Guide, delta: float) -> DecodedPolicy:
     return DecodedPolicy(world.base, decoder)
 
 
-def _close_round(
-    world: World, state: TrainState, index: int, delta: float
-) -> Generator[Output, None, None]:
+def _close_round(state: TrainState, index: int, delta: float) -> Generator[Output, None, None]:
     """Validation of the guided policy, and the checkpoint; weights in it are the base's."""
+    world = state.world
     sampler = guided(world, state.recent[-1].guide, delta)
     answers = yield from validation_answers(world, sampler, SUBJECT, index)
     result = Validation(
         index, answers.satisfaction, answers.toxic_share, None, kl_guided_base(world, sampler)
     )
     yield validation_scalars(result, answers, 0)
-    state.validations.append(result)
-    state.best = result  # the latest oracle has learned from all responses so far
-    yield Checkpoint(index, 0, index, state.save)
-    yield best_event(result)
+    yield from sealed(state, result)
+
+
+def _report(state: TrainState, delta: float) -> Generator[Output, None, None]:
+    """Measurements of base and guided policy on test data."""
+    guide = state.recent[-1].guide
+    sampler = guided(state.world, guide, delta)
+    yield from compare_responses(state.world, sampler, SUBJECT, len(state.validations))
+    yield Note(
+        "info",
+        f"subject {SUBJECT!r} is the base policy with decoder 'guided' at strength "
+        f"{guide.strength:g}; its likelihoods of texts are not measured, since those of the base "
+        "are not its own",
+    )
 
 
 def kl_guided_base(world: World, sampler: DecodedPolicy) -> float:

@@ -25,7 +25,7 @@ from acft.settings import NonNegativeFloat, PositiveFloat
 from acft.training.controlled import ControlledPolicy, control_ids, n_leading
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, own_responses
-from acft.training.rounds import tuned
+from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
 from acft.training.world import (
@@ -81,12 +81,15 @@ def train(settings: QuarkSettings, context: TrainContext) -> Generator[Output, N
     pool = _Pool.load(context.resume_from) if context.resume_from else _Pool([])
     best = settings.text(settings.quantiles)
     pull = BasePull(settings.kl_weight, settings.entropy_weight)
+    state = TrainState(world)
 
-    def view(policy: Policy) -> Policy:
+    def behind_control(policy: Policy) -> Policy:
         return ControlledPolicy.of(policy, best) if policy.version else policy
 
-    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
-        policy = view(state.snapshot(index - 1))
+    state.view, state.save_more = behind_control, pool.save
+
+    def one_round(index: int) -> Generator[Output, None, None]:
+        policy = state.view(state.snapshot(index - 1))
         new = yield from own_responses(world, policy, index, should_stop=context.should_stop)
         if context.should_stop():
             return
@@ -97,7 +100,7 @@ def train(settings: QuarkSettings, context: TrainContext) -> Generator[Output, N
         )  # fmt: skip
 
     yield Note("info", f"the tuned policy answers after {best!r}; put it before your own prompts")
-    yield from tuned(world, context, one_round, view, pool.save)
+    yield from all_rounds(state, context, one_round)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from acft.seeding import derive_seed
 from acft.settings import NonNegativeFloat, RunSettings
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, recorded
-from acft.training.rounds import tuned
+from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.trl_job import trl_job
 from acft.training.world import World, facts, load_world
@@ -53,8 +53,9 @@ def train(settings: RlSettings, context: TrainContext) -> Generator[Output, None
     """
     per_step = responses_per_step(settings, context.run)
     world = yield from load_world(context)
+    state = TrainState(world)
 
-    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
+    def one_round(index: int) -> Generator[Output, None, None]:
         game = _Game(world, settings, index)
 
         def play(steps: TrlSteps) -> None:
@@ -68,7 +69,7 @@ def train(settings: RlSettings, context: TrainContext) -> Generator[Output, None
         yield from trl_job(world, state.optimizer, index, NAMES, play, context.should_stop)
         yield from recorded(world, game.judged, index)
 
-    yield from tuned(world, context, one_round)
+    yield from all_rounds(state, context, one_round)
 
 
 def responses_per_step(settings: RlSettings, run: RunSettings) -> int:

@@ -6,7 +6,7 @@ from acft.config import Config
 from acft.methods.base import METHODS, Method
 from acft.training.fit_job import fit_job
 from acft.training.outputs import Output, TrainContext
-from acft.training.rounds import tuned
+from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.world import World, facts, load_world
 
@@ -23,11 +23,12 @@ def train(settings: SftSettings, context: TrainContext) -> Generator[Output, Non
 
 def fitted_to_corpus(world: World, context: TrainContext) -> Generator[Output, None, None]:
     """Outputs of fine-tuning on the world's corpora by cross-entropy alone."""
+    state = TrainState(world)
 
-    def one_round(state: TrainState, index: int) -> Generator[Output, None, None]:
+    def one_round(index: int) -> Generator[Output, None, None]:
         yield from fit_job(world, state.optimizer, None, index, should_stop=context.should_stop)
 
-    yield from tuned(world, context, one_round)
+    yield from all_rounds(state, context, one_round)
 
 
 METHODS.add("sft")(Method(SftSettings, train, facts))

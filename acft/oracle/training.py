@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from acft.distributed import ranks, settled
 from acft.errors import DataError, NonFiniteError
 from acft.events import Event, Progress, Scalars
 from acft.objective import consistency_gap, oracle_bce, token_mean
@@ -75,8 +76,11 @@ def fit_oracle(
     seed: int,
     next_logprobs: NextLogprobs,
     round_index: int,
-) -> Generator[Event, None, None]:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, bool]:
     """Progress and losses while the oracle learns; the weights of its best epoch are left.
+
+    Returns whether it has learned; a stop ends it after the present epoch with weights of no use.
 
     Raises:
         DataError: In the first round, when nobody or everybody satisfies the constraint.
@@ -97,10 +101,11 @@ def fit_oracle(
     best_loss, best_epoch = _validation_loss(oracle, validation, settings), 0
     best = _copy(oracle)
     for epoch in range(1, settings.max_epochs + 1):
+        if settled(should_stop):
+            return False
         oracle.train()
-        torch_seed = derive_seed(seed, "oracle-dropout", round_index, epoch)
         total = 0.0
-        with local_torch_seed(torch_seed):
+        with local_torch_seed(derive_seed(seed, "oracle-dropout", round_index, epoch)):
             for rows in _batches(generator, odds, len(train), settings.batch_size, n_steps):
                 loss = _loss(
                     oracle, train.rows(rows), labels[rows], weights[rows],
@@ -122,6 +127,7 @@ def fit_oracle(
     oracle.load_state_dict(best)
     oracle.eval()
     oracle.version += 1
+    return True
 
 
 def _require_both(labels: Float[Tensor, " batch"]) -> None:
@@ -238,7 +244,8 @@ def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings)
     by_token, by_prefix = predictions(oracle, data)
     mask = data.window.mask[:, 1:]
     errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
-    return float(token_mean(errors * data.weights[:, None], mask, int(mask.sum())))
+    loss = float(token_mean(errors * data.weights[:, None], mask, int(mask.sum())))
+    return ranks().from_first(loss)  # all processes end in the same epoch
 
 
 def _sampling(

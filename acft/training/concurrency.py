@@ -17,13 +17,13 @@ def both(
     """Outputs of both jobs; returns their results.
 
     Run at once, each job has a thread of its own and outputs come as they are made; an error in
-    either is raised here after the other has ended.
+    either is raised here, and the other ends after its present output.
     """
     if not at_once:
         a = yield from first
         b = yield from second
         return a, b
-    outputs: queue.Queue[Output | None] = queue.Queue()
+    outputs: queue.Queue[Output | _Job] = queue.Queue()
     jobs = [_Job(first, outputs), _Job(second, outputs)]
     try:
         for job in jobs:
@@ -32,10 +32,8 @@ def both(
     finally:
         for job in jobs:
             job.cancel()
+        for job in jobs:
             job.join()
-    for job in jobs:
-        if job.error is not None:
-            raise job.error
     return jobs[0].result, jobs[1].result
 
 
@@ -47,7 +45,7 @@ def emitted(work: Callable[[Emit], None]) -> Generator[Output, None, None]:
 
     An error in it is raised here. When nobody asks for more, its next call raises in the thread.
     """
-    outputs: queue.Queue[Output | None] = queue.Queue()
+    outputs: queue.Queue[Output | _Job] = queue.Queue()
     is_abandoned = threading.Event()
 
     def emit(output: Output) -> None:
@@ -66,8 +64,6 @@ def emitted(work: Callable[[Emit], None]) -> Generator[Output, None, None]:
     finally:
         is_abandoned.set()
         job.join()
-    if job.error is not None:
-        raise job.error
 
 
 class _Abandoned(Exception):  # noqa: N818 - not an error
@@ -78,7 +74,7 @@ class _Job(threading.Thread):
     """A generator being run to its end by a thread of its own."""
 
     def __init__(
-        self, generator: Generator[Output, None, Any], outputs: "queue.Queue[Output | None]"
+        self, generator: Generator[Output, None, Any], outputs: "queue.Queue[Output | _Job]"
     ) -> None:
         super().__init__(daemon=True)
         self._generator = generator
@@ -88,26 +84,30 @@ class _Job(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Pass on every output, then a None."""
+        """Pass on every output, then the job itself."""
         try:
             while not self._is_cancelled.is_set():
                 self._outputs.put(next(self._generator))
+            self._generator.close()
         except StopIteration as end:
             self.result = end.value
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             self.error = error
         finally:
-            self._outputs.put(None)
+            self._outputs.put(self)
 
     def cancel(self) -> None:
         """End after the present output."""
         self._is_cancelled.set()
 
 
-def _until_ended(outputs: "queue.Queue[Output | None]", n_jobs: int) -> Iterator[Output]:
+def _until_ended(outputs: "queue.Queue[Output | _Job]", n_jobs: int) -> Iterator[Output]:
+    """Outputs until all jobs have ended; raises the error of the first that fails."""
     while n_jobs:
         output = outputs.get()
-        if output is None:
-            n_jobs -= 1
-        else:
+        if not isinstance(output, _Job):
             yield output
+        elif output.error is not None:
+            raise output.error
+        else:
+            n_jobs -= 1

@@ -22,19 +22,11 @@ from acft.training.world import World
 from acft.types import Document, ScoredRollout
 
 
-def final_evaluation(
-    world: World, state: TrainState, policy: Policy | None = None
-) -> Generator[Output, None, None]:
-    """Measurements of base and preferred policy on test data, and their paired differences.
-
-    Args:
-        policy: Measured instead of the preferred one.
-    """
-    if is_wanted(world):
-        policy = policy or state.best_policy()
-        round_index = len(state.validations)
-        yield from compare_responses(world, policy, "policy", round_index)
-        yield from _perplexities(world, policy, round_index)
+def final_evaluation(state: TrainState) -> Generator[Output, None, None]:
+    """Measurements of base and preferred policy on test data, and their paired differences."""
+    policy, round_index = state.view(state.best_policy()), len(state.validations)
+    yield from compare_responses(state.world, policy, "policy", round_index)
+    yield from _perplexities(state.world, policy, round_index)
 
 
 def is_wanted(world: World) -> bool:

@@ -15,9 +15,10 @@ from acft.backbone.forward import head_weight, logits
 from acft.backbone.loading import Backbone
 from acft.backbone.sharded import uneven_passes
 from acft.constraints import Constraint
+from acft.data import micro_batches
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
-from acft.distributed import ranks
+from acft.distributed import ranks, settled
 from acft.events import Progress, Scalars
 from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
 from acft.oracle.calibration import calibrate
@@ -63,7 +64,7 @@ class OracleRound:
     satisfaction: list[float]
     """Graded, of each of them."""
     is_whole: bool = True
-    """False where a stop cut the drawing short; such a round is not sealed."""
+    """False where a stop cut it short: the oracle is untrained and such a round is not sealed."""
 
 
 def build_oracle(world: World) -> Oracle:
@@ -117,6 +118,8 @@ def oracle_job(
 ) -> Generator[Output, None, OracleRound]:
     """Rollouts, losses, calibration and strength of one round; returns the ``OracleRound``.
 
+    A stop ends it between two portions of the responses or two epochs of the fit.
+
     Args:
         oracle: Where the fit starts; a copy is trained, so that the original can guide meanwhile.
         policy: Frozen while the job runs.
@@ -125,15 +128,11 @@ def oracle_job(
             aims at.
     """
     settings = world.run.oracle
-    with policy.prepared():
-        train = yield from _scored_draw(
-            world, policy, world.prompts["train"], settings.rollouts_per_round,
-            round_index, "oracle", should_stop,
-        )  # fmt: skip
-        held_out = yield from _scored_draw(
-            world, policy, world.prompts["validation"], settings.validation_rollouts,
-            round_index, "validation", should_stop,
-        )  # fmt: skip
+    cut_short = OracleRound(Guide(oracle, 0.0, policy.version), [], [], is_whole=False)
+    drawn = yield from _drawn(world, policy, round_index, should_stop)
+    if drawn is None:
+        return cut_short
+    train, held_out = drawn
     oracle = copy.deepcopy(oracle)
     oracle.follow(policy.backbone)
     model = policy.backbone.model
@@ -144,9 +143,12 @@ def oracle_job(
 
     if ORACLES.get(settings.kind).is_fitted:
         data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
-        yield from fit_oracle(
-            oracle, data, validation, settings, world.run.seed, next_logprobs, round_index
-        )
+        is_fitted = yield from fit_oracle(
+            oracle, data, validation, settings, world.run.seed, next_logprobs, round_index,
+            should_stop,
+        )  # fmt: skip
+        if not is_fitted:
+            return cut_short
     else:
         oracle.version += 1
     ranks().copy_first(oracle)
@@ -159,9 +161,7 @@ def oracle_job(
     strength = ranks().from_first(float(strength))
     yield Scalars(round_index, 0, {"oracle/strength": strength})
     guide = Guide(oracle, strength, policy.version)
-    drawn = len(train.rollouts), len(held_out.rollouts)
-    is_whole = drawn == (settings.rollouts_per_round, settings.validation_rollouts)
-    return OracleRound(guide, train.rollouts, train.satisfaction, is_whole)
+    return OracleRound(guide, train.rollouts, train.satisfaction)
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,25 @@ def guide_decoder(
     return guided_decoder(GuidedSettings(strength=strength, delta=delta, rare=rare), context)
 
 
+def _drawn(
+    world: World, policy: Policy, round_index: int, should_stop: Callable[[], bool]
+) -> Generator[Output, None, tuple[ScoredSamples, ScoredSamples] | None]:
+    """Responses to learn from and responses held out; None where a stop cut the drawing short."""
+    settings = world.run.oracle
+    with policy.prepared():
+        train = yield from _scored_draw(
+            world, policy, world.prompts["train"], settings.rollouts_per_round,
+            round_index, "oracle", should_stop,
+        )  # fmt: skip
+        if train is None:
+            return None
+        held_out = yield from _scored_draw(
+            world, policy, world.prompts["validation"], settings.validation_rollouts,
+            round_index, "validation", should_stop,
+        )  # fmt: skip
+    return None if held_out is None else (train, held_out)
+
+
 def _scored_draw(
     world: World,
     policy: Policy,
@@ -237,22 +256,27 @@ def _scored_draw(
     round_index: int,
     purpose: str,
     should_stop: Callable[[], bool],
-) -> Generator[Output, None, ScoredSamples]:
-    """Progress while ``wanted`` responses are drawn and judged, spread evenly over the prompts."""
+) -> Generator[Output, None, ScoredSamples | None]:
+    """Progress while ``wanted`` responses are drawn and judged, spread evenly over the prompts.
+
+    Returns None where a stop cut the drawing short.
+    """
     seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
     at_once = max(RESPONSES_AT_ONCE, world.run.sampling.batch_size)
     drawn: list[Samples] = []
+    # what is held out measures the policy itself
+    temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
+    sampling = world.run.sampling.at(temperature)
     done = 0
-    with uneven_passes(policy.backbone.model):
-        for some, each in ranks().share(_portions(prompts, wanted, seed, at_once)):
-            yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
-            if should_stop() and drawn:
-                break
-            # what is held out measures the policy itself
-            temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
-            sampling = world.run.sampling.at(temperature)
-            drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
-            done += len(drawn[-1].rollouts)
+    # processes draw one portion each, then all of them settle whether to go on
+    for turn in micro_batches(_portions(prompts, wanted, seed, at_once), ranks().size):
+        yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+        if settled(should_stop):
+            return None
+        with uneven_passes(policy.backbone.model):
+            for some, each in ranks().share(turn):
+                drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
+        done += sum(len(some) * each for some, each in turn)
     drawn = ranks().joined(drawn)
     checks = sum((samples.checks for samples in drawn), DrawChecks())
     if found := checks.scalars():

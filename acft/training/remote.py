@@ -55,7 +55,7 @@ class OracleReply:
     rollouts: list[Rollout]
     satisfaction: list[float]
     is_whole: bool
-    """False where a stop cut the drawing short."""
+    """False where a stop cut the job short."""
 
 
 class OracleWorker:
@@ -105,7 +105,7 @@ class OracleWorker:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """From now on jobs draw no further."""
+        """From now on jobs end as soon as they can."""
         self._is_stopped.set()
 
     @torch.no_grad()
@@ -166,7 +166,7 @@ class RayOracle:
             yield ray.get(reference)
 
     def stop(self) -> None:
-        """The job that is under way draws no further."""
+        """The job that is under way ends as soon as it can."""
         self._actor.stop.remote()
 
 

@@ -1,80 +1,67 @@
-"""The rounds of a method that tunes the policy, from start or checkpoint to the final report."""
+"""The rounds of a method, from start or checkpoint to the final report."""
 
 from collections.abc import Callable, Generator
-from pathlib import Path
+from functools import partial
 
 from acft.distributed import settled
 from acft.events import Note
-from acft.policy import Policy
-from acft.training.final import final_evaluation
+from acft.training.final import final_evaluation, is_wanted
 from acft.training.outputs import Checkpoint, Output, TrainContext
 from acft.training.train_state import TrainState
-from acft.training.validation import best_event, validate
-from acft.training.world import World
+from acft.training.validation import Validation, best_event, validate
 
-OneRound = Callable[[TrainState, int], Generator[Output, None, None]]
-"""Trains the policy of the state through the round of that index."""
+Outputs = Generator[Output, None, None]
 
 
-def tuned(
-    world: World,
+def all_rounds(
+    state: TrainState,
     context: TrainContext,
-    one_round: OneRound,
-    view: Callable[[Policy], Policy] = lambda policy: policy,
-    save_more: Callable[[Path], None] = lambda folder: None,  # noqa: ARG005
-) -> Generator[Output, None, TrainState]:
-    """Outputs of all rounds and of the final evaluation; returns where the state ended.
+    one_round: Callable[[int], Outputs],
+    close: Callable[[int], Outputs] | None = None,
+    report: Callable[[], Outputs] | None = None,
+) -> Outputs:
+    """Outputs of all rounds and of the final report.
 
     Args:
-        one_round: A round that stops early leaves optimiser steps out and gets no checkpoint.
-        view: How a frozen policy is used when it is measured.
-        save_more: Adds what the method itself carries from round to round to a checkpoint.
+        one_round: Trains through the round of that index; one that a stop cuts short leaves steps
+            or its oracle out, which the state tells, and is not closed.
+        close: Validates and seals that round; where none is given, by ``close_round``.
+        report: Measures what has become of it all; where none is given, the preferred policy.
     """
-    state = TrainState(world, 0.0)
+    close = close or partial(close_round, state)
+    report = report or partial(final_evaluation, state)
     if context.resume_from is not None:
-        state.restore(context.resume_from, None)
+        state.restore(context.resume_from)
         yield from state.best_again()
     else:
-        state.base_validation = yield from validate(world, world.base, 0, 0)
-    for index in range(context.resume_round + 1, world.run.schedule.rounds + 1):
+        state.base_validation = yield from validate(state.world, state.world.base, 0, 0)
+    for index in range(context.resume_round + 1, state.world.run.schedule.rounds + 1):
         if settled(context.should_stop):
-            return state
+            return
         if state.is_over_budget():
-            yield over_budget(state)
+            text = "KL(policy || base) passed limits.kl_base_budget; the run ends here"
+            yield Note("warning", text, state.validations[-1].round, state.optimizer.finished)
             break
-        yield from one_round(state, index)
+        yield from one_round(index)
         if not state.can_close(index):
-            return state
-        yield from close_round(world, state, index, view, save_more)
-    if not context.should_stop():
-        yield from final_evaluation(world, state, view(state.best_policy()))
-    return state
+            return
+        yield from close(index)
+    if is_wanted(state.world) and not context.should_stop():
+        yield from report()
 
 
-def close_round(
-    world: World,
-    state: TrainState,
-    index: int,
-    view: Callable[[Policy], Policy],
-    save_more: Callable[[Path], None],
-) -> Generator[Output, None, None]:
-    """Validation, choice of the best checkpoint, and the checkpoint itself."""
+def close_round(state: TrainState, index: int) -> Outputs:
+    """Validation of the policy as it is now, and the round's checkpoint."""
     state.finish_policy(index, keep=index)
-    result = yield from validate(
-        world, view(state.snapshot(index)), index, state.optimizer.finished
-    )
+    policy = state.view(state.snapshot(index))
+    result = yield from validate(state.world, policy, index, state.optimizer.finished)
+    yield from sealed(state, result)
+
+
+def sealed(state: TrainState, result: Validation) -> Outputs:
+    """The checkpoint of a validated round, and the news where it is the best so far."""
     is_best = state.record(result)
-
-    def save(folder: Path) -> None:
-        state.save(folder)
-        save_more(folder)
-
-    yield Checkpoint(index, policy_version=index, oracle_version=0, save=save)
+    oracle_version = state.oracle.version if state.oracle is not None else 0
+    yield Checkpoint(result.round, state.world.policy.version, oracle_version, state.save)
     if is_best:
         yield best_event(result)
-
-
-def over_budget(state: TrainState) -> Note:
-    """The event that says why the run ends before its last round."""
-    text = "KL(policy || base) passed limits.kl_base_budget; the run ends here"
-    return Note("warning", text, state.validations[-1].round, state.optimizer.finished)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ REPLAY = "replay.json"
 class TrainState:
     """What a run carries from round to round: snapshots, optimiser, oracle, weight, validations."""
 
-    def __init__(self, world: World, kl_weight: float) -> None:
+    def __init__(self, world: World, kl_weight: float = 0.0) -> None:
         run = world.run
-        self._world = world
+        self.world = world
         self._snapshots: dict[int, Policy] = {0: world.base}
         self._best_weights: dict[str, torch.Tensor] = {}
         self._trainable: dict[int, dict[str, torch.Tensor]] = {}
@@ -43,6 +43,12 @@ class TrainState:
             run.schedule.rounds * run.optimizer.steps_per_round,
         )
         self.kl_weight = kl_weight
+        self.is_tuned = True
+        """False where the policy stays the base, and only its oracle changes."""
+        self.view: Callable[[Policy], Policy] = lambda policy: policy
+        """How a frozen policy is used when it is measured."""
+        self.save_more: Callable[[Path], None] = lambda folder: None  # noqa: ARG005
+        """Adds what the method itself carries from round to round to a checkpoint."""
         self.oracle: Oracle | None = None
         self.recent: list[OracleRound] = []
         """Newest last; as many as replay and the parallel schedule need."""
@@ -70,36 +76,36 @@ class TrainState:
         return self._trainable[version] if version else {}
 
     def can_close(self, round_index: int) -> bool:
-        """Whether all steps of the round were taken and all responses of its oracle drawn."""
-        steps = self._world.run.optimizer.steps_per_round
-        were_drawn = all(latest.is_whole for latest in self.recent[-1:])
-        return were_drawn and self.optimizer.finished >= round_index * steps
+        """Whether all steps of the round were taken and its oracle was trained."""
+        steps = self.world.run.optimizer.steps_per_round if self.is_tuned else 0
+        were_trained = all(latest.is_whole for latest in self.recent[-1:])
+        return were_trained and self.optimizer.finished >= round_index * steps
 
     def is_over_budget(self) -> bool:
         """Whether the policy has moved further from the base than the run allows."""
-        budget = self._world.run.limits.kl_base_budget
+        budget = self.world.run.limits.kl_base_budget
         return any(0 < budget < validation.kl_policy_base for validation in self.validations[-1:])
 
     def finish_oracle(self, new: OracleRound) -> None:
         """Take over a freshly trained oracle."""
         self.oracle = new.guide.oracle
-        keep = max(1, self._world.run.oracle.replay_rounds)
+        keep = max(1, self.world.run.oracle.replay_rounds)
         self.recent = [*self.recent, new][-keep:]
 
     def finish_policy(self, version: int, keep: int) -> None:
         """Freeze the policy as it is now; versions below ``keep`` are forgotten before."""
-        self._world.policy.version = version
+        self.world.policy.version = version
         self._snapshots = {v: p for v, p in self._snapshots.items() if v == 0 or v >= keep}
         self._trainable = {v: weights for v, weights in self._trainable.items() if v >= keep}
         if version == 0:  # the base policy, as in methods that leave it as it is
             return
-        snapshot = self._world.snapshot()
+        snapshot = self.world.snapshot()
         self._snapshots[version] = snapshot
-        if self._world.run.adapter.kind == "full":  # the snapshot holds a copy of each already
+        if self.world.run.adapter.kind == "full":  # the snapshot holds a copy of each already
             named = snapshot.backbone.model.named_parameters()
             self._trainable[version] = {name: parameter.detach() for name, parameter in named}
         else:
-            self._trainable[version] = trainable_state(self._world.policy.backbone.model)
+            self._trainable[version] = trainable_state(self.world.policy.backbone.model)
 
     def ascend(self, missing: float, rate: float, largest: float) -> None:
         """Dual ascent on the logarithm of the KL's weight."""
@@ -108,36 +114,39 @@ class TrainState:
     def record(self, validation: Validation) -> bool:
         """Keep a round's validation; returns whether its weights are now the preferred ones."""
         assert self.base_validation is not None
-        tolerance = self._world.run.evaluation.tolerance_utility
-        is_best = self.best is None or better(
-            validation, self.best, self.validations, self.base_validation, tolerance
+        tolerance = self.world.run.evaluation.tolerance_utility
+        # without tuning, the latest oracle is preferred: it has learned from all responses so far
+        is_best = (
+            not self.is_tuned
+            or self.best is None
+            or better(validation, self.best, self.validations, self.base_validation, tolerance)
         )
         self.validations.append(validation)
         if is_best:
             self.best = validation
-            self._best_weights = self._trainable[validation.round]
+            self._best_weights = self.trainable(self.world.policy.version)
         return is_best
 
     def best_policy(self) -> Policy:
         """A frozen policy with the preferred weights."""
         if self.best is None or self.best.round in self._snapshots:
             return self._snapshots[self.best.round if self.best else 0]
-        model = self._world.policy.backbone.model
+        model = self.world.policy.backbone.model
         now = trainable_state(model)
         _assign(model, self._best_weights)
-        frozen = dataclasses.replace(self._world.snapshot(), version=self.best.round)
+        frozen = dataclasses.replace(self.world.snapshot(), version=self.best.round)
         _assign(model, now)
         return frozen
 
     def save(self, folder: Path) -> None:
         """Write everything a resumed run needs into an empty folder."""
-        self._world.policy.save(folder / "policy")
-        previous = self._trainable.get(self._world.policy.version - 1)
-        if previous is not None and self._world.run.schedule.kind == "parallel":
+        self.world.policy.save(folder / "policy")
+        previous = self._trainable.get(self.world.policy.version - 1)
+        if previous is not None and self.world.run.schedule.kind == "parallel":
             save_whole(previous, folder / "previous.safetensors")
         self.optimizer.save(folder)
         facts: dict[str, Any] = {
-            "version": self._world.policy.version,
+            "version": self.world.policy.version,
             "kl_weight": self.kl_weight,
             "base_validation": _plain(self.base_validation),
             "best": _plain(self.best),
@@ -149,7 +158,7 @@ class TrainState:
             save_file(newest.guide.oracle.state_dict(), folder / "oracle" / ORACLE)
             facts["oracle_version"] = newest.guide.oracle.version
             facts["strength"] = newest.guide.strength
-            facts["oracle_kind"] = self._world.run.oracle.kind
+            facts["oracle_kind"] = self.world.run.oracle.kind
             facts["replay"] = [
                 {"policy_version": r.guide.policy_version, "satisfaction": r.satisfaction}
                 for r in self.recent
@@ -157,16 +166,17 @@ class TrainState:
             for index, earlier in enumerate(self.recent):
                 rollouts_to_file(earlier.rollouts, folder / f"{index}-{REPLAY}")
         (folder / STATE).write_text(json.dumps(facts, indent=1))
+        self.save_more(folder)
 
-    def restore(self, folder: Path, oracle: Oracle | None) -> None:
-        """Continue from a folder written by ``save``.
+    def restore(self, folder: Path) -> None:
+        """Continue from a folder written by ``save``; weights of an oracle go into the present one.
 
         Raises:
             ModelError: A file is missing, damaged or of another run.
         """
         facts = read_state(folder)
         version = int(facts["version"])
-        world = self._world
+        world = self.world
         if (folder / "previous.safetensors").exists():
             _assign(world.policy.backbone.model, load_file(folder / "previous.safetensors"))
             self.finish_policy(version - 1, keep=0)
@@ -178,8 +188,8 @@ class TrainState:
         self.validations = [v for v in map(_validation, facts["validations"]) if v is not None]
         self.best = _validation(facts["best"])
         self._restore_best(folder, version)
-        if oracle is not None and "oracle_version" in facts:
-            self._restore_oracle(folder, facts, oracle)
+        if self.oracle is not None and "oracle_version" in facts:
+            self._restore_oracle(folder, facts, self.oracle)
 
     def best_again(self) -> Iterator[BestCheckpoint]:
         """The event of the best checkpoint so far; resuming undid it when it ended its round."""
@@ -190,16 +200,15 @@ class TrainState:
         if self.best is None:
             return
         if self.best.round not in self._trainable:
-            model = self._world.policy.backbone.model
+            model = self.world.policy.backbone.model
             now = trainable_state(model)
-            self._world.policy.load(folder.parent / f"round-{self.best.round}" / "policy", version)
+            self.world.policy.load(folder.parent / f"round-{self.best.round}" / "policy", version)
             self._trainable[self.best.round] = trainable_state(model)
             _assign(model, now)
         self._best_weights = self._trainable[self.best.round]
 
     def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
         load_oracle(oracle, folder, facts)
-        self.oracle = oracle
         judged = self._snapshots.get(int(facts["replay"][-1]["policy_version"]))
         if judged is not None:  # only the parallel schedule guides with this oracle again
             oracle.follow(judged.backbone)

@@ -1,6 +1,6 @@
-"""Stops a run at once after its first step, and prints how it ended.
+"""Stops runs at once, each in the first round's first part of a phase, and prints how they ended.
 
-Started in several processes by ``torchrun``: CONFIG RUNS.
+Started in several processes by ``torchrun``: CONFIG RUNS PHASE...
 """
 
 import sys
@@ -12,26 +12,32 @@ from acft.events import Progress
 from acft.runs.directory import read_status
 from acft.runs.follower import follow
 from acft.runs.launcher import create_here
-from acft.runs.spec import load_spec
+from acft.runs.spec import Spec, load_spec
 from acft.runs.worker import run_worker
 
 
-def main(config: str, runs: str) -> None:
-    """Print one line."""
+def main(config: str, runs: str, *phases: str) -> None:
+    """Print one line for each phase."""
     spec = load_spec(Path(config))
-    if ranks().rank > 0:
-        follow(spec)
-    else:
-        paths = create_here(Path(runs), spec)
-
-        def stop(entry: Entry) -> None:
-            if isinstance(entry.event, Progress) and entry.event.phase == "fit_policy":
-                paths.stop_request.write_text("now")
-
-        code = run_worker(paths, stop)
-        status = read_status(paths)
-        sys.stdout.write(f"{status.state} in step {status.step} with {code}\n")
+    for phase in phases:
+        if ranks().rank > 0:
+            follow(spec)
+        else:
+            sys.stdout.write(f"{_stopped(spec, Path(runs) / phase, phase)}\n")
     leave()
+
+
+def _stopped(spec: Spec, runs: Path, phase: str) -> str:
+    paths = create_here(runs, spec)
+
+    def stop(entry: Entry) -> None:
+        if isinstance(entry.event, Progress) and entry.event.phase == phase:
+            paths.stop_request.write_text("now")
+
+    code = run_worker(paths, stop)
+    status = read_status(paths)
+    where = f"{status.phase} {status.phase_done} of {status.phase_total}"
+    return f"{status.state} in step {status.step}, {where}, with {code}"
 
 
 if __name__ == "__main__":

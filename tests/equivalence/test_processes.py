@@ -150,13 +150,18 @@ def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(t
         assert max(parts) < 0.6 * sum(parts)
 
 
-def test_a_stop_at_once_ends_all_processes_after_the_step(tmp_path):
-    (tmp_path / "tiny.toml").write_text(tiny_settings(tmp_path))
+def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_path):
+    text = tiny_settings(tmp_path).replace("rollouts_per_round = 48", "rollouts_per_round = 400")
+    (tmp_path / "tiny.toml").write_text(text)
     said = printed(
         "tests.equivalence.stopped_parts", str(tmp_path / "tiny.toml"), str(tmp_path / "runs"),
-        ACFT_ASSETS=str(tmp_path / "cache"),
+        "sample_oracle", "fit_oracle", "fit_policy", ACFT_ASSETS=str(tmp_path / "cache"),
     )  # fmt: skip
-    assert re.findall("(.*) in step (.+) with 0", said) == [("stopped", "1")]
+    assert re.findall("stopped in step (.+), (.+), with 0", said) == [
+        ("0", "sample_oracle 0 of 400"),
+        ("0", "fit_oracle 1 of 2"),
+        ("1", "fit_policy 1 of 2"),
+    ]
 
 
 def test_weights_for_a_server_are_whole_in_all_processes_until_the_last_one_has_done(tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from acft.costs import bill
 from acft.distributed import Ranks
 from acft.errors import ConfigError
-from acft.events import Event
-from acft.training.oracle_job import build_oracle, oracle_job
-from acft.training.outputs import TrainContext
+from acft.events import Event, Progress
+from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
+from acft.training.outputs import Output, TrainContext
 from acft.training.remote import OracleRequest, OracleWorker, RayOracle, plain, remote_oracle_job
 from acft.training.world import World, load_world
 from tests.fake_scorers import save_classifier
@@ -68,6 +69,19 @@ def request_of(world: World) -> OracleRequest:
     return OracleRequest(1, 0, {}, plain(oracle.state_dict()), oracle.version)
 
 
+def heard(job: Generator[Output, None, OracleRound], said: list[Output]) -> OracleRound:
+    """What a job returns, and what it says as it comes."""
+    while True:
+        try:
+            said.append(next(job))
+        except StopIteration as end:
+            return end.value
+
+
+def phases(said: list[Output]) -> list[str]:
+    return [output.phase for output in said if isinstance(output, Progress)]
+
+
 def test_what_the_worker_asks_scorers_is_billed_as_if_the_run_had_asked(tmp_path):
     folder = save_classifier(tmp_path / "scorer", ["fine", "rude"])
     judged = {"kind": "scorer", "scorer": f"model:{folder}#rude"}
@@ -88,13 +102,12 @@ def test_a_stop_cuts_the_drawing_of_the_worker_short(tmp_path, monkeypatch):
     worker = OracleWorker(run, 1)
     monkeypatch.setattr(RayOracle, "stream", lambda _, request: worker.job(request))
     monkeypatch.setattr(RayOracle, "stop", lambda _: worker.stop())
-    found = drained(
-        remote_oracle_job(
-            RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: True
-        )
+    said: list[Output] = []
+    job = remote_oracle_job(
+        RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: bool(said)
     )
-    assert 0 < len(found.rollouts) < 400
-    assert not found.is_whole
+    assert not heard(job, said).is_whole
+    assert phases(said) == ["sample_oracle", "sample_oracle"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
@@ -115,17 +128,18 @@ def test_a_local_ray_cluster_gives_the_local_numbers(tmp_path):
 def test_a_stop_reaches_a_ray_worker_in_the_middle_of_its_job(tmp_path):
     run = toy_run(tmp_path, "oracle.rollouts_per_round=4000")
     world = world_of(run)
+    said: list[Output] = []
+    job = remote_oracle_job(
+        RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: bool(said)
+    )
     try:
-        found = drained(
-            remote_oracle_job(
-                RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: True
-            )
-        )
+        found = heard(job, said)
     finally:
         import ray  # pyright: ignore[reportMissingImports]
 
         ray.shutdown()
-    assert 0 < len(found.rollouts) < 4000
+    assert not found.is_whole
+    assert set(phases(said)) == {"sample_oracle"}
 
 
 def test_without_ray_one_sentence_says_so(tmp_path, monkeypatch):

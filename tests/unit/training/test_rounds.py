@@ -18,13 +18,14 @@ from tests.toy_runs import Trained, drained, toy_run, trained, world_of
 
 ACFT = {"name": "acft"}
 SFT = {"name": "sft"}
+NADO = {"name": "nado_decoding"}
 
 
 def notes(result: Trained) -> list[str]:
     return [output.text for output in result.outputs if isinstance(output, Note)]
 
 
-@pytest.mark.parametrize("method", [ACFT, SFT], ids=["acft", "sft"])
+@pytest.mark.parametrize("method", [ACFT, SFT, NADO], ids=["acft", "sft", "nado"])
 def test_a_run_over_its_budget_trains_no_further_even_when_resumed(tmp_path, method):
     run = toy_run(tmp_path, "limits.kl_base_budget=1e-9")
     whole = trained(tmp_path / "whole", run, method)

@@ -40,7 +40,7 @@ def test_all_weights_of_a_version_are_held_once(tmp_path):
 
 def test_the_base_policy_is_not_held_twice_after_resuming_a_method_that_leaves_it(tmp_path):
     world = world_of(toy_run(tmp_path))
-    state = TrainState(world, 0.0)
+    state = TrainState(world)
     state.save(tmp_path / "round-1")
-    state.restore(tmp_path / "round-1", None)
+    state.restore(tmp_path / "round-1")
     assert state.snapshot(0) is world.base
