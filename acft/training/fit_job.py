@@ -52,6 +52,11 @@ class _Piece:
         """Indices of the documents that carry the KL."""
         return [index for index, weight in enumerate(self.kl_weights) if weight]
 
+    @property
+    def n_padded(self) -> int:
+        """Tokens that are read, padding included."""
+        return len(self.documents) * max(len(document.token_ids) for document in self.documents)
+
     def has_guidance(self, precomputed: Container[Key]) -> bool:
         """Whether guidance of all documents that carry the KL was precomputed."""
         pairs = zip(self.documents, self.kl_weights, strict=True)
@@ -241,7 +246,7 @@ def _pieces(
     size: int,
     ce_weight: float,
 ) -> list[_Piece]:
-    """One step's documents in forward passes of similar lengths.
+    """One step's documents in forward passes of similar lengths, the longest first.
 
     Cross-entropy and KL are divided by all loss tokens of the step, so masking changes what is
     penalised and not how much a token weighs. Documents without any weight are not read.
@@ -268,7 +273,7 @@ def _pieces(
                 [kl_weight * weight / n_sampled for _, weight in some_sampled],
             )
         )
-    return pieces
+    return sorted(pieces, key=lambda piece: piece.n_padded, reverse=True)
 
 
 def _share(pieces: Sequence[_Piece], precomputed: Container[Key], *, even: bool) -> list[_Piece]:
