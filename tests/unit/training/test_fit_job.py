@@ -170,7 +170,7 @@ def test_masking_documents_changes_no_tokens_weight(world):
         _pieces(documents, [], regularizer(world, is_adaptive=is_adaptive), 2, 1.0)[0]
         for is_adaptive in (True, False)
     ]
-    assert pieces[0].ce_weight == pieces[1].ce_weight == 1 / 5
+    assert pieces[0].ce_weights == pieces[1].ce_weights == [1 / 5] * 2
     assert max(pieces[0].kl_weights) == max(pieces[1].kl_weights) == 2 / 5
 
 
@@ -178,11 +178,11 @@ def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
     whole = [document([1, 2, 3, 4], start=2)]
     given = [dataclasses.replace(whole[0], loss_start=2)]
     (piece,) = _pieces(given, [], None, 2, 1.0)
-    assert piece.ce_weight == 1 / 2
+    assert piece.ce_weights == [1 / 2]
     found = []
     for documents in (whole, given):
         (piece,) = _pieces(documents, [], None, 2, 1.0)
-        found.append(_forward(world, piece, None, None)[1]())
+        found.append(_forward(world, piece, None)[1]())
     log_p = world.policy.next_logprobs(collate(whole, 0, HORIZON))[0].detach()
     each = [-float(log_p[t, token]) for t, token in enumerate((2, 3, 4))]
     assert [sums.n_tokens for sums in found] == [3, 2]
@@ -193,7 +193,7 @@ def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
 def test_sampled_prefixes_are_divided_by_their_own_tokens(world):
     sampled = [(document([0, 1, 2, 3, 4]), 1.0), (document([0, 4, 3]), 0.5)]
     (piece, _) = _pieces([document([1, 2])], sampled, regularizer(world), 8, 1.0)
-    assert piece.ce_weight == 0
+    assert piece.ce_weights == [0, 0]
     assert list(piece.kl_weights) == pytest.approx([2 / 6, 1 / 6])
 
 
