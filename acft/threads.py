@@ -1,6 +1,7 @@
 """Forward passes side by side: on CPUs two single-threaded passes beat one with two threads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,30 @@ class Workers:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self.count) as pool, one_thread_each():
             return list(pool.map(work, items))
+
+    def imap(
+        self, work: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Generator[Result, None, None]:
+        """What ``map`` returns, one after the other; ``count`` + 1 of them are there at most.
+
+        Work on later items waits until earlier results are asked for, so large ones may be summed
+        up. An item that takes long holds up the others least if it comes first.
+        """
+        if min(self.count, len(items)) < 2:
+            yield from map(work, items)
+            return
+        ahead = self.count + 1
+        with ThreadPoolExecutor(self.count) as pool, one_thread_each():
+            waiting = deque(pool.submit(work, item) for item in items[:ahead])
+            try:
+                for item in items[ahead:]:
+                    yield waiting.popleft().result()
+                    waiting.append(pool.submit(work, item))
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
 
 def use_threads(asked: int) -> int:

@@ -9,14 +9,13 @@ import bisect
 import json
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from acft.config import Config
-from acft.data import TokenizedDocument
 from acft.errors import ConfigError, ModelError
 from acft.events import Note
 from acft.methods.base import METHODS, Method
@@ -147,9 +146,8 @@ def sorted_responses(
     for item, level in zip(judged, parts, strict=True):
         plain = item.document
         ids = plain.token_ids[:start] + controls[level] + plain.token_ids[start:]
-        shifted = TokenizedDocument(
-            plain.document_id, plain.domain, ids, plain.response_start + len(controls[level])
-        )
+        first = plain.response_start + len(controls[level])
+        shifted = replace(plain, token_ids=ids, response_start=first, loss_start=first)
         result.append(Weighted(shifted, seen_by_base=plain))
     return result
 

@@ -1,7 +1,8 @@
 """The LLM box of the paper's figure 2: cross-entropy on a corpus plus KL to the guided policy."""
 
+import math
 import time
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
@@ -23,43 +24,41 @@ from acft.data import (
 from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
 from acft.events import Progress, Scalars
-from acft.objective import align
+from acft.objective import Aligned, align
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.training.guidance import GuidanceTap
 from acft.training.optimization import PolicyOptimizer, accumulate
 from acft.training.outputs import Output
-from acft.training.regularizer import ComputedGuidance, Regularizer
-from acft.training.sparse import CachedGuidance, Key, key_of
+from acft.training.regularizer import Regularizer
 from acft.training.world import World
 from acft.types import TokenBatch
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """Documents of one forward pass with their weights in the loss."""
 
     documents: Sequence[TokenizedDocument]
-    ce_weight: float
-    """Of every token; already divided by the step's number of loss tokens."""
+    ce_weights: Sequence[float]
+    """Of every loss token of each document; already divided by the step's number of them."""
     kl_weights: Sequence[float]
     """Of every response token of each document; likewise."""
+    penalty: Callable[[World, TokenBatch, Tensor, Tensor], Penalty] | None = None
+    """The KL term, given the batch, the policy's hidden states and each position's weight."""
+    asks_model: bool = False
+    """Whether a frozen model is asked for that term."""
     is_counted: bool = True
     """False for a pass that only keeps the processes of a sharded model in step."""
 
     @property
-    def penalised(self) -> list[int]:
-        """Indices of the documents that carry the KL."""
-        return [index for index, weight in enumerate(self.kl_weights) if weight]
-
-    def has_guidance(self, precomputed: Container[Key]) -> bool:
-        """Whether guidance of all documents that carry the KL was precomputed."""
-        pairs = zip(self.documents, self.kl_weights, strict=True)
-        return all(key_of(document) in precomputed for document, weight in pairs if weight)
+    def n_padded(self) -> int:
+        """Tokens that are read, padding included."""
+        return len(self.documents) * max(len(document.token_ids) for document in self.documents)
 
 
 @dataclass
-class _Sums:
+class Sums:
     """What one optimiser step adds up over its forward passes."""
 
     nll: float = 0.0
@@ -79,7 +78,7 @@ class _Sums:
         ce_mask: Bool[Tensor, " position"],
         kl_mask: Bool[Tensor, " position"],
         documents: Sequence[TokenizedDocument],
-    ) -> "_Sums":
+    ) -> "Sums":
         """Of one forward pass, fetched from a GPU all at once."""
         values = [
             torch.where(ce_mask, losses.nll, 0.0).sum(),
@@ -98,11 +97,11 @@ class _Sums:
             documents=[document.document_id for document in documents],
         )
 
-    def __add__(self, other: "_Sums") -> "_Sums":
+    def __add__(self, other: "Sums") -> "Sums":
         names = [item.name for item in fields(self)]
-        return _Sums(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        return Sums(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
-    def over_ranks(self) -> "_Sums":
+    def over_ranks(self) -> "Sums":
         """The step's sums when its forward passes were shared out; names stay each process's."""
         names = [item.name for item in fields(self) if item.name != "documents"]
         values = ranks().sums([getattr(self, name) for name in names])
@@ -134,41 +133,74 @@ def fit_job(
         start=first,
     )
     extra = _sampled_batches(world, regularizer, round_index)
-    for number in range(1, settings.steps_per_round + 1):
+    steps = (
+        _pieces(documents, sampled, regularizer, settings.micro_batch_size, ce_weight)
+        for documents, sampled in zip(batches, extra, strict=False)
+    )
+    kls = partial(_kls, regularizer, world.run.limits.kl_max)
+    yield from take_steps(
+        world, optimizer, steps, round_index, kls, tap=tap, should_stop=should_stop
+    )
+
+
+def take_steps(
+    world: World,
+    optimizer: PolicyOptimizer,
+    steps: Iterator[Sequence[Piece]],
+    round_index: int,
+    kls: Callable[[Sums, str], dict[str, float]],
+    *,
+    tap: GuidanceTap | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Output, None, None]:
+    """Losses and progress of one round's optimiser steps; the policy is updated in place.
+
+    Args:
+        steps: The forward passes of each step, made when it begins.
+        kls: Names and values of a step's KLs, given its sums and what errors call the step.
+
+    Raises:
+        NonFiniteError: Loss or gradient is NaN or infinite, or ``kls`` finds a KL too large.
+    """
+    n_steps = world.run.optimizer.steps_per_round
+    for number in range(1, n_steps + 1):
         if settled(should_stop):
             return
         started = time.monotonic()
-        pieces = _pieces(
-            next(batches), next(extra), regularizer, settings.micro_batch_size, ce_weight
-        )
-        step = first + number
+        step = optimizer.finished + 1
+        own = _share(next(steps), even=is_sharded(world.policy.backbone.model))
         # what is kept of the first step is kept in order
         seen = tap if number == 1 else None
-        precomputed = regularizer.guide.precomputed if regularizer is not None else ()
-        own = _share(pieces, precomputed, even=is_sharded(world.policy.backbone.model))
-        passes = [partial(_forward, world, piece, regularizer, seen) for piece in own]
+        passes = [partial(_forward, world, piece, seen) for piece in own]
         found = accumulate(world, passes, step, in_order=seen is not None)
-        sums = sum((added() for added in found), _Sums()).over_ranks()
-        _check(world, sums, step, regularizer)
+        sums = sum((added() for added in found), Sums()).over_ranks()
+        where = f"in step {step} (documents {', '.join(sums.documents[:4])}, ...)"
+        if not math.isfinite(sums.loss):
+            raise NonFiniteError(
+                f"the loss is {sums.loss} {where}; lower [optimizer] lr or [method] kl_weight"
+            )
+        means = kls(sums, where)
+        if sums.n_tokens:
+            means["policy/ce"] = sums.nll / sums.n_tokens
         scalars = {
             "policy/loss": sums.loss,
             "policy/lr": optimizer.lr,
             "policy/grad_norm": optimizer.step(),
             "policy/tokens": float(sums.n_read),
-            **_means(sums, regularizer),
+            **means,
             "time/step_seconds": time.monotonic() - started,
             "time/tokens_per_second": sums.n_tokens / (time.monotonic() - started),
         }
         yield Scalars(round_index, step, scalars)
-        yield Progress("fit_policy", number, settings.steps_per_round, round_index)
+        yield Progress("fit_policy", number, n_steps, round_index)
         if tap is not None and number == 1:
             yield from tap.rows(round_index, step)
     world.policy.version = round_index
 
 
 def _forward(
-    world: World, piece: _Piece, regularizer: Regularizer | None, tap: GuidanceTap | None
-) -> tuple[Float[Tensor, ""], Callable[[], _Sums]]:
+    world: World, piece: Piece, tap: GuidanceTap | None
+) -> tuple[Float[Tensor, ""], Callable[[], Sums]]:
     """Loss of one piece, and a call that tells what it adds to the step's sums.
 
     The call waits for a GPU, so it is made when all passes of the step are under way.
@@ -176,39 +208,37 @@ def _forward(
     policy, device = world.policy, world.policy.device
     policy.backbone.model.train()
     batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
-    # which positions count for what is found on the CPU: a GPU is not waited for
-    flat_index = torch.arange(batch.token_ids.numel()).view(batch.token_ids.shape)
-    aligned = align(batch, flat_index)
-    inside = aligned.mask_all
-    ce_weights = piece.ce_weight * _carries_loss(piece.documents, batch)[inside]
+    aligned = numbered(batch)
+    inside, carries_loss = aligned.mask_all, _carries_loss(piece.documents, batch)
+    ce_weights = (torch.tensor(piece.ce_weights)[:, None] * carries_loss)[inside]
     kl_weights = (torch.tensor(piece.kl_weights)[:, None] * aligned.mask_response)[inside]
-    has_kl = regularizer is not None and bool((kl_weights != 0).any())
+    has_kl = bool((kl_weights != 0).any())
     batch, ce_weights, kl_weights = batch.to(device), ce_weights.to(device), kl_weights.to(device)
     # before the forward pass, since a copy from the CPU waits for what the GPU has been given
     chosen, targets = aligned.values[inside].to(device), aligned.targets[inside].to(device)
     hidden = policy.hidden(batch)
-    guided = penalty = None
-    if regularizer is not None and has_kl:
-        precomputed = regularizer.guide.precomputed
-        if piece.has_guidance(precomputed):
-            guided = CachedGuidance(piece.documents, precomputed, inside.to(device), world.horizon)
-        else:
-            guided = ComputedGuidance(
-                world, piece.documents, batch, hidden.detach(), regularizer, piece.penalised
-            )
-        if regularizer.is_reach_weighted:
-            kl_weights = kl_weights * guided.reach()
-        penalty = Penalty(kl_weights, guided, regularizer.kl)
+    penalty = None
+    if piece.penalty is not None and has_kl:
+        penalty = piece.penalty(world, batch, hidden.detach(), kl_weights)
+        kl_weights = penalty.weights
     losses = losses_at(policy, hidden.flatten(0, 1)[chosen], targets, ce_weights, penalty)
     if tap is not None:
         # precomputed guidance lets a process without penalty stand beside one with it
         with uneven_passes(world.base.backbone.model):
-            if guided is not None and piece.is_counted:
-                tap.take(piece.documents, inside, hidden.detach(), losses, kl_weights, guided)
+            if penalty is not None and piece.is_counted:
+                tap.take(piece.documents, inside, hidden.detach(), losses, penalty)
     if not piece.is_counted:
-        return 0.0 * losses.total.sum(), _Sums
-    added = partial(_Sums.of, losses, ce_weights > 0, kl_weights != 0, piece.documents)
+        return 0.0 * losses.total.sum(), Sums
+    added = partial(Sums.of, losses, ce_weights != 0, kl_weights != 0, piece.documents)
     return losses.total.sum(), added
+
+
+def numbered(batch: TokenBatch) -> Aligned:
+    """Where each prediction is among the hidden states of a batch, counted over all its rows.
+
+    A batch on the CPU has places picked there: a GPU is not waited for.
+    """
+    return align(batch, torch.arange(batch.token_ids.numel()).view(batch.token_ids.shape))
 
 
 def _carries_loss(
@@ -240,8 +270,8 @@ def _pieces(
     regularizer: Regularizer | None,
     size: int,
     ce_weight: float,
-) -> list[_Piece]:
-    """One step's documents in forward passes of similar lengths.
+) -> list[Piece]:
+    """One step's documents in forward passes of similar lengths, the longest first.
 
     Cross-entropy and KL are divided by all loss tokens of the step, so masking changes what is
     penalised and not how much a token weighs. Documents without any weight are not read.
@@ -258,29 +288,40 @@ def _pieces(
             kl_weight / n_tokens if regularizer is not None and regularizer.applies_to(d) else 0.0
             for d in some
         ]
-        pieces.append(_Piece(some, ce_weight / n_tokens, weights))
+        pieces.append(_piece(some, ce_weight / n_tokens, weights, regularizer))
     n_sampled = sum(len(d.token_ids) - d.response_start for d, _ in sampled)
     for some_sampled in micro_batches(sampled, size):
-        pieces.append(
-            _Piece(
-                [document for document, _ in some_sampled],
-                0.0,
-                [kl_weight * weight / n_sampled for _, weight in some_sampled],
-            )
-        )
-    return pieces
+        weights = [kl_weight * weight / n_sampled for _, weight in some_sampled]
+        pieces.append(_piece([d for d, _ in some_sampled], 0.0, weights, regularizer))
+    return sorted(pieces, key=lambda piece: piece.n_padded, reverse=True)
 
 
-def _share(pieces: Sequence[_Piece], precomputed: Container[Key], *, even: bool) -> list[_Piece]:
+def _piece(
+    documents: Sequence[TokenizedDocument],
+    ce_weight: float,
+    kl_weights: Sequence[float],
+    regularizer: Regularizer | None,
+) -> Piece:
+    """Documents of one pass whose cross-entropy weighs the same."""
+    ce_weights = [ce_weight] * len(documents)
+    if regularizer is None:
+        return Piece(documents, ce_weights, kl_weights)
+    penalised = [index for index, weight in enumerate(kl_weights) if weight]
+    is_known = regularizer.knows(documents[index] for index in penalised)
+    penalty = partial(regularizer.penalty, documents, penalised)
+    return Piece(documents, ce_weights, kl_weights, penalty, asks_model=not is_known)
+
+
+def _share(pieces: Sequence[Piece], *, even: bool) -> list[Piece]:
     """This process's pieces of a step.
 
     Processes that hold parts of one model must do the same passes in the same order: as many on
-    pieces whose guidance was precomputed, then as many on those that ask the anchor for it.
+    pieces whose guidance was precomputed, then as many on those that ask a model for it.
     """
     if not even:
         return list(ranks().share(pieces))
-    cached = [piece for piece in pieces if piece.has_guidance(precomputed)]
-    asking = [piece for piece in pieces if not piece.has_guidance(precomputed)]
+    cached = [piece for piece in pieces if not piece.asks_model]
+    asking = [piece for piece in pieces if piece.asks_model]
     shared = [*ranks().share_evenly(cached), *ranks().share_evenly(asking)]
     return [replace(piece, is_counted=counted) for piece, counted in shared]
 
@@ -302,31 +343,25 @@ def _sampled_batches(
         yield [sampled[index] for index in chosen.tolist()]
 
 
-def _means(sums: _Sums, regularizer: Regularizer | None) -> dict[str, float]:
-    result = {"policy/ce": sums.nll / sums.n_tokens} if sums.n_tokens else {}
-    if sums.n_kl and regularizer is not None:
-        result |= {
-            "policy/kl_guided_policy": sums.kl_guided_policy / sums.n_kl,
-            "policy/kl_policy_guided": sums.kl_policy_guided / sums.n_kl,
-            "policy/kl_weight": regularizer.kl_weight,
-        }
-    return result
+def _kls(regularizer: Regularizer | None, limit: float, sums: Sums, where: str) -> dict[str, float]:
+    """Mean KLs over a step's penalised tokens.
 
-
-def _check(world: World, sums: _Sums, step: int, regularizer: Regularizer | None) -> None:
-    where = f"in step {step} (documents {', '.join(sums.documents[:4])}, ...)"
-    if not torch.isfinite(torch.tensor(sums.loss)):
-        raise NonFiniteError(
-            f"the loss is {sums.loss} {where}; lower [optimizer] lr or [method] kl_weight"
-        )
+    Raises:
+        NonFiniteError: The one that is trained on is above the limit.
+    """
     if regularizer is None or not sums.n_kl:
-        return
+        return {}
+    forward, reverse = sums.kl_guided_policy / sums.n_kl, sums.kl_policy_guided / sums.n_kl
     is_forward = regularizer.kl == "guided_policy"
     name = "KL(guided || policy)" if is_forward else "KL(policy || guided)"
-    value = (sums.kl_guided_policy if is_forward else sums.kl_policy_guided) / sums.n_kl
-    limit = world.run.limits.kl_max
+    value = forward if is_forward else reverse
     if value > limit:
         raise NonFiniteError(
             f"{name} is {value:.1f} nats a token {where}, above [limits] kl_max = {limit}; lower "
             "[optimizer] lr or [oracle] strength_max"
         )
+    return {
+        "policy/kl_guided_policy": forward,
+        "policy/kl_policy_guided": reverse,
+        "policy/kl_weight": regularizer.kl_weight,
+    }

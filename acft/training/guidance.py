@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import hidden_states, logits
-from acft.chunked import TokenLosses
+from acft.chunked import Penalty, TokenLosses
 from acft.data import TokenizedDocument
 from acft.objective import entropy
 from acft.token_text import TokenTexts
@@ -43,14 +43,15 @@ class GuidanceTap:
         mask_all: Bool[Tensor, "batch step"],
         hidden: Float[Tensor, "batch time width"],
         losses: TokenLosses,
-        kl_weights: Float[Tensor, " position"],
-        guided: Guidance,
+        penalty: Penalty,
     ) -> None:
         """Keep what is needed of one forward pass; called before the optimiser changes anything."""
+        guided = penalty.guided
+        assert isinstance(guided, Guidance)
         if self._sequences >= self.limit:
             return
         # fetched at once: each look at a single value would wait for the GPU
-        is_penalised, kls = (kl_weights != 0).cpu(), losses.kl_guided_policy.cpu()
+        is_penalised, kls = (penalty.weights != 0).cpu(), losses.kl_guided_policy.cpu()
         log_r = guided.token_log_r().cpu()
         counts = mask_all.sum(dim=1).tolist()
         first = 0

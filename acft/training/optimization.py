@@ -37,13 +37,13 @@ def backward(
     """The second result of each forward pass; the gradients of all losses are added up.
 
     Args:
-        passes: Forward passes.
+        passes: Forward passes, the longest ones best first.
         parameters: Whose gradients are wanted.
         workers: Threads for the passes. Gradients are added in the order of the passes whatever
-            their number.
+            their number, and those of ``count`` + 1 passes at most wait for it.
     """
+    found = []
     if min(workers.count, len(passes)) < 2:
-        found = []
         for forward in passes:
             loss, said = forward()
             loss.backward()
@@ -54,13 +54,17 @@ def backward(
         loss, said = forward()
         return torch.autograd.grad(loss, parameters, allow_unused=True), said
 
-    # the later passes of a step tend to be the longer ones
-    results = workers.map(gradients, passes[::-1])[::-1]
-    for each, _ in results:
-        for parameter, gradient in zip(parameters, each, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-    return [said for _, said in results]
+    for each, said in workers.imap(gradients, passes):
+        _add(each, parameters)
+        del each  # or it would be there while the next one is waited for
+        found.append(said)
+    return found
+
+
+def _add(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def accumulate(

@@ -1,6 +1,6 @@
 """The KL term of a round, and the guided policy's log-probabilities where it is taken."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
-from acft.chunked import KlDirection, PolicyLogprobs
+from acft.chunked import KlDirection, Penalty, PolicyLogprobs
 from acft.data import TokenizedDocument
 from acft.objective import (
     guided_next_logprobs,
@@ -19,6 +19,7 @@ from acft.objective import (
 from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.training.oracle_job import Guide
+from acft.training.sparse import CachedGuidance, key_of
 from acft.training.world import World
 from acft.types import TokenBatch
 
@@ -49,6 +50,29 @@ class Regularizer:
     def applies_to(self, document: TokenizedDocument) -> bool:
         """Whether a corpus document carries the KL."""
         return self.on_corpus and (not self.is_adaptive or document.domain == "attribute")
+
+    def knows(self, documents: Iterable[TokenizedDocument]) -> bool:
+        """Whether guidance of all these documents was precomputed."""
+        return all(key_of(document) in self.guide.precomputed for document in documents)
+
+    def penalty(
+        self,
+        documents: Sequence[TokenizedDocument],
+        penalised: Sequence[int],  # indices of documents
+        world: World,
+        batch: TokenBatch,
+        hidden: Float[Tensor, "batch time width"],
+        kl_weights: Float[Tensor, " position"],
+    ) -> Penalty:
+        """The KL term of a batch of documents; guidance is computed unless it is known."""
+        if self.knows(documents[index] for index in penalised):
+            mask_all = batch.attention_mask[:, 1:]
+            guided = CachedGuidance(documents, self.guide.precomputed, mask_all, world.horizon)
+        else:
+            guided = ComputedGuidance(world, documents, batch, hidden, self, penalised)
+        if self.is_reach_weighted:
+            kl_weights = kl_weights * guided.reach()
+        return Penalty(kl_weights, guided, self.kl)
 
 
 def limited_reach(log_reach: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:

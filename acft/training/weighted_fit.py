@@ -1,7 +1,5 @@
 """Optimiser steps on responses that weigh differently, with an optional pull to the base policy."""
 
-import math
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,23 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
-from acft.backbone.sharded import is_sharded
 from acft.chunked import Penalty, PolicyLogprobs
 from acft.data import TokenizedDocument, collate, micro_batches, pad_token
-from acft.distributed import ranks, settled
-from acft.errors import NonFiniteError
-from acft.events import Progress, Scalars
-from acft.objective import align
 from acft.seeding import derive_seed
-from acft.training.fit_job import losses_at
-from acft.training.optimization import PolicyOptimizer, accumulate
+from acft.training.fit_job import Piece, Sums, numbered, take_steps
+from acft.training.optimization import PolicyOptimizer
 from acft.training.outputs import Output
 from acft.training.world import World
 from acft.types import TokenBatch
-
-Parts = tuple[float, float, float]
-"""Loss, negative log-likelihood and KL, summed; nats."""
-NOTHING: Parts = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -35,6 +24,7 @@ class Weighted:
     """A response and its weight in the loss."""
 
     document: TokenizedDocument
+    """Its loss starts where its response does."""
     weight: float = 1.0
     seen_by_base: TokenizedDocument | None = None
     """The same response after the prompt that the base policy sees, where that is another one."""
@@ -76,40 +66,10 @@ def weighted_fit(
     Raises:
         NonFiniteError: Loss or gradient is NaN or infinite.
     """
-    settings = world.run.optimizer
+    size = world.run.optimizer.micro_batch_size
     batches = _batches(world, responses, round_index)
-    for number in range(1, settings.steps_per_round + 1):
-        if settled(should_stop):
-            return
-        started = time.monotonic()
-        step = optimizer.finished + 1
-        chosen = next(batches)
-        n_tokens = sum(len(_response_ids(item.document)) for item in chosen)
-        pieces = list(micro_batches(chosen, settings.micro_batch_size))
-        passes = [
-            partial(_forward if counts else _idle, world, some, pull, n_tokens)
-            for some, counts in _share(world, pieces)
-        ]
-        found = accumulate(world, passes, step)
-        totals = [sum(column) for column in zip(NOTHING, *found, strict=True)]
-        loss, all_nll, all_kl = ranks().sums(totals)
-        if not math.isfinite(loss):
-            raise NonFiniteError(f"the loss is {loss} in step {step}; lower [optimizer] lr")
-        seconds = time.monotonic() - started
-        values = {
-            "policy/loss": loss,
-            "policy/lr": optimizer.lr,
-            "policy/grad_norm": optimizer.step(),
-            "policy/ce": all_nll / n_tokens,
-            "policy/tokens": float(sum(len(item.document.token_ids) for item in chosen)),
-            "time/step_seconds": seconds,
-            "time/tokens_per_second": n_tokens / seconds,
-        }
-        if pull is not None:
-            values["policy/kl_policy_target"] = all_kl / n_tokens
-        yield Scalars(round_index, step, values)
-        yield Progress("fit_policy", number, settings.steps_per_round, round_index)
-    world.policy.version = round_index
+    steps = (_pieces(chosen, size, pull) for chosen in batches)
+    yield from take_steps(world, optimizer, steps, round_index, _kls, should_stop=should_stop)
 
 
 def _batches(
@@ -127,72 +87,49 @@ def _batches(
         waiting = waiting[size:]
 
 
-def _forward(
-    world: World, some: Sequence[Weighted], pull: BasePull | None, n_tokens: int
-) -> tuple[Float[Tensor, ""], Parts]:
-    """Loss of a few responses, and what they add to the step's sums."""
-    policy = world.policy
-    policy.backbone.model.train()
-    batch = _collated(world, [item.document for item in some])
-    aligned = align(batch, policy.hidden(batch))
-    mask = aligned.mask_response
-    counts = mask.sum(dim=1).tolist()
-    weights = [item.weight for item, count in zip(some, counts, strict=True) for _ in range(count)]
-    nll_weights = torch.tensor(weights, device=policy.device) / n_tokens
-    penalty = None
-    if pull is not None:
-        seen = _collated(world, [item.seen_by_base or item.document for item in some])
-        kl_weights = torch.full_like(nll_weights, pull.weight / n_tokens)
-        penalty = Penalty(kl_weights, _BasePower(world, seen, pull.exponent), "policy_guided")
-    losses = losses_at(policy, aligned.values[mask], aligned.targets[mask], nll_weights, penalty)
-    total = losses.total.sum()
-    return total, (
-        float(total.detach()),
-        float(losses.nll.sum()),
-        float(losses.kl_policy_guided.sum()),
-    )
+def _pieces(chosen: Sequence[Weighted], size: int, pull: BasePull | None) -> list[Piece]:
+    """One step's responses in forward passes; both terms are divided by the step's tokens."""
+    n_tokens = sum(item.document.n_loss_tokens for item in chosen)
+    return [
+        Piece(
+            [item.document for item in some],
+            [item.weight / n_tokens for item in some],
+            [pull.weight / n_tokens if pull is not None else 0.0] * len(some),
+            partial(_penalty, pull.exponent, some) if pull is not None else None,
+            asks_model=pull is not None,
+        )
+        for some in micro_batches(chosen, size)
+    ]
 
 
-def _share(
-    world: World, pieces: Sequence[Sequence[Weighted]]
-) -> list[tuple[Sequence[Weighted], bool]]:
-    """This process's pieces of a step and whether each counts; see ``Ranks.share_evenly``."""
-    if is_sharded(world.policy.backbone.model):
-        return ranks().share_evenly(pieces)
-    return [(piece, True) for piece in ranks().share(pieces)]
-
-
-def _idle(
-    world: World, some: Sequence[Weighted], pull: BasePull | None, n_tokens: int
-) -> tuple[Float[Tensor, ""], Parts]:
-    """A pass that is only done along with those of other processes."""
-    loss, _ = _forward(world, some, pull, n_tokens)
-    return 0.0 * loss, NOTHING
-
-
-class _BasePower:
-    """The base policy at a raised temperature, at chosen response positions."""
-
-    def __init__(self, world: World, batch: TokenBatch, exponent: float) -> None:
-        self._model = world.base.backbone.model
-        self._exponent = exponent
-        with torch.no_grad():
-            aligned = align(batch, world.base.hidden(batch))
-        self._hidden = aligned.values[aligned.mask_response]
+def _penalty(
+    exponent: float,
+    some: Sequence[Weighted],
+    world: World,
+    _batch: TokenBatch,
+    _hidden: Float[Tensor, "batch time width"],
+    kl_weights: Float[Tensor, " position"],
+) -> Penalty:
+    """KL to the base policy at a raised temperature, which sees prompts of its own."""
+    base = world.base
+    documents = [item.seen_by_base or item.document for item in some]
+    batch = collate(documents, pad_token(base.backbone.tokenizer), world.horizon)
+    aligned = numbered(batch)
+    chosen = aligned.values[aligned.mask_response].to(base.device)
+    with torch.no_grad():
+        hidden = base.hidden(batch.to(base.device)).flatten(0, 1)[chosen]
+    # the same responses in the same order, whatever stands before them
+    row = (kl_weights != 0).cumsum(0) - 1
 
     @torch.no_grad()
-    def __call__(
-        self, positions: Int[Tensor, " row"], _: PolicyLogprobs
-    ) -> Float[Tensor, "row vocab"]:
-        next_logprobs = logits(self._model, self._hidden[positions]).log_softmax(dim=-1)
-        return (self._exponent * next_logprobs).log_softmax(dim=-1)
+    def raised(
+        positions: Int[Tensor, " position"], _: PolicyLogprobs
+    ) -> Float[Tensor, "position vocab"]:
+        next_logprobs = logits(base.backbone.model, hidden[row[positions]]).log_softmax(dim=-1)
+        return (exponent * next_logprobs).log_softmax(dim=-1)
+
+    return Penalty(kl_weights, raised, "policy_guided")
 
 
-def _collated(world: World, documents: Sequence[TokenizedDocument]) -> TokenBatch:
-    backbone = world.policy.backbone
-    batch = collate(documents, pad_token(backbone.tokenizer), world.horizon)
-    return batch.to(world.policy.device)
-
-
-def _response_ids(document: TokenizedDocument) -> tuple[int, ...]:
-    return document.token_ids[document.response_start :]
+def _kls(sums: Sums, _: str) -> dict[str, float]:
+    return {"policy/kl_policy_target": sums.kl_policy_guided / sums.n_kl} if sums.n_kl else {}

@@ -1,8 +1,8 @@
 """On a device that is strict about where tensors are, everything says what it says on the CPU.
 
 It is no GPU: its kernels are the CPU's, so nothing is shown of speed, memory, streams or graphs.
-What is shown is that no tensor is left behind on the host, and that code which goes another way on
-other devices comes to the same numbers.
+What is shown is that no tensor is left behind on the host, that code which goes another way on
+other devices comes to the same numbers, and how often a GPU would be waited for.
 
 Run by ``tests/equivalence/test_devices.py`` in a process of its own: PyTorch must know of all
 devices before it computes the first gradient.
@@ -10,6 +10,8 @@ devices before it computes the first gradient.
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from acft.backbone.loading import load_backbone
 from acft.data import prompt_of
@@ -18,6 +20,7 @@ from acft.methods.base import METHODS
 from acft.oracle.base import ORACLES, OracleContext
 from acft.policy import Policy
 from acft.settings import ModelSettings, OracleSettings, SamplingSettings
+from acft.training import fit_job
 from tests.device import pretend
 from tests.fakes import save_tiny_model
 from tests.toy_runs import toy_run, trained
@@ -104,6 +107,41 @@ def test_every_oracle_says_the_same(place, tmp_path, monkeypatch, kind):
 )
 def test_other_settings_say_the_same(place, tmp_path, monkeypatch, method, change):
     check_same(place, tmp_path, monkeypatch, method, change)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a host cannot go on without before a GPU has done all that it was given."""
+
+    LOOKS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+    PICKS = (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
+    n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found, name = func(*args, **(kwargs or {})), func.overloadpacket
+        given = [item for item in tree_leaves(args) if isinstance(item, torch.Tensor)]
+        if any(item.device.type == pretend.NAME for item in given):
+            by_mask = name in self.PICKS and any(item.dtype == torch.bool for item in given[1:])
+            fetched = isinstance(found, torch.Tensor) and found.device.type == "cpu"
+            self.n += name in self.LOOKS or by_mask or fetched
+        return found
+
+
+def test_weighted_responses_make_a_gpu_wait_as_seldom_as_texts(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(place / "cache"))
+    accumulate, counts = fit_job.accumulate, set()
+
+    def watched(world, passes, step, **options):
+        with Waits() as waits:
+            found = accumulate(world, passes, step, **options)
+        counts.add((name, waits.n / len(passes)))
+        return found
+
+    monkeypatch.setattr(fit_job, "accumulate", watched)
+    with pretend.instead_of_a_gpu():
+        for name in ("sft", "dpg"):
+            trained(tmp_path / name, toy_run(place, *CHANGES, "device=cuda"), {"name": name})
+    # which positions weigh, and whether transformers reads several texts in one row
+    assert counts == {("sft", 2), ("dpg", 2)}
 
 
 @pytest.mark.parametrize("name", DECODERS.names())

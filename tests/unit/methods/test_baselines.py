@@ -243,6 +243,7 @@ def test_the_base_policy_sees_the_response_without_the_control_text(words):
         text = words.decode(weighted.document.token_ids[: weighted.document.response_start])
         assert text == "quality 5 of 5\n" + item.rollout.prompt_text
         assert weighted.seen_by_base == item.document
+        assert weighted.document.n_loss_tokens == len(item.rollout.response_ids)
 
 
 # --- weighted steps ------------------------------------------------------------------------------
@@ -259,6 +260,36 @@ def test_one_kl_stands_for_the_pull_to_the_base_and_for_the_entropy():
 
     one = pull.weight * (kl_divergence(policy, target) - kl_divergence(other, target))
     assert torch.allclose(both(policy) - both(other), one)
+
+
+def response_logprobs(policy, document):
+    """Next-token log-probabilities where the response is predicted."""
+    logprobs = policy.next_logprobs(collate([document], 0, 4))[0].detach()
+    return logprobs[document.response_start - 1 : -1]
+
+
+def test_a_step_is_the_weighted_likelihood_and_the_kl_of_each_response_token(words):
+    drawn = drained(own_responses(words, words.base, 1))[:8]
+    pull = BasePull(kl=0.05, entropy=0.06)
+    responses = sorted_responses(words, QuarkSettings(), drawn)
+    responses = [replace(item, weight=1.0 + index) for index, item in enumerate(responses)]
+    nlls, kls, weighted = [], [], 0.0
+    for item, plain in zip(responses, drawn, strict=True):
+        p = response_logprobs(words.base, item.document)
+        base = response_logprobs(words.base, plain.document)
+        chosen = p.gather(-1, torch.tensor(plain.rollout.response_ids)[:, None])
+        nlls += (-chosen[:, 0]).tolist()
+        weighted -= item.weight * float(chosen.sum())
+        kls += kl_divergence(p, (pull.exponent * base).log_softmax(-1)).tolist()
+    optimizer = PolicyOptimizer(words.policy.parameters(), words.run.optimizer, 3)
+    said = next(weighted_fit(words, optimizer, responses, 1, pull=pull))
+    assert isinstance(said, Scalars)
+    assert said.values["policy/ce"] == pytest.approx(sum(nlls) / len(nlls), rel=1e-5)
+    assert min(kls) > 1e-3
+    kl = said.values["policy/kl_policy_target"]
+    assert kl == pytest.approx(sum(kls) / len(kls), rel=1e-4)
+    expected = (weighted + pull.weight * sum(kls)) / len(nlls)
+    assert said.values["policy/loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_heavier_responses_become_likelier(tmp_path):

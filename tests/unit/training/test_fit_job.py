@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import threading
+import weakref
 
 import pytest
 import torch
@@ -168,7 +170,7 @@ def test_masking_documents_changes_no_tokens_weight(world):
         _pieces(documents, [], regularizer(world, is_adaptive=is_adaptive), 2, 1.0)[0]
         for is_adaptive in (True, False)
     ]
-    assert pieces[0].ce_weight == pieces[1].ce_weight == 1 / 5
+    assert pieces[0].ce_weights == pieces[1].ce_weights == [1 / 5] * 2
     assert max(pieces[0].kl_weights) == max(pieces[1].kl_weights) == 2 / 5
 
 
@@ -176,11 +178,11 @@ def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
     whole = [document([1, 2, 3, 4], start=2)]
     given = [dataclasses.replace(whole[0], loss_start=2)]
     (piece,) = _pieces(given, [], None, 2, 1.0)
-    assert piece.ce_weight == 1 / 2
+    assert piece.ce_weights == [1 / 2]
     found = []
     for documents in (whole, given):
         (piece,) = _pieces(documents, [], None, 2, 1.0)
-        found.append(_forward(world, piece, None, None)[1]())
+        found.append(_forward(world, piece, None)[1]())
     log_p = world.policy.next_logprobs(collate(whole, 0, HORIZON))[0].detach()
     each = [-float(log_p[t, token]) for t, token in enumerate((2, 3, 4))]
     assert [sums.n_tokens for sums in found] == [3, 2]
@@ -190,9 +192,16 @@ def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
 
 def test_sampled_prefixes_are_divided_by_their_own_tokens(world):
     sampled = [(document([0, 1, 2, 3, 4]), 1.0), (document([0, 4, 3]), 0.5)]
-    (_, piece) = _pieces([document([1, 2])], sampled, regularizer(world), 8, 1.0)
-    assert piece.ce_weight == 0
+    (piece, _) = _pieces([document([1, 2])], sampled, regularizer(world), 8, 1.0)
+    assert piece.ce_weights == [0, 0]
     assert list(piece.kl_weights) == pytest.approx([2 / 6, 1 / 6])
+
+
+def test_the_longest_passes_of_a_step_come_first(world):
+    sampled = [(document(range(length)), 1.0) for length in (3, 9, 5)]
+    documents = [document(range(length)) for length in (8, 2, 4, 4)]
+    sizes = [piece.n_padded for piece in _pieces(documents, sampled, regularizer(world), 2, 1.0)]
+    assert sizes == sorted(sizes, reverse=True) == [18, 12, 8, 5]
 
 
 def test_documents_without_any_weight_are_not_read(world):
@@ -305,3 +314,31 @@ def test_a_parameter_without_part_in_a_pass_keeps_its_gradient():
     assert backward(passes, [used, unused], Workers(2)) == ["a", "b"]
     assert used.grad == 5
     assert unused.grad is None
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_few_gradients_are_there_at_once_however_many_passes(monkeypatch, workers):
+    weight = torch.nn.Parameter(torch.ones(()))
+    weight.grad = torch.zeros(())
+    alive, most, lock, ended = set(), [], threading.Lock(), threading.Semaphore(0)
+    plain = torch.autograd.grad
+
+    def watched(*args, **options):
+        found = plain(*args, **options)
+        with lock:
+            alive.add(id(found[0]))
+            most.append(len(alive))
+        weakref.finalize(found[0], alive.discard, id(found[0]))
+        ended.release()
+        return found
+
+    def first():
+        for _ in range(workers):
+            assert ended.acquire(timeout=60)
+        return 3 * weight, 0
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    passes = [first, *(lambda n=n: (3 * weight, n) for n in range(1, 12))]
+    assert backward(passes, [weight], Workers(workers)) == list(range(12))
+    assert weight.grad == 36
+    assert max(most) == workers + 1

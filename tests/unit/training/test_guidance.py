@@ -72,7 +72,7 @@ def test_a_gpu_is_waited_for_a_few_times_a_sequence_and_not_for_each_token(tmp_p
     counts = []
     for tap in (None, GuidanceTap(world, 0, 1, limit=2)):
         with Looks() as looks:
-            _forward(world, piece, rule, tap)
+            _forward(world, piece, tap)
         counts.append(looks.n)
     assert tap is not None
     (rows,) = tap.rows(1, 1)
