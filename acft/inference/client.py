@@ -56,20 +56,14 @@ class Inference:
         """Process number, 0 when it does not run."""
         return self._process.pid if self._process and self.is_running else 0
 
-    def call(
-        self,
-        operation: str,
-        seconds: float = DEFAULT_SECONDS,
-        withdrawn: threading.Event = NEVER,
-        **arguments: Any,
-    ) -> Any:
-        """The result of an operation.
+    def call(self, operation: str, seconds: float = DEFAULT_SECONDS, **arguments: Any) -> Any:
+        """The result of an operation; arguments are those of ``stream``.
 
         Raises:
             AcftError: The operation refused or was withdrawn, the process ended, or the time was
                 over.
         """
-        parts = self.stream(operation, seconds, withdrawn, **arguments)
+        parts = self.stream(operation, seconds, **arguments)
         while True:
             try:
                 next(parts)

@@ -75,8 +75,8 @@ class Control:
         """
         limit_text(text)
         return process.call(
-            "preflight", LOAD_SECONDS, withdrawn, runs=str(self._reader.runs_dir), text=text,
-            quota_bytes=self._quota_bytes,
+            "preflight", LOAD_SECONDS, withdrawn=withdrawn, runs=str(self._reader.runs_dir),
+            text=text, quota_bytes=self._quota_bytes,
         )  # fmt: skip
 
     def launch(self, text: str, request_id: str = "", cloned_from: str = "") -> str:

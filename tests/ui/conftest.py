@@ -130,11 +130,7 @@ class FakeSettingsProcess(Inference):
         self.problems: list[str] = []
         self.launched: list[dict[str, Any]] = []
 
-    def call(
-        self, operation: str, seconds: float = 1.0,
-        withdrawn: threading.Event = NEVER,  # noqa: ARG002 - answers at once
-        **arguments: Any,
-    ) -> Any:  # fmt: skip
+    def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
         if operation == "check":
             return {"problems": self.problems}
         if operation == "launch":
