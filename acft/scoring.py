@@ -4,7 +4,7 @@ import hashlib
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from acft.errors import AcftError, ModelError
 from acft.scorers import SCORERS, Scorer, load_scorer
@@ -30,6 +30,11 @@ class TextCounts:
         with self._lock:
             self._counts[f"texts/{scorer}"] += judged
             self._counts[f"remembered/{scorer}"] += remembered
+
+    def put(self, taken: Mapping[str, int]) -> None:
+        """Count what was taken from here or elsewhere."""
+        with self._lock:
+            self._counts.update(taken)
 
     def take(self) -> dict[str, int]:
         """``texts/<scorer>`` and ``remembered/<scorer>`` since the last call."""

@@ -28,10 +28,11 @@ from acft.oracle.verdicts import token_verdicts
 from acft.policy import Policy
 from acft.sampling import Samples, join_windows
 from acft.scorers import Scorer
+from acft.scoring import Scores
 from acft.seeding import derive_seed
 from acft.settings import OracleSettings, RunSettings
 from acft.training.outputs import Output
-from acft.training.records import rollout_rows
+from acft.training.records import rollout_rows, run_scores
 from acft.training.replay import replayed
 from acft.training.responses import pieces
 from acft.training.sparse import Key, SparseGuidance
@@ -171,6 +172,29 @@ class ScoredSamples:
     rollouts: list[Rollout]
     satisfaction: list[float]
     windows: Window
+    scores: Scores = field(default_factory=dict)
+    """By the scorers of the run, for their rows."""
+    checks: DrawChecks = field(default_factory=DrawChecks)
+
+    @classmethod
+    def of(cls, world: World, drawn: Samples) -> "ScoredSamples":
+        """Responses with all that is asked about them."""
+        assert drawn.windows is not None
+        satisfaction, windows = with_verdicts(world, drawn.rollouts, drawn.windows)
+        scores = run_scores(world, drawn.rollouts)
+        return cls(drawn.rollouts, satisfaction, windows, scores, drawn.checks)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ScoredSamples]") -> "ScoredSamples":
+        """The responses of all parts, in order."""
+        every = itertools.chain.from_iterable
+        return cls(
+            list(every(part.rollouts for part in parts)),
+            list(every(part.satisfaction for part in parts)),
+            join_windows([part.windows for part in parts]),
+            {name: list(every(part.scores[name] for part in parts)) for name in parts[0].scores},
+            sum((part.checks for part in parts), DrawChecks()),
+        )
 
 
 def oracle_data(scored: ScoredSamples) -> OracleData:
@@ -259,37 +283,40 @@ def _scored_draw(
 ) -> Generator[Output, None, ScoredSamples | None]:
     """Progress while ``wanted`` responses are drawn and judged, spread evenly over the prompts.
 
-    Returns None where a stop cut the drawing short.
+    Returns None where a stop cut the drawing short; what was drawn has its rows nevertheless.
     """
     seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
     at_once = max(RESPONSES_AT_ONCE, world.run.sampling.batch_size)
-    drawn: list[Samples] = []
+    drawn: list[ScoredSamples] = []
     # what is held out measures the policy itself
     temperature = world.run.oracle.temperature if purpose == "oracle" else 1.0
     sampling = world.run.sampling.at(temperature)
     done = 0
-    # processes draw one portion each, then all of them settle whether to go on
-    for turn in micro_batches(_portions(prompts, wanted, seed, at_once), ranks().size):
-        yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
-        if settled(should_stop):
-            return None
-        with uneven_passes(policy.backbone.model):
-            for some, each in ranks().share(turn):
-                drawn.append(policy.sample(some, each, sampling, seed, keep_hidden=True))
-        done += sum(len(some) * each for some, each in turn)
+    with world.asked_in_shares():
+        # processes draw and judge one portion each, then all of them settle whether to go on
+        for turn in micro_batches(_portions(prompts, wanted, seed, at_once), ranks().size):
+            yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+            if settled(should_stop):
+                break
+            with uneven_passes(policy.backbone.model):
+                new = [
+                    policy.sample(some, each, sampling, seed, keep_hidden=True)
+                    for some, each in ranks().share(turn)
+                ]
+            drawn += [ScoredSamples.of(world, samples) for samples in new]
+            done += sum(len(some) * each for some, each in turn)
     drawn = ranks().joined(drawn)
-    checks = sum((samples.checks for samples in drawn), DrawChecks())
-    if found := checks.scalars():
-        yield Scalars(round_index, 0, {f"{name}_{purpose}": v for name, v in found.items()})
-    yield Progress(f"sample_{purpose}", wanted, wanted, round_index, "responses")
-    rollouts = list(itertools.chain.from_iterable(samples.rollouts for samples in drawn))
-    windows = join_windows([samples.windows for samples in drawn if samples.windows is not None])
-    satisfaction, windows = with_verdicts(world, rollouts, windows)
-    subject = "base" if policy.version == 0 else "policy"
+    if not drawn:
+        return None
+    found = ScoredSamples.joined(drawn)
+    if checks := found.checks.scalars():
+        yield Scalars(round_index, 0, {f"{name}_{purpose}": v for name, v in checks.items()})
+    yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
     yield from rollout_rows(
-        world, rollouts, satisfaction, round_index, purpose=purpose, subject=subject
-    )
-    return ScoredSamples(rollouts, satisfaction, windows)
+        world, found.rollouts, found.satisfaction, round_index,
+        purpose=purpose, subject="base" if policy.version == 0 else "policy", scores=found.scores,
+    )  # fmt: skip
+    return found if done == wanted else None
 
 
 def _portions(

@@ -22,19 +22,30 @@ def rollout_rows(
     *,
     purpose: str,
     subject: str,
+    scores: Scores | None = None,
 ) -> Iterator[Rows]:
-    """Rows of ``rollouts`` and of ``scores`` by every scorer of the run."""
-    scorers = {scorer.name: scorer for scorer in [*world.constraint_scorers, *world.judges]}
+    """Rows of ``rollouts`` and of ``scores`` by every scorer of the run.
+
+    Args:
+        scores: Where they are known already, as ``run_scores`` gives them.
+    """
+    scorers = [*world.constraint_scorers, *world.judges]
     yield from scored_rows(
         [prompt for split in world.prompts.values() for prompt in split],
         rollouts,
         satisfaction,
-        score_texts(list(scorers.values()), [rollout.response_text for rollout in rollouts]),
-        {name: scorer.version for name, scorer in scorers.items()},
+        run_scores(world, rollouts) if scores is None else scores,
+        {scorer.name: scorer.version for scorer in scorers},
         round_index,
         purpose=purpose,
         subject=subject,
     )
+
+
+def run_scores(world: World, rollouts: Sequence[Rollout]) -> Scores:
+    """Scores of responses by every scorer of the run."""
+    scorers = {scorer.name: scorer for scorer in [*world.constraint_scorers, *world.judges]}
+    return score_texts(list(scorers.values()), [rollout.response_text for rollout in rollouts])
 
 
 def scored_rows(

@@ -37,7 +37,7 @@ from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.prompt_tokens import check_lengths, encode_prompt
 from acft.scorers import Scorer, biases
-from acft.scoring import ScorerPool
+from acft.scoring import ScorerPool, TextCounts
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
 from acft.threads import use_threads
@@ -76,6 +76,8 @@ class World:
     held_out: dict[str, dict[str, list[Document]]] = field(default_factory=dict)
     """Documents of the general corpora that are never trained on, by source and split."""
     threads: int = 1
+    texts: TextCounts = field(default_factory=TextCounts)
+    """Counts what the scorers are asked."""
     _document_verdicts: dict[tuple[tuple[int, ...], int], Tensor] = field(default_factory=dict)
 
     @property
@@ -107,6 +109,15 @@ class World:
         finally:
             torch.set_num_threads(self.threads)
             workers.count = before
+
+    @contextmanager
+    def asked_in_shares(self) -> Iterator[None]:
+        """Lets each process ask about other texts; the first, which is billed, counts them all."""
+        if ranks().rank > 0:
+            self.texts.take()  # of what was asked before, the first one's count is the bill
+        yield
+        for taken in ranks().joined([self.texts.take()]):
+            self.texts.put(taken)
 
     def rollout_verdicts(self, rollouts: Sequence[Rollout]) -> Float[Tensor, "batch window"]:
         """Graded satisfaction of every prefix of each response, up to the horizon."""
@@ -187,6 +198,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
         corpora,
         held_out,
         threads,
+        context.texts,
     )
 
 

@@ -1,5 +1,6 @@
 """Two processes that train one policy take the steps of a single one."""
 
+import json
 import os
 import re
 import sys
@@ -11,6 +12,8 @@ from torch import nn
 from acft.policy import base_policy
 from acft.schema import RunPaths
 from acft.settings import ModelSettings, RunSettings
+from tests.equivalence.judged_parts import judged
+from tests.fake_scorers import save_classifier
 from tests.fakes import save_tiny_model
 from tests.programs import output_of
 from tests.tiny_run import check_same, tiny_settings, train
@@ -21,9 +24,11 @@ SECONDS = 300
 TOLERANCE = 1e-4
 CHANGES = (
     "optimizer.batch_size=6",
+    "oracle.rollouts_per_round=300",
+    "oracle.replay_rounds=1",
     'method={name="acft", prefixes=["corpus", "on_policy"]}',
 )
-"""Three forward passes of texts and some of rollouts a step: the processes' shares differ."""
+"""Three passes of texts and some of rollouts a step, three portions of responses: shares differ."""
 KEPT = 'method={name="acft", prefixes=["corpus", "on_policy"], guidance_top_k=4}'
 """Of passes side by side that ask for no guidance, one has texts with it and the other none."""
 
@@ -148,6 +153,23 @@ def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(t
         assert len(parts) == 2
         assert sum(parts) == n_copies * whole
         assert max(parts) < 0.6 * sum(parts)
+
+
+def test_each_process_asks_about_its_share_and_the_bill_is_that_of_a_single_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    save_classifier(tmp_path / "scorer", ["fine", "rude"])
+    alone = judged(tmp_path)
+    said = printed(
+        "tests.equivalence.judged_parts", str(tmp_path), ACFT_ASSETS=str(tmp_path / "cache")
+    )
+    found = sorted(map(json.loads, re.findall("{.*}", said)), key=lambda one: one["rank"])
+    assert sum(one["asked"] for one in found) == alone["asked"]
+    assert max(one["asked"] for one in found) < 0.7 * alone["asked"]
+    assert found[0]["billed"] == alone["billed"]
+    for one in found:
+        assert one["learned"] == pytest.approx(alone["learned"], abs=1e-4)
 
 
 def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_path):

@@ -107,7 +107,7 @@ def test_a_stop_cuts_the_drawing_of_the_worker_short(tmp_path, monkeypatch):
         RayOracle(run, 1), request_of(world), build_oracle(world), world.base, lambda: bool(said)
     )
     assert not heard(job, said).is_whole
-    assert phases(said) == ["sample_oracle", "sample_oracle"]
+    assert set(phases(said)) == {"sample_oracle"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
