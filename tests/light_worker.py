@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from acft.methods.base import METHODS
@@ -11,7 +12,7 @@ from acft.methods.base import METHODS
 def start_light() -> None:
     """Loads no torch: this process is alone, has the method of the tests, and looks up no names."""
     METHODS._is_discovered = True
-    _replace("acft.distributed", agreed=lambda asked: asked, ranks=_alone)
+    _replace("acft.distributed", agreed=lambda asked: asked, ranks=_alone, together=nullcontext)
     _replace(
         "acft.runs.references",
         unknown_names=lambda *_: [],
