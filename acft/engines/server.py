@@ -311,7 +311,8 @@ class CompletionEngine:
             raise ModelError(
                 f"rollout server {self.server.address} reads prompt {task.prompt.prompt_id!r} as "
                 f"{answer.n_prompt_tokens} tokens, the policy's tokenizer as {n}; is it another "
-                "model, or does it add tokens to a chat template's own?"
+                "model, does it add tokens to a chat template's own, or join those of a [method] "
+                "control and of the prompt behind it?"
             )
 
     def _judge(self, weights: str, new: DrawChecks) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,10 +54,11 @@ def backward(
         loss, said = forward()
         return torch.autograd.grad(loss, parameters, allow_unused=True), said
 
-    for each, said in workers.imap(gradients, passes):
-        _add(each, parameters)
-        del each  # or it would be there while the next one is waited for
-        found.append(said)
+    with closing(workers.imap(gradients, passes)) as results:
+        for each, said in results:
+            _add(each, parameters)
+            del each  # or it would be there while the next one is waited for
+            found.append(said)
     return found
 
 
