@@ -74,7 +74,7 @@ def test_every_page_has_something_to_show(demo, run):
 def test_the_first_home_has_one_quickstart_button_and_tells_whose_time_the_recorded_one_is(demo):
     shown = text_of(runs_page.overview(demo, visit(may_change=True)))
     assert shown.count("Start the quickstart run") == 1
-    assert "The 51 min 19 s it took are by its own clock, with 1 processor core of the" in shown
+    assert "The 29 min 35 s it took are by its own clock, with 1 processor core of the" in shown
     assert "five to ten minutes on two processor cores" in shown
 
 

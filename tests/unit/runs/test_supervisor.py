@@ -160,7 +160,9 @@ def test_an_exit_code_waits_until_it_can_be_recorded(tmp_path, monkeypatch):
     assert read_status(paths).exit_code == 9
 
 
-def test_a_worker_whose_start_cannot_be_recorded_is_not_started_twice(tmp_path, monkeypatch):
+def test_a_worker_whose_start_cannot_be_recorded_is_not_started_twice(
+    tmp_path, monkeypatch, caplog
+):
     paths = create(tmp_path)
     started, failures = [], iter([OSError("disk full"), None])
     spawn, write_status = supervisor.spawn, directory.write_status
@@ -178,8 +180,8 @@ def test_a_worker_whose_start_cannot_be_recorded_is_not_started_twice(tmp_path, 
     monkeypatch.setattr(directory, "write_status", fail_once)
     watcher = Supervisor(tmp_path, command=fake_method.WORKER, places=[Device("cpu")])
     assert watcher.claim()
-    with pytest.raises(OSError, match="disk full"):
-        watcher.tick()
+    watcher.tick()
+    assert "disk full" in caplog.text
     wait_until(lambda: (watcher.tick(), label(paths) == "finished")[1])
     watcher.close()
     assert len(started) == 1
@@ -560,7 +562,7 @@ def test_supervision_goes_on_after_any_error_and_says_it_once(tmp_path, caplog):
     assert watcher.start()
     becomes(paths, "finished")
     watcher.close()
-    assert caplog.text.count("supervision was interrupted") == 1
+    assert caplog.text.count("was interrupted and goes on") == 1
 
 
 def test_a_lost_run_is_looked_at_again_only_when_it_gives_a_sign_of_life(tmp_path, monkeypatch):
