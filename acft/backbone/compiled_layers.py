@@ -12,6 +12,7 @@ from transformers import Cache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from acft.backbone.compiler import Backend, compiling, require_compiler
+from acft.backbone.forward import text_decoder
 from acft.errors import ModelError
 
 BACKEND: Backend = "inductor"
@@ -29,7 +30,8 @@ def compile_layers(model: PreTrainedModel) -> None:
         ModelError: Its architecture has no layers that are known to be independent of each other.
     """
     require_compiler("[optimizer] compile = true", "it to false", model.device.type)
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    read = text_decoder(model).modules()
+    layers = [module for module in read if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise ModelError(
             f"[optimizer] compile = true: a {model.config.model_type!r} has no layers that could "
