@@ -25,6 +25,7 @@ from acft.runs.directory import (
     write_labels,
 )
 from acft.runs.locks import FileLock
+from acft.runs.recording import TAG as RECORDED
 from acft.runs.sizes import size
 from acft.runs.status import RESUMABLE, current_state
 from acft.schema import BEGINNING, Labels, RunPaths, Status
@@ -170,7 +171,7 @@ def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
 
 
 def estimate(runs_dir: Path, spec: "Spec") -> Estimate | None:
-    """Time and disk a run will need; None when no finished run resembles it."""
+    """Time and disk a run will need; None when no finished run of this machine resembles it."""
     return estimates(runs_dir, [spec])[0]
 
 
@@ -180,6 +181,8 @@ def estimates(runs_dir: Path, specs: Sequence["Spec"]) -> list[Estimate | None]:
     for paths in all_runs(runs_dir):
         status = read_status(paths)
         if status.state != "finished" or not status.steps:
+            continue
+        if RECORDED in read_labels(paths).tags:  # on another machine, and packed without much
             continue
         alike = rates.get(_resembling(_values(paths)))
         if alike is not None:

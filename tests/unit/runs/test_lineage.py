@@ -11,13 +11,20 @@ import pytest
 from acft.errors import ConfigError, RunError
 from acft.eventlog import EventWriter
 from acft.events import RoundFinished, Scalars, Started
-from acft.runs import launcher, lineage, sweep
-from acft.runs.directory import find_run, read_labels, read_launch, read_status, write_status
+from acft.runs import launcher, lineage, recording, sweep
+from acft.runs.directory import (
+    find_run,
+    read_labels,
+    read_launch,
+    read_status,
+    write_labels,
+    write_status,
+)
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 from acft.runs.sizes import size
 from acft.runs.spec import parse_spec
-from acft.schema import RunPaths, Status
+from acft.schema import Labels, RunPaths, Status
 from tests import fake_method
 from tests.fake_runs import SPEC, create, do
 
@@ -126,6 +133,11 @@ def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done)
     assert expected.bytes == pytest.approx(2 * lineage.space(done).total, abs=24)
     other = parse_spec(SPEC, ["model.name='other'"])
     assert lineage.estimates(tmp_path, [spec, other]) == [expected, None]
+
+
+def test_a_run_recorded_elsewhere_foretells_nothing_here(tmp_path, done):
+    write_labels(done, Labels(tags=(recording.TAG,)))
+    assert lineage.estimate(tmp_path, parse_spec(SPEC)) is None
 
 
 def test_an_estimate_counts_all_attempts_of_a_resumed_run(tmp_path):
