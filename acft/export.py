@@ -17,7 +17,7 @@ from acft.eventlog import effective, read_events
 from acft.events import Evaluated
 from acft.model_card import Base, CardFacts, model_card, without_folder
 from acft.oracle.base import ORACLES
-from acft.runs.directory import all_runs, read_launch, read_status
+from acft.runs.directory import all_runs, read_launch, read_resolved, read_status
 from acft.runs.restore import RestoredRun, open_run
 from acft.runs.sizes import size
 from acft.runs.status import current_state
@@ -121,9 +121,8 @@ def _evaluations(run: RestoredRun) -> list[RunPaths]:
 def _weights_of(evaluation: RunPaths) -> str:
     """SHA-256 of the weights an evaluation requires; empty where it was told to take any."""
     try:
-        method = json.loads(evaluation.resolved.read_text(encoding="utf-8"))["method"]
-        return str(method["subjects"]["policy"]["base_sha256"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return str(read_resolved(evaluation)["method"]["subjects"]["policy"]["base_sha256"])
+    except (LookupError, TypeError):
         return ""
 
 
@@ -179,10 +178,10 @@ def _value(value: Any) -> str:
 
 def _trained_dtype(paths: RunPaths) -> str:
     """The dtype of the weights while the run trained."""
+    resolved = read_resolved(paths)
     try:
-        resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
         recorded = resolved.get("facts", {}).get("dtype") or resolved["settings"]["dtype"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return ""
     if recorded != "auto":
         return recorded

@@ -203,6 +203,15 @@ def _created(paths: RunPaths) -> float:
     return moment.replace(tzinfo=UTC).timestamp()
 
 
+def read_resolved(paths: RunPaths) -> dict[str, Any]:
+    """Settings, facts and versions as recorded when a run started; empty where none can be read."""
+    try:
+        values = json.loads(paths.resolved.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def read_launch(paths: RunPaths) -> Launch:
     """How the run came about.
 

@@ -1,7 +1,6 @@
 """Runs among each other: clones, differences, labels, the space they take, and clean-up."""
 
 import dataclasses
-import json
 import os
 import shutil
 import statistics
@@ -21,6 +20,7 @@ from acft.runs.directory import (
     find_run,
     read_labels,
     read_launch,
+    read_resolved,
     read_status,
     write_labels,
 )
@@ -29,6 +29,7 @@ from acft.runs.recording import TAG as RECORDED
 from acft.runs.sizes import size
 from acft.runs.status import RESUMABLE, current_state
 from acft.schema import BEGINNING, Labels, RunPaths, Status
+from acft.settings import as_used
 
 if TYPE_CHECKING:
     from acft.runs.spec import Spec
@@ -275,14 +276,12 @@ def _resembling(values: dict[str, Any]) -> tuple[Any, ...]:
 
 def _values(paths: RunPaths) -> dict[str, Any]:
     """Every setting of a run by dotted name, from its record or, before it started, its spec."""
-    try:
-        resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
-        return flat({**resolved["settings"], "method": resolved["method"]})
-    except (OSError, ValueError, KeyError, TypeError):
-        from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
+    if used := as_used(read_resolved(paths)):
+        return flat(used)
+    from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
 
-        text = paths.spec.read_text(encoding="utf-8")
-        return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
+    text = paths.spec.read_text(encoding="utf-8")
+    return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
 
 
 def _seconds(paths: RunPaths, status: Status) -> float:

@@ -1,6 +1,5 @@
 """Runs that measure: settings of an evaluation made from a run or a model."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -12,7 +11,7 @@ from acft.corpora.hub import PREFIX
 from acft.corpora.sources import INLINE
 from acft.errors import RunError
 from acft.runs.checkpoints import verify
-from acft.runs.directory import RUN_ID, find_run, read_launch, read_status
+from acft.runs.directory import RUN_ID, find_run, read_launch, read_resolved, read_status
 from acft.runs.spec import EVALUATE, Spec, parse_spec
 from acft.schema import RunPaths
 from acft.scorers import local
@@ -172,8 +171,8 @@ def _spec_of(paths: RunPaths) -> Spec:
 def _base_sha256(paths: RunPaths) -> str:
     """Hash of the weights that a run started from; empty where it recorded none."""
     try:
-        return str(json.loads(paths.resolved.read_text(encoding="utf-8"))["facts"]["model_sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_resolved(paths)["facts"]["model_sha256"])
+    except (KeyError, TypeError):
         return ""
 
 

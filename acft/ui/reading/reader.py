@@ -4,7 +4,6 @@ These are current without the database. Pages that show part of many rows, such 
 ask ``store.queries``.
 """
 
-import json
 import threading
 import tomllib
 from collections.abc import Iterable
@@ -30,7 +29,7 @@ from acft.events import (
     ShardSealed,
     Started,
 )
-from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch
+from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_resolved
 from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import TABLES, Labels, RunPaths, Status
 from acft.settings import as_asked, as_used
@@ -242,7 +241,7 @@ class Reader:
         with self._lock:
             tail = self._tails.setdefault(run_id, _Tail(paths))
             history = tail.poll()
-        resolved = read_json(paths.resolved)
+        resolved = read_resolved(paths)
         return Run(
             run_id=run_id,
             paths=paths,
@@ -342,15 +341,6 @@ def table_of(values: dict[str, Any], name: str) -> dict[str, Any]:
     """A table inside of another; empty where it is missing or something else."""
     found = values.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when the file is missing or damaged."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 @lru_cache(maxsize=16)
