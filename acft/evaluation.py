@@ -11,13 +11,16 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 
 from acft.constraints import Constraint
+from acft.data import micro_batches
 from acft.decoding.base import Sampler
+from acft.distributed import Ranks, ranks, settled
 from acft.errors import ModelError
 from acft.events import COMPARISONS, Evaluated, Event, Progress
 from acft.metrics.base import METRICS, Metric
+from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import score_texts
 from acft.settings import SamplingSettings
@@ -115,21 +118,30 @@ def draw_and_score(
 
     One rollout's random numbers depend on seed, prompt and sample number alone, so two policies
     with the same seed share them and chunks do not matter. A stop keeps the finished chunks.
+    Several processes draw a chunk each at a time, and all of them judge every response.
 
     Args:
         failed: Takes the errors of scorers that fail, by name; such a scorer is asked no more and
             all its scores are left out. Without it the error is raised.
     """
-    size = max(1, max(CHUNK_RESPONSES, sampling.batch_size) // n)
+    # a decoder may ask other models too, and those in parts want the same passes of all processes
+    team = ranks() if isinstance(policy, Policy) else Ranks()
+    at_once = max(1, max(CHUNK_RESPONSES, sampling.batch_size) // n)
+    size = max(1, min(at_once, -(-len(prompts) // team.size)))
     total = len(prompts) * n
     scored: list[ScoredRollout] = []
     yield Progress(phase, 0, total, round, "responses")
     with policy.prepared():
-        for start in range(0, len(prompts), size):
-            if should_stop():
+        for turn in micro_batches([*micro_batches(prompts, size)], team.size):
+            if settled(should_stop):
                 break
-            drawn = policy.sample(prompts[start : start + size], n, sampling, seed)
-            scored.extend(score_rollouts(drawn.rollouts, constraint, scorers, failed))
+            drawn = [
+                (policy.sample(some, n, sampling, seed).rollouts, counts)
+                for some, counts in team.share_evenly(turn)
+            ]
+            own = [some for some, counts in drawn if counts]
+            rollouts = [*chain.from_iterable(team.joined(own))]
+            scored.extend(score_rollouts(rollouts, constraint, scorers, failed))
             yield Progress(phase, len(scored), total, round, "responses")
     if not failed:
         return scored

@@ -5,15 +5,17 @@ Two averages are kept apart and named so: ``perplexity`` is exp(all nats / all t
 """
 
 import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from acft.backbone.sharded import uneven_passes
 from acft.data import TokenizedDocument, collate, pad_token, prompt_and_response
+from acft.distributed import ranks
 from acft.errors import DataError
 from acft.prompt_tokens import encoded_pair, response_text
 from acft.threads import Workers
@@ -36,7 +38,7 @@ class Judge(Protocol):
 
     @property
     def backbone(self) -> Any:
-        """The opened model; its ``tokenizer``, ``decode`` and ``context_length`` are used."""
+        """The opened model; ``model``, tokenizer, ``decode`` and ``context_length`` are used."""
         ...
 
     @property
@@ -207,15 +209,14 @@ def _likelihoods(judge: Judge, items: Sequence[_Item]) -> list[Likelihood]:
         wanted = max(1, BATCH_TOKENS // len(judged[order[0]].token_ids))
         batches.append(order[:wanted])
         order = order[wanted:]
-    rows: dict[int, Likelihood] = {}
-    lock = threading.Lock()
 
-    def work(batch: list[int]) -> None:
-        found = list(_judge(judge, [judged[index] for index in batch]))
-        with lock:
-            rows.update(zip(batch, found, strict=True))
+    def work(batch: list[int]) -> list[Likelihood]:
+        return list(_judge(judge, [judged[index] for index in batch]))
 
-    judge.workers.map(work, batches)
+    with uneven_passes(judge.backbone.model):
+        own = judge.workers.map(work, ranks().share(batches))
+    found = chain.from_iterable(ranks().joined(own))
+    rows = dict(zip(chain.from_iterable(batches), found, strict=True))
     return [rows[index] for index in range(len(judged))]
 
 

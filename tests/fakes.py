@@ -44,8 +44,11 @@ class ByteTokenizer:
 
 def byte_backbone(context_length=128):
     """What reading texts takes of an opened model with the tokenizer of bytes."""
+    from torch import nn
+
     tokenizer = ByteTokenizer()
     return SimpleNamespace(
+        model=nn.Identity(),
         tokenizer=tokenizer,
         decode=partial(tokenizer.decode, skip_special_tokens=True),
         context_length=context_length,

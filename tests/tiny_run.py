@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from acft.eventlog import read_events
-from acft.events import Scalars
+from acft.events import Evaluated, Scalars
 from acft.runs.launcher import create_here
 from acft.runs.spec import parse_spec
 from acft.runs.worker import run_worker
@@ -90,13 +90,24 @@ def scalars(paths: RunPaths) -> dict[tuple, float]:
     }
 
 
+def report(paths: RunPaths) -> dict[tuple, float]:
+    """Every measured value of the run's own report, by suite, metric and subject."""
+    events = [entry.event for entry in read_events(paths.events)]
+    return {
+        (event.suite, event.metric, event.subject): event.value
+        for event in events
+        if isinstance(event, Evaluated) and event.value is not None
+    }
+
+
 def check_same(alone: RunPaths, together: RunPaths, weights: str) -> None:
     """Fails unless both runs said the same numbers and ended with the same weights."""
-    expected, found = scalars(alone), scalars(together)
-    assert found.keys() == expected.keys()
-    assert [found[key] for key in expected] == pytest.approx(
-        list(expected.values()), rel=TOLERANCE, abs=TOLERANCE
-    )
+    for numbers in (scalars, report):
+        expected, found = numbers(alone), numbers(together)
+        assert found.keys() == expected.keys()
+        assert [found[key] for key in expected] == pytest.approx(
+            list(expected.values()), rel=TOLERANCE, abs=TOLERANCE
+        )
     files = [
         paths.root / "checkpoints" / "round-2" / "policy" / weights for paths in (alone, together)
     ]

@@ -80,7 +80,7 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 @contextmanager
-def uneven_passes(model: PreTrainedModel) -> Iterator[None]:
+def uneven_passes(model: nn.Module) -> Iterator[None]:
     """Lets each process do another number of forward passes meanwhile, as drawing needs.
 
     Whoever is done does idle passes until all are. Nothing happens for a model that is not sharded.
@@ -104,7 +104,7 @@ def uneven_passes(model: PreTrainedModel) -> Iterator[None]:
         handle.remove()
     with torch.no_grad():
         while ranks().any(mine=False):
-            decoder(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
+            decoder(input_ids=torch.zeros(1, 1, dtype=torch.long, device=decoder.device))
 
 
 def _divide(layer: nn.Linear, device: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -20,9 +21,11 @@ from acft import events
 from acft.commands._options import on
 from acft.commands._results import Results
 from acft.costs import bill, bill_in_words
+from acft.distributed import leave, ranks
 from acft.eventlog import Entry, effective, read_events
 from acft.runs import worker
 from acft.runs.directory import read_status
+from acft.runs.follower import follow
 from acft.runs.pace import Pace
 from acft.runs.spec import Spec
 from acft.schema import RunPaths
@@ -42,12 +45,30 @@ LOG_SECONDS = 30.0
 """Between two lines about the same phase in a log file."""
 
 
-def do_here(paths: RunPaths, spec: Spec) -> int:
-    """Exit code after doing a run in this process, with its progress drawn."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    with Display(spec.title, paths, spec.settings.schedule.rounds) as display:
-        code = worker.run_worker(paths, display.show)
-    return display.report(code)
+def do_here(begin: Callable[[], RunPaths], spec: Spec) -> int:
+    """Exit code after doing a run in this process, with its progress drawn.
+
+    Ctrl-C saves and stops, a second one stops at once. Started several times over by ``torchrun``
+    or ``accelerate launch``, the first process is the run and the others do their part of its work.
+
+    Args:
+        begin: Makes the run's directory, or claims it; asked by the first process alone.
+        spec: What that run is about.
+    """
+    team = ranks()
+    if team.rank > 0:
+        follow(spec, team.from_first(worker.StartingPoint()))
+        code = worker.DONE
+    else:
+        paths = begin()
+        team.from_first(worker.starting_point(paths, read_status(paths)))
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+        with Display(spec.title, paths, spec.settings.schedule.rounds) as display:
+            code = worker.run_worker(paths, display.show)
+        code = display.report(code)
+    if code == worker.DONE:  # after a failure the launcher ends the others
+        leave()
+    return code
 
 
 class Display:

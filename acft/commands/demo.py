@@ -38,7 +38,7 @@ def _record(args: argparse.Namespace) -> int:
     else:
         spec = load_spec(SETTINGS, [])
         paths = create_here(args.runs, spec, SETTINGS.stem)
-        code = do_here(paths, spec)
+        code = do_here(lambda: paths, spec)
     if code == 0:
         print(f"recorded in {str(record(paths, args.into))!r}")
     return code

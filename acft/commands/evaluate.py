@@ -47,4 +47,4 @@ def run(args: argparse.Namespace) -> int:
         print(f"{run_id} queued; {ensure_supervisor(args.runs)} starts it")
         return 0
     spec = wanted.checked()
-    return do_here(create_here(args.runs, spec, **names), spec)
+    return do_here(lambda: create_here(args.runs, spec, **names), spec)

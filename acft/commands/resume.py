@@ -1,12 +1,15 @@
 """Continue a stopped, failed or lost run from its last sealed round."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
 
 from acft.commands._options import add_run_id, add_runs_dir
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the run and the round."""
+    """Adds the run, the round and where to do it."""
     add_run_id(parser)
     add_runs_dir(parser)
     parser.add_argument(
@@ -15,18 +18,55 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="continue after round N; 0 is the beginning",
     )
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="in this terminal instead of the background; in several processes under torchrun",
+    )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prints where the run goes on."""
-    from acft.errors import DataError
+def run(args: argparse.Namespace) -> int:
+    """Exit code of the rest of the run; 0 when it is only queued, with a line where it goes on."""
+    if args.here:
+        return _here(args)
     from acft.runs.detached import ensure_supervisor
     from acft.runs.launcher import resume
 
-    try:
+    with _advice():
         finished = resume(args.runs, args.run_id, args.round)
-    except DataError as error:
-        raise DataError(f"{error}; choose one with --round") from None
     ensure_supervisor(args.runs)
     where = f"after round {finished}" if finished else "from the beginning"
     print(f"{args.run_id} is queued to go on {where}")
+    return 0
+
+
+def _here(args: argparse.Namespace) -> int:
+    from acft.commands._display import do_here
+    from acft.errors import RunError
+    from acft.runs.directory import find_run, read_launch
+    from acft.runs.launcher import resume_here
+    from acft.runs.spec import load_spec
+
+    runs_dir = args.runs.resolve()
+    paths = find_run(runs_dir, args.run_id)
+    launch = read_launch(paths)
+    home = Path(launch.working_directory or ".")
+    if not home.is_dir():
+        raise RunError(
+            f"run {args.run_id} was started in {str(home)!r}, where its settings look for files "
+            "and which is no longer there"
+        )
+    with chdir(home), _advice():
+        spec = load_spec(paths.spec, launch.overrides)
+        return do_here(lambda: resume_here(runs_dir, args.run_id, args.round), spec)
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Says of a damaged checkpoint how to choose another."""
+    from acft.errors import DataError
+
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}; choose one with --round") from None

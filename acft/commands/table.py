@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from acft.commands._options import add_json, add_runs_dir
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from acft.schema import RunPaths, Status
+    from acft.schema import RunPaths
     from acft.tables.experiment import Experiment, Task
     from acft.tables.table import ResultTable
 
@@ -164,7 +164,7 @@ def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
     while (progress := experiment.progress(runs_dir)).ready:
         task = progress.ready[0]
         print(f"{task.row} {_seed(task)}".rstrip(), file=sys.stderr)
-        code = do_here(_begin_here(experiment, task, runs_dir), task.spec)
+        code = do_here(partial(_begin_here, experiment, task, runs_dir), task.spec)
         if code:
             return code
     if progress.running:
@@ -178,28 +178,11 @@ def _run_missing(experiment: "Experiment", runs_dir: Path) -> int:
 
 def _begin_here(experiment: "Experiment", task: "Task", runs_dir: Path) -> "RunPaths":
     """Directory of the run that does a task: one that ended early and goes on, or a new one."""
-    from acft.runs.directory import amend_status, find_run
-    from acft.runs.launcher import create_here, resume
+    from acft.runs.launcher import create_here, resume_here
 
     if task.run_id:
-        resume(runs_dir, task.run_id)
-        paths = find_run(runs_dir, task.run_id)
-        amend_status(paths, _claimed)  # a workbench that is open would start what is queued
-        return paths
+        return resume_here(runs_dir, task.run_id)
     return create_here(runs_dir, task.spec, experiment=experiment.name, subject=task.subject)
-
-
-def _claimed(status: "Status") -> "Status | None":
-    """The status of a queued run that this process is about to do; None where another began."""
-    from acft.runs.process import this_process
-
-    if status.state != "queued":
-        return None
-    who, now = this_process(), time.time()
-    return dataclasses.replace(
-        status, state="starting", pid=who.pid, pid_started=who.started, boot_id=who.boot_id,
-        heartbeat=now,
-    )  # fmt: skip
 
 
 def _queue(experiment: "Experiment", task: "Task", runs_dir: Path) -> str:

@@ -13,26 +13,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code of the run; Ctrl-C saves and stops, a second one stops at once.
-
-    Started several times over by ``torchrun`` or ``accelerate launch``, the first process is the
-    run and the others do their part of its work.
-    """
+    """Exit code of the run; see ``do_here``."""
     from acft.config import read_toml
 
     read_toml(args.config)  # its faults are told before torch is imported, which takes seconds
     from acft.commands._display import do_here
-    from acft.distributed import leave, ranks
-    from acft.runs.follower import follow
     from acft.runs.launcher import create_here
     from acft.runs.spec import load_spec
 
     spec = load_spec(args.config, args.set, has_files=True)
-    if ranks().rank > 0:
-        follow(spec)
-        code = 0
-    else:
-        code = do_here(create_here(args.runs, spec, args.config.stem, mirror=args.mirror), spec)
-    if code == 0:  # after a failure the launcher ends the others
-        leave()
-    return code
+    return do_here(lambda: create_here(args.runs, spec, args.config.stem, mirror=args.mirror), spec)

@@ -23,7 +23,7 @@ from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z2-7]{4}")
 """Date and time (UTC) of creation, then four random characters; no user text."""
-ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+ID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"  # sorted
 STALE_SECONDS = 3600.0
 """Unfinished folders older than this are remains of a dead process."""
 
@@ -31,9 +31,12 @@ Record = TypeVar("Record")
 
 
 def new_run_id(now: float) -> str:
-    """A name that sorts by creation time."""
+    """A name that sorts by creation time, to a thousandth of a second."""
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
-    return moment + "-" + "".join(secrets.choice(ID_LETTERS) for _ in range(4))
+    letters = len(ID_LETTERS)
+    within = divmod(int(now % 1 * letters**2), letters)
+    chosen = (*within, secrets.randbelow(letters), secrets.randbelow(letters))
+    return f"{moment}-{''.join(ID_LETTERS[index] for index in chosen)}"
 
 
 def create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -> RunPaths:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,15 +107,11 @@ def create_here(
 ) -> RunPaths:
     """Directory of a new run that this process is about to do itself."""
     require_clients(mirror)
-    who = this_process()
     record = _launch_record(spec, experiment)
     record = dataclasses.replace(record, subject=subject, mirror=tuple(mirror))
-    now = record.created
-    status = Status(
-        state="starting", kind=record.kind, pid=who.pid, pid_started=who.started,
-        boot_id=who.boot_id, created=now, heartbeat=now,
-        device=candidates(spec.settings.device, devices())[0].name,
-    )  # fmt: skip
+    status = _claimed(
+        Status(state="starting", kind=record.kind, created=record.created), record.device
+    )
     return create_run(runs_dir, spec.text, record, status)
 
 
@@ -153,20 +149,41 @@ def resume(runs_dir: Path, run_id: str, from_round: int | None = None) -> int:
         RunError: The run cannot be resumed in its state, or has no such round.
         DataError: The checkpoint is damaged; earlier ones are named.
     """
+    point = _go_on(find_run(runs_dir, run_id), from_round, lambda queued: queued)
+    return point.round if point else 0
+
+
+def resume_here(runs_dir: Path, run_id: str, from_round: int | None = None) -> RunPaths:
+    """Directory of a run that this process is about to go on with.
+
+    Raises:
+        RunError: As ``resume``.
+        DataError: As ``resume``.
+    """
     paths = find_run(runs_dir, run_id)
+    device = read_launch(paths).device
+    _go_on(paths, from_round, lambda queued: _claimed(queued, device))
+    return paths
+
+
+def _go_on(
+    paths: RunPaths, from_round: int | None, change: Callable[[Status], Status]
+) -> RoundFinished | None:
+    """The round after which the run goes on; ``change`` says in which state it waits for that."""
     _resumable(paths)
     # The threads of a killed process may take seconds to end, and hold its lock until then.
     lock = FileLock(paths.lock, LOCK_SECONDS)
     if not lock.acquire():
-        raise RunError(f"run {run_id} still has a process working on it; stop it first")
+        name = paths.root.name
+        raise RunError(f"run {name} still has a process working on it; stop it first")
     try:
         status = _resumable(paths)
         point = resume_point(paths, from_round)
         paths.stop_request.unlink(missing_ok=True)
-        write_status(paths, _requeued(paths, status, point))
+        write_status(paths, change(_requeued(paths, status, point)))
     finally:
         lock.release()
-    return point.round if point else 0
+    return point
 
 
 def _resumable(paths: RunPaths) -> Status:
@@ -202,6 +219,15 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
         earlier = [number for number in sorted(sealed) if number < wanted]
         raise DataError(f"{error}; sealed before it: {_listed(earlier) or 'none'}") from None
     return sealed[wanted]
+
+
+def _claimed(status: Status, device: str) -> Status:
+    """The status of a run that this process is about to do on its kind of device."""
+    who = this_process()
+    return dataclasses.replace(
+        status, state="starting", pid=who.pid, pid_started=who.started, boot_id=who.boot_id,
+        heartbeat=time.time(), device=candidates(device, devices())[0].name,
+    )  # fmt: skip
 
 
 def _launch_record(spec: "Spec", experiment: str) -> Launch:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acft.atomic import replace_json
 from acft.errors import DataError
@@ -187,15 +187,15 @@ class _Attempt:
 
         spec = self._spec
         assert spec is not None
-        folder, resume_round = _resume_point(self._paths, self._file.status.resumed_from)
-        if folder is not None:
-            verify(folder)
         status = self._file.status
+        begin = starting_point(self._paths, status)
+        if begin.folder is not None:
+            verify(begin.folder)
         should_stop = agreed(self._stop.is_set)
-        context = TrainContext(spec.settings, folder, resume_round, status.step, should_stop)
+        context = TrainContext(spec.settings, begin.folder, begin.round, begin.step, should_stop)
         self._recorder = Recorder(self._paths, self._observe)
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
-        self._recorder.take(Started(status.pid, resume_round, proof))
+        self._recorder.take(Started(status.pid, begin.round, proof))
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)
         facts = spec.method.facts(context)
@@ -302,8 +302,21 @@ class _Attempt:
             thread.join()
 
 
-def _resume_point(paths: RunPaths, checkpoint: str) -> tuple[Path | None, int]:
-    """Folder to continue from and the number of finished rounds in it."""
+class StartingPoint(NamedTuple):
+    """Where an attempt begins: a sealed checkpoint, its rounds and optimiser steps."""
+
+    folder: Path | None = None
+    round: int = 0
+    step: int = 0
+
+
+def starting_point(paths: RunPaths, status: Status) -> StartingPoint:
+    """Where the attempt that a run waits for begins.
+
+    Raises:
+        DataError: There is no such sealed checkpoint.
+    """
+    checkpoint = status.resumed_from
     from acft.eventlog import effective, read_events  # noqa: PLC0415
 
     sealed = [
@@ -312,11 +325,11 @@ def _resume_point(paths: RunPaths, checkpoint: str) -> tuple[Path | None, int]:
         if isinstance(entry.event, RoundFinished)
     ]
     if not sealed or checkpoint == BEGINNING:
-        return None, 0
+        return StartingPoint()
     wanted = checkpoint or sealed[-1].checkpoint
     for event in sealed:
         if event.checkpoint == wanted:
-            return paths.root / wanted, event.round
+            return StartingPoint(paths.root / wanted, event.round, status.step)
     raise DataError(f"run {paths.root.name} has no sealed checkpoint {wanted!r}")
 
 

@@ -13,7 +13,7 @@ from acft.runs.directory import read_status
 from acft.runs.follower import follow
 from acft.runs.launcher import create_here
 from acft.runs.spec import Spec, load_spec
-from acft.runs.worker import run_worker
+from acft.runs.worker import StartingPoint, run_worker
 
 
 def main(config: str, runs: str, *phases: str) -> None:
@@ -21,7 +21,7 @@ def main(config: str, runs: str, *phases: str) -> None:
     spec = load_spec(Path(config))
     for phase in phases:
         if ranks().rank > 0:
-            follow(spec)
+            follow(spec, StartingPoint())
         else:
             sys.stdout.write(f"{_stopped(spec, Path(runs) / phase, phase)}\n")
     leave()

@@ -9,14 +9,22 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from acft.__main__ import main
+from acft.eventlog import Entry, read_events
+from acft.events import RoundFinished, Started
 from acft.policy import base_policy
+from acft.runs.directory import read_status
+from acft.runs.launcher import create_here
+from acft.runs.spec import parse_spec
+from acft.runs.worker import run_worker
 from acft.schema import RunPaths
 from acft.settings import ModelSettings, RunSettings
 from tests.equivalence.judged_parts import judged
+from tests.equivalence.measured_parts import measured
 from tests.fake_scorers import save_classifier
 from tests.fakes import save_tiny_model
 from tests.programs import output_of
-from tests.tiny_run import check_same, tiny_settings, train
+from tests.tiny_run import check_same, report, tiny_settings, train
 from tests.toy_runs import toy_run
 
 pytestmark = pytest.mark.equivalence
@@ -80,6 +88,50 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launche
         tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher, method
     )
     check_same(alone, together, "adapter_model.safetensors")
+
+
+def test_a_run_that_ended_early_goes_on_in_two_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    text = tiny_settings(tmp_path)
+    alone, code = train(text, tmp_path / "alone", *CHANGES)
+    assert code == 0
+    paths = create_here(tmp_path / "runs", parse_spec(text, CHANGES))
+
+    def stop_between_rounds(entry: Entry) -> None:
+        if isinstance(entry.event, RoundFinished):
+            paths.stop_request.write_text("now")
+
+    assert run_worker(paths, stop_between_rounds) == 0
+    assert (read_status(paths).state, read_status(paths).round) == ("stopped", 1)
+    resume = ("acft", "resume", paths.root.name, "--here", "--runs", str(tmp_path / "runs"))
+    printed(*resume, ACFT_ASSETS=str(tmp_path / "cache"))
+    assert read_status(paths).state == "finished"
+    begun = [e.event for e in read_events(paths.events) if isinstance(e.event, Started)]
+    assert [event.resumed_from_round for event in begun] == [0, 1]
+    check_same(alone, paths, "adapter_model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_processes_measure_a_run_as_one(tmp_path, monkeypatch, sharding):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    trained, _ = train(tiny_settings(tmp_path), tmp_path / "runs", *CHANGES)
+    options = "method.options.perplexity={documents=4}"
+    measure = ("evaluate", trained.root.name, "--suite", "perplexity", "--suite", "fluency",
+               "--set", options, "--set", "method.options.fluency={prompts=5, continuations=2}",
+               "--set", f'method.judge="{tmp_path / "model"}"',
+               "--runs", str(tmp_path / "runs"))  # fmt: skip
+    assert main([*measure]) == 0
+    sharded = ("--set", f'model.sharding="{sharding}"')
+    printed("acft", *measure, *sharded, ACFT_ASSETS=str(tmp_path / "cache"))
+    alone, together = [
+        RunPaths(folder)
+        for folder in sorted((tmp_path / "runs").iterdir(), key=lambda f: f.stat().st_ctime)
+        if (folder / "spec.toml").exists() and folder != trained.root
+    ]
+    expected, found = report(alone), report(together)
+    assert expected.keys() == found.keys()
+    assert [*found.values()] == pytest.approx([*expected.values()], rel=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +222,21 @@ def test_each_process_asks_about_its_share_and_the_bill_is_that_of_a_single_one(
     assert found[0]["billed"] == alone["billed"]
     for one in found:
         assert one["learned"] == pytest.approx(alone["learned"], abs=1e-4)
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_each_process_measures_its_share_and_all_know_what_one_alone_would(tmp_path, sharding):
+    save_tiny_model(tmp_path / "model")
+    alone = measured(tmp_path / "model", "none")
+    said = printed("tests.equivalence.measured_parts", str(tmp_path / "model"), sharding)
+    found = sorted(map(json.loads, re.findall("{.*}", said)), key=lambda one: one["rank"])
+    # five prompts are shared; whoever has no part of the one alone draws it as well
+    assert [one["drawn"] for one in found] == [3 + 1, 2 + 1]
+    assert sum(one["read"] for one in found) == alone["read"] == 9
+    assert min(one["read"] for one in found) > 0
+    for one in found:
+        assert one["responses"] == json.loads(json.dumps(alone["responses"]))
+        assert one["nll"] == pytest.approx(alone["nll"], rel=TOLERANCE)
 
 
 def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_path):

@@ -34,7 +34,7 @@ def place(file: Path, text: str) -> None:
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
-def test_the_signal_before_the_end_of_the_job_saves_the_round_and_the_script_waits_for_it(tmp_path):
+def test_the_signal_before_the_end_of_a_job_saves_the_round_and_the_next_job_goes_on(tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
     place(tools / "scontrol", "#!/bin/bash\necho node1\necho node2\n")
@@ -47,19 +47,24 @@ def test_the_signal_before_the_end_of_the_job_saves_the_round_and_the_script_wai
     runs = tmp_path / "runs"
     slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
     environment = os.environ | slurm | {"PATH": f"{tools}:{os.environ['PATH']}"}
-    job = subprocess.Popen(
-        ["bash", str(tmp_path / "job.sh"), str(tmp_path / "run.toml"), str(runs)],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    with ended(job):
-        wait_until(
-            lambda: any(read_status(paths).checkpoint for paths in all_runs(runs)), "a round"
-        )
-        job.send_signal(signal.SIGUSR1)
-        _, said = job.communicate(timeout=120)
-    (paths,) = all_runs(runs)
-    status, state = current_state(paths)
-    assert state.state == "stopped", said
-    assert 1 <= status.round < 500
-    assert (paths.root / status.checkpoint).is_dir()
+
+    def rounds_after_a_job(before: int) -> int:
+        job = subprocess.Popen(
+            ["bash", str(tmp_path / "job.sh"), str(tmp_path / "run.toml"), str(runs)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        with ended(job):
+            wait_until(
+                lambda: any(read_status(p).round > before for p in all_runs(runs)), "a round"
+            )
+            job.send_signal(signal.SIGUSR1)
+            _, said = job.communicate(timeout=120)
+        (paths,) = all_runs(runs)
+        status, state = current_state(paths)
+        assert state.state == "stopped", said
+        assert (paths.root / status.checkpoint).is_dir()
+        return status.round
+
+    first = rounds_after_a_job(before=0)
+    assert 1 <= first < rounds_after_a_job(before=first) < 500

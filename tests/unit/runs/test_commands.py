@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from acft.__main__ import main
+from acft.atomic import replace_json
 from acft.runs import launcher, lineage
 from acft.runs.directory import all_runs, read_launch, read_status, write_status
 from acft.runs.process import this_process
@@ -259,6 +261,29 @@ def test_stop_and_resume_of_a_queued_run(tmp_path, capsys):
     assert acft("resume", paths.root.name, "--runs", tmp_path) == 0
     assert "from the beginning" in capsys.readouterr().out
     assert read_status(paths).state == "queued"
+
+
+def test_resume_here_does_the_rest_in_this_process(tmp_path, capsys):
+    paths = create(tmp_path)
+    assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
+    assert acft("resume", paths.root.name, "--here", "--runs", tmp_path) == 0
+    status = read_status(paths)
+    assert (status.state, status.round) == ("finished", status.rounds)
+    assert status.pid == os.getpid()
+    assert acft("resume", paths.root.name, "--here", "--runs", tmp_path) == 2
+    assert "is finished; only" in capsys.readouterr().err
+
+
+def test_resume_here_says_that_the_folder_is_gone_in_which_the_settings_look_for_files(
+    tmp_path, capsys
+):
+    paths = create(tmp_path)
+    assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
+    gone = dataclasses.replace(read_launch(paths), working_directory=str(tmp_path / "gone"))
+    replace_json(paths.launch, dataclasses.asdict(gone))
+    assert acft("resume", paths.root.name, "--here", "--runs", tmp_path) == 2
+    assert "which is no longer there" in capsys.readouterr().err
+    assert read_status(paths).state == "stopped"
 
 
 def test_delete_asks_for_the_id_and_says_what_it_frees(tmp_path, capsys, monkeypatch):

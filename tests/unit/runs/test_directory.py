@@ -25,7 +25,8 @@ from tests.fake_runs import create
 
 
 def test_ids_sort_by_time_and_hold_no_user_text():
-    ids = [new_run_id(moment) for moment in (1e9, 1e9 + 1, 1.7e9, 2e9)]
+    moments = (1e9, 1e9 + 0.01, 1e9 + 0.03, 1e9 + 0.5, 1e9 + 0.999, 1e9 + 1, 1.7e9, 2e9)
+    ids = [new_run_id(moment) for moment in moments]
     assert ids == sorted(ids)
     assert all(RUN_ID.fullmatch(name) for name in ids)
 
