@@ -129,31 +129,44 @@ class ComputedGuidance:
 
     @torch.no_grad()
     def __call__(
-        self, positions: Int[Tensor, " row"], _: PolicyLogprobs
+        self, positions: Int[Tensor, " row"], policy: PolicyLogprobs
     ) -> Float[Tensor, "row vocab"]:
         """Log-probabilities of the guided policy."""
-        return self.beside_anchor(positions)[1]
+        # without a snapshot the anchor's are the policy's, which the loss needs anyway
+        return self.beside_anchor(positions, None if self._regularizer.anchor else policy)[1]
 
     @torch.no_grad()
     def beside_anchor(
-        self, positions: Int[Tensor, " row"]
+        self,
+        positions: Int[Tensor, " row"],
+        anchor: PolicyLogprobs | None = None,  # by default from the hidden states
     ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
         """Log-probabilities of the anchor and of the guided policy."""
         rows, times = self._rows[positions], self._times[positions]
-        return self._next(rows, times - self._starts[rows] + 1)
+        window_index = times - self._starts[rows] + 1
+        next_logprobs = anchor() if anchor else self._anchor(rows, window_index)
+        return next_logprobs, self._guided(rows, window_index, next_logprobs)
 
-    def _next(
+    def _anchor(
         self, rows: Int[Tensor, " row"], window_index: Int[Tensor, " row"]
-    ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
-        """The same after each prefix, told by its document and where it ends in the window."""
+    ) -> Float[Tensor, "row vocab"]:
+        """The anchor after each prefix, told by its document and where it ends in the window."""
         times = self._starts[rows] + window_index - 1
-        next_logprobs = logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
+        return logits(self._model, self._hidden[rows, times]).log_softmax(dim=-1)
+
+    def _guided(
+        self,
+        rows: Int[Tensor, " row"],
+        window_index: Int[Tensor, " row"],
+        next_logprobs: Float[Tensor, "row vocab"],
+    ) -> Float[Tensor, "row vocab"]:
+        """The guided policy there, from the anchor."""
         next_log_r = self._regularizer.guide.oracle.next_log_r(self._states[rows, window_index])
         strength, rare = self._regularizer.guide.strength, self._rare
         if self._log_r_prompt is None:
-            return next_logprobs, guided_next_logprobs(next_logprobs, next_log_r, strength, rare)
+            return guided_next_logprobs(next_logprobs, next_log_r, strength, rare)
         delta, log_r_prompt = self._regularizer.delta, self._log_r_prompt[rows]
-        return next_logprobs, guided_next_logprobs_soft(
+        return guided_next_logprobs_soft(
             next_logprobs, next_log_r, delta, log_r_prompt, strength, rare
         )
 
@@ -169,7 +182,8 @@ class ComputedGuidance:
             *(each.split(REACH_ROWS) for each in torch.nonzero(is_there, as_tuple=True)),
             strict=True,
         ):
-            anchor, guided = self._next(rows, window_index)
+            anchor = self._anchor(rows, window_index)
+            guided = self._guided(rows, window_index, anchor)
             ratios = (guided - anchor).gather(1, tokens[rows, window_index, None])
             gained[rows, window_index] = ratios[:, 0].float()
         reach = log_reach(gained)

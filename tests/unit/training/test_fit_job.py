@@ -132,6 +132,20 @@ def test_guidance_reads_what_is_penalised_and_nothing_else(world, monkeypatch, a
     assert torch.equal(beside.token_log_r()[1, :n], alone.token_log_r()[0, :n])
 
 
+def test_the_policy_as_its_own_anchor_is_asked_once_for_its_distribution(world, monkeypatch):
+    documents, batch = everything(world)
+    own = world.policy.next_logprobs(batch)[:, :-1].flatten(0, 1).detach()
+    guided = computed(documents, world, regularizer(world, anchor=None))
+    some = torch.arange(0, len(own), 7)
+    expected = guided.beside_anchor(some)[1]
+
+    def asked_again(*_):
+        raise AssertionError("logits were made a second time")
+
+    monkeypatch.setattr("acft.training.regularizer.logits", asked_again)
+    torch.testing.assert_close(guided(some, lambda: own[some]), expected, atol=1e-5, rtol=1e-5)
+
+
 def computed(documents, world, rule, penalised=None):
     batch = collate(documents, 0, HORIZON)
     with torch.no_grad():
