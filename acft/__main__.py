@@ -5,10 +5,13 @@ import ast
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 from acft import __version__
 from acft.errors import AcftError
+from acft.registry import did_you_mean
 
 COMMANDS = Path(__file__).parent / "commands"
 USER_ERROR = 2
@@ -18,8 +21,11 @@ INTERRUPTED = 130
 def main(argv: list[str] | None = None) -> int:
     """The process's exit code: 0 done, 1 failed, 2 wrong use or input, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
-    parser, commands = _parser(arguments)
-    args = parser.parse_args(arguments)
+    parser, parsers, commands = _parsers(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # argparse itself would tell the usage of ``acft`` alone
+        _refuse(unknown, parsers.get(args.command, parser))
     if args.command is None:
         parser.print_help()
         return USER_ERROR
@@ -37,8 +43,16 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, dict]:
-    """The parser, with arguments added only to the subcommand that was asked for."""
+def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:
+    """Ends with the usage of a command that was given arguments it does not have."""
+    near = did_you_mean(unknown[0].partition("=")[0], [*parser._option_string_actions])
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+
+
+def _parsers(
+    arguments: list[str],
+) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser], dict[str, Any]]:
+    """The parser and those of the subcommands, with arguments only for the one asked for."""
     parser = argparse.ArgumentParser(
         prog="acft", description="Attribute-controlled fine-tuning of causal language models."
     )
@@ -52,7 +66,7 @@ def _parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, dict]:
         if path.stem == chosen:
             modules[path.stem] = importlib.import_module(f"acft.commands.{path.stem}")
             modules[path.stem].configure(subparser)
-    return parser, modules
+    return parser, subparsers.choices, modules
 
 
 def _summary(path: Path) -> str:

@@ -322,6 +322,15 @@ def test_an_unknown_command_is_wrong_use():
     assert error.value.code == 2
 
 
+def test_an_unknown_option_is_told_with_the_usage_of_its_command_and_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as error:
+        acft("stop", "20200101-000000-aaaa", "--nww")
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: acft stop")
+    assert said.endswith("unrecognized arguments: --nww; did you mean '--now'?\n")
+
+
 def test_no_command_prints_help(capsys):
     assert acft() == 2
     assert "COMMAND" in capsys.readouterr().out
