@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -209,6 +211,21 @@ def test_a_page_behind_the_last_one_is_the_last_one(bench):
     shown = text_of(rollouts.listing(bench, visit(QUICK, find="tuba", page="7")))
     assert "1–20 of 20" in shown
     assert "No rollout passes" not in shown
+
+
+def test_the_head_of_the_table_sorts_by_a_score_the_worst_first_then_the_other_way(bench):
+    def orders(**query: str) -> list[str]:
+        shown = json.dumps(rollouts.listing(bench, visit(QUICK, **query)))
+        return [unquote(order) for order in re.findall(r'sort=([^"&]+)', shown)]
+
+    worst_first, best_first = "-score:jigsaw_tcc", "score:jigsaw_tcc"
+    assert worst_first in orders()
+    assert best_first not in orders()
+    assert best_first in orders(sort=worst_first)
+    found = rollouts.answer(bench, visit(QUICK, sort=worst_first), bench.reader.run(QUICK))
+    scores = [row["score:jigsaw_tcc"] for row in found.records()]
+    assert len({*scores}) > 1
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_wrong_score_limit_is_named(bench):

@@ -1,6 +1,7 @@
 """Rollouts: every sampled response, by filter and by SQL."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gradio as gr
@@ -92,7 +93,7 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     body: Node = empty("No rollout passes these filters.", el("a", "Clear all filters",
                        href=f"rollouts?run={run.run_id}"))  # fmt: skip
     if rows:
-        body = el("div.texts", table(_columns(visit), rows, caption="Rollouts",
+        body = el("div.texts", table(_columns(visit, names), rows, caption="Rollouts",
                                      numeric={4, 5, 6}))  # fmt: skip
     return el(
         "section",
@@ -104,16 +105,24 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     )  # fmt: skip
 
 
-def _columns(visit: Visit) -> list[Node]:
+def _columns(visit: Visit, scorers: Sequence[str]) -> list[Node]:
+    # whoever sorts by a score wants to see the worst
+    scores = [
+        el("span.sub", _sortable(visit, f"score:{name}", name, highest_first=True))
+        for name in scorers
+    ]
     return [
-        "Prompt", "Response", "Scores", "From", _sortable(visit, "satisfaction", "Satisfaction"),
+        "Prompt", "Response", el("span", "Scores", scores), "From",
+        _sortable(visit, "satisfaction", "Satisfaction"),
         _sortable(visit, "n_tokens", "Tokens"), _sortable(visit, "logprob", "log p (nats)"),
     ]  # fmt: skip
 
 
-def _sortable(visit: Visit, column: str, label: str) -> Node:
-    now = visit.query.get("sort", "")
-    following = f"-{column}" if now == column else column
+def _sortable(visit: Visit, column: str, label: str, *, highest_first: bool = False) -> Node:
+    now, orders = visit.query.get("sort", ""), [column, f"-{column}"]
+    if highest_first:
+        orders.reverse()
+    following = orders[1] if now == orders[0] else orders[0]
     mark = {column: " ▲", f"-{column}": " ▼"}.get(now, "")
     return el("a", label + mark, href=link("rollouts", visit.query, sort=following, page=""))
 
