@@ -465,6 +465,23 @@ def test_a_quantity_measured_once_has_no_dash_before_it():
     assert "'title': 'down since the first of 2 values'" in str(fallen)
 
 
+def test_many_runs_are_listed_in_parts_and_what_is_ticked_stays_ticked(bench, monkeypatch):
+    def listed(**query: str) -> list[str]:
+        shown = json.dumps(runs.overview(bench, visit(**query)))
+        return re.findall(r'"name": "(\d{8}-\d{6}-\w{4})"', shown)
+
+    everything = listed()
+    assert len(everything) > 4
+    assert "pager" not in json.dumps(runs.overview(bench, visit()))
+    monkeypatch.setattr(runs, "PER_PAGE", 2)
+    assert listed() == everything[:2]
+    assert listed(page="1") == everything[2:4]
+    assert listed(page="1", find=everything[0]) == everything[:1]
+    shown = json.dumps(runs.overview(bench, visit(select=everything[0], page="1")))
+    links = [unquote(link) for link in re.findall(r'"href": "(\./\?[^"]+)"', shown)]
+    assert [f"./?select={everything[0]}", f"./?select={everything[0]}&page=2"] == links
+
+
 def test_a_run_ticked_beyond_the_compared_ones_stays_ticked_and_is_said_to_be_left_out(bench):
     every = ",".join(["20260101-000000-gone", QUICK, CONTROL, FAILED, LOST, LIVE, HOSTILE])
     shown = runs.overview(bench, visit(select=every))

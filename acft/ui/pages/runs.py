@@ -19,11 +19,13 @@ from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, el, sent, sparkline, table, view
+from acft.ui.web.pager import current_page, pager
 
 QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"
 OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
 MOST_COMPARED = 6
+PER_PAGE = 100
 ROWS: WeakKeyDictionary[Run, dict[tuple[bool, bool], list[Node]]] = WeakKeyDictionary()
 """Rows already made; a run that changes is another object."""
 FIRST = (
@@ -50,7 +52,8 @@ def overview(bench: Workbench, visit: Visit, runs: list[Run] | None = None) -> N
         "Time", "Left",
     )  # fmt: skip
     selected = ticked(visit)
-    rows = [_row(run, visit, run.run_id in selected) for run in shown]
+    first = current_page(visit.query, len(shown), PER_PAGE) * PER_PAGE
+    rows = [_row(r, visit, r.run_id in selected) for r in shown[first : first + PER_PAGE]]
     return el(
         "div",
         el("div.heroes", welcome(runs[0]), _first(bench, visit)) if is_new_here else None,
@@ -58,6 +61,7 @@ def overview(bench: Workbench, visit: Visit, runs: list[Run] | None = None) -> N
         table(columns, rows, caption="Runs, newest first", numeric={6, 7})
         if rows
         else empty("No run passes these filters.", el("a", "Show all runs", href="./")),
+        pager("./", visit.query, len(shown), PER_PAGE) if len(shown) > PER_PAGE else None,
     )
 
 
@@ -83,7 +87,8 @@ def _tools(
     n_all = len(runs)
     search = el(
         "input", type="search", placeholder="Find by name, id, method, note", data_query="find",
-        value=visit.query.get("find", ""), aria_label="Find runs", maxlength="80", **act("refresh"),
+        value=visit.query.get("find", ""), aria_label="Find runs", maxlength="80",
+        data_clear="page", **act("refresh"),
     )  # fmt: skip
     number = words.count(n_all, "run") if n_shown == n_all else f"{n_shown} of {n_all} runs"
     buttons: list[Node] = []

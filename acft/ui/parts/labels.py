@@ -83,7 +83,7 @@ def tag_menu(runs: Sequence[Run], visit: Visit) -> Node | None:
         return None
     names = sorted({*numbers, wanted} - {""}, key=str.lower)
     pairs = [("", "any tag"), *((name, f"{name} ({numbers[name]})") for name in names)]
-    return choose(pairs, wanted, "Tag", data_query="tag", **act("refresh"))
+    return choose(pairs, wanted, "Tag", data_query="tag", data_clear="page", **act("refresh"))
 
 
 def archived_box(runs: Sequence[Run], visit: Visit) -> Node | None:
@@ -92,7 +92,8 @@ def archived_box(runs: Sequence[Run], visit: Visit) -> Node | None:
     if not n:
         return None
     box = el("input", type="checkbox", data_query="archived", name="archived",
-             checked=visit.query.get("archived") == "true", **act("refresh"))  # fmt: skip
+             checked=visit.query.get("archived") == "true", data_clear="page",
+             **act("refresh"))  # fmt: skip
     return el("label.side", box, f" {n} archived too")
 
 
