@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from acft.backbone.loading import model_sha256, resolve_device
+from acft.backbone.loading import model_sha256
 from acft.benchmarks.base import (
     NO_LIKELIHOODS,
     SUITES,
@@ -35,7 +35,6 @@ from acft.methods.base import METHODS, Method
 from acft.policy import Policy
 from acft.schema import policy_sha256
 from acft.scorers import Scorer
-from acft.scoring import ScorerPool
 from acft.settings import Names, RunSettings, Seed
 from acft.threads import use_threads
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
@@ -88,9 +87,8 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     """Measures the named policies with the named suites and compares them with base."""
     use_threads(context.run.schedule.threads)
     results = Results.load(context.resume_from) if context.resume_from else Results({})
-    pool = _pool(context)
-    scorers, lost = yield from _load_scorers(settings, context, pool)
-    constraint = build_constraint(context.run.constraint, pool)
+    scorers, lost = yield from _load_scorers(settings, context)
+    constraint = build_constraint(context.run.constraint, context.scorers)
     get_judge, get_base = _judge_opener(settings, context), _base_opener(settings, context)
     found = {suite: dict(subjects) for suite, subjects in results.measured.items()}
     finished = context.resume_round
@@ -105,7 +103,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
         bench = Bench(
             run=context.run,
             policy=policy,
-            sampler=open_sampler(context.run, chosen, policy, constraint, pool),
+            sampler=open_sampler(context.run, chosen, policy, constraint, context.scorers),
             subject=subject,
             judges=scorers,
             get_judge=get_judge,
@@ -153,11 +151,11 @@ def rounds_of(settings: EvaluateSettings) -> int:
 
 def facts(context: TrainContext) -> dict[str, Any]:
     """Hashes and versions of who judges, of the model, and of what was trained from it."""
-    run, pool = context.run, _pool(context)
+    run = context.run
     scorers: list[dict[str, str]] = []
     for name in run.evaluation.scorers:
         try:
-            known = pool(name)
+            known = context.scorers(name)
             scorers.append({"name": name, "version": known.version, "sha256": known.sha256})
         except AcftError as error:
             scorers.append({"name": name, "version": f"missing: {error}", "sha256": ""})
@@ -289,7 +287,7 @@ def _rows(responses: Responses, bench: Bench, number: int) -> Iterator[Rows]:
 
 
 def _load_scorers(
-    settings: EvaluateSettings, context: TrainContext, pool: ScorerPool
+    settings: EvaluateSettings, context: TrainContext
 ) -> Generator[Output, None, tuple[list[Scorer], dict[str, ModelError]]]:
     """The judging scorers that can be loaded, and why others cannot, of which a warning tells.
 
@@ -301,7 +299,7 @@ def _load_scorers(
     lost: dict[str, ModelError] = {}
     for name in context.run.evaluation.scorers if is_asked else ():
         try:
-            scorers.append(pool(name))
+            scorers.append(context.scorers(name))
         except AcftError as error:
             lost[name] = ModelError(f"no number from scorer {name}: {error}")
             yield Note("warning", str(lost[name]), context.resume_round)
@@ -313,10 +311,6 @@ def _suite(name: str, settings: EvaluateSettings) -> tuple[Suite, Any]:
     suite = SUITES.get(name)
     options = settings.options.get(name, {})
     return suite, suite.settings_type.parse(options, f"method.options.{name}")
-
-
-def _pool(context: TrainContext) -> ScorerPool:
-    return ScorerPool(resolve_device(context.run.device), counts=context.texts)
 
 
 def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Judge]:

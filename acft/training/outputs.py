@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from acft.events import Event
-from acft.scoring import TextCounts
+from acft.scoring import ScorerPool, TextCounts
 from acft.settings import RunSettings
 
 
@@ -52,3 +53,10 @@ class TrainContext:
     opened: ExitStack = field(default_factory=ExitStack)
     """Closes what was opened for the run; who runs a method exits it when that ends, however it
     ends."""
+
+    @cached_property
+    def scorers(self) -> ScorerPool:
+        """The run's scorers, each loaded once for whoever asks; what it is asked is counted."""
+        from acft.backbone.loading import resolve_device  # noqa: PLC0415 - imports torch
+
+        return ScorerPool(resolve_device(self.run.device), counts=self.texts)

@@ -37,7 +37,7 @@ from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.prompt_tokens import check_lengths, encode_prompt
 from acft.scorers import Scorer, biases
-from acft.scoring import ScorerPool, TextCounts
+from acft.scoring import TextCounts
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
 from acft.threads import use_threads
@@ -170,7 +170,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     engine = build_engine(run)
     context.opened.callback(engine.close)
     prompts = prompts_by_split(run)
-    pool = ScorerPool(resolve_device(run.device), counts=context.texts)
+    pool = context.scorers
     constraint = build_constraint(run.constraint, pool)
     constraint_scorers: list[Scorer] = [pool(name) for name in constraint.scorers]
     judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
@@ -285,7 +285,7 @@ def _drawn_by_base(
 def facts(context: TrainContext) -> dict[str, Any]:
     """Hashes and versions of what the run reads, for its provenance record."""
     run = context.run
-    pool = ScorerPool("cpu")
+    pool = context.scorers
     names = {*build_constraint(run.constraint, pool).scorers, *run.evaluation.scorers}
     scorers = [pool(name) for name in sorted(names)]
     sha256, prompts = model_sha256(run.model), load_prompts(run.prompts, run.seed)

@@ -37,15 +37,20 @@ def run(tmp_path_factory) -> RunSettings:
 
 
 @pytest.fixture(autouse=True)
-def _fake_scorers(monkeypatch) -> None:
+def loaded(monkeypatch) -> list[str]:
+    """Names of the fake scorers that were loaded, in order."""
+    names: list[str] = []
+
     def load(name: str, device: str):
+        names.append(name)
         scorers = {"vowels": VowelScorer, "broken": FailingScorer}
         if name not in scorers:
             raise ModelError(f"scorer {name!r} cannot be loaded: it is not there")
         return scorers[name]()
 
     pool = functools.partial(ScorerPool, load=load)
-    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
+    monkeypatch.setattr("acft.training.outputs.ScorerPool", pool)
+    return names
 
 
 def settings(suites=("rtp", "perplexity"), **changes) -> EvaluateSettings:
@@ -216,6 +221,13 @@ def test_facts_tell_who_judges_and_whose_weights_answer(run, tmp_path) -> None:
     assert lost["version"].startswith("missing: ")
 
 
+def test_a_scorer_whose_hash_is_recorded_is_not_loaded_again_to_judge(run, loaded) -> None:
+    context = TrainContext(judged_by(run, "vowels"))
+    METHODS.get("evaluate").facts(context)
+    assert [*METHODS.get("evaluate").train(settings(["rtp"]), context)]
+    assert loaded == ["vowels"]
+
+
 def test_a_checkpoint_is_opened_with_its_adapter_merged(run, tmp_path) -> None:
     trained = trainable_policy(base_policy(run), run.adapter, 0)
     for parameter in trained.parameters():
@@ -285,7 +297,7 @@ def until_last_checkpoint(found: list) -> list:
 
 def use(monkeypatch, **scorers) -> None:
     pool = functools.partial(ScorerPool, load=lambda name, device: scorers[name]())
-    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
+    monkeypatch.setattr("acft.training.outputs.ScorerPool", pool)
 
 
 def test_a_scorer_that_fails_in_the_middle_costs_its_own_numbers_only(
@@ -394,7 +406,7 @@ def test_a_scorer_is_loaded_once_and_a_subject_left_before_the_next_is_opened(
         return scorer
 
     pool = functools.partial(ScorerPool, load=load)
-    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool)
+    monkeypatch.setattr("acft.training.outputs.ScorerPool", pool)
     monkeypatch.setattr("acft.methods.evaluate.open_policy", open_counted)
     constraint = [{"kind": "scorer", "scorer": "jigsaw_tcc"}]
     judged = judged_by(run.model_copy(update={"constraint": constraint}), "jigsaw_tcc")

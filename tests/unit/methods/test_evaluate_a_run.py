@@ -104,12 +104,12 @@ def test_a_scorer_mended_and_asked_again_leaves_every_number_and_row_once(
         [*changes, f"corpus=[{{source={json.dumps(str(tmp_path / 'lines.txt'))}}}]"],
     )  # fmt: skip
     paths = create_here(tmp_path / "runs", wanted.spec)
-    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool("profanity_svm"))
+    monkeypatch.setattr("acft.training.outputs.ScorerPool", pool("profanity_svm"))
     assert run_worker(paths) != 0
     status = read_status(paths)
     assert (status.state, status.round) == ("failed", 1)
     assert "no number from scorer profanity_svm" in status.message
-    monkeypatch.setattr("acft.methods.evaluate.ScorerPool", pool())
+    monkeypatch.setattr("acft.training.outputs.ScorerPool", pool())
     assert resume(tmp_path / "runs", paths.root.name) == 1
     assert run_worker(paths) == 0, read_status(paths).message
     assert read_status(paths).round == 3
