@@ -108,11 +108,10 @@ def listing(bench: Workbench, visit: Visit) -> Node:
 def _columns(visit: Visit, scorers: Sequence[str]) -> list[Node]:
     # whoever sorts by a score wants to see the worst
     scores = [
-        el("span.sub", _sortable(visit, f"score:{name}", name, highest_first=True))
-        for name in scorers
+        el("div", _sortable(visit, f"score:{name}", name, highest_first=True)) for name in scorers
     ]
     return [
-        "Prompt", "Response", el("span", "Scores", scores), "From",
+        "Prompt", "Response", el("div", "Scores", scores), "From",
         _sortable(visit, "satisfaction", "Satisfaction"),
         _sortable(visit, "n_tokens", "Tokens"), _sortable(visit, "logprob", "log p (nats)"),
     ]  # fmt: skip
