@@ -30,13 +30,20 @@ def run(args: argparse.Namespace) -> int:
     if args.here:
         return _here(args)
     from acft.runs.detached import ensure_supervisor
+    from acft.runs.directory import find_run, read_resolved
     from acft.runs.launcher import resume
 
     with _advice():
         finished = resume(args.runs, args.run_id, args.round)
+    processes = read_resolved(find_run(args.runs, args.run_id)).get("facts", {}).get("processes", 1)
     ensure_supervisor(args.runs)
     where = f"after round {finished}" if finished else "from the beginning"
     print(f"{args.run_id} is queued to go on {where}")
+    if processes > 1:
+        print(
+            f"one process goes on; for {processes} as before: stop it, then torchrun --standalone "
+            f"--nproc-per-node {processes} -m acft resume {args.run_id} --here"
+        )
     return 0
 
 

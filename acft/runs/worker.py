@@ -198,7 +198,7 @@ class _Attempt:
         self._recorder.take(Started(status.pid, begin.round, proof))
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)
-        facts = spec.method.facts(context)
+        facts = {**spec.method.facts(context), "processes": ranks().size}
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
         method = spec.method.train(spec.method_settings, context)
         with context.opened, together(), closing(accounted(method, context)) as outputs:

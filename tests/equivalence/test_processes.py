@@ -13,7 +13,7 @@ from acft.__main__ import main
 from acft.eventlog import Entry, read_events
 from acft.events import RoundFinished, Started
 from acft.policy import base_policy
-from acft.runs.directory import read_status
+from acft.runs.directory import read_resolved, read_status
 from acft.runs.launcher import create_here
 from acft.runs.spec import parse_spec
 from acft.runs.worker import run_worker
@@ -106,6 +106,7 @@ def test_a_run_that_ended_early_goes_on_in_two_processes(tmp_path, monkeypatch):
     resume = ("acft", "resume", paths.root.name, "--here", "--runs", str(tmp_path / "runs"))
     printed(*resume, ACFT_ASSETS=str(tmp_path / "cache"))
     assert read_status(paths).state == "finished"
+    assert read_resolved(paths)["facts"]["processes"] == 2
     begun = [e.event for e in read_events(paths.events) if isinstance(e.event, Started)]
     assert [event.resumed_from_round for event in begun] == [0, 1]
     check_same(alone, paths, "adapter_model.safetensors")

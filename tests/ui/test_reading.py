@@ -131,6 +131,16 @@ def test_a_lost_run_says_so_and_can_be_resumed(bench):
     assert "Resume" in shown
 
 
+def test_a_run_of_several_processes_is_said_to_go_on_in_one(bench):
+    run = bench.reader.run(LOST)
+    alone, several = (
+        str(run_head.head(replace(run, facts={"processes": n}), visit(LOST, may_change=True)))
+        for n in (1, 8)
+    )
+    assert "--nproc-per-node 8" in several
+    assert "nproc" not in alone
+
+
 def test_a_run_followed_through_a_resume_reads_as_one_opened_afterwards(tmp_path):
     folder = synthetic.write_run(tmp_path, LIVE, synthetic.Shape(state="running"))
     reader = Reader(tmp_path)

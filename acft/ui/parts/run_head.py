@@ -68,7 +68,8 @@ def _buttons(run: Run, visit: Visit) -> Node:
         now = act("stop", run=run.run_id, mode="now")
         buttons.append(el("button.do.danger", "Stop now", **stop, **now))
     if visit.may_change and run.state.state in RESUMABLE:
-        buttons.append(el("button.do", "Resume", type="button", **act("resume", run=run.run_id)))
+        buttons.append(el("button.do", "Resume", type="button", title=_in_one_process(run),
+                          **act("resume", run=run.run_id)))  # fmt: skip
     if visit.may_change:
         buttons.append(el("a.do", "Launch again with changes", href=f"launch?from={run.run_id}"))
     if run.state.state in FINAL and run.history.n_events:
@@ -78,6 +79,15 @@ def _buttons(run: Run, visit: Visit) -> Node:
         el("a.do", "Compare", href=f"compare?run={run.run_id}"),
     ]
     return el("div.actions", buttons)
+
+
+def _in_one_process(run: Run) -> str | None:
+    """What to know before resuming a run of several processes; None of any other."""
+    before = run.facts.get("processes", 1)
+    return None if before == 1 else (
+        f"Goes on in one process. For {before} as before: torchrun --standalone "
+        f"--nproc-per-node {before} -m acft resume {run.run_id} --here"
+    )  # fmt: skip
 
 
 def _about(run: Run) -> Node:

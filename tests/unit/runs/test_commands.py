@@ -263,6 +263,18 @@ def test_stop_and_resume_of_a_queued_run(tmp_path, capsys):
     assert read_status(paths).state == "queued"
 
 
+def test_resume_says_that_a_run_of_several_processes_goes_on_in_one(tmp_path, capsys):
+    paths = create(tmp_path)
+    for processes in (1, 8):
+        replace_json(paths.resolved, {"facts": {"processes": processes}})
+        assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
+        assert acft("resume", paths.root.name, "--runs", tmp_path) == 0
+        said = capsys.readouterr().out
+        assert (f"--nproc-per-node 8 -m acft resume {paths.root.name} --here" in said) == (
+            processes == 8
+        )
+
+
 def test_resume_here_does_the_rest_in_this_process(tmp_path, capsys):
     paths = create(tmp_path)
     assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
