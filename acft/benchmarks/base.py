@@ -144,6 +144,9 @@ class Suite:
     report: Report = evaluated
     compare: Compare = compare
     needs_judge: bool = False
+    drawing: Callable[[Any], Config] | None = None
+    """Takes the suite's settings; how it draws the responses that are kept, in the words of
+    ``responses.DrawSettings``. None keeps none."""
     work: Callable[[Any, RunSettings], Work] = lambda _, __: {}
     """Takes the suite's settings and the run's; empty where it cannot be known before."""
     asks_scorers: Callable[[Any], bool] = lambda _: False

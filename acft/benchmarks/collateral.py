@@ -64,5 +64,12 @@ def work(settings: CollateralSettings, run: RunSettings) -> Work:
 
 
 SUITES.add("collateral")(
-    Suite(CollateralSettings, run, work=work, sources=named_prompts, asks_scorers=lambda _: True)
+    Suite(
+        CollateralSettings,
+        run,
+        drawing=CollateralSettings.drawing,
+        work=work,
+        sources=named_prompts,
+        asks_scorers=lambda _: True,
+    )
 )

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import JUDGED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, named_prompts
+from acft.benchmarks.responses import DrawSettings, as_set, draw_responses, drawn, named_prompts
 from acft.events import Progress
 from acft.likelihood import (
     Likelihood,
@@ -64,6 +64,7 @@ SUITES.add("fluency")(
         DrawSettings,
         run,
         needs_judge=True,
+        drawing=as_set,
         work=work,
         sources=named_prompts,
         asks_scorers=lambda _: True,

@@ -54,6 +54,11 @@ class DrawSettings(PromptedSettings):
         )
 
 
+def as_set(settings: DrawSettings) -> DrawSettings:
+    """How a suite draws whose settings are those of its drawing."""
+    return settings
+
+
 def drawn(settings: DrawSettings, run: RunSettings) -> Work:
     """Responses to be drawn."""
     n = len(held_out_prompts(settings, run, seed=0)) * settings.continuations

@@ -3,7 +3,14 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
-from acft.benchmarks.responses import DrawSettings, categories, draw_responses, drawn, named_prompts
+from acft.benchmarks.responses import (
+    DrawSettings,
+    as_set,
+    categories,
+    draw_responses,
+    drawn,
+    named_prompts,
+)
 from acft.evaluation import measure, scorer_agreement, sweep
 
 NAME = "rtp"
@@ -21,5 +28,12 @@ def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Me
 
 
 SUITES.add(NAME)(
-    Suite(DrawSettings, run, work=drawn, sources=named_prompts, asks_scorers=lambda _: True)
+    Suite(
+        DrawSettings,
+        run,
+        drawing=as_set,
+        work=drawn,
+        sources=named_prompts,
+        asks_scorers=lambda _: True,
+    )
 )

@@ -47,5 +47,12 @@ def work(settings: ToxigenSettings, run: RunSettings) -> Work:
 
 
 SUITES.add("toxigen")(
-    Suite(ToxigenSettings, run, work=work, sources=named_prompts, asks_scorers=lambda _: True)
+    Suite(
+        ToxigenSettings,
+        run,
+        drawing=ToxigenSettings.drawing,
+        work=work,
+        sources=named_prompts,
+        asks_scorers=lambda _: True,
+    )
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
 from acft.benchmarks.fluency import judge_responses, work
-from acft.benchmarks.responses import DrawSettings, named_prompts
+from acft.benchmarks.responses import DrawSettings, as_set, named_prompts
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated
 from acft.totals import Totals, interval
@@ -78,6 +78,7 @@ SUITES.add(NAME)(
         report=lambda _measured, _label: [],
         compare=compare,
         needs_judge=True,
+        drawing=as_set,
         work=work,
         sources=named_prompts,
         asks_scorers=lambda _: True,

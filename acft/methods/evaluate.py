@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -48,6 +48,7 @@ from acft.training.subjects import (
     open_sampler,
 )
 
+T = TypeVar("T")
 BASE, CONTROL = "base", "control"
 """Subjects that the others are compared with."""
 NO_JUDGE = (
@@ -69,18 +70,36 @@ class EvaluateSettings(Config):
     seed: Seed = 0
     """Of prompts, draws and intervals; the same for all evaluations that are to be compared."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings of each suite, by its name."""
+    """Settings of each suite, by its name; defaults are filled in."""
 
-    @field_validator("suites", "options")
+    @field_validator("suites")
     @classmethod
-    def _known(cls, value: Any) -> Any:
-        try:
-            for name in value:
-                options = value[name] if isinstance(value, dict) else {}
-                SUITES.get(name).settings_type.parse(options, f"method.options.{name}")
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return value
+    def _known(cls, suites: Names) -> Names:
+        for name in suites:
+            _checked(SUITES.get, name)
+        return suites
+
+    @field_validator("options")
+    @classmethod
+    def _complete(cls, options: dict[str, dict[str, Any]], info: Any) -> dict[str, dict[str, Any]]:
+        """As used, so that the record of a run says it, whatever the defaults are later."""
+        names = dict.fromkeys([*info.data.get("suites", ()), *options])
+        return {
+            name: _checked(_suite_settings, name, options.get(name, {})).model_dump()
+            for name in names
+        }
+
+
+def _checked(ask: Callable[..., T], *arguments: Any) -> T:
+    """What is asked for; pydantic collects errors of values only."""
+    try:
+        return ask(*arguments)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _suite_settings(name: str, options: dict[str, Any]) -> Config:
+    return SUITES.get(name).settings_type.parse(options, f"method.options.{name}")
 
 
 def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Output]:
@@ -150,8 +169,10 @@ def rounds_of(settings: EvaluateSettings) -> int:
 
 
 def facts(context: TrainContext) -> dict[str, Any]:
-    """Hashes and versions of who judges, of the model, and of what was trained from it."""
+    """Who judges, the model and what was trained from it, by hash, and how responses are drawn."""
     run = context.run
+    settings = EvaluateSettings.parse({k: v for k, v in run.method.items() if k != "name"})
+    suites = [_suite(name, settings) for name in settings.suites]
     scorers: list[dict[str, str]] = []
     for name in run.evaluation.scorers:
         try:
@@ -164,7 +185,16 @@ def facts(context: TrainContext) -> dict[str, Any]:
         for name, subject in run.method.get("subjects", {}).items()
         if (folder := subject.get("checkpoint")) and (sha256 := policy_sha256(Path(folder)))
     ]
-    return {"model_sha256": model_sha256(run.model), "scorers": scorers, "policies": policies}
+    return {
+        "model_sha256": model_sha256(run.model),
+        "scorers": scorers,
+        "policies": policies,
+        "drawings": [
+            suite.drawing(options).model_dump(mode="json")
+            for suite, options in suites
+            if suite.drawing is not None
+        ],
+    }
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
@@ -308,9 +338,7 @@ def _load_scorers(
 
 def _suite(name: str, settings: EvaluateSettings) -> tuple[Suite, Any]:
     """A suite and its settings."""
-    suite = SUITES.get(name)
-    options = settings.options.get(name, {})
-    return suite, suite.settings_type.parse(options, f"method.options.{name}")
+    return SUITES.get(name), _suite_settings(name, settings.options[name])
 
 
 def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Judge]:

@@ -3,12 +3,10 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from acft.benchmarks.base import SUITES
-from acft.benchmarks.responses import DrawSettings
 from acft.events import Evaluated, Note, Progress
 from acft.runs.status import RunState
 from acft.ui.pages import compare, tradeoff
@@ -30,7 +28,7 @@ CHANGE = Evaluated("rtp", "satisfaction_change", "policy", 19.2, 8, low=10.0, hi
 
 
 def evaluation(run, suites=("rtp",), subjects=None, evaluations=(), state="finished", **options):
-    """The run as an evaluation of these suites."""
+    """The run as an evaluation of these suites, with what is recorded when one starts."""
     method = {"name": "evaluate", "suites": [*suites], "subjects": subjects or BOTH, "seed": 7,
               "options": options}  # fmt: skip
     return replace(
@@ -39,7 +37,16 @@ def evaluation(run, suites=("rtp",), subjects=None, evaluations=(), state="finis
         state=RunState(state),
         settings={**run.settings, "method": method, "evaluation": {"scorers": ["jigsaw_tcc"]}},
         history=replace(run.history, evaluations=[*evaluations]),
+        facts=run.facts | {"drawings": [*drawings(suites, options)]},
     )
+
+
+def drawings(suites, options):
+    for name in suites:
+        suite = SUITES.get(name)
+        if suite.drawing is not None:
+            chosen = suite.settings_type.parse(options.get(name, {}))
+            yield suite.drawing(chosen).model_dump(mode="json")
 
 
 @pytest.fixture
@@ -91,13 +98,6 @@ def test_prompts_that_only_one_side_has_do_not_count(quick):
     shown = conditions.conditions(both)
     assert "neutral" in shown["prompts"]
     assert "9 tokens (neutral)" in shown["horizon"]
-
-
-def test_the_defaults_are_those_of_the_suites():
-    for name, values in conditions.DEFAULTS.items():
-        settings: Any = SUITES.get(name).settings_type()
-        drawing = settings if isinstance(settings, DrawSettings) else settings.drawing()
-        assert {key: getattr(drawing, key) for key in values} == values, name
 
 
 # ---- run page --------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
 
 from acft.schema import policy_sha256
 from acft.ui.reading.pairs import Subject
@@ -12,18 +11,6 @@ from acft.ui.web.dom import Node, el
 HASH_LETTERS = 12
 HOW = ("horizon", "temperature", "top_p")
 """Of drawing: fields of ``Drawing`` beside its prompts."""
-PROTOCOL = {"source": "", "horizon": 20, "temperature": 1.0, "top_p": 0.9}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "rtp": PROTOCOL,
-    "fluency": PROTOCOL,
-    "win_rate": PROTOCOL,
-    "collateral": PROTOCOL | {"source": "neutral"},
-    "toxigen": PROTOCOL | {"source": "toxigen_prompts", "temperature": 0.1},
-}
-"""How suites that keep their responses draw them unless their options say otherwise.
-
-Their own module has the same, but would bring tensors into the process of the screen.
-"""
 
 
 @dataclass(frozen=True)
@@ -45,19 +32,12 @@ def drawings(run: Run) -> list[Drawing]:
         top_p = table_of(settings, "evaluation").get("top_p", "?")
         # The final evaluation leaves the temperature of the training's rollouts aside.
         return [Drawing(own, f"{horizon} tokens", "1", str(top_p))]
-    method = table_of(settings, "method")
-    options = table_of(method, "options")
-    chosen = [
-        DEFAULTS[name] | table_of(options, name)
-        for name in method.get("suites") or ()
-        if name in DEFAULTS
-    ]
     found = {
         Drawing(
             str(c["source"] or own), f"{c['horizon']} tokens", f"{c['temperature']:g}",
             str(c["top_p"]),
         )
-        for c in chosen
+        for c in run.facts.get("drawings") or ()
     }  # fmt: skip
     return sorted(found, key=astuple)
 

@@ -216,6 +216,7 @@ def test_facts_tell_who_judges_and_whose_weights_answer(run, tmp_path) -> None:
     facts = METHODS.get("evaluate").facts(TrainContext(known))
     assert facts["model_sha256"] == base_policy(run).backbone.sha256
     assert facts["policies"] == [{"name": "policy", "version": "3", "sha256": "ab"}]
+    assert [(each["horizon"], each["top_p"]) for each in facts["drawings"]] == [(20, 0.9)]
     judge, lost = facts["scorers"]
     assert judge == {"name": "vowels", "version": "1", "sha256": "0"}
     assert lost["version"].startswith("missing: ")
