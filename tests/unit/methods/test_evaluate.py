@@ -190,6 +190,14 @@ def test_an_unknown_suite_is_refused_before_anything_loads() -> None:
         settings(["rtpp"])
 
 
+def test_settings_of_suites_are_complete_so_that_later_defaults_change_no_record() -> None:
+    bare = EvaluateSettings.parse({"suites": ["rtp", "perplexity"]})
+    assert bare.options["rtp"]["horizon"] == 20
+    assert bare.options.keys() == {"rtp", "perplexity"}
+    written = {"rtp": {"horizon": 20}}
+    assert bare == EvaluateSettings.parse({"suites": ["rtp", "perplexity"], "options": written})
+
+
 def test_wrong_options_of_a_suite_are_refused_before_anything_loads() -> None:
     with pytest.raises(ConfigError, match=r"method.options.rtp.*promts.*did you mean 'prompts'"):
         EvaluateSettings.parse({"options": {"rtp": {"promts": 3}}})
