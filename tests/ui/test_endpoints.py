@@ -24,6 +24,7 @@ from acft.ui.page import DEMO, REFUSED, Wire, Workbench, refusal
 from acft.ui.parts.demonstration import way_out
 from acft.ui.web.dom import text_of
 from acft.ui.web.guard import Bind
+from acft.ui.web.pager import PART, link
 from tests.fake_runs import wait_until
 from tests.ui.conftest import CONTROL, QUICK, make_bench
 
@@ -130,6 +131,13 @@ def test_files_of_the_machine_cannot_be_read(served):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{served.address}{path}", timeout=20)
         assert caught.value.code in (403, 404)
+
+
+@pytest.mark.parametrize("route", ["", "rollouts", "compare", "tokens"])
+def test_the_second_part_of_a_list_has_an_address_that_is_answered(served, route):
+    address = f"{served.address}/{link(route, {}, **{PART: '1'})}"
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        assert answer.status == 200
 
 
 def test_the_page_does_not_contain_the_token_or_paths(served):

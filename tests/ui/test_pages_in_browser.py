@@ -331,11 +331,11 @@ def test_filters_that_cannot_be_read_leave_no_chart_waiting(page, served):
 
 
 def test_a_filter_begins_with_its_first_page(page, served):
-    page.goto(served.link(f"/rollouts?run={QUICK}&page=2"))
+    page.goto(served.link(f"/rollouts?run={QUICK}&part=2"))
     page.get_by_text("51–75 of").wait_for()
     page.get_by_label("policy", exact=True).select_option("base")
     page.get_by_text("1–25 of").wait_for()
-    assert "page=" not in page.url
+    assert "part=" not in page.url
 
 
 def test_a_warning_leads_to_its_step_in_the_curves_and_the_address_keeps_it(page, served):

@@ -206,9 +206,9 @@ def test_rollouts_are_filtered_by_score_round_and_text(bench):
 
 def test_a_page_behind_the_last_one_is_the_last_one(bench):
     run = bench.reader.run(QUICK)
-    found = rollouts.answer(bench, visit(QUICK, find="tuba", page="7"), run)
+    found = rollouts.answer(bench, visit(QUICK, find="tuba", part="7"), run)
     assert len(found.records()) == found.total == 20
-    shown = text_of(rollouts.listing(bench, visit(QUICK, find="tuba", page="7")))
+    shown = text_of(rollouts.listing(bench, visit(QUICK, find="tuba", part="7")))
     assert "1–20 of 20" in shown
     assert "No rollout passes" not in shown
 
@@ -259,9 +259,9 @@ def test_texts_beyond_the_first_page_can_be_reached(bench, monkeypatch):
     first = text_of(tokens_page.pick(bench, visit(QUICK)))
     assert "1–5 of" in first
     assert "next →" in first
-    second = text_of(tokens_page.pick(bench, visit(QUICK, page="1")))
+    second = text_of(tokens_page.pick(bench, visit(QUICK, part="1")))
     assert "6–9 of 9" in second
-    beyond = text_of(tokens_page.pick(bench, visit(QUICK, page="9999")))
+    beyond = text_of(tokens_page.pick(bench, visit(QUICK, part="9999")))
     assert "next →" not in beyond
     assert "← previous" in beyond
 
@@ -475,11 +475,11 @@ def test_many_runs_are_listed_in_parts_and_what_is_ticked_stays_ticked(bench, mo
     assert "pager" not in json.dumps(runs.overview(bench, visit()))
     monkeypatch.setattr(runs, "PER_PAGE", 2)
     assert listed() == everything[:2]
-    assert listed(page="1") == everything[2:4]
-    assert listed(page="1", find=everything[0]) == everything[:1]
-    shown = json.dumps(runs.overview(bench, visit(select=everything[0], page="1")))
+    assert listed(part="1") == everything[2:4]
+    assert listed(part="1", find=everything[0]) == everything[:1]
+    shown = json.dumps(runs.overview(bench, visit(select=everything[0], part="1")))
     links = [unquote(link) for link in re.findall(r'"href": "(\./\?[^"]+)"', shown)]
-    assert [f"./?select={everything[0]}", f"./?select={everything[0]}&page=2"] == links
+    assert [f"./?select={everything[0]}", f"./?select={everything[0]}&part=2"] == links
 
 
 def test_a_run_ticked_beyond_the_compared_ones_stays_ticked_and_is_said_to_be_left_out(bench):

@@ -220,14 +220,14 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
     numbers = counts(found.pairs, found.choice)
     tabs = [
         el("a.tab", name, el("span.count", f"{n:,}"),
-           href=link("compare", visit.query, view="" if name == "all" else name, page=""),
+           href=link("compare", visit.query, view="" if name == "all" else name, part=""),
            aria_current="true" if name == found.choice.view else None)
         for name, n in numbers.items()
     ]  # fmt: skip
     scorers = [(name, name) for name in scorer_names(found.pairs)]
     categories = sorted({pair.left.category for pair in found.pairs} - {""})
     kinds = [("", "all prompts"), *((name, name) for name in categories)]
-    review = link("compare", visit.query, blind="" if is_blind else "1", page="")
+    review = link("compare", visit.query, blind="" if is_blind else "1", part="")
     is_diff = visit.query.get("diff") == "1"
     diff = link("compare", visit.query, diff="" if is_diff else "1")
     return el(

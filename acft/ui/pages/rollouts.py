@@ -17,7 +17,7 @@ from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, view
-from acft.ui.web.pager import asked_part, link, pager
+from acft.ui.web.pager import PART, asked_part, link, pager
 
 PER_PAGE = 25
 SQL_CAPS = Caps(seconds=10.0, rows=200, cell_characters=500)
@@ -25,7 +25,7 @@ Column = Literal["round", "policy_version", "subject", "purpose"]
 MENUS: dict[Column, str] = {
     "round": "round", "policy_version": "version", "subject": "policy", "purpose": "purpose",
 }  # fmt: skip
-FILTER = {**act("refresh"), "data_clear": "page"}
+FILTER = {**act("refresh"), "data_clear": PART}
 """Attributes of a filter: what it leaves begins with its first page."""
 FIRST_SQL = """SELECT round, subject, count(*) AS n, avg(satisfaction) AS satisfaction
 FROM rollouts GROUP BY ALL ORDER BY ALL"""
@@ -78,7 +78,7 @@ def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
             descending=order.startswith("-"), part=Slice(PER_PAGE, page * PER_PAGE),
         )  # fmt: skip
 
-    _whole("page", visit.query.get("page", ""))
+    _whole(PART, visit.query.get(PART, ""))
     return asked_part(visit.query, PER_PAGE, part)
 
 
@@ -123,7 +123,7 @@ def _sortable(visit: Visit, column: str, label: str, *, highest_first: bool = Fa
         orders.reverse()
     following = orders[1] if now == orders[0] else orders[0]
     mark = {column: " ▲", f"-{column}": " ▼"}.get(now, "")
-    return el("a", label + mark, href=link("rollouts", visit.query, sort=following, page=""))
+    return el("a", label + mark, href=link("rollouts", visit.query, sort=following, part=""))
 
 
 def _row(row: dict[str, Any], run_id: str) -> list[Node]:

@@ -19,7 +19,7 @@ from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, el, sent, sparkline, table, view
-from acft.ui.web.pager import current_page, pager
+from acft.ui.web.pager import PART, current_page, pager
 
 QUICKSTART = "quickstart"
 SATISFACTION = "rollout/satisfaction"
@@ -88,7 +88,7 @@ def _tools(
     search = el(
         "input", type="search", placeholder="Find by name, id, method, note", data_query="find",
         value=visit.query.get("find", ""), aria_label="Find runs", maxlength="80",
-        data_clear="page", **act("refresh"),
+        data_clear=PART, **act("refresh"),
     )  # fmt: skip
     number = words.count(n_all, "run") if n_shown == n_all else f"{n_shown} of {n_all} runs"
     buttons: list[Node] = []

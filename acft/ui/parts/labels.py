@@ -9,6 +9,7 @@ from acft.errors import ConfigError
 from acft.ui.page import Visit
 from acft.ui.reading.reader import Run
 from acft.ui.web.dom import Node, act, choose, el
+from acft.ui.web.pager import PART
 
 MAX_TAGS = 12
 MAX_TAG_LETTERS = 40
@@ -83,7 +84,7 @@ def tag_menu(runs: Sequence[Run], visit: Visit) -> Node | None:
         return None
     names = sorted({*numbers, wanted} - {""}, key=str.lower)
     pairs = [("", "any tag"), *((name, f"{name} ({numbers[name]})") for name in names)]
-    return choose(pairs, wanted, "Tag", data_query="tag", data_clear="page", **act("refresh"))
+    return choose(pairs, wanted, "Tag", data_query="tag", data_clear=PART, **act("refresh"))
 
 
 def archived_box(runs: Sequence[Run], visit: Visit) -> Node | None:
@@ -92,7 +93,7 @@ def archived_box(runs: Sequence[Run], visit: Visit) -> Node | None:
     if not n:
         return None
     box = el("input", type="checkbox", data_query="archived", name="archived",
-             checked=visit.query.get("archived") == "true", data_clear="page",
+             checked=visit.query.get("archived") == "true", data_clear=PART,
              **act("refresh"))  # fmt: skip
     return el("label.side", box, f" {n} archived too")
 

@@ -6,6 +6,9 @@ from urllib.parse import urlencode
 
 from acft.ui.web.dom import Node, el
 
+PART = "part"
+"""Parameter of addresses. Gradio keeps ``page`` for itself and finds no page of such a name."""
+
 
 @runtime_checkable
 class Counted(Protocol):
@@ -49,7 +52,7 @@ def asked_part(query: Mapping[str, str], per_page: int, ask: Callable[[int], A])
 
 
 def _wanted(query: Mapping[str, str]) -> int:
-    text = query.get("page", "0")
+    text = query.get(PART, "0")
     return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
@@ -61,4 +64,4 @@ def link(route: str, query: Mapping[str, str], **changes: str) -> str:
 
 
 def _step(route: str, query: Mapping[str, str], page: int, label: str) -> Node:
-    return el("a.do", label, href=link(route, query, page=str(page) if page else ""))
+    return el("a.do", label, href=link(route, query, **{PART: str(page) if page else ""}))
