@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from acft.statistics import (
     NOTHING,
@@ -20,6 +20,10 @@ from acft.statistics import (
     wilson,
     with_stderr,
 )
+
+Counts = NDArray[np.uint16]
+BLOCK = 200
+"""Resamples that are drawn, and weigh the groups as floats, at once: a few megabytes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def ratio_bootstrap(
     weights = _resamples(n, n_resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value = float(statistic(*(s.overall() for s in paired))[0])
-        draws = statistic(*(s.ratio(weights @ s.sums, weights @ s.counts) for s in paired))
+        draws = statistic(*(_resampled(s, weights) for s in paired))
         found = percentile_interval(value, draws, n)
         if not are_shares:
             return found
@@ -150,17 +154,17 @@ def pooled_bootstrap(
         return NOTHING
     rng = np.random.default_rng(seed)
     n = len(shared)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    weights = _drawn(n, n_resamples, rng)
     shown = [[totals.select(shared) for totals in sample] for sample in samples]
     values, draws, normal = [], [], []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for chosen in shown:
             alone = np.stack([s.overall() for s in chosen])
-            means = np.mean([s.ratio(weights @ s.sums, weights @ s.counts) for s in chosen], axis=0)
+            means = np.mean([_resampled(s, weights) for s in chosen], axis=0)
             errors = errors_of_mean(alone[:, 0], n_resamples, rng)
             values.append(alone.mean(axis=0))
-            draws.append(_possible(means + errors.student, chosen))
-            normal.append(_possible(means + errors.normal, chosen))
+            draws.append(_possible(means + errors.student, chosen, is_share=are_shares))
+            normal.append(_possible(means + errors.normal, chosen, is_share=are_shares))
         value = float(statistic(*values)[0])
         found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
         if not are_shares:
@@ -209,15 +213,30 @@ def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
 
 
 @lru_cache(maxsize=2)
-def _resamples(n: int, n_resamples: int, seed: int) -> Floats:
+def _resamples(n: int, n_resamples: int, seed: int) -> Counts:
     """How often each of n groups is in each resample.
 
     Kept, since drawing takes longer than all else and the measurements of a suite share it.
     """
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    weights = drawn.astype(np.float64)
+    weights = _drawn(n, n_resamples, np.random.default_rng(seed))
     weights.flags.writeable = False
     return weights
+
+
+def _drawn(n: int, n_resamples: int, rng: np.random.Generator) -> Counts:
+    """The same, drawn anew; two bytes each, since there may be thousands of groups."""
+    sizes = [min(BLOCK, n_resamples - start) for start in range(0, n_resamples, BLOCK)]
+    shares = np.full(n, 1 / n)
+    return np.concatenate([rng.multinomial(n, shares, size=k).astype(np.uint16) for k in sizes])
+
+
+def _resampled(totals: Totals, weights: Counts) -> Floats:
+    """The value in each resample; floats of a few resamples at a time."""
+    values = []
+    for start in range(0, len(weights), BLOCK):
+        block = weights[start : start + BLOCK].astype(np.float64)
+        values.append(totals.ratio(block @ totals.sums, block @ totals.counts))
+    return np.concatenate(values)
 
 
 def _with_what_none_leaves_open(
@@ -245,8 +264,7 @@ def _with_what_none_leaves_open(
     return replace(found, low=low, high=high)
 
 
-def _possible(draws: Floats, sample: Sequence[Totals]) -> Floats:
+def _possible(draws: Floats, sample: Sequence[Totals], *, is_share: bool) -> Floats:
     """Draws of a mean kept inside what it can be: not below 0, a share not above 1."""
     is_positive = all(totals.is_log or (totals.sums >= 0).all() for totals in sample)
-    is_share = all(not t.is_log and (t.sums <= t.counts).all() for t in sample)
     return np.clip(draws, 0 if is_positive else -np.inf, 1 if is_share else np.inf)

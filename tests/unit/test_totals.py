@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,6 +64,17 @@ def test_resamples_that_are_kept_are_those_of_the_number_of_prompts_and_the_seed
         sample = totals([str(i) for i in range(n)], list(sums), list(counts))
         found = ratio_bootstrap([sample], lambda ratio: ratio, n_resamples, seed)
         assert found == percentile_interval(float(sums.sum() / counts.sum()), draws, n)
+
+
+def test_the_interval_of_thousands_of_prompts_takes_little_memory() -> None:
+    n = 4000
+    sample = totals([f"p{i}" for i in range(n)], [0.1] * n, [1] * n)
+    tracemalloc.start()
+    ratio_bootstrap([sample], lambda ratio: ratio)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    _resamples.cache_clear()
+    assert peak < 6 * 2000 * n
 
 
 def test_resamples_are_drawn_once_for_all_measurements_of_as_many_prompts() -> None:
@@ -216,6 +228,14 @@ def test_an_interval_over_three_repetitions_covers_the_truth_as_often_as_it_says
 
 def test_an_interval_over_two_repetitions_stays_inside_what_a_share_can_be() -> None:
     runs = [totals([str(i) for i in range(20)], [hits] * 20, [5] * 20) for hits in (1, 4)]
-    found = pooled_bootstrap([runs], lambda value: value)
+    found = pooled_bootstrap([runs], lambda value: value, are_shares=True)
     assert (found.low, found.value, found.high) == (0.0, 0.5, 1.0)
     assert found.stderr == pytest.approx(0.3, rel=0.15)
+
+
+def test_only_what_is_called_a_share_ends_at_one() -> None:
+    runs = [totals("abcd", [0.8 * 5] * 4, [5] * 4), totals("abcd", [0.92 * 5] * 4, [5] * 4)]
+    bits = pooled_bootstrap([runs], lambda value: value)
+    share = pooled_bootstrap([runs], lambda value: value, are_shares=True)
+    assert bits.high == pytest.approx(0.86 + 12.7 * 0.06, rel=0.05)
+    assert share.high == 1.0
