@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from operator import itemgetter
@@ -34,6 +34,8 @@ EVERYTHING = ("*", f"{BUDGET}*", f"{VALIDATION}*")
 COMMIT = 10
 """Characters of a commit that are shown."""
 
+USED = ("decoder", "decoder_options", "control")
+"""Settings by which a measured policy may not be the policy alone."""
 BESIDE_NUMBERS = "batch_size"
 """Setting of suites that changes their speed only."""
 
@@ -85,8 +87,11 @@ class Member:
         return json.loads(self.paths.resolved.read_text(encoding="utf-8"))
 
     @cached_property
-    def protocols(self) -> dict[str, frozenset[str]]:
-        """Settings by which an evaluation measured, by suite; none of runs that trained."""
+    def protocols(self) -> dict[str, dict[str, str]]:
+        """Settings by which an evaluation measured, by suite; none of runs that trained.
+
+        What it did not record is not among them.
+        """
         found, method = {}, self.resolved.get("method", {})
         for suite in method.get("suites", ()):
             options = method["options"].get(suite, {})
@@ -94,9 +99,30 @@ class Member:
                 options = SUITES.get(suite).settings_type.parse(options).model_dump(mode="json")
                 if SUITES.get(suite).needs_judge:
                     options |= {"judge": method["judge"]}
+                    if sha256 := self.resolved.get("facts", {}).get("judge_sha256"):
+                        options |= {"SHA-256 of the judge": sha256}
             kept = options.keys() - {BESIDE_NUMBERS}
-            found[suite] = frozenset(f"{key} = {json.dumps(options[key])}" for key in kept)
+            found[suite] = {key: json.dumps(options[key]) for key in kept}
         return found
+
+    def subject(self, name: str) -> dict[str, Any]:
+        """Settings of a policy that an evaluation measures; none of a run that trained."""
+        return self.resolved.get("method", {}).get("subjects", {}).get(name, {})
+
+    def used(self, name: str) -> dict[str, str]:
+        """With which decoder and control text an evaluation uses a policy."""
+        settings = self.subject(name)
+        return {key: json.dumps(settings[key]) for key in USED if key in settings}
+
+    def whose(self, name: str) -> str:
+        """What a measured policy is, so that one which is measured beside several counts once."""
+        settings = self.subject(name)
+        if name == POLICY or not settings:
+            return self.origin
+        if checkpoint := settings.get("checkpoint"):
+            return "/".join(Path(checkpoint).parts[-3:])  # run, folder and round
+        model = self.resolved.get("facts", {}).get("model_sha256", "")
+        return f"{name} {settings.get('model') or model}, {self.resolved['method'].get('seed')}"
 
     @cached_property
     def training(self) -> dict[str, dict[str, float]]:
@@ -119,8 +145,8 @@ class Seen:
     totals: Totals | None = None
     is_trained: bool = True
     """Whether training made what was measured, so that another seed would give another number."""
-    protocol: frozenset[str] = frozenset()
-    """Settings of the suite, where it is an evaluation that says so."""
+    protocol: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the suite and how it used the policy, where it is an evaluation that says so."""
 
 
 Cells = dict[tuple[str, str], dict[str, list[Seen]]]
@@ -180,12 +206,14 @@ def _ranked(members: Members, patterns: Sequence[str]) -> _Ranked:
             if not _is_wanted(event, patterns):
                 continue
             kept = member.totals.get((event.subject, event.suite, event.metric))
-            how = member.protocols.get(event.suite.partition("/")[0], frozenset())
+            how = member.protocols.get(event.suite.partition("/")[0], {})
+            how = how | member.used(event.subject)
             seen = Seen(event, kept, _is_trained(member.launch, event.subject), how)
             rank = (kept is not None, is_measured, member.launch.created)
             by_run = ranked[member.variant, event.subject].setdefault(_column(event), {})
-            known = by_run.setdefault(member.origin, (rank, seen))
-            by_run[member.origin] = max((rank, seen), known, key=itemgetter(0))
+            whose = member.whose(event.subject)
+            known = by_run.setdefault(whose, (rank, seen))
+            by_run[whose] = max((rank, seen), known, key=itemgetter(0))
     return ranked
 
 
@@ -201,9 +229,11 @@ def _require_one_protocol(variant: str, column: str, cell: Sequence[Seen]) -> No
     Raises:
         DataError: They were not.
     """
-    protocols = [seen.protocol for seen in cell if seen.protocol]
-    if len({*protocols}) > 1:
-        differing = frozenset.union(*protocols) - frozenset.intersection(*protocols)
+    told = defaultdict[str, set[str]](set)
+    for key, value in chain(*(seen.protocol.items() for seen in cell)):
+        told[key].add(value)
+    differing = [f"{key} = {v}" for key, values in told.items() if len(values) > 1 for v in values]
+    if differing:
         raise DataError(
             f"runs of {variant!r} were measured by different settings, so their {column!r} cannot "
             f"be averaged ({', '.join(sorted(differing))}); measure them alike, or tag those that "

@@ -352,6 +352,34 @@ def test_what_was_measured_by_different_settings_is_not_averaged(tmp_path):
         result_table(tmp_path, "exp")
 
 
+def test_what_a_decoder_drew_is_not_averaged_with_what_the_policy_drew_alone(tmp_path):
+    for seed, decoder in enumerate(("plain", "plain", "guided")):
+        paths = measured(tmp_path, {"policy": prompts(0.2)}, f"seed={seed}", subject=f"m{seed}")
+        subjects = {"policy": {"decoder": decoder, "decoder_options": {}, "control": ""}}
+        method = {"suites": ["rtp"], "options": {}, "subjects": subjects}
+        paths.resolved.write_text(json.dumps({"method": method}))
+        if decoder == "plain":
+            assert result_table(tmp_path, "exp").rows[0].cells["rtp/judge toxic_share"].runs > seed
+    with pytest.raises(DataError, match=r'toxic_share.*\(decoder = "guided", decoder = "plain"\)'):
+        result_table(tmp_path, "exp")
+
+
+def test_one_control_beside_three_runs_counts_once(tmp_path):
+    control = {"checkpoint": str(tmp_path / "20260101-000000-aaaa" / "checkpoints" / "round-3")}
+    for seed in range(3):
+        run = finished(tmp_path, [], f"seed={seed}")
+        both = {"control": prompts(0.3), "policy": prompts(0.15, seed)}
+        paths = measured(tmp_path, both, "method={}", subject=run.root.name)
+        subjects = {"control": control, "policy": {"checkpoint": f"of-{seed}"}}
+        method = {"suites": ["rtp"], "options": {}, "subjects": subjects, "seed": 0}
+        paths.resolved.write_text(json.dumps({"method": method}))
+    rows = {row.subject: row.cells for row in result_table(tmp_path, "exp").rows}
+    assert rows["control"]["rtp/judge toxic_share"].runs == 1
+    assert rows["policy"]["rtp/judge toxic_share"].runs == 3
+    (row,) = result_table(tmp_path, "exp", against="control").rows
+    assert row.cells["rtp/judge toxic_share"].is_prompts_only, "of the control one run is known"
+
+
 def test_without_totals_the_newest_evaluation_counts_and_not_the_runs_own_report(tmp_path):
     run = finished(tmp_path, shares(0.9))
     for created, value in ((2.0, 0.2), (1.0, 0.4)):
