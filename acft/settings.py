@@ -11,8 +11,10 @@ from pydantic import Field, model_validator
 
 from acft.config import Config, apply_overrides
 
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+COUNT_END = 2**31
+"""Counts of a run stay below it; the database keeps them in 32 bits."""
+Positive = Annotated[int, Field(ge=1, lt=COUNT_END)]
+NonNegative = Annotated[int, Field(ge=0, lt=COUNT_END)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -311,6 +313,16 @@ class RunSettings(Config):
     """Constraints that must all hold; each a table with ``kind`` and that constraint's settings."""
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "acft"})
     """Table with ``name`` of a registered method and that method's settings."""
+
+    @model_validator(mode="after")
+    def _steps_can_be_counted(self) -> "RunSettings":
+        steps = self.schedule.rounds * self.optimizer.steps_per_round
+        if steps >= COUNT_END:
+            raise ValueError(
+                f"[schedule] rounds x [optimizer] steps_per_round = {steps} steps; a run may have "
+                f"{COUNT_END - 1}, and can be stopped at any time"
+            )
+        return self
 
 
 PARTLY_WRITTEN = ("corpus", "constraint", "method")
