@@ -22,6 +22,7 @@ from acft.runs.restore import RestoredRun, open_run
 from acft.runs.sizes import size
 from acft.runs.status import current_state
 from acft.schema import RunPaths
+from acft.training.subjects import PLAIN
 
 CARD = "README.md"
 ORACLE_FOLDER = "oracle"
@@ -87,6 +88,7 @@ def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) 
         control=run.control,
         made=_made(run, base),
         measured=measurements(run),
+        drawn=_drawn(run),
     )
 
 
@@ -95,15 +97,37 @@ def measurements(run: RestoredRun) -> list[Evaluated]:
 
     A later evaluation replaces what an earlier one says about the same suite.
     """
-    found: dict[str, list[Evaluated]] = {}
+    return [event for _, events in _by_suite(run).values() for event in events]
+
+
+def _drawn(run: RestoredRun) -> dict[str, dict[str, Any]]:
+    """How the responses were drawn that are measured, by suite without its scorer."""
+    own = {
+        "horizon": run.settings.sampling.horizon,
+        "temperature": 1.0,
+        "top_p": run.settings.evaluation.top_p,
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for suite, (paths, _) in _by_suite(run).items():
+        name = suite.partition("/")[0]
+        facts = read_resolved(paths).get("facts", {})
+        drawings = {"rtp": own} if paths == run.paths else facts.get("drawings", {})
+        if name in drawings:
+            found[name] = drawings[name]
+    return found
+
+
+def _by_suite(run: RestoredRun) -> dict[str, tuple[RunPaths, list[Evaluated]]]:
+    """The run or evaluation that counts for each suite, and what it says."""
+    found: dict[str, tuple[RunPaths, list[Evaluated]]] = {}
     for paths in [run.paths, *_evaluations(run)]:
         events = [entry.event for entry in effective(read_events(paths.events))]
         evaluated = [e for e in events if isinstance(e, Evaluated) and e.subject in SUBJECTS]
         versions = {e.policy_version for e in evaluated if e.subject == "policy"}
         if versions == {run.sealed.policy_version}:
             for suite in dict.fromkeys(e.suite for e in evaluated):
-                found[suite] = [e for e in evaluated if e.suite == suite]
-    return [event for events in found.values() for event in events]
+                found[suite] = paths, [e for e in evaluated if e.suite == suite]
+    return found
 
 
 def _evaluations(run: RestoredRun) -> list[RunPaths]:
@@ -114,16 +138,17 @@ def _evaluations(run: RestoredRun) -> list[RunPaths]:
         for paths in beside
         if _subject(paths) == run.run_id
         and current_state(paths)[1].state == "finished"
-        and _weights_of(paths) == run.facts.get("model_sha256")
+        and _is_of_weights(paths, str(run.facts.get("model_sha256")))
     ]
 
 
-def _weights_of(evaluation: RunPaths) -> str:
-    """SHA-256 of the weights an evaluation requires; empty where it was told to take any."""
+def _is_of_weights(evaluation: RunPaths, base_sha256: str) -> bool:
+    """Whether an evaluation is about what is trained from those weights, without a decoder."""
     try:
-        return str(read_resolved(evaluation)["method"]["subjects"]["policy"]["base_sha256"])
+        subject = read_resolved(evaluation)["method"]["subjects"]["policy"]
+        return subject["base_sha256"] == base_sha256 and subject["decoder"] == PLAIN
     except (LookupError, TypeError):
-        return ""
+        return False
 
 
 def _subject(paths: RunPaths) -> str:

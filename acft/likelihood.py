@@ -102,15 +102,23 @@ def document_likelihoods(
     return _likelihoods(judge, items)
 
 
-def continuation_likelihoods(judge: Judge, rollouts: Sequence[Rollout]) -> list[Likelihood]:
+def continuation_likelihoods(
+    judge: Judge, rollouts: Sequence[Rollout], *, are_answers: bool = False
+) -> list[Likelihood]:
     """Likelihood of each response given its prompt, in the judge's own tokens.
 
     Empty responses are left out. Prompts keep their end when both do not fit the context.
+
+    Args:
+        judge: Who reads.
+        rollouts: Prompts and responses.
+        are_answers: They answer a message, and do not go on with its text: the judge reads them in
+            its own chat template, or apart by a space where it has none.
     """
     tokenizer = judge.backbone.tokenizer
     items = []
     for rollout in rollouts:
-        prompt, response = encoded_pair(tokenizer, rollout.prompt_text, rollout.response_text)
+        prompt, response = _pair(tokenizer, rollout, are_answers=are_answers)
         room = judge.backbone.context_length - len(response)
         if room < 1:
             raise DataError(
@@ -121,6 +129,14 @@ def continuation_likelihoods(judge: Judge, rollouts: Sequence[Rollout]) -> list[
         given = max(1, len(prompt))
         items.append(_Item(rollout.rollout_id, rollout.prompt_id, prompt + response, given))
     return _likelihoods(judge, items)
+
+
+def _pair(tokenizer: Any, rollout: Rollout, *, are_answers: bool) -> tuple[list[int], list[int]]:
+    if not are_answers:
+        return encoded_pair(tokenizer, rollout.prompt_text, rollout.response_text)
+    document = Document(rollout.rollout_id, rollout.prompt_text, rollout.response_text, "")
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    return prompt_and_response(document, tokenizer, chat_template=has_template)
 
 
 def own_likelihoods(judge: Judge, rollouts: Sequence[Rollout]) -> list[Likelihood]:

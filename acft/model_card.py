@@ -96,6 +96,8 @@ class CardFacts:
     made: Mapping[str, str]
     """Settings and provenance in words."""
     measured: Sequence[Evaluated]
+    drawn: Mapping[str, Mapping[str, Any]]
+    """``horizon``, ``temperature`` and ``top_p`` of the measured responses, by suite."""
     """Of this checkpoint and of the base."""
     needs_base: bool = False
     """Its oracle reads by the base model, which the folder's weights do not contain."""
@@ -142,7 +144,7 @@ def _sections(facts: CardFacts) -> Iterator[str]:
     yield "## How it was made"
     yield _table(("setting", "value"), facts.made.items())
     yield "## Measured"
-    yield _measured(facts.measured)
+    yield _measured(facts.measured, facts.drawn)
     yield "## Limits"
     yield "\n".join(f"- {limit}" for limit in LIMITS)
     yield "## Licence"
@@ -161,14 +163,19 @@ def _use_oracle(facts: CardFacts) -> str:
     return USE_ORACLE.format(load=load)
 
 
-def _measured(events: Sequence[Evaluated]) -> str:
+def _measured(events: Sequence[Evaluated], drawn: Mapping[str, Mapping[str, Any]]) -> str:
     """Base and tuned values side by side, with the paired change where one was measured."""
     rows = list(_rows({(e.suite, e.metric, e.subject): e for e in events if "@" not in e.metric}))
     if not rows:
         return "Nothing was measured on this checkpoint."
     head = ("suite", "metric", "base", "tuned", "change", "prompts or texts")
+    how = "".join(
+        f" Responses of {name}: at most {of['horizon']} tokens, temperature "
+        f"{of['temperature']:g}, top-p {of['top_p']:g}."
+        for name, of in drawn.items()
+    )
     return _table(head, rows) + (
-        "\n\n[low, high] are 95 % intervals; the change is relative to the base and paired."
+        f"\n\n[low, high] are 95 % intervals; the change is relative to the base and paired.{how}"
     )
 
 

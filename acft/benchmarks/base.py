@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from acft.config import Config
 from acft.constraints import Constraint
 from acft.decoding.base import Sampler
+from acft.distributed import settled
 from acft.errors import ModelError
 from acft.evaluation import Label, compare, evaluated, scorer_versions
 from acft.events import Evaluated, Event
@@ -94,6 +95,10 @@ class Bench:
         With a decoder it does not: what is drawn has another distribution than the policy.
         """
         return self.sampler is self.policy
+
+    def stops(self) -> bool:
+        """Whether to end now; several processes ask it together."""
+        return settled(self.should_stop)
 
     def label(self, suite: str) -> Label:
         """Origin of this policy's events."""

@@ -57,7 +57,7 @@ def run(settings: DetectionSettings, bench: Bench) -> Generator[SuiteOutput, Non
     texts, labels = labelled_texts(settings, bench)
     states, answers = [], []
     for start in range(0, len(texts), BATCH):
-        if bench.should_stop():
+        if bench.stops():
             return {}
         chunk = [text.text for text in texts[start : start + BATCH]]
         states.append(mean_states(bench.policy, chunk))

@@ -76,7 +76,7 @@ def _measured(
 ) -> Generator[SuiteOutput, None, Measured]:
     found = []
     for start in range(0, len(rollouts), CHUNK_RESPONSES):
-        if bench.should_stop():
+        if bench.stops():
             break
         found += own_likelihoods(base, rollouts[start : start + CHUNK_RESPONSES])
         yield Progress("evaluate", len(found), len(rollouts), bench.round, "texts")

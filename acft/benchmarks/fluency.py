@@ -50,9 +50,11 @@ def judge_responses(
         rollouts = [response.rollout for response in scored]
         rows: list[Likelihood] = []
         for start in range(0, len(rollouts), CHUNK_RESPONSES):
-            if bench.should_stop():
+            if bench.stops():
                 return rollouts, rows
-            rows += continuation_likelihoods(judge, rollouts[start : start + CHUNK_RESPONSES])
+            some = rollouts[start : start + CHUNK_RESPONSES]
+            is_chat = bench.run.model.chat_template
+            rows += continuation_likelihoods(judge, some, are_answers=is_chat)
             done = min(start + CHUNK_RESPONSES, len(rollouts))
             yield Progress("judge", done, len(rollouts), bench.round, "responses")
         bench.memo[key] = (rollouts, rows)

@@ -71,6 +71,14 @@ class HarnessSettings(Config):
     batch_size: Positive = 8
     """Answers judged at once."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_only_alone(cls, values: Any) -> Any:
+        # before, so that the settings as used, written down and read again, say the same
+        if isinstance(values, dict) and (values.get("files") or values.get("local")):
+            return {"tasks": (), **values}
+        return values
+
     @model_validator(mode="after")
     def _names_differ(self) -> "HarnessSettings":
         names = [*self.named, *self.local, *(Path(file).stem for file in self.files)]
@@ -93,9 +101,8 @@ class HarnessSettings(Config):
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Tasks by name; the default one only where nothing else is to be done."""
-        is_default = "tasks" not in self.model_fields_set
-        return () if is_default and (self.files or self.local) else self.tasks
+        """Tasks by name."""
+        return self.tasks
 
     def examples(self, name: str) -> int:
         """Worked examples before each question of a task."""

@@ -87,7 +87,7 @@ def likelihoods(
     """Likelihood of each document under the policy, with progress."""
     rows: list[Likelihood] = []
     for start in range(0, len(documents), CHUNK_DOCUMENTS):
-        if bench.should_stop():
+        if bench.stops():
             break
         chunk = documents[start : start + CHUNK_DOCUMENTS]
         rows += document_likelihoods(bench.policy, chunk, max_tokens)

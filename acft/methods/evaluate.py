@@ -28,6 +28,7 @@ from acft.benchmarks.results import Results
 from acft.config import Config
 from acft.constraints import build_constraint
 from acft.corpora.sources import source_problem
+from acft.distributed import settled
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.events import Note, Progress
 from acft.likelihood import Judge
@@ -35,7 +36,7 @@ from acft.methods.base import METHODS, Method
 from acft.policy import Policy
 from acft.schema import policy_sha256
 from acft.scorers import Scorer
-from acft.settings import Names, RunSettings, Seed
+from acft.settings import ModelSettings, Names, RunSettings, Seed
 from acft.threads import use_threads
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 from acft.training.records import scored_rows
@@ -115,7 +116,7 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     unsealed: list[list[Output]] = []
     for subject in sorted(settings.subjects, key=_order):
         pending = [s for s in settings.suites if subject not in results.measured.get(s, {})]
-        if not pending or context.should_stop():
+        if not pending or settled(context.should_stop):
             continue
         chosen = settings.subjects[subject]
         policy = open_policy(context.run, chosen)
@@ -185,15 +186,17 @@ def facts(context: TrainContext) -> dict[str, Any]:
         for name, subject in run.method.get("subjects", {}).items()
         if (folder := subject.get("checkpoint")) and (sha256 := policy_sha256(Path(folder)))
     ]
+    is_judged = any(suite.needs_judge for suite, _ in suites) and bool(settings.judge)
     return {
         "model_sha256": model_sha256(run.model),
         "scorers": scorers,
         "policies": policies,
-        "drawings": [
-            suite.drawing(options).model_dump(mode="json")
-            for suite, options in suites
+        "judge_sha256": model_sha256(_judge_model(settings, run)) if is_judged else "",
+        "drawings": {
+            name: suite.drawing(options).model_dump(mode="json")
+            for name, (suite, options) in zip(settings.suites, suites, strict=True)
             if suite.drawing is not None
-        ],
+        },
     }
 
 
@@ -346,9 +349,15 @@ def _judge_opener(settings: EvaluateSettings, context: TrainContext) -> Callable
     def get_judge() -> Judge:
         if not settings.judge:
             raise ConfigError(f"[method] judge is empty; {NO_JUDGE}")
-        return open_policy(context.run, SubjectSettings(model=settings.judge))
+        # not in the few bits of what it judges, which would judge otherwise
+        run = context.run.model_copy(update={"model": _judge_model(settings, context.run)})
+        return open_policy(run, SubjectSettings())
 
     return get_judge
+
+
+def _judge_model(settings: EvaluateSettings, run: RunSettings) -> ModelSettings:
+    return ModelSettings(name=settings.judge, sharding=run.model.sharding)
 
 
 def _base_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[[], Policy]:

@@ -37,7 +37,7 @@ def evaluation(run, suites=("rtp",), subjects=None, evaluations=(), state="finis
         state=RunState(state),
         settings={**run.settings, "method": method, "evaluation": {"scorers": ["jigsaw_tcc"]}},
         history=replace(run.history, evaluations=[*evaluations]),
-        facts=run.facts | {"drawings": [*drawings(suites, options)]},
+        facts=run.facts | {"drawings": dict(drawings(suites, options))},
     )
 
 
@@ -46,7 +46,7 @@ def drawings(suites, options):
         suite = SUITES.get(name)
         if suite.drawing is not None:
             chosen = suite.settings_type.parse(options.get(name, {}))
-            yield suite.drawing(chosen).model_dump(mode="json")
+            yield name, suite.drawing(chosen).model_dump(mode="json")
 
 
 @pytest.fixture

@@ -205,6 +205,23 @@ def test_only_what_was_measured_on_these_weights_is_claimed(tiny_run, tmp_path, 
     assert not any(event.metric == "bits_per_byte" for event in measurements(run))
 
 
+def test_what_a_decoder_drew_is_no_claim_about_the_weights_and_the_card_says_how_was_drawn(
+    tiny_run, tmp_path
+):
+    runs = tmp_path / "runs"
+    shutil.copytree(tiny_run.root, runs / tiny_run.root.name)
+    run = open_run(runs / tiny_run.root.name)
+    for decoder, temperature in (("plain", 0.25), ("best_of_n", 0.5)):
+        changes = (
+            f'method.subjects.policy.decoder="{decoder}"',
+            f"method.options.rtp={{temperature={temperature}, continuations=1}}",
+        )
+        wanted = measurement(runs, run.run_id, ["rtp"], changes)
+        assert run_worker(create_here(runs, wanted.spec, subject=wanted.subject)) == 0
+        card = model_card(card_facts(run, Base.of(run.base.backbone), merge=True, with_oracle=True))
+        assert "Responses of rtp: at most 20 tokens, temperature 0.25, top-p 0.9." in card
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_no_file_tells_where_the_run_lies(tiny_run, session_folder, tmp_path, merge):
     folder = export_run(tiny_run.root, tmp_path / "out", merge=merge, with_oracle=True)

@@ -47,6 +47,16 @@ def rollout(prompt: str, response: str, name: str = "r") -> Rollout:
     return Rollout(name, f"p-{prompt}", prompt, response, (), (), (), 0)
 
 
+def test_an_answer_to_a_message_is_read_in_the_judges_own_template() -> None:
+    judge = UniformJudge(4)
+    continuation_likelihoods(judge, [rollout("Who?", "A friend.")], are_answers=True)
+    judge.backbone.tokenizer.chat_template = None
+    continuation_likelihoods(judge, [rollout("Who?", "A friend.")], are_answers=True)
+    continuation_likelihoods(judge, [rollout("Who", "le.")])
+    read = [judge.backbone.decode(batch.token_ids[0].tolist()) for batch in judge.batches]
+    assert read == ["<user>Who?\n<assistant>A friend.", "Who? A friend.", "Whole."]
+
+
 def perplexity(judge: UniformJudge, documents: list[Document]) -> float | None:
     return perplexity_totals(document_likelihoods(judge, documents)).value
 

@@ -37,7 +37,7 @@ def drawings(run: Run) -> list[Drawing]:
             str(c["source"] or own), f"{c['horizon']} tokens", f"{c['temperature']:g}",
             str(c["top_p"]),
         )
-        for c in run.facts.get("drawings") or ()
+        for c in table_of(run.facts, "drawings").values()
     }  # fmt: skip
     return sorted(found, key=astuple)
 

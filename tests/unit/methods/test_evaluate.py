@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from acft.benchmarks.base import SUITES
+from acft.benchmarks.harness import HarnessSettings
 from acft.benchmarks.results import MEASUREMENTS, Results
 from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.events import Evaluated, Note
@@ -194,6 +195,10 @@ def test_settings_of_suites_are_complete_so_that_later_defaults_change_no_record
     bare = EvaluateSettings.parse({"suites": ["rtp", "perplexity"]})
     assert bare.options["rtp"]["horizon"] == 20
     assert bare.options.keys() == {"rtp", "perplexity"}
+    files = EvaluateSettings.parse(
+        {"suites": ["harness"], "options": {"harness": {"files": ["q.jsonl"]}}}
+    )
+    assert HarnessSettings.parse(files.options["harness"]).named == ()
     written = {"rtp": {"horizon": 20}}
     assert bare == EvaluateSettings.parse({"suites": ["rtp", "perplexity"], "options": written})
 
@@ -224,7 +229,7 @@ def test_facts_tell_who_judges_and_whose_weights_answer(run, tmp_path) -> None:
     facts = METHODS.get("evaluate").facts(TrainContext(known))
     assert facts["model_sha256"] == base_policy(run).backbone.sha256
     assert facts["policies"] == [{"name": "policy", "version": "3", "sha256": "ab"}]
-    assert [(each["horizon"], each["top_p"]) for each in facts["drawings"]] == [(20, 0.9)]
+    assert (facts["drawings"].keys(), facts["drawings"]["rtp"]["top_p"]) == ({"rtp"}, 0.9)
     judge, lost = facts["scorers"]
     assert judge == {"name": "vowels", "version": "1", "sha256": "0"}
     assert lost["version"].startswith("missing: ")
