@@ -6,7 +6,7 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 # a browser is opened where there is a screen
-OPEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--open-browser)
+SHOW := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),,--no-browser)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint assets pins clean
@@ -16,7 +16,7 @@ help:  ## this list
 	@echo 'ARGS="…" is passed on, PYTHON=… chooses the interpreter of a new $(VENV).'
 
 run: $(VENV)/.run assets  ## set up, then start the workbench
-	@$(BIN)/python -m acft serve $(OPEN) $(ARGS)
+	@$(BIN)/python -m acft serve $(SHOW) $(ARGS)
 
 test: $(VENV)/.dev assets  ## set up, then run all tests (browser tests where Chromium is)
 	@.ci/test $(ARGS)

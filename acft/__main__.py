@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (``acft runs | head``); nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"error: {error}; free it, or name another place", file=sys.stderr)
+        return USER_ERROR
 
 
 def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:

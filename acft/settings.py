@@ -73,7 +73,8 @@ class CorpusSettings(Config):
     weight: PositiveFloat = 1.0
     """Share of the mixture, relative to the other corpora."""
     max_documents: NonNegative = 0
-    """Use at most this many documents (seeded choice); 0 = all."""
+    """Use at most this many documents (seeded choice), of which three fifths train and the rest is
+    held out; 0 = all. Of ``base_rollouts`` all of them train, and 0 = 512."""
     prompt_field: str = ""
     """Column that holds the prompt; empty: the first 8 to 24 tokens of the text are the prompt."""
     text_field: str = "text"
@@ -99,9 +100,11 @@ class SamplingSettings(Config):
     horizon: Positive = 20
     """Longest response, in tokens. Source: RealToxicityPrompts protocol, 20 tokens."""
     temperature: PositiveFloat = 1.0
-    """Logits are divided by it."""
+    """Logits are divided by it. A run learns from its policy as it is, so this must be 1; see
+    ``temperature`` of ``[oracle]``."""
     top_p: OpenFraction = 1.0
-    """Nucleus size; 1 samples from the whole vocabulary."""
+    """Nucleus size; 1 samples from the whole vocabulary, as a run must; see ``top_p`` of
+    ``[evaluation]``."""
     batch_size: Positive = 64
     """Responses drawn at once; changes speed, never the drawn random numbers."""
 

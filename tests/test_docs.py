@@ -1,7 +1,9 @@
 """What is written down is true: README, pins, docstrings, sizes, and no trace of this machine."""
 
+import argparse
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from packaging.utils import canonicalize_name
 from acft.commands.list import REGISTRIES, entries, registry
 from acft.config import Config
 from acft.runs.spec import load_spec, parse_spec
+from acft.ui.options import configure
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -235,3 +238,16 @@ def test_every_shell_example_can_be_parsed(name):
             ["bash", "-n"], input=example, capture_output=True, text=True, check=False
         )
         assert parsed.returncode == 0, f"{example}\n{parsed.stderr}"
+
+
+@pytest.mark.parametrize("screen", ["", ":0"])
+def test_what_make_run_starts_is_a_command_that_there_is(screen):
+    made = subprocess.run(
+        ["make", "--dry-run", "run"], cwd=ROOT, check=True, capture_output=True, text=True,
+        env=os.environ | {"DISPLAY": screen, "WAYLAND_DISPLAY": ""},
+    ).stdout  # fmt: skip
+    (started,) = re.findall(r"-m acft serve(.*)", made)
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    arguments = parser.parse_args(started.split())
+    assert arguments.no_browser == (not screen and sys.platform != "darwin")

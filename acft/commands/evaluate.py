@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("subject", metavar="ID|MODEL", help="run id, or a model as in [model]")
     parser.add_argument(
         "--suite", action="append", default=[], metavar="NAME",
-        help="registered suite (see ``acft list suites``); repeatable",
+        help="registered suite (see ``acft list suites``); repeatable (default: rtp, perplexity)",
     )  # fmt: skip
     parser.add_argument(
         "--control", default="", metavar="ID", help="run that a change must exceed (kl_weight = 0)"

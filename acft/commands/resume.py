@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
-from acft.commands._options import add_run_id, add_runs_dir
+from acft.commands._options import add_run_id, add_runs_dir, on
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if processes > 1:
         print(
             f"one process goes on; for {processes} as before: stop it, then torchrun --standalone "
-            f"--nproc-per-node {processes} -m acft resume {args.run_id} --here"
+            f"--nproc-per-node {processes} -m acft resume {on(args.run_id, args.runs)} --here"
         )
     return 0
 

@@ -33,13 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--against", default="", metavar="NAME",
-        help="show relative changes from this subject (base) or row, with a verdict",
+        help="show relative changes from this row (such as Base) or subject (such as base), with a "
+        "verdict; both must have been measured by acft evaluate or a table",
     )  # fmt: skip
     parser.add_argument(
         "--margin", type=_margin, metavar="SHARE",
         help="equivalent below this change (default: 0.1)",
     )  # fmt: skip
-    parser.add_argument("--variant", default="", metavar="NAME", help="another size of a table")
+    parser.add_argument(
+        "--variant", default="", metavar="NAME",
+        help="size of a table, by its name under [variants] (default: the first)",
+    )  # fmt: skip
     missing = parser.add_mutually_exclusive_group()
     missing.add_argument(
         "--plan", action="store_true", help="list the runs of a table with their states"

@@ -10,8 +10,10 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from acft.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
 from acft.errors import DataError, RunError
@@ -23,6 +25,8 @@ from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z2-7]{4}")
 """Date and time (UTC) of creation, then four random characters; no user text."""
+DAMAGES = (OSError, ValueError, TypeError, AttributeError, RecursionError)
+"""What reading a record that somebody spoilt can raise."""
 ID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"  # sorted
 STALE_SECONDS = 3600.0
 """Unfinished folders older than this are remains of a dead process."""
@@ -115,7 +119,7 @@ def read_status(paths: RunPaths) -> Status:
     """The recorded status; told from the events when ``status.json`` is missing or damaged."""
     try:
         status = _record(Status, json.loads(paths.status.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except DAMAGES:
         return status_from_events(paths)
     if status.state not in STATES:
         return status_from_events(paths)
@@ -210,7 +214,7 @@ def read_resolved(paths: RunPaths) -> dict[str, Any]:
     """Settings, facts and versions as recorded when a run started; empty where none can be read."""
     try:
         values = json.loads(paths.resolved.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except DAMAGES:
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -223,7 +227,7 @@ def read_launch(paths: RunPaths) -> Launch:
     """
     try:
         return _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except DAMAGES as error:
         raise DataError(f"cannot read {str(paths.launch)!r}: {error}") from None
 
 
@@ -231,7 +235,7 @@ def read_labels(paths: RunPaths) -> Labels:
     """Tags and notes; none when the file is missing or damaged, since nothing depends on them."""
     try:
         return _record(Labels, json.loads(paths.labels.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except DAMAGES:
         return Labels()
 
 
@@ -250,12 +254,32 @@ def stop_request(paths: RunPaths) -> tuple[str, float]:
 
 
 def _record(kind: type[Record], values: Any) -> Record:
-    """A record from JSON, which knows no tuples; fields of newer versions are ignored."""
-    known = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    return kind(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-            if name in known
-        }
-    )
+    """A record from JSON, which knows no tuples; fields of newer versions are ignored.
+
+    Raises:
+        TypeError: A field is missing or of another type than the record's.
+    """
+    known = _types(kind)
+    found = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in known
+    }
+    for name, value in found.items():
+        if not _fits(value, known[name]):
+            raise TypeError(f"{name} = {value!r} is not of the type {known[name]}")
+    return kind(**found)
+
+
+_types = cache(get_type_hints)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of the type of a record's field."""
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

@@ -185,7 +185,10 @@ def estimates(runs_dir: Path, specs: Sequence["Spec"]) -> list[Estimate | None]:
             continue
         if RECORDED in read_labels(paths).tags:  # on another machine, and packed without much
             continue
-        alike = rates.get(_resembling(_values(paths)))
+        try:
+            alike = rates.get(_resembling(_values(paths)))
+        except DataError:
+            continue  # one that is damaged foretells nothing
         if alike is not None:
             taken = space(paths).total
             seconds = _seconds(paths, status)
@@ -275,13 +278,19 @@ def _resembling(values: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _values(paths: RunPaths) -> dict[str, Any]:
-    """Every setting of a run by dotted name, from its record or, before it started, its spec."""
+    """Every setting of a run by dotted name, from its record or, before it started, its spec.
+
+    Raises:
+        DataError: Neither can be read.
+    """
     if used := as_used(read_resolved(paths)):
         return flat(used)
-    from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
+    from acft.runs.spec import load_spec  # noqa: PLC0415 - imports torch
 
-    text = paths.spec.read_text(encoding="utf-8")
-    return parse_spec(text, read_launch(paths).overrides, paths.root.name).values
+    try:
+        return load_spec(paths.spec, read_launch(paths).overrides).values
+    except ConfigError as error:
+        raise DataError(f"the settings of run {paths.root.name} cannot be read: {error}") from None
 
 
 def _seconds(paths: RunPaths, status: Status) -> float:

@@ -1,6 +1,7 @@
 """Grids of settings: every combination once, shown before it is queued."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from acft.runs.spec import parse_spec
 
 MAX_RUNS = 200
 SEPARATOR = "|"
+ALTERNATIVE = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[^|])+""")
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Plan:
 
 
 def parse_axis(text: str) -> list[str]:
-    """The overrides of ``section.key=a|b|c``.
+    """The overrides of ``section.key=a|b|c``; a bar inside quotes separates nothing.
 
     Raises:
         ConfigError: There is no ``=`` or no value.
     """
     key, equals, values = text.partition("=")
-    found = [value.strip() for value in values.split(SEPARATOR) if value.strip()]
+    found = [value.strip() for value in ALTERNATIVE.findall(values) if value.strip()]
     if not equals or not key.strip() or not found:
         raise ConfigError(f"--grid {text!r} is not of the form section.key=a{SEPARATOR}b")
     return [f"{key.strip()}={value}" for value in found]

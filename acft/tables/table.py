@@ -252,9 +252,10 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
     if not any(row.cells for row in rows):
         names = list(dict.fromkeys(name for row in found for name in row))
         raise DataError(
-            f"nothing can be compared with {against!r}{did_you_mean(against, names)}; rows and "
-            f"subjects are: {', '.join(map(repr, names))}, and both sides must have been measured "
-            "by 'acft evaluate' or a table"
+            f"nothing can be compared with {against!r}"
+            f"{'' if against in names else did_you_mean(against, names)}; rows and subjects are: "
+            f"{', '.join(map(repr, names))}, and both sides must have been measured by 'acft "
+            "evaluate' or a table: a run's own report keeps no prompts to compare by"
         )
     legend = [
         f"Relative change from {against}, {INTERVALS}",

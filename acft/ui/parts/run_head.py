@@ -1,5 +1,7 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
+from shlex import quote
+
 from acft.errors import DataError
 from acft.events import Progress
 from acft.runs.directory import RUN_ID, read_launch
@@ -86,7 +88,8 @@ def _in_one_process(run: Run) -> str | None:
     before = run.facts.get("processes", 1)
     return None if before == 1 else (
         f"Goes on in one process. For {before} as before: torchrun --standalone "
-        f"--nproc-per-node {before} -m acft resume {run.run_id} --here"
+        f"--nproc-per-node {before} -m acft resume {run.run_id} --here "
+        f"--runs {quote(str(run.paths.root.parent))}"
     )  # fmt: skip
 
 

@@ -168,3 +168,25 @@ def test_a_lock_that_stays_taken_is_an_error_with_its_name(tmp_path):
 
 def test_overrides_survive_the_launch_record(tmp_path):
     assert read_launch(create(tmp_path, "seed=1")).overrides == ("seed=1",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.json", '{"tags": null}'),
+        ("labels.json", "[" * 100_000),
+        ("status.json", '{"state": "queued", "pid": null}'),
+        ("status.json", '{"state": "queued", "heartbeat": "soon"}'),
+        ("launch.json", '{"created": 0, "overrides": null}'),
+        ("launch.json", '{"created": 0, "experiment": 5}'),
+        ("launch.json", "[" * 100_000),
+    ],
+)
+def test_a_record_whose_fields_are_of_other_types_is_a_damaged_one(tmp_path, name, content):
+    paths = create(tmp_path)
+    (paths.root / name).write_text(content)
+    assert read_labels(paths) == Labels()
+    assert read_status(paths).state == "queued"
+    if name == "launch.json":
+        with pytest.raises(DataError, match="cannot read"):
+            read_launch(paths)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acft.errors import ConfigError, RunError
+from acft.errors import ConfigError, DataError, RunError
 from acft.eventlog import EventWriter
 from acft.events import RoundFinished, Scalars, Started
 from acft.runs import launcher, lineage, recording, sweep
@@ -23,7 +23,7 @@ from acft.runs.directory import (
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 from acft.runs.sizes import size
-from acft.runs.spec import parse_spec
+from acft.runs.spec import load_spec, parse_spec
 from acft.schema import Labels, RunPaths, Status
 from tests import fake_method
 from tests.fake_runs import SPEC, create, do
@@ -278,3 +278,23 @@ def test_fingerprints_ignore_words_and_notice_numbers():
     assert parse_spec(SPEC, ["title='x'", "notes='y'"]).fingerprint == fingerprint
     assert parse_spec(SPEC, ["seed=1"]).fingerprint != fingerprint
     assert json.dumps(parse_spec(SPEC).values)
+
+
+def test_a_bar_inside_quotes_separates_no_values():
+    found = sweep.parse_axis("""constraint.0.pattern="a|b" | 'c|d' | e""")
+    assert found == [f"constraint.0.pattern={v}" for v in ('"a|b"', "'c|d'", "e")]
+
+
+@pytest.mark.parametrize("damage", ["gone", "outdated"])
+def test_a_damaged_neighbour_foretells_nothing_and_is_named_where_it_is_asked_for(tmp_path, damage):
+    paths, other = create(tmp_path, "seed=1"), create(tmp_path, "seed=2")
+    do(paths)
+    paths.resolved.write_text("[" * 100_000)
+    if damage == "gone":
+        paths.spec.unlink()
+    else:
+        paths.spec.write_text("[schedule]\nthredas = 1\n")
+    spec = load_spec(other.spec, read_launch(other).overrides)
+    assert lineage.estimate(tmp_path, spec) is None
+    with pytest.raises(DataError, match=f"settings of run {paths.root.name} cannot be read"):
+        lineage.differences(tmp_path, paths.root.name, other.root.name)
