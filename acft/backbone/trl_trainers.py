@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,13 +32,17 @@ from trl.trainer.utils import add_fused_lm_head
 
 from acft.backbone.loading import Backbone
 from acft.backbone.trl_steps import Generated, Pair, TrlSteps
+from acft.data import endless_passes
 
 ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
 
 
 def dpo_steps(steps: TrlSteps, pairs: Sequence[Pair], beta: float) -> None:
-    """Take ``n_steps`` steps of direct preference optimisation."""
+    """Take ``n_steps`` steps of direct preference optimisation, each on ``batch_size`` pairs."""
     rows = [{name: list(ids) for name, ids in vars(pair).items()} for pair in pairs]
+    # all in one epoch, since TRL ends each with short passes and with a step on what is left over
+    n_rows = steps.n_steps * steps.settings.batch_size
+    order = list(islice(endless_passes(len(rows), steps.seed), n_rows))
     with _undisturbed(steps.policy.model.device), tempfile.TemporaryDirectory() as folder:
         trainer = _PairTrainer(
             model=_private(steps.policy),
@@ -50,10 +55,11 @@ def dpo_steps(steps: TrlSteps, pairs: Sequence[Pair], beta: float) -> None:
                     gradient_accumulation_steps=_pieces(
                         steps.settings.batch_size, steps.settings.micro_batch_size
                     ),
+                    train_sampling_strategy="sequential",
                     **_common(steps, folder),
                 )
             ),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=Dataset.from_list(rows).select(order),
             **_parts(steps),
         )
         _run(trainer)

@@ -1,0 +1,58 @@
+"""TRL's trainers get whole steps of pairs, and see responses as the policy drew them."""
+
+from collections import Counter
+
+import pytest
+
+from acft.backbone import trl_trainers
+from acft.backbone.trl_steps import Pair, TrlSteps
+from acft.training.optimization import PolicyOptimizer
+from tests.toy_runs import toy_run, world_of
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+
+
+def steps_of(world, n_steps, before_step=lambda: None) -> TrlSteps:
+    optimizer = PolicyOptimizer(world.policy.parameters(), world.run.optimizer, n_steps)
+    return TrlSteps(
+        policy=world.policy.backbone,
+        base=world.base.backbone,
+        optimizer=optimizer.adam,
+        settings=world.run.optimizer,
+        n_steps=n_steps,
+        seed=1,
+        before_step=before_step,
+        after_step=lambda _: False,
+    )
+
+
+@pytest.mark.parametrize("n_pairs", [3, 9, 17, 40])
+def test_every_step_is_on_as_many_pairs_and_every_pair_comes_as_often(
+    tmp_path, monkeypatch, n_pairs
+):
+    """Leftovers of an epoch had short passes, or a step of their own."""
+    run = toy_run(tmp_path, "optimizer.batch_size=16", "optimizer.micro_batch_size=8")
+    passes, sizes, seen = [], [], Counter()
+    plain = trl_trainers._PairTrainer.compute_loss
+
+    def watched(trainer, model, inputs, *arguments, **options):
+        rejected = inputs["input_ids"][len(inputs["input_ids"]) // 2 :]
+        passes.append(len(rejected))
+        seen.update(map(tuple, rejected.tolist()))
+        return plain(trainer, model, inputs, *arguments, **options)
+
+    def before_step():
+        sizes.append(tuple(passes))
+        passes.clear()
+
+    monkeypatch.setattr(trl_trainers._PairTrainer, "compute_loss", watched)
+    pairs = [
+        Pair((0,), (1, 1, 1), (1 + n // 16, 1 + n // 4 % 4, 1 + n % 4)) for n in range(n_pairs)
+    ]
+    trl_trainers.dpo_steps(steps_of(world_of(run), 4, before_step), pairs, beta=0.1)
+    assert sizes == [(8, 8)] * 4
+    assert len(seen) == n_pairs
+    assert max(seen.values()) - min(seen.values()) <= 1
