@@ -187,6 +187,7 @@ def _common(steps: TrlSteps, folder: str) -> dict[str, Any]:
         "use_cpu": steps.policy.model.device.type == "cpu",
         "bf16": False,  # the weights have the dtype that the run asked for
         "activation_checkpointing": False,
+        "disable_dropout": True,  # what draws the responses has none
         "dataloader_pin_memory": False,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

@@ -3,10 +3,13 @@
 from collections import Counter
 
 import pytest
+import torch
 
 from acft.backbone import trl_trainers
-from acft.backbone.trl_steps import Pair, TrlSteps
+from acft.backbone.trl_steps import Generated, Pair, TrlSteps
+from acft.settings import SamplingSettings
 from acft.training.optimization import PolicyOptimizer
+from acft.types import Rollout
 from tests.toy_runs import toy_run, world_of
 
 
@@ -56,3 +59,43 @@ def test_every_step_is_on_as_many_pairs_and_every_pair_comes_as_often(
     assert sizes == [(8, 8)] * 4
     assert len(seen) == n_pairs
     assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def largest_errors(world, prompts, monkeypatch) -> list[float]:
+    """By step, in nats a response: what TRL reads in the policy against what it was drawn with."""
+    by_name = {prompt.prompt_id: prompt for prompt in prompts}
+    drawn: list[Rollout] = []
+    errors = []
+    plain = trl_trainers._GroupTrainer._generate_and_score_completions
+
+    def generate(names):
+        wanted = [by_name[name] for name in dict.fromkeys(names)]
+        sampling = SamplingSettings(horizon=4)
+        drawn[:] = world.snapshot().sample(wanted, 4, sampling, len(errors)).rollouts
+        return Generated(
+            [list(rollout.prompt_ids) for rollout in drawn],
+            [list(rollout.response_ids) for rollout in drawn],
+            [rollout.response_text for rollout in drawn],
+        )
+
+    def watched(trainer, inputs):
+        assert trainer.model.training
+        output = plain(trainer, inputs)
+        own = [sum(rollout.response_logprobs) for rollout in drawn]
+        errors.append(float((output["old_logps"] - torch.tensor(own)).abs().max()))
+        return output
+
+    monkeypatch.setattr(trl_trainers._GroupTrainer, "_generate_and_score_completions", watched)
+    trl_trainers.rloo_steps(
+        steps_of(world, 3), list(by_name), generate,
+        lambda _, responses: [float(len(set(text))) for text in responses],
+        beta=0.05, group=4, responses_per_step=4 * len(prompts),
+    )  # fmt: skip
+    return errors
+
+
+def test_a_policy_with_dropout_is_read_as_it_drew(tmp_path, monkeypatch):
+    world = world_of(toy_run(tmp_path, "adapter.dropout=0.3", "optimizer.lr=0.1"))
+    errors = largest_errors(world, world.prompts["train"][:2], monkeypatch)
+    assert len(errors) == 3
+    assert max(errors) < 1e-3
