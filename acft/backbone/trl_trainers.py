@@ -30,6 +30,7 @@ from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from acft.backbone.forward import positions
 from acft.backbone.loading import Backbone
 from acft.backbone.trl_steps import Generated, Pair, TrlSteps
 from acft.data import endless_passes
@@ -144,6 +145,15 @@ class _GroupTrainer(RLOOTrainer):
         self.state.num_input_tokens_seen += sum(map(len, [*drawn.prompt_ids, *drawn.response_ids]))
         self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
         return drawn.prompt_ids, drawn.response_ids, drawn.responses
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        def placed(**inputs: Any) -> Any:
+            # TRL pads prompts on the left, and models count the padding unless they are told
+            return model(position_ids=positions(inputs["attention_mask"]), **inputs)
+
+        return super()._get_per_token_logps_and_entropies(placed, *arguments, **options)
 
     def _send_telemetry(self) -> None:
         """A run tells nobody about itself."""

@@ -10,7 +10,8 @@ from acft.backbone.trl_steps import Generated, Pair, TrlSteps
 from acft.settings import SamplingSettings
 from acft.training.optimization import PolicyOptimizer
 from acft.types import Rollout
-from tests.toy_runs import toy_run, world_of
+from tests.fakes import END, N_TOKENS, PAD, pretrained_byte_tokenizer
+from tests.toy_runs import ALWAYS, toy_run, world_of
 
 
 @pytest.fixture(autouse=True)
@@ -97,5 +98,37 @@ def largest_errors(world, prompts, monkeypatch) -> list[float]:
 def test_a_policy_with_dropout_is_read_as_it_drew(tmp_path, monkeypatch):
     world = world_of(toy_run(tmp_path, "adapter.dropout=0.3", "optimizer.lr=0.1"))
     errors = largest_errors(world, world.prompts["train"][:2], monkeypatch)
+    assert len(errors) == 3
+    assert max(errors) < 1e-3
+
+
+def save_gpt2(folder) -> None:
+    """A model with learned positions, large enough that a token elsewhere is another one."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=N_TOKENS, n_positions=64, n_embd=32, n_layer=2, n_head=2,
+        initializer_range=0.3, bos_token_id=None, eos_token_id=END, pad_token_id=PAD,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    pretrained_byte_tokenizer().save_pretrained(folder)
+
+
+def test_prompts_of_different_lengths_are_read_where_they_were_drawn(tmp_path, monkeypatch):
+    save_gpt2(tmp_path / "model")
+    texts = [f"{'very ' * (n % 4)}far {n}" for n in range(20)]
+    (tmp_path / "prompts.txt").write_text("\n".join(texts))
+    run = toy_run(
+        tmp_path,
+        prompts={"source": str(tmp_path / "prompts.txt")},
+        constraint=[ALWAYS],
+        corpus=[{"source": "base_rollouts", "domain": "attribute", "max_documents": 4}],
+    )
+    world = world_of(run)
+    prompts = world.prompts["train"][:6]
+    assert len({len(prompt.text) for prompt in prompts}) > 2
+    errors = largest_errors(world, prompts, monkeypatch)
     assert len(errors) == 3
     assert max(errors) < 1e-3
