@@ -269,6 +269,13 @@ def _within(
     return [by_length[start:end] for start, end in pairwise([*starts, len(by_length)])]
 
 
+def endless_passes(size: int, seed: int) -> Iterator[int]:
+    """Places 0 to ``size`` - 1 in one seeded permutation after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(size, generator=generator).tolist()
+
+
 def mixture(
     corpora: Sequence[tuple[float, Sequence[TokenizedDocument]]],
     n_steps: int,

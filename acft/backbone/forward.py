@@ -34,10 +34,15 @@ def response_states(
     output = model.base_model(
         input_ids=torch.cat([prompt_ids, response_ids], dim=1),
         attention_mask=mask,
-        position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0),
+        position_ids=positions(mask),
         use_cache=False,
     )
     return output.last_hidden_state[:, prompt_ids.shape[1] - 1 :]
+
+
+def positions(mask: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
+    """Places in the text, counted from its first token, wherever its padding is."""
+    return (mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def text_config(model: PreTrainedModel) -> Any:
@@ -105,15 +110,15 @@ class CachedDecoder:
         self._model = model
         self.mask = attention_mask.long()
         self._is_padded = not bool(attention_mask.all())
-        positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)
+        position_ids = positions(self.mask)
         output = model.base_model(
             input_ids=token_ids,
             attention_mask=self._given_mask(),
-            position_ids=positions,
+            position_ids=position_ids,
             use_cache=True,
         )
         self.cache: Any = output.past_key_values
-        self.next_position = positions[:, -1:] + 1
+        self.next_position = position_ids[:, -1:] + 1
         self.hidden: Float[Tensor, "batch width"] = output.last_hidden_state[:, -1]
 
     def select(self, rows: Int[Tensor, " chosen"]) -> None:

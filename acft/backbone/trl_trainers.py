@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,15 +30,20 @@ from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from acft.backbone.forward import positions
 from acft.backbone.loading import Backbone
 from acft.backbone.trl_steps import Generated, Pair, TrlSteps
+from acft.data import endless_passes
 
 ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
 
 
 def dpo_steps(steps: TrlSteps, pairs: Sequence[Pair], beta: float) -> None:
-    """Take ``n_steps`` steps of direct preference optimisation."""
+    """Take ``n_steps`` steps of direct preference optimisation, each on ``batch_size`` pairs."""
     rows = [{name: list(ids) for name, ids in vars(pair).items()} for pair in pairs]
+    # all in one epoch, since TRL ends each with short passes and with a step on what is left over
+    n_rows = steps.n_steps * steps.settings.batch_size
+    order = list(islice(endless_passes(len(rows), steps.seed), n_rows))
     with _undisturbed(steps.policy.model.device), tempfile.TemporaryDirectory() as folder:
         trainer = _PairTrainer(
             model=_private(steps.policy),
@@ -50,10 +56,11 @@ def dpo_steps(steps: TrlSteps, pairs: Sequence[Pair], beta: float) -> None:
                     gradient_accumulation_steps=_pieces(
                         steps.settings.batch_size, steps.settings.micro_batch_size
                     ),
+                    train_sampling_strategy="sequential",
                     **_common(steps, folder),
                 )
             ),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=Dataset.from_list(rows).select(order),
             **_parts(steps),
         )
         _run(trainer)
@@ -139,6 +146,15 @@ class _GroupTrainer(RLOOTrainer):
         self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
         return drawn.prompt_ids, drawn.response_ids, drawn.responses
 
+    def _get_per_token_logps_and_entropies(
+        self, model: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        def placed(**inputs: Any) -> Any:
+            # TRL pads prompts on the left, and models count the padding unless they are told
+            return model(position_ids=positions(inputs["attention_mask"]), **inputs)
+
+        return super()._get_per_token_logps_and_entropies(placed, *arguments, **options)
+
     def _send_telemetry(self) -> None:
         """A run tells nobody about itself."""
 
@@ -181,6 +197,7 @@ def _common(steps: TrlSteps, folder: str) -> dict[str, Any]:
         "use_cpu": steps.policy.model.device.type == "cpu",
         "bf16": False,  # the weights have the dtype that the run asked for
         "activation_checkpointing": False,
+        "disable_dropout": True,  # what draws the responses has none
         "dataloader_pin_memory": False,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from acft.backbone.forward import logits
 from acft.chunked import Penalty, PolicyLogprobs
-from acft.data import TokenizedDocument, collate, micro_batches, pad_token
+from acft.data import TokenizedDocument, collate, endless_passes, micro_batches, pad_token
 from acft.seeding import derive_seed
 from acft.training.fit_job import Piece, Sums, numbered, take_steps
 from acft.training.optimization import PolicyOptimizer
@@ -77,14 +78,9 @@ def _batches(
 ) -> Iterator[list[Weighted]]:
     """Endless batches from one seeded permutation of the responses after the other."""
     seed = derive_seed(world.run.seed, "weighted-responses", round_index)
-    generator = torch.Generator().manual_seed(seed)
-    waiting: list[int] = []
+    places = endless_passes(len(responses), seed)
     while True:
-        while len(waiting) < world.run.optimizer.batch_size:
-            waiting += torch.randperm(len(responses), generator=generator).tolist()
-        size = world.run.optimizer.batch_size
-        yield [responses[index] for index in waiting[:size]]
-        waiting = waiting[size:]
+        yield [responses[index] for index in islice(places, world.run.optimizer.batch_size)]
 
 
 def _pieces(chosen: Sequence[Weighted], size: int, pull: BasePull | None) -> list[Piece]:
