@@ -66,6 +66,22 @@ def test_labels_of_runs_that_another_process_supervises_stay(labelled):
 
 
 @pytest.mark.ui
+def test_a_note_typed_while_the_tags_before_it_are_saved_stays_whole(page, served):
+    page.goto(served.link("/"))
+    row = page.locator("tr", has_text=QUICK)
+    row.get_by_text("Edit tags and notes").click()
+    row.get_by_label("Tags, separated by commas").fill("paper")
+    page.keyboard.press("Tab")
+    page.keyboard.type("typed at once")
+    row.locator("a.chip", has_text="paper").wait_for(timeout=PATIENCE)
+    page.keyboard.type(" and on")
+    page.keyboard.press("Tab")
+    row.locator(".notes", has_text="typed at once and on").wait_for(timeout=PATIENCE)
+    assert row.get_by_label("Notes", exact=True).is_visible()
+    served.bench.control.label(QUICK, tags=(), notes="")
+
+
+@pytest.mark.ui
 def test_a_run_is_tagged_and_found_by_its_tag(page, server):  # noqa: F811
     page.goto(server.link("/"))
     page.get_by_role("button", name="Start the quickstart run").first.click()
