@@ -37,6 +37,18 @@ def test_what_is_no_label_or_too_long_is_refused(data):
         labels.changes(data)
 
 
+def test_a_refusal_of_tags_names_the_limit_that_was_broken():
+    with pytest.raises(ConfigError, match=r"^the tag 'x+' has 41 letters; at most 40 are kept"):
+        labels.changes({"what": "tags", "value": "fine, " + "x" * 41})
+    with pytest.raises(ConfigError, match="^13 tags; at most 12 are kept"):
+        labels.changes({"what": "tags", "value": ",".join("abcdefghijklm")})
+
+
+def test_a_row_of_a_run_is_known_by_the_run_so_that_a_new_run_does_not_close_its_editor(bench):
+    drawn = json.dumps(page.overview(bench, visit()))
+    assert f'["tr", {{"key": "{QUICK}"}}' in drawn
+
+
 def test_runs_are_found_by_tag_and_by_note(labelled):
     listed = text_of(page.overview(labelled, visit(tag="paper")))
     assert QUICK in listed

@@ -1,6 +1,7 @@
 """The settings text, its form, and everything that may be done to runs."""
 
 import itertools
+import re
 import threading
 from dataclasses import replace
 from datetime import date
@@ -15,6 +16,7 @@ from acft.inference.client import NEVER
 from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings, as_asked
 from acft.ui import control
+from acft.ui.app import STATIC
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
@@ -271,6 +273,20 @@ def test_a_field_with_a_problem_is_marked_with_it():
     assert "'class': 'field set wrong'" in str(shown)
     assert line in text_of(shown)
     assert "'aria-invalid': 'true'" in str(shown)
+
+
+def test_every_attribute_of_a_field_is_one_that_the_page_sets():
+    source = (STATIC / "acft.js").read_text("utf-8")
+    allowed = re.compile(re.search(r"ATTRIBUTE = /(\^\(.*\)\$)/;", source)[1])  # pyright: ignore
+    section = form.form({"sampling": {"horizon": 4}}, {}, [])
+    assert "'inputmode': 'decimal'" in str(section)
+    assert not [name for name in _attributes(section) if not allowed.match(name)]
+
+
+def _attributes(node: Any) -> set[str]:
+    if isinstance(node, str):
+        return set()
+    return set(node[1]).union(*map(_attributes, node[2:]))
 
 
 def test_all_edits_of_a_question_are_made_in_its_text():
