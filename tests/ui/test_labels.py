@@ -40,7 +40,7 @@ def test_what_is_no_label_or_too_long_is_refused(data):
 def test_a_refusal_of_tags_names_the_limit_that_was_broken():
     with pytest.raises(ConfigError, match=r"^the tag 'x+' has 41 letters; at most 40 are kept"):
         labels.changes({"what": "tags", "value": "fine, " + "x" * 41})
-    with pytest.raises(ConfigError, match="^13 tags; at most 12 are kept"):
+    with pytest.raises(ConfigError, match=r"^13 tags; at most 12 are kept"):
         labels.changes({"what": "tags", "value": ",".join("abcdefghijklm")})
 
 

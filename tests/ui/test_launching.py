@@ -442,6 +442,28 @@ def test_a_measured_step_tells_seconds_whole_time_and_memory(bench):
     assert "6 train, 2 validation, 2 test" in steps[-1]
 
 
+def test_a_measured_step_is_said_to_be_of_other_settings_when_they_change(bench):
+    seen = visit(may_change=True)
+    first, *later = preflight.tried_out(bench, seen, TEXT, Lock())
+    tried = first[2]
+    assert first[3] == ""
+    assert not [value for step in later for value in step[2:] if isinstance(value, str)]
+
+    def told(text: str) -> str:
+        asked = replace(seen, data={"text": text, "number": 1})
+        return text_of(page.answer(bench, asked, tried)[-1])
+
+    assert "measured for other settings" in told(TEXT.replace("3", "500"))
+    assert "measured for other settings" in told("[schedule")
+    assert told(TEXT.replace("kept", "a comment").replace('"a"', '"another title"')) == ""
+    chosen = replace(seen, query={"preset": "quickstart"})
+    assert "other settings" in text_of(page.take_preset(bench, chosen, TEXT, "another")[-1])
+    file = {"name": "a.toml", "size": 9, "text": "seed = 8"}
+    opened = replace(seen, data={"value": file})
+    assert "measured for other settings" in text_of(page.take_file(bench, opened, tried)[-1])
+    assert page.answer(bench, replace(seen, data={"text": "seed = 8"}))[-1] == ""
+
+
 def test_parts_that_do_not_fit_together_are_marked(bench):
     shown = flown(bench)[-1]
     assert "fits Tokenizer and model: token ids up to 48" in shown

@@ -234,33 +234,34 @@ def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:
     return [top(bench, visit, opening.problem), {CHECK: visit.session}, opening.text, *shown]
 
 
-def answer(bench: Workbench, visit: Visit) -> list[Any]:
-    """What the browser is told of its text, form and side panel."""
+def answer(bench: Workbench, visit: Visit, tried: str = "") -> list[Any]:
+    """What the browser is told of its text, form, side panel and what was tried out before."""
     text, told = answered(visit.data)
+    older = preflight.outdated(tried, text)
     try:
-        return [told, *show(bench, visit, text)]
+        return [told, *show(bench, visit, text), older]
     except AcftError as error:
-        return [told, gr.skip(), el("div.notice.bad", str(error), role="alert")]
+        return [told, gr.skip(), el("div.notice.bad", str(error), role="alert"), older]
 
 
-def take_preset(bench: Workbench, visit: Visit, content: str) -> list[Any]:
+def take_preset(bench: Workbench, visit: Visit, content: str, tried: str = "") -> list[Any]:
     """The page with the text of a preset, or with the text as it is when none is chosen."""
     chosen = visit.query.get("preset", "")
-    if not chosen:
-        return [top(bench, visit), content, *show(bench, visit, content)]
-    content = preset(bench.experiments, chosen)
-    return [top(bench, visit, is_replaced=True), content, *show(bench, visit, content)]
+    content = preset(bench.experiments, chosen) if chosen else content
+    head = top(bench, visit, is_replaced=bool(chosen))
+    return [head, content, *show(bench, visit, content), preflight.outdated(tried, content)]
 
 
-def take_file(bench: Workbench, visit: Visit) -> list[Any]:
+def take_file(bench: Workbench, visit: Visit, tried: str = "") -> list[Any]:
     """The page with the text of a file, or why it was not opened."""
     fault = file_fault(visit.data.get("value"))
     if fault:
-        return [top(bench, visit, fault), gr.skip(), gr.skip(), gr.skip()]
+        return [top(bench, visit, fault), *[gr.skip()] * 4]
     content = visit.data["value"]["text"]
     kept = {key: value for key, value in visit.query.items() if key not in SOURCES}
     visit = replace(visit, query=kept)
-    return [top(bench, visit, is_replaced=True), content, *show(bench, visit, content)]
+    head = top(bench, visit, is_replaced=True)
+    return [head, content, *show(bench, visit, content), preflight.outdated(tried, content)]
 
 
 def file_fault(file: Any) -> str:
@@ -290,21 +291,22 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 max_length=MAX_SPEC_LETTERS, autoscroll=False,
             )  # fmt: skip
             aside = view(acts=("launch", "preflight"))
+            older = view("")
             flight = view(acts=("withdraw",))
-    draft = made()
+    draft, tried = made(), gr.State("")
     outputs = [fields, aside]
 
     def open_page(visit: Visit, kept: str) -> list[Any]:
         return first(bench, visit, kept)
 
-    def ask(visit: Visit) -> list[Any]:
-        return answer(bench, visit)
+    def ask(visit: Visit, measured: str) -> list[Any]:
+        return answer(bench, visit, measured)
 
-    def open_preset(visit: Visit, content: str) -> list[Any]:
-        return take_preset(bench, visit, content)
+    def open_preset(visit: Visit, content: str, measured: str) -> list[Any]:
+        return take_preset(bench, visit, content, measured)
 
-    def open_file(visit: Visit) -> list[Any]:
-        return take_file(bench, visit)
+    def open_file(visit: Visit, measured: str) -> list[Any]:
+        return take_file(bench, visit, measured)
 
     def launch(visit: Visit, content: str) -> Node:
         request = bench.request_id(visit, content)
@@ -312,28 +314,31 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 
     wire.on_load(open_page, inputs=[text], outputs=[start, draft, text, *outputs], js=RESTORE)
-    wire.read(draft.ask, ask, outputs=[draft, *outputs], trigger_mode="multiple")
-    wire.read(start.preset, open_preset, inputs=[text], outputs=[start, text, *outputs],
-              trigger_mode="always_last")  # fmt: skip
-    wire.read(start.import_text, open_file, outputs=[start, text, *outputs])
+    wire.read(draft.ask, ask, inputs=[tried], outputs=[draft, *outputs, older],
+              trigger_mode="multiple")  # fmt: skip
+    wire.read(start.preset, open_preset, inputs=[text, tried],
+              outputs=[start, text, *outputs, older], trigger_mode="always_last")  # fmt: skip
+    wire.read(start.import_text, open_file, inputs=[tried], outputs=[start, text, *outputs, older])
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
-    _wire_preflight(bench, wire, aside, flight, text)
+    _wire_preflight(bench, wire, aside.preflight, text, [flight, gr.State(""), tried, older])
     wire.change(aside.launch, launch, inputs=[text], outputs=[aside])
 
 
-def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text: Any) -> None:
-    turn, read = Lock(), gr.State("")
-    outputs = [flight, read]
+def _wire_preflight(
+    bench: Workbench, wire: Wire, asked: Any, text: Any, outputs: Sequence[Any]
+) -> None:
+    """Outputs are the page's part, what was read, what was tried and whether that is outdated."""
+    turn, (flight, read, *_) = Lock(), outputs
 
-    def try_out(visit: Visit, content: str) -> Iterator[tuple[Node, Node]]:
-        yield from preflight.flight(bench, visit, content, turn)
+    def try_out(visit: Visit, content: str) -> Iterator[list[Any]]:
+        yield from preflight.tried_out(bench, visit, content, turn)
 
     def withdraw(visit: Visit, found: Node) -> Node:  # noqa: ARG001
         return preflight.withdrawn(found)
 
     # It reads files that the settings name, so it needs the token although it changes nothing.
-    running = wire.stream(aside.preflight, try_out, inputs=[text], outputs=outputs,
-                          waiting=[preflight.waiting(), ""], needs_token=True)  # fmt: skip
+    running = wire.stream(asked, try_out, inputs=[text], outputs=outputs, needs_token=True,
+                          waiting=[preflight.waiting(), "", "", ""])  # fmt: skip
     wire.cancel(flight.withdraw, [running])
     wire.change(flight.withdraw, withdraw, inputs=[read], outputs=[flight])
 
