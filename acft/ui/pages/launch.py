@@ -119,12 +119,12 @@ def _verdict(found: list[str]) -> Node:
 
 
 def _problem(line: str) -> Node:
-    """The problem, leading to its field."""
+    """The problem, leading to its field or, where the form has none, to its line of the text."""
     section, setting = place_of(line)
     if not setting:
         return line
     key = f"{section}.{setting}" if section else setting
-    return el("button.problem", line, type="button", data_do="field", data_field=f"f-{key}")
+    return el("button.problem", line, type="button", data_do="field", data_field=key)
 
 
 def _plan(text: str) -> Node:

@@ -300,7 +300,8 @@
     if (control.dataset.do === "reveal") setRevealAll(!revealAll());
     if (control.dataset.do === "skip") focusContent();
     if (control.dataset.do === "undo-text") { window.acft.draft.undo(); control.textContent = control.textContent === "Undo" ? "Redo" : "Undo"; }
-    if (control.dataset.do === "field") showField(document.getElementById(control.dataset.field));
+    if (control.dataset.do === "field") showField(control.dataset.field);
+    if (control.dataset.do === "line") window.acft.draft.showLine(control.dataset.field);
     if (control.dataset.do === "step") showStep(control.dataset.step);
     if (control.dataset.do === "theme") nextTheme(control);
     if (control.dataset.do === "copy") copy(control);
@@ -328,8 +329,9 @@
     return isDone;
   }
 
-  function showField(field) {
-    if (!field) return;
+  function showField(key) {
+    const field = document.getElementById(`f-${key}`);
+    if (!field) return window.acft.draft.showLine(key);
     for (let part = field.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     field.scrollIntoView({ block: "center" });
     field.focus({ preventScroll: true });

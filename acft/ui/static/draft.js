@@ -120,6 +120,38 @@
     soon(0);
   }
 
+  // The path of a table's head; entries of a list of tables are counted as they come.
+  function tablePath(names, isEntry, counts) {
+    return names.split(".").reduce((path, name, i, all) => {
+      const here = path ? `${path}.${name}` : name;
+      if (isEntry && i === all.length - 1) counts.set(here, (counts.get(here) ?? -1) + 1);
+      return counts.has(here) ? `${here}.${counts.get(here)}` : here;
+    }, "");
+  }
+
+  // The line that a setting stands in, else the head of the innermost table around it.
+  function lineOf(key, lines) {
+    const counts = new Map();
+    let table = "", best = "", found = 0;
+    lines.forEach((line, number) => {
+      const head = /^\s*(\[\[?)\s*([\w.-]+)\s*\]/.exec(line), setting = /^\s*([\w.-]+)\s*=/.exec(line);
+      if (!head && !setting) return;
+      if (head) table = tablePath(head[2], head[1] === "[[", counts);
+      const path = head ? table : table ? `${table}.${setting[1]}` : setting[1];
+      const shared = `${path}.`.startsWith(`${key}.`) ? key : path;
+      if (shared.length > best.length && `${key}.`.startsWith(`${shared}.`)) [best, found] = [shared, number];
+    });
+    return found;
+  }
+
+  function showLine(key) {
+    const box = area(), lines = box.value.split("\n"), line = lineOf(key, lines);
+    const end = lines.slice(0, line + 1).join("\n").length;
+    box.focus();
+    box.setSelectionRange(end, end);
+    box.scrollTop = box.scrollHeight * (line - 3) / lines.length;
+  }
+
   document.addEventListener("input", (event) => {
     if (event.target === area() && event.detail !== "written") typed();
   });
@@ -154,5 +186,5 @@
     read();
   }
 
-  window.acft.draft = { start, edit, settled, isWaiting, isUnderway, replace, undo, PAUSE };
+  window.acft.draft = { start, edit, settled, isWaiting, isUnderway, replace, undo, showLine, PAUSE };
 })();
