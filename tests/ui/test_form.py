@@ -88,7 +88,7 @@ def test_a_constraint_made_of_others_is_shown_and_led_to_in_the_text():
     (box,) = [each for each in nodes(shown) if each[1].get("key") == "constraint.1.constraints"]
     assert '[{kind = "length"}, {kind = "scorer",' in text_of(box)
     assert "edit in the text" in text_of(box)
-    assert problems[0] in text_of(box)
+    assert problems[1] in text_of(box)
     assert box[1]["class"] == "field set wrong"
 
 

@@ -191,13 +191,16 @@ def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
     )  # fmt: skip
 
 
-def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool = False) -> Node:
-    """Where the text may come from, and what could not be opened."""
+def top(bench: Workbench, visit: Visit, problem: str = "", *, is_file: bool = False) -> Node:
+    """Where the text may come from, and what could not be opened.
+
+    A file that was opened comes from no preset or run, whatever the address said.
+    """
     chosen = visit.query.get("preset", "")
     names = [("", "this text"), *((name, name) for name in preset_names(bench.experiments))]
     into = {"data_settled": True, "data_replaces": True}
-    undo = el("button.do", "Undo", type="button", data_do="undo-text",
-              data_forget=None if chosen else ",".join(SOURCES),
+    # The browser shows it where there is a text to bring back.
+    undo = el("button.do.undo", "Undo", type="button", data_do="undo-text",
               title="The text that was replaced")  # fmt: skip
     return el(
         "div",
@@ -209,7 +212,8 @@ def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool 
             el("label.do.file", "Open a TOML file", el(
                 "input", type="file", accept=".toml,text/plain", class_="sr",
                 **into, **act("import_text"))),
-            undo if is_replaced else None,
+            undo,
+            data_forget=",".join(SOURCES) if is_file else None,
         ),
         el("div.notice.bad", problem[:1].upper() + problem[1:], ".", role="alert")
         if problem else None,
@@ -248,8 +252,8 @@ def take_preset(bench: Workbench, visit: Visit, content: str, tried: str = "") -
     """The page with the text of a preset, or with the text as it is when none is chosen."""
     chosen = visit.query.get("preset", "")
     content = preset(bench.experiments, chosen) if chosen else content
-    head = top(bench, visit, is_replaced=bool(chosen))
-    return [head, content, *show(bench, visit, content), preflight.outdated(tried, content)]
+    older = preflight.outdated(tried, content)
+    return [top(bench, visit), content, *show(bench, visit, content), older]
 
 
 def take_file(bench: Workbench, visit: Visit, tried: str = "") -> list[Any]:
@@ -260,7 +264,7 @@ def take_file(bench: Workbench, visit: Visit, tried: str = "") -> list[Any]:
     content = visit.data["value"]["text"]
     kept = {key: value for key, value in visit.query.items() if key not in SOURCES}
     visit = replace(visit, query=kept)
-    head = top(bench, visit, is_replaced=True)
+    head = top(bench, visit, is_file=True)
     return [head, content, *show(bench, visit, content), preflight.outdated(tried, content)]
 
 

@@ -166,9 +166,9 @@
     const old = before.map((node, i) => ({ node, dom: nodes[i], key: keyOf(node) }));
     const plain = old.filter((each) => !isKeyed(each.node)).reverse();
     const kept = after.map((node) => {
-      const at = isKeyed(node) ? old.findIndex((each) => each.key === keyOf(node) && !each.isKept) : -1;
-      const found = isKeyed(node) ? old[at] : plain.pop();
-      if (!found || found.key !== keyOf(node)) return null;
+      const isSame = (each) => !each.isKept && each.key === keyOf(node);
+      const found = isKeyed(node) ? old.find(isSame) : plain.pop();
+      if (!found || !isSame(found)) return null;
       found.isKept = true;
       return found;
     });
@@ -299,7 +299,7 @@
   function local(control) {
     if (control.dataset.do === "reveal") setRevealAll(!revealAll());
     if (control.dataset.do === "skip") focusContent();
-    if (control.dataset.do === "undo-text") { window.acft.draft.undo(); control.textContent = control.textContent === "Undo" ? "Redo" : "Undo"; }
+    if (control.dataset.do === "undo-text") window.acft.draft.undo();
     if (control.dataset.do === "field") showField(control.dataset.field);
     if (control.dataset.do === "line") window.acft.draft.showLine(control.dataset.field);
     if (control.dataset.do === "step") showStep(control.dataset.step);
