@@ -70,5 +70,5 @@ def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001
 
 
 def _described(settings: type[Config], summary: str) -> dict[str, Any]:
-    described = [field.description() for field in fields_of(settings) if field.kind != "table"]
+    described = [field.description() for field in fields_of(settings)]
     return {"summary": summary, "fields": described}

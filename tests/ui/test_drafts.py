@@ -27,7 +27,10 @@ FILL_AT_ONCE = """(values) => {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = Server(tmp_path_factory.mktemp("drafts"))
     made.preset("quickstart")
-    made.preset("other")
+    for name in ("other", "third"):
+        made.preset(name)
+        with (made.experiments / f"{name}.toml").open("a") as file:
+            file.write(f"# {name}\n")
     made.start()
     yield made
     made.kill()
@@ -219,6 +222,45 @@ def test_a_preset_that_replaced_edits_can_be_undone(launch):
     launch.get_by_role("button", name="Redo").click()
     checked(launch)
     assert "My draft" not in text(launch).input_value()
+
+
+def test_a_text_edited_by_hand_is_not_lost_to_two_presets_in_a_row(launch):
+    launch.get_by_role("textbox", name="title").fill("My draft")
+    checked(launch)
+    for name in ("other", "third"):
+        launch.get_by_label("Preset").select_option(name)
+        launch.wait_for_function(
+            "name => document.querySelector('.code textarea').value.includes(`# ${name}`)",
+            arg=name, timeout=PATIENCE,
+        )  # fmt: skip
+    launch.reload()
+    good(launch)
+    launch.get_by_role("button", name="Undo").click()
+    checked(launch)
+    assert "My draft" in text(launch).input_value()
+    assert launch.get_by_label("Preset").input_value() == "quickstart"
+    assert "preset=quickstart" in launch.url
+    launch.get_by_role("button", name="Redo").click()
+    checked(launch)
+    assert "# third" in text(launch).input_value()
+
+
+def test_a_text_edited_by_hand_that_a_link_replaced_can_be_brought_back(launch, server):
+    launch.get_by_role("textbox", name="title").fill("My draft")
+    checked(launch)
+    launch.evaluate(FILL_AT_ONCE, {"notes": "the last letters"})
+    opened(launch, server, "/launch?preset=other")
+    assert "My draft" not in text(launch).input_value()
+    launch.get_by_role("button", name="Undo").click()
+    checked(launch)
+    written = text(launch).input_value()
+    assert "My draft" in written
+    assert "the last letters" in written
+
+
+def test_there_is_nothing_to_undo_on_a_page_that_replaced_nothing(launch, server):
+    opened(launch, server, "/launch?preset=other")
+    assert launch.locator("button.undo").is_hidden()
 
 
 def chosen(page: Any, name: str, content: bytes) -> None:

@@ -37,6 +37,18 @@ def test_what_is_no_label_or_too_long_is_refused(data):
         labels.changes(data)
 
 
+def test_a_refusal_of_tags_names_the_limit_that_was_broken():
+    with pytest.raises(ConfigError, match=r"^the tag 'x+' has 41 letters; at most 40 are kept"):
+        labels.changes({"what": "tags", "value": "fine, " + "x" * 41})
+    with pytest.raises(ConfigError, match=r"^13 tags; at most 12 are kept"):
+        labels.changes({"what": "tags", "value": ",".join("abcdefghijklm")})
+
+
+def test_a_row_of_a_run_is_known_by_the_run_so_that_a_new_run_does_not_close_its_editor(bench):
+    drawn = json.dumps(page.overview(bench, visit()))
+    assert f'["tr", {{"key": "{QUICK}"}}' in drawn
+
+
 def test_runs_are_found_by_tag_and_by_note(labelled):
     listed = text_of(page.overview(labelled, visit(tag="paper")))
     assert QUICK in listed
@@ -63,6 +75,22 @@ def test_labels_of_runs_that_another_process_supervises_stay(labelled):
     with pytest.raises(AcftError, match="pid 7"):
         labelled.control.label(QUICK, tags=("x",))
     labelled.control.owner = lambda: ""
+
+
+@pytest.mark.ui
+def test_a_note_typed_while_the_tags_before_it_are_saved_stays_whole(page, served):
+    page.goto(served.link("/"))
+    row = page.locator("tr", has_text=QUICK)
+    row.get_by_text("Edit tags and notes").click()
+    row.get_by_label("Tags, separated by commas").fill("paper")
+    page.keyboard.press("Tab")
+    page.keyboard.type("typed at once")
+    row.locator("a.chip", has_text="paper").wait_for(timeout=PATIENCE)
+    page.keyboard.type(" and on")
+    page.keyboard.press("Tab")
+    row.locator(".notes", has_text="typed at once and on").wait_for(timeout=PATIENCE)
+    assert row.get_by_label("Notes", exact=True).is_visible()
+    served.bench.control.label(QUICK, tags=(), notes="")
 
 
 @pytest.mark.ui

@@ -1,6 +1,7 @@
 """The settings text, its form, and everything that may be done to runs."""
 
 import itertools
+import re
 import threading
 from dataclasses import replace
 from datetime import date
@@ -15,6 +16,7 @@ from acft.inference.client import NEVER
 from acft.inference.fields import Field, fields_of, kind_of
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings, as_asked
 from acft.ui import control
+from acft.ui.app import STATIC
 from acft.ui.page import Visit
 from acft.ui.pages import launch as page
 from acft.ui.pages import runs as runs_page
@@ -273,6 +275,20 @@ def test_a_field_with_a_problem_is_marked_with_it():
     assert "'aria-invalid': 'true'" in str(shown)
 
 
+def test_every_attribute_of_a_field_is_one_that_the_page_sets():
+    source = (STATIC / "acft.js").read_text("utf-8")
+    allowed = re.compile(re.search(r"ATTRIBUTE = /(\^\(.*\)\$)/;", source)[1])  # pyright: ignore
+    section = form.form({"sampling": {"horizon": 4}}, {}, [])
+    assert "'inputmode': 'decimal'" in str(section)
+    assert not [name for name in _attributes(section) if not allowed.match(name)]
+
+
+def _attributes(node: Any) -> set[str]:
+    if isinstance(node, str):
+        return set()
+    return set(node[1]).union(*map(_attributes, node[2:]))
+
+
 def test_all_edits_of_a_question_are_made_in_its_text():
     edits = [
         {"path": ["title"], "kind": "text", "value": "b"},
@@ -424,6 +440,28 @@ def test_a_measured_step_tells_seconds_whole_time_and_memory(bench):
     assert "1.4 GiB" in steps[-1]
     assert "19% of 7.45 GiB" in steps[-1]
     assert "6 train, 2 validation, 2 test" in steps[-1]
+
+
+def test_a_measured_step_is_said_to_be_of_other_settings_when_they_change(bench):
+    seen = visit(may_change=True)
+    first, *later = preflight.tried_out(bench, seen, TEXT, Lock())
+    tried = first[2]
+    assert first[3] == ""
+    assert not [value for step in later for value in step[2:] if isinstance(value, str)]
+
+    def told(text: str) -> str:
+        asked = replace(seen, data={"text": text, "number": 1})
+        return text_of(page.answer(bench, asked, tried)[-1])
+
+    assert "measured for other settings" in told(TEXT.replace("3", "500"))
+    assert "measured for other settings" in told("[schedule")
+    assert told(TEXT.replace("kept", "a comment").replace('"a"', '"another title"')) == ""
+    chosen = replace(seen, query={"preset": "quickstart"})
+    assert "other settings" in text_of(page.take_preset(bench, chosen, TEXT, "another")[-1])
+    file = {"name": "a.toml", "size": 9, "text": "seed = 8"}
+    opened = replace(seen, data={"value": file})
+    assert "measured for other settings" in text_of(page.take_file(bench, opened, tried)[-1])
+    assert page.answer(bench, replace(seen, data={"text": "seed = 8"}))[-1] == ""
 
 
 def test_parts_that_do_not_fit_together_are_marked(bench):

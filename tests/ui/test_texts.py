@@ -482,11 +482,26 @@ def test_many_runs_are_listed_in_parts_and_what_is_ticked_stays_ticked(bench, mo
     assert [f"./?select={everything[0]}", f"./?select={everything[0]}&part=2"] == links
 
 
-def test_a_run_ticked_beyond_the_compared_ones_stays_ticked_and_is_said_to_be_left_out(bench):
+def test_a_run_that_is_ticked_twice_is_no_second_run(bench):
+    twice = visit(select=f"{QUICK},{QUICK}")
+    assert runs.progress(bench, twice) == ()
+    assert len(runs.overlay(bench, twice, "policy/ce")["data"]) == 1
+
+
+def test_ticked_names_that_are_no_runs_are_named_and_draw_no_charts(bench):
+    wrong = visit(select=f"{QUICK},bad,worse")
+    assert "there is no run 'bad' or 'worse' here" in text_of(runs.overview(bench, wrong))
+    assert runs.compare(bench, wrong)[1].visible is False
+
+
+def test_a_run_ticked_beyond_the_compared_ones_stays_ticked_and_is_said_to_be_left_out(
+    bench, monkeypatch
+):
+    monkeypatch.setattr(runs, "MOST_COMPARED", 5)
     every = ",".join(["20260101-000000-gone", QUICK, CONTROL, FAILED, LOST, LIVE, HOSTILE])
     shown = runs.overview(bench, visit(select=every))
     assert str(shown).count("'checked': ''") == 6
-    assert "only the first 6 of 7 ticked runs are compared" in text_of(shown)
+    assert "only the first 5 of 6 ticked runs are compared" in text_of(shown)
     assert "tick two or more" in text_of(runs.overview(bench, visit(select=QUICK)))
 
 

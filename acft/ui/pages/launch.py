@@ -119,12 +119,12 @@ def _verdict(found: list[str]) -> Node:
 
 
 def _problem(line: str) -> Node:
-    """The problem, leading to its field."""
+    """The problem, leading to its field or, where the form has none, to its line of the text."""
     section, setting = place_of(line)
     if not setting:
         return line
     key = f"{section}.{setting}" if section else setting
-    return el("button.problem", line, type="button", data_do="field", data_field=f"f-{key}")
+    return el("button.problem", line, type="button", data_do="field", data_field=key)
 
 
 def _plan(text: str) -> Node:
@@ -191,13 +191,16 @@ def _launch_button(bench: Workbench, visit: Visit, *, is_ready: bool) -> Node:
     )  # fmt: skip
 
 
-def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool = False) -> Node:
-    """Where the text may come from, and what could not be opened."""
+def top(bench: Workbench, visit: Visit, problem: str = "", *, is_file: bool = False) -> Node:
+    """Where the text may come from, and what could not be opened.
+
+    A file that was opened comes from no preset or run, whatever the address said.
+    """
     chosen = visit.query.get("preset", "")
     names = [("", "this text"), *((name, name) for name in preset_names(bench.experiments))]
     into = {"data_settled": True, "data_replaces": True}
-    undo = el("button.do", "Undo", type="button", data_do="undo-text",
-              data_forget=None if chosen else ",".join(SOURCES),
+    # The browser shows it where there is a text to bring back.
+    undo = el("button.do.undo", "Undo", type="button", data_do="undo-text",
               title="The text that was replaced")  # fmt: skip
     return el(
         "div",
@@ -209,7 +212,8 @@ def top(bench: Workbench, visit: Visit, problem: str = "", *, is_replaced: bool 
             el("label.do.file", "Open a TOML file", el(
                 "input", type="file", accept=".toml,text/plain", class_="sr",
                 **into, **act("import_text"))),
-            undo if is_replaced else None,
+            undo,
+            data_forget=",".join(SOURCES) if is_file else None,
         ),
         el("div.notice.bad", problem[:1].upper() + problem[1:], ".", role="alert")
         if problem else None,
@@ -234,33 +238,34 @@ def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:
     return [top(bench, visit, opening.problem), {CHECK: visit.session}, opening.text, *shown]
 
 
-def answer(bench: Workbench, visit: Visit) -> list[Any]:
-    """What the browser is told of its text, form and side panel."""
+def answer(bench: Workbench, visit: Visit, tried: str = "") -> list[Any]:
+    """What the browser is told of its text, form, side panel and what was tried out before."""
     text, told = answered(visit.data)
+    older = preflight.outdated(tried, text)
     try:
-        return [told, *show(bench, visit, text)]
+        return [told, *show(bench, visit, text), older]
     except AcftError as error:
-        return [told, gr.skip(), el("div.notice.bad", str(error), role="alert")]
+        return [told, gr.skip(), el("div.notice.bad", str(error), role="alert"), older]
 
 
-def take_preset(bench: Workbench, visit: Visit, content: str) -> list[Any]:
+def take_preset(bench: Workbench, visit: Visit, content: str, tried: str = "") -> list[Any]:
     """The page with the text of a preset, or with the text as it is when none is chosen."""
     chosen = visit.query.get("preset", "")
-    if not chosen:
-        return [top(bench, visit), content, *show(bench, visit, content)]
-    content = preset(bench.experiments, chosen)
-    return [top(bench, visit, is_replaced=True), content, *show(bench, visit, content)]
+    content = preset(bench.experiments, chosen) if chosen else content
+    older = preflight.outdated(tried, content)
+    return [top(bench, visit), content, *show(bench, visit, content), older]
 
 
-def take_file(bench: Workbench, visit: Visit) -> list[Any]:
+def take_file(bench: Workbench, visit: Visit, tried: str = "") -> list[Any]:
     """The page with the text of a file, or why it was not opened."""
     fault = file_fault(visit.data.get("value"))
     if fault:
-        return [top(bench, visit, fault), gr.skip(), gr.skip(), gr.skip()]
+        return [top(bench, visit, fault), *[gr.skip()] * 4]
     content = visit.data["value"]["text"]
     kept = {key: value for key, value in visit.query.items() if key not in SOURCES}
     visit = replace(visit, query=kept)
-    return [top(bench, visit, is_replaced=True), content, *show(bench, visit, content)]
+    head = top(bench, visit, is_file=True)
+    return [head, content, *show(bench, visit, content), preflight.outdated(tried, content)]
 
 
 def file_fault(file: Any) -> str:
@@ -290,21 +295,22 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 max_length=MAX_SPEC_LETTERS, autoscroll=False,
             )  # fmt: skip
             aside = view(acts=("launch", "preflight"))
+            older = view("")
             flight = view(acts=("withdraw",))
-    draft = made()
+    draft, tried = made(), gr.State("")
     outputs = [fields, aside]
 
     def open_page(visit: Visit, kept: str) -> list[Any]:
         return first(bench, visit, kept)
 
-    def ask(visit: Visit) -> list[Any]:
-        return answer(bench, visit)
+    def ask(visit: Visit, measured: str) -> list[Any]:
+        return answer(bench, visit, measured)
 
-    def open_preset(visit: Visit, content: str) -> list[Any]:
-        return take_preset(bench, visit, content)
+    def open_preset(visit: Visit, content: str, measured: str) -> list[Any]:
+        return take_preset(bench, visit, content, measured)
 
-    def open_file(visit: Visit) -> list[Any]:
-        return take_file(bench, visit)
+    def open_file(visit: Visit, measured: str) -> list[Any]:
+        return take_file(bench, visit, measured)
 
     def launch(visit: Visit, content: str) -> Node:
         request = bench.request_id(visit, content)
@@ -312,28 +318,31 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 
     wire.on_load(open_page, inputs=[text], outputs=[start, draft, text, *outputs], js=RESTORE)
-    wire.read(draft.ask, ask, outputs=[draft, *outputs], trigger_mode="multiple")
-    wire.read(start.preset, open_preset, inputs=[text], outputs=[start, text, *outputs],
-              trigger_mode="always_last")  # fmt: skip
-    wire.read(start.import_text, open_file, outputs=[start, text, *outputs])
+    wire.read(draft.ask, ask, inputs=[tried], outputs=[draft, *outputs, older],
+              trigger_mode="multiple")  # fmt: skip
+    wire.read(start.preset, open_preset, inputs=[text, tried],
+              outputs=[start, text, *outputs, older], trigger_mode="always_last")  # fmt: skip
+    wire.read(start.import_text, open_file, inputs=[tried], outputs=[start, text, *outputs, older])
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
-    _wire_preflight(bench, wire, aside, flight, text)
+    _wire_preflight(bench, wire, aside.preflight, text, [flight, gr.State(""), tried, older])
     wire.change(aside.launch, launch, inputs=[text], outputs=[aside])
 
 
-def _wire_preflight(bench: Workbench, wire: Wire, aside: Any, flight: Any, text: Any) -> None:
-    turn, read = Lock(), gr.State("")
-    outputs = [flight, read]
+def _wire_preflight(
+    bench: Workbench, wire: Wire, asked: Any, text: Any, outputs: Sequence[Any]
+) -> None:
+    """Outputs are the page's part, what was read, what was tried and whether that is outdated."""
+    turn, (flight, read, *_) = Lock(), outputs
 
-    def try_out(visit: Visit, content: str) -> Iterator[tuple[Node, Node]]:
-        yield from preflight.flight(bench, visit, content, turn)
+    def try_out(visit: Visit, content: str) -> Iterator[list[Any]]:
+        yield from preflight.tried_out(bench, visit, content, turn)
 
     def withdraw(visit: Visit, found: Node) -> Node:  # noqa: ARG001
         return preflight.withdrawn(found)
 
     # It reads files that the settings name, so it needs the token although it changes nothing.
-    running = wire.stream(aside.preflight, try_out, inputs=[text], outputs=outputs,
-                          waiting=[preflight.waiting(), ""], needs_token=True)  # fmt: skip
+    running = wire.stream(asked, try_out, inputs=[text], outputs=outputs, needs_token=True,
+                          waiting=[preflight.waiting(), "", "", ""])  # fmt: skip
     wire.cancel(flight.withdraw, [running])
     wire.change(flight.withdraw, withdraw, inputs=[read], outputs=[flight])
 

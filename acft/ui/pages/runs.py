@@ -96,10 +96,14 @@ def _tools(
         if QUICKSTART in preset_names(bench.experiments) and not has_hero:
             buttons += filter(None, [why_not(bench, visit), _quickstart(visit, "do")])
         buttons.append(el("a.go", "New run", href="launch"))
-    n_ticked = len(ticked(visit))
+    there = {run.run_id for run in runs}
+    absent = [name for name in ticked(visit) if name not in there]
+    n_ticked = len(ticked(visit)) - len(absent)
     told = "tick two or more to compare them"
     if n_ticked > MOST_COMPARED:
         told = f"only the first {MOST_COMPARED} of {n_ticked} ticked runs are compared"
+    if absent:
+        told = f"there is no run {' or '.join(map(repr, absent))} here; {told}"
     hint = el("span.side", number, f" · {told}")
     menus = [labels.tag_menu(runs, visit), labels.archived_box(runs, visit)]
     return el("div.toolbar", search, menus, hint, el("div.actions", buttons))
@@ -171,18 +175,18 @@ def _moved(values: list[float]) -> str:
 
 
 def ticked(visit: Visit) -> list[str]:
-    """Runs ticked for comparison, the first one first."""
-    return [name for name in visit.query.get("select", "").split(",") if name]
+    """Runs ticked for comparison, each once, the first one first."""
+    return list(dict.fromkeys(filter(None, visit.query.get("select", "").split(","))))
 
 
-def chosen(visit: Visit) -> list[str]:
-    """The ticked runs that are compared."""
-    return ticked(visit)[:MOST_COMPARED]
+def chosen(bench: Workbench, visit: Visit) -> list[str]:
+    """The ticked runs that are compared; what is no run here is left out."""
+    return [name for name in ticked(visit) if bench.reader.paths(name)][:MOST_COMPARED]
 
 
 def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
     """One quantity of the ticked runs in one figure."""
-    found = [run for run in map(bench.reader.run, chosen(visit)) if run is not None]
+    found = [run for run in map(bench.reader.run, chosen(bench, visit)) if run is not None]
     facts = [{"run_id": run.run_id, "title": run.title, "method": run.method} for run in found]
     names = charts.run_names(facts)
     curves = [
@@ -200,7 +204,7 @@ def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
 
 def differences(bench: Workbench, visit: Visit) -> Node:
     """Settings in which the ticked runs differ."""
-    run_ids = [run_id for run_id in chosen(visit) if bench.reader.paths(run_id)]
+    run_ids = chosen(bench, visit)
     if len(run_ids) < 2:
         return ""
     found = [run for run in map(bench.reader.run, run_ids) if run is not None]
@@ -247,7 +251,7 @@ Progress = tuple[tuple[str, str, int, int, float], ...]
 
 def progress(bench: Workbench, visit: Visit) -> Progress:
     """State, rounds and, to a hundredth part of them, events of the compared runs."""
-    names = chosen(visit)
+    names = chosen(bench, visit)
     if len(names) < 2:
         return ()
     found = [run for run in map(bench.reader.run, names) if run is not None]
@@ -260,7 +264,7 @@ def compare(bench: Workbench, visit: Visit, before: Progress | None = None) -> l
 
     What they had drawn when they were as far as ``before`` stays.
     """
-    now, several = progress(bench, visit), len(chosen(visit)) > 1
+    now, several = progress(bench, visit), len(chosen(bench, visit)) > 1
     if now == before:
         return [gr.skip()] * (3 + len(OVERLAID))
     figures = [overlay(bench, visit, name) if several else None for name in OVERLAID]

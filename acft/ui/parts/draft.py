@@ -10,19 +10,30 @@ from acft.ui.parts import settings_text
 from acft.ui.web.dom import ASSETS, HEAD, sent
 
 RESTORE = """() => {
+  const kept = (name) => sessionStorage.getItem(name) || "";
   const asked = new URLSearchParams(location.search);
   const [visit] = performance.getEntriesByType("navigation");
   const isAgain = visit && ["reload", "back_forward"].includes(visit.type);
   const isNew = (asked.get("preset") || asked.get("from")) && !isAgain;
-  const draft = isNew ? "" : sessionStorage.getItem("acft-draft") || "";
-  if (!draft) sessionStorage.removeItem("acft-edits");
+  const draft = isNew ? "" : kept("acft-draft");
+  if (!draft && kept("acft-hand")) sessionStorage.setItem("acft-before", JSON.stringify({
+    text: kept("acft-draft"), query: JSON.parse(kept("acft-hand")),
+    edits: JSON.parse(kept("acft-edits") || "[]"), isHand: true,
+  }));
+  if (!draft) ["acft-edits", "acft-hand"].forEach((name) => sessionStorage.removeItem(name));
   return [draft];
 }"""
 """The tab's draft, unless a link just asked for another text; a reload keeps what was edited.
 
-Edits of the form that no answer has brought yet are kept beside it, in ``acft-edits``.
+Edits of the form that no answer has brought yet are kept beside it, in ``acft-edits``, and where
+a text came from that was edited by hand, in ``acft-hand``. One that a link replaces can be brought
+back from ``acft-before``.
 """
-KEEP = "(text) => { sessionStorage.setItem('acft-draft', text); return [text]; }"
+KEEP = """(text) => {
+  sessionStorage.setItem("acft-draft", text);
+  window.acft?.draft?.shown(text);
+  return [text];
+}"""
 CHECK = "check"
 """Key of an answer that asks the browser to have its text checked."""
 

@@ -2,11 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
+from acft.config import toml_value
 from acft.inference.fields import Field, fields_of
 from acft.settings import CorpusSettings, RunSettings
 from acft.ui.web.dom import Node, act, choose, el
@@ -61,7 +62,8 @@ def _section(
     elif name == "method":
         body = _method(values, described.get("method", {}), told)
     else:
-        body = _fields(section_fields(name), _inside(values, name), (name,) if name else (), told)
+        path, sections = ((name,), ()) if name else ((), RunSettings.model_fields)
+        body = _fields(section_fields(name), _inside(values, name), path, told, sections)
     about = _about(name)
     changed = _changed(values, name)
     places = [place_of(line) for line in problems]
@@ -106,9 +108,57 @@ def _changed(values: Mapping[str, Any], name: str) -> int:
 
 
 def _fields(
-    fields: Sequence[Field], values: Mapping[str, Any], path: tuple[str, ...], told: Told
+    fields: Sequence[Field],
+    values: Mapping[str, Any],
+    path: tuple[str, ...],
+    told: Told,
+    beside: Container[str] = (),
 ) -> Node:
-    return el("div.fields", [_field(field, values, (*path, field.name), told) for field in fields])
+    """The fields, and what the values hold that is none of them nor stands ``beside`` them."""
+    names = {field.name for field in fields}
+    strays = [name for name in values if name not in names and name not in beside]
+    return el(
+        "div.fields",
+        [
+            _table(field, values, (*path, field.name), told)
+            if field.kind == "table"
+            else _field(field, values, (*path, field.name), told)
+            for field in fields
+        ],
+        [_stray(values[name], (*path, name), told) for name in strays],
+    )
+
+
+def _stray(value: Any, path: tuple[str, ...], told: Told) -> Node:
+    """What is no setting here, such as one of the method chosen before, with the way to drop it."""
+    key = ".".join(path)
+    wrong = told.get(key)
+    return el(
+        "div.field.set.wrong" if wrong else "div.field.set",
+        el("b", el("code", path[-1])),
+        el("p.mono", toml_value(value)),
+        el("p.fault", wrong, id=f"e-{key}") if wrong else None,
+        el("button.quiet", "remove", type="button", id=f"f-{key}", aria_label=f"Remove {key}",
+           aria_describedby=f"e-{key}" if wrong else None, **act("edit", path=list(path))),
+        key=f"stray-{key}",
+    )  # fmt: skip
+
+
+def _table(field: Field, values: Mapping[str, Any], path: tuple[str, ...], told: Told) -> Node:
+    """A setting made of others, as it is; a form for it would be as deep as somebody nests them."""
+    key, is_set = ".".join(path), field.name in values
+    wrong = next((line for name, line in told.items() if f"{name}.".startswith(f"{key}.")), None)
+    kind = "div.field.set" if is_set else "div.field"
+    return el(
+        f"{kind}.wrong" if wrong else kind,
+        el("b", el("code", field.name)),
+        el("p.mono", toml_value(values[field.name]) if is_set else "not set"),
+        el("p.fault", wrong, id=f"e-{key}") if wrong else None,
+        el("p.help", with_code(field.help), id=f"h-{key}"),
+        el("button.quiet", "edit in the text", type="button", id=f"f-{key}", data_do="line",
+           data_field=key, aria_describedby=f"e-{key} h-{key}" if wrong else f"h-{key}"),
+        key=key,
+    )  # fmt: skip
 
 
 def _field(field: Field, values: Mapping[str, Any], path: tuple[str, ...], told: Told) -> Node:
@@ -215,7 +265,8 @@ def _chosen(
     summary = described.get(name, {}).get("summary", "")
     chooser = Field(selector, "text", summary, name, choices, required=True)
     fields = [Field.from_description(item) for item in described.get(name, {}).get("fields", [])]
-    return _fields([chooser, *fields], table, path, told)
+    # Of a kind that is unknown, or not described yet, nothing can be said to be no setting.
+    return _fields([chooser, *fields], table, path, told, () if name in described else table)
 
 
 def _entry(name: str, index: int, n: int, body: Node) -> Node:

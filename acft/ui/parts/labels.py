@@ -69,10 +69,13 @@ def changes(data: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"notes of {len(value)} letters; at most {MAX_NOTE_LETTERS} are kept")
         return {"notes": value.strip()}
     tags = [" ".join(tag.split()) for tag in value.split(",") if tag.strip()]
-    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG_LETTERS for tag in tags):
-        raise ConfigError(
-            f"{len(tags)} tags: at most {MAX_TAGS} of {MAX_TAG_LETTERS} letters each are kept"
-        )
+    if len(tags) > MAX_TAGS:
+        raise ConfigError(f"{len(tags)} tags; at most {MAX_TAGS} are kept")
+    for tag in tags:
+        if len(tag) > MAX_TAG_LETTERS:
+            raise ConfigError(
+                f"the tag {tag!r} has {len(tag)} letters; at most {MAX_TAG_LETTERS} are kept"
+            )
     return {"tags": tuple(sorted(set(tags)))}
 
 

@@ -1,5 +1,7 @@
 """What a run would read and need, and what one measured step of it took; for the launch page."""
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -7,9 +9,12 @@ from contextlib import closing
 from threading import Lock
 from typing import Any
 
-from acft.errors import AcftError
+import gradio as gr
+
+from acft.errors import AcftError, ConfigError
 from acft.runs.sizes import size
 from acft.ui.page import REFUSED, Visit, Workbench
+from acft.ui.parts import settings_text
 from acft.ui.parts.live import LOAD_SECONDS, WAITING, not_while_training
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el, fact, table
@@ -25,6 +30,9 @@ ABOUT = (
 )
 BUSY = 1.5
 """Load of each core from which on others are at work; the step itself keeps all cores busy."""
+OTHER = "What stands below was measured for other settings; try these out again."
+UNMEASURED = ("title", "notes")
+"""Settings that change nothing of what is measured."""
 NOT_COUNTED = "Loading, judging of test responses and perplexity come on top."
 Step = tuple[str, float]
 """What was done and when it began, in seconds of the monotonic clock."""
@@ -78,6 +86,30 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
                     yield el("div", _underway(steps), read), read
         except StopIteration as end:
             yield el("div", measured(end.value, _others(bench)), read), read
+
+
+def tried_out(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[list[Any]]:
+    """As ``flight``, with the text's ``subject`` and, at first, nothing that is outdated."""
+    # Edits made meanwhile are compared with the subject; later values must not undo what they say.
+    told: list[Any] = [subject(text), ""]
+    for shown_now, read in flight(bench, visit, text, turn):
+        yield [shown_now, read, *told]
+        told = [gr.skip(), gr.skip()]
+
+
+def subject(text: str) -> str:
+    """What of a settings text a measured step depends on, as a hash; the rest may change freely."""
+    try:
+        values = {k: v for k, v in settings_text.parse(text).items() if k not in UNMEASURED}
+        text = json.dumps(values, sort_keys=True, default=str)
+    except ConfigError:
+        pass  # No TOML yet: any change of it counts.
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def outdated(tried: str, text: str) -> Node:
+    """That the step shown was of another ``subject`` than the text's; nothing where it was not."""
+    return el("div.notice.warn", OTHER) if tried and tried != subject(text) else ""
 
 
 def withdrawn(read: Node) -> Node:

@@ -12,7 +12,7 @@
     "summary", "label", "input", "select", "option", "progress", "time", "br", "hr", "abbr", "form", "figure",
     "figcaption", "meter", "textarea", "fieldset", "legend", "datalist", "output", ...SVG_TAGS,
   ]);
-  const ATTRIBUTE = /^(class|id|title|role|tabindex|type|name|value|min|max|step|low|high|optimum|scope|colspan|rowspan|for|open|checked|disabled|selected|placeholder|multiple|accept|rows|cols|spellcheck|autocomplete|list|lang|dir|datetime|maxlength|hidden|download|key|href|aria-[a-z]+|data-[a-z-]+|d|x|y|x1|x2|y1|y2|cx|cy|r|rx|width|height|points|viewBox|viewbox|preserveAspectRatio|preserveaspectratio|fill|stroke|stroke-width|stroke-dasharray|text-anchor|opacity|transform|focusable)$/;
+  const ATTRIBUTE = /^(class|id|title|role|tabindex|type|name|value|min|max|step|low|high|optimum|scope|colspan|rowspan|for|open|checked|disabled|selected|placeholder|multiple|accept|rows|cols|spellcheck|inputmode|autocomplete|list|lang|dir|datetime|maxlength|hidden|download|key|href|aria-[a-z]+|data-[a-z-]+|d|x|y|x1|x2|y1|y2|cx|cy|r|rx|width|height|points|viewBox|viewbox|preserveAspectRatio|preserveaspectratio|fill|stroke|stroke-width|stroke-dasharray|text-anchor|opacity|transform|focusable)$/;
   const SAFE_LINK = /^(?:#|\.?\/(?!\/)|[a-z0-9_-]*(?:\?|$)|https:\/\/|blob:|data:text\/(?:csv|plain|toml))/i;
   const CAMEL = { viewbox: "viewBox", preserveaspectratio: "preserveAspectRatio" };
 
@@ -123,6 +123,7 @@
   }, 1000);
 
   const keyOf = (node) => (Array.isArray(node) ? `${node[0]}|${node[1].key || ""}` : "text");
+  const isKeyed = (node) => Array.isArray(node) && Boolean(node[1].key);
 
   // Changes only what differs, so that focus, scrolling, open details and revealed text survive.
   function patch(dom, before, after) {
@@ -158,14 +159,27 @@
     dom.acftLeft = () => window.acft.draft.isUnderway(path) || reset();
   }
 
+  // Children with a key are found by it; the others by their place among those without one. What
+  // stays is not moved, since an element that is moved loses the focus.
   function patchChildren(dom, before, after) {
     const nodes = Array.from(dom.childNodes);
-    for (let i = 0; i < Math.max(before.length, after.length); i++) {
-      if (i >= after.length) nodes[i].remove();
-      else if (i >= before.length) dom.appendChild(make(after[i]));
-      else if (keyOf(before[i]) !== keyOf(after[i])) nodes[i].replaceWith(make(after[i]));
-      else patch(nodes[i], before[i], after[i]);
-    }
+    const old = before.map((node, i) => ({ node, dom: nodes[i], key: keyOf(node) }));
+    const plain = old.filter((each) => !isKeyed(each.node)).reverse();
+    const kept = after.map((node) => {
+      const isSame = (each) => !each.isKept && each.key === keyOf(node);
+      const found = isKeyed(node) ? old.find(isSame) : plain.pop();
+      if (!found || !isSame(found)) return null;
+      found.isKept = true;
+      return found;
+    });
+    old.forEach((each) => each.isKept || each.dom.remove());
+    let place = dom.firstChild;
+    after.forEach((node, i) => {
+      const next = kept[i] ? kept[i].dom : make(node);
+      if (next === place) place = place.nextSibling;
+      else dom.insertBefore(next, place);
+      if (kept[i]) patch(next, kept[i].node, node);
+    });
   }
 
   // Buttons whose question is on its way: the next answer, in whichever part of the page, frees them.
@@ -285,8 +299,9 @@
   function local(control) {
     if (control.dataset.do === "reveal") setRevealAll(!revealAll());
     if (control.dataset.do === "skip") focusContent();
-    if (control.dataset.do === "undo-text") { window.acft.draft.undo(); control.textContent = control.textContent === "Undo" ? "Redo" : "Undo"; }
-    if (control.dataset.do === "field") showField(document.getElementById(control.dataset.field));
+    if (control.dataset.do === "undo-text") window.acft.draft.undo();
+    if (control.dataset.do === "field") showField(control.dataset.field);
+    if (control.dataset.do === "line") window.acft.draft.showLine(control.dataset.field);
     if (control.dataset.do === "step") showStep(control.dataset.step);
     if (control.dataset.do === "theme") nextTheme(control);
     if (control.dataset.do === "copy") copy(control);
@@ -314,8 +329,9 @@
     return isDone;
   }
 
-  function showField(field) {
-    if (!field) return;
+  function showField(key) {
+    const field = document.getElementById(`f-${key}`);
+    if (!field) return window.acft.draft.showLine(key);
     for (let part = field.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     field.scrollIntoView({ block: "center" });
     field.focus({ preventScroll: true });

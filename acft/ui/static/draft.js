@@ -13,7 +13,9 @@
   let waiting = [];        // Edits that no question carries yet.
   let held = [];           // Edits of a text that is no TOML; they are made when it is again.
   let isStale = false;     // The text was typed in since the last question.
-  let before = "";         // The text that a preset or file replaced.
+  let before = null;       // {text, query, edits, isHand}: what a preset, file or link replaced.
+  let hand = null;         // Where the page's text came from, if it was edited by hand since.
+  let isUndone = false;
   let timer = 0, lost = 0;
   let atRest = [];
   let isRead = false;      // The page's text has come.
@@ -59,12 +61,14 @@
   function edit(change, pause) {
     // Entries are counted as the form shows them: the next is added or removed when it has been drawn.
     if (change.list && open().some((other) => other.list)) return;
+    hand = sources();
     if (change.path) waiting = waiting.filter((other) => !same(change.path)(other));
     waiting.push(change);
     soon(pause);
   }
 
   function typed() {
+    hand = sources();
     isStale = true;
     waiting = [...held, ...waiting];
     held = [];
@@ -109,20 +113,86 @@
   const isWaiting = (path) => waiting.some(same(path));
   const isUnderway = (path) => open().some(same(path));
 
-  // A preset or file is about to replace the text.
-  function replace() { before = area().value; }
+  // What of the address says where a text came from.
+  function sources() {
+    const query = new URLSearchParams(location.search);
+    const names = ["preset", "from", "with"];
+    return Object.fromEntries(names.map((name) => [name, query.get(name) || ""]));
+  }
+
+  const present = () => (
+    { text: area().value, query: hand || sources(), edits: [], isHand: Boolean(hand) });
+
+  // A preset or file is about to replace the text. What was edited by hand is kept until other
+  // text that was is replaced.
+  function replace() {
+    if (hand || !before?.isHand) before = present();
+    hand = null;
+    isUndone = false;
+  }
 
   function undo() {
-    const now = area().value;
-    write(before);
-    before = now;
+    const old = before;
+    before = present();
+    isUndone = !isUndone;
+    hand = old.isHand ? old.query : null;
+    window.acft.setQuery(old.query);
+    const preset = document.querySelector("[data-query=preset]");
+    if (preset) preset.value = old.query.preset;
+    waiting.push(...old.edits);
+    write(old.text);
     isStale = true;
     soon(0);
+  }
+
+  // Undo stands beside every text but the one that it would bring.
+  function shown(text) {
+    document.body.classList.toggle("replaced", Boolean(before) && before.text !== text);
+    const button = document.querySelector("[data-do=undo-text]");
+    if (button) button.textContent = isUndone ? "Redo" : "Undo";
+  }
+
+  // The path of a table's head; entries of a list of tables are counted as they come.
+  function tablePath(names, isEntry, counts) {
+    return names.split(".").reduce((path, name, i, all) => {
+      const here = path ? `${path}.${name}` : name;
+      if (isEntry && i === all.length - 1) counts.set(here, (counts.get(here) ?? -1) + 1);
+      return counts.has(here) ? `${here}.${counts.get(here)}` : here;
+    }, "");
+  }
+
+  // The line that a setting stands in, else the head of the innermost table around it.
+  function lineOf(key, lines) {
+    const counts = new Map();
+    let table = "", best = "", found = 0;
+    lines.forEach((line, number) => {
+      const head = /^\s*(\[\[?)\s*([\w.-]+)\s*\]/.exec(line);
+      const setting = /^\s*([\w.-]+)\s*=/.exec(line);
+      if (!head && !setting) return;
+      if (head) table = tablePath(head[2], head[1] === "[[", counts);
+      const path = head ? table : table ? `${table}.${setting[1]}` : setting[1];
+      const shared = `${path}.`.startsWith(`${key}.`) ? key : path;
+      const isAround = `${key}.`.startsWith(`${shared}.`);
+      if (isAround && shared.length > best.length) [best, found] = [shared, number];
+    });
+    return found;
+  }
+
+  function showLine(key) {
+    const box = area(), lines = box.value.split("\n"), line = lineOf(key, lines);
+    const end = lines.slice(0, line + 1).join("\n").length;
+    box.focus();
+    box.setSelectionRange(end, end);
+    box.scrollTop = box.scrollHeight * (line - 3) / lines.length;
   }
 
   document.addEventListener("input", (event) => {
     if (event.target === area() && event.detail !== "written") typed();
   });
+
+  const stored = (name) => JSON.parse(sessionStorage.getItem(name) || "null");
+  const store = (name, value) =>
+    value ? sessionStorage.setItem(name, JSON.stringify(value)) : sessionStorage.removeItem(name);
 
   // Who leaves within the pause finds the last letters and edits again on return.
   function keep() {
@@ -130,14 +200,21 @@
     const edits = [...held, ...open()];
     try {
       sessionStorage.setItem("acft-draft", area().value);
-      edits.length ? sessionStorage.setItem("acft-edits", JSON.stringify(edits)) : sessionStorage.removeItem("acft-edits");
+      store("acft-edits", edits.length ? edits : null);
+      store("acft-before", before);
+      store("acft-hand", hand);
     } catch { /* private window */ }
   }
 
   function restore() {
     isRead = true;
     isStale = true;
-    try { waiting = [...JSON.parse(sessionStorage.getItem("acft-edits") || "[]"), ...waiting]; } catch { /* no edits */ }
+    try {
+      waiting = [...(stored("acft-edits") || []), ...waiting];
+      before = before || stored("acft-before");
+      hand = hand || stored("acft-hand");
+    } catch { /* no edits */ }
+    shown(area().value);
     soon(0);
   }
 
@@ -154,5 +231,7 @@
     read();
   }
 
-  window.acft.draft = { start, edit, settled, isWaiting, isUnderway, replace, undo, PAUSE };
+  window.acft.draft = {
+    start, edit, settled, isWaiting, isUnderway, replace, undo, shown, showLine, PAUSE,
+  };
 })();

@@ -78,7 +78,10 @@ def table(
     caption: str = "",
     numeric: set[int] | None = None,
 ) -> Node:
-    """A table with header cells; columns in ``numeric`` are aligned for comparing numbers."""
+    """A table with header cells; columns in ``numeric`` are aligned for comparing numbers.
+
+    A row has the key of its first cell that has one.
+    """
     numbers = numeric or set()
     # On a phone rows become blocks without a head; numbers then carry the name of their column.
     labels = {index: text_of(columns[index]) for index in numbers}
@@ -90,6 +93,7 @@ def table(
                 _cell("td", index, cell, numbers, data_label=labels.get(index))
                 for index, cell in enumerate(row)
             ],
+            key=next(filter(None, map(_key, row)), None),
         )
         for row in rows
     ]
@@ -205,6 +209,10 @@ def _is_node(value: Any) -> bool:
         and isinstance(value[0], str)
         and isinstance(value[1], dict)
     )
+
+
+def _key(child: Child) -> str | None:
+    return child[1].get("key") if isinstance(child, list) and _is_node(child) else None
 
 
 def _cell(tag: str, index: int, child: Child, numbers: set[int], **attributes: Any) -> Node:
