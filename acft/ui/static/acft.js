@@ -216,10 +216,10 @@
       if (control.getAttribute("aria-busy") !== "true") send(control);
     });
     const changed = async (control) => {
+      if (control.dataset.clear) setQuery(Object.fromEntries(control.dataset.clear.split(",").map((name) => [name, ""])));
       if (control.dataset.nav) return navigate({ [control.dataset.nav]: control.value });
       const value = control.type === "checkbox" ? control.checked
         : control.type === "file" ? await readFile(control) : control.value;
-      if (control.dataset.clear) setQuery(Object.fromEntries(control.dataset.clear.split(",").map((name) => [name, ""])));
       if (control.dataset.query) setQuery({ [control.dataset.query]: value });
       if (control.dataset.member) toggleMember(control.dataset.member, control.name, value);
       send(control, { value });
