@@ -56,20 +56,23 @@ def veil(
     threshold: float = TOXIC_FROM,
     *,
     in_link: bool = False,
-    is_blind: bool = False,
 ) -> Node:
     """Text that stays blurred until revealed when a scorer calls it toxic, else plain text.
 
     One that nobody scored, such as a prompt, is blurred for a word that is toxic by itself. Inside
-    a link it has no button of its own and follows the choice for the whole visit. In a blind review
-    the score is not told.
+    a link it has no button of its own and follows the choice for the whole visit.
     """
     is_toxic = is_hot(text) if toxicity is None else toxicity >= threshold
     if not is_toxic:
         return el("span.text", text)
     quiet = {"quiet": ""} if in_link else {}
-    told = "" if is_blind or toxicity is None else f"{toxicity:.2f}"
+    told = "" if toxicity is None else f"{toxicity:.2f}"
     return ["veil", {"score": told, **quiet}, text]
+
+
+def veiled(text: str) -> Node:
+    """Text that stays blurred until revealed, whatever it says."""
+    return ["veil", {"score": ""}, text]
 
 
 def table(
