@@ -120,7 +120,7 @@ def _shown(visit: Visit, found: Answer, names: Sequence[str], run_id: str) -> li
     body: Node = empty("No rollout passes these filters.", _all_of(run_id))
     if rows:
         body = el("div.texts", table(_columns(visit, names), rows, caption="Rollouts",
-                                     numeric={4, 5, 6}))  # fmt: skip
+                                     numeric={4, 5, 6}, orders=_orders(visit)))  # fmt: skip
     return [body, pager("rollouts", visit.query, found.total, PER_PAGE),
             sql_behind("table", found.sql)]  # fmt: skip
 
@@ -135,6 +135,15 @@ def _columns(visit: Visit, scorers: Sequence[str]) -> list[Node]:
         _sortable(visit, "satisfaction", "Satisfaction"),
         _sortable(visit, "n_tokens", "Tokens"), _sortable(visit, "logprob", "log p (nats)"),
     ]  # fmt: skip
+
+
+def _orders(visit: Visit) -> dict[int, str]:
+    """Of the columns that can be sorted, by which the rows are and how."""
+    now = visit.query.get("sort", "")
+    name = now.removeprefix("-").partition(":")[0]
+    order = "descending" if now.startswith("-") else "ascending"
+    places = {"score": 2, "satisfaction": 4, "n_tokens": 5, "logprob": 6}
+    return {place: order if name == column else "none" for column, place in places.items()}
 
 
 def _sortable(visit: Visit, column: str, label: str, *, highest_first: bool = False) -> Node:
