@@ -79,13 +79,16 @@ def _snapshot(args: argparse.Namespace) -> int:
 def _query(args: argparse.Namespace) -> int:
     from acft.runs.directory import find_run
     from acft.runs.status import record_ends
-    from acft.store.sandbox import Caps, run_query
+    from acft.store.sandbox import CapError, Caps, run_query
 
     caps, runs = Caps(seconds=args.seconds, rows=args.limit), _existing(args.runs)
     record_ends(runs)
     for run_id in args.run:
         find_run(runs, run_id)
-    result = run_query(runs, args.sql, args.run, caps)
+    try:
+        result = run_query(runs, args.sql, args.run, caps)
+    except CapError as error:
+        raise CapError(f"{error}, name the run (--run), or allow more (--seconds)") from None
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
         return 0

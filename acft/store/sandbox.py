@@ -48,6 +48,9 @@ GRACE_SECONDS = 2.0
 the operating system ends the process so much later."""
 HINT = re.compile(r"^(?:Candidate bindings: |Did you mean )(.+?)\??$", re.MULTILINE)
 """How DuckDB names what might have been meant."""
+OVER_TIME = "maximum execution time"
+"""Part of what DuckDB says when it ends a query."""
+TOO_MUCH_MEMORY = "the query needs more memory than it may use; select less"
 TAKES_ALL = {"query", "query_table", "json_execute_serialized_sql", "shards"}
 """Words of a query that may read tables it does not name, and the ledger of what is loaded."""
 
@@ -70,6 +73,10 @@ class QueryError(StoreError):
     """A query is not allowed, wrong, or exceeds what it may use."""
 
     kind = "config"
+
+
+class CapError(QueryError):
+    """A query needs more than it may use; one that selects less may be answered."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ def run_query(
 
     Raises:
         QueryError: The query is refused, wrong or too large; says which.
+        CapError: It needs more than it may use.
     """
     if len(sql) > SQL_CHARACTERS:
         raise QueryError(
@@ -126,7 +134,7 @@ def run_query(
         }  # fmt: skip
         answer = _in_process(request, folder, START_SECONDS + LOAD_SECONDS + caps.seconds)
     if "error" in answer:
-        raise QueryError(answer["error"])
+        raise (CapError if answer["is_over"] else QueryError)(answer["error"])
     return Result(**answer)
 
 
@@ -169,12 +177,16 @@ def main() -> None:
     try:
         answer = _answer(request)
     except (duckdb.Error, StoreError) as error:
-        answer = {"error": _told(error, request["caps"]["seconds"])}
+        answer = _failure(_told(error, request["caps"]["seconds"]), is_over=_is_over(error))
     except MemoryError:
-        answer = {"error": "the query needs more memory than it may use; select less"}
+        answer = _failure(TOO_MUCH_MEMORY, is_over=True)
     except (OSError, ValueError, pa.ArrowException) as error:
-        answer = {"error": f"the runs cannot be read: {error}"}
+        answer = _failure(f"the runs cannot be read: {error}", is_over=False)
     json.dump(answer, sys.stdout, allow_nan=False, default=str)
+
+
+def _failure(text: str, *, is_over: bool) -> dict[str, Any]:
+    return {"error": text, "is_over": is_over}
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -280,34 +292,33 @@ def _in_process(request: dict[str, Any], folder: str, seconds: float) -> dict[st
             env=environment, cwd=folder, start_new_session=True, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise QueryError(
-            f"the query was ended after {seconds:.0f} seconds; select less, or name the run (--run)"
-        ) from None
+        raise CapError(f"the query was ended after {seconds:.0f} seconds; select less") from None
     try:
         return json.loads(done.stdout)
     except ValueError:
         if done.returncode == -signal.SIGALRM:
-            raise QueryError(_too_long(request["caps"]["seconds"])) from None
-        raise QueryError(
+            raise CapError(_too_long(request["caps"]["seconds"])) from None
+        raise CapError(
             f"the query's process ended with code {done.returncode} before it answered, "
-            "probably at its memory limit; select less, or name the run (--run)"
+            "probably at its memory limit; select less"
         ) from None
 
 
 def _too_long(seconds: float) -> str:
-    return (
-        f"the query took longer than the {seconds:g} seconds it may; select less, name the run "
-        "(--run), or allow more (--seconds)"
-    )
+    return f"the query took longer than the {seconds:g} seconds it may; select less"
+
+
+def _is_over(error: BaseException) -> bool:
+    return isinstance(error, duckdb.OutOfMemoryException) or OVER_TIME in str(error)
 
 
 def _told(error: BaseException, seconds: float = 0.0) -> str:
     """One line for the user, with what may have been meant."""
     text = str(error).strip()
-    if "maximum execution time" in text:
+    if OVER_TIME in text:
         return _too_long(seconds)
     if isinstance(error, duckdb.OutOfMemoryException):
-        return "the query needs more memory than it may use; select less, or name the run (--run)"
+        return TOO_MUCH_MEMORY
     line = text.splitlines()[0] if text else type(error).__name__
     meant = HINT.search(text)
     said = re.sub(r"^[A-Za-z ]+ Error: ", "", line).rstrip("!")

@@ -57,25 +57,26 @@ def test_a_comparison_says_what_it_shows_instead_of_what_is_not_there(bench):
 
 
 @pytest.mark.parametrize("threshold", ["nan", "abc", "-1", "7", "inf"])
-def test_a_threshold_that_is_no_share_is_refused(bench, threshold):
-    with pytest.raises(ConfigError, match="not a number between 0 and 1"):
-        compare.compared(bench, visit(QUICK, threshold=threshold))
+def test_a_threshold_that_is_no_share_is_told_beside_the_texts(bench, threshold):
+    said = text_of(compare.listing(bench, visit(QUICK, threshold=threshold)))
+    assert f"{threshold!r} is not a number between 0 and 1; 0.5 is used" in said
 
 
 @pytest.mark.parametrize("query", [
-    {"round": "abc"}, {"policy_version": "1e3"}, {"round": "²"}, {"page": "-1"},
+    {"round": "abc"}, {"policy_version": "1e3"}, {"round": "²"}, {"part": "-1"},
     {"scorer": "jigsaw_tcc", "low": "nan"}, {"scorer": "jigsaw_tcc", "high": "much"},
 ])  # fmt: skip
 def test_a_filter_that_cannot_be_read_is_refused_and_never_left_out(bench, query):
     with pytest.raises(ConfigError, match="not a"):
-        rollouts.listing(bench, visit(QUICK, **query))
+        rollouts.answer(bench, visit(QUICK, **query), bench.reader.run(QUICK))
+    assert "is not a" in text_of(rollouts.listing(bench, visit(QUICK, **query)))
 
 
 @pytest.mark.parametrize(
     ("page", "shown"), [("2", 2), ("9", 3), ("²", 0), ("1" * 5000, 0), ("-1", 0)]
 )
 def test_a_part_of_a_list_that_is_not_there_is_another_one(page, shown):
-    assert current_page({"page": page}, total=31, per_page=10) == shown
+    assert current_page({"part": page}, total=31, per_page=10) == shown
 
 
 def test_a_run_whose_settings_are_gone_cannot_be_launched_again_and_says_so(bench):

@@ -187,6 +187,15 @@ def test_a_token_that_came_over_tls_never_goes_without(scheme):
     assert ("secure" in answer.headers["set-cookie"].lower()) == (scheme == "https")
 
 
+def test_a_page_that_an_address_of_the_first_one_names_leaves_the_address():
+    answer = client().get("/?page=x&select=a")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/?select=a"
+    assert "set-cookie" not in answer.headers
+    assert client().head("/?page=x").headers["location"] == "/"
+    assert client().get("/run?page=x").status_code == 200
+
+
 def test_a_wrong_token_gives_no_cookie():
     answer = client().get("/?token=wrong")
     assert answer.status_code == 303

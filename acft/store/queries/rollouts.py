@@ -24,6 +24,7 @@ class ScoreRange:
     """Responses to which a scorer gave a value between two limits, both included."""
 
     scorer: str
+    """Empty means any of them."""
     low: float = 0.0
     high: float = 1.0
 
@@ -165,13 +166,14 @@ def _where(run_id: str, wanted: RolloutFilter) -> tuple[str, dict[str, Any]]:
         conditions.append("regexp_matches(rollouts.response_text, $regex)")
         values["regex"] = wanted.regex
     for index, score in enumerate(wanted.scores):
+        by_scorer = f"AND scorer = $scorer{index} " if score.scorer else ""
         conditions.append(
             "rollouts.rollout_id IN (SELECT rollout_id FROM scores WHERE run_key = $run_key "
-            f"AND scorer = $scorer{index} AND value BETWEEN $low{index} AND $high{index})"
+            f"{by_scorer}AND value BETWEEN $low{index} AND $high{index})"
         )
-        values |= {
-            f"scorer{index}": score.scorer, f"low{index}": score.low, f"high{index}": score.high
-        }  # fmt: skip
+        values |= {f"low{index}": score.low, f"high{index}": score.high}
+        if score.scorer:
+            values[f"scorer{index}"] = score.scorer
     return "WHERE " + "\n    AND ".join(conditions), values
 
 

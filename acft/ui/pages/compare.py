@@ -1,6 +1,5 @@
 """Compare: two policies on the same prompts, who says what about them, and where they differ."""
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,7 +30,7 @@ from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, table, veil, view
-from acft.ui.web.pager import current_page, link, pager
+from acft.ui.web.pager import PART, current_page, link, pager
 
 PER_PAGE = 20
 NOTHING = (
@@ -74,10 +73,11 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     pairs = pair_up(answers, left, right, others)
     names = scorer_names(pairs)
     asked = visit.query.get("scorer", "")
+    limit = _threshold(visit.query.get("threshold", ""))
     choice = Choice(
         view=visit.query.get("view", "all"),
         scorer=asked if asked in names else _default_scorer(run, names),
-        threshold=_threshold(visit.query.get("threshold", "")),
+        threshold=TOXIC_FROM if limit is None else limit,
         find=visit.query.get("find", ""),
         category=visit.query.get("category", ""),
     )
@@ -100,14 +100,13 @@ def _default_scorer(run: Run, names: Sequence[str]) -> str:
     return next((name for name in judges if name in names), names[0] if names else "")
 
 
-def _threshold(text: str) -> float:
+def _threshold(text: str) -> float | None:
+    """The number of the address; None where it is none, or not one between 0 and 1."""
     try:
         value = float(text or TOXIC_FROM)
     except ValueError:
-        value = math.nan
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"threshold {text!r} is not a number between 0 and 1")
-    return value
+        return None
+    return value if 0.0 <= value <= 1.0 else None
 
 
 def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
@@ -170,7 +169,8 @@ def _chooser(bench: Workbench, found: Comparison) -> Node:
 
 def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject) -> Node:
     side = "Left" if name == "left" else "Right"
-    menu = choose([(s.key, s.label) for s in found], chosen.key, side, data_nav=name)
+    menu = choose([(s.key, s.label) for s in found], chosen.key, side, data_nav=name,
+                  data_clear=PART)  # fmt: skip
     return el("p.side", f"{side}: ", menu)
 
 
@@ -201,22 +201,38 @@ def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
     found = found or compared(bench, visit)
     if found is None or not found.pairs:
         return ""
-    chosen = select(found.pairs, found.choice)
+    chosen, problem = _found(found)
     page = current_page(visit.query, len(chosen), PER_PAGE)
     part = chosen[page * PER_PAGE : (page + 1) * PER_PAGE]
     is_blind = visit.query.get("blind") == "1"
     given = blind.votes(bench.store, found)
-    body = blind.review(part, visit, given) if is_blind else _open(found, part, visit)
+    body: Node | None = None
+    if part:
+        body = blind.review(part, visit, given) if is_blind else _open(found, part, visit)
+    elif not problem:
+        body = empty("No pair is in this view.", "Choose another view or search text.")
     return el(
         "section",
-        _filters(found, visit, is_blind=is_blind),
+        _filters(found, visit, problem, is_blind=is_blind),
         blind.tally(found, given, is_blind=is_blind),
-        body if part else empty("No pair is in this view.", "Choose another view or search text."),
+        body,
         pager("compare", visit.query, len(chosen), PER_PAGE),
     )
 
 
-def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
+def _found(found: Comparison) -> tuple[list[Pair], str]:
+    """The pairs of the chosen view, and what is wrong with the text that is looked for."""
+    try:
+        return select(found.pairs, found.choice), ""
+    except ConfigError as error:
+        return [], str(error)
+
+
+def _filters(found: Comparison, visit: Visit, problem: str, *, is_blind: bool) -> Node:
+    asked = visit.query.get("threshold", "")
+    is_limit = _threshold(asked) is not None
+    wrong = "" if is_limit else (
+        f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
     numbers = counts(found.pairs, found.choice)
     tabs = [
         el("a.tab", name, el("span.count", f"{n:,}"),
@@ -236,14 +252,16 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
         el(
             "div.toolbar",
             el("input", type="search", placeholder="Text or /pattern/", data_query="find",
-               value=found.choice.find, aria_label="Find in texts", maxlength="200",
-               **act("search")),
+               value=found.choice.find, data_clear=PART, aria_label="Find in texts",
+               aria_invalid="true" if problem else None, maxlength="200", **act("search")),
             el("label.side", "by ", choose(scorers, found.choice.scorer, "Scorer",
-                                           data_nav="scorer")) if scorers else None,
+               data_nav="scorer", data_clear=PART)) if scorers else None,
             el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
-               step="0.05", value=f"{found.choice.threshold:g}", data_query="threshold",
-               aria_label="Threshold", **act("refresh"))),
-            choose(kinds, found.choice.category, "Prompt category", data_nav="category")
+               step="0.05", value=f"{found.choice.threshold:g}" if is_limit else asked,
+               data_query="threshold", data_clear=PART, aria_label="Threshold",
+               aria_invalid=None if is_limit else "true", **act("refresh"))),
+            choose(kinds, found.choice.category, "Prompt category", data_nav="category",
+                   data_clear=PART)
             if categories else None,
             el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",
@@ -253,6 +271,7 @@ def _filters(found: Comparison, visit: Visit, *, is_blind: bool) -> Node:
                el("button.do", "Export for LLM Comparator", type="button",
                   **act("export", kind="llm_comparator"))),
         ),
+        [el("p.bad", text, role="alert") for text in (problem, wrong) if text],
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Rollouts: every sampled response, by filter and by SQL."""
 
-import math
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ from acft.errors import AcftError, ConfigError
 from acft.store.queries import rollouts as ask
 from acft.store.queries.answer import Answer, Slice
 from acft.store.queries.rollouts import RolloutFilter, ScoreRange
-from acft.store.sandbox import Caps, run_query
+from acft.store.sandbox import EXPLAIN, Caps, run_query
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, view
+from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, veiled, view
 from acft.ui.web.pager import PART, asked_part, link, pager
 
 PER_PAGE = 25
@@ -27,19 +27,30 @@ MENUS: dict[Column, str] = {
 }  # fmt: skip
 FILTER = {**act("refresh"), "data_clear": PART}
 """Attributes of a filter: what it leaves begins with its first page."""
+FEW_WORDS = 2
+"""A cell of more is running text, which may be what a model has written."""
 FIRST_SQL = """SELECT round, subject, count(*) AS n, avg(satisfaction) AS satisfaction
 FROM rollouts GROUP BY ALL ORDER BY ALL"""
 
 
+class FilterError(ConfigError):
+    """A filter of the address that cannot be read; ``name`` is its parameter."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
 def wanted(visit: Visit) -> RolloutFilter:
     """Which responses the address asks for."""
-    query = visit.query
-    scores = ()
-    if query.get("scorer") and (query.get("low") or query.get("high")):
-        limits = _share(query.get("low", ""), 0.0), _share(query.get("high", ""), 1.0)
-        scores = (ScoreRange(query["scorer"], *limits),)
-    text = query.get("find", "")
-    is_pattern = len(text) > 2 and text.startswith("/") and text.endswith("/")
+    query, scores = visit.query, ()
+    if query.get("low") or query.get("high"):
+        low = _share("low", query.get("low", ""), 0.0)
+        high = _share("high", query.get("high", ""), 1.0)
+        if low > high:
+            raise FilterError("high", f"no score is both from {low:g} and to {high:g}")
+        scores = (ScoreRange(query.get("scorer", ""), low, high),)
+    text, is_pattern = query.get("find", ""), _is_pattern(visit)
     return RolloutFilter(
         round=_whole("round", query.get("round", "")),
         policy_version=_whole("version", query.get("policy_version", "")),
@@ -52,19 +63,24 @@ def wanted(visit: Visit) -> RolloutFilter:
     )
 
 
+def _is_pattern(visit: Visit) -> bool:
+    text = visit.query.get("find", "")
+    return len(text) > 2 and text.startswith("/") and text.endswith("/")
+
+
 def _whole(name: str, text: str) -> int | None:
     if text and not (text.isdecimal() and len(text) < 9):
-        raise ConfigError(f"{name} {text!r} is not a whole number")
+        raise FilterError(name, f"{name} {text!r} is not a whole number")
     return int(text) if text else None
 
 
-def _share(text: str, default: float) -> float:
+def _share(name: str, text: str, default: float) -> float:
     try:
         value = float(text) if text else default
     except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise ConfigError(f"score {text!r} is not a number between 0 and 1")
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise FilterError(name, f"score {text!r} is not a number between 0 and 1")
     return value
 
 
@@ -87,22 +103,26 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     run = chosen_run(bench, visit)
     if run is None:
         return no_run(bench, visit)
-    found = answer(bench, visit, run)
-    rows = [_row(row, run.run_id) for row in found.records()]
     names = ask.scorers(bench.store, run.run_id)
-    body: Node = empty("No rollout passes these filters.", el("a", "Clear all filters",
-                       href=f"rollouts?run={run.run_id}"))  # fmt: skip
+    wrong, shown = "", []
+    try:
+        shown = _shown(visit, answer(bench, visit, run), names, run.run_id)
+    except FilterError as error:
+        wrong, shown = error.name, _refused(run.run_id, error)
+    except AcftError as error:
+        wrong, shown = "find" if _is_pattern(visit) else "", _refused(run.run_id, error)
+    return el("section", run_menu(bench, run), _filters(bench, visit, run, names, wrong), shown)
+
+
+def _shown(visit: Visit, found: Answer, names: Sequence[str], run_id: str) -> list[Node]:
+    """The responses that were found, or that there are none."""
+    rows = [_row(row, run_id) for row in found.records()]
+    body: Node = empty("No rollout passes these filters.", _all_of(run_id))
     if rows:
         body = el("div.texts", table(_columns(visit, names), rows, caption="Rollouts",
-                                     numeric={4, 5, 6}))  # fmt: skip
-    return el(
-        "section",
-        run_menu(bench, run),
-        _filters(bench, visit, run, names),
-        body,
-        pager("rollouts", visit.query, found.total, PER_PAGE),
-        sql_behind("table", found.sql),
-    )  # fmt: skip
+                                     numeric={4, 5, 6}, orders=_orders(visit)))  # fmt: skip
+    return [body, pager("rollouts", visit.query, found.total, PER_PAGE),
+            sql_behind("table", found.sql)]  # fmt: skip
 
 
 def _columns(visit: Visit, scorers: Sequence[str]) -> list[Node]:
@@ -115,6 +135,15 @@ def _columns(visit: Visit, scorers: Sequence[str]) -> list[Node]:
         _sortable(visit, "satisfaction", "Satisfaction"),
         _sortable(visit, "n_tokens", "Tokens"), _sortable(visit, "logprob", "log p (nats)"),
     ]  # fmt: skip
+
+
+def _orders(visit: Visit) -> dict[int, str]:
+    """Of the columns that can be sorted, by which the rows are and how."""
+    now = visit.query.get("sort", "")
+    name = now.removeprefix("-").partition(":")[0]
+    order = "descending" if now.startswith("-") else "ascending"
+    places = {"score": 2, "satisfaction": 4, "n_tokens": 5, "logprob": 6}
+    return {place: order if name == column else "none" for column, place in places.items()}
 
 
 def _sortable(visit: Visit, column: str, label: str, *, highest_first: bool = False) -> Node:
@@ -147,31 +176,38 @@ def _row(row: dict[str, Any], run_id: str) -> list[Node]:
     ]  # fmt: skip
 
 
-def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str]) -> Node:
+def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str], wrong: str) -> Node:
+    """Everything that filters; the one named ``wrong`` is marked."""
     menus = [
         _menu(visit, column, label, ask.choices(bench.store, run.run_id, column))
         for column, label in MENUS.items()
     ]
     chosen = visit.query.get("scorer", "")
-    scorers = [("", "any score"), *((name, name) for name in names)]
+    scorers = [("", "any score"), *((name, name) for name in names), *_absent(chosen, names)]
     limits = [
         el("input", type="number", min="0", max="1", step="0.05", data_query=key,
            value=visit.query.get(key, ""), placeholder=placeholder, aria_label=label,
-           **FILTER)
+           aria_invalid="true" if wrong == key else None, **FILTER)
         for key, placeholder, label in (("low", "from 0", "Lowest score"),
                                         ("high", "to 1", "Highest score"))
     ]  # fmt: skip
     search = el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
-                **FILTER)  # fmt: skip
+                aria_invalid="true" if wrong == "find" else None, **FILTER)  # fmt: skip
     scorer = choose(scorers, chosen, "Scorer", data_query="scorer", **FILTER)
     return el("div.toolbar", search, menus, scorer, limits)
 
 
 def _menu(visit: Visit, column: str, label: str, values: list[Any]) -> Node:
     now = visit.query.get(column, "")
-    pairs = [("", f"any {label}"), *((str(v), f"{label} {v}") for v in values)]
+    pairs = [("", f"any {label}"), *((str(v), f"{label} {v}") for v in values),
+             *_absent(now, [str(v) for v in values], f"{label} ")]  # fmt: skip
     return choose(pairs, now, label, data_query=column, **FILTER)
+
+
+def _absent(now: str, values: Sequence[str], before: str = "") -> list[tuple[str, str]]:
+    """The choice of the address where the run has nothing of it, so that the menu tells it."""
+    return [(now, f"{before}{now[:40]} (not in this run)")] if now and now not in values else []
 
 
 def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
@@ -193,7 +229,8 @@ def query(bench: Workbench, visit: Visit, sql: str) -> Node:
         result = run_query(bench.reader.runs_dir, sql, [run.run_id], SQL_CAPS)
     except AcftError as error:
         return el("div.notice.bad", str(error), role="alert")
-    rows = [[_cell(value) for value in row] for row in result.rows]
+    cell = _of_plan if EXPLAIN.match(sql) else _cell
+    rows = [[cell(value) for value in row] for row in result.rows]
     cut = f"; only the first {len(rows)} rows" if result.is_cut else ""
     note = f"{words.count(len(rows), 'row')} in {result.seconds * 1000:.0f} ms{cut}"
     return el("div", el("p.side", note), table(result.columns, rows, caption="Result"))
@@ -202,16 +239,24 @@ def query(bench: Workbench, visit: Visit, sql: str) -> Node:
 def _cell(value: Any) -> Node:
     if isinstance(value, float):
         return el("span.num", words.number(value, 4))
-    return veil(words.DASH if value is None else str(value), None)
+    text = words.DASH if value is None else str(value)
+    # A query can join and cut texts, hence whose response it was and how it scored is not known.
+    n_words = min(len(text.split()), len(re.findall(r"[^\W\d_]+", text)))
+    return veiled(text) if n_words > FEW_WORDS else veil(text, None)
 
 
-def _refused(visit: Visit, error: AcftError) -> Node:
+def _of_plan(value: Any) -> Node:
+    """A cell of an EXPLAIN, which tells of operators and not of texts."""
+    return el("span.text", str(value))
+
+
+def _all_of(run_id: str) -> Node:
+    return el("a", "Clear all filters", href=f"rollouts?run={run_id}")
+
+
+def _refused(run_id: str, error: AcftError) -> list[Node]:
     """What is wrong with the filters of the address, and the way out."""
-    return el(
-        "div",
-        el("div.notice.bad", str(error), role="alert"),
-        el("p", el("a", "Clear all filters", href=f"rollouts?run={visit.run_id}")),
-    )
+    return [el("div.notice.bad", str(error), role="alert"), el("p", _all_of(run_id))]
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -231,9 +276,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def show(visit: Visit) -> list[Any]:
         try:
-            return [listing(bench, visit), *shares(bench, visit)]
-        except AcftError as error:
-            return [_refused(visit, error), charts.nothing("See the message above."), ""]
+            drawn = shares(bench, visit)
+        except AcftError:  # the list says what is wrong
+            drawn = charts.nothing("See the message above."), ""
+        return [listing(bench, visit), *drawn]
 
     def run_sql(visit: Visit, text: str) -> Node:
         return query(bench, visit, text)

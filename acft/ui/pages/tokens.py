@@ -39,7 +39,7 @@ from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, view
 from acft.ui.web.hot_words import is_hot
-from acft.ui.web.pager import asked_part, pager
+from acft.ui.web.pager import PART, asked_part, pager
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
@@ -74,7 +74,8 @@ def pick(bench: Workbench, visit: Visit) -> Node:
     found = asked_part(visit.query, PER_PAGE, part)
     current = current_sequence(bench, visit, run.run_id)
     items = [_item(run.run_id, row, current) for row in found.records()]
-    orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order")
+    orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order",
+                    data_clear=PART)  # fmt: skip
     heading = el("h2", words.count(found.total, "text"), " with token values")
     nothing = el("p.side", "None yet: they are written at the end of each round.")
     return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),

@@ -10,8 +10,9 @@ from acft.store.queries.comparisons import newest_votes
 from acft.ui.page import Visit
 from acft.ui.reading.comparing import Comparison, is_swapped
 from acft.ui.reading.pairs import TIE, Pair
+from acft.ui.reading.reader import Answer
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, fact, table, veil
+from acft.ui.web.dom import Node, act, el, fact, table, veil, veiled
 
 CHOICES = ("first", "second", "tie", "both bad")
 NOTE = (
@@ -48,12 +49,17 @@ def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Nod
             for choice in CHOICES
         ]  # fmt: skip
         judged = el("span.chip", "judged") if item(pair) in given else None
-        rows.append([prompt(pair), veil(first.text, first.toxicity, is_blind=True),
-                     veil(second.text, second.toxicity, is_blind=True),
-                     el("div.votes", buttons, judged)])  # fmt: skip
+        rows.append([prompt(pair), *_texts(first, second), el("div.votes", buttons, judged)])
     return el("div.texts", el("p.side", NOTE),
               table(["Prompt", "First", "Second", "Which is better?"], rows,
                     caption="Blind review"))  # fmt: skip
+
+
+def _texts(first: Answer, second: Answer) -> list[Node]:
+    """Both texts, both blurred where one is: a blur over one alone would tell the score."""
+    shown = [veil(side.text, side.toxicity) for side in (first, second)]
+    is_veiled = any(node[0] == "veil" for node in shown)
+    return [veiled(side.text) for side in (first, second)] if is_veiled else shown
 
 
 def votes(store: Store, found: Comparison) -> dict[str, str]:

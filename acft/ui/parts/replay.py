@@ -90,9 +90,11 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
     """Where the replay is, and its controls."""
     at = min(clock.position(now), length)
     is_over = at >= length
+    told = f"{words.duration(at)} of {words.duration(length)}"
     place = el(
         "input", type="range", min="0", max=str(math.ceil(length)), step="1", value=f"{at:.0f}",
-        aria_label="Place in the recording, seconds", **act("replay", do="place"),
+        aria_label="Place in the recording, seconds", aria_valuetext=told,
+        **act("replay", do="place"),
     )  # fmt: skip
     pairs = [(f"{speed:.0f}", f"{speed:.0f} ×") for speed in SPEEDS]
     speeds = choose(pairs, f"{clock.resume:.0f}", "Speed", **act("replay", do="speed"))
@@ -102,7 +104,7 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
     return el(
         "div.replay",
         el("b", "Replay over. " if is_over else "Replay of a recorded run. "),
-        el("span.num", f"{words.duration(at)} of {words.duration(length)}"),
+        el("span.num", told),
         place,
         again if is_over else button,
         el("label.side", "speed ", speeds),

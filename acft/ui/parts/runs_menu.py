@@ -7,6 +7,7 @@ from acft.ui.parts.frame import empty
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web.dom import Node, choose, el
+from acft.ui.web.pager import PART
 
 
 def chosen_run(bench: Workbench, visit: Visit) -> Run | None:
@@ -35,7 +36,7 @@ def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = 
     """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address."""
     nothing = [] if chosen else [("", "choose a run")]
     pairs = [(run.run_id, f"{run.title} · {run.run_id}") for run in runs]
-    return choose([*nothing, *pairs], chosen, label, data_nav=name)
+    return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=PART)
 
 
 def run_menu(bench: Workbench, run: Run | None = None) -> Node:

@@ -26,7 +26,7 @@
     if (name === "href" && !SAFE_LINK.test(value)) return;
     // Elsewhere means another tab: a Space is shown inside its host's frame.
     if (name === "href" && value.startsWith("https://")) { dom.target = "_blank"; dom.rel = "noopener"; }
-    if (name === "value" && "value" in dom && document.activeElement !== dom) dom.value = value;
+    if (name === "value" && "value" in dom && !isHeld(dom)) dom.value = value;
     if (name === "checked") dom.checked = true;
     if (name === "data-goto" && SAFE_LINK.test(value)) location.assign(value);
     if (name === "data-show") requestAnimationFrame(() => dom.scrollIntoView({ block: "nearest" }));
@@ -34,6 +34,12 @@
     if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);
   }
+
+  // What somebody types in or drags; a slider that only has the focus moves on.
+  let dragged = null;
+  document.addEventListener("pointerdown", (event) => { dragged = event.target; }, true);
+  for (const name of ["pointerup", "pointercancel"]) document.addEventListener(name, () => { dragged = null; }, true);
+  const isHeld = (dom) => (dom.type === "range" ? dragged === dom : document.activeElement === dom);
 
   function removeAttribute(dom, name) {
     if (name === "open") return;  // What somebody is reading stays open.
@@ -201,6 +207,8 @@
       const next = node ? [node] : [];
       patchChildren(holder, shown, next);
       shown = next;
+      const heading = holder.querySelector("h1")?.textContent;
+      if (heading) document.title = `${heading} · ACFT workbench`;
       const current = holder.querySelector("header.top nav [aria-current]");
       if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.clientWidth / 2;
     };
@@ -230,10 +238,10 @@
       if (control.getAttribute("aria-busy") !== "true") send(control);
     });
     const changed = async (control) => {
+      if (control.dataset.clear) setQuery(Object.fromEntries(control.dataset.clear.split(",").map((name) => [name, ""])));
       if (control.dataset.nav) return navigate({ [control.dataset.nav]: control.value });
       const value = control.type === "checkbox" ? control.checked
         : control.type === "file" ? await readFile(control) : control.value;
-      if (control.dataset.clear) setQuery(Object.fromEntries(control.dataset.clear.split(",").map((name) => [name, ""])));
       if (control.dataset.query) setQuery({ [control.dataset.query]: value });
       if (control.dataset.member) toggleMember(control.dataset.member, control.name, value);
       send(control, { value });

@@ -6,7 +6,7 @@
   // low, mid, high colours are blended with the paper, so that zero is invisible in both themes.
   const ORANGE = [214, 112, 22], BLUE = [38, 110, 190], TEAL = [16, 138, 122], SLATE = [110, 124, 142];
   const CHANNELS = {
-    kl: { name: "KL(guided ‖ policy)", unit: "nats", low: 0, high: 1, color: ORANGE, of: (t) => t.k, help: "what this token pays for the constraint" },
+    kl: { name: "KL(guided ‖ policy)", unit: "nats", low: 0, high: 1, color: ORANGE, of: (t) => Math.max(0, t.k), help: "what this token pays for the constraint" },
     guidance: { name: "Guidance", unit: "nats", low: -3, high: 3, of: (t) => t.q - t.p, help: "log guided − log policy of the chosen token: orange is discouraged, blue encouraged" },
     change: { name: "Change", unit: "nats", low: -3, high: 3, of: (t) => t.p - t.b, help: "log policy − log base: what training has changed" },
     r: { name: "R of the prefix", unit: "probability", low: 0, high: 1, color: TEAL, of: (t) => Math.exp(t.r), help: "probability that the response will satisfy the constraint, as the oracle sees it here" },
@@ -36,7 +36,7 @@
   const MEASURED = ["b", "p", "q", "r", "k", "h"];
   const measured = (token) => Object.fromEntries(Object.entries(token).map(([key, value]) => [key, value === null && MEASURED.includes(key) ? NaN : value]));
   const known = (token) => ({ ...measured(token), alt: (token.alt || []).map(measured) });
-  const number = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "–");
+  const number = (value, digits = 3) => (Number.isFinite(value) ? (+value.toFixed(digits) || 0).toFixed(digits).replace("-", "−") : "–");
   const rankOf = (token) => {
     const alternatives = token.alt || [];
     const above = alternatives.filter((a) => a.id !== token.id && a.b > token.b + 1e-6).length;
@@ -80,7 +80,8 @@
   // Colour of a value: [rgb, whether it lies outside the scale].
   function colorOf(channel, value, [low, high]) {
     if (!Number.isFinite(value)) return [null, false];
-    const isClipped = value < low - 1e-9 || value > high + 1e-9;
+    const slack = 1e-3 * (high - low);  // Rounding is not beyond the scale.
+    const isClipped = value < low - slack || value > high + slack;
     const inside = Math.min(high, Math.max(low, value));
     let share, color;
     if (channel.color) {
@@ -108,7 +109,21 @@
     const sees = (token) => token.own || (state.shown && (!token.hot || state.showHot || state.opened.has(token.i)));
     let data = null, spans = [], mark = () => {}, popup = null, openTimer = 0, hideTimer = 0;
 
+    const nameOf = (control) => control.getAttribute("aria-label") || control.textContent;
+    // Who used a control or read a token goes on there, though everything is drawn anew.
+    function focused() {
+      const held = document.activeElement;
+      if (!holder.contains(held)) return () => {};
+      const name = nameOf(held), isToken = held.classList.contains("tok"), isVeil = held.closest(".veil-bar");
+      return () => {
+        const same = isToken ? null : [...holder.querySelectorAll("button, select")].find((control) => nameOf(control) === name);
+        const next = same || (isVeil && holder.querySelector(".veil-bar button")) || spans[state.focus] || holder.querySelector("select");
+        next?.focus({ preventScroll: true });
+      };
+    }
+
     const draw = () => {
+      const restore = focused();
       const told = JSON.parse(props.value) || {};
       data = told.tokens ? told : null;
       holder.replaceChildren();
@@ -134,6 +149,7 @@
       popup.addEventListener("mouseleave", () => leave());
       holder.append(body, popup, exports());
       if (state.pinned && !state.isTable) open(state.focus, true);
+      restore();
     };
 
     function controls() {
@@ -289,7 +305,14 @@
 
     function enter(i, span) { clearTimeout(hideTimer); clearTimeout(openTimer); if (!state.pinned) openTimer = setTimeout(() => open(i, false, span), OPEN_MS); }
     function leave() { clearTimeout(openTimer); if (!state.pinned) hideTimer = setTimeout(close, HIDE_MS); }
-    function close() { state.pinned = false; if (popup) popup.hidden = true; spans.forEach((s) => s.setAttribute("aria-selected", "false")); window.acft.setQuery({ at: "" }); }
+    function close() {
+      const isInside = popup && popup.contains(document.activeElement);
+      state.pinned = false;
+      if (popup) popup.hidden = true;
+      if (isInside) spans[state.focus]?.focus({ preventScroll: true });
+      spans.forEach((s) => s.setAttribute("aria-selected", "false"));
+      window.acft.setQuery({ at: "" });
+    }
 
     function open(i, pin, span) {
       const token = data.tokens[i], anchor = span || spans[i];

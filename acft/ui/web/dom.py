@@ -4,9 +4,10 @@ A node is a string or ``[tag, attributes, *children]``. No string is ever parsed
 text cannot become code, whatever it contains.
 """
 
+import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -56,20 +57,23 @@ def veil(
     threshold: float = TOXIC_FROM,
     *,
     in_link: bool = False,
-    is_blind: bool = False,
 ) -> Node:
     """Text that stays blurred until revealed when a scorer calls it toxic, else plain text.
 
     One that nobody scored, such as a prompt, is blurred for a word that is toxic by itself. Inside
-    a link it has no button of its own and follows the choice for the whole visit. In a blind review
-    the score is not told.
+    a link it has no button of its own and follows the choice for the whole visit.
     """
     is_toxic = is_hot(text) if toxicity is None else toxicity >= threshold
     if not is_toxic:
         return el("span.text", text)
     quiet = {"quiet": ""} if in_link else {}
-    told = "" if is_blind or toxicity is None else f"{toxicity:.2f}"
+    told = "" if toxicity is None else f"{toxicity:.2f}"
     return ["veil", {"score": told, **quiet}, text]
+
+
+def veiled(text: str) -> Node:
+    """Text that stays blurred until revealed, whatever it says."""
+    return ["veil", {"score": ""}, text]
 
 
 def table(
@@ -77,20 +81,25 @@ def table(
     rows: Sequence[Sequence[Child]],
     caption: str = "",
     numeric: set[int] | None = None,
+    orders: Mapping[int, str] | None = None,
 ) -> Node:
     """A table with header cells; columns in ``numeric`` are aligned for comparing numbers.
 
-    A row has the key of its first cell that has one.
+    ``orders`` tells by column how rows are sorted (``ascending``, ``descending``, ``none``). A row
+    has the key of its first cell that has one.
     """
-    numbers = numeric or set()
-    # On a phone rows become blocks without a head; numbers then carry the name of their column.
-    labels = {index: text_of(columns[index]) for index in numbers}
-    head = [_cell("th", index, cell, numbers, scope="col") for index, cell in enumerate(columns)]
+    numbers, sorts = numeric or set(), orders or {}
+    # On a phone rows become blocks without a head; cells then carry the name of their column.
+    labels = [_name_of(column) or None for column in columns]
+    head = [
+        _cell("th", index, cell, numbers, scope="col", aria_sort=sorts.get(index))
+        for index, cell in enumerate(columns)
+    ]
     body = [
         el(
             "tr",
             [
-                _cell("td", index, cell, numbers, data_label=labels.get(index))
+                _cell("td", index, cell, numbers, data_label=labels[index])
                 for index, cell in enumerate(row)
             ],
             key=next(filter(None, map(_key, row)), None),
@@ -100,6 +109,13 @@ def table(
     label = el("caption.sr", caption) if caption else None
     grid = el("table", label, el("thead", el("tr", head)), el("tbody", body))
     return el("div.scroll", grid, tabindex="0", role="region", aria_label=caption or "table")
+
+
+def _name_of(column: Child) -> str:
+    """What a head cell says before anything else that it holds."""
+    own = column[2:] if isinstance(column, list) else []
+    lead = list(itertools.takewhile(lambda child: isinstance(child, str), own))
+    return "".join(map(str, lead)) or text_of(column)
 
 
 def fact(name: str, value: str, note: str = "") -> Node:

@@ -200,13 +200,16 @@ class Guard:
         ]
 
     def _exchange(self, scope: Scope) -> Response | None:
-        """A redirect that swaps ``?token=`` in the address for a cookie."""
+        """A redirect that swaps ``?token=`` in the address for a cookie, and drops ``?page=`` of /.
+
+        Gradio takes the latter for the name of a page of its own and fails.
+        """
         query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-        token = dict(query).get("token")
-        if scope["method"] != "GET" or token is None:
-            return None
-        rest = urlencode([(key, value) for key, value in query if key != "token"])
         path = "/" + scope["path"].lstrip("/")
+        kept = [pair for pair in query if pair[0] != "token" and (pair[0], path) != ("page", "/")]
+        if scope["method"] not in {"GET", "HEAD"} or kept == query:
+            return None
+        token, rest = dict(query).get("token", ""), urlencode(kept)
         answer = RedirectResponse(f"{path}?{rest}" if rest else path, status_code=303)
         if self.gate.knows(token) and not self.bind.is_demo:
             is_secret = scope.get("scheme") == "https"

@@ -96,6 +96,13 @@ def test_a_refused_query_is_a_sentence_and_a_user_error(folder, capsys):
     assert capsys.readouterr().err.startswith("error: DROP is refused")
 
 
+def test_a_query_that_takes_too_long_is_told_the_options_that_help(folder, capsys):
+    sql = "SELECT count(*) FROM range(1000000000000)"
+    assert main(["store", "query", sql, "--runs", str(folder), "--seconds", "0.2"]) == 2
+    said = capsys.readouterr().err
+    assert "select less, name the run (--run), or allow more (--seconds)" in said
+
+
 @pytest.mark.parametrize("action", [["rebuild"], ["snapshot", "x"], ["query", "SELECT 1"]])
 def test_a_missing_runs_directory_is_named(tmp_path, action, capsys):
     assert main(["store", *action, "--runs", str(tmp_path / "nowhere")]) == 2
