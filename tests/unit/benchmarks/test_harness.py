@@ -8,7 +8,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from acft.benchmarks.base import SUITES
-from acft.benchmarks.harness import HarnessSettings, missing, totals_of
+from acft.benchmarks.harness import HarnessSettings, missing
 from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
 from acft.errors import ConfigError, DataError
 from acft.likelihood import continuation_likelihoods
@@ -64,25 +64,6 @@ def test_a_line_that_is_no_question_is_an_error_that_says_where(tmp_path, line) 
     file.write_text('{"question": "a", "choices": ["x", "y"], "answer": 1}\n' + line)
     with pytest.raises(DataError, match="line 2 is not a question"):
         read_questions(str(file))
-
-
-def test_totals_keep_each_question_and_the_nats_of_its_answer() -> None:
-    rows = [
-        {"doc_id": 0, "target": 1, "filtered_resps": [(-5.0, False), (-2.0, True)],
-         "metrics": ["acc"], "acc": 1.0},
-        {"doc_id": 1, "target": "0", "filtered_resps": [(-4.0, False), (-3.0, False)],
-         "metrics": ["acc"], "acc": 0.0},
-    ]  # fmt: skip
-    found = totals_of({"part": rows}, "task")
-    assert found["acc/task"].value == 0.5
-    assert found["answer_nats/task"].value == 3.0
-    assert found["acc/task"].groups == ("part:0", "part:1")
-
-
-def test_tasks_that_are_not_multiple_choice_have_no_nats() -> None:
-    row = {"doc_id": 0, "target": "Paris", "filtered_resps": ["Paris"],
-           "metrics": ["exact_match"], "exact_match": 1.0}  # fmt: skip
-    assert list(totals_of({"t": [row]}, "t")) == ["exact_match/t"]
 
 
 def test_a_task_name_cannot_be_a_path() -> None:
