@@ -189,6 +189,8 @@ def _answers(
     """Logged samples by task, a chunk of questions after the other; a group gives all its parts."""
     samples: Samples = {}
     with _one_sentence(task):
+        for part in parts.values():
+            _read_only_asked(part)
         sizes = {name: len(part.eval_docs) for name, part in parts.items()}
     total = sum(min(n, settings.limit or n) for n in sizes.values())
     done = 0
@@ -237,6 +239,17 @@ def _seed_examples_once(part: Any, seed: int) -> None:
     if hasattr(part, "set_fewshot_seed"):
         type(part).set_fewshot_seed(part, seed)
         part.set_fewshot_seed = lambda seed: None  # noqa: ARG005 - a keyword of the package
+
+
+def _read_only_asked(part: Any) -> None:
+    """Makes a task read the questions of a chunk alone.
+
+    The package makes all questions and walks over them at each call, several times.
+    """
+    questions = part.eval_docs
+    of_split = "test_docs" if part.has_test_docs() else "validation_docs"
+    setattr(part, of_split, lambda: questions)
+    part.doc_iterator = lambda *, samples, **_: enumerate(questions[i] for i in samples)
 
 
 def _loaded(task: Task) -> dict[str, Any]:

@@ -3,10 +3,13 @@ import importlib.util
 import json
 import sys
 import types
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
 
+from acft.benchmarks import harness
 from acft.benchmarks.base import SUITES
 from acft.benchmarks.harness import HarnessSettings, missing
 from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
@@ -169,6 +172,48 @@ def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkey
         SUITES.get("harness").run(options, bench_of(run, policy=policy, should_stop=lambda: True))
     )
     assert (stopped, found) == ([], {})
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_each_question_is_read_a_few_times_however_many_chunks_there_are(
+    tmp_path, monkeypatch
+) -> None:
+    class Questions(Sequence[dict[str, Any]]):
+        def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+            self.rows = rows
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, place: Any) -> Any:
+            read.append(place)
+            return self.rows[place]
+
+    def loaded(task: Any) -> dict[str, Any]:
+        parts = load(task)
+        (part,) = parts.values()
+        whole = part.test_docs()
+        part.test_docs = lambda: made.append(Questions(whole)) or made[-1]
+        return parts
+
+    read: list[int] = []
+    made: list[Questions] = []
+    load = harness._loaded
+    monkeypatch.setattr(harness, "_loaded", loaded)
+    monkeypatch.setattr(harness, "CHUNK_QUESTIONS", 2)
+    file = tmp_path / "q.jsonl"
+    asked = [{"question": f"Is it {i}", "choices": ["no", "yes"], "answer": 1} for i in range(12)]
+    file.write_text("\n".join(map(json.dumps, asked)))
+    run = run_settings(tiny_model(tmp_path))
+    suite = SUITES.get("harness").run(
+        HarnessSettings(tasks=(), files=(str(file),), limit=10),
+        bench_of(run, policy=base_policy(run)),
+    )
+    _, measured = finish(suite)
+    assert measured["acc/q"].groups == tuple(f"local_0:{i}" for i in range(10))
+    assert sorted(read) == sorted([*range(10)] * 2), "to ask, and to judge the answer"
+    assert len(made) == 1, "what makes all questions of the records is done once"
 
 
 @needs_package
