@@ -35,8 +35,10 @@ from acft.benchmarks.harness_totals import aggregations_of, left_out, totals_of
 from acft.config import Config
 from acft.errors import ConfigError, DataError
 from acft.events import Note, Progress
+from acft.seeding import derive_short_seed
 from acft.settings import Names, NonNegative, Positive, RunSettings
 
+NAME = "harness"
 _FAILURES = (
     LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError, TemplateError,
 )  # fmt: skip
@@ -193,9 +195,9 @@ def _answers(
             _read_only_asked(part)
         sizes = {name: len(part.eval_docs) for name, part in parts.items()}
     total = sum(min(n, settings.limit or n) for n in sizes.values())
-    done = 0
+    done, seed = 0, derive_short_seed(bench.seed, NAME)
     for name, part in parts.items():
-        _seed_examples_once(part, bench.seed)
+        _seed_examples_once(part, seed)
         ids = range(min(sizes[name], settings.limit or sizes[name]))
         for start in range(0, len(ids), CHUNK_QUESTIONS):
             if bench.should_stop():
@@ -203,7 +205,7 @@ def _answers(
             yield Progress("evaluate", done, total, bench.round, "questions")
             chunk = list(ids[start : start + CHUNK_QUESTIONS])
             with _one_sentence(task):
-                found = _answered(model, part, chunk, few_shot, bench.seed)[name]
+                found = _answered(model, part, chunk, few_shot, seed)[name]
             samples.setdefault(name, []).extend(found)
             done += len(chunk)
     yield Progress("evaluate", done, total, bench.round, "questions")
@@ -323,6 +325,4 @@ def _name_of(task: Task) -> str:
     return task["task"][0]["task"] if "group" in task else task["task"]
 
 
-SUITES.add("harness")(
-    Suite(HarnessSettings, run, work=work, missing=missing, reads_with_policy=True)
-)
+SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing, reads_with_policy=True))

@@ -257,6 +257,18 @@ def test_worked_examples_are_those_of_the_package_wherever_chunks_end(
     assert nats(6) == pytest.approx(at_once, rel=1e-4), "the next policy has the same examples"
 
 
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_a_seed_may_have_more_bits_than_the_package_takes(tmp_path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps({"question": "Grass is", "choices": ["green", "loud"], "answer": 0}))
+    run = run_settings(tiny_model(tmp_path))
+    bench = bench_of(run, policy=base_policy(run), seed=2**40)
+    options = HarnessSettings(tasks=(), files=(str(file),))
+    _, measured = finish(SUITES.get("harness").run(options, bench))
+    assert measured["acc/q"].n == 1
+
+
 FORMS = {
     "boolq": (
         {"passage": "Grass grows.", "question": "does grass grow", "label": 1},
