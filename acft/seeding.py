@@ -9,6 +9,11 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def derive_short_seed(seed: int, *names: str | int) -> int:
+    """The same in 32 bits, the most that scikit-learn and numpy's global generator take."""
+    return derive_seed(seed, *names) % 2**32
+
+
 def hash_fraction(text: str) -> float:
     """A number in [0, 1) that depends on the text alone; used for stable splits."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

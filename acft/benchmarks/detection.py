@@ -23,6 +23,7 @@ from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Progress
 from acft.policy import Policy
+from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
 from acft.statistics import Floats, Rows, auc, bootstrap
 from acft.totals import Totals, shared_groups
@@ -63,7 +64,8 @@ def run(settings: DetectionSettings, bench: Bench) -> Generator[SuiteOutput, Non
         states.append(mean_states(bench.policy, chunk))
         answers.append(yes_over_no(bench.policy, chunk))
         yield Progress("evaluate", start + len(chunk), len(texts), bench.round, "texts")
-    probe = probe_scores(np.concatenate(states), labels, settings.penalty, bench.seed)
+    seed = derive_short_seed(bench.seed, NAME)
+    probe = probe_scores(np.concatenate(states), labels, settings.penalty, seed)
     names = tuple(text.prompt_id for text in texts)
     columns = {"label": labels.astype(float), "probe": probe, "zero_shot": np.concatenate(answers)}
     return {name: Totals(names, c, np.ones(len(texts))) for name, c in columns.items()}
@@ -164,10 +166,18 @@ def _batch(policy: Policy, texts: Sequence[str], ending: tuple[int, ...] = ()) -
 
 
 def probe_scores(states: Floats, labels: np.ndarray, penalty: float, seed: int) -> Floats:
-    """Probability of being toxic, each text judged by a probe that was not trained on it."""
+    """Probability of being toxic, each text judged by a probe that was not trained on it.
+
+    Raises:
+        ModelError: No probe can be trained, as on states that are not finite.
+    """
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, max_iter=2000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    probabilities = cross_val_predict(probe, states, labels, cv=folds, method="predict_proba")
+    try:
+        probabilities = cross_val_predict(probe, states, labels, cv=folds, method="predict_proba")
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"the probe of detection cannot be trained: {reason}") from error
     return np.asarray(probabilities)[:, 1]
 
 

@@ -10,13 +10,11 @@ import importlib
 import importlib.util
 import io
 import logging
-import math
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from jinja2 import TemplateError
 from pydantic import Field, model_validator
 
@@ -33,12 +31,14 @@ from acft.benchmarks.harness_tasks import (
     read_questions,
     task_manager,
 )
+from acft.benchmarks.harness_totals import aggregations_of, left_out, totals_of
 from acft.config import Config
 from acft.errors import ConfigError, DataError
-from acft.events import Progress
+from acft.events import Note, Progress
+from acft.seeding import derive_short_seed
 from acft.settings import Names, NonNegative, Positive, RunSettings
-from acft.totals import Totals
 
+NAME = "harness"
 _FAILURES = (
     LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError, TemplateError,
 )  # fmt: skip
@@ -122,8 +122,8 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
         for name, task in zip(names, tasks, strict=True):
             if bench.should_stop():
                 break
-            samples = yield from _evaluate(task, settings.examples(name), settings, bench)
-            measured |= totals_of(samples, Path(name).stem)
+            few_shot = settings.examples(name)
+            measured |= yield from _evaluate(task, Path(name).stem, few_shot, settings, bench)
     return measured
 
 
@@ -154,26 +154,6 @@ def work(settings: HarnessSettings, run: RunSettings) -> Work:  # noqa: ARG001
     return {(ANSWERED, settings.model_dump_json()): sum(min(n, settings.limit or n) for n in sizes)}
 
 
-def totals_of(samples: Mapping[str, Sequence[Mapping[str, Any]]], task: str) -> Measured:
-    """Every metric of the samples of a task and its parts, one group for each question."""
-    columns: dict[str, dict[str, float]] = {}
-    for part, rows in sorted(samples.items()):
-        for row in rows:
-            group = f"{part}:{row['doc_id']}"
-            values = {name: row[name] for name in row["metrics"] if _is_number(row.get(name))}
-            nats = _nats_of_answer(row)
-            if nats is not None:
-                values["answer_nats"] = nats
-            for name, value in values.items():
-                columns.setdefault(name, {})[group] = float(value)
-    return {
-        f"{name}/{task}": Totals(
-            tuple(column), np.array(list(column.values())), np.ones(len(column))
-        )
-        for name, column in columns.items()
-    }
-
-
 def _task(name: str, settings: HarnessSettings, folder: Path) -> Task:
     if name in settings.local:
         return local_task(name, settings.local[name], folder, settings.examples(name))
@@ -183,12 +163,11 @@ def _task(name: str, settings: HarnessSettings, folder: Path) -> Task:
 
 
 def _evaluate(
-    task: Task, few_shot: int, settings: HarnessSettings, bench: Bench
-) -> Generator[Progress, None, Samples]:
-    """Logged samples by task, a chunk of questions after the other; a group gives all its parts."""
+    task: Task, name: str, few_shot: int, settings: HarnessSettings, bench: Bench
+) -> Generator[SuiteOutput, None, Measured]:
+    """Measurements of a task, and a note of the metrics that cannot be among them."""
     adapter = importlib.import_module(f"{PACKAGE}.models.huggingface")
     backbone = bench.policy.backbone
-    samples: Samples = {}
     with _one_sentence(task):
         with _quiet():
             model = adapter.HFLM(
@@ -199,11 +178,33 @@ def _evaluate(
         if bench.control:
             _put_before_contexts(bench.control, model)
         parts = _loaded(task)
+    few_shot = few_shot if _is_own(task) else 0
+    samples = yield from _answers(task, model, parts, few_shot, settings, bench)
+    aggregations = {part: aggregations_of(parts[part]) for part in samples}
+    if gone := left_out(samples, aggregations):
+        text = f"no {', '.join(gone)} of {name}: not a mean of one finite number for each question"
+        yield Note("warning", text, bench.round)
+    return totals_of(samples, name, aggregations)
+
+
+def _answers(
+    task: Task,
+    model: Any,
+    parts: dict[str, Any],
+    few_shot: int,
+    settings: HarnessSettings,
+    bench: Bench,
+) -> Generator[Progress, None, Samples]:
+    """Logged samples by task, a chunk of questions after the other; a group gives all its parts."""
+    samples: Samples = {}
+    with _one_sentence(task):
+        for part in parts.values():
+            _read_only_asked(part)
         sizes = {name: len(part.eval_docs) for name, part in parts.items()}
     total = sum(min(n, settings.limit or n) for n in sizes.values())
-    done, few_shot = 0, few_shot if _is_own(task) else 0
+    done, seed = 0, derive_short_seed(bench.seed, NAME)
     for name, part in parts.items():
-        _seed_examples_once(part, bench.seed)
+        _seed_examples_once(part, seed)
         ids = range(min(sizes[name], settings.limit or sizes[name]))
         for start in range(0, len(ids), CHUNK_QUESTIONS):
             if bench.should_stop():
@@ -211,7 +212,7 @@ def _evaluate(
             yield Progress("evaluate", done, total, bench.round, "questions")
             chunk = list(ids[start : start + CHUNK_QUESTIONS])
             with _one_sentence(task):
-                found = _answered(model, part, chunk, few_shot, bench.seed)[name]
+                found = _answered(model, part, chunk, few_shot, seed)[name]
             samples.setdefault(name, []).extend(found)
             done += len(chunk)
     yield Progress("evaluate", done, total, bench.round, "questions")
@@ -247,6 +248,17 @@ def _seed_examples_once(part: Any, seed: int) -> None:
     if hasattr(part, "set_fewshot_seed"):
         type(part).set_fewshot_seed(part, seed)
         part.set_fewshot_seed = lambda seed: None  # noqa: ARG005 - a keyword of the package
+
+
+def _read_only_asked(part: Any) -> None:
+    """Makes a task read the questions of a chunk alone.
+
+    The package makes all questions and walks over them at each call, several times.
+    """
+    questions = part.eval_docs
+    of_split = "test_docs" if part.has_test_docs() else "validation_docs"
+    setattr(part, of_split, lambda: questions)
+    part.doc_iterator = lambda *, samples, **_: enumerate(questions[i] for i in samples)
 
 
 def _loaded(task: Task) -> dict[str, Any]:
@@ -320,22 +332,4 @@ def _name_of(task: Task) -> str:
     return task["task"][0]["task"] if "group" in task else task["task"]
 
 
-def _nats_of_answer(row: Mapping[str, Any]) -> float | None:
-    """Nats of the right answer's text; None for tasks that are not multiple choice."""
-    target, choices = row.get("target"), row.get("filtered_resps", [])
-    if isinstance(target, str) and target.isdigit():
-        target = int(target)
-    if not isinstance(target, int) or not 0 <= target < len(choices):
-        return None
-    choice = choices[target]
-    is_likelihood = isinstance(choice, (list, tuple)) and len(choice) == 2
-    return -float(choice[0]) if is_likelihood else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, np.number)) and math.isfinite(float(value))
-
-
-SUITES.add("harness")(
-    Suite(HarnessSettings, run, work=work, missing=missing, reads_with_policy=True)
-)
+SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing, reads_with_policy=True))

@@ -281,6 +281,8 @@ def test_every_axis_has_words_for_what_it_is_of():
 def test_shares_are_told_apart_from_their_comparisons():
     assert quantities.is_share("toxic_share_at_0.3")
     assert quantities.is_share("judge_left_out_share")
+    assert quantities.is_share("exact_match_strict-match")
+    assert not quantities.is_share("exact_match_difference")
     assert not quantities.is_share("toxic_share_change")
     assert not quantities.is_share("toxic_share_at_0.3_change")
 

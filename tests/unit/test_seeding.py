@@ -6,12 +6,13 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acft.seeding import derive_seed, hash_fraction
+from acft.seeding import derive_seed, derive_short_seed, hash_fraction
 
 
 @given(st.integers(), st.lists(st.text() | st.integers()))
 def test_seed_fits_every_generator(seed, names):
     assert 0 <= derive_seed(seed, *names) < 2**63
+    assert 0 <= derive_short_seed(seed, *names) < 2**32
 
 
 def test_each_consumer_has_a_seed_of_its_own():

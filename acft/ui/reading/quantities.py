@@ -21,8 +21,10 @@ SHARES = frozenset(
     }
 )  # fmt: skip
 """Metrics that say how many of all, shown in percent, as are all that end in ``_share`` or say it
-at a threshold; scores and numbers of others stay as is."""
+at a threshold or by a way of reading; scores and numbers of others stay as is."""
 AT = "toxic_share_at_"
+MATCHES = "exact_match_"
+"""Before the name of one of several ways in which answers are read out of responses."""
 SHARE = "share"
 COMPARISONS = {
     BEYOND_CONTROL: "change beyond the control's",
@@ -98,8 +100,10 @@ MEASURED: dict[str, Quantity] = {
 def is_share(name: str) -> bool:
     """Whether a measured number, whatever its scorer or category, is shown in percent."""
     parts = [part.partition("@")[0] for part in name.split("/")]
-    return any(p in SHARES or p.endswith("_share") or (p.startswith(AT) and not comparison(p))
-               for p in parts)  # fmt: skip
+    return any(
+        p in SHARES or p.endswith("_share") or (p.startswith((AT, MATCHES)) and not comparison(p))
+        for p in parts
+    )
 
 
 def comparison(metric: str) -> str:
@@ -128,6 +132,8 @@ def _named(name: str) -> Quantity:
     """The description of a metric; one that no list has is called by its name."""
     if name.startswith(AT):
         return Quantity(f"Responses with a score of {name.removeprefix(AT)} or more", SHARE)
+    if name.startswith(MATCHES):
+        return Quantity(f"Exact matches, {name.removeprefix(MATCHES)}", SHARE)
     return MEASURED.get(name) or Quantity(name.replace("_", " ").capitalize())
 
 

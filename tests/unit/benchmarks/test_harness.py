@@ -3,12 +3,15 @@ import importlib.util
 import json
 import sys
 import types
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
 
+from acft.benchmarks import harness
 from acft.benchmarks.base import SUITES
-from acft.benchmarks.harness import HarnessSettings, missing, totals_of
+from acft.benchmarks.harness import HarnessSettings, missing
 from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
 from acft.errors import ConfigError, DataError
 from acft.likelihood import continuation_likelihoods
@@ -64,25 +67,6 @@ def test_a_line_that_is_no_question_is_an_error_that_says_where(tmp_path, line) 
     file.write_text('{"question": "a", "choices": ["x", "y"], "answer": 1}\n' + line)
     with pytest.raises(DataError, match="line 2 is not a question"):
         read_questions(str(file))
-
-
-def test_totals_keep_each_question_and_the_nats_of_its_answer() -> None:
-    rows = [
-        {"doc_id": 0, "target": 1, "filtered_resps": [(-5.0, False), (-2.0, True)],
-         "metrics": ["acc"], "acc": 1.0},
-        {"doc_id": 1, "target": "0", "filtered_resps": [(-4.0, False), (-3.0, False)],
-         "metrics": ["acc"], "acc": 0.0},
-    ]  # fmt: skip
-    found = totals_of({"part": rows}, "task")
-    assert found["acc/task"].value == 0.5
-    assert found["answer_nats/task"].value == 3.0
-    assert found["acc/task"].groups == ("part:0", "part:1")
-
-
-def test_tasks_that_are_not_multiple_choice_have_no_nats() -> None:
-    row = {"doc_id": 0, "target": "Paris", "filtered_resps": ["Paris"],
-           "metrics": ["exact_match"], "exact_match": 1.0}  # fmt: skip
-    assert list(totals_of({"t": [row]}, "t")) == ["exact_match/t"]
 
 
 def test_a_task_name_cannot_be_a_path() -> None:
@@ -192,6 +176,48 @@ def test_the_harness_finds_the_same_likelihoods_as_this_project(tmp_path, monkey
 
 @needs_package
 @pytest.mark.filterwarnings("default")
+def test_each_question_is_read_a_few_times_however_many_chunks_there_are(
+    tmp_path, monkeypatch
+) -> None:
+    class Questions(Sequence[dict[str, Any]]):
+        def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+            self.rows = rows
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, place: Any) -> Any:
+            read.append(place)
+            return self.rows[place]
+
+    def loaded(task: Any) -> dict[str, Any]:
+        parts = load(task)
+        (part,) = parts.values()
+        whole = part.test_docs()
+        part.test_docs = lambda: made.append(Questions(whole)) or made[-1]
+        return parts
+
+    read: list[int] = []
+    made: list[Questions] = []
+    load = harness._loaded
+    monkeypatch.setattr(harness, "_loaded", loaded)
+    monkeypatch.setattr(harness, "CHUNK_QUESTIONS", 2)
+    file = tmp_path / "q.jsonl"
+    asked = [{"question": f"Is it {i}", "choices": ["no", "yes"], "answer": 1} for i in range(12)]
+    file.write_text("\n".join(map(json.dumps, asked)))
+    run = run_settings(tiny_model(tmp_path))
+    suite = SUITES.get("harness").run(
+        HarnessSettings(tasks=(), files=(str(file),), limit=10),
+        bench_of(run, policy=base_policy(run)),
+    )
+    _, measured = finish(suite)
+    assert measured["acc/q"].groups == tuple(f"local_0:{i}" for i in range(10))
+    assert sorted(read) == sorted([*range(10)] * 2), "to ask, and to judge the answer"
+    assert len(made) == 1, "what makes all questions of the records is done once"
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
 def test_a_control_text_stands_before_every_context(tmp_path) -> None:
     question = {"question": "Grass is", "choices": ["green", "loud"], "answer": 0}
     file = tmp_path / "q.jsonl"
@@ -229,6 +255,18 @@ def test_worked_examples_are_those_of_the_package_wherever_chunks_end(
     at_once = nats(6)
     assert nats(2) == pytest.approx(at_once, rel=1e-4)
     assert nats(6) == pytest.approx(at_once, rel=1e-4), "the next policy has the same examples"
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_a_seed_may_have_more_bits_than_the_package_takes(tmp_path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps({"question": "Grass is", "choices": ["green", "loud"], "answer": 0}))
+    run = run_settings(tiny_model(tmp_path))
+    bench = bench_of(run, policy=base_policy(run), seed=2**40)
+    options = HarnessSettings(tasks=(), files=(str(file),))
+    _, measured = finish(SUITES.get("harness").run(options, bench))
+    assert measured["acc/q"].n == 1
 
 
 FORMS = {

@@ -274,6 +274,24 @@ def test_detection_reports_both_detectors_with_intervals(model, policy, tmp_path
     assert same["auc_probe_difference"].value == 0
 
 
+def test_detection_takes_a_seed_of_more_bits_than_scikit_learn_does(
+    model, policy, tmp_path
+) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = [{"text": f"text {i}", "category": "toxic" if i % 2 else "none"} for i in range(20)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    bench = bench_of(run_settings(model), policy=policy, seed=2**40)
+    _, measured = run_suite("detection", bench, source=str(file))
+    assert measured["probe"].n == 20
+
+
+def test_states_that_no_probe_can_be_trained_on_fail_the_suite_alone() -> None:
+    states = np.random.default_rng(0).normal(size=(20, 3))
+    states[3] = math.nan
+    with pytest.raises(ModelError, match=r"probe .* cannot be trained: .*NaN"):
+        detection.probe_scores(states, np.arange(20) % 2 == 0, 1.0, 0)
+
+
 def test_detection_without_both_classes_says_what_is_missing(bench, tmp_path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("one\ntwo\nthree")

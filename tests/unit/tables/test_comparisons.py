@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from acft.benchmarks.detection import report
-from acft.benchmarks.harness import HarnessSettings, totals_of
+from acft.benchmarks.harness import HarnessSettings
+from acft.benchmarks.harness_totals import totals_of
 from acft.benchmarks.results import Results
 from acft.errors import ConfigError
 from acft.evaluation import Label, measure, sweep
