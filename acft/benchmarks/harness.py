@@ -120,7 +120,7 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
         for name, task in zip(names, tasks, strict=True):
-            if bench.should_stop():
+            if bench.stops():
                 break
             few_shot = settings.examples(name)
             measured |= yield from _evaluate(task, Path(name).stem, few_shot, settings, bench)
@@ -207,7 +207,7 @@ def _answers(
         _seed_examples_once(part, seed)
         ids = range(min(sizes[name], settings.limit or sizes[name]))
         for start in range(0, len(ids), CHUNK_QUESTIONS):
-            if bench.should_stop():
+            if bench.stops():
                 return samples
             yield Progress("evaluate", done, total, bench.round, "questions")
             chunk = list(ids[start : start + CHUNK_QUESTIONS])

@@ -214,7 +214,7 @@ def test_a_page_behind_the_last_one_is_the_last_one(bench):
 
 
 def test_the_head_of_the_table_sorts_by_a_score_the_worst_first_then_the_other_way(bench):
-    def orders(**query: str) -> list[str]:
+    def orders(**query: Any) -> list[str]:
         shown = json.dumps(rollouts.listing(bench, visit(QUICK, **query)))
         return [unquote(order) for order in re.findall(r'sort=([^"&]+)', shown)]
 
@@ -466,7 +466,7 @@ def test_a_quantity_measured_once_has_no_dash_before_it():
 
 
 def test_many_runs_are_listed_in_parts_and_what_is_ticked_stays_ticked(bench, monkeypatch):
-    def listed(**query: str) -> list[str]:
+    def listed(**query: Any) -> list[str]:
         shown = json.dumps(runs.overview(bench, visit(**query)))
         return re.findall(r'"name": "(\d{8}-\d{6}-\w{4})"', shown)
 
