@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from acft.registry import Registry, summary_of
@@ -21,14 +22,16 @@ REGISTRIES: dict[str, str] = {
     "suites": "acft.benchmarks.base:SUITES",
 }
 """Where each registry lies; imported only when asked for."""
+SECTIONS = "sections"
+"""Kind of what is registered nowhere: the tables of a settings file."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds KIND and ``--json``."""
     parser.add_argument(
         "name", nargs="?", metavar="KIND|NAME",
-        help="only names of this kind, or the settings of what is registered under this name: "
-        + ", ".join(REGISTRIES),
+        help="only names of this kind, or the settings of what bears this name: a registered thing, "
+        "or a table of settings files such as optimizer; kinds: " + ", ".join([*REGISTRIES, SECTIONS]),
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -39,14 +42,36 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: There is no such kind or name.
     """
-    if args.name and args.name not in REGISTRIES:
-        known = settings_of(args.name)
-        print(json.dumps(known, indent=2) if args.json else _settings_text(args.name, known))
+    kinds = [args.name] if args.name else [*REGISTRIES, SECTIONS]
+    found = {kind: list(entries(kind)) for kind in kinds if kind in (*REGISTRIES, SECTIONS)}
+    known = settings_of(args.name) if args.name and (not found or args.name in sections()) else {}
+    if args.json:
+        print(json.dumps(found | known, indent=2))
         return 0
-    kinds = [args.name] if args.name else list(REGISTRIES)
-    found = {kind: list(entries(kind)) for kind in kinds}
-    print(json.dumps(found, indent=2) if args.json else _as_text(found))
+    texts = [_as_text(found)] if found else []
+    print("\n\n".join([*texts, *([_settings_text(args.name, known)] if known else [])]))
     return 0
+
+
+@cache
+def sections() -> dict[str, type[Any]]:
+    """Types of the tables of a settings file by the table's name; ``run`` is what stands in none.
+
+    ``subjects`` are those of an evaluation; ``table`` is a ``table.toml`` with its ``rows`` and
+    ``variants``.
+    """
+    from acft.config import Config
+    from acft.settings import RunSettings
+    from acft.tables.experiment import RowSettings, TableSettings, VariantSettings
+    from acft.training.subjects import SubjectSettings
+
+    found: dict[str, type[Any]] = {"run": RunSettings}
+    for name, field in RunSettings.model_fields.items():
+        for hint in (field.annotation, *get_args(field.annotation)):
+            if isinstance(hint, type) and issubclass(hint, Config):
+                found[name] = hint
+    tables = {"table": TableSettings, "rows": RowSettings, "variants": VariantSettings}
+    return found | {"subjects": SubjectSettings, **tables}
 
 
 def registry(kind: str) -> Registry[Any]:
@@ -57,6 +82,10 @@ def registry(kind: str) -> Registry[Any]:
 
 def entries(kind: str) -> Iterator[dict[str, str]]:
     """Name, one-line summary and, where there is one, the reason why it cannot be used here."""
+    if kind == SECTIONS:
+        for name, holder in sections().items():
+            yield {"name": name, "summary": summary_of(holder), "problem": ""}
+        return
     for name, item in registry(kind).items():
         problem = getattr(item, "problem", None)
         yield {
@@ -78,8 +107,11 @@ def settings_of(name: str) -> dict[str, list[dict[str, str]]]:
     found = {
         kind: registry(kind).get(name) for kind in REGISTRIES if name in registry(kind).names()
     }
+    if name in sections():
+        found[SECTIONS] = sections()[name]
     if not found:
-        known = [*REGISTRIES, *(n for kind in REGISTRIES for n in registry(kind).names())]
+        names = [n for kind in REGISTRIES for n in registry(kind).names()]
+        known = [*REGISTRIES, SECTIONS, *sections(), *names]
         raise ConfigError(
             f"nothing is registered as {name!r}{did_you_mean(name, known)}; 'acft list' shows "
             f"every name, and the kinds are {', '.join(REGISTRIES)}"
@@ -91,6 +123,8 @@ def _settings(item: Any) -> Iterator[dict[str, str]]:
     holder = item if hasattr(item, "model_fields") else getattr(item, "settings_type", None)
     plain = get_type_hints(holder) if holder else {}
     for name, field in getattr(holder, "model_fields", {}).items():
+        if holder is sections()["run"] and name in (*sections(), "constraint", "method"):
+            continue
         default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))
         yield {
             "name": name,

@@ -1,4 +1,4 @@
-"""List runs with their true state, or tell everything about one."""
+"""List runs with their true state, or tell everything about one; what is queued is started."""
 
 import argparse
 import dataclasses

@@ -148,7 +148,8 @@ def amend_status(
 def status_from_events(paths: RunPaths) -> Status:
     """What the events alone say about the run's state.
 
-    Queued when they say nothing and the run could be started, else failed for want of its files.
+    Queued when they say nothing, the run could be started and never was; else failed for want of
+    its files.
     """
     status = Status(state="queued", created=_created(paths))
     try:
@@ -159,6 +160,9 @@ def status_from_events(paths: RunPaths) -> Status:
     missing = [file.name for file in (paths.launch, paths.spec) if not file.is_file()]
     if not everything and missing:
         said = f"{' and '.join(missing)} missing, and no status; this is no run, delete its folder"
+        status = dataclasses.replace(status, state="failed", failure="data", message=said)
+    if not everything and paths.resolved.is_file():
+        said = f"it had started, but {paths.events.name} and {paths.status.name} are gone"
         status = dataclasses.replace(status, state="failed", failure="data", message=said)
     status = status_after(effective(everything), status)
     return dataclasses.replace(status, events=len(everything))

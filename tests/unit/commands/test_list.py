@@ -5,7 +5,7 @@ import json
 import pytest
 
 from acft.__main__ import main
-from acft.commands.list import REGISTRIES, registry, settings_of
+from acft.commands.list import REGISTRIES, registry, sections, settings_of
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
@@ -52,6 +52,23 @@ def test_a_setting_is_listed_with_type_default_and_meaning(capsys):
     settings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["methods"]}
     assert settings["delta"]["default"] == "1.0"
     assert settings["delta"]["help"].startswith("Satisfaction demanded of every prompt")
+
+
+def test_settings_of_every_table_of_a_settings_file_are_listed(capsys):
+    assert main(["list", "sections"]) == 0
+    assert "optimizer   Training of the policy." in capsys.readouterr().out
+    for name, holder in sections().items():
+        assert main(["list", name]) == 0
+        printed = capsys.readouterr().out
+        assert f"{name} (sections)" in printed
+        own = set(holder.model_fields) - (
+            {*sections(), "constraint", "method"} if name == "run" else set()
+        )
+        assert all(f"\n  {field}: " in printed for field in own)
+    assert main(["list", "prompts", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert {one["name"] for one in both["sections"]} == {"source", "text_field", "limit"}
+    assert any(one["name"] == "realtoxicityprompts" for one in both["prompts"])
 
 
 def test_types_are_told_without_the_patterns_of_their_parts():

@@ -190,3 +190,13 @@ def test_a_record_whose_fields_are_of_other_types_is_a_damaged_one(tmp_path, nam
     if name == "launch.json":
         with pytest.raises(DataError, match="cannot read"):
             read_launch(paths)
+
+
+def test_a_run_that_had_started_is_not_started_again_where_its_events_are_gone(tmp_path):
+    paths = create(tmp_path)
+    paths.status.unlink()
+    assert read_status(paths).state == "queued"
+    paths.resolved.write_text("{}")
+    found = read_status(paths)
+    assert (found.state, found.failure) == ("failed", "data")
+    assert "had started" in found.message
