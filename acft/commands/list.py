@@ -30,8 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds KIND and ``--json``."""
     parser.add_argument(
         "name", nargs="?", metavar="KIND|NAME",
-        help="only names of this kind, or the settings of what bears this name: a registered thing, "
-        "or a table of settings files such as optimizer; kinds: " + ", ".join([*REGISTRIES, SECTIONS]),
+        help="only names of this kind, or the settings of what bears this name, such as optimizer "
+        "for a table of settings files; kinds: " + ", ".join([*REGISTRIES, SECTIONS]),
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
