@@ -167,7 +167,10 @@ def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> Figure:
     series = [
         Series(
             knob.family,
-            [_mark(point, knob.totals[point.label]) for point in knob.points],
+            [
+                _mark(p, knob.totals[p.label], is_share(harm.rpartition(" ")[2]))
+                for p in knob.points
+            ],
             [(point.cost, point.harm) for point in frontier(knob.points)],
         )
         for knob in measured
@@ -175,8 +178,10 @@ def trade_off_figure(measured: Sequence[Knob], cost: str, harm: str) -> Figure:
     return plot(series, cost, harm)
 
 
-def _mark(point: Point, totals: Sequence[Totals]) -> Mark:
-    found = pooled_bootstrap([totals], lambda value: value) if totals else None
+def _mark(point: Point, totals: Sequence[Totals], are_shares: bool) -> Mark:  # noqa: FBT001
+    found = None
+    if totals:
+        found = pooled_bootstrap([totals], lambda value: value, are_shares=are_shares)
     ends = (found.low, found.high) if found else (None, None)
     return Mark(point.cost, point.harm, *ends, label=point.label)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from acft.benchmarks.win_rate import JUDGED, NAME, win_totals
-from acft.statistics import widened
 from acft.tables.collecting import POLICY, Members
 from acft.tables.table import INTERVALS, Cell, ResultTable, Row
 from acft.totals import Totals, pooled_bootstrap
@@ -46,5 +45,5 @@ def _cell(losers: Sequence[Totals], winners: Sequence[Totals]) -> Cell:
     count = max(len(losers), len(winners))
     pairs = islice(zip(cycle(losers), cycle(winners), strict=False), count)
     wins = [win_totals(loser, winner)["win_rate"] for loser, winner in pairs]
-    found = widened(pooled_bootstrap([wins], lambda value: value))
+    found = pooled_bootstrap([wins], lambda value: value, are_shares=True)
     return Cell(found.value, count, found.stderr, found.low, found.high)

@@ -82,6 +82,18 @@ def test_seeds_of_two_rows_are_paired_and_a_single_run_meets_all_of_them(tmp_pat
     assert (table.rows[0].cells["Ours"].value, table.rows[0].cells["Ours"].runs) == (0.5, 2)
 
 
+def test_a_win_rate_is_never_above_one_however_few_seeds_there_are(tmp_path):
+    loser = measured(tmp_path, "win_rate", {JUDGED: by_response(*[1.0] * 20)})
+    winners = [
+        measured(tmp_path, "win_rate", {JUDGED: by_response(*[0.5] * n, *[1.5] * (20 - n))})
+        for n in (20, 12)
+    ]
+    table = win_table([Member(loser, "Base"), *(Member(w, "Ours") for w in winners)], "a model")
+    assert table is not None
+    (cell,) = (row.cells["Ours"] for row in table.rows if row.variant == "Base")
+    assert (cell.value, cell.high) == (0.8, 1.0)
+
+
 def test_before_anything_is_judged_there_is_no_table(tmp_path):
     assert win_table([Member(measured(tmp_path, "rtp", {}), "Base")], "judge") is None
 
