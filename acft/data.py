@@ -294,7 +294,7 @@ def mixture(
         start: Finished steps of a run that is resumed.
 
     Raises:
-        DataError: There is no corpus, or one is empty.
+        DataError: A corpus is empty.
     """
     for index, (_, documents) in enumerate(corpora):
         if not documents:

@@ -20,6 +20,7 @@ from acft.data import TokenizedDocument, documents_from_rollouts
 from acft.distributed import ranks
 from acft.events import Note
 from acft.methods.base import METHODS, Method
+from acft.methods.sft import needs_corpus
 from acft.objective import target_ratio
 from acft.oracle.training import LOG_WEIGHT_MAX
 from acft.policy import Policy
@@ -282,7 +283,7 @@ def _sampled_documents(
 
 def contradictions(settings: AcftSettings, run: RunSettings) -> list[str]:
     """One sentence for each setting without effect, or that would be counted twice."""
-    found = []
+    found = needs_corpus(settings, run)
     on_corpus = "corpus" in settings.prefixes
     is_bare = settings.adaptive and all(corpus.domain != "attribute" for corpus in run.corpus)
     if set(settings.prefixes) == {"corpus"} and is_bare and settings.kl_weight:

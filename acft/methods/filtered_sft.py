@@ -10,7 +10,7 @@ from acft.data import TokenizedDocument
 from acft.errors import DataError
 from acft.events import Note, Progress
 from acft.methods.base import METHODS, Method
-from acft.methods.sft import fitted_to_corpus
+from acft.methods.sft import fitted_to_corpus, needs_corpus
 from acft.prompt_tokens import response_text
 from acft.training.outputs import Output, TrainContext
 from acft.training.world import World, facts, load_world
@@ -71,4 +71,4 @@ def _satisfying(
     return kept
 
 
-METHODS.add("filtered_sft")(Method(FilteredSftSettings, train, facts))
+METHODS.add("filtered_sft")(Method(FilteredSftSettings, train, facts, contradictions=needs_corpus))

@@ -1,9 +1,11 @@
 """Plain supervised fine-tuning: the control that every effect is measured against."""
 
 from collections.abc import Generator
+from typing import Any
 
 from acft.config import Config
 from acft.methods.base import METHODS, Method
+from acft.settings import RunSettings
 from acft.training.fit_job import fit_job
 from acft.training.outputs import Output, TrainContext
 from acft.training.rounds import all_rounds
@@ -31,4 +33,9 @@ def fitted_to_corpus(world: World, context: TrainContext) -> Generator[Output, N
     yield from all_rounds(state, context, one_round)
 
 
-METHODS.add("sft")(Method(SftSettings, train, facts))
+def needs_corpus(_: Any, run: RunSettings) -> list[str]:
+    """That there is no corpus to train on, in one sentence."""
+    return [] if run.corpus else ["[corpus] there is none to train on; add one: source = 'sotu'"]
+
+
+METHODS.add("sft")(Method(SftSettings, train, facts, contradictions=needs_corpus))

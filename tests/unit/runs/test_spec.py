@@ -305,3 +305,9 @@ def test_what_comes_from_a_hub_is_not_asked_for():
 def test_broken_toml_without_a_file_is_called_the_settings():
     with pytest.raises(ConfigError, match=r"^the settings are not valid TOML"):
         parse_spec("a = ]")
+
+
+@pytest.mark.parametrize("method", ["acft", "sft", "filtered_sft"])
+def test_a_method_that_trains_on_a_corpus_wants_one_before_anything_is_drawn(method):
+    with pytest.raises(ConfigError, match=r"\[corpus\] there is none to train on; add one"):
+        parse_spec(f'corpus = []\n[method]\nname = "{method}"\n')
