@@ -83,9 +83,8 @@ def test_the_numbers_go_to_the_suites_that_have_them_and_not_to_a_published_prot
     paths = find_run(runs, asked)
     chosen = parse_spec(paths.spec.read_text(), read_launch(paths).overrides).method_settings
     assert isinstance(chosen, EvaluateSettings)
-    assert chosen.options == {
-        "rtp": {"prompts": 3, "continuations": 2}, "perplexity": {"documents": 4},
-    }  # fmt: skip
+    asked_for = {"rtp": {"prompts": 3, "continuations": 2}, "perplexity": {"documents": 4}}
+    assert chosen == EvaluateSettings.parse({**chosen.model_dump(), "options": asked_for})
 
 
 def test_who_may_only_look_is_not_told_which_files_there_are(run):

@@ -392,13 +392,13 @@ def test_the_judge_is_opened_once_for_all_subjects(run, tmp_path, monkeypatch) -
     opened = []
 
     def open_counted(run: RunSettings, subject: SubjectSettings):
-        opened.append(subject.model)
+        opened.append(subject.version)
         return open_policy(run, subject)
 
     monkeypatch.setattr("acft.methods.evaluate.open_policy", open_counted)
     subjects = {"policy": {"version": 4}, "base": {}}
     outputs(settings(["fluency"], subjects=subjects, judge=run.model.name), run, tmp_path)
-    assert opened.count(run.model.name) == 1
+    assert opened == [0, 0, 4], "base, the judge when it is first asked, and the policy"
 
 
 def test_a_scorer_is_loaded_once_and_a_subject_left_before_the_next_is_opened(

@@ -270,9 +270,8 @@ def test_resume_says_that_a_run_of_several_processes_goes_on_in_one(tmp_path, ca
         assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
         assert acft("resume", paths.root.name, "--runs", tmp_path) == 0
         said = capsys.readouterr().out
-        assert (f"--nproc-per-node 8 -m acft resume {paths.root.name} --here" in said) == (
-            processes == 8
-        )
+        command = f"-m acft resume {paths.root.name} --runs {tmp_path} --here"
+        assert (f"--nproc-per-node 8 {command}" in said) == (processes == 8)
 
 
 def test_resume_here_does_the_rest_in_this_process(tmp_path, capsys):
