@@ -16,6 +16,8 @@ from acft.registry import did_you_mean
 COMMANDS = Path(__file__).parent / "commands"
 USER_ERROR = 2
 INTERRUPTED = 130
+PLACES = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Errors of files and folders that are not what a command was told they are."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (``acft runs | head``); nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        print(f"error: {error}; free it, or name another place", file=sys.stderr)
+    except PLACES as error:
+        print(f"error: {error}; change that, or name another place", file=sys.stderr)
         return USER_ERROR
 
 

@@ -1,7 +1,7 @@
 """Base class of all settings, and parsing that reports every problem at once."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from acft.registry import did_you_mean
 MANY = 16
 """More names than these are not listed in an error."""
 C = TypeVar("C", bound="Config")
+Result = TypeVar("Result")
 
 
 class Config(BaseModel):
@@ -40,6 +41,18 @@ class Config(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError("\n".join(_describe_all(cls, error, where))) from None
+
+
+def checked(ask: Callable[..., Result], *arguments: Any) -> Result:
+    """What is asked for, inside a validator: pydantic collects errors of values only.
+
+    Raises:
+        ValueError: Asking raised a ``ConfigError``.
+    """
+    try:
+        return ask(*arguments)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_text(path: Path) -> str:

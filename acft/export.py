@@ -78,6 +78,7 @@ def export_run(
 
 def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) -> CardFacts:
     """What the model card of a run tells."""
+    by_suite = _by_suite(run)
     is_base_read = ORACLES.get(run.settings.oracle.kind).runs_backbone
     return CardFacts(
         title=run.settings.title or f"{base.name} tuned by {run.method['name']}",
@@ -87,20 +88,12 @@ def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) 
         needs_base=merge and (is_base_read or run.settings.adapter.kind == "full"),
         control=run.control,
         made=_made(run, base),
-        measured=measurements(run),
-        drawn=_drawn(run),
+        measured=[event for _, events in by_suite.values() for event in events],
+        drawn=_drawn(run, by_suite),
     )
 
 
-def measurements(run: RestoredRun) -> list[Evaluated]:
-    """What is known about exactly this checkpoint and its base, from its run and evaluations of it.
-
-    A later evaluation replaces what an earlier one says about the same suite.
-    """
-    return [event for _, events in _by_suite(run).values() for event in events]
-
-
-def _drawn(run: RestoredRun) -> dict[str, dict[str, Any]]:
+def _drawn(run: RestoredRun, by_suite: Mapping[str, "_Told"]) -> dict[str, dict[str, Any]]:
     """How the responses were drawn that are measured, by suite without its scorer."""
     own = {
         "horizon": run.settings.sampling.horizon,
@@ -108,7 +101,7 @@ def _drawn(run: RestoredRun) -> dict[str, dict[str, Any]]:
         "top_p": run.settings.evaluation.top_p,
     }
     found: dict[str, dict[str, Any]] = {}
-    for suite, (paths, _) in _by_suite(run).items():
+    for suite, (paths, _) in by_suite.items():
         name = suite.partition("/")[0]
         facts = read_resolved(paths).get("facts", {})
         drawings = {"rtp": own} if paths == run.paths else facts.get("drawings", {})
@@ -117,9 +110,16 @@ def _drawn(run: RestoredRun) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _by_suite(run: RestoredRun) -> dict[str, tuple[RunPaths, list[Evaluated]]]:
-    """The run or evaluation that counts for each suite, and what it says."""
-    found: dict[str, tuple[RunPaths, list[Evaluated]]] = {}
+_Told = tuple[RunPaths, list[Evaluated]]
+"""A run or evaluation and what it says."""
+
+
+def _by_suite(run: RestoredRun) -> dict[str, _Told]:
+    """What is known about exactly this checkpoint and its base, and who says it, by suite.
+
+    A later evaluation replaces what the run or an earlier one says about the same suite.
+    """
+    found: dict[str, _Told] = {}
     for paths in [run.paths, *_evaluations(run)]:
         events = [entry.event for entry in effective(read_events(paths.events))]
         evaluated = [e for e in events if isinstance(e, Evaluated) and e.subject in SUBJECTS]

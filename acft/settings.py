@@ -317,16 +317,6 @@ class RunSettings(Config):
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "acft"})
     """Table with ``name`` of a registered method and that method's settings."""
 
-    @model_validator(mode="after")
-    def _steps_can_be_counted(self) -> "RunSettings":
-        steps = self.schedule.rounds * self.optimizer.steps_per_round
-        if steps >= COUNT_END:
-            raise ValueError(
-                f"[schedule] rounds x [optimizer] steps_per_round = {steps} steps; a run may have "
-                f"{COUNT_END - 1}, and can be stopped at any time"
-            )
-        return self
-
 
 PARTLY_WRITTEN = ("corpus", "constraint", "method")
 """Settings whose default is filled in before a part of them is changed."""

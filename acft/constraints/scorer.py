@@ -5,9 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from acft.config import Config
+from acft.config import Config, checked
 from acft.constraints.base import CONSTRAINTS, JUST_ABOVE_HALF, GetScorer, Grader, Grades
-from acft.errors import ConfigError
 from acft.scorers import check_scorer_name
 
 
@@ -25,10 +24,7 @@ class ScorerConstraint(Config):
     @field_validator("scorer")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        try:
-            check_scorer_name(name)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
+        checked(check_scorer_name, name)
         return name
 
     def scorer_names(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -25,7 +25,7 @@ from acft.benchmarks.base import (
     SuiteOutput,
 )
 from acft.benchmarks.results import Results
-from acft.config import Config
+from acft.config import Config, checked
 from acft.constraints import build_constraint
 from acft.corpora.sources import source_problem
 from acft.distributed import settled
@@ -49,7 +49,6 @@ from acft.training.subjects import (
     open_sampler,
 )
 
-T = TypeVar("T")
 BASE, CONTROL = "base", "control"
 """Subjects that the others are compared with."""
 NO_JUDGE = (
@@ -77,7 +76,7 @@ class EvaluateSettings(Config):
     @classmethod
     def _known(cls, suites: Names) -> Names:
         for name in suites:
-            _checked(SUITES.get, name)
+            checked(SUITES.get, name)
         return suites
 
     @field_validator("options")
@@ -86,17 +85,9 @@ class EvaluateSettings(Config):
         """As used, so that the record of a run says it, whatever the defaults are later."""
         names = dict.fromkeys([*info.data.get("suites", ()), *options])
         return {
-            name: _checked(_suite_settings, name, options.get(name, {})).model_dump()
+            name: checked(_suite_settings, name, options.get(name, {})).model_dump()
             for name in names
         }
-
-
-def _checked(ask: Callable[..., T], *arguments: Any) -> T:
-    """What is asked for; pydantic collects errors of values only."""
-    try:
-        return ask(*arguments)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
 
 
 def _suite_settings(name: str, options: dict[str, Any]) -> Config:

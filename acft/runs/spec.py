@@ -20,7 +20,7 @@ from acft.methods.base import METHODS, Method
 from acft.runs.directory import RUN_ID
 from acft.runs.references import missing_files, names_alone, unknown_names
 from acft.schema import CHECKPOINTS
-from acft.settings import RunSettings, as_asked
+from acft.settings import COUNT_END, RunSettings, as_asked
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
@@ -194,6 +194,12 @@ def _contradictions(settings: RunSettings) -> list[str]:
         found.append(
             f"[sampling] horizon = {sampling.horizon}: must be below optimizer.max_tokens = "
             f"{optimizer.max_tokens}, or no room is left for the prompt"
+        )
+    if steps >= COUNT_END:
+        found.append(
+            f"[schedule] rounds = {settings.schedule.rounds}: with [optimizer] steps_per_round = "
+            f"{optimizer.steps_per_round} these are {steps} steps, and a run may have "
+            f"{COUNT_END - 1}; it can be stopped at any time"
         )
     if optimizer.warmup_steps >= steps:
         found.append(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, field_validator, model_validator
 
 from acft.benchmarks.base import SUITES
-from acft.config import Config, read_text, read_toml, toml_value
+from acft.config import Config, checked, read_text, read_toml, toml_value
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.checkpoints import verify
@@ -72,11 +72,8 @@ class VariantSettings(Config):
     @field_validator("suites")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            for name in value:
-                SUITES.get(name)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
+        for name in value:
+            checked(SUITES.get, name)
         return value
 
 

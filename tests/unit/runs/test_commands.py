@@ -342,6 +342,17 @@ def test_an_unknown_option_is_told_with_the_usage_of_its_command_and_the_nearest
     assert said.endswith("unrecognized arguments: --nww; did you mean '--now'?\n")
 
 
+def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, config, capsys):
+    acft("train", config, "--runs", tmp_path / "runs")
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    capsys.readouterr()
+    assert acft("table", "fake", "--runs", tmp_path / "runs", "--figures", taken) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"error: \[Errno \d+\] .*taken.*; change that, or name another place", said)
+    assert taken.read_text() == "mine"
+
+
 def test_no_command_prints_help(capsys):
     assert acft() == 2
     assert "COMMAND" in capsys.readouterr().out

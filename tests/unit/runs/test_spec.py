@@ -63,6 +63,7 @@ def test_a_method_without_a_name_is_told_so(method):
     [
         (["sampling.horizon=128"], "horizon = 128"),
         (["optimizer.warmup_steps=12"], "warmup_steps = 12"),
+        (["schedule.rounds=1073741824", "optimizer.steps_per_round=2"], "2147483648 steps"),
         (["oracle.strength=9.0"], "strength = 9.0"),
         (["device='mps'", "dtype='bfloat16'"], "dtype = 'bfloat16'"),
         (["optimizer.micro_batch_size=5"], "not a multiple"),
