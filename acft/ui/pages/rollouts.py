@@ -104,7 +104,7 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     if run is None:
         return no_run(bench, visit)
     names = ask.scorers(bench.store, run.run_id)
-    wrong, shown = "", []
+    wrong = ""
     try:
         shown = _shown(visit, answer(bench, visit, run), names, run.run_id)
     except FilterError as error:

@@ -342,12 +342,14 @@ def test_an_unknown_option_is_told_with_the_usage_of_its_command_and_the_nearest
     assert said.endswith("unrecognized arguments: --nww; did you mean '--now'?\n")
 
 
-def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, config, capsys):
-    acft("train", config, "--runs", tmp_path / "runs")
+def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, capsys):
+    paths = create(tmp_path / "runs")
+    do(paths)
     taken = tmp_path / "taken"
     taken.write_text("mine")
     capsys.readouterr()
-    assert acft("table", "fake", "--runs", tmp_path / "runs", "--figures", taken) == 2
+    record = ("demo", "record", "--run", paths.root.name, "--runs", tmp_path / "runs")
+    assert acft(*record, "--into", taken) == 2
     said = capsys.readouterr().err
     assert re.search(r"error: \[Errno \d+\] .*taken.*; change that, or name another place", said)
     assert taken.read_text() == "mine"
