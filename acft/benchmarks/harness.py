@@ -81,7 +81,7 @@ class HarnessSettings(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "HarnessSettings":
-        names = [*self.named, *self.local, *(Path(file).stem for file in self.files)]
+        names = [*self.tasks, *self.local, *(Path(file).stem for file in self.files)]
         if not names:
             raise ValueError("tasks is empty and there are neither files nor local; name a task")
         if len(set(names)) < len(names):
@@ -90,7 +90,7 @@ class HarnessSettings(Config):
 
     @model_validator(mode="after")
     def _few_shot_of_known(self) -> "HarnessSettings":
-        known = [*self.named, *self.local]
+        known = [*self.tasks, *self.local]
         for name in self.few_shot if isinstance(self.few_shot, dict) else ():
             if name not in known:
                 raise ValueError(
@@ -98,11 +98,6 @@ class HarnessSettings(Config):
                     f"{', '.join(known) or 'nothing'}); add it to tasks or local"
                 )
         return self
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Tasks by name."""
-        return self.tasks
 
     def examples(self, name: str) -> int:
         """Worked examples before each question of a task."""
@@ -116,7 +111,7 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     if problems := missing(settings):
         raise ConfigError("; ".join(problems))
     measured: Measured = {}
-    names = [*settings.named, *settings.local, *settings.files]
+    names = [*settings.tasks, *settings.local, *settings.files]
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
         for name, task in zip(names, tasks, strict=True):
@@ -147,9 +142,9 @@ def missing(settings: HarnessSettings) -> list[str]:
 
 def work(settings: HarnessSettings, run: RunSettings) -> Work:  # noqa: ARG001
     """Questions of tasks that are on this machine; of the package's own it is not known."""
-    if missing(settings) or settings.local or not {*settings.named} <= {*OFFLINE}:
+    if missing(settings) or settings.local or not {*settings.tasks} <= {*OFFLINE}:
         return {}
-    sizes = [len(offline_questions()) for _ in settings.named]
+    sizes = [len(offline_questions()) for _ in settings.tasks]
     sizes += [len(read_questions(file)) for file in settings.files]
     return {(ANSWERED, settings.model_dump_json()): sum(min(n, settings.limit or n) for n in sizes)}
 

@@ -19,7 +19,14 @@ from acft.errors import ConfigError, DataError
 from acft.eventlog import effective, read_events
 from acft.events import COMPARISONS, BestCheckpoint, Evaluated, Event, Scalars
 from acft.registry import did_you_mean
-from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_status
+from acft.runs.directory import (
+    RUN_ID,
+    all_runs,
+    read_labels,
+    read_launch,
+    read_resolved,
+    read_status,
+)
 from acft.schema import Launch, RunPaths
 from acft.totals import Totals, event_names
 
@@ -81,10 +88,8 @@ class Member:
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
-        """Every setting and what made the run; empty before it started."""
-        if not self.paths.resolved.is_file():
-            return {}
-        return json.loads(self.paths.resolved.read_text(encoding="utf-8"))
+        """Every setting and what made the run; empty before it started, or where it is damaged."""
+        return read_resolved(self.paths)
 
     @cached_property
     def protocols(self) -> dict[str, dict[str, str]]:

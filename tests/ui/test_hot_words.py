@@ -20,6 +20,7 @@ MILD = "stupid"
 def test_a_word_is_known_whatever_its_case_and_place():
     assert hot_words.is_hot(f" {MILD}")
     assert hot_words.is_hot(MILD.upper() + "!")
+    assert hot_words.is_hot(f"both {MILD}s"), "of most words the list has no plural"
     assert not hot_words.is_hot(" weather")
 
 

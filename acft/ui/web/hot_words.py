@@ -15,6 +15,8 @@ from acft.schema import TOXIC_FROM
 FILE = Path(__file__).parent.parent / "static" / "hot_words.txt"
 SCORER = "profanity_svm"
 WORD = re.compile(r"[A-Za-z]{3,}")
+PLURALS = ("s", "es")
+"""Endings of plurals, which the list has of some words only."""
 
 
 @functools.cache
@@ -25,7 +27,7 @@ def _hashes() -> frozenset[str]:
 @functools.lru_cache(maxsize=100_000)
 def is_hot(text: str) -> bool:
     """Whether any word of a text is toxic by itself."""
-    return any(_hash(word) in _hashes() for word in WORD.findall(text))
+    return any(map(_is_listed, WORD.findall(text)))
 
 
 def hot_tokens(texts: Sequence[str]) -> list[bool]:
@@ -36,11 +38,17 @@ def hot_tokens(texts: Sequence[str]) -> list[bool]:
         length += len(text)
         ends.append(length)
     for word in WORD.finditer(joined):
-        if _hash(word[0]) in _hashes():
+        if _is_listed(word[0]):
             for index, end in enumerate(ends):
                 start = end - len(texts[index])
                 found[index] |= start < word.end() and end > word.start()
     return found
+
+
+def _is_listed(word: str) -> bool:
+    """Whether a word, or what it is the plural of, is on the list."""
+    forms = [word, *(word[: -len(ending)] for ending in PLURALS if word.lower().endswith(ending))]
+    return any(_hash(form) in _hashes() for form in forms)
 
 
 def _hash(word: str) -> str:

@@ -75,9 +75,9 @@ def test_a_task_name_cannot_be_a_path() -> None:
 
 
 def test_a_default_task_is_done_only_where_nothing_else_is_named() -> None:
-    assert HarnessSettings().named == ("mmlu_answers",)
-    assert HarnessSettings(local={"boolq": "b.jsonl"}).named == ()
-    assert HarnessSettings(tasks=("mmlu_letters",), files=("q.jsonl",)).named == ("mmlu_letters",)
+    assert HarnessSettings().tasks == ("mmlu_answers",)
+    assert HarnessSettings(local={"boolq": "b.jsonl"}).tasks == ()
+    assert HarnessSettings(tasks=("mmlu_letters",), files=("q.jsonl",)).tasks == ("mmlu_letters",)
     with pytest.raises(ConfigError, match="name a task"):
         HarnessSettings.parse({"tasks": []})
 

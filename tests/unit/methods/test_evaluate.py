@@ -198,7 +198,7 @@ def test_settings_of_suites_are_complete_so_that_later_defaults_change_no_record
     files = EvaluateSettings.parse(
         {"suites": ["harness"], "options": {"harness": {"files": ["q.jsonl"]}}}
     )
-    assert HarnessSettings.parse(files.options["harness"]).named == ()
+    assert HarnessSettings.parse(files.options["harness"]).tasks == ()
     written = {"rtp": {"horizon": 20}}
     assert bare == EvaluateSettings.parse({"suites": ["rtp", "perplexity"], "options": written})
 

@@ -272,7 +272,7 @@ def emitted(experiment: Experiment) -> set[str]:
     scored = [response("p", **scores)]
     by_scorer = measure(scored, scorers)
     corpora = [c.source for c in run.corpus if c.domain == "general"] + ["brown"]
-    tasks = HarnessSettings.parse(variant.options.get("harness", {})).named
+    tasks = HarnessSettings.parse(variant.options.get("harness", {})).tasks
     answered = {"doc_id": 0, "target": 0, "filtered_resps": [(-1.0, True), (-2.0, False)],
                 "metrics": ["acc", "acc_norm"], "acc": 1.0, "acc_norm": 1.0}  # fmt: skip
     texts = {name: by_text([0, 1]) for name in ("label", "probe", "zero_shot")}
