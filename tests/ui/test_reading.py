@@ -485,3 +485,19 @@ def test_axes_are_named_in_words():
 def test_a_finished_run_is_not_resumed_and_the_way_to_another_is_told(bench):
     with pytest.raises(RunError, match="'Launch again with changes' begins a new run"):
         bench.control.resume(QUICK)
+
+
+def test_guidance_is_absorbed_only_where_several_steps_say_so(bench):
+    run = bench.reader.run(QUICK)
+    point = run.history.scalars["policy/kl_guided_policy"][0]
+
+    def warns(*values: float) -> bool:
+        kls = [replace(point, value=value) for value in values]
+        satisfied = [replace(point, value=0.9)]
+        scalars = {"policy/kl_guided_policy": kls, "rollout/satisfaction": satisfied}
+        found = alerts.alerts(replace(run, history=replace(run.history, scalars=scalars)))
+        return any("guidance is absorbed" in alert.text for alert in found)
+
+    assert warns(*[0.2] * 3, *[5e-4] * 10)
+    assert not warns(*[0.2] * 12, 5e-4), "one step's texts may hold nothing to guide away from"
+    assert not warns(5e-4, 5e-4)

@@ -90,8 +90,13 @@ def _texts_pay(history: History) -> list[Alert]:
 
 
 def _saturated(history: History) -> list[Alert]:
-    kl, satisfied = history.last("policy/kl_guided_policy"), history.last("rollout/satisfaction")
-    if kl is None or satisfied is None or kl > 1e-3 or satisfied > 0.95:
+    kls = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
+    satisfied = history.last("rollout/satisfaction")
+    if len(kls) < WINDOW or satisfied is None or satisfied > 0.95:
+        return []
+    # one step's texts may hold nothing to guide away from
+    kl = statistics.fmean(kls[-WINDOW:])
+    if kl > 1e-3:
         return []
     text = (
         f"guidance is absorbed (KL {kl:.2g} nats) although satisfaction is only {satisfied:.1%}; "
