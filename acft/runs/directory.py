@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import errno
 import json
 import re
 import secrets
@@ -28,6 +29,8 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z2-7]{4}")
 DAMAGES = (OSError, ValueError, TypeError, AttributeError, RecursionError)
 """What reading a record that somebody spoilt can raise."""
 ID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"  # sorted
+ID_STEP_SECONDS = len(ID_LETTERS) ** -2
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 STALE_SECONDS = 3600.0
 """Unfinished folders older than this are remains of a dead process."""
 
@@ -65,8 +68,7 @@ def not_writable(runs_dir: Path, error: OSError) -> RunError:
 
 def _create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -> RunPaths:
     runs_dir.mkdir(parents=True, exist_ok=True)
-    run = RunPaths(runs_dir / new_run_id(launch.created))
-    unfinished = RunPaths(temporary(run.root))
+    unfinished = RunPaths(temporary(runs_dir / new_run_id(launch.created)))
     unfinished.root.mkdir()
     try:
         unfinished.shards.mkdir()
@@ -75,12 +77,26 @@ def _create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) 
         replace_json(unfinished.launch, dataclasses.asdict(launch))
         replace_json(unfinished.labels, dataclasses.asdict(Labels()))
         write_status(unfinished, status)
-        unfinished.root.rename(run.root)
+        run = _under_a_free_id(unfinished.root, runs_dir, launch.created)
     except OSError:
         shutil.rmtree(unfinished.root, ignore_errors=True)
         raise
     sync_folder(runs_dir)
     return run
+
+
+def _under_a_free_id(unfinished: Path, runs_dir: Path, created: float) -> RunPaths:
+    """A complete run directory; an id that is taken leads to that of a moment later."""
+    while True:
+        run = RunPaths(runs_dir / new_run_id(created))
+        try:
+            unfinished.rename(run.root)
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            created += ID_STEP_SECONDS
+        else:
+            return run
 
 
 def find_run(runs_dir: Path, run_id: str) -> RunPaths:

@@ -11,6 +11,7 @@ from acft.errors import DataError, RunError
 from acft.runs.directory import (
     RUN_ID,
     all_runs,
+    create_run,
     find_run,
     new_run_id,
     read_labels,
@@ -20,7 +21,7 @@ from acft.runs.directory import (
     write_labels,
 )
 from acft.runs.locks import FileLock
-from acft.schema import Labels
+from acft.schema import Labels, Launch, Status
 from tests.fake_runs import create
 
 
@@ -29,6 +30,14 @@ def test_ids_sort_by_time_and_hold_no_user_text():
     ids = [new_run_id(moment) for moment in moments]
     assert ids == sorted(ids)
     assert all(RUN_ID.fullmatch(name) for name in ids)
+
+
+def test_runs_of_one_moment_get_ids_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("acft.runs.directory.secrets.randbelow", lambda _: 0)
+    at_once = (tmp_path, "", Launch(created=1e9), Status(state="queued"))
+    created = [create_run(*at_once).root.name for _ in range(40)]
+    assert created == sorted(set(created)), "later ones sort behind"
+    assert [paths.root.name for paths in all_runs(tmp_path)] == created
 
 
 def test_a_run_appears_complete_or_not_at_all(tmp_path, monkeypatch):
