@@ -240,6 +240,15 @@ def test_every_shell_example_can_be_parsed(name):
         assert parsed.returncode == 0, f"{example}\n{parsed.stderr}"
 
 
+def test_every_variable_of_the_environment_stands_in_the_readme():
+    read = [*MODULES, ROOT / "Makefile", *(ROOT / "tests").rglob("*.py")]
+    names = {
+        name for path in read for name in re.findall(r"ACFT_[A-Z_]+[A-Z]", path.read_text("utf-8"))
+    }
+    told = set(re.findall(r"^\| `(ACFT_\w+)` \|", README, re.MULTILINE))
+    assert told == names
+
+
 @pytest.mark.parametrize("screen", ["", ":0"])
 def test_what_make_run_starts_is_a_command_that_there_is(screen):
     made = subprocess.run(

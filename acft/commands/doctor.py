@@ -136,9 +136,8 @@ def _scorers() -> Iterator[Finding]:
     scorers = importlib.import_module("acft.scorers.base").SCORERS
     for name, entry in scorers.items():
         problem = entry.problem()
-        yield Finding(
-            "scorer", "note" if problem else "ok", f"{name}: {problem or 'can be loaded'}"
-        )
+        place = "can be loaded" if entry.is_packaged else entry.where
+        yield Finding("scorer", "note" if problem else "ok", f"{name}: {problem or place}")
 
 
 def _folder(about: str, folder: Path, needed: int) -> Finding:
