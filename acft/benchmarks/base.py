@@ -33,10 +33,10 @@ DRAWN, READ, JUDGED, ANSWERED = "drawn", "read", "judged", "answered"
 model, questions of which every answer is read."""
 
 
-NO_LIKELIHOODS = (
-    "its decoder draws from another distribution than the policy, so the policy's likelihoods of "
-    "texts are not its own"
+NOT_OF_DECODERS = (
+    "its decoder draws from another distribution than the policy, whose answers are not its own"
 )
+NO_LIKELIHOODS = "its decoder does not say how likely a given text is"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Bench:
 
     run: RunSettings
     policy: Policy
-    """Says how likely texts are."""
+    """The policy itself, without a decoder."""
     sampler: Sampler
     """Draws responses: the policy, or the policy with a decoder."""
     subject: str
@@ -89,12 +89,9 @@ class Bench:
         return [scorer for scorer in self.judges if scorer.name not in self.failed]
 
     @property
-    def has_likelihoods(self) -> bool:
-        """Whether how likely the policy finds texts says how likely they are to be drawn.
-
-        With a decoder it does not: what is drawn has another distribution than the policy.
-        """
-        return self.sampler is self.policy
+    def reader(self) -> Judge | None:
+        """What says how likely texts are to be drawn; None with a decoder that cannot say it."""
+        return self.sampler if isinstance(self.sampler, Judge) else None
 
     def stops(self) -> bool:
         """Whether to end now; several processes ask it together."""
@@ -158,7 +155,7 @@ class Suite:
     """Takes the suite's settings; whether its numbers or the rows of its responses lack something
     without one of the judging scorers."""
     reads_with_policy: bool = False
-    """Whether all its numbers are how the policy reads texts, which says nothing of a decoder."""
+    """Whether all its numbers are the policy's own answers, which say nothing of a decoder."""
     left_out: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the suite's settings and the run's; one sentence for each optional part that is not
     here and will be left out."""

@@ -43,11 +43,13 @@ def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, No
     """Likelihood of harmless texts by category, and whether answers get empty, short or refused."""
     prompts, scored = yield from draw_responses(settings.drawing(), bench)
     measured = measure(scored, [scorer.name for scorer in bench.scorers])
-    if not bench.has_likelihoods:
+    if bench.reader is None:
         yield Note("info", f"no perplexity for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
         return measured
     documents = [Document(p.prompt_id, "", p.text, "general") for p in prompts]
-    rows = yield from likelihoods(documents, bench.policy.backbone.context_length, bench)
+    rows = yield from likelihoods(
+        bench.reader, documents, bench.policy.backbone.context_length, bench
+    )
     category_of = {prompt.prompt_id: prompt.category for prompt in prompts}
     for category in sorted(set(category_of.values())):
         chosen = [row for row in rows if category_of[row.text_id] == category]

@@ -2,7 +2,16 @@
 
 from collections.abc import Generator, Iterator, Sequence
 
-from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.base import (
+    NO_LIKELIHOODS,
+    READ,
+    SUITES,
+    Bench,
+    Measured,
+    Suite,
+    SuiteOutput,
+    Work,
+)
 from acft.config import Config
 from acft.corpora.sources import corpus_records, needs_policy
 from acft.data import load_documents
@@ -10,6 +19,7 @@ from acft.errors import AcftError, DataError, ModelError
 from acft.events import Note, Progress
 from acft.likelihood import (
     MAX_TOKENS,
+    Judge,
     Likelihood,
     byte_totals,
     document_likelihoods,
@@ -40,6 +50,9 @@ class PerplexitySettings(Config):
 def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Corpus perplexity and bits per byte of held-out texts, corpus by corpus."""
     measured: Measured = {}
+    if bench.reader is None:
+        yield Note("info", f"no perplexity for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
+        return measured
     for corpus, is_optional in _corpora(settings, bench.run):
         try:
             documents = load_documents(corpus, bench.seed)["test"][: settings.documents]
@@ -48,7 +61,7 @@ def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, No
                 raise
             yield Note("info", _not_there(corpus, error), bench.round)
             continue
-        rows = yield from likelihoods(documents, settings.max_tokens, bench)
+        rows = yield from likelihoods(bench.reader, documents, settings.max_tokens, bench)
         measured |= measurements(documents, rows, corpus.source)
     return measured
 
@@ -82,15 +95,15 @@ def measurements(documents: Sequence[Document], rows: Sequence[Likelihood], text
 
 
 def likelihoods(
-    documents: Sequence[Document], max_tokens: int, bench: Bench
+    reader: Judge, documents: Sequence[Document], max_tokens: int, bench: Bench
 ) -> Generator[SuiteOutput, None, list[Likelihood]]:
-    """Likelihood of each document under the policy, with progress."""
+    """Likelihood of each document under the policy and its decoder, with progress."""
     rows: list[Likelihood] = []
     for start in range(0, len(documents), CHUNK_DOCUMENTS):
         if bench.stops():
             break
         chunk = documents[start : start + CHUNK_DOCUMENTS]
-        rows += document_likelihoods(bench.policy, chunk, max_tokens)
+        rows += document_likelihoods(reader, chunk, max_tokens)
         done = min(start + CHUNK_DOCUMENTS, len(documents))
         yield Progress("evaluate", done, len(documents), bench.round, "documents")
     return rows
@@ -137,6 +150,5 @@ SUITES.add("perplexity")(
         sources=named_corpora,
         missing=missing,
         left_out=left_out,
-        reads_with_policy=True,
     )
 )

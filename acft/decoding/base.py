@@ -5,13 +5,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acft.backbone.forward import logits
+from acft.backbone.loading import Backbone
 from acft.config import Config
 from acft.oracle.base import ORACLES, Oracle, Verdicts
 from acft.policy import Policy
 from acft.registry import Registry, summary_of
 from acft.sampling import Decoder, Samples
 from acft.settings import SamplingSettings
-from acft.types import Prompt
+from acft.threads import Workers
+from acft.types import Prompt, TokenBatch
 
 
 @runtime_checkable
@@ -55,6 +62,52 @@ class DecodedPolicy:
     def prepared(self) -> AbstractContextManager[None]:
         """Nothing is set up: no engine draws with a decoder."""
         return nullcontext()
+
+
+@dataclass(frozen=True)
+class DecodedJudge(DecodedPolicy):
+    """A decoded policy that says how likely texts are to be drawn: none of its tokens is left out.
+
+    It reads a text as it would have drawn it, each token from the distribution that the decoder
+    makes of what precedes it.
+    """
+
+    @property
+    def backbone(self) -> Backbone:
+        """The policy's."""
+        return self.policy.backbone
+
+    @property
+    def device(self) -> str:
+        """Where the policy's weights are."""
+        return self.policy.device
+
+    @property
+    def workers(self) -> Workers:
+        """The policy's."""
+        return self.policy.workers
+
+    @torch.inference_mode()
+    def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
+        """Log-probability of each response token, in nats; 0 elsewhere, since no prompt is drawn.
+
+        A response is what ``batch.response_mask`` selects, without gaps.
+        """
+        ids, hidden = batch.token_ids, self.policy.hidden(batch)
+        starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
+        prompts = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
+        session = self.decoder.start([self.backbone.decode(ids) for ids in prompts], prompts)
+        rows = torch.arange(len(ids), device=ids.device)
+        found = hidden.new_zeros(len(ids), ids.shape[1] - 1, dtype=torch.float32)
+        for step in range(int(lengths.max())):
+            before = (starts - 1 + step).clamp(max=ids.shape[1] - 2)
+            state = hidden[rows, before]
+            next_logprobs = session.reweight(
+                logits(self.backbone.model, state).log_softmax(dim=-1), state, ids[rows, before]
+            )
+            drawn = next_logprobs.gather(1, ids[rows, before + 1, None])[:, 0]
+            found[rows, before] = torch.where(step < lengths, drawn, found[rows, before])
+        return found
 
 
 @dataclass(frozen=True)

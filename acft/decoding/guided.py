@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from acft.config import Config
-from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext, DecoderKind, Sampler
+from acft.decoding.base import DECODERS, DecodedJudge, DecoderContext, DecoderKind, Sampler
 from acft.errors import ConfigError
 from acft.objective import guided_next_logprobs, guided_next_logprobs_soft, prompt_log_r
 from acft.oracle.base import Oracle, Verdicts
@@ -161,7 +161,7 @@ def guided_decoder(settings: GuidedSettings, context: DecoderContext) -> GuidedD
 
 def build(settings: GuidedSettings, context: DecoderContext) -> Sampler:
     """The policy reweighted by its oracle towards responses that satisfy the constraint."""
-    return DecodedPolicy(context.policy, guided_decoder(settings, context))
+    return DecodedJudge(context.policy, guided_decoder(settings, context))
 
 
 DECODERS.add("guided")(DecoderKind(build, GuidedSettings, needs_oracle=True))

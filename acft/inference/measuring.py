@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from acft.benchmarks.base import NO_LIKELIHOODS, SUITES
+from acft.benchmarks.base import NOT_OF_DECODERS, SUITES
 from acft.config import toml_value
 from acft.errors import AcftError, ConfigError
 from acft.inference.server import Session
@@ -115,7 +115,7 @@ def _offered(*, has_decoder: bool) -> list[dict[str, Any]]:
     for name, suite in SUITES.items():
         why_not = suite.missing(suite.settings_type())
         notes = ["needs a judge model"] if suite.needs_judge else []
-        notes += [f"of base only: {NO_LIKELIHOODS}"] * (suite.reads_with_policy and has_decoder)
+        notes += [f"of base only: {NOT_OF_DECODERS}"] * (suite.reads_with_policy and has_decoder)
         found.append({"name": name, "summary": suite.summary, "note": "; ".join(notes),
                       "why_not": why_not[0] if why_not else ""})  # fmt: skip
     return found

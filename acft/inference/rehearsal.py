@@ -22,7 +22,7 @@ from acft.errors import AcftError
 from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
-from acft.inference.workload import COUNTED, WITHOUT_STEPS, Speeds, expected_work
+from acft.inference.workload import COUNTED, Speeds, expected_work, steps_per_round
 from acft.machine import peak_memory
 from acft.methods.acft import AcftSettings
 from acft.oracle.windows import response_windows
@@ -89,7 +89,7 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
         checks.append(check_oracle(world.base.backbone, _judged_tokens(world, trained.guide)))
         rule = _regularizer(method, world, trained) if method.kl_weight else None
     yield {"doing": "taking one optimiser step"}
-    values = {} if spec.method_name in WITHOUT_STEPS else _step(world, rule, ce_weight)
+    values = _step(world, rule, ce_weight) if steps_per_round(run, spec.method_name) else {}
     speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
     n_drawn = sum(_n_drawn(corpus) for corpus in run.corpus if needs_policy(corpus))
     work = expected_work(run, spec.method_name, speeds, n_drawn)

@@ -6,7 +6,6 @@ from typing import Any
 from acft.settings import RunSettings
 
 WITH_ORACLE = ("acft", "nado_decoding")
-WITHOUT_STEPS = ("evaluate", "nado_decoding")
 COUNTED = ("acft", "sft", "dapt", "nado_decoding")
 """Methods whose work is what is counted here; others draw or compute more."""
 
@@ -43,7 +42,8 @@ class Work:
 
 def steps_per_round(run: RunSettings, method: str) -> int:
     """Optimiser steps of a round; 0 where nothing is trained."""
-    return 0 if method in WITHOUT_STEPS else run.optimizer.steps_per_round
+    is_frozen = method == "nado_decoding" and run.method.get("start") != "sft"
+    return 0 if method == "evaluate" or is_frozen else run.optimizer.steps_per_round
 
 
 def judged_per_round(run: RunSettings, method: str) -> int:

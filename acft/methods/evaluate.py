@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from acft.backbone.loading import model_sha256
 from acft.benchmarks.base import (
-    NO_LIKELIHOODS,
+    NOT_OF_DECODERS,
     SUITES,
     Bench,
     Measured,
@@ -253,8 +253,8 @@ def _measure(
     """Runs one suite, reports its numbers and their comparison, and adds them to those found."""
     suite, options = _suite(name, settings)
     subjects = found.setdefault(name, {})
-    if suite.reads_with_policy and not bench.has_likelihoods:
-        yield Note("info", f"no {name} for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
+    if suite.reads_with_policy and bench.sampler is not bench.policy:
+        yield Note("info", f"no {name} for {bench.subject}: {NOT_OF_DECODERS}", bench.round)
         subjects[bench.subject] = {}
         return
     measured = yield from suite.run(options, bench)

@@ -1,18 +1,22 @@
-"""NADO decoding: the policy stays as it is, an oracle guides it while it draws.
+"""NADO decoding: an oracle guides a policy while it draws, and no KL changes its weights.
 
 Source: arXiv:2205.14219. The oracle comes from the same job as in ACFT; every round adds responses
-of the base policy, so that both methods may be given the same budget.
+of the policy, so that both methods may be given the same budget.
 """
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Literal
 
 from acft.config import Config
-from acft.decoding.base import DecodedPolicy
+from acft.decoding.base import DecodedJudge
 from acft.events import Note
+from acft.likelihood import log_ratio_totals, own_likelihoods
 from acft.methods.base import METHODS, Method
-from acft.settings import OpenFraction
-from acft.training.final import compare_responses
+from acft.methods.sft import needs_corpus
+from acft.policy import Policy
+from acft.settings import OpenFraction, RunSettings
+from acft.training.final import compare_with_base
+from acft.training.fit_job import fit_job
 from acft.training.oracle_job import Guide, build_oracle, guide_decoder, oracle_job
 from acft.training.outputs import Output, TrainContext
 from acft.training.rounds import all_rounds, sealed
@@ -26,27 +30,36 @@ from acft.training.validation import (
 from acft.training.world import World, facts, load_world
 
 SUBJECT = "guided"
-"""Who is measured: the base policy with the decoder of that name."""
+"""Who is measured: the policy with the decoder of that name."""
 
 
 class NadoDecodingSettings(Config):
-    """How far the decoder pulls; its strength is chosen as ``[oracle] strength`` says."""
+    """Whom the decoder guides, and how far; ``[oracle] strength`` is its exponent."""
 
+    start: Literal["base", "sft"] = "base"
+    """The policy that is guided: the base as it is, or after plain fine-tuning on the corpus, as in
+    the paper's baseline; its oracle then learns anew from every round's policy."""
     delta: OpenFraction = 1.0
     """Satisfaction demanded of every prompt's responses; below 1 the soft closed form is used."""
 
 
 def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Output, None, None]:
-    """No tuning: an oracle of the base policy guides its decoding."""
+    """No constraint in the weights: an oracle of the policy guides its decoding."""
     world = yield from load_world(context)
     state = TrainState(world)
-    state.is_tuned, state.oracle = False, build_oracle(world)
+    state.is_tuned, state.prefers_latest = settings.start == "sft", True
+    state.oracle = build_oracle(world)
 
     def one_round(index: int) -> Generator[Output, None, None]:
         assert state.oracle is not None
+        if state.is_tuned:
+            yield from fit_job(world, state.optimizer, None, index, should_stop=context.should_stop)
+            if not state.can_close(index):
+                return
+            state.finish_policy(index, keep=index)
         new = yield from oracle_job(
-            world, state.oracle, world.base, index, state.recent, context.should_stop,
-            delta=settings.delta,
+            world, state.oracle, state.snapshot(world.policy.version), index, state.recent,
+            context.should_stop, delta=settings.delta,
         )  # fmt: skip
         state.finish_oracle(new)
 
@@ -59,42 +72,45 @@ def train(settings: NadoDecodingSettings, context: TrainContext) -> Generator[Ou
     )
 
 
-def guided(world: World, guide: Guide, delta: float) -> DecodedPolicy:
-    """The base policy with the guided decoder bound to it."""
-    decoder = guide_decoder(world, world.base, guide.oracle, guide.strength, delta)
-    return DecodedPolicy(world.base, decoder)
+def guided(world: World, policy: Policy, guide: Guide, delta: float) -> DecodedJudge:
+    """A policy with the guided decoder bound to it."""
+    decoder = guide_decoder(world, policy, guide.oracle, guide.strength, delta)
+    return DecodedJudge(policy, decoder)
+
+
+def _guided(state: TrainState, delta: float) -> DecodedJudge:
+    """The newest policy with the newest oracle, which learned from it."""
+    guide = state.recent[-1].guide
+    return guided(state.world, state.snapshot(guide.policy_version), guide, delta)
 
 
 def _close_round(state: TrainState, index: int, delta: float) -> Generator[Output, None, None]:
-    """Validation of the guided policy, and the checkpoint; weights in it are the base's."""
-    world = state.world
-    sampler = guided(world, state.recent[-1].guide, delta)
+    """Validation of the guided policy, and the checkpoint."""
+    world, sampler = state.world, _guided(state, delta)
     answers = yield from validation_answers(world, sampler, SUBJECT, index)
     result = Validation(
         index, answers.satisfaction, answers.toxic_share, None, kl_guided_base(world, sampler)
     )
-    yield validation_scalars(result, answers, 0)
+    yield validation_scalars(result, answers, state.optimizer.finished)
     yield from sealed(state, result)
 
 
 def _report(state: TrainState, delta: float) -> Generator[Output, None, None]:
     """Measurements of base and guided policy on test data."""
-    guide = state.recent[-1].guide
-    sampler = guided(state.world, guide, delta)
-    yield from compare_responses(state.world, sampler, SUBJECT, len(state.validations))
+    yield from compare_with_base(
+        state.world, _guided(state, delta), SUBJECT, len(state.validations)
+    )
     yield Note(
         "info",
-        f"subject {SUBJECT!r} is the base policy with decoder 'guided' at strength "
-        f"{guide.strength:g}; its likelihoods of texts are not measured, since those of the base "
-        "are not its own",
+        f"subject {SUBJECT!r} is the {'tuned' if state.is_tuned else 'base'} policy with decoder "
+        f"'guided' at strength {state.recent[-1].guide.strength:g}",
     )
 
 
-def kl_guided_base(world: World, sampler: DecodedPolicy) -> float:
+def kl_guided_base(world: World, sampler: DecodedJudge) -> float:
     """KL(guided ‖ base) in nats a token, averaged over the guided policy's own responses."""
     rollouts = kl_responses(world, sampler)
-    n_tokens = sum(len(rollout.response_ids) for rollout in rollouts)
-    return sum(-rollout.log_weight for rollout in rollouts) / max(1, n_tokens)
+    return log_ratio_totals(rollouts, own_likelihoods(world.base, rollouts)).value or 0.0
 
 
 def used_with(settings: NadoDecodingSettings) -> dict[str, Any]:
@@ -102,4 +118,11 @@ def used_with(settings: NadoDecodingSettings) -> dict[str, Any]:
     return {"decoder": "guided", "decoder_options": {"delta": settings.delta}}
 
 
-METHODS.add("nado_decoding")(Method(NadoDecodingSettings, train, facts, used_with))
+def contradictions(settings: NadoDecodingSettings, run: RunSettings) -> list[str]:
+    """That there is nothing to fine-tune on, where the start is to be fine-tuned."""
+    return needs_corpus(settings, run) if settings.start == "sft" else []
+
+
+METHODS.add("nado_decoding")(
+    Method(NadoDecodingSettings, train, facts, used_with, contradictions=contradictions)
+)

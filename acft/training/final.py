@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 
-from acft.decoding.base import Sampler
+from acft.decoding.base import DecodedJudge, Sampler
 from acft.evaluation import (
     Label,
     compare,
@@ -12,7 +12,7 @@ from acft.evaluation import (
     scorer_versions,
 )
 from acft.events import Evaluated, Note, Progress
-from acft.likelihood import document_likelihoods, perplexity_totals
+from acft.likelihood import Judge, document_likelihoods, perplexity_totals
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.training.outputs import Output
@@ -24,9 +24,8 @@ from acft.types import Document, ScoredRollout
 
 def final_evaluation(state: TrainState) -> Generator[Output, None, None]:
     """Measurements of base and preferred policy on test data, and their paired differences."""
-    policy, round_index = state.view(state.best_policy()), len(state.validations)
-    yield from compare_responses(state.world, policy, "policy", round_index)
-    yield from _perplexities(state.world, policy, round_index)
+    policy = state.view(state.best_policy())
+    yield from compare_with_base(state.world, policy, "policy", len(state.validations))
 
 
 def is_wanted(world: World) -> bool:
@@ -34,10 +33,22 @@ def is_wanted(world: World) -> bool:
     return world.run.evaluation.test_prompts > 0 and bool(world.prompts["test"])
 
 
-def compare_responses(
+def compare_with_base(
+    world: World, policy: Policy | DecodedJudge, subject: str, round_index: int
+) -> Generator[Output, None, None]:
+    """Measurements of what base and policy write and of how they read, and paired differences."""
+    yield from _compare_responses(world, policy, subject, round_index)
+    label = Label("perplexity", subject, policy.version)
+    count = world.run.evaluation.perplexity_documents
+    for number, (name, splits) in enumerate(world.held_out.items()):
+        yield Progress("perplexity", number, len(world.held_out), round_index, "corpora")
+        if documents := splits["test"][:count]:
+            yield from _compare_perplexities(world.base, policy, name, documents, label)
+
+
+def _compare_responses(
     world: World, sampler: Sampler, subject: str, round_index: int
 ) -> Generator[Output, None, None]:
-    """Measurements of the base policy's responses and a sampler's, and their paired differences."""
     settings = world.run.evaluation
     before = yield from _responses(world, world.base, "base", round_index)
     after = yield from _responses(world, sampler, subject, round_index)
@@ -71,25 +82,13 @@ def _responses(
     return scored
 
 
-def _perplexities(world: World, policy: Policy, round_index: int) -> Generator[Output, None, None]:
-    count = world.run.evaluation.perplexity_documents
-    sources = {name: splits["test"][:count] for name, splits in world.held_out.items()}
-    for number, (name, documents) in enumerate(sources.items()):
-        yield Progress("perplexity", number, len(sources), round_index, "corpora")
-        yield from _perplexity(world, policy, name, documents)
-
-
-def _perplexity(
-    world: World, policy: Policy, name: str, documents: Sequence[Document]
+def _compare_perplexities(
+    base: Judge, policy: Judge, name: str, documents: Sequence[Document], label: Label
 ) -> Generator[Evaluated, None, None]:
-    if not documents:
-        return
-    totals = {
-        subject: {f"perplexity/{name}": perplexity_totals(document_likelihoods(judge, documents))}
-        for subject, judge in (("base", world.base), ("policy", policy))
-    }
-    for subject, version in (("base", 0), ("policy", policy.version)):
-        yield from evaluated(totals[subject], Label("perplexity", subject, version))
-    yield from compare(
-        totals["base"], totals["policy"], Label("perplexity", "policy", policy.version)
+    before, after = (
+        {f"perplexity/{name}": perplexity_totals(document_likelihoods(judge, documents))}
+        for judge in (base, policy)
     )
+    yield from evaluated(before, Label(label.suite, "base", 0))
+    yield from evaluated(after, label)
+    yield from compare(before, after, label)

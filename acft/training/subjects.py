@@ -36,8 +36,8 @@ class SubjectSettings(Config):
     """SHA-256 of the weights that the checkpoint was trained from, or the model has; empty takes
     any."""
     decoder: str = PLAIN
-    """Registered decoder that draws (see ``acft list``); with one, likelihoods of texts are not
-    measured, since they would be the policy's."""
+    """Registered decoder that draws (see ``acft list``); with one, suites that ask the policy
+    itself are left out, and perplexities too unless the decoder says how likely texts are."""
     decoder_options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the decoder; a guided one takes its strength from the checkpoint."""
     control: str = ""

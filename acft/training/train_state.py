@@ -45,6 +45,8 @@ class TrainState:
         self.kl_weight = kl_weight
         self.is_tuned = True
         """False where the policy stays the base, and only its oracle changes."""
+        self.prefers_latest = False
+        """Whether the newest checkpoint is preferred, whatever validation says of it."""
         self.view: Callable[[Policy], Policy] = lambda policy: policy
         """How a frozen policy is used when it is measured."""
         self.save_more: Callable[[Path], None] = lambda folder: None  # noqa: ARG005
@@ -115,9 +117,8 @@ class TrainState:
         """Keep a round's validation; returns whether its weights are now the preferred ones."""
         assert self.base_validation is not None
         tolerance = self.world.run.evaluation.tolerance_utility
-        # without tuning, the latest oracle is preferred: it has learned from all responses so far
         is_best = (
-            not self.is_tuned
+            self.prefers_latest
             or self.best is None
             or better(validation, self.best, self.validations, self.base_validation, tolerance)
         )

@@ -95,7 +95,7 @@ def test_a_tuned_policy_comes_to_the_target_that_nado_decoding_draws_from(tmp_pa
 def test_nado_decoding_draws_from_the_exact_target(tmp_path):
     world = world_of(small_world_run(tmp_path))
     new = drained(oracle_job(world, build_oracle(world), world.base, 1, []))
-    sampler = guided(world, new.guide, delta=1.0)
+    sampler = guided(world, world.base, new.guide, delta=1.0)
 
     def next_logprobs(ids):
         rows = []

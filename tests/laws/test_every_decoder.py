@@ -1,10 +1,13 @@
 """Whatever the decoder: described, seeded, ordered, and no response depends on another."""
 
+import math
+
 import pytest
 
 from acft.backbone.loading import load_backbone
 from acft.data import prompt_of
 from acft.decoding.base import DECODERS, DecoderContext
+from acft.likelihood import Judge, own_likelihoods
 from acft.oracle.base import ORACLES, OracleContext
 from acft.policy import Policy
 from acft.settings import ModelSettings, OracleSettings, SamplingSettings
@@ -71,3 +74,13 @@ def test_a_response_depends_on_nothing_else_in_its_batch(sampler):
         } == together
     alone = {r.rollout_id: r.response_ids for r in drawn(sampler, PROMPTS[1:2])}
     assert alone.items() <= together.items()
+
+
+def test_a_decoder_that_judges_texts_gives_them_the_likelihood_with_which_it_drew_them(sampler):
+    if not isinstance(sampler, Judge):
+        pytest.skip("it does not say how likely texts are")
+    rollouts = drawn(sampler, n=4)  # past the oracle's horizon
+    rows = own_likelihoods(sampler, rollouts)
+    assert [row.text_id for row in rows] == [rollout.rollout_id for rollout in rollouts]
+    drew = [math.fsum(r.response_logprobs) - r.log_weight for r in rollouts]
+    assert [-row.nll for row in rows] == pytest.approx(drew, abs=1e-4)

@@ -1,4 +1,3 @@
-import copy
 import json
 import math
 from typing import Any
@@ -6,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from acft.backbone.forward import head_weight
 from acft.benchmarks import detection, win_rate
 from acft.benchmarks.base import SUITES, Bench, Responses
 from acft.benchmarks.perplexity import PerplexitySettings
 from acft.benchmarks.responses import DrawSettings, draw_responses, held_out_prompts
 from acft.corpora.sources import source_problem
 from acft.data import load_documents
+from acft.decoding.base import DecodedJudge, DecodedPolicy
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label
 from acft.events import Evaluated, Note, Progress
@@ -169,12 +170,42 @@ def test_collateral_reports_harmless_texts_by_category(bench) -> None:
     assert any(isinstance(output, Responses) for output in outputs)
 
 
-def test_collateral_leaves_the_policy_s_likelihoods_out_for_a_decoder(bench) -> None:
-    bench.sampler = copy.copy(bench.policy)
-    outputs, measured = run_suite("collateral", bench, continuations=1, horizon=3)
-    assert not any(name.startswith("perplexity") for name in measured)
+class Power:
+    """Draws from the policy's distribution raised to a power."""
+
+    def __init__(self, power: float = 1.0) -> None:
+        self.power = power
+
+    def start(self, prompts, prompt_ids) -> "Power":
+        return self
+
+    def reweight(self, next_logprobs, hidden, token_ids):
+        return (self.power * next_logprobs).log_softmax(dim=-1)
+
+
+@pytest.mark.parametrize("name", ["collateral", "perplexity"])
+def test_no_likelihood_is_told_of_a_decoder_that_cannot_say_it(bench, name) -> None:
+    bench.sampler = DecodedPolicy(bench.policy, Power())
+    outputs, measured = run_suite(name, bench)
+    assert not any("perplexity" in found for found in measured)
     (note,) = (output for output in outputs if isinstance(output, Note))
-    assert "no perplexity for base" in note.text
+    assert "no perplexity for base: its decoder does not say" in note.text
+
+
+def test_perplexity_of_a_decoded_policy_is_that_of_what_it_draws_from(bench) -> None:
+    plain = values_of(run_suite("perplexity", bench))
+    assert plain
+    bench.sampler = DecodedJudge(bench.policy, Power())
+    assert values_of(run_suite("perplexity", bench)) == pytest.approx(plain, rel=1e-5)
+    bench.sampler = DecodedJudge(bench.policy, Power(1e-6))
+    blunt = values_of(run_suite("perplexity", bench))
+    of_corpora = [value for name, value in blunt.items() if name.startswith("perplexity/")]
+    n_tokens = len(head_weight(bench.policy.backbone.model))
+    assert of_corpora == pytest.approx([n_tokens] * len(of_corpora), rel=1e-4)
+
+
+def values_of(result) -> dict[str, float]:
+    return {name: totals.value for name, totals in result[1].items()}
 
 
 # ---- win rate ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 
 from acft.data import collate
 from acft.errors import ConfigError, DataError, ModelError
-from acft.events import Note, Scalars
+from acft.events import BestCheckpoint, Evaluated, Note, Scalars
 from acft.likelihood import BATCH_TOKENS
 from acft.methods.base import METHODS
 from acft.methods.dpg import target_weights
@@ -335,6 +335,41 @@ def test_an_automatic_strength_aims_at_the_delta_that_decoding_uses(tmp_path):
     assert tried[0] != tried[1], "the soft closed form is what is estimated"
 
 
+def test_fine_tuned_weights_are_guided_as_they_are_without_guidance(tmp_path):
+    run = toy_run(tmp_path, "evaluation.test_prompts=4", "evaluation.continuations=2")
+    tuned = {"name": "nado_decoding", "start": "sft"}
+    whole = trained(tmp_path / "nado", run, tuned)
+    plain = trained(tmp_path / "sft", run, {"name": "sft"})
+    for index in (1, 2, 3):
+        expected = plain.weights(index)
+        of_policy = {name: w for name, w in whole.weights(index).items() if name in expected}
+        assert largest_difference(of_policy, expected) == 0.0
+    oracles = [r for r in whole.rows("rollouts") if r["purpose"] == "oracle"]
+    assert {(r["round"], r["policy_version"]) for r in oracles} == {(1, 1), (2, 2), (3, 3)}
+    best = [output for output in whole.outputs if isinstance(output, BestCheckpoint)]
+    assert best[-1].round == 3, "its oracle has learned from most"
+    resumed = trained(tmp_path / "resumed", run, tuned, resume=(whole.checkpoints[1], 1))
+    assert evaluated_of(resumed) == evaluated_of(whole)
+    assert any("tuned policy with decoder 'guided'" in text for text in notes_of(whole))
+
+
+def test_a_guided_policy_is_said_to_read_texts_as_it_draws_them(tmp_path):
+    run = toy_run(tmp_path, "evaluation.test_prompts=4", "oracle.strength=8")
+    values = evaluated_of(trained(tmp_path / "a", run, {"name": "nado_decoding"}))
+    of_base = [metric for who, metric in values if who == "base" and "perplexity" in metric]
+    assert of_base
+    assert all(values["guided", metric] != values["base", metric] for metric in of_base)
+
+
+def evaluated_of(result) -> dict[tuple[str, str], float | None]:
+    found = [output for output in result.outputs if isinstance(output, Evaluated)]
+    return {(event.subject, event.metric): event.value for event in found}
+
+
+def notes_of(result) -> list[str]:
+    return [output.text for output in result.outputs if isinstance(output, Note)]
+
+
 # --- work that cannot yield ----------------------------------------------------------------------
 
 
@@ -371,7 +406,8 @@ def test_work_ends_when_nobody_reads_it():
         ("filtered_sft", {"threshold": 1.0}), ("dapt", {"share": 0.0}), ("dpo", {"beta": 0.0}),
         ("dpo", {"responses_per_prompt": 1}), ("rl", {"group": 1}), ("rl", {"kl_weight": -1.0}),
         ("quark", {"quantiles": 1}), ("nado_decoding", {"delta": 0.0}),
-        ("dpg", {"responses_per_prompt": 0}), ("rl", {"reward": "loud"}),
+        ("nado_decoding", {"start": "rl"}), ("rl", {"reward": "loud"}),
+        ("dpg", {"responses_per_prompt": 0}),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_named_with_what_is_allowed(name, wrong):
