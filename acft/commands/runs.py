@@ -96,11 +96,11 @@ def _is_wanted(args: argparse.Namespace, info: "RunInfo") -> bool:
 
 def _line(runs_dir: Path, info: "RunInfo") -> str:
     status, state = info.status, info.state
-    rounds, steps = status.rounds or "?", status.steps or "?"
     parts = [
         info.run_id,
         f"{state.label:<18}",
-        f"round {status.round}/{rounds}  step {status.step}/{steps}",
+        f"round {status.round}/{status.rounds or '?'}",
+        f"step {status.step}/{status.steps}" if status.steps else "",
         _pace(status) if state.is_live else "",
         _what(runs_dir, info),
         state.message.partition("\n")[0],

@@ -25,7 +25,8 @@ from acft.ui.page import _in_place
 from acft.ui.pages import launch, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
-from acft.ui.parts import alerts, frame, run_charts, run_details, run_head
+from acft.ui.parts import alerts, frame, run_charts, run_details, run_facts, run_head
+from acft.ui.reading.pairs import subjects
 from acft.ui.reading.reader import History, Reader, Run
 from acft.ui.web import charts
 from acft.ui.web.dom import text_of, view
@@ -106,6 +107,23 @@ def test_a_run_whose_constraint_is_not_about_toxicity_begins_with_the_constraint
     assert firsts[0].startswith("Constraint satisfied")
     assert "50.0 % → 90.0 %" in firsts[0]
     assert firsts[1].startswith("Toxic responses")
+
+
+@pytest.mark.parametrize(("version", "name"), [(0, "guided base"), (3, "guided, version 3")])
+def test_a_policy_that_is_guided_while_it_draws_is_a_result_as_a_tuned_one_is(bench, version, name):
+    run = bench.reader.run(QUICK)
+    found = [
+        Evaluated("perplexity", "perplexity/sotu", "base", 45.0, 8, policy_version=0),
+        Evaluated("perplexity", "perplexity/sotu", "guided", 47.0, 8, policy_version=version),
+    ]
+    measured = replace(run, history=replace(run.history, evaluations=found))
+    assert f"base → {name}, 8 texts each" in text_of(run_facts.facts(measured))
+    answers = [
+        replace(answer, subject="guided", version=version) if answer.subject != "base" else answer
+        for answer in bench.reader.answers(run)
+    ]
+    left, right = (side for side in subjects(answers) if side.label == "base" or side.is_result)
+    assert (left.label, right.label) == ("base", name)
 
 
 def test_the_pairs_shown_first_are_the_worst_by_what_the_run_is_about(bench):

@@ -91,8 +91,8 @@ def _side(answers: Sequence[Answer], wanted: str, *, first: bool) -> Subject | N
         return named
     if first:
         return found[0]
-    tuned = [s for s in found if s.subject == "policy" and s.version > 0]
-    return tuned[-1] if tuned else found[-1]
+    results = [s for s in found if s.is_result]
+    return results[-1] if results else found[-1]
 
 
 def _default_scorer(run: Run, names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from acft.ui.parts.frame import empty
 from acft.ui.parts.measuring import chosen, form, panel
 from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
-from acft.ui.parts.run_facts import facts, is_about_toxicity, measured
+from acft.ui.parts.run_facts import facts, is_about_toxicity, measured, version_of
 from acft.ui.parts.run_head import head
 from acft.ui.parts.runs_menu import absent, menu, no_run
 from acft.ui.parts.side_by_side import text_table, verdict_table
@@ -154,7 +154,7 @@ def _constraint_line(run: Run) -> Node | None:
     return el(
         "p",
         el("strong", "The constraint itself: "),
-        f"satisfied to {sides[0]} by base, {sides[1]} by version {tuned.policy_version}, "
+        f"satisfied to {sides[0]} by base, {sides[1]} by {version_of(tuned)}, "
         "mean over the same responses.",
     )
 
@@ -171,17 +171,17 @@ def _preferred(run: Run) -> Node | None:
 def before_after(
     bench: Workbench, run: Run
 ) -> tuple[Subject, Subject, list[Pair], list[Verdict]] | None:
-    """Base, the latest tuned policy, their pairs and verdicts; None before both have answered."""
+    """Base, the latest result, their pairs and verdicts; None before both have answered."""
     answers = bench.reader.answers(run)
     answered = subjects(answers)
     bases = [s for s in answered if s.label == "base"]
-    tuned = [s for s in answered if s.subject == "policy" and s.version > 0]
-    if not bases or not tuned:
+    results = [s for s in answered if s.is_result]
+    if not bases or not results:
         return None
-    pairs = pair_up(answers, bases[0], tuned[-1])
+    pairs = pair_up(answers, bases[0], results[-1])
     found = (verdict(pairs, scorer) for scorer in scorer_names(pairs))
     verdicts = [v for v in found if v is not None]
-    return (bases[0], tuned[-1], pairs, verdicts) if pairs else None
+    return (bases[0], results[-1], pairs, verdicts) if pairs else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from acft.events import Evaluated
 from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.reading.measuring import JUDGED, may_tell
+from acft.ui.reading.pairs import RESULTS, Subject
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, fact
@@ -84,12 +85,19 @@ def _satisfied(run: Run) -> Node:
 
 
 def measured(run: Run, metric: str) -> tuple[Evaluated | None, Evaluated | None]:
-    """The first measurement of the base, and the last of the policy by the same suite."""
+    """The first measurement of the base, and the last of the result by the same suite."""
     found = [e for e in run.history.evaluations if e.metric.partition("/")[0] == metric]
     base = next((e for e in found if e.subject == "base"), None)
-    tuned = next((e for e in reversed(found) if e.subject == "policy" and base is not None
+    tuned = next((e for e in reversed(found) if e.subject in RESULTS and base is not None
                   and (e.suite, e.metric) == (base.suite, base.metric)), None)  # fmt: skip
     return base, tuned
+
+
+def version_of(event: Evaluated) -> str:
+    """Which policy was measured, in words."""
+    if event.subject == "guided":
+        return Subject(event.subject, event.policy_version).label
+    return f"version {event.policy_version}"
 
 
 def _perplexity_of_tests(run: Run) -> Node | None:
@@ -108,6 +116,6 @@ def _change_of(
     if base is None:
         return fact(name, words.DASH, "measured before and after the run")
     after = shown(tuned.value) if tuned else "…"
-    version = f"base → version {tuned.policy_version}" if tuned else "base"
+    version = f"base → {version_of(tuned)}" if tuned else "base"
     note = f"{judge}{version}, {words.count(base.n, counted)} each"
     return fact(name, f"{shown(base.value)} → {after}", note)

@@ -85,7 +85,8 @@ def same_conditions(first: Run, second: Run) -> bool:
 
 def identity(run: Run, subject: Subject) -> Node:
     """A badge with the weights that answered."""
-    kind = {"base": "base", "guided": "guided"}.get(subject.label, "tuned")
+    kind = "base" if subject.label == "base" else "tuned"
+    kind = "guided" if subject.subject == "guided" else kind
     digest = weight_hash(run, subject)
     shown = f"sha256 {digest[:HASH_LETTERS]}…" if digest else "weight hash not recorded"
     return el("span.identity", el(f"span.chip.{kind}", subject.label), " ",

@@ -9,6 +9,8 @@ from acft.statistics import Interval
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
 from acft.ui.reading.reader import Answer
 
+RESULTS = ("policy", "guided")
+"""Subjects of what methods make: a tuned policy, or one that is guided while it draws."""
 TIE = 0.05
 """Scores closer than this are called equal."""
 
@@ -31,8 +33,15 @@ class Subject:
         """What the column is called."""
         if self.subject == "base" or (self.subject == "policy" and self.version == 0):
             return "base"
+        if self.subject == "guided" and self.version == 0:
+            return "guided base"
         name = "tuned" if self.subject == "policy" else self.subject
         return f"{name}, version {self.version}"
+
+    @property
+    def is_result(self) -> bool:
+        """Whether a method made it."""
+        return self.subject in RESULTS and self.label != "base"
 
 
 @dataclass(frozen=True)
