@@ -184,7 +184,7 @@ def _parse(table: Table, where: str, depth: int, problems: list[str]) -> ParsedC
     try:
         CONSTRAINTS.get(kind)
     except ConfigError as error:
-        problems.append(f"[{where}] {error}")
+        problems.append(f"[{where}] kind = {kind!r}: {error}")
         return None
     try:
         settings = _settings(kind, table, where)

@@ -92,6 +92,23 @@ def test_a_constraint_made_of_others_is_shown_and_led_to_in_the_text():
     assert box[1]["class"] == "field set wrong"
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[[constraint]]\nkind = "patern"\n', "constraint.0.kind"),
+        ('[method]\nname = "patern"\n', "method.name"),
+        ('[oracle]\nlabels = "patern"\n', "oracle.labels"),
+    ],
+)
+def test_a_menu_shows_a_value_that_is_none_of_its_own(text, key):
+    shown, problems = drawn(text)
+    (menu,) = [each for each in nodes(shown) if each[1].get("id") == f"f-{key}"]
+    (chosen,) = [option for option in menu[2:] if "selected" in option[1]]
+    assert text_of(chosen) == "patern (not allowed)"
+    assert menu[1]["aria-invalid"] == "true"
+    assert page._problem(problems[0])[1]["data-field"] == key  # pyright: ignore
+
+
 def test_a_problem_knows_its_setting_by_the_name_that_the_text_has():
     button: Any = page._problem("[engine] x = 3: no such setting")
     assert button[1]["data-field"] == "engine.x"

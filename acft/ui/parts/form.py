@@ -192,7 +192,12 @@ def _control(field: Field, value: Any, path: tuple[str, ...], *, is_wrong: bool)
     if field.kind == "bool":
         return el("input", type="checkbox", checked=bool(value), **common, **event)
     if field.choices:
-        return choose([(c, c) for c in field.choices], str(value), **common, **event)
+        chosen = str(value)
+        stray = [] if chosen in field.choices else [
+            (chosen, f"{chosen} (not allowed)" if chosen else "choose one")
+        ]  # fmt: skip
+        pairs = [*stray, *((choice, choice) for choice in field.choices)]
+        return choose(pairs, chosen, **common, **event)
     shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(value)
     mode = "decimal" if field.kind in ("int", "float") else None
     return el("input", type="text", value=shown, inputmode=mode, autocomplete="off",

@@ -28,7 +28,7 @@ def test_all_problems_of_all_tables_are_reported_at_once():
     ]  # fmt: skip
     assert "did you mean 'jigsaw_tcc'" in problems[0]
     assert "threshold = 3: should be less than 1" in problems[1]
-    assert "unknown constraint 'lenght'; did you mean 'length'?" in problems[2]
+    assert "kind = 'lenght': unknown constraint 'lenght'; did you mean 'length'?" in problems[2]
     assert "kind = None: not a kind of constraint (allowed: all_of, " in problems[3]
     assert "missing ), unterminated subpattern at position 0" in problems[4]
 
@@ -44,7 +44,10 @@ def test_all_problems_of_all_tables_are_reported_at_once():
         ({"kind": "length"}, "both 0, which allows everything"),
         ({"kind": "length", "minimum": 5, "maximum": 4}, "minimum 5 is larger than maximum 4"),
         ({"kind": "all_of", "constraints": []}, "at least 1 item"),
-        ({"kind": "not", "constraint": {"kind": "nott"}}, "[constraint.0.constraint] unknown"),
+        (
+            {"kind": "not", "constraint": {"kind": "nott"}},
+            "constraint] kind = 'nott'",
+        ),
         ({"kind": "not", "constraint": SHORT, "constraints": [SHORT]}, "no such setting"),
     ],
 )
