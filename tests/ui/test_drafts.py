@@ -211,17 +211,43 @@ def test_edits_that_were_left_behind_do_not_come_into_another_preset(launch, ser
     assert "Left behind" not in text(launch).input_value()
 
 
+def back(page: Any, to: str) -> None:
+    page.get_by_role("button", name=f"Back to {to}", exact=True).click()
+    page.wait_for_timeout(100)
+    checked(page)
+
+
 def test_a_preset_that_replaced_edits_can_be_undone(launch):
     launch.get_by_role("textbox", name="title").fill("My draft")
     checked(launch)
     launch.get_by_label("Preset").select_option("other")
-    undo = launch.get_by_role("button", name="Undo")
-    undo.click()
-    checked(launch)
+    back(launch, "my text")
     assert "My draft" in text(launch).input_value()
-    launch.get_by_role("button", name="Redo").click()
+    back(launch, "the preset")
+    assert "# other" in text(launch).input_value()
+
+
+def test_the_button_that_discards_edits_says_where_it_leads(launch):
+    undo, pristine = launch.locator("button.undo"), text(launch).input_value()
+    assert undo.is_hidden()
+    text(launch).fill('title = "Mine"\n')
     checked(launch)
-    assert "My draft" not in text(launch).input_value()
+    launch.get_by_role("textbox", name="rounds").fill("9")
+    checked(launch)
+    mine = text(launch).input_value()
+    back(launch, "the preset")
+    assert text(launch).input_value() == pristine
+    back(launch, "my text")
+    assert text(launch).input_value() == mine
+    back(launch, "the preset")
+    launch.get_by_role("textbox", name="rounds").fill("8")
+    checked(launch)
+    launch.reload()
+    good(launch)
+    back(launch, "the preset")
+    assert text(launch).input_value() == pristine
+    back(launch, "my text")
+    assert "rounds = 8" in text(launch).input_value()
 
 
 def test_a_text_edited_by_hand_is_not_lost_to_two_presets_in_a_row(launch):
@@ -235,13 +261,11 @@ def test_a_text_edited_by_hand_is_not_lost_to_two_presets_in_a_row(launch):
         )  # fmt: skip
     launch.reload()
     good(launch)
-    launch.get_by_role("button", name="Undo").click()
-    checked(launch)
+    back(launch, "my text")
     assert "My draft" in text(launch).input_value()
     assert launch.get_by_label("Preset").input_value() == "quickstart"
     assert "preset=quickstart" in launch.url
-    launch.get_by_role("button", name="Redo").click()
-    checked(launch)
+    back(launch, "the preset")
     assert "# third" in text(launch).input_value()
 
 
@@ -251,8 +275,7 @@ def test_a_text_edited_by_hand_that_a_link_replaced_can_be_brought_back(launch, 
     launch.evaluate(FILL_AT_ONCE, {"notes": "the last letters"})
     opened(launch, server, "/launch?preset=other")
     assert "My draft" not in text(launch).input_value()
-    launch.get_by_role("button", name="Undo").click()
-    checked(launch)
+    back(launch, "my text")
     written = text(launch).input_value()
     assert "My draft" in written
     assert "the last letters" in written
@@ -271,7 +294,7 @@ def chosen(page: Any, name: str, content: bytes) -> None:
 
 def test_a_file_of_one_line_is_opened_and_no_preset_is_named_any_more(launch):
     chosen(launch, "one.toml", b'title = "One line"')
-    launch.get_by_role("button", name="Undo").wait_for(timeout=PATIENCE)
+    launch.get_by_role("button", name="Back to the preset").wait_for(timeout=PATIENCE)
     assert text(launch).input_value() == 'title = "One line"'
     assert launch.get_by_label("Preset").input_value() == ""
     assert "preset" not in launch.url

@@ -199,9 +199,9 @@ def top(bench: Workbench, visit: Visit, problem: str = "", *, is_file: bool = Fa
     chosen = visit.query.get("preset", "")
     names = [("", "this text"), *((name, name) for name in preset_names(bench.experiments))]
     into = {"data_settled": True, "data_replaces": True}
-    # The browser shows it where there is a text to bring back.
-    undo = el("button.do.undo", "Undo", type="button", data_do="undo-text",
-              title="The text that was replaced")  # fmt: skip
+    # The browser shows it where there is a text to bring back, and says which.
+    undo = el("button.do.undo", "Back to my text", type="button", data_do="undo-text",
+              title="The same button then brings back the text that stands here now")  # fmt: skip
     return el(
         "div",
         el(

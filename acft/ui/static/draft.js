@@ -15,7 +15,7 @@
   let isStale = false;     // The text was typed in since the last question.
   let before = null;       // {text, query, edits, isHand}: what a preset, file or link replaced.
   let hand = null;         // Where the page's text came from, if it was edited by hand since.
-  let isUndone = false;
+  let origin = null;       // {text, query}: the latest text that came as it was and is not edited yet.
   let timer = 0, lost = 0;
   let atRest = [];
   let isRead = false;      // The page's text has come.
@@ -72,6 +72,7 @@
     isStale = true;
     waiting = [...held, ...waiting];
     held = [];
+    shown(area().value);
     soon(PAUSE);
   }
 
@@ -120,36 +121,45 @@
     return Object.fromEntries(names.map((name) => [name, query.get(name) || ""]));
   }
 
-  const present = () => (
-    { text: area().value, query: hand || sources(), edits: [], isHand: Boolean(hand) });
+  const present = () => ({
+    text: area().value, query: hand || (origin ? origin.query : sources()), edits: held, isHand: Boolean(hand),
+  });
 
   // A preset or file is about to replace the text. What was edited by hand is kept until other
   // text that was is replaced.
   function replace() {
     if (hand || !before?.isHand) before = present();
     hand = null;
-    isUndone = false;
   }
 
-  function undo() {
-    const old = before;
+  // What there is to go back to: a text as it came where it was edited since, else what it replaced.
+  const other = (text) => (hand && origin && origin.text !== text ? origin : before);
+
+  async function undo() {
+    await settled();
+    const old = other(area().value);
     before = present();
-    isUndone = !isUndone;
     hand = old.isHand ? old.query : null;
     window.acft.setQuery(old.query);
     const preset = document.querySelector("[data-query=preset]");
     if (preset) preset.value = old.query.preset;
-    waiting.push(...old.edits);
+    held = [];
+    waiting.push(...(old.edits || []));
     write(old.text);
     isStale = true;
     soon(0);
   }
 
-  // Undo stands beside every text but the one that it would bring.
+  const nameOf = (old) => (old.isHand ? "my text" : old.query.preset ? "the preset"
+    : old.query.from ? "the run's settings" : "the text before");
+
+  // The button stands beside every text but the one that it would bring, and says which.
   function shown(text) {
-    document.body.classList.toggle("replaced", Boolean(before) && before.text !== text);
+    if (isRead && !hand) origin = { text, query: sources() };
+    const old = other(text);
+    document.body.classList.toggle("replaced", Boolean(old) && old.text !== text);
     const button = document.querySelector("[data-do=undo-text]");
-    if (button) button.textContent = isUndone ? "Redo" : "Undo";
+    if (button && old) button.textContent = `Back to ${nameOf(old)}`;
   }
 
   // The path of a table's head; entries of a list of tables are counted as they come.
@@ -203,6 +213,7 @@
       store("acft-edits", edits.length ? edits : null);
       store("acft-before", before);
       store("acft-hand", hand);
+      store("acft-origin", origin);
     } catch { /* private window */ }
   }
 
@@ -213,6 +224,7 @@
       waiting = [...(stored("acft-edits") || []), ...waiting];
       before = before || stored("acft-before");
       hand = hand || stored("acft-hand");
+      origin = origin || stored("acft-origin");
     } catch { /* no edits */ }
     shown(area().value);
     soon(0);
