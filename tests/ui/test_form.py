@@ -92,6 +92,15 @@ def test_a_constraint_made_of_others_is_shown_and_led_to_in_the_text():
     assert box[1]["class"] == "field set wrong"
 
 
+def test_settings_that_contradict_each_other_are_counted_in_their_section():
+    shown, problems = drawn("[optimizer]\nbatch_size = 4\n")
+    heads = [text_of(each) for each in nodes(shown) if each[0] == "summary"]
+    assert [head for head in heads if "to fix" in head] == [
+        next(head for head in heads if head.startswith("Optimiser 1 to fix"))
+    ]
+    assert page._problem(problems[0])[1]["data-field"] == "optimizer.batch_size"  # pyright: ignore
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

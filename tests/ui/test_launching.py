@@ -260,6 +260,12 @@ def test_only_who_may_launch_is_told_whether_files_are_there(bench, monkeypatch)
         ("title = 3: should be a valid string", ("", "title")),
         ("[] dtype = 'bfloat16': is not supported", ("", "dtype")),
         ("[schedule] executor 'ray' does the oracle's job", ("schedule", "")),
+        (
+            "optimizer: batch_size 4 is not a multiple of micro_batch_size 8",
+            ("optimizer", "batch_size"),
+        ),
+        ("model = 3: should be a table", ("model", "")),
+        ("constraint = 3: should be a list", ("constraint", "")),
         ("the settings are not valid TOML: at line 1", ("", "")),
     ],
 )

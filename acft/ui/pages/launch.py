@@ -120,10 +120,9 @@ def _verdict(found: list[str]) -> Node:
 
 def _problem(line: str) -> Node:
     """The problem, leading to its field or, where the form has none, to its line of the text."""
-    section, setting = place_of(line)
-    if not setting:
+    key = ".".join(filter(None, place_of(line)))
+    if not key:
         return line
-    key = f"{section}.{setting}" if section else setting
     return el("button.problem", line, type="button", data_do="field", data_field=key)
 
 

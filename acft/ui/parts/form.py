@@ -31,6 +31,8 @@ ORDER = (
     "", "method", "constraint", "model", "corpus", "prompts", "oracle", "schedule", "optimizer",
     "adapter", "sampling", "evaluation", "limits",
 )  # fmt: skip
+CHOSEN = ("corpus", "constraint", "method")
+"""Sections whose fields depend on what they hold."""
 OPEN = ("", "method", "constraint", "schedule")
 Described = Mapping[str, Mapping[str, Any]]
 Told = Mapping[str, str]
@@ -40,10 +42,18 @@ PLACE = re.compile(r"(?:\[([\w.]*)\] ?)?(?:(\w+)(?: = |: ))?")
 
 
 def place_of(problem: str) -> tuple[str, str]:
-    """Section and setting that a problem names; empty where it names none."""
+    """Section and setting that a problem names; empty where it names none.
+
+    One about settings that contradict each other belongs to the first of them.
+    """
     found = PLACE.match(problem)
     assert found is not None
-    return found[1] or "", found[2] or ""
+    section, name = found[1] or "", found[2] or ""
+    if section or name not in HEADINGS:
+        return section, name
+    names = {field.name for field in section_fields(name)}
+    told = (word for word in re.findall(r"\w+", problem[found.end() :]) if word in names)
+    return name, next(told, "")
 
 
 def form(values: Mapping[str, Any], described: Described, problems: Sequence[str]) -> Node:
@@ -77,7 +87,9 @@ def _section(
 
 
 def section_fields(name: str) -> list[Field]:
-    """Fields of a section; the empty name is the top level."""
+    """Fields of a section, none of those in ``CHOSEN``; the empty name is the top level."""
+    if name in CHOSEN:
+        return []
     if name:
         return fields_of(_class(name))
     return [f for f in fields_of(RunSettings) if f.kind != "table"]
@@ -90,7 +102,7 @@ def _class(name: str) -> type[BaseModel]:
 
 
 def _about(name: str) -> str:
-    if name in ("", "corpus", "constraint", "method"):
+    if not name or name in CHOSEN:
         return ""
     return (inspect.getdoc(_class(name)) or "").splitlines()[0]
 
