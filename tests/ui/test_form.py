@@ -78,6 +78,13 @@ def test_nothing_is_called_no_setting_before_the_kinds_are_described():
     assert "f-method.kl_weight" not in ids(form.form(values, {}, []))
 
 
+def test_every_way_to_a_default_says_of_which_setting():
+    shown, _ = drawn("[optimizer]\nlr = 0.1\n")
+    names = [each[1].get("aria-label") for each in nodes(shown) if text_of(each) == "use default"]
+    assert "use default of optimizer.lr" in names
+    assert len(set(names)) == len(names)
+
+
 def test_a_constraint_made_of_others_is_shown_and_led_to_in_the_text():
     added = settings_text.add_table('title = "a"\n', "constraint", {"kind": "any_of"})
     shown, problems = drawn(added)

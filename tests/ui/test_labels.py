@@ -8,6 +8,7 @@ import pytest
 from acft.errors import AcftError, ConfigError
 from acft.ui.pages import runs as page
 from acft.ui.parts import labels
+from acft.ui.parts.run_head import head
 from acft.ui.web.dom import text_of
 from tests.ui.conftest import CONTROL, QUICK, visit
 from tests.ui.test_stories import PATIENCE, server, state  # noqa: F401 - a fixture
@@ -63,6 +64,12 @@ def test_archived_runs_are_left_out_until_asked_for(labelled):
     assert QUICK not in text_of(page.overview(labelled, visit()))
     assert "1 archived too" in text_of(page.overview(labelled, visit()))
     assert QUICK in text_of(page.overview(labelled, visit(archived="true")))
+
+
+def test_tags_and_notes_stand_apart_from_what_is_before_them(labelled):
+    labelled.control.label(QUICK, archived=True)
+    shown = text_of(head(labelled.reader.run(QUICK), visit()))
+    assert "ago · paper seed 1 archived · the first try" in shown
 
 
 def test_only_who_may_change_runs_gets_fields(labelled):

@@ -179,7 +179,7 @@ def _field(field: Field, values: Mapping[str, Any], path: tuple[str, ...], told:
     key = ".".join(path)
     reset = el(
         "button.quiet", "use default", type="button", title=f"Default: {field.shown_default}",
-        **act("edit", path=list(path)),
+        aria_label=f"use default of {key}", **act("edit", path=list(path)),
     )  # fmt: skip
     default = f" Default: {field.shown_default}." if field.shown_default else ""
     wrong = told.get(key)

@@ -17,12 +17,14 @@ MAX_NOTE_LETTERS = 2000
 
 
 def chips(run: Run) -> list[Node]:
-    """The run's tags; each leads to the runs that share it."""
+    """The run's tags with spaces between them; each leads to the runs that share it."""
     shown: list[Node] = [
         el("a.chip", tag, href=f"./?tag={quote(tag, safe='')}", title=f"All runs tagged {tag}")
         for tag in run.labels.tags
     ]
-    return [*shown, el("span.chip", "archived")] if run.labels.archived else shown
+    if run.labels.archived:
+        shown.append(el("span.chip", "archived"))
+    return [part for chip in shown for part in (" ", chip)][1:]
 
 
 def notes(run: Run) -> Node | None:

@@ -94,7 +94,9 @@ def _in_one_process(run: Run) -> str | None:
 
 
 def _about(run: Run) -> Node:
-    return el("p.side", _origin(run), measured_run(run), " ", labels.chips(run), labels.notes(run))
+    chips, notes = labels.chips(run), labels.notes(run)
+    return el("p.side", _origin(run), measured_run(run), [" · ", chips] if chips else None,
+              [" · ", notes] if notes else None)  # fmt: skip
 
 
 def _origin(run: Run) -> str:
