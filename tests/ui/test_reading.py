@@ -519,3 +519,17 @@ def test_guidance_is_absorbed_only_where_several_steps_say_so(bench):
     assert warns(*[0.2] * 3, *[5e-4] * 10)
     assert not warns(*[0.2] * 12, 5e-4), "one step's texts may hold nothing to guide away from"
     assert not warns(5e-4, 5e-4)
+
+
+def test_a_method_without_an_oracle_shows_nothing_that_an_oracle_would_measure(bench):
+    quick = bench.reader.run(QUICK)
+    settings = {**quick.settings, "method": {"name": "sft"}}
+    sft = replace(quick, settings=settings, history=History())
+    for draw in (run_charts.reliability, run_charts.by_position, run_charts.divergences,
+                 run_charts.steering):  # fmt: skip
+        assert draw(sft)["empty"] == "Not measured: the method sft has no oracle."
+    assert run_charts.losses(sft)["empty"] == "Nothing measured yet."
+    shown = text_of(run_facts.facts(sft))
+    assert "KL(guided" not in shown
+    assert "Satisfaction" not in shown
+    assert "KL(guided" in text_of(run_facts.facts(replace(quick, history=History())))

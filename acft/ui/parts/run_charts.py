@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from acft.inference.workload import WITH_ORACLE
+from acft.ui.reading.measuring import goes_on
 from acft.ui.reading.quantities import quantity
 from acft.ui.reading.reader import History, Run
 from acft.ui.web import charts
@@ -27,7 +29,7 @@ def losses(run: Run) -> Figure:
 def divergences(run: Run) -> Figure:
     """Both directions of the KL to the guided policy, and the distance from base."""
     names = ("policy/kl_guided_policy", "policy/kl_policy_guided", "policy/kl_policy_base")
-    return _figure(run, names, "nats per token")
+    return _of_oracle(run, _figure(run, names, "nats per token"))
 
 
 def satisfaction(run: Run) -> Figure:
@@ -58,7 +60,7 @@ def satisfaction(run: Run) -> Figure:
 def reliability(run: Run) -> Figure:
     """Calibration of the latest oracle."""
     if not run.history.calibrations:
-        return charts.nothing("The oracle has not been tested yet.")
+        return _of_oracle(run, charts.nothing("The oracle has not been tested yet."))
     latest = run.history.calibrations[-1]
     return charts.reliability(latest.reliability, latest.n_rollouts)
 
@@ -67,7 +69,7 @@ def by_position(run: Run) -> Figure:
     """AUC of the oracle along the response, first and latest round."""
     tests = run.history.calibrations
     if not tests:
-        return charts.nothing("The oracle has not been tested yet.")
+        return _of_oracle(run, charts.nothing("The oracle has not been tested yet."))
     chosen = [tests[0], tests[-1]] if len(tests) > 1 else tests
     shades = (charts.BASE, charts.POLICY) if len(chosen) > 1 else (charts.POLICY,)
     curves = [
@@ -84,7 +86,15 @@ def by_position(run: Run) -> Figure:
 
 def steering(run: Run) -> Figure:
     """What moves by itself: KL weight under dual ascent, strength of the oracle."""
-    return _figure(run, ("policy/kl_weight", "oracle/strength"), "value")
+    return _of_oracle(run, _figure(run, ("policy/kl_weight", "oracle/strength"), "value"))
+
+
+def _of_oracle(run: Run, figure: Figure) -> Figure:
+    """The figure, or why it stays empty where a method without an oracle has ended."""
+    is_over = not figure["data"] and not goes_on(run)
+    if is_over and run.method and run.method not in WITH_ORACLE:
+        return charts.nothing(f"Not measured: the method {run.method} has no oracle.")
+    return figure
 
 
 def round_ends(history: History) -> list[int]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from acft.costs import bill_in_words
 from acft.events import Evaluated
+from acft.inference.workload import WITH_ORACLE
 from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.reading.measuring import JUDGED, may_tell
@@ -22,9 +23,10 @@ def facts(run: Run) -> Node | None:
     shown = [
         _judged(run) if is_about_toxicity(run) else _satisfied(run),
         fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
-              "validation prompts, " + _latest(run, "rollout/satisfaction")),
+              "validation prompts, " + _latest(run, "rollout/satisfaction"))
+        if _may_have(run, "rollout/satisfaction") else None,
         fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
-              "nats per token, last step"),
+              "nats per token, last step") if _may_have(run, "policy/kl_guided_policy") else None,
         fact("Perplexity, validation texts",
               _from_to(run, "utility/perplexity_validation", words.number),
               _latest(run, "utility/perplexity_validation")),
@@ -38,6 +40,11 @@ def facts(run: Run) -> Node | None:
         value, _, rest = costs.partition(", ")
         shown.append(fact("Spent", value, rest))
     return el("div.facts", shown)
+
+
+def _may_have(run: Run, name: str) -> bool:
+    """Whether a quantity of runs with an oracle is measured in this run, or may still be."""
+    return name in run.history.scalars or not run.method or run.method in WITH_ORACLE
 
 
 def _judged_by_evaluation(run: Run) -> Node | None:
