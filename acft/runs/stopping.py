@@ -33,15 +33,20 @@ def waited_before(mode: str, asked: float) -> float:
 
 def outlook(mode: str, waited_seconds: float) -> str:
     """What was asked of a run, and what happens when it does not end by itself."""
-    asked = "to end after its step" if mode == "save" else "to end at once"
+    when = "after this step" if mode == "save" else "at once"
     action, left = stop_action(mode, waited_seconds)
     if action == "wait":
-        then = f"else terminated in {left:.0f} s and killed {TERMINATE_SECONDS:.0f} s later"
+        then = f"if it does not end, it is terminated in {_span(left)}"
     elif action == "terminate":
-        then = f"did not, so it is terminated, and killed in {left:.0f} s"
+        then = f"it did not end, so it is terminated, and killed in {_span(left)}"
     else:
-        then = "did not, so it is terminated and killed"
-    return f"asked {asked} {waited_seconds:.0f} s ago; {then}"
+        then = "it did not end, so it is terminated and killed"
+    return f"stopping {when} (asked {_span(waited_seconds)} ago); {then}"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _patience(mode: str) -> float:

@@ -533,3 +533,13 @@ def test_a_method_without_an_oracle_shows_nothing_that_an_oracle_would_measure(b
     assert "KL(guided" not in shown
     assert "Satisfaction" not in shown
     assert "KL(guided" in text_of(run_facts.facts(replace(quick, history=History())))
+
+
+def test_a_queued_run_can_be_taken_out_of_the_queue_and_tells_its_rounds(bench):
+    live = bench.reader.run(LIVE)
+    queued = replace(live, state=RunState("queued"), status=Status(state="queued"),
+                     settings={"schedule": {"rounds": 7}})  # fmt: skip
+    shown = text_of(run_head.head(queued, visit(LIVE, may_change=True)))
+    assert "Remove from queue" in shown
+    assert "Stop" not in shown
+    assert runs_page._rounds(queued) == "7"

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 
 from acft.schema import Status
+from acft.settings import ScheduleSettings
 from acft.store.queries.runs import settings_difference
 from acft.ui.control import preset, preset_names
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace, why_not
@@ -15,7 +16,7 @@ from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.run_head import measured_run
 from acft.ui.reading.quantities import quantity
-from acft.ui.reading.reader import Run
+from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, el, sent, sparkline, table, view
@@ -136,7 +137,7 @@ def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT
            el("span.sub", f"{run_id} · {run.method or 'not started'}", measured_run(run)),
            labels.notes(run), labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
-        el("span", f"{run.status.round} of {run.status.rounds or '?'}",
+        el("span", f"{run.status.round} of {_rounds(run)}",
            el("span.sub", f"step {run.status.step:,}" if run.status.kind == "training"
               else "parts")),
         _trend(satisfied, "satisfaction", words.percent(satisfied[-1] if satisfied else None)),
@@ -144,6 +145,12 @@ def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT
         words.duration(spent),
         _left(run.status) if run.state.is_live else "",
     ]  # fmt: skip
+
+
+def _rounds(run: Run) -> str:
+    """Rounds of the run, those of its settings until it has begun."""
+    asked = table_of(run.settings, "schedule").get("rounds", ScheduleSettings().rounds)
+    return str(run.status.rounds or (asked if run.status.kind == "training" else "?"))
 
 
 def _left(status: Status) -> Node:

@@ -62,11 +62,14 @@ def _adopted(proof: Adoption) -> Node:
 def _buttons(run: Run, visit: Visit) -> Node:
     buttons: list[Node] = []
     state, stop = run.state.state, {"type": "button", "title": KEPT}
-    if visit.may_change and state in ("queued", "starting", "running"):
+    if visit.may_change and state == "queued":
+        buttons.append(el("button.do", "Remove from queue", type="button",
+                          **act("stop", run=run.run_id, mode="now")))  # fmt: skip
+    if visit.may_change and state in ("starting", "running"):
         save = act("stop", run=run.run_id, mode="save")
         buttons.append(el("button.do", "Stop after this step", **stop, **save))
     # A step can last long: who asked for its end may still ask for more.
-    if visit.may_change and state in ("queued", "starting", "running", "stopping"):
+    if visit.may_change and state in ("starting", "running", "stopping"):
         now = act("stop", run=run.run_id, mode="now")
         buttons.append(el("button.do.danger", "Stop now", **stop, **now))
     if visit.may_change and run.state.state in RESUMABLE:

@@ -93,12 +93,14 @@ def test_the_message_of_a_death_names_the_checkpoint_to_continue_from():
 @pytest.mark.parametrize(
     ("mode", "age", "expected"),
     [
-        ("save", 12.0, "asked to end after its step 12 s ago; else terminated in 288 s and killed "
-                       "20 s later"),
-        ("now", 2.0, "asked to end at once 2 s ago; else terminated in 18 s and killed 20 s later"),
-        ("now", 25.0, "asked to end at once 25 s ago; did not, so it is terminated, and killed "
-                      "in 15 s"),
-        ("now", 41.0, "asked to end at once 41 s ago; did not, so it is terminated and killed"),
+        ("save", 12.0, "stopping after this step (asked 12 s ago); if it does not end, it is "
+                       "terminated in 4 min 48 s"),
+        ("now", 2.0, "stopping at once (asked 2 s ago); if it does not end, it is terminated in "
+                     "18 s"),
+        ("now", 25.0, "stopping at once (asked 25 s ago); it did not end, so it is terminated, and "
+                      "killed in 15 s"),
+        ("now", 41.0, "stopping at once (asked 41 s ago); it did not end, so it is terminated and "
+                      "killed"),
     ],
 )  # fmt: skip
 def test_the_message_of_a_stopping_run_says_what_happens_next_and_when(mode, age, expected):
@@ -115,7 +117,7 @@ def test_a_request_to_stop_from_before_a_jump_of_the_date_is_not_younger_than_no
     paths.stop_request.write_text("now")
     os.utime(paths.stop_request, (time.time() + 3600, time.time() + 3600))
     assert observe(paths, read_status(paths)).stop_age == 0.0
-    assert "asked to end at once 0 s ago" in current_state(paths)[1].message
+    assert "stopping at once (asked 0 s ago)" in current_state(paths)[1].message
 
 
 def live(paths: RunPaths) -> Status:

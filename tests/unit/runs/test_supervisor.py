@@ -19,7 +19,7 @@ from acft.runs.locks import FileLock
 from acft.runs.ownership import HAND_OVER, Ownership, owner
 from acft.runs.process import this_process
 from acft.runs.spawn import environment
-from acft.runs.stopping import outlook, stop_action
+from acft.runs.stopping import _span, outlook, stop_action
 from acft.runs.supervisor import Supervisor
 from acft.schema import RunPaths, Status
 from tests import fake_method
@@ -257,11 +257,11 @@ def test_a_resumed_run_has_the_full_time_to_stop_again(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_stopping_has_stages_with_known_limits(mode, waited, action, left):
     assert stop_action(mode, waited) == (action, left)
-    told = {"wait": "else terminated in", "terminate": "killed in", "kill": "terminated and killed"}
+    told = {"wait": "is terminated in", "terminate": "killed in", "kill": "terminated and killed"}
     said = outlook(mode, waited)
-    assert f"{waited:.0f} s ago" in said
+    assert f"asked {_span(waited)} ago" in said
     assert told[action] in said
-    assert action == "kill" or f" {left:.0f} s" in said
+    assert action == "kill" or f" {_span(left)}" in said
 
 
 def test_who_was_asked_to_stop_while_nobody_supervised_is_terminated_before_it_is_killed(
