@@ -65,7 +65,7 @@ class StoryModelProcess(FakeModelProcess):
 
 
 class StoryRehearsal(FakeRehearsal):
-    """A step of settings with the word "slow" ends when a file is there."""
+    """A step of settings ends with "slow" when a file is there, and fails with "hopeless"."""
 
     def __init__(self, gate: Path) -> None:
         super().__init__()
@@ -77,6 +77,8 @@ class StoryRehearsal(FakeRehearsal):
         if operation == "preflight":
             return self.read
         yield {"doing": "opening the model"}
+        if "hopeless" in arguments["text"]:
+            raise AcftError("the device ran out of memory")
         while "slow" in arguments["text"] and not self._gate.exists():
             if withdrawn.wait(0.02):
                 raise AcftError("it was withdrawn")

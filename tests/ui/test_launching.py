@@ -485,6 +485,21 @@ def test_a_step_that_fails_is_told_as_the_sentence_it_failed_with(bench):
         flown(broken)
 
 
+@pytest.mark.parametrize(
+    "rehearsal",
+    [FakeRehearsal(AcftError("out of memory")), FakeRehearsal()],
+)
+def test_a_step_that_fails_is_told_where_ready_stood(bench, rehearsal):
+    if rehearsal.error is None:
+        rehearsal.read = {"problems": ["out of memory"]}
+    broken = replace(bench, rehearsal_process=rehearsal)
+    *_, (shown, *_) = preflight.tried_out(broken, visit(may_change=True), TEXT, Lock())
+    assert shown[1]["class"] == "notice bad failed"
+    assert "out of memory" in text_of(shown)
+    _, aside = page.show(bench, visit(may_change=True), TEXT)
+    assert "trying it out failed" in text_of(aside)
+
+
 def test_who_cancels_a_step_ends_its_process_and_keeps_what_was_read(bench):
     rehearsal, seen = FakeRehearsal(), visit(may_change=True)
     rehearsal.hold.clear()

@@ -112,7 +112,13 @@ def side(bench: Workbench, visit: Visit, text: str, found: list[str], *, is_thor
 
 def _verdict(found: list[str]) -> Node:
     if not found:
-        return el("div.notice.good", el("b", "Ready. "), "Every setting is valid.", role="status")
+        return el(
+            "div",
+            el("div.notice.good.ready", el("b", "Ready. "), "Every setting is valid.",
+               role="status"),
+            el("div.notice.bad.unready", el("b", "Every setting is valid, but trying it out "
+               "failed. "), "The reason stands above.", role="status"),
+        )  # fmt: skip
     number = words.count(len(found), "problem")
     items = [el("li", _problem(line)) for line in found[:20]]
     return el("div.notice.bad", el("b", f"{number} to fix"), el("ul", items), role="status")

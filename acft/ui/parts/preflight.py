@@ -17,7 +17,7 @@ from acft.ui.page import REFUSED, Visit, Workbench
 from acft.ui.parts import settings_text
 from acft.ui.parts.live import LOAD_SECONDS, WAITING, not_while_training
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, fact, table
+from acft.ui.web.dom import Child, Node, act, el, fact, table
 from acft.ui.web.hot_words import hot_tokens
 
 LEGEND = (
@@ -92,9 +92,17 @@ def tried_out(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generato
     """As ``flight``, with the text's ``subject`` and, at first, nothing that is outdated."""
     # Edits made meanwhile are compared with the subject; later values must not undo what they say.
     told: list[Any] = [subject(text), ""]
-    for shown_now, read in flight(bench, visit, text, turn):
-        yield [shown_now, read, *told]
-        told = [gr.skip(), gr.skip()]
+    try:
+        for shown_now, read in flight(bench, visit, text, turn):
+            yield [shown_now, read, *told]
+            told = [gr.skip(), gr.skip()]
+    except AcftError as error:
+        yield [failed(str(error)), gr.skip(), *told]
+
+
+def failed(*what: Child) -> Node:
+    """Why a run would fail; it stands where the verdict "ready" would be."""
+    return el("div.notice.bad.failed", what, role="alert")
 
 
 def subject(text: str) -> str:
@@ -109,7 +117,7 @@ def subject(text: str) -> str:
 
 def outdated(tried: str, text: str) -> Node:
     """That the step shown was of another ``subject`` than the text's; nothing where it was not."""
-    return el("div.notice.warn", OTHER) if tried and tried != subject(text) else ""
+    return el("div.notice.warn.outdated", OTHER) if tried and tried != subject(text) else ""
 
 
 def withdrawn(read: Node) -> Node:
@@ -129,8 +137,8 @@ def measured(found: Mapping[str, Any], others: Sequence[str] = ()) -> Node:
         el("h2", "One step, measured"),
         el("div.notice.warn", f"Measured while {', '.join(others)} was at work; alone it is "
            "faster.") if others else None,
-        _numbers(found) if "step" in found else el(
-            "div.notice.bad", "No step was taken; training would fail at the problem below."),
+        _numbers(found) if "step" in found else failed(
+            "No step was taken; training would fail at the problem below."),
         el("h3", "Do the parts fit together?"),
         el("ul.checks", checks),
     )  # fmt: skip
@@ -204,7 +212,7 @@ def shown(found: Mapping[str, Any]) -> Node:
     """Problems, or prompts, corpora with samples, and what the run will need."""
     if found["problems"]:
         items = [el("li", problem) for problem in found["problems"]]
-        return el("div.notice.bad", el("b", "The run could not start."), el("ul", items))
+        return failed(el("b", "The run could not start."), el("ul", items))
     prompts = ", ".join(f"{n:,} {split}" for split, n in found["prompts"].items())
     rows = [_row(corpus) for corpus in found["corpora"]]
     return el(
