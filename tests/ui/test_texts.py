@@ -567,3 +567,17 @@ def test_a_change_to_no_toxic_response_is_as_unsure_as_the_run_says_it_is():
     assert judged.share_change == ratio_bootstrap([base, none], ratio_difference, are_shares=True)
     assert judged.share_change.high is not None
     assert judged.share_change.high > 0
+
+
+def test_an_empty_table_of_tokens_says_that_texts_are_stored_but_not_of_this_kind(
+    bench, monkeypatch
+):
+    none = tokens_page.Slice(1, 10**6)
+    asked = tokens_page.most_shifted
+    monkeypatch.setattr(
+        tokens_page,
+        "most_shifted",
+        lambda *known, **named: asked(*known, **{**named, "part": none}),
+    )
+    shown = text_of(tokens_page.paying(bench, visit(QUICK, among="violated")))
+    assert "9 texts with token values none is a rollout that violated the constraint" in shown

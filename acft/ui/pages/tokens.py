@@ -245,7 +245,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     menu = choose([(name, name) for name in AMONG], among, "Among", data_query="among",
                   **act("refresh"))  # fmt: skip
     columns = ["Token", "n", "Σ KL (nats)", "Mean KL", "Tuned − base", "Guided − tuned"]
-    body: Node = el("p.side", "No token values are stored yet.")
+    body: Node = el("p.side", _no_values(bench, run.run_id, among))
     if rows:
         body = table(columns, rows, caption="Tokens that pay most", numeric={1, 2, 3, 4, 5})
     return el(
@@ -255,6 +255,17 @@ def paying(bench: Workbench, visit: Visit) -> Node:
         el("div.compact", body),
         sql_behind("table", found.sql),
     )  # fmt: skip
+
+
+def _no_values(bench: Workbench, run_id: str, among: str) -> str:
+    """Why the table is empty."""
+    n = sequences(bench.store, run_id, part=Slice(1)).total
+    if not n or among == "all":
+        return "No token values are stored yet."
+    return (
+        f"Of the {words.count(n, 'text')} with token values none is a rollout that {among} the "
+        "constraint; texts of the corpus are judged by nobody."
+    )
 
 
 def _token(text: str) -> Node:
