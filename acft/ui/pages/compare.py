@@ -14,8 +14,9 @@ from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
-from acft.ui.parts.runs_menu import chosen_run, menu, no_run, run_menu
+from acft.ui.parts.runs_menu import chosen_run, no_run
 from acft.ui.parts.side_by_side import response, utility_table, verdict_table
+from acft.ui.parts.side_menus import chooser, none_shared, unanswered
 from acft.ui.reading.comparing import (
     Choice,
     Comparison,
@@ -33,10 +34,6 @@ from acft.ui.web.dom import Node, act, choose, el, table, veil, view
 from acft.ui.web.pager import PART, current_page, link, pager
 
 PER_PAGE = 20
-NOTHING = (
-    "This run has not answered test prompts with two policies yet.",
-    "They are answered at the end of a run; the finished ones in the menu have them.",
-)
 
 
 def opened_run(bench: Workbench, visit: Visit) -> Run | None:
@@ -61,9 +58,9 @@ def _has_sides(bench: Workbench, run: Run) -> bool:
 def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     """The comparison of the address; base against the newest tuned policy by default."""
     run = opened_run(bench, visit)
-    other = bench.reader.run(visit.query.get("other", "")) or run
-    if run is None or other is None:
+    if run is None:
         return None
+    other = _other_run(bench, visit, run)
     answers = bench.reader.answers(run)
     others = answers if other.run_id == run.run_id else bench.reader.answers(other)
     left = _side(answers, visit.query.get("left", ""), first=True)
@@ -82,6 +79,10 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
         category=visit.query.get("category", ""),
     )
     return Comparison(run, other, left, right, pairs, choice)
+
+
+def _other_run(bench: Workbench, visit: Visit, run: Run) -> Run:
+    return bench.reader.run(visit.query.get("other", "")) or run
 
 
 def _side(answers: Sequence[Answer], wanted: str, *, first: bool) -> Subject | None:
@@ -112,16 +113,21 @@ def _threshold(text: str) -> float | None:
 def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """Who is compared under which conditions, and what each scorer concludes."""
     found = found or compared(bench, visit)
-    if found is None or not found.pairs:
+    if found is None:
         run = opened_run(bench, visit)
-        return el("div", run_menu(bench, run), empty(*NOTHING)) if run else no_run(bench, visit)
+        if run is None:
+            return no_run(bench, visit)
+        return unanswered(bench, visit, run, _other_run(bench, visit, run))
+    if not found.pairs:
+        return el("section", chooser(bench, found.run, found.other, found.left, found.right),
+                  missing(found, visit), none_shared(found, visit))  # fmt: skip
     names = scorer_names(found.pairs)
     verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
     trained = training_scorers(found.run.settings)
     left, right = found.names
     return el(
         "section",
-        _chooser(bench, found),
+        chooser(bench, found.run, found.other, found.left, found.right),
         missing(found, visit),
         _same_sides(found),
         _badges(found),
@@ -153,25 +159,6 @@ def _same_sides(found: Comparison) -> Node | None:
         return None
     return el("div.notice.warn", f"Both sides are {found.left.label} of the same run, so nothing "
               "differs. Choose another policy or, against it, another run.")  # fmt: skip
-
-
-def _chooser(bench: Workbench, found: Comparison) -> Node:
-    own = subjects(bench.reader.answers(found.run))
-    others = subjects(bench.reader.answers(found.other))
-    runs = menu(bench.reader.runs(), found.other.run_id, "other", "Other run")
-    return el(
-        "div.choosers",
-        el("div", run_menu(bench, found.run), _subject_menu("left", own, found.left)),
-        el("div", el("p.runmenu", el("span.side", "Against run "), runs),
-           _subject_menu("right", others, found.right)),
-    )  # fmt: skip
-
-
-def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject) -> Node:
-    side = "Left" if name == "left" else "Right"
-    menu = choose([(s.key, s.label) for s in found], chosen.key, side, data_nav=name,
-                  data_clear=PART)  # fmt: skip
-    return el("p.side", f"{side}: ", menu)
 
 
 def _badges(found: Comparison) -> Node:
