@@ -45,3 +45,13 @@ def test_a_run_that_has_not_answered_keeps_the_menus_of_the_runs(bench, monkeypa
     assert f"{title} has not answered test prompts yet." in text_of(shown)
     assert labelled(shown, "Run")
     assert labelled(shown, "Other run")
+
+
+def test_results_of_two_runs_are_compared_and_base_with_the_result_within_one(bench):
+    def sides(**query):
+        found = compare.compared(bench, visit(QUICK, **query))
+        return found.left.key, found.right.key
+
+    assert sides() == sides(other=QUICK) == ("base.0", "policy.3")
+    assert sides(other=CONTROL) == ("policy.3", "policy.3")
+    assert sides(other=CONTROL, left="base.0") == ("base.0", "policy.3")

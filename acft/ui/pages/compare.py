@@ -56,15 +56,15 @@ def _has_sides(bench: Workbench, run: Run) -> bool:
 
 
 def compared(bench: Workbench, visit: Visit) -> Comparison | None:
-    """The comparison of the address; base against the newest tuned policy by default."""
+    """The comparison of the address; by default base and result of a run, or results of two."""
     run = opened_run(bench, visit)
     if run is None:
         return None
     other = _other_run(bench, visit, run)
     answers = bench.reader.answers(run)
-    others = answers if other.run_id == run.run_id else bench.reader.answers(other)
-    left = _side(answers, visit.query.get("left", ""), first=True)
-    right = _side(others, visit.query.get("right", ""), first=False)
+    others = answers if other is run else bench.reader.answers(other)
+    left = _side(answers, visit.query.get("left", ""), wants_result=other is not run)
+    right = _side(others, visit.query.get("right", ""), wants_result=True)
     if left is None or right is None:
         return None
     pairs = pair_up(answers, left, right, others)
@@ -82,15 +82,16 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
 
 
 def _other_run(bench: Workbench, visit: Visit, run: Run) -> Run:
-    return bench.reader.run(visit.query.get("other", "")) or run
+    other = bench.reader.run(visit.query.get("other", ""))
+    return run if other is None or other.run_id == run.run_id else other
 
 
-def _side(answers: Sequence[Answer], wanted: str, *, first: bool) -> Subject | None:
+def _side(answers: Sequence[Answer], wanted: str, *, wants_result: bool) -> Subject | None:
     found = subjects(answers)
     named = next((s for s in found if s.key == wanted), None)
     if named is not None or not found:
         return named
-    if first:
+    if not wants_result:
         return found[0]
     results = [s for s in found if s.is_result]
     return results[-1] if results else found[-1]
