@@ -1,6 +1,7 @@
 """Filters that are wrong or half typed stay on the page and say what is wrong."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from playwright.sync_api import expect
 
 from acft.ui.pages import compare, rollouts
 from acft.ui.pages import tokens as tokens_page
+from acft.ui.reading import comparing
 from acft.ui.web.dom import text_of
 from tests.ui.browser import ready
 from tests.ui.conftest import QUICK, visit
@@ -53,6 +55,25 @@ def test_every_filter_of_a_comparison_begins_with_the_first_part(bench):
     for node in nodes([compare.summary(bench, asked), {}, compare.listing(bench, asked)]):
         if {"data-nav", "data-query"} & node[1].keys():
             assert node[1]["data-clear"] == "part", node[1]
+
+
+def test_the_numbers_of_views_are_of_what_search_and_category_leave(bench):
+    def first(**query):
+        tabs = [n for n in nodes(compare.listing(bench, visit(QUICK, **query)))
+                if n[1].get("class") == "tab"]  # fmt: skip
+        return text_of(tabs[0])
+
+    found = compare.compared(bench, visit(QUICK))
+    assert found is not None
+    kind = found.pairs[0].left.category
+    n_kind = sum(pair.left.category == kind for pair in found.pairs)
+    n_tubas = len(comparing.searched(found.pairs, replace(found.choice, find="tuba")))
+    assert 0 < n_kind < len(found.pairs)
+    assert 0 < n_tubas < len(found.pairs)
+    assert first() == f"all{len(found.pairs)}"
+    assert first(category=kind) == f"all{n_kind}"
+    assert first(find="tuba") == f"all{n_tubas}"
+    assert first(find="/[/") == "all0"
 
 
 def test_another_order_of_texts_begins_with_the_first_part(bench):

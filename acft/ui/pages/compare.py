@@ -24,7 +24,10 @@ from acft.ui.reading.comparing import (
     as_llm_comparator,
     changed_words,
     counts,
+    searched,
     select,
+    tests,
+    viewed,
 )
 from acft.ui.reading.conditions import conditions, identity, same_conditions
 from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
@@ -144,7 +147,7 @@ def missing(found: Comparison, visit: Visit) -> Node | None:
     shown = {"other": (found.other.run_id, found.other.run_id), "left": (found.left.key, left),
              "right": (found.right.key, right), "view": (found.choice.view, "all"),
              "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
-    views = counts(found.pairs, found.choice)
+    views = tests(found.choice)
     lines = [
         f"{name} {asked!r} is not there; {instead} is shown instead."
         for name, (key, instead) in shown.items()
@@ -189,7 +192,8 @@ def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
     found = found or compared(bench, visit)
     if found is None or not found.pairs:
         return ""
-    chosen, problem = _found(found)
+    left, problem = _searched(found)
+    chosen = viewed(left, found.choice)
     page = current_page(visit.query, len(chosen), PER_PAGE)
     part = chosen[page * PER_PAGE : (page + 1) * PER_PAGE]
     is_blind = visit.query.get("blind") == "1"
@@ -201,27 +205,29 @@ def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         body = empty("No pair is in this view.", "Choose another view or search text.")
     return el(
         "section",
-        _filters(found, visit, problem, is_blind=is_blind),
+        _filters(found, left, visit, problem, is_blind=is_blind),
         blind.tally(found, given, is_blind=is_blind),
         body,
         pager("compare", visit.query, len(chosen), PER_PAGE),
     )
 
 
-def _found(found: Comparison) -> tuple[list[Pair], str]:
-    """The pairs of the chosen view, and what is wrong with the text that is looked for."""
+def _searched(found: Comparison) -> tuple[list[Pair], str]:
+    """The pairs that search leaves, and what is wrong with the text that is looked for."""
     try:
-        return select(found.pairs, found.choice), ""
+        return searched(found.pairs, found.choice), ""
     except ConfigError as error:
         return [], str(error)
 
 
-def _filters(found: Comparison, visit: Visit, problem: str, *, is_blind: bool) -> Node:
+def _filters(
+    found: Comparison, pairs: Sequence[Pair], visit: Visit, problem: str, *, is_blind: bool
+) -> Node:
     asked = visit.query.get("threshold", "")
     is_limit = _threshold(asked) is not None
     wrong = "" if is_limit else (
         f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
-    numbers = counts(found.pairs, found.choice)
+    numbers = counts(pairs, found.choice)
     tabs = [
         el("a.tab", name, el("span.count", f"{n:,}"),
            href=link("compare", visit.query, view="" if name == "all" else name, part=""),

@@ -70,26 +70,31 @@ def tests(choice: Choice) -> dict[str, Callable[[Pair], bool]]:
 
 
 def select(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
-    """The pairs of the chosen view, largest change first except in ``all``.
+    """The searched pairs of the chosen view; see ``searched`` and ``viewed``."""
+    return viewed(searched(pairs, choice), choice)
+
+
+def searched(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
+    """The pairs that search and category leave.
 
     Raises:
         ConfigError: The regular expression cannot be read or is too long.
     """
-    belongs = tests(choice).get(choice.view, tests(choice)["all"])
-    found = [
-        pair
-        for pair, matches in zip(pairs, _search(pairs, choice.find), strict=True)
-        if belongs(pair)
-        and matches
-        and (not choice.category or pair.left.category == choice.category)
-    ]
+    found = zip(pairs, _search(pairs, choice.find), strict=True)
+    kind = choice.category
+    return [pair for pair, matches in found if matches and kind in ("", pair.left.category)]
+
+
+def viewed(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
+    """The pairs of the chosen view, largest change first except in ``all``."""
+    found = [*filter(tests(choice).get(choice.view, tests(choice)["all"]), pairs)]
     if choice.view in ("all", "different", "empty"):
         return found
     return sorted(found, key=lambda pair: -abs(pair.change(choice.scorer)))
 
 
 def counts(pairs: Sequence[Pair], choice: Choice) -> dict[str, int]:
-    """How many pairs each view has."""
+    """How many of the pairs each view has."""
     return {name: sum(map(belongs, pairs)) for name, belongs in tests(choice).items()}
 
 
