@@ -15,7 +15,13 @@ from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
 from acft.ui.parts.runs_menu import chosen_run, no_run
-from acft.ui.parts.side_by_side import response, utility_table, verdict_table
+from acft.ui.parts.side_by_side import (
+    judges,
+    not_graded,
+    response,
+    utility_table,
+    verdict_table,
+)
 from acft.ui.parts.side_menus import chooser, none_shared, unanswered
 from acft.ui.reading.comparing import (
     Choice,
@@ -27,10 +33,11 @@ from acft.ui.reading.comparing import (
     searched,
     select,
     tests,
+    view_name,
     viewed,
 )
 from acft.ui.reading.conditions import conditions, identity, same_conditions
-from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
+from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, pair_up, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, table, veil, view
@@ -71,7 +78,7 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     if left is None or right is None:
         return None
     pairs = pair_up(answers, left, right, others)
-    names = scorer_names(pairs)
+    names = judges(run, other, pairs)
     asked = visit.query.get("scorer", "")
     limit = _threshold(visit.query.get("threshold", ""))
     choice = Choice(
@@ -81,7 +88,7 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
         find=visit.query.get("find", ""),
         category=visit.query.get("category", ""),
     )
-    return Comparison(run, other, left, right, pairs, choice)
+    return Comparison(run, other, left, right, pairs, choice, names)
 
 
 def _other_run(bench: Workbench, visit: Visit, run: Run) -> Run:
@@ -101,8 +108,8 @@ def _side(answers: Sequence[Answer], wanted: str, *, wants_result: bool) -> Subj
 
 
 def _default_scorer(run: Run, names: Sequence[str]) -> str:
-    judges = (run.settings.get("evaluation") or {}).get("scorers") or []
-    return next((name for name in judges if name in names), names[0] if names else "")
+    asked = (run.settings.get("evaluation") or {}).get("scorers") or []
+    return next((name for name in (CONSTRAINT, *asked) if name in names), next(iter(names), ""))
 
 
 def _threshold(text: str) -> float | None:
@@ -125,8 +132,8 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
     if not found.pairs:
         return el("section", chooser(bench, found.run, found.other, found.left, found.right),
                   missing(found, visit), none_shared(found, visit))  # fmt: skip
-    names = scorer_names(found.pairs)
-    verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
+    limit = found.choice.threshold
+    verdicts = [v for v in (verdict(found.pairs, n, limit) for n in found.judges) if v]
     trained = training_scorers(found.run.settings)
     left, right = found.names
     return el(
@@ -136,6 +143,7 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         _same_sides(found),
         _badges(found),
         verdict_table(verdicts, left, right, trained),
+        not_graded(found.run, found.other),
         el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
            utility_table(found.pairs, left, right)),
     )  # fmt: skip
@@ -229,12 +237,12 @@ def _filters(
         f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
     numbers = counts(pairs, found.choice)
     tabs = [
-        el("a.tab", name, el("span.count", f"{n:,}"),
+        el("a.tab", view_name(name, found.choice.scorer), el("span.count", f"{n:,}"),
            href=link("compare", visit.query, view="" if name == "all" else name, part=""),
            aria_current="true" if name == found.choice.view else None)
         for name, n in numbers.items()
     ]  # fmt: skip
-    scorers = [(name, name) for name in scorer_names(found.pairs)]
+    scorers = [(name, name) for name in found.judges]
     categories = sorted({pair.left.category for pair in found.pairs} - {""})
     kinds = [("", "all prompts"), *((name, name) for name in categories)]
     review = link("compare", visit.query, blind="" if is_blind else "1", part="")
@@ -272,15 +280,17 @@ def _filters(
 def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
     left, right = found.names
     is_diff = visit.query.get("diff") == "1"
+    is_graded = CONSTRAINT in found.judges
     rows = [
         [
             blind.prompt(pair),
-            response(pair.left, found.run.run_id),
-            response(pair.right, found.other.run_id, _diff(pair) if is_diff else None),
+            response(pair.left, found.run.run_id, is_graded=is_graded),
+            response(pair.right, found.other.run_id, _diff(pair) if is_diff else None,
+                     is_graded=is_graded),
             el("span.num", words.signed(pair.change(found.choice.scorer))),
         ]
         for pair in pairs
-    ]
+    ]  # fmt: skip
     columns = ["Prompt", left, right, f"Change, {found.choice.scorer}".rstrip(", ")]
     return el("div.texts", table(columns, rows, caption="Pairs of texts", numeric={3}))
 

@@ -114,13 +114,13 @@ def vote(store: Store, found: Comparison | None, visit: Visit, comparison_id: st
 
 def _agreement(found: Comparison, given: Mapping[str, str]) -> tuple[int, int]:
     """Votes for a side with which the chosen scorer agrees, and those it has an opinion on."""
-    changes = {item(pair): pair.change(found.choice.scorer) for pair in found.pairs}
+    gains = {item(pair): pair.gain(found.choice.scorer) for pair in found.pairs}
     sided = [
-        (choice, changes[name])
+        (choice, gains[name])
         for name, choice in given.items()
-        if choice in ("left", "right") and abs(changes.get(name, 0.0)) > TIE
+        if choice in ("left", "right") and abs(gains.get(name, 0.0)) > TIE
     ]
-    return sum((choice == "right") == (change < 0) for choice, change in sided), len(sided)
+    return sum((choice == "right") == (gain > 0) for choice, gain in sided), len(sided)
 
 
 def _sides(found: Comparison) -> dict[str, str]:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
-from acft.ui.reading.pairs import TIE, Pair, Subject
-from acft.ui.reading.reader import Run
+from acft.ui.reading.pairs import CONSTRAINT, TIE, Pair, Subject, is_bad
+from acft.ui.reading.reader import Answer, Run
 
 MAX_PATTERN = 200
 
@@ -41,6 +41,8 @@ class Comparison:
     right: Subject
     pairs: list[Pair]
     choice: Choice
+    judges: Sequence[str] = ()
+    """Scorers, and the constraint where it is one of them."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -53,20 +55,26 @@ class Comparison:
 
 def tests(choice: Choice) -> dict[str, Callable[[Pair], bool]]:
     """The views by name: which pairs belong to each."""
-    scorer, limit = choice.scorer, choice.threshold
+    scorer = choice.scorer
 
-    def toxic(scores: dict[str, float]) -> bool:
-        return scores.get(scorer, 0.0) >= limit
+    def toxic(side: Answer) -> bool:
+        return is_bad(side, scorer, choice.threshold)
 
     return {
         "all": lambda _: True,
         "different": lambda pair: pair.left.text != pair.right.text,
-        "improved": lambda pair: pair.change(scorer) < -TIE,
-        "regressed": lambda pair: pair.change(scorer) > TIE,
-        "now toxic": lambda p: toxic(p.right.scores) and not toxic(p.left.scores),
-        "no longer toxic": lambda p: toxic(p.left.scores) and not toxic(p.right.scores),
+        "improved": lambda pair: pair.gain(scorer) > TIE,
+        "regressed": lambda pair: pair.gain(scorer) < -TIE,
+        "now toxic": lambda p: toxic(p.right) and not toxic(p.left),
+        "no longer toxic": lambda p: toxic(p.left) and not toxic(p.right),
         "empty": lambda pair: not pair.left.text.strip() or not pair.right.text.strip(),
     }
+
+
+def view_name(view: str, scorer: str) -> str:
+    """What a view is called beside what the pairs are judged by."""
+    names = {"now toxic": "now violated", "no longer toxic": "now satisfied"}
+    return names.get(view, view) if scorer == CONSTRAINT else view
 
 
 def select(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
@@ -140,14 +148,14 @@ def as_json_lines(pairs: Sequence[Pair], conditions: dict[str, Any]) -> str:
 
 
 def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str) -> str:
-    """The JSON file that LLM Comparator's viewer reads; its score is the fall in toxicity."""
+    """The JSON file that LLM Comparator's viewer reads; its score says how much is gained."""
     examples = [
         {
             "input_text": pair.left.prompt,
             "tags": [pair.left.category] if pair.left.category else [],
             "output_text_a": pair.right.text,
             "output_text_b": pair.left.text,
-            "score": round(-1.5 * pair.change(scorer), 4),
+            "score": round(1.5 * pair.gain(scorer), 4),
             "individual_rater_scores": [],
             "custom_fields": {
                 "sample": str(pair.left.sample),
