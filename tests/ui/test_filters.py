@@ -140,6 +140,30 @@ def test_a_blind_review_blurs_both_texts_of_a_pair_or_none(bench):
     assert kinds == {("veil", "veil"), ("span", "span")}
 
 
+def test_changed_words_are_marked_below_the_blur_too(bench):
+    found = compare.compared(bench, visit(QUICK))
+    assert found is not None
+    toxic = [p for p in found.pairs if (p.left.toxicity or 0) >= 0.5]
+    shown = compare._diff(toxic[0])
+    assert shown[0] == "veil"
+    assert "del" in {node[0] for node in nodes(shown)}
+    calm = replace(toxic[0], left=replace(toxic[0].left, text="a b", scores={}),
+                   right=replace(toxic[0].right, text="a c", scores={}))  # fmt: skip
+    assert [node[0] for node in nodes(compare._diff(calm))] == ["span", "span", "del", "ins"]
+    assert "Hide changed words" in text_of(compare.listing(bench, visit(QUICK, diff="1")))
+
+
+@pytest.mark.ui
+def test_changed_words_of_toxic_texts_are_marked_when_these_are_shown(page, served):
+    page.goto(served.link(f"/compare?run={QUICK}&diff=1"))
+    ready(page)
+    marked = page.locator(".veil-text:has(del)").first
+    expect(marked).to_have_attribute("aria-hidden", "true")
+    page.get_by_role("button", name="Toxic text: blurred").click()
+    expect(marked).to_have_attribute("aria-hidden", "false")
+    page.get_by_role("button", name="Toxic text: shown").click()
+
+
 @pytest.mark.ui
 def test_a_half_typed_pattern_leaves_the_search_box_where_it_is(page, served):
     page.goto(served.link(f"/compare?run={QUICK}"))

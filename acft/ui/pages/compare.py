@@ -40,7 +40,7 @@ from acft.ui.reading.conditions import conditions, identity, same_conditions
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, pair_up, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, table, veil, view
+from acft.ui.web.dom import Node, act, choose, el, table, veil, veiled, view
 from acft.ui.web.pager import PART, current_page, link, pager
 
 PER_PAGE = 20
@@ -265,7 +265,7 @@ def _filters(
             choose(kinds, found.choice.category, "Prompt category", data_nav="category",
                    data_clear=PART)
             if categories else None,
-            el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
+            el("a.do", "Hide changed words" if is_diff else "Mark changed words", href=diff),
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",
                href=review),
             el("div.actions",
@@ -296,12 +296,12 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
 
 
 def _diff(pair: Pair) -> Node:
-    """The right text with changed words marked; left out where it must be blurred."""
-    if any((side.toxicity or 0) >= TOXIC_FROM for side in (pair.left, pair.right)):
-        return veil(pair.right.text, pair.right.toxicity)
+    """The right text with changed words marked, blurred where one of both texts is."""
     tags = {"same": "span", "added": "ins", "removed": "del"}
-    return el("span.text", [el(tags[k], t) for k, t in changed_words(pair.left.text,
-                                                                     pair.right.text)])  # fmt: skip
+    pieces = changed_words(pair.left.text, pair.right.text)
+    marked = [el(tags[kind], text) for kind, text in pieces]
+    is_veiled = any(veil(s.text, s.toxicity)[0] == "veil" for s in (pair.left, pair.right))
+    return veiled(marked) if is_veiled else el("span.text", marked)
 
 
 def export(bench: Workbench, visit: Visit) -> Node:

@@ -49,12 +49,12 @@
   }
 
   // ---- text a scorer calls toxic: blurred, out of the reading order until asked for ----
-  function makeVeil(attributes, text) {
+  function makeVeil(attributes, children) {
     const box = document.createElement("span");
     box.className = "veil";
     const content = document.createElement("span");
     content.className = "veil-text";
-    content.textContent = text;
+    for (const child of children) content.append(make(child));
     const button = document.createElement("button");
     button.type = "button";
     button.className = "veil-button";
@@ -97,7 +97,7 @@
     if (typeof node === "string") return document.createTextNode(node);
     const [tag, attributes, ...children] = node;
     let dom;
-    if (tag === "veil") dom = makeVeil(attributes, children.join(""));
+    if (tag === "veil") dom = makeVeil(attributes, children);
     else {
       const name = TAGS.has(tag) ? tag : "span";
       dom = SVG_TAGS.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);

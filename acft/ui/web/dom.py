@@ -71,9 +71,9 @@ def veil(
     return ["veil", {"score": told, **quiet}, text]
 
 
-def veiled(text: str) -> Node:
-    """Text that stays blurred until revealed, whatever it says."""
-    return ["veil", {"score": ""}, text]
+def veiled(*content: Child) -> Node:
+    """Text, plain or marked, that stays blurred until revealed, whatever it says."""
+    return ["veil", {"score": ""}, *_flat(content)]
 
 
 def table(
