@@ -131,6 +131,24 @@ def test_running_text_that_a_query_gives_is_blurred_and_a_plan_is_not(bench):
     assert not [n for n in nodes(plan) if n[0] == "veil"]
 
 
+@pytest.mark.parametrize("view", ["", "no longer toxic", "improved"])
+def test_a_blind_review_takes_all_pairs_and_tells_nothing_of_the_sides(bench, view):
+    open_shown = compare.listing(bench, visit(QUICK, view=view))
+    [start] = [n[1] for n in nodes(open_shown) if text_of(n) == "Blind review" and n[0] == "a"]
+    assert "view=" not in start["href"]
+    asked = visit(QUICK, view=view, blind="1")
+    found = compare.compared(bench, asked)
+    assert found is not None
+    assert found.choice.view == "all"
+    above, below = compare.summary(bench, asked), compare.listing(bench, asked)
+    assert "Toxic, base" not in text_of(above)
+    assert "Log-likelihood" not in text_of(above)
+    assert "shown when the blind review ends" in text_of(above)
+    assert "improved" not in text_of(below)
+    assert f"of {len(found.pairs)}" in text_of(below)
+    assert "Toxic, base" in text_of(compare.summary(bench, visit(QUICK)))
+
+
 def test_a_blind_review_blurs_both_texts_of_a_pair_or_none(bench):
     shown = compare.listing(bench, visit(QUICK, blind="1"))
     kinds = set()

@@ -22,7 +22,7 @@ from acft.ui.parts.side_by_side import (
     utility_table,
     verdict_table,
 )
-from acft.ui.parts.side_menus import chooser, none_shared, unanswered
+from acft.ui.parts.side_menus import badges, chooser, none_shared, same_sides, unanswered
 from acft.ui.reading.comparing import (
     Choice,
     Comparison,
@@ -36,7 +36,7 @@ from acft.ui.reading.comparing import (
     view_name,
     viewed,
 )
-from acft.ui.reading.conditions import conditions, identity, same_conditions
+from acft.ui.reading.conditions import conditions
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, pair_up, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
@@ -82,7 +82,8 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     asked = visit.query.get("scorer", "")
     limit = _threshold(visit.query.get("threshold", ""))
     choice = Choice(
-        view=visit.query.get("view", "all"),
+        # A view such as "improved" tells which side is which.
+        view="all" if _is_blind(visit) else visit.query.get("view", "all"),
         scorer=asked if asked in names else _default_scorer(run, names),
         threshold=TOXIC_FROM if limit is None else limit,
         find=visit.query.get("find", ""),
@@ -132,21 +133,30 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
     if not found.pairs:
         return el("section", chooser(bench, found.run, found.other, found.left, found.right),
                   missing(found, visit), none_shared(found, visit))  # fmt: skip
-    limit = found.choice.threshold
-    verdicts = [v for v in (verdict(found.pairs, n, limit) for n in found.judges) if v]
-    trained = training_scorers(found.run.settings)
-    left, right = found.names
     return el(
         "section",
         chooser(bench, found.run, found.other, found.left, found.right),
         missing(found, visit),
-        _same_sides(found),
-        _badges(found),
-        verdict_table(verdicts, left, right, trained),
+        same_sides(found),
+        badges(found),
+        el("p.side", blind.HIDDEN) if _is_blind(visit) else _conclusions(found),
+    )
+
+
+def _conclusions(found: Comparison) -> list[Node]:
+    limit, (left, right) = found.choice.threshold, found.names
+    verdicts = [v for v in (verdict(found.pairs, n, limit) for n in found.judges) if v]
+    parts = [
+        verdict_table(verdicts, left, right, training_scorers(found.run.settings)),
         not_graded(found.run, found.other),
         el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
            utility_table(found.pairs, left, right)),
-    )  # fmt: skip
+    ]  # fmt: skip
+    return [part for part in parts if part is not None]
+
+
+def _is_blind(visit: Visit) -> bool:
+    return visit.query.get("blind") == "1"
 
 
 def missing(found: Comparison, visit: Visit) -> Node | None:
@@ -165,36 +175,6 @@ def missing(found: Comparison, visit: Visit) -> Node | None:
     return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 
 
-def _same_sides(found: Comparison) -> Node | None:
-    """That both sides are one policy of one run, so that nothing can differ."""
-    if (found.run.run_id, found.left) != (found.other.run_id, found.right):
-        return None
-    return el("div.notice.warn", f"Both sides are {found.left.label} of the same run, so nothing "
-              "differs. Choose another policy or, against it, another run.")  # fmt: skip
-
-
-def _badges(found: Comparison) -> Node:
-    """Proof of who answered, and the conditions of both sides with differences marked."""
-    facts = conditions(found.run, found.other), conditions(found.other, found.run)
-    rows = [
-        el("span.chip" if left == right else "span.chip.bad",
-           f"{name}: {left}" if left == right else f"{name}: {left} ≠ {right}")
-        for (name, left), (_, right) in zip(facts[0].items(), facts[1].items(), strict=True)
-    ]  # fmt: skip
-    n_prompts = len({pair.left.prompt_id for pair in found.pairs})
-    first = el("span.chip", f"{n_prompts:,} prompts × {len(found.pairs) / max(1, n_prompts):.0f}")
-    note = None
-    if not same_conditions(found.run, found.other):
-        note = el("div.notice.bad", "The two sides answered under different conditions (marked); "
-                  "differences between them may come from that.")  # fmt: skip
-    return el(
-        "div.badges",
-        el("div", identity(found.run, found.left), identity(found.other, found.right)),
-        el("div", first, rows),
-        note,
-    )
-
-
 def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """The texts of the chosen view."""
     found = found or compared(bench, visit)
@@ -204,7 +184,7 @@ def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
     chosen = viewed(left, found.choice)
     page = current_page(visit.query, len(chosen), PER_PAGE)
     part = chosen[page * PER_PAGE : (page + 1) * PER_PAGE]
-    is_blind = visit.query.get("blind") == "1"
+    is_blind = _is_blind(visit)
     given = blind.votes(bench.store, found)
     body: Node | None = None
     if part:
@@ -231,50 +211,63 @@ def _searched(found: Comparison) -> tuple[list[Pair], str]:
 def _filters(
     found: Comparison, pairs: Sequence[Pair], visit: Visit, problem: str, *, is_blind: bool
 ) -> Node:
-    asked = visit.query.get("threshold", "")
-    is_limit = _threshold(asked) is not None
-    wrong = "" if is_limit else (
-        f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
-    numbers = counts(pairs, found.choice)
-    tabs = [
-        el("a.tab", view_name(name, found.choice.scorer), el("span.count", f"{n:,}"),
-           href=link("compare", visit.query, view="" if name == "all" else name, part=""),
-           aria_current="true" if name == found.choice.view else None)
-        for name, n in numbers.items()
-    ]  # fmt: skip
-    scorers = [(name, name) for name in found.judges]
+    """Views and controls; in a blind review none that says anything of the sides."""
     categories = sorted({pair.left.category for pair in found.pairs} - {""})
     kinds = [("", "all prompts"), *((name, name) for name in categories)]
-    review = link("compare", visit.query, blind="" if is_blind else "1", part="")
+    review = link("compare", visit.query, blind="" if is_blind else "1", view="", part="")
     is_diff = visit.query.get("diff") == "1"
     diff = link("compare", visit.query, diff="" if is_diff else "1")
+    marks = el("a.do", "Hide changed words" if is_diff else "Mark changed words", href=diff)
+    judged_by, wrong = _judged_by(found, visit)
     return el(
         "div",
-        el("nav.tabs", tabs, aria_label="Views"),
+        None if is_blind else _tabs(found, pairs, visit),
         el(
             "div.toolbar",
             el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                value=found.choice.find, data_clear=PART, aria_label="Find in texts",
                aria_invalid="true" if problem else None, maxlength="200", **act("search")),
-            el("label.side", "by ", choose(scorers, found.choice.scorer, "Scorer",
-               data_nav="scorer", data_clear=PART)) if scorers else None,
-            el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
-               step="0.05", value=f"{found.choice.threshold:g}" if is_limit else asked,
-               data_query="threshold", data_clear=PART, aria_label="Threshold",
-               aria_invalid=None if is_limit else "true", **act("refresh"))),
+            None if is_blind else judged_by,
             choose(kinds, found.choice.category, "Prompt category", data_nav="category",
                    data_clear=PART)
             if categories else None,
-            el("a.do", "Hide changed words" if is_diff else "Mark changed words", href=diff),
+            None if is_blind else marks,
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",
                href=review),
-            el("div.actions",
+            None if is_blind else el("div.actions",
                el("button.do", "Export JSONL", type="button", **act("export", kind="jsonl")),
                el("button.do", "Export for LLM Comparator", type="button",
                   **act("export", kind="llm_comparator"))),
         ),
         [el("p.bad", text, role="alert") for text in (problem, wrong) if text],
     )  # fmt: skip
+
+
+def _tabs(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
+    tabs = [
+        el("a.tab", view_name(name, found.choice.scorer), el("span.count", f"{n:,}"),
+           href=link("compare", visit.query, view="" if name == "all" else name, part=""),
+           aria_current="true" if name == found.choice.view else None)
+        for name, n in counts(pairs, found.choice).items()
+    ]  # fmt: skip
+    return el("nav.tabs", tabs, aria_label="Views")
+
+
+def _judged_by(found: Comparison, visit: Visit) -> tuple[list[Node], str]:
+    """The scorer and the score from which it calls a text toxic; what is wrong with that score."""
+    asked = visit.query.get("threshold", "")
+    is_limit = _threshold(asked) is not None
+    wrong = "" if is_limit else (
+        f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
+    scorers = choose([(name, name) for name in found.judges], found.choice.scorer, "Scorer",
+                     data_nav="scorer", data_clear=PART)  # fmt: skip
+    limit = el(
+        "input", type="number", min="0", max="1", step="0.05", data_query="threshold",
+        value=f"{found.choice.threshold:g}" if is_limit else asked, data_clear=PART,
+        aria_label="Threshold", aria_invalid=None if is_limit else "true", **act("refresh"),
+    )  # fmt: skip
+    by = [el("label.side", "by ", scorers)] if found.judges else []
+    return [*by, el("label.side", "toxic from ", limit)], wrong
 
 
 def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:

@@ -19,6 +19,7 @@ NOTE = (
     "Sides are shuffled and scores hidden; what is better for whom is shown when you end the "
     "review. Votes are kept beside the runs."
 )
+HIDDEN = "What scorers conclude of the two sides is shown when the blind review ends."
 
 
 def item(pair: Pair) -> str:

@@ -1,4 +1,4 @@
-"""Which two policies of which runs are compared: their menus, and what is said without pairs."""
+"""Which two policies of which runs are compared, under which conditions, and menus of others."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.parts.runs_menu import menu, run_menu
 from acft.ui.reading.comparing import Comparison
+from acft.ui.reading.conditions import conditions, identity, same_conditions
 from acft.ui.reading.pairs import Subject, subjects
 from acft.ui.reading.reader import Run
 from acft.ui.web.dom import Node, choose, el
@@ -60,3 +61,33 @@ def _within(visit: Visit) -> Node:
     """The way back to a comparison of policies of one run."""
     href = link("compare", visit.query, other="", left="", right="", part="")
     return el("a.do", "Compare within the first run", href=href)
+
+
+def same_sides(found: Comparison) -> Node | None:
+    """That both sides are one policy of one run, so that nothing can differ."""
+    if (found.run.run_id, found.left) != (found.other.run_id, found.right):
+        return None
+    return el("div.notice.warn", f"Both sides are {found.left.label} of the same run, so nothing "
+              "differs. Choose another policy or, against it, another run.")  # fmt: skip
+
+
+def badges(found: Comparison) -> Node:
+    """Proof of who answered, and the conditions of both sides with differences marked."""
+    facts = conditions(found.run, found.other), conditions(found.other, found.run)
+    rows = [
+        el("span.chip" if left == right else "span.chip.bad",
+           f"{name}: {left}" if left == right else f"{name}: {left} ≠ {right}")
+        for (name, left), (_, right) in zip(facts[0].items(), facts[1].items(), strict=True)
+    ]  # fmt: skip
+    n_prompts = len({pair.left.prompt_id for pair in found.pairs})
+    first = el("span.chip", f"{n_prompts:,} prompts × {len(found.pairs) / max(1, n_prompts):.0f}")
+    note = None
+    if not same_conditions(found.run, found.other):
+        note = el("div.notice.bad", "The two sides answered under different conditions (marked); "
+                  "differences between them may come from that.")  # fmt: skip
+    return el(
+        "div.badges",
+        el("div", identity(found.run, found.left), identity(found.other, found.right)),
+        el("div", first, rows),
+        note,
+    )
