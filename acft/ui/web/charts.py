@@ -64,7 +64,7 @@ def lines(
     pairs = zip(bands, [_line(curve, share=share) for curve in drawn], strict=True)
     layout = {
         "height": height, "margin": MARGIN, "legend": LEGEND, "hovermode": "x unified",
-        "showlegend": len(drawn) > 1,
+        "showlegend": True,
         "xaxis": {"title": {"text": x_title, "standoff": 6}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
         "shapes": [_border(x) for x in rounds] + [_target(y) for y in (target,) if y is not None],
