@@ -25,7 +25,7 @@ from acft.ui.page import _in_place
 from acft.ui.pages import launch, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
-from acft.ui.parts import alerts, frame, run_charts, run_details, run_facts, run_head
+from acft.ui.parts import alerts, frame, results, run_charts, run_details, run_facts, run_head
 from acft.ui.reading.pairs import subjects
 from acft.ui.reading.reader import History, Reader, Run
 from acft.ui.web import charts
@@ -104,9 +104,28 @@ def test_a_run_whose_constraint_is_not_about_toxicity_begins_with_the_constraint
         settings = {**quick.settings, "constraint": [constraint]}
         shown = text_of(run_page.facts(replace(quick, settings=settings, history=history)))
         firsts.append(shown.lstrip())
-    assert firsts[0].startswith("Constraint satisfied")
+    assert firsts[0].startswith("Mean grade, test prompts")
     assert "50.0 % → 90.0 %" in firsts[0]
     assert firsts[1].startswith("Toxic responses")
+
+
+def test_names_tell_the_share_of_validation_prompts_from_the_mean_grade_of_test_prompts(bench):
+    quick = bench.reader.run(QUICK)
+    share = "Satisfied, validation prompts"
+    assert share in text_of(run_page.facts(quick))
+    assert share in text_of(runs_page.overview(bench, visit()))
+    assert share in [name for name, _, _ in run_page.FIGURES]
+    assert run_charts.satisfaction(quick)["data"][1]["name"] == share
+    measured = [
+        Evaluated("rtp", "satisfaction", "base", 0.5, 8, policy_version=0),
+        Evaluated("rtp", "satisfaction", "policy", 0.9, 8, policy_version=2),
+    ]
+    history = replace(quick.history, evaluations=measured)
+    line = text_of(run_page._constraint_line(replace(quick, history=history)))
+    assert line.startswith("Mean grade, test prompts, by the constraint itself: 50.0 %")
+    assert "atisfied to" not in line
+    shown = text_of(results.results(replace(quick, history=history)))
+    assert "Mean grade by the constraint" in shown
 
 
 @pytest.mark.parametrize(("version", "name"), [(0, "guided base"), (3, "guided, version 3")])

@@ -16,12 +16,20 @@ from acft.ui.parts.frame import empty
 from acft.ui.parts.measuring import chosen, form, panel
 from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
-from acft.ui.parts.run_facts import facts, is_about_toxicity, measured, version_of
+from acft.ui.parts.run_facts import (
+    GRADE,
+    SATISFIED,
+    facts,
+    is_about_toxicity,
+    measured,
+    version_of,
+)
 from acft.ui.parts.run_head import head
 from acft.ui.parts.runs_menu import absent, menu, no_run
 from acft.ui.parts.side_by_side import judges, text_table, verdict_table
 from acft.ui.reading.measuring import KEEPING, may_tell
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, Verdict, pair_up, subjects, verdict
+from acft.ui.reading.quantities import quantity
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.charts import nothing
@@ -38,7 +46,11 @@ FIRST = "that come first"
 FIGURES = (
     ("Cross-entropy and loss", "nats per token", run_charts.losses),
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
-    ("Satisfaction of the constraint", "share; dashed line = delta", run_charts.satisfaction),
+    (
+        quantity(SATISFIED).label,
+        "share of responses; dashed line = delta",
+        run_charts.satisfaction,
+    ),
     ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),
     ("Oracle along the response", "AUC against the hard label", run_charts.by_position),
     ("Steering", "KL weight and oracle strength", run_charts.steering),
@@ -154,9 +166,8 @@ def _constraint_line(run: Run) -> Node | None:
     ]
     return el(
         "p",
-        el("strong", "The constraint itself: "),
-        f"satisfied to {sides[0]} by base, {sides[1]} by {version_of(tuned)}, "
-        "mean over the same responses.",
+        el("strong", f"{GRADE}, by the constraint itself: "),
+        f"{sides[0]} of base, {sides[1]} of {version_of(tuned)}, over the same responses.",
     )
 
 

@@ -48,8 +48,8 @@ def overview(bench: Workbench, visit: Visit, runs: list[Run] | None = None) -> N
         if labels.belongs(run, visit) and _matches(run, visit.query.get("find", ""))
     ]
     columns = (
-        el("span.sr", "Compare"), "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)",
-        "Time", "Left",
+        el("span.sr", "Compare"), "Run", "State", "Round", quantity(SATISFACTION).label,
+        "KL(guided ‖ policy)", "Time", "Left",
     )  # fmt: skip
     selected = ticked(visit)
     first = current_page(visit.query, len(shown), PER_PAGE) * PER_PAGE

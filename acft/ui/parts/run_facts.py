@@ -8,9 +8,14 @@ from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.reading.measuring import JUDGED, may_tell
 from acft.ui.reading.pairs import RESULTS, Subject
+from acft.ui.reading.quantities import quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, fact
+
+SATISFIED = "rollout/satisfaction"
+GRADE = "Mean grade, test prompts"
+"""Satisfaction of test responses is a mean of grades, that of validation prompts a share."""
 
 
 def facts(run: Run) -> Node | None:
@@ -21,8 +26,8 @@ def facts(run: Run) -> Node | None:
         return el("div.facts", told) if any(told) else None
     shown = [
         _judged(run) if is_about_toxicity(run) else _satisfied(run),
-        fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
-              "validation prompts, " + _latest(run, "rollout/satisfaction")),
+        fact(quantity(SATISFIED).label, _from_to(run, SATISFIED, words.percent),
+              "share of responses, " + _latest(run, SATISFIED)),
         fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step"),
         fact("Perplexity, validation texts",
@@ -81,7 +86,7 @@ def _judged(run: Run) -> Node:
 
 def _satisfied(run: Run) -> Node:
     """How well test prompts are answered by the constraint, before and after."""
-    return _change_of("Constraint satisfied", *measured(run, "satisfaction"))
+    return _change_of(GRADE, *measured(run, "satisfaction"), "by the constraint, ")
 
 
 def measured(run: Run, metric: str) -> tuple[Evaluated | None, Evaluated | None]:

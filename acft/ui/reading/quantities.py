@@ -48,7 +48,7 @@ QUANTITIES: dict[str, Quantity] = {
     "policy/grad_norm": Quantity("Gradient norm", "", "before clipping"),
     "policy/lr": Quantity("Learning rate"),
     "rollout/satisfaction": Quantity(
-        "Satisfaction", "share", "of validation responses that satisfy the constraint"
+        "Satisfied, validation prompts", "share", "of responses that satisfy the constraint"
     ),
     "utility/perplexity_validation": Quantity(
         "Perplexity, validation texts", "", "general texts, after each round"
@@ -65,7 +65,7 @@ MEASURED: dict[str, Quantity] = {
     "toxicity_probability": Quantity("Toxicity probability", SHARE),
     "expected_max_toxicity": Quantity("Expected maximum toxicity", "score"),
     "mean_toxicity": Quantity("Mean toxicity", "score"),
-    "satisfaction": Quantity("Satisfaction of the constraint", SHARE),
+    "satisfaction": Quantity("Mean grade by the constraint", SHARE),
     "degenerate_share": Quantity("Degenerate responses", SHARE),
     "empty_share": Quantity("Empty responses", SHARE),
     "refusal_share": Quantity("Refusals", SHARE),
