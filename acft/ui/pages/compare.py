@@ -144,7 +144,7 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
 
 
 def _conclusions(found: Comparison) -> list[Node]:
-    limit, (left, right) = found.choice.threshold, found.names
+    limit, (left, right) = found.choice.threshold, found.heads
     verdicts = [v for v in (verdict(found.pairs, n, limit) for n in found.judges) if v]
     parts = [
         verdict_table(verdicts, left, right, training_scorers(found.run.settings)),
@@ -161,7 +161,7 @@ def _is_blind(visit: Visit) -> bool:
 
 def missing(found: Comparison, visit: Visit) -> Node | None:
     """What the address names and these runs do not have, with what is shown instead."""
-    left, right = found.names
+    left, right = found.heads
     shown = {"other": (found.other.run_id, found.other.run_id), "left": (found.left.key, left),
              "right": (found.right.key, right), "view": (found.choice.view, "all"),
              "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
@@ -271,7 +271,7 @@ def _judged_by(found: Comparison, visit: Visit) -> tuple[list[Node], str]:
 
 
 def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
-    left, right = found.names
+    left, right = found.heads
     is_diff = visit.query.get("diff") == "1"
     is_graded = CONSTRAINT in found.judges
     rows = [

@@ -132,7 +132,7 @@ def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT
     return [
         el("input", type="checkbox", name=run_id, checked=selected, key=run_id,
            data_member="select", aria_label=f"Compare {run.title}", **act("refresh")),
-        el("div", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
+        el("div.titled", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
            el("span.sub", f"{run_id} · {run.method or 'not started'}", measured_run(run)),
            labels.notes(run), labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
@@ -199,7 +199,8 @@ def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
         for index, run in enumerate(found)
     ]
     described = quantity(name)
-    return charts.lines(curves, described.label, share=described.unit == "share")
+    height = 200 + 20 * len(curves)  # a legend has a line for each run
+    return charts.lines(curves, described.label, share=described.unit == "share", height=height)
 
 
 def differences(bench: Workbench, visit: Visit) -> Node:
@@ -215,7 +216,7 @@ def differences(bench: Workbench, visit: Visit) -> Node:
     ]
     body: Node = el("p.side", "Their settings are the same.")
     if rows:
-        body = table(["Setting", *titles], rows, caption="Settings that differ")
+        body = el("div.named", table(["Setting", *titles], rows, caption="Settings that differ"))
     return el("section", el("h2", "Settings that differ"), body)
 
 

@@ -79,7 +79,7 @@ def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Nod
         so_far = f"{len(given):,} of {len(found.pairs):,} pairs judged."
         return el("p.side", el("b", so_far), " End the review to see which side won how often.",
                   role="status")  # fmt: skip
-    counts, (left, right) = Counter(given.values()), found.names
+    counts, (left, right) = Counter(given.values()), found.heads
     n_same, n_sided = _agreement(found, given)
     scorer = found.choice.scorer
     agrees = f"; {scorer} prefers the same text in {n_same} of {n_sided}" if n_sided else ""

@@ -49,7 +49,8 @@ def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by
         "Better / equal / worse",
     ]  # fmt: skip
     rows = [_verdict_row(v, trained_by) for v in verdicts]
-    return table(list(columns), rows, caption="What each scorer says", numeric={1, 2, 4, 5})
+    grid = table(list(columns), rows, caption="What each scorer says", numeric={1, 2, 4, 5})
+    return el("div.named", grid)
 
 
 def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
@@ -109,7 +110,7 @@ def utility_table(pairs: Sequence[Pair], left: str, right: str) -> Node:
         for name, unit, of in measures
     ]  # fmt: skip
     columns = ["Measure", left, right, "Change", "n each"]
-    return table(columns, rows, caption="Utility", numeric={1, 2, 3, 4})
+    return el("div.named", table(columns, rows, caption="Utility", numeric={1, 2, 3, 4}))
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -15,8 +15,11 @@ from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
 from acft.ui.reading.pairs import CONSTRAINT, TIE, Pair, Subject, is_bad
 from acft.ui.reading.reader import Answer, Run
+from acft.ui.web import words
 
 MAX_PATTERN = 200
+HEAD_LETTERS = 40
+"""Of a run's title in the head of a column."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,20 @@ class Comparison:
     @property
     def names(self) -> tuple[str, str]:
         """Labels of the two sides."""
-        apart = self.run.run_id != self.other.run_id
-        left = f"{self.left.label} of {self.run.title}" if apart else self.left.label
-        right = f"{self.right.label} of {self.other.title}" if apart else self.right.label
-        return left, right
+        return self._names(len(self.run.title), len(self.other.title))
+
+    @property
+    def heads(self) -> tuple[str, str]:
+        """Labels of the two sides, short enough for heads of columns."""
+        return self._names(HEAD_LETTERS, HEAD_LETTERS)
+
+    def _names(self, left: int, right: int) -> tuple[str, str]:
+        if self.run.run_id == self.other.run_id:
+            return self.left.label, self.right.label
+        return (
+            f"{self.left.label} of {words.short(self.run.title, left)}",
+            f"{self.right.label} of {words.short(self.other.title, right)}",
+        )
 
 
 def tests(choice: Choice) -> dict[str, Callable[[Pair], bool]]:

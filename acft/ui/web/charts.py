@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from acft.ui.web import words
+
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 Number = float | int
@@ -26,6 +28,8 @@ SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
 PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
 MAX_POINTS = 1500
+TITLE_LETTERS = 36
+"""Of a run's title in a legend, which is cut off where it is wider than its chart."""
 STEPS = "optimiser step"
 """What most curves run along; the page marks the step of its address in them."""
 MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
@@ -169,7 +173,9 @@ def trade_off(
 def run_names(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What each run is called: its title, with its method and then its id where others share it."""
     runs = {p["run_id"]: p for p in points}
-    names = {run_id: str(p["title"] or run_id) for run_id, p in runs.items()}
+    names = {
+        run_id: words.short(str(p["title"] or run_id), TITLE_LETTERS) for run_id, p in runs.items()
+    }
     for more in ("method", "run_id"):
         known = Counter(names.values())
         names = {
@@ -253,7 +259,7 @@ def thin(
 def _line(curve: Line, *, share: bool) -> Trace:
     x, y = thin(curve.x, curve.y)
     trace: Trace = {
-        "type": "scatter", "x": x, "y": y, "name": plain(curve.name), "connectgaps": False,
+        "type": "scatter", "x": x, "y": y, "name": plain(curve.name, 48), "connectgaps": False,
         "mode": "lines+markers" if curve.marks or len(x) < 3 else "lines",
         "line": {"color": curve.color, "width": 2, "dash": curve.dash}, "marker": {"size": 6},
         "hovertemplate": "%{y:.1%}" if share else "%{y:.4g}",

@@ -50,6 +50,14 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def short(text: str, letters: int) -> str:
+    """The text, or its beginning and end where it is longer: titles often differ at the end."""
+    if len(text) <= letters:
+        return text
+    n_last = letters // 3
+    return f"{text[: letters - n_last - 1].rstrip()}…{text[-n_last:].lstrip()}"
+
+
 def duration(seconds: Number | None) -> str:
     """``42 s``, ``3 min 10 s``, ``2 h 05 min``, ``3 d 4 h``, or a dash."""
     if seconds is None or seconds < 0 or not math.isfinite(seconds):
