@@ -50,6 +50,7 @@ def test_a_run_that_has_not_answered_keeps_the_menus_of_the_runs(bench, monkeypa
 def test_results_of_two_runs_are_compared_and_base_with_the_result_within_one(bench):
     def sides(**query):
         found = compare.compared(bench, visit(QUICK, **query))
+        assert found is not None
         return found.left.key, found.right.key
 
     assert sides() == sides(other=QUICK) == ("base.0", "policy.3")
