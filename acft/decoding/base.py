@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acft.backbone.forward import logits
@@ -87,11 +87,17 @@ class DecodedJudge(DecodedPolicy):
         """The policy's."""
         return self.policy.workers
 
-    @torch.inference_mode()
     def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
-        """Log-probability of each response token, in nats; 0 elsewhere, since no prompt is drawn.
+        """Log-probability of each response token, in nats; 0 elsewhere: no prompt is drawn."""
+        return self.read(batch)[0]
 
-        A response is what ``batch.response_mask`` selects, without gaps.
+    @torch.inference_mode()
+    def read(
+        self, batch: TokenBatch
+    ) -> tuple[Float[Tensor, "batch step"], Bool[Tensor, "batch step"]]:
+        """Log-probability of each response token in nats, and whether no other was likelier there.
+
+        A response is what ``batch.response_mask`` selects, without gaps; 0 and True elsewhere.
         """
         ids, hidden = batch.token_ids, self.policy.hidden(batch)
         starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
@@ -99,6 +105,7 @@ class DecodedJudge(DecodedPolicy):
         session = self.decoder.start([self.backbone.decode(ids) for ids in prompts], prompts)
         rows = torch.arange(len(ids), device=ids.device)
         found = hidden.new_zeros(len(ids), ids.shape[1] - 1, dtype=torch.float32)
+        is_likeliest = torch.ones_like(found, dtype=torch.bool)
         for step in range(int(lengths.max())):
             before = (starts - 1 + step).clamp(max=ids.shape[1] - 2)
             state = hidden[rows, before]
@@ -106,8 +113,11 @@ class DecodedJudge(DecodedPolicy):
                 logits(self.backbone.model, state).log_softmax(dim=-1), state, ids[rows, before]
             )
             drawn = next_logprobs.gather(1, ids[rows, before + 1, None])[:, 0]
-            found[rows, before] = torch.where(step < lengths, drawn, found[rows, before])
-        return found
+            is_best = drawn >= next_logprobs.amax(dim=1)
+            is_there = step < lengths
+            found[rows, before] = torch.where(is_there, drawn, found[rows, before])
+            is_likeliest[rows, before] &= is_best | ~is_there
+        return found, is_likeliest
 
 
 @dataclass(frozen=True)
