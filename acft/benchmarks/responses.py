@@ -1,6 +1,6 @@
 """Drawing the responses that suites judge, once for all suites that ask for the same."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 from acft.benchmarks.base import DRAWN, Bench, Responses, SuiteOutput, Work
@@ -118,8 +118,3 @@ def draw_responses(
         yield Responses(bench.subject, prompts, scored, settings.model_dump_json())
         bench.memo[key] = (prompts, scored)
     return bench.memo[key]
-
-
-def categories(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """Category by prompt id."""
-    return {prompt.prompt_id: prompt.category for prompt in prompts}
