@@ -40,11 +40,7 @@ class Judged:
 
         The prompt carries no loss: it is not the policy's own.
         """
-        prompt_ids = self.rollout.prompt_ids
-        return TokenizedDocument(
-            self.rollout.rollout_id, "attribute", prompt_ids + self.rollout.response_ids,
-            len(prompt_ids), len(prompt_ids),
-        )  # fmt: skip
+        return TokenizedDocument.of(self.rollout, "attribute", "response")
 
 
 def own_responses(
