@@ -42,6 +42,7 @@ from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
 from acft.threads import use_threads
 from acft.training.outputs import TrainContext
+from acft.training.sparse import Key, key_of
 from acft.types import Document, Prompt, Rollout
 
 DEFAULT_BASE_ROLLOUTS = 512
@@ -78,7 +79,8 @@ class World:
     threads: int = 1
     texts: TextCounts = field(default_factory=TextCounts)
     """Counts what the scorers are asked."""
-    _document_verdicts: dict[tuple[tuple[int, ...], int], Tensor] = field(default_factory=dict)
+    _document_verdicts: dict[Key, Tensor] = field(default_factory=dict)
+    """By tokens, not by name: rollouts of different rounds share their names."""
 
     @property
     def horizon(self) -> int:
@@ -135,21 +137,19 @@ class World:
     ) -> Float[Tensor, "batch window"]:
         """Graded satisfaction of every prefix of each response, up to the horizon; remembered."""
         known = self._document_verdicts
-        # By tokens, not by name: rollouts of different rounds share their names.
-        keys = [(document.token_ids, document.response_start) for document in documents]
-        new = [d for d, key in zip(documents, keys, strict=True) if key not in known]
+        new = {key_of(d): d for d in documents if key_of(d) not in known}
         if new:
-            prompts = [d.token_ids[: d.response_start] for d in new]
+            prompts = [d.token_ids[: d.response_start] for d in new.values()]
             rows = prefix_verdicts(
                 self.decode,
                 [self.decode(prompt) for prompt in prompts],
                 prompts,
-                [d.token_ids[d.response_start :][: self.horizon] for d in new],
+                [d.token_ids[d.response_start :][: self.horizon] for d in new.values()],
                 self.constraint.score,
                 self.horizon + 1,
             )
-            known.update(zip([(d.token_ids, d.response_start) for d in new], rows, strict=True))
-        return torch.stack([known[key] for key in keys])
+            known.update(zip(new, rows, strict=True))
+        return torch.stack([known[key_of(d)] for d in documents])
 
     def snapshot(self) -> Policy:
         """A frozen copy of the policy as it is now."""
