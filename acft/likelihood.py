@@ -17,7 +17,7 @@ from acft.backbone.sharded import uneven_passes
 from acft.data import TokenizedDocument, collate, pad_token, prompt_and_response
 from acft.distributed import ranks
 from acft.errors import DataError
-from acft.prompt_tokens import encoded_pair, response_text
+from acft.prompt_tokens import INCOMPLETE, LETTER_TOKENS, encoded_pair, response_text
 from acft.threads import Workers
 from acft.totals import Totals
 from acft.types import Document, Rollout, TokenBatch
@@ -28,8 +28,6 @@ BATCH_TOKENS = 1024
 """Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
 DROPPED_PERPLEXITY = 1e4
 """Texts above it are left out of ``mean_perplexity``. Source: arXiv:2105.03023, its evaluation."""
-CHARACTER_TOKENS = 4
-"""Most tokens of one character: a byte of UTF-8 each."""
 
 
 @runtime_checkable
@@ -209,8 +207,8 @@ def _cut(token_ids: list[int], length: int, tokenizer: Any) -> list[int]:
     Such a part has no bytes to count: it decodes to a replacement character of three.
     """
     kept = token_ids[:length]
-    for _ in range(CHARACTER_TOKENS - 1 if len(kept) < len(token_ids) else 0):
-        if not tokenizer.decode(kept[-CHARACTER_TOKENS:]).endswith("\N{REPLACEMENT CHARACTER}"):
+    for _ in range(LETTER_TOKENS - 1 if len(kept) < len(token_ids) else 0):
+        if not tokenizer.decode(kept[-LETTER_TOKENS:]).endswith(INCOMPLETE):
             break
         kept = kept[:-1]
     return kept

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 Decode = Callable[[Sequence[int]], str]
 """Tokens to their text, without special ones."""
 
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What bytes decode to that are no whole letter."""
+LETTER_TOKENS = 4
+"""Tokens that spell one letter at most: as many as UTF-8 has bytes. Source: RFC 3629."""
+
 
 def encode_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:
     """Token ids of a prompt, raw or wrapped in the tokenizer's chat template.
@@ -97,7 +102,7 @@ def response_texts(
     response are decoded together.
     """
     before = decode(prompt_ids)
-    is_whole = not before.endswith("\N{REPLACEMENT CHARACTER}")  # else a letter goes on after it
+    is_whole = not before.endswith(INCOMPLETE)  # else a letter goes on after it
     texts = []
     for ids in responses:
         both = decode([*prompt_ids, *ids])
