@@ -44,7 +44,7 @@ class Config(BaseModel):
 
 
 def checked(ask: Callable[..., Result], *arguments: Any) -> Result:
-    """What is asked for, inside a validator: pydantic collects errors of values only.
+    """The result of ``ask(*arguments)``, in a validator: pydantic takes ``ValueError`` alone.
 
     Raises:
         ValueError: Asking raised a ``ConfigError``.

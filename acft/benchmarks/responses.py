@@ -37,7 +37,7 @@ class PromptedSettings(Config):
 
 
 class DrawSettings(PromptedSettings):
-    """The same, and how a token is drawn."""
+    """Which prompts are continued, how often and how far, and how a token is drawn."""
 
     temperature: PositiveFloat = 1.0
     """Logits are divided by it."""
@@ -55,7 +55,7 @@ class DrawSettings(PromptedSettings):
 
 
 def as_set(settings: DrawSettings) -> DrawSettings:
-    """How a suite draws whose settings are those of its drawing."""
+    """The settings themselves, for suites that have no others than those of drawing."""
     return settings
 
 

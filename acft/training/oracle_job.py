@@ -57,7 +57,7 @@ class Guide:
 
 @dataclass(frozen=True)
 class OracleRound:
-    """What the job leaves behind."""
+    """What the oracle's job of a round leaves behind."""
 
     guide: Guide
     rollouts: list[Rollout]
@@ -76,7 +76,7 @@ def build_oracle(world: World) -> Oracle:
 def new_oracle(
     run: RunSettings, base: Backbone, constraint: Constraint, scorers: Sequence[Scorer]
 ) -> Oracle:
-    """The same from its parts; ``scorers`` are those behind the constraint."""
+    """An oracle that has seen no response yet; ``scorers`` are those behind the constraint."""
     context = OracleContext(
         run.oracle,
         base,
@@ -198,7 +198,7 @@ class ScoredSamples:
 
 
 def oracle_data(scored: ScoredSamples) -> OracleData:
-    """The same as training data of an oracle."""
+    """Scored responses as an oracle learns from them."""
     return OracleData(
         scored.windows,
         torch.tensor(scored.satisfaction),
