@@ -26,6 +26,7 @@ from acft.ui.reading.comparing import (
     select,
 )
 from acft.ui.reading.conditions import conditions, identity, same_conditions
+from acft.ui.reading.measuring import judges_of
 from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
@@ -96,8 +97,7 @@ def _side(answers: Sequence[Answer], wanted: str, *, first: bool) -> Subject | N
 
 
 def _default_scorer(run: Run, names: Sequence[str]) -> str:
-    judges = (run.settings.get("evaluation") or {}).get("scorers") or []
-    return next((name for name in judges if name in names), names[0] if names else "")
+    return next((name for name in judges_of(run) if name in names), names[0] if names else "")
 
 
 def _threshold(text: str) -> float | None:
