@@ -184,6 +184,12 @@ def status_from_events(paths: RunPaths) -> Status:
     return dataclasses.replace(status, events=len(everything))
 
 
+def sealed_rounds(paths: RunPaths) -> dict[int, RoundFinished]:
+    """The rounds of a run that are sealed and count, by number, in order."""
+    counted = (entry.event for entry in effective(read_events(paths.events)))
+    return {event.round: event for event in counted if isinstance(event, RoundFinished)}
+
+
 def status_after(entries: Iterable[Entry], status: Status) -> Status:
     """The status brought forward by events that count."""
     for entry in entries:

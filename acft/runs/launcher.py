@@ -20,6 +20,7 @@ from acft.runs.directory import (
     find_run,
     not_writable,
     read_launch,
+    sealed_rounds,
     status_after,
     write_status,
 )
@@ -203,8 +204,7 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
         RunError: The round was never sealed.
         DataError: Its checkpoint is damaged.
     """
-    counted = [entry.event for entry in effective(read_events(paths.events))]
-    sealed = {event.round: event for event in counted if isinstance(event, RoundFinished)}
+    sealed = sealed_rounds(paths)
     wanted = max(sealed, default=0) if from_round is None else from_round
     if wanted == 0 and wanted not in sealed:
         return None

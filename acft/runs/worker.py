@@ -29,7 +29,13 @@ from acft.events import (
     Scalars,
     Started,
 )
-from acft.runs.directory import read_launch, read_status, stop_request, write_status
+from acft.runs.directory import (
+    read_launch,
+    read_status,
+    sealed_rounds,
+    stop_request,
+    write_status,
+)
 from acft.runs.locks import FileLock
 from acft.runs.mirror import Mirror, Target, open_mirror, require_clients
 from acft.runs.process import this_process
@@ -316,18 +322,11 @@ def starting_point(paths: RunPaths, status: Status) -> StartingPoint:
     Raises:
         DataError: There is no such sealed checkpoint.
     """
-    checkpoint = status.resumed_from
-    from acft.eventlog import effective, read_events  # noqa: PLC0415
-
-    sealed = [
-        entry.event
-        for entry in effective(read_events(paths.events))
-        if isinstance(entry.event, RoundFinished)
-    ]
-    if not sealed or checkpoint == BEGINNING:
+    sealed = sealed_rounds(paths)
+    if not sealed or status.resumed_from == BEGINNING:
         return StartingPoint()
-    wanted = checkpoint or sealed[-1].checkpoint
-    for event in sealed:
+    wanted = status.resumed_from or sealed[max(sealed)].checkpoint
+    for event in sealed.values():
         if event.checkpoint == wanted:
             return StartingPoint(paths.root / wanted, event.round, status.step)
     raise DataError(f"run {paths.root.name} has no sealed checkpoint {wanted!r}")
