@@ -29,6 +29,7 @@ from acft.events import (
     Scalars,
     Started,
 )
+from acft.runs.checkpoints import verify
 from acft.runs.directory import (
     read_launch,
     read_status,
@@ -38,6 +39,7 @@ from acft.runs.directory import (
 )
 from acft.runs.locks import FileLock
 from acft.runs.mirror import Mirror, Target, open_mirror, require_clients
+from acft.runs.pace import Pace
 from acft.runs.process import this_process
 from acft.runs.status import HEARTBEAT_SECONDS
 from acft.schema import BEGINNING, RunPaths, Status
@@ -142,7 +144,7 @@ class _Attempt:
         self._stop = StopSignal(paths)
         self._spec: Spec | None = None
         self._recorder: Recorder | None = None
-        self._pace: Any = None
+        self._pace = Pace(rounds=0)
         self._mirror: Mirror | None = None
 
     def run(self) -> int:
@@ -164,7 +166,6 @@ class _Attempt:
 
     def _load(self) -> None:
         # Imported after the first sign of life: this takes seconds.
-        from acft.runs.pace import Pace  # noqa: PLC0415
         from acft.runs.spec import load_spec  # noqa: PLC0415
 
         launch = read_launch(self._paths)
@@ -186,7 +187,6 @@ class _Attempt:
     def _train(self) -> None:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
-        from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
