@@ -194,6 +194,7 @@
   const refusals = () => [...document.querySelectorAll(".toast-body.error .toast-message-item")];
   const isPatient = (control) => "patient" in control.dataset;
   function free(control) {
+    clearTimeout(control.acftPatience);
     control.removeAttribute("aria-busy");
     delete control.dataset.waited;
     asking.delete(control);
@@ -227,7 +228,7 @@
       control.acftAsked = Date.now();
       control.acftNotices = new Set(refusals());  // Those that stand already are about something else.
       asking.add(control);
-      setTimeout(free, isPatient(control) ? 120000 : 8000, control);
+      control.acftPatience = setTimeout(free, isPatient(control) ? 120000 : 8000, control);
       trigger(name, argument);
     };
     holder.addEventListener("click", (event) => {
