@@ -14,7 +14,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.run_head import measured_run
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SHARE, quantity
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
@@ -199,7 +199,7 @@ def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
         for index, run in enumerate(found)
     ]
     described = quantity(name)
-    return charts.lines(curves, described.label, share=described.unit == "share")
+    return charts.lines(curves, described.label, share=described.unit == SHARE)
 
 
 def differences(bench: Workbench, visit: Visit) -> Node:
