@@ -15,7 +15,7 @@ from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
 from acft.ui.parts.runs_menu import chosen_run, menu, no_run, run_menu
-from acft.ui.parts.side_by_side import response, utility_table, verdict_table
+from acft.ui.parts.side_by_side import prompt, response, utility_table, verdict_table
 from acft.ui.reading.comparing import (
     Choice,
     Comparison,
@@ -280,7 +280,7 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
     is_diff = visit.query.get("diff") == "1"
     rows = [
         [
-            blind.prompt(pair),
+            prompt(pair),
             response(pair.left, found.run.run_id),
             response(pair.right, found.other.run_id, _diff(pair) if is_diff else None),
             el("span.num", words.signed(pair.change(found.choice.scorer))),

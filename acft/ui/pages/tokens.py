@@ -37,7 +37,7 @@ from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, view
+from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, veiled, view
 from acft.ui.web.hot_words import is_hot
 from acft.ui.web.pager import PART, asked_part, pager
 
@@ -260,9 +260,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
 def _token(text: str) -> Node:
     """A token with its spaces visible; blurred when it is toxic by itself."""
     shown = text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") or "∅"
-    if is_hot(text):
-        return ["veil", {"score": ""}, shown]
-    return el("code", shown)
+    return veiled(shown) if is_hot(text) else el("code", shown)
 
 
 def _run_of(bench: Workbench, visit: Visit) -> Run:

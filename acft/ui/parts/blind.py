@@ -8,6 +8,7 @@ from acft.store.connection import Store
 from acft.store.journal import record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
 from acft.ui.page import Visit
+from acft.ui.parts.side_by_side import prompt
 from acft.ui.reading.comparing import Comparison, is_swapped
 from acft.ui.reading.pairs import TIE, Pair
 from acft.ui.reading.reader import Answer
@@ -24,18 +25,6 @@ NOTE = (
 def item(pair: Pair) -> str:
     """Name of a pair in the journal."""
     return f"{pair.left.rollout_id}|{pair.right.rollout_id}"
-
-
-def prompt(pair: Pair) -> Node:
-    """The prompt of a pair."""
-    return el(
-        "span.prompt",
-        veil(pair.left.prompt, None),
-        el(
-            "span.sub", " · ".join(filter(None, [pair.left.category, f"sample {pair.left.sample}"]))
-        ),
-        key=f"{pair.left.prompt_id}-{pair.left.sample}",
-    )
 
 
 def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Node:
