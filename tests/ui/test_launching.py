@@ -243,7 +243,7 @@ def test_only_who_may_launch_is_told_whether_files_are_there(bench, monkeypatch)
     monkeypatch.setattr(
         bench.settings_process,
         "call",
-        lambda *_, **sent: asked.append(sent["has_files"]) or {"problems": []},
+        lambda *_, **sent: asked.append(sent["has_files"]) or [],
     )
     page.problems(bench, visit(), TEXT)
     page.problems(bench, visit(may_change=True), TEXT)
