@@ -235,7 +235,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
         return ""
     among: Any = visit.query.get("among", "all")
     among = among if among in AMONG else "all"
-    found = most_shifted(bench.store, run.run_id, among=among, min_count=1, part=Slice(MOST_PAYING))
+    found = most_shifted(bench.store, run.run_id, among=among, part=Slice(MOST_PAYING))
     rows = [
         [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
          words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
