@@ -232,7 +232,7 @@ def test_a_run_taken_over_after_a_restart_shows_the_proof(bench, tmp_path):
     again = replace(bench, supervisor=supervisor)
     shown = text_of(run_page.top(again, visit(LIVE)))
     assert "process 4711" in shown
-    assert "1,234 events read, 0 lost" in shown
+    assert "1,234 events were read and 0 lost" in shown
     assert "4711" not in text_of(run_page.top(again, visit(QUICK)))
 
 

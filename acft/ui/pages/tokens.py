@@ -184,7 +184,7 @@ def sums(bench: Workbench, run_id: str) -> Node | None:
 
 
 def about_text(bench: Workbench, visit: Visit) -> Node:
-    """What the text is, its scores, and the moments at which it was looked at."""
+    """What the text is, its scores, and the steps whose values are stored."""
     run = chosen_run(bench, visit)
     sequence = current_sequence(bench, visit, run.run_id) if run else ""
     if run is None or not sequence:
@@ -209,12 +209,12 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
 
 
 def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
-    """That nobody looked at the text at the step of the address, and whose values are shown."""
+    """That no values are stored of the step in the address, and whose are shown instead."""
     asked, there = visit.query.get("step", ""), [str(m["step"]) for m in moments]
     if not asked or not there or asked in there:
         return None
-    return el("div.notice.warn", f"This text was not looked at by step {asked[:40]!r} (but by "
-              f"{', '.join(there)}); the newest is shown.", role="alert")  # fmt: skip
+    return el("div.notice.warn", f"No values of this text are stored for step {asked[:40]!r} "
+              f"(only for {', '.join(there)}); the newest are shown.", role="alert")  # fmt: skip
 
 
 def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
@@ -225,7 +225,7 @@ def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
         for m in moments
     ]  # fmt: skip
     menu = choose(pairs, chosen, "Checkpoint", data_query="step", **act("refresh"))
-    return el("p.side", "Looked at by: ", menu)
+    return el("p.side", "Values of ", menu)
 
 
 def paying(bench: Workbench, visit: Visit) -> Node:

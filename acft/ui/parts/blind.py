@@ -17,8 +17,8 @@ from acft.ui.web.dom import Node, act, el, fact, table, veil, veiled
 
 CHOICES = ("first", "second", "tie", "both bad")
 NOTE = (
-    "Sides are shuffled and scores hidden; what is better for whom is shown when you end the "
-    "review. Votes are kept beside the runs."
+    "Sides are shuffled and scores hidden; which side won is shown when you end the review. Votes "
+    "are kept beside the runs."
 )
 
 

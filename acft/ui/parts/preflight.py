@@ -30,10 +30,10 @@ ABOUT = (
 )
 BUSY = 1.5
 """Load of each core from which on others are at work; the step itself keeps all cores busy."""
-OTHER = "What stands below was measured for other settings; try these out again."
+OTHER = "The result below was measured for other settings; try these out again."
 UNMEASURED = ("title", "notes")
 """Settings that change nothing of what is measured."""
-NOT_COUNTED = "Loading, judging of test responses and perplexity come on top."
+NOT_COUNTED = "Loading, judging test responses and measuring perplexity are not included."
 Step = tuple[str, float]
 """What was done and when it began, in seconds of the monotonic clock."""
 

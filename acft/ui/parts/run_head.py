@@ -54,9 +54,9 @@ def head(run: Run, visit: Visit, adoption: Adoption | None = None) -> Node:
 
 
 def _adopted(proof: Adoption) -> Node:
-    return el("p.side", f"The workbench was restarted meanwhile and took this run over again: the "
-              f"process {proof.pid} started {words.ago(proof.started)} is the recorded one, "
-              f"{proof.events:,} events read, {proof.lost:,} lost.")  # fmt: skip
+    return el("p.side", "The workbench was restarted and took this run over: its process "
+              f"{proof.pid}, started {words.ago(proof.started)}, is still the recorded one; "
+              f"{proof.events:,} events were read and {proof.lost:,} lost.")  # fmt: skip
 
 
 def _buttons(run: Run, visit: Visit) -> Node:
