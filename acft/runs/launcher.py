@@ -43,9 +43,14 @@ REQUEST_SECONDS = 24 * 3600.0
 class RunInfo:
     """One line of the list of runs."""
 
-    run_id: str
+    paths: RunPaths
     status: Status
     state: RunState
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.paths.root.name
 
 
 def launch(
@@ -118,8 +123,7 @@ def create_here(
 
 def runs(runs_dir: Path) -> list[RunInfo]:
     """Every run with its true state, newest first."""
-    found = [RunInfo(paths.root.name, *current_state(paths)) for paths in all_runs(runs_dir)]
-    return found[::-1]
+    return [RunInfo(paths, *current_state(paths)) for paths in reversed(all_runs(runs_dir))]
 
 
 def stop(runs_dir: Path, run_id: str, mode: str = "save") -> RunState:
