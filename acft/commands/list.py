@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+from acft.commands._options import add_json
 from acft.registry import Registry, summary_of
 
 REGISTRIES: dict[str, str] = {
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only names of this kind, or the settings of what bears this name, such as optimizer "
         "for a table of settings files; kinds: " + ", ".join([*REGISTRIES, SECTIONS]),
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
