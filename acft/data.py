@@ -188,9 +188,10 @@ def tokenize(
             n_cut += len(prompt) + len(response) > max_tokens
     if not kept:
         raise DataError(
-            f"none of {n_dropped} documents fits [optimizer] max_tokens = {max_tokens}: each needs "
-            f"a prompt ({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token; raise "
-            "max_tokens or choose a corpus with longer texts"
+            f"none of {n_dropped} documents can be used: each needs a prompt "
+            f"({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token within "
+            f"[optimizer] max_tokens = {max_tokens}; choose a corpus with longer texts, or raise "
+            "max_tokens where prompts are longer"
         )
     return TokenizedCorpus(kept, n_dropped, n_cut)
 

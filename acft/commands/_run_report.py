@@ -51,7 +51,7 @@ def _way_on(info: RunInfo, run: str) -> str:
         changes = " ".join(f"--set {change}" for change in info.status.retry_with)
         return f"acft launch {run} {changes}"
     if info.state.state in RESUMABLE:
-        return f"acft resume {run}"
+        return f"acft resume {run}" if info.paths.spec.is_file() else f"acft delete {run}"
     if info.state.is_live or info.state.state == "queued":
         return f"acft stop {run}"
     return ""

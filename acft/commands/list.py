@@ -115,7 +115,7 @@ def settings_of(name: str) -> dict[str, list[dict[str, str]]]:
         known = [*REGISTRIES, SECTIONS, *sections(), *names]
         raise ConfigError(
             f"nothing is registered as {name!r}{did_you_mean(name, known)}; 'acft list' shows "
-            f"every name, and the kinds are {', '.join(REGISTRIES)}"
+            f"every name, and the kinds are {', '.join([*REGISTRIES, SECTIONS])}"
         )
     return {kind: list(_settings(item)) for kind, item in found.items()}
 

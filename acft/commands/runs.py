@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.runs.exists() and not args.runs.is_dir():
         raise DataError(f"{str(args.runs)!r} is no folder; name the folder of runs with --runs")
-    if args.run_id:
+    if args.run_id is not None:
         find_run(args.runs, args.run_id)
     everything = runs(args.runs)
     found = [info for info in everything if _is_wanted(args, info)]

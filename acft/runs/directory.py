@@ -60,9 +60,10 @@ def create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -
 
 def not_writable(runs_dir: Path, error: OSError) -> RunError:
     """The error of a folder that takes no new run."""
+    way_out = "free space or choose" if error.errno == errno.ENOSPC else "choose"
     return RunError(
-        f"cannot create a run in {str(runs_dir)!r}: {error.strerror}; free space or choose "
-        "another folder with --runs"
+        f"cannot create a run in {str(runs_dir)!r}: {error.strerror}; {way_out} another folder "
+        "with --runs"
     )
 
 
@@ -254,7 +255,8 @@ def read_launch(paths: RunPaths) -> Launch:
     try:
         return _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
     except DAMAGES as error:
-        raise DataError(f"cannot read {str(paths.launch)!r}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read {str(paths.launch)!r}: {why}") from None
 
 
 def read_labels(paths: RunPaths) -> Labels:

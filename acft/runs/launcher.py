@@ -82,7 +82,7 @@ def launch(
 
     Raises:
         ConfigError: The settings have problems or a tracker is missing; nothing is created.
-        RunError: The folder cannot be written to.
+        RunError: The folder cannot be written to, or the request's id is one of other settings.
     """
     from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
 
@@ -95,8 +95,7 @@ def launch(
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(runs_dir / LAUNCH_LOCK):
-            earlier = _requested(runs_dir, request_id, record.created)
-            if earlier:
+            if earlier := _requested(runs_dir, request_id, record):
                 return earlier
             status = Status(state="queued", kind=record.kind, created=record.created)
             return create_run(runs_dir, text, record, status).root.name
@@ -246,7 +245,7 @@ def _launch_record(spec: "Spec", experiment: str) -> Launch:
     )
 
 
-def _requested(runs_dir: Path, request_id: str, now: float) -> str:
+def _requested(runs_dir: Path, request_id: str, asked: Launch) -> str:
     """Id of the run that an earlier, equal request made."""
     for paths in reversed(all_runs(runs_dir)) if request_id else ():
         try:
@@ -254,8 +253,13 @@ def _requested(runs_dir: Path, request_id: str, now: float) -> str:
         except DataError:
             continue  # without its record nobody can tell who asked for it
         if record.request_id == request_id:
+            if record.fingerprint not in ("", asked.fingerprint):
+                raise RunError(
+                    f"request {request_id!r} has started {paths.root.name} already, with other "
+                    "settings; name another request"
+                )
             return paths.root.name
-        if now - record.created > REQUEST_SECONDS:
+        if asked.created - record.created > REQUEST_SECONDS:
             break
     return ""
 
