@@ -156,22 +156,6 @@ def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     return replace(totals, is_log=True)
 
 
-def log_ratio_totals(drawn: Sequence[Rollout], rows: Sequence[Likelihood]) -> Totals:
-    """Estimate of KL(what drew ‖ judge) in nats a token from the responses drawn, by prompt.
-
-    Args:
-        drawn: Responses at temperature 1, whose log-weights say what drew them.
-        rows: The judge's likelihood of each, as ``own_likelihoods`` gives it.
-
-    Source: derived; log ratios of samples average to the KL of the two sequence distributions.
-    """
-    ratios = [
-        math.fsum(rollout.response_logprobs) - rollout.log_weight + row.nll
-        for rollout, row in zip(drawn, rows, strict=True)
-    ]
-    return Totals.of_rows([row.group for row in rows], ratios, [row.n_tokens for row in rows])
-
-
 def byte_totals(rows: Sequence[Likelihood]) -> Totals:
     """Bits per byte, comparable across tokenizers, with its parts by group."""
     bits = [row.nll / math.log(2) for row in rows]
