@@ -18,6 +18,7 @@ from acft.ui.parts.runs_menu import chosen_run, no_run
 from acft.ui.parts.side_by_side import (
     judges,
     not_graded,
+    prompt,
     response,
     utility_table,
     verdict_table,
@@ -37,6 +38,7 @@ from acft.ui.reading.comparing import (
     viewed,
 )
 from acft.ui.reading.conditions import conditions
+from acft.ui.reading.measuring import judges_of
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, pair_up, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
@@ -109,8 +111,8 @@ def _side(answers: Sequence[Answer], wanted: str, *, wants_result: bool) -> Subj
 
 
 def _default_scorer(run: Run, names: Sequence[str]) -> str:
-    asked = (run.settings.get("evaluation") or {}).get("scorers") or []
-    return next((name for name in (CONSTRAINT, *asked) if name in names), next(iter(names), ""))
+    asked = (CONSTRAINT, *judges_of(run))
+    return next((name for name in asked if name in names), next(iter(names), ""))
 
 
 def _threshold(text: str) -> float | None:
@@ -276,7 +278,7 @@ def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
     is_graded = CONSTRAINT in found.judges
     rows = [
         [
-            blind.prompt(pair),
+            prompt(pair),
             response(pair.left, found.run.run_id, is_graded=is_graded),
             response(pair.right, found.other.run_id, _diff(pair) if is_diff else None,
                      is_graded=is_graded),

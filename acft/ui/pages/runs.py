@@ -14,7 +14,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.run_head import measured_run
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SHARE, quantity
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
@@ -200,7 +200,7 @@ def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
     ]
     described = quantity(name)
     height = 200 + 20 * len(curves)  # a legend has a line for each run
-    return charts.lines(curves, described.label, share=described.unit == "share", height=height)
+    return charts.lines(curves, described.label, share=described.unit == SHARE, height=height)
 
 
 def differences(bench: Workbench, visit: Visit) -> Node:

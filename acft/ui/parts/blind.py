@@ -8,6 +8,7 @@ from acft.store.connection import Store
 from acft.store.journal import record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
 from acft.ui.page import Visit
+from acft.ui.parts.side_by_side import prompt
 from acft.ui.reading.comparing import Comparison, is_swapped
 from acft.ui.reading.pairs import TIE, Pair
 from acft.ui.reading.reader import Answer
@@ -16,8 +17,8 @@ from acft.ui.web.dom import Node, act, el, fact, table, veil, veiled
 
 CHOICES = ("first", "second", "tie", "both bad")
 NOTE = (
-    "Sides are shuffled and scores hidden; what is better for whom is shown when you end the "
-    "review. Votes are kept beside the runs."
+    "Sides are shuffled and scores hidden; which side won is shown when you end the review. Votes "
+    "are kept beside the runs."
 )
 HIDDEN = "What scorers conclude of the two sides is shown when the blind review ends."
 
@@ -25,18 +26,6 @@ HIDDEN = "What scorers conclude of the two sides is shown when the blind review 
 def item(pair: Pair) -> str:
     """Name of a pair in the journal."""
     return f"{pair.left.rollout_id}|{pair.right.rollout_id}"
-
-
-def prompt(pair: Pair) -> Node:
-    """The prompt of a pair."""
-    return el(
-        "span.prompt",
-        veil(pair.left.prompt, None),
-        el(
-            "span.sub", " · ".join(filter(None, [pair.left.category, f"sample {pair.left.sample}"]))
-        ),
-        key=f"{pair.left.prompt_id}-{pair.left.sample}",
-    )
 
 
 def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Node:

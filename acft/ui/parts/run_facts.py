@@ -6,10 +6,10 @@ from acft.costs import bill_in_words
 from acft.events import Evaluated
 from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
-from acft.ui.reading.measuring import JUDGED, may_tell
+from acft.ui.reading.measuring import JUDGED, judges_of, may_tell
 from acft.ui.reading.pairs import RESULTS, Subject
 from acft.ui.reading.quantities import quantity
-from acft.ui.reading.reader import Run, table_of
+from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, fact
 
@@ -47,8 +47,7 @@ def facts(run: Run) -> Node | None:
 
 def _judged_by_evaluation(run: Run) -> Node | None:
     """Toxic share before and after, where an evaluation says it or will."""
-    has_judge = bool(table_of(run.settings, "evaluation").get("scorers"))
-    will_tell = has_judge and may_tell(run, JUDGED)
+    will_tell = bool(judges_of(run)) and may_tell(run, JUDGED)
     return _judged(run) if will_tell or measured(run, "toxic_share")[1] is not None else None
 
 

@@ -9,9 +9,7 @@ from acft.ui.parts.run_facts import is_about_toxicity
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Verdict, is_bad, scorer_names, value
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, el, table, veil
-
-GOOD, NEUTRAL, BAD = "good", "", "bad"
+from acft.ui.web.dom import Node, el, table, unbroken, veil
 
 
 def judges(run: Run, other: Run, pairs: Sequence[Pair]) -> list[str]:
@@ -80,18 +78,20 @@ def _with_interval(value: Interval) -> Node:
 
 
 def _change(change: Interval) -> Node:
-    low, high = change.low, change.high
-    kind = NEUTRAL
-    if low is not None and high is not None:
-        kind = GOOD if high < 0 else BAD if low > 0 else NEUTRAL
-    points = "–" if change.value is None else f"{100 * change.value:+.1f} points"
-    text = {GOOD: "lower", BAD: "higher"}.get(kind, "not distinguishable")
-    span = "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f} points, "
-    return el(
-        "span",
-        el(f"span.chip.{kind}" if kind else "span.chip", points.replace("-", "−")),
-        el("span.sub", (span + text).replace("-", "−")),
-    )
+    chip, text, span = "span.chip", "not distinguishable", ""
+    if change.low is not None and change.high is not None:
+        span = f"{_points(change.low)} to {_points(change.high)} points, "
+        if change.high < 0:
+            chip, text = "span.chip.good", "lower"
+        elif change.low > 0:
+            chip, text = "span.chip.bad", "higher"
+    points = words.DASH if change.value is None else f"{_points(change.value)} points"
+    return el("span", el(chip, points), el("span.sub", span + text))
+
+
+def _points(share: float) -> str:
+    """A difference of shares in percentage points."""
+    return words.signed(100 * share, 1)
 
 
 def utility_table(pairs: Sequence[Pair], left: str, right: str) -> Node:
@@ -142,20 +142,25 @@ def _difference(left: float | None, right: float | None) -> float | None:
     return None if left is None or right is None else right - left
 
 
+def prompt(pair: Pair) -> Node:
+    """The prompt of a pair, its category, and which sample the responses are."""
+    about = unbroken([pair.left.category, f"sample {pair.left.sample}"])
+    key = f"{pair.left.prompt_id}-{pair.left.sample}"
+    return el("span.prompt", veil(pair.left.prompt, None), el("span.sub", about), key=key)
+
+
 def text_table(
     pairs: Sequence[Pair], left: str, right: str, run_id: str, *, is_graded: bool = False
 ) -> Node:
     """Prompts with both responses, graded by the constraint or not; toxic ones are blurred."""
     rows: list[list[Node]] = [
         [
-            el("span.prompt", veil(pair.left.prompt, None),
-               el("span.sub", " · ".join(filter(None, [pair.left.category,
-                                                      f"sample {pair.left.sample}"])))),
+            prompt(pair),
             response(pair.left, run_id, is_graded=is_graded),
             response(pair.right, run_id, is_graded=is_graded),
         ]
         for pair in pairs
-    ]  # fmt: skip
+    ]
     return el(
         "div.texts",
         table(["Prompt", left, right], rows, caption=f"Texts of {left} and {right}"),
@@ -196,5 +201,5 @@ def _grade(side: Answer) -> Node | None:
     grade = value(side, CONSTRAINT)
     if grade is None:
         return None
-    kind, word = (BAD, "violated") if is_bad(side, CONSTRAINT) else (GOOD, "satisfied")
+    kind, word = ("bad", "violated") if is_bad(side, CONSTRAINT) else ("good", "satisfied")
     return el(f"span.chip.{kind}", f"{word} {grade:.2f}", title="Grade by the constraint, 0 to 1")

@@ -192,8 +192,8 @@ def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str
 
 def _search(pairs: Sequence[Pair], wanted: str) -> list[bool]:
     """Whether each pair has the wanted words, or passes the pattern between slashes."""
-    is_pattern = len(wanted) > 2 and wanted.startswith("/") and wanted.endswith("/")
-    if not is_pattern:
+    pattern = words.pattern(wanted)
+    if not pattern:
         text = wanted.lower()
         return [text in _all_text(pair).lower() for pair in pairs]
     if len(wanted) > MAX_PATTERN:
@@ -201,7 +201,7 @@ def _search(pairs: Sequence[Pair], wanted: str) -> list[bool]:
     texts = pa.array([_all_text(pair) for pair in pairs], pa.string())
     try:
         # RE2 keeps no other thread waiting and never tries again; ``re`` may do both for ever.
-        found = pc.match_substring_regex(texts, wanted[1:-1])  # pyright: ignore[reportAttributeAccessIssue] - made at import
+        found = pc.match_substring_regex(texts, pattern)  # pyright: ignore[reportAttributeAccessIssue] - made at import
     except pa.ArrowInvalid as error:
         raise ConfigError(f"cannot read the pattern {wanted!r}: {error}") from None
     return found.to_pylist()

@@ -1,4 +1,4 @@
-"""Numbers as people read them: with unit, with n, and a dash where nothing was measured."""
+"""Numbers as people read them, with unit, n, or a dash, and what they type to search for."""
 
 import math
 import time
@@ -56,6 +56,12 @@ def short(text: str, letters: int) -> str:
         return text
     n_last = letters // 3
     return f"{text[: letters - n_last - 1].rstrip()}…{text[-n_last:].lstrip()}"
+
+
+def pattern(searched: str) -> str:
+    """The regular expression between slashes; empty where the text is to be found as it is."""
+    is_pattern = len(searched) > 2 and searched.startswith("/") and searched.endswith("/")
+    return searched[1:-1] if is_pattern else ""
 
 
 def duration(seconds: Number | None) -> str:
