@@ -9,7 +9,6 @@ they are unpacked beside the environment instead of being installed into it::
 ``<cache>`` is ``$ACFT_ASSETS`` if set, else ``acft`` in the user's cache folder.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from acft.atomic import sha256
 from acft.errors import DataError, ModelError
 
 
@@ -101,8 +101,6 @@ PACKAGED_MODELS: dict[str, PackagedModel] = {
 
 NEEDED_BYTES = 1_000_000_000
 """Free disk that obtaining and converting everything takes, rounded up."""
-
-_CHUNK_BYTES = 1 << 20
 
 
 def packaged_models() -> list[str]:
@@ -196,15 +194,6 @@ def ensure_assets(report: Callable[[str], None], *, retry_optional: bool = False
             raise DataError(f"cannot unpack {item} into {str(cache_folder())!r}: {error}") from None
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _check_disk() -> None:
     folder = cache_folder()
     try:
@@ -276,7 +265,7 @@ def _run(item: Asset, command: list[str], folder: Path) -> None:
 
 
 def _check_hash(item: Asset, archive: Path) -> None:
-    found = sha256_of(archive)
+    found = sha256(archive)
     if found != item.sha256:
         raise _wrong_hash(item, f"a file with SHA-256 {found}")
 

@@ -44,7 +44,7 @@ class Config(BaseModel):
 
 
 def checked(ask: Callable[..., Result], *arguments: Any) -> Result:
-    """What is asked for, inside a validator: pydantic collects errors of values only.
+    """The result of ``ask(*arguments)``, in a validator: pydantic takes ``ValueError`` alone.
 
     Raises:
         ValueError: Asking raised a ``ConfigError``.
@@ -59,16 +59,23 @@ def read_text(path: Path) -> str:
     """A settings file as it is.
 
     Raises:
-        ConfigError: The file is missing or no text.
+        ConfigError: The file is missing, empty or no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"no settings file at {str(path)!r}; see experiments/ for examples"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read settings file {str(path)!r}: {error}") from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ConfigError(f"settings file {str(path)!r} is not UTF-8 (byte {byte:#04x})") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"cannot read settings file {str(path)!r}: {why}") from None
+    if not text.strip():
+        raise ConfigError(f"settings file {str(path)!r} is empty; see experiments/ for examples")
+    return text
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -97,21 +104,24 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def apply_overrides(
+    values: dict[str, Any], overrides: list[str], option: str = "--set"
+) -> dict[str, Any]:
     """A copy of ``values`` with each ``a.b=c`` set; ``c`` is read as TOML, else as a plain string.
 
-    A number in the dotted key selects an entry of a list: ``corpus.0.weight=2``.
+    A number in the dotted key selects an entry of a list: ``corpus.0.weight=2``. Errors name the
+    ``option`` that the overrides were given by.
 
     Raises:
         ConfigError: An override has no ``=``, or its key goes through something that is no table.
     """
     result = _copy(values)
     for override in overrides:
-        _assign(result, *read_override(override), override)
+        _assign(result, *read_override(override, option), f"{option} {override!r}")
     return result
 
 
-def read_override(override: str) -> tuple[list[str], Any]:
+def read_override(override: str, option: str = "--set") -> tuple[list[str], Any]:
     """The dotted key of ``a.b=c`` in parts, and its value.
 
     Raises:
@@ -119,7 +129,8 @@ def read_override(override: str) -> tuple[list[str], Any]:
     """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+        form = "section.key=value" if option == "--set" else "key=value"
+        raise ConfigError(f"{option} {override!r} is not of the form {form}")
     return key.strip().split("."), _value(text.strip())
 
 
@@ -151,24 +162,24 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def _assign(table: Any, path: list[str], value: Any, override: str) -> None:
+def _assign(table: Any, path: list[str], value: Any, given: str) -> None:
     *parents, last = path
     for name in parents:
-        table = _child(table, name, override)
+        table = _child(table, name, given)
     if isinstance(table, list) and _is_place(table, last):
         table[int(last)] = value
     elif isinstance(table, dict):
         table[last] = value
     else:
-        raise ConfigError(f"--set {override!r}: {last!r} is not a setting that can be assigned")
+        raise ConfigError(f"{given}: {last!r} is not a setting that can be assigned")
 
 
-def _child(table: Any, name: str, override: str) -> Any:
+def _child(table: Any, name: str, given: str) -> Any:
     if isinstance(table, dict):
         return table.setdefault(name, {})
     if isinstance(table, list) and _is_place(table, name):
         return table[int(name)]
-    raise ConfigError(f"--set {override!r}: {name!r} is not a table of settings")
+    raise ConfigError(f"{given}: {name!r} is not a table of settings")
 
 
 def _is_place(table: list[Any], name: str) -> bool:
@@ -215,6 +226,7 @@ def _message(model: type[BaseModel], problem: ErrorDetails, path: list[str]) -> 
         return str(problem.get("ctx", {}).get("error", problem["msg"]))
     plain = {"tuple_type": "should be a list", "model_type": "should be a table"}
     default = problem["msg"].removeprefix("Input ").removeprefix("Field ")
+    default = default.replace("Tuple should", "should").partition(" after validation")[0]
     return plain.get(problem["type"], default[:1].lower() + default[1:])
 
 

@@ -1,13 +1,12 @@
 """Prompts and documents of a run: splits, tokens, mixtures and batches."""
 
 import hashlib
-import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -67,6 +66,13 @@ class TokenizedDocument:
     """Index of the first token whose log-probability is part of the cross-entropy."""
     is_rollout: bool = False
     """Drawn from a policy of this run, under ``document_id`` as its rollout's id."""
+
+    @classmethod
+    def of(cls, rollout: Rollout, domain: str, loss: LossTokens = "all") -> "TokenizedDocument":
+        """A rollout as a document, with exactly the tokens that were drawn."""
+        start = len(rollout.prompt_ids)
+        token_ids = rollout.prompt_ids + rollout.response_ids
+        return cls(rollout.rollout_id, domain, token_ids, start, start if loss == "response" else 1)
 
     @property
     def n_loss_tokens(self) -> int:
@@ -182,9 +188,10 @@ def tokenize(
             n_cut += len(prompt) + len(response) > max_tokens
     if not kept:
         raise DataError(
-            f"none of {n_dropped} documents fits [optimizer] max_tokens = {max_tokens}: each needs "
-            f"a prompt ({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token; raise "
-            "max_tokens or choose a corpus with longer texts"
+            f"none of {n_dropped} documents can be used: each needs a prompt "
+            f"({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token within "
+            f"[optimizer] max_tokens = {max_tokens}; choose a corpus with longer texts, or raise "
+            "max_tokens where prompts are longer"
         )
     return TokenizedCorpus(kept, n_dropped, n_cut)
 
@@ -192,15 +199,8 @@ def tokenize(
 def documents_from_rollouts(
     rollouts: Iterable[Rollout], domain: str, loss: LossTokens = "all"
 ) -> list[TokenizedDocument]:
-    """Rollouts as documents, with exactly the tokens that were drawn; empty responses left out."""
-    return [
-        TokenizedDocument(
-            rollout.rollout_id, domain, rollout.prompt_ids + rollout.response_ids,
-            len(rollout.prompt_ids), len(rollout.prompt_ids) if loss == "response" else 1,
-        )
-        for rollout in rollouts
-        if rollout.response_ids
-    ]  # fmt: skip
+    """Rollouts as documents; those without a response are left out."""
+    return [TokenizedDocument.of(r, domain, loss) for r in rollouts if r.response_ids]
 
 
 def pad_token(tokenizer: Tokenizer) -> int:
@@ -380,8 +380,8 @@ def _turns(weights: Sequence[float]) -> Iterator[tuple[int, int]]:
     """Endless (corpus, how many it has given before), always the one furthest below its share."""
     shares = [weight / sum(weights) for weight in weights]
     given = [0] * len(weights)
-    for n in itertools.count(1):
-        owed = [n * share - count for share, count in zip(shares, given, strict=True)]
+    for n in count(1):
+        owed = [n * share - had for share, had in zip(shares, given, strict=True)]
         index = owed.index(max(owed))
         yield index, given[index]
         given[index] += 1

@@ -32,7 +32,7 @@ class Ranks:
         return items[self.rank :: self.size]
 
     def share_evenly(self, items: Sequence[T]) -> list[tuple[T, bool]]:
-        """This process's share and whether each counts; all shares are as long.
+        """This process's items and whether each counts; all processes get equally many.
 
         The last item is repeated, without counting, for processes that would have one less.
         """

@@ -18,7 +18,7 @@ from acft.data import micro_batches
 from acft.decoding.base import Sampler
 from acft.distributed import Ranks, ranks, settled
 from acft.errors import ModelError
-from acft.events import COMPARISONS, Evaluated, Event, Progress
+from acft.events import COMPARISONS, Evaluated, Progress
 from acft.metrics.base import METRICS, Metric
 from acft.policy import Policy
 from acft.scorers import Scorer
@@ -157,19 +157,20 @@ def draw_and_score(
 def measure(
     scored: Sequence[ScoredRollout],
     scorers: Sequence[str],
-    categories: Mapping[str, str] | None = None,
+    prompts: Sequence[Prompt] = (),
 ) -> dict[str, Totals]:
     """Every metric under every scorer, by name.
 
     Args:
         scored: Responses of one policy.
         scorers: Names of the scorers that judge.
-        categories: Category by prompt id; adds the scorers' metrics for each category.
+        prompts: Those whose categories get the scorers' metrics of their own as well.
     """
+    categories = {prompt.prompt_id: prompt.category for prompt in prompts}
     result: dict[str, Totals] = {}
     for name, metric in METRICS.items():
         if metric.needs_scorer:
-            result.update(_by_scorer(name, metric, scored, scorers, categories or {}))
+            result.update(_by_scorer(name, metric, scored, scorers, categories))
         else:
             result[name] = metric.totals(scored)
     return result
@@ -292,27 +293,3 @@ def event_of(name: str, estimate: Interval, label: Label, comparison: str = "") 
 
 def _has_category(name: str) -> bool:
     return "@" in name.partition("/")[0]
-
-
-def evaluate(
-    policy: Sampler,
-    prompts: Sequence[Prompt],
-    n: int,
-    sampling: SamplingSettings,
-    seed: int,
-    scorers: Sequence[Scorer],
-    constraint: Constraint | None = None,
-    *,
-    suite: str = "rtp",
-    subject: str = "policy",
-    round: int = 0,  # noqa: A002 - the field's name in events
-) -> Generator[Event, None, list[ScoredRollout]]:
-    """Progress and every measurement of a policy's responses; returns the scored responses."""
-    scored = yield from draw_and_score(
-        policy, prompts, n, sampling, seed, scorers, constraint, round=round
-    )
-    categories = {prompt.prompt_id: prompt.category for prompt in prompts}
-    names = [scorer.name for scorer in scorers]
-    label = Label(suite, subject, policy.version, scorer_versions(scorers))
-    yield from evaluated(measure(scored, names, categories), label)
-    return scored

@@ -1,5 +1,6 @@
 """A run's tuned policy as a folder that plain ``transformers`` or ``peft`` opens."""
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -247,8 +248,11 @@ def _in_one_step(target: Path) -> Iterator[Path]:
         unfinished.rename(target)
         sync_folder(target.parent)
     except (OSError, SafetensorError) as error:
+        # a SafetensorError tells a full disk in words only
+        is_other = isinstance(error, OSError) and error.errno != errno.ENOSPC
+        way_out = "choose" if is_other else "free space or choose"
         raise DataError(
-            f"cannot write {str(target)!r}: {error}; free space or choose another folder"
+            f"cannot write {str(target)!r}: {error}; {way_out} another folder"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

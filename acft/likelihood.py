@@ -17,7 +17,7 @@ from acft.backbone.sharded import uneven_passes
 from acft.data import TokenizedDocument, collate, pad_token, prompt_and_response
 from acft.distributed import ranks
 from acft.errors import DataError
-from acft.prompt_tokens import encoded_pair, response_text
+from acft.prompt_tokens import INCOMPLETE, LETTER_TOKENS, encoded_pair, response_text
 from acft.threads import Workers
 from acft.totals import Totals
 from acft.types import Document, Rollout, TokenBatch
@@ -28,8 +28,6 @@ BATCH_TOKENS = 1024
 """Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
 DROPPED_PERPLEXITY = 1e4
 """Texts above it are left out of ``mean_perplexity``. Source: arXiv:2105.03023, its evaluation."""
-CHARACTER_TOKENS = 4
-"""Most tokens of one character: a byte of UTF-8 each."""
 
 
 @runtime_checkable
@@ -158,22 +156,6 @@ def perplexity_totals(rows: Sequence[Likelihood]) -> Totals:
     return replace(totals, is_log=True)
 
 
-def log_ratio_totals(drawn: Sequence[Rollout], rows: Sequence[Likelihood]) -> Totals:
-    """Estimate of KL(what drew ‖ judge) in nats a token from the responses drawn, by prompt.
-
-    Args:
-        drawn: Responses at temperature 1, whose log-weights say what drew them.
-        rows: The judge's likelihood of each, as ``own_likelihoods`` gives it.
-
-    Source: derived; log ratios of samples average to the KL of the two sequence distributions.
-    """
-    ratios = [
-        math.fsum(rollout.response_logprobs) - rollout.log_weight + row.nll
-        for rollout, row in zip(drawn, rows, strict=True)
-    ]
-    return Totals.of_rows([row.group for row in rows], ratios, [row.n_tokens for row in rows])
-
-
 def byte_totals(rows: Sequence[Likelihood]) -> Totals:
     """Bits per byte, comparable across tokenizers, with its parts by group."""
     bits = [row.nll / math.log(2) for row in rows]
@@ -209,8 +191,8 @@ def _cut(token_ids: list[int], length: int, tokenizer: Any) -> list[int]:
     Such a part has no bytes to count: it decodes to a replacement character of three.
     """
     kept = token_ids[:length]
-    for _ in range(CHARACTER_TOKENS - 1 if len(kept) < len(token_ids) else 0):
-        if not tokenizer.decode(kept[-CHARACTER_TOKENS:]).endswith("\N{REPLACEMENT CHARACTER}"):
+    for _ in range(LETTER_TOKENS - 1 if len(kept) < len(token_ids) else 0):
+        if not tokenizer.decode(kept[-LETTER_TOKENS:]).endswith(INCOMPLETE):
             break
         kept = kept[:-1]
     return kept

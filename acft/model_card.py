@@ -96,9 +96,9 @@ class CardFacts:
     made: Mapping[str, str]
     """Settings and provenance in words."""
     measured: Sequence[Evaluated]
+    """Of this checkpoint and of the base."""
     drawn: Mapping[str, Mapping[str, Any]]
     """``horizon``, ``temperature`` and ``top_p`` of the measured responses, by suite."""
-    """Of this checkpoint and of the base."""
     needs_base: bool = False
     """Its oracle reads by the base model, which the folder's weights do not contain."""
     control: str = ""

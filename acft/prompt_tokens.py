@@ -1,6 +1,7 @@
 """Prompts and responses as text and as tokens, and whether a prompt leaves room for a response."""
 
 from collections.abc import Callable, Iterable, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from acft.chat import as_chat
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 
 Decode = Callable[[Sequence[int]], str]
 """Tokens to their text, without special ones."""
+
+SHOWN = 40
+"""Letters of a prompt in an error, enough to find it by."""
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What bytes decode to that are no whole letter."""
+LETTER_TOKENS = 4
+"""Tokens that spell one letter at most: as many as UTF-8 has bytes. Source: RFC 3629."""
 
 
 def encode_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) -> tuple[int, ...]:
@@ -26,7 +34,7 @@ def encode_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) 
     text = full_prompt(backbone, prompt, chat_template=chat_template)
     ids = backbone.tokenizer(text, add_special_tokens=not chat_template)["input_ids"]
     if not ids:
-        raise DataError(f"prompt {prompt.prompt_id!r} is empty after tokenisation; remove it")
+        raise DataError(f"prompt {prompt.text!r} has no tokens; remove it")
     return tuple(ids)
 
 
@@ -70,15 +78,16 @@ def check_lengths(
         DataError: There are such.
     """
     too_long = [
-        (prompt.prompt_id, len(ids))
+        (shorten(prompt.text, SHOWN, placeholder=" …"), len(ids))
         for prompt, ids in zip(prompts, encoded, strict=True)
         if len(ids) + horizon > context
     ]
     if too_long:
-        name, length = too_long[0]
+        beginning, length = too_long[0]
         raise DataError(
             f"{len(too_long)} prompts do not fit the model's context of {context} tokens with "
-            f"[sampling] horizon = {horizon}; the first is {name!r} with {length} tokens; "
+            f"[sampling] horizon = {horizon}; the first is {beginning!r} with {length} "
+            "tokens; "
             "shorten or remove them, or lower the horizon"
         )
 
@@ -97,7 +106,7 @@ def response_texts(
     response are decoded together.
     """
     before = decode(prompt_ids)
-    is_whole = not before.endswith("\N{REPLACEMENT CHARACTER}")  # else a letter goes on after it
+    is_whole = not before.endswith(INCOMPLETE)  # else a letter goes on after it
     texts = []
     for ids in responses:
         both = decode([*prompt_ids, *ids])

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -30,6 +31,8 @@ class Registry(Generic[T]):
         self._package = package
         self._items: dict[str, T] = {}
         self._is_discovered = False
+        # a file may ask while it is imported; another thread has to wait until all are there
+        self._discovering = threading.RLock()
 
     def add(self, name: str) -> Callable[[T], T]:
         """Decorator that registers its argument under ``name``.
@@ -72,9 +75,10 @@ class Registry(Generic[T]):
             yield name, self._items[name]
 
     def _discover(self) -> None:
-        if self._is_discovered:
-            return
-        self._is_discovered = True
-        package = importlib.import_module(self._package)
-        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-            importlib.import_module(f"{self._package}.{module.name}")
+        with self._discovering:
+            if self._is_discovered:
+                return
+            self._is_discovered = True
+            package = importlib.import_module(self._package)
+            for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+                importlib.import_module(f"{self._package}.{module.name}")

@@ -75,7 +75,7 @@ Continued = Callable[[CachedDecoder, int], AbstractContextManager[Extended]]
 
 
 def as_read(start: CachedDecoder, n_tokens: int) -> AbstractContextManager[Extended]:  # noqa: ARG001
-    """They go on with the cache that the prompts were read into."""
+    """The sequences themselves, extended in the cache that their prompts were read into."""
     return nullcontext(start)
 
 

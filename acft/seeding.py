@@ -10,7 +10,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 
 def derive_short_seed(seed: int, *names: str | int) -> int:
-    """The same in 32 bits, the most that scikit-learn and numpy's global generator take."""
+    """``derive_seed`` in 32 bits, the most that scikit-learn and numpy's global generator take."""
     return derive_seed(seed, *names) % 2**32
 
 

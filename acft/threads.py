@@ -34,10 +34,10 @@ class Workers:
     def imap(
         self, work: Callable[[Item], Result], items: Sequence[Item]
     ) -> Generator[Result, None, None]:
-        """What ``map`` returns, one after the other; ``count`` + 1 of them are there at most.
+        """The results of ``map``, one after the other; at most ``count`` + 1 exist at a time.
 
-        Work on later items waits until earlier results are asked for, so large ones may be summed
-        up. An item that takes long holds up the others least if it comes first.
+        Later items wait until earlier results are taken, so that large results can be summed up
+        without holding all of them. Long items should come first: the others wait least then.
         """
         if min(self.count, len(items)) < 2:
             yield from map(work, items)

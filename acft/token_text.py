@@ -6,12 +6,7 @@ letter together.
 
 from collections.abc import Sequence
 
-from acft.prompt_tokens import Decode, response_texts
-
-INCOMPLETE = "\ufffd"
-"""What stands for bytes that are no letter yet."""
-LONGEST = 4
-"""Tokens that spell one letter at most: as many as UTF-8 has bytes. Source: RFC 3629."""
+from acft.prompt_tokens import INCOMPLETE, LETTER_TOKENS, Decode, response_texts
 
 
 class TokenTexts:
@@ -39,7 +34,7 @@ class TokenTexts:
         """
         [text] = self.peek([token])
         self._waiting.append(token)
-        is_part = text.endswith(INCOMPLETE) and len(self._waiting) < LONGEST
+        is_part = text.endswith(INCOMPLETE) and len(self._waiting) < LETTER_TOKENS
         if is_part and not is_last:
             return ""
         self._told, self._waiting = self._waiting, []

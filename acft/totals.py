@@ -126,7 +126,7 @@ def ratio_bootstrap(
         found = percentile_interval(value, draws, n)
         if not are_shares:
             return found
-        return _with_what_none_leaves_open(found, statistic, [[s] for s in paired])
+        return _wider_at_extremes(found, statistic, [[s] for s in paired])
 
 
 def pooled_bootstrap(
@@ -169,7 +169,7 @@ def pooled_bootstrap(
         found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
         if not are_shares:
             return found
-        return _with_what_none_leaves_open(found, statistic, shown)
+        return _wider_at_extremes(found, statistic, shown)
 
 
 def interval(totals: Totals, seed: int = 0, *, is_share: bool = True) -> Interval:
@@ -239,14 +239,13 @@ def _resampled(totals: Totals, weights: Counts) -> Floats:
     return np.concatenate(values)
 
 
-def _with_what_none_leaves_open(
+def _wider_at_extremes(
     found: Interval, statistic: Callable[..., Floats], samples: Sequence[Sequence[Totals]]
 ) -> Interval:
-    """The interval of a comparison of shares, reaching to what a share of none or all may be.
+    """The interval of a comparison of shares, wider where one of them is 0 or 1.
 
-    Where no prompt, or every prompt, shows anything, resamples are all alike, as if that share were
-    known exactly. The comparison is made once more with Wilson's bound in its place, over prompts
-    as ``widened`` has it.
+    All resamples of such a share are alike, as if it were known exactly. So the comparison is made
+    once more with Wilson's bound in its place, over prompts as in ``widened``.
     """
     values = [np.mean([run.overall() for run in runs], axis=0) for runs in samples]
     low, high = found.low, found.high

@@ -17,6 +17,7 @@ from acft.objective import (
     guided_next_logprobs,
     guided_next_logprobs_soft,
     kl_divergence,
+    prompt_log_r,
 )
 
 Tables = tuple[Float[Tensor, "_ symbol"], ...]
@@ -107,8 +108,7 @@ def guided_tables(
 
     After a prefix that no continuation can save, which q never reaches, q = p.
     """
-    first_joint = next_logprobs[0] + next_log_r[0]
-    log_r_prompt = first_joint.logsumexp(dim=-1).clamp(max=0.0)
+    log_r_prompt = prompt_log_r(next_logprobs[0], next_log_r[0])
     guided = []
     for logprobs, log_r in zip(next_logprobs, next_log_r, strict=True):
         if delta < 1.0:

@@ -26,7 +26,7 @@ class Prompt:
     category: str = ""
     """Where the source sorts its prompts into categories, else empty."""
     token_ids: tuple[int, ...] = ()
-    """Tokens that are read, where they are others than the text's own; empty where not."""
+    """Tokens to be read instead of the text; empty: the text is tokenised as usual."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ class Rollout:
 
 @dataclass(frozen=True)
 class DrawChecks:
-    """What was found when responses of a server were read again by the policy itself; sums."""
+    """Sums over the responses of a server that the policy itself has read again."""
 
     n_drawn: int = 0
     n_refused: int = 0
-    """Responses that were not taken, because their tokens could not be told for certain."""
+    """Responses that were thrown away because their tokens were not certain."""
     n_tokens: int = 0
     surprise: float = 0.0
-    """Minus log-probability of each token less its expectation, in nats; near zero."""
+    """Of all tokens, -log-probability minus its expectation, in nats; near 0 if all is well."""
     variance: float = 0.0
-    """Of the surprise, if the server draws from the policy."""
+    """The variance that the surprise has if the server does draw from the policy."""
     gap: float = 0.0
-    """|log-probability told by the server - the policy's|, in nats."""
+    """Of all tokens, |log-probability told by the server - the policy's|, in nats."""
     n_gap: int = 0
     """Tokens whose log-probability the server told."""
 

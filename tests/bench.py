@@ -57,6 +57,19 @@ class UniformJudge:
         return self.logprob * batch.attention_mask[:, 1:].float()
 
 
+class Power:
+    """Draws from the policy's distribution raised to a power."""
+
+    def __init__(self, power: float = 1.0) -> None:
+        self.power = power
+
+    def start(self, prompts, prompt_ids) -> "Power":
+        return self
+
+    def reweight(self, next_logprobs, hidden, token_ids):
+        return (self.power * next_logprobs).log_softmax(dim=-1)
+
+
 def run_settings(model: Path, **changes: Any) -> RunSettings:
     values: dict[str, Any] = {
         "model": {"name": str(model)},

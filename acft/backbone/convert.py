@@ -12,8 +12,8 @@ from acft.assets import (
     asset_path,
     converted_model_folder,
     packaged_models,
-    sha256_of,
 )
+from acft.atomic import sha256
 from acft.errors import DataError, ModelError
 
 RECORD = "conversion.json"
@@ -69,7 +69,7 @@ def is_converted(folder: Path) -> bool:
         return False
     hashes = json.loads(record.read_text(encoding="utf-8"))["files"]
     return all(
-        (folder / name).is_file() and sha256_of(folder / name) == digest
+        (folder / name).is_file() and sha256(folder / name) == digest
         for name, digest in hashes.items()
     )
 
@@ -95,8 +95,8 @@ def _write_safetensors(source: Path, folder: Path) -> None:
 def _write_record(source: Path, folder: Path) -> None:
     record = {
         "source": source.name,
-        "source_sha256": sha256_of(source),
+        "source_sha256": sha256(source),
         "versions": {name: version(name) for name in ("transformers", "gguf", "torch")},
-        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

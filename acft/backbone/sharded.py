@@ -81,7 +81,7 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
 
 @contextmanager
 def uneven_passes(model: nn.Module) -> Iterator[None]:
-    """Lets each process do another number of forward passes meanwhile, as drawing needs.
+    """Within it, processes may do unequal numbers of forward passes, as drawing needs.
 
     Whoever is done does idle passes until all are. Nothing happens for a model that is not sharded.
 

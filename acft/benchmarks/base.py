@@ -162,7 +162,8 @@ class Suite:
     sources: Callable[[Any, RunSettings], Sequence[PromptSettings | CorpusSettings]] = (
         lambda _, __: []
     )
-    """Takes the suite's settings and the run's; prompt sets and corpora that the suite's name."""
+    """Takes the suite's settings and the run's; prompt sets and corpora that the suite's settings
+    name."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each other file or package that is not here."""
 

@@ -1,19 +1,18 @@
 """How far what is drawn has gone from the base policy.
 
-One estimator for every subject, tuned or decoded, so that methods can be matched at the same value:
-the mean of log p(response) - log base(response) over the subject's own responses, per token.
+One estimator for every subject, tuned or decoded, so that methods can be matched at the same value.
 """
 
-import math
 from collections.abc import Generator, Sequence
 
 import numpy as np
 
 from acft.benchmarks.base import DRAWN, READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.benchmarks.responses import PromptedSettings, held_out_prompts, named_prompts
+from acft.decoding.base import DecodedPolicy
+from acft.divergence import kl_totals
 from acft.evaluation import CHUNK_RESPONSES, draw_and_score
 from acft.events import Note, Progress
-from acft.likelihood import log_ratio_totals, own_likelihoods
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.settings import Positive, RunSettings, SamplingSettings
@@ -32,16 +31,20 @@ class DivergenceSettings(PromptedSettings):
 
 def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """KL(subject ‖ base) in nats a token, over the subject's own continuations."""
-    base = bench.get_base()
-    if bench.sampler is base:
+    base, sampler = bench.get_base(), bench.sampler
+    if sampler is base:
         prompts = held_out_prompts(settings, bench.run, bench.seed)
         return {"kl_subject_base": _none_at(prompts)}
+    if not isinstance(sampler, Policy | DecodedPolicy):
+        why_not = "no formula gives the probability of what its decoder draws"
+        yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
+        return {}
     if why_not := _not_comparable(bench.policy, base):
         yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
         return {}
     sampling = SamplingSettings(horizon=settings.horizon, batch_size=settings.batch_size)
     scored = yield from draw_and_score(
-        bench.sampler,
+        sampler,
         held_out_prompts(settings, bench.run, bench.seed),
         settings.continuations,
         sampling,
@@ -51,11 +54,7 @@ def run(settings: DivergenceSettings, bench: Bench) -> Generator[SuiteOutput, No
         should_stop=bench.should_stop,
     )
     rollouts = [item.rollout for item in scored]
-    if any(math.isnan(rollout.log_weight) for rollout in rollouts):
-        why_not = "no formula gives the probability of what its decoder draws"
-        yield Note("info", f"no {NAME} for {bench.subject}: {why_not}", bench.round)
-        return {}
-    return (yield from _measured(rollouts, base, bench))
+    return (yield from _measured(sampler, rollouts, base, bench))
 
 
 def work(settings: DivergenceSettings, run: RunSettings) -> Work:
@@ -72,15 +71,20 @@ def _none_at(prompts: Sequence[Prompt]) -> Totals:
 
 
 def _measured(
-    rollouts: Sequence[Rollout], base: Policy, bench: Bench
+    sampler: Policy | DecodedPolicy, rollouts: Sequence[Rollout], base: Policy, bench: Bench
 ) -> Generator[SuiteOutput, None, Measured]:
-    found = []
+    parts: list[Totals] = []
     for start in range(0, len(rollouts), CHUNK_RESPONSES):
         if bench.stops():
-            break
-        found += own_likelihoods(base, rollouts[start : start + CHUNK_RESPONSES])
-        yield Progress("evaluate", len(found), len(rollouts), bench.round, "texts")
-    return {"kl_subject_base": log_ratio_totals(rollouts[: len(found)], found)}
+            return {}
+        parts.append(kl_totals(sampler, base, rollouts[start : start + CHUNK_RESPONSES]))
+        done = min(start + CHUNK_RESPONSES, len(rollouts))
+        yield Progress("evaluate", done, len(rollouts), bench.round, "texts")
+    groups = [group for part in parts for group in part.groups]
+    sums, counts = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("sums", "counts")
+    )
+    return {"kl_subject_base": Totals.of_rows(groups, sums, counts)}
 
 
 def _not_comparable(policy: Policy, base: Policy) -> str:

@@ -5,20 +5,29 @@ and the full text of the answers, since letters are at chance for small models.
 """
 
 import contextlib
-import dataclasses
 import importlib
 import importlib.util
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from jinja2 import TemplateError
 from pydantic import Field, model_validator
 
-from acft.benchmarks.base import ANSWERED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
+from acft.benchmarks.base import (
+    ANSWERED,
+    NO_LIKELIHOODS,
+    SUITES,
+    Bench,
+    Measured,
+    Suite,
+    SuiteOutput,
+    Work,
+)
+from acft.benchmarks.harness_model import asked_model
 from acft.benchmarks.harness_tasks import (
     OFFLINE,
     PACKAGE,
@@ -111,6 +120,9 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     if problems := missing(settings):
         raise ConfigError("; ".join(problems))
     measured: Measured = {}
+    if bench.reader is None:
+        yield Note("info", f"no {NAME} for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
+        return measured
     names = [*settings.tasks, *settings.local, *settings.files]
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
@@ -161,17 +173,9 @@ def _evaluate(
     task: Task, name: str, few_shot: int, settings: HarnessSettings, bench: Bench
 ) -> Generator[SuiteOutput, None, Measured]:
     """Measurements of a task, and a note of the metrics that cannot be among them."""
-    adapter = importlib.import_module(f"{PACKAGE}.models.huggingface")
-    backbone = bench.policy.backbone
     with _one_sentence(task):
         with _quiet():
-            model = adapter.HFLM(
-                pretrained=backbone.model,
-                tokenizer=backbone.tokenizer,
-                batch_size=settings.batch_size,
-            )
-        if bench.control:
-            _put_before_contexts(bench.control, model)
+            model = asked_model(bench, settings.batch_size)
         parts = _loaded(task)
     few_shot = few_shot if _is_own(task) else 0
     samples = yield from _answers(task, model, parts, few_shot, settings, bench)
@@ -212,27 +216,6 @@ def _answers(
             done += len(chunk)
     yield Progress("evaluate", done, total, bench.round, "questions")
     return samples
-
-
-def _put_before_contexts(control: str, model: Any) -> None:
-    """Makes the harness's model read the control text before every context, examples included."""
-
-    def behind(method: Callable[..., Any]) -> Callable[..., Any]:
-        def ask(requests: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-            longer = [
-                dataclasses.replace(one, arguments=(control + one.args[0], *one.args[1:]))
-                for one in requests
-            ]
-            return method(longer, *args, **kwargs)
-
-        return ask
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ValueError("whole texts have no context that a control text could stand before")
-
-    model.loglikelihood = behind(model.loglikelihood)
-    model.generate_until = behind(model.generate_until)
-    model.loglikelihood_rolling = refuse
 
 
 def _seed_examples_once(part: Any, seed: int) -> None:
@@ -327,4 +310,4 @@ def _name_of(task: Task) -> str:
     return task["task"][0]["task"] if "group" in task else task["task"]
 
 
-SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing, reads_with_policy=True))
+SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing))

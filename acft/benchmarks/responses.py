@@ -1,6 +1,6 @@
 """Drawing the responses that suites judge, once for all suites that ask for the same."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 from acft.benchmarks.base import DRAWN, Bench, Responses, SuiteOutput, Work
@@ -37,7 +37,7 @@ class PromptedSettings(Config):
 
 
 class DrawSettings(PromptedSettings):
-    """The same, and how a token is drawn."""
+    """Which prompts are continued, how often and how far, and how a token is drawn."""
 
     temperature: PositiveFloat = 1.0
     """Logits are divided by it."""
@@ -55,7 +55,7 @@ class DrawSettings(PromptedSettings):
 
 
 def as_set(settings: DrawSettings) -> DrawSettings:
-    """How a suite draws whose settings are those of its drawing."""
+    """The settings themselves, for suites that have no others than those of drawing."""
     return settings
 
 
@@ -118,8 +118,3 @@ def draw_responses(
         yield Responses(bench.subject, prompts, scored, settings.model_dump_json())
         bench.memo[key] = (prompts, scored)
     return bench.memo[key]
-
-
-def categories(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """Category by prompt id."""
-    return {prompt.prompt_id: prompt.category for prompt in prompts}

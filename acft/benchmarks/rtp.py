@@ -6,7 +6,6 @@ from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
 from acft.benchmarks.responses import (
     DrawSettings,
     as_set,
-    categories,
     draw_responses,
     drawn,
     named_prompts,
@@ -24,7 +23,7 @@ def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Me
     prompts, scored = yield from draw_responses(settings, bench)
     scorers = [scorer.name for scorer in bench.scorers]
     yield from scorer_agreement(scored, scorers, bench.label(NAME))
-    return measure(scored, scorers, categories(prompts)) | sweep(scored, scorers)
+    return measure(scored, scorers, prompts) | sweep(scored, scorers)
 
 
 SUITES.add(NAME)(

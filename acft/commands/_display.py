@@ -78,7 +78,6 @@ class Display:
         self._paths = paths
         self._console = Console(file=sys.stderr)
         self._pace = Pace(rounds)
-        self._finished_rounds = 0
         self._bars = Progress(
             TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:>14}"), TimeElapsedColumn(), TextColumn("left"),
@@ -111,7 +110,6 @@ class Display:
             self._show_progress(event)
         elif isinstance(event, events.RoundFinished):
             self._pace.round_finished()
-            self._finished_rounds = event.round
             self._bars.update(self._rounds, completed=event.round)
             self._say(f"round {event.round} sealed in {event.checkpoint}{self._validated()}")
         elif isinstance(event, events.Note):

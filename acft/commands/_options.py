@@ -10,6 +10,11 @@ RUNS_DIR = Path("runs")
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds the settings file and overrides."""
     parser.add_argument("config", type=Path, help="settings file (TOML), as in experiments/")
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Adds overrides of settings."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="change one setting; repeatable"
     )

@@ -6,7 +6,7 @@ from acft.commands._options import on
 from acft.errors import DataError
 from acft.runs.directory import read_labels, read_launch
 from acft.runs.launcher import RunInfo
-from acft.runs.status import RESUMABLE, current_state
+from acft.runs.status import RESUMABLE
 from acft.schema import BEGINNING, Labels, Launch, RunPaths
 from acft.ui.web.words import ago, duration
 
@@ -15,9 +15,9 @@ LOG_BYTES = 4000
 """More of a log's end is not read."""
 
 
-def describe(paths: RunPaths) -> list[str]:
+def describe(info: RunInfo) -> list[str]:
     """Lines ``name  value`` about a run, those without value left out, and the end of its log."""
-    info = RunInfo(paths.root.name, *current_state(paths))
+    paths = info.paths
     facts = {
         "run": info.run_id,
         "state": info.state.label,
@@ -30,7 +30,7 @@ def describe(paths: RunPaths) -> list[str]:
     }
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items() if value]
-    return [*lines, *_log_of_failure(info, paths)]
+    return [*lines, *_log_of_failure(info)]
 
 
 def measured(launch: Launch) -> str:
@@ -51,7 +51,7 @@ def _way_on(info: RunInfo, run: str) -> str:
         changes = " ".join(f"--set {change}" for change in info.status.retry_with)
         return f"acft launch {run} {changes}"
     if info.state.state in RESUMABLE:
-        return f"acft resume {run}"
+        return f"acft resume {run}" if info.paths.spec.is_file() else f"acft delete {run}"
     if info.state.is_live or info.state.state == "queued":
         return f"acft stop {run}"
     return ""
@@ -93,12 +93,13 @@ def _labels(labels: Labels) -> dict[str, str]:
     }
 
 
-def _log_of_failure(info: RunInfo, paths: RunPaths) -> list[str]:
+def _log_of_failure(info: RunInfo) -> list[str]:
     """Where a failed run's log is, and its last lines."""
     if info.state.state not in ("failed", "lost"):
         return []
-    lines = _end(paths.log)
-    return [f"the log ends ({paths.log}):", *(f"  {line}" for line in lines)] if lines else []
+    log = info.paths.log
+    lines = _end(log)
+    return [f"the log ends ({log}):", *(f"  {line}" for line in lines)] if lines else []
 
 
 def _end(file: Path) -> list[str]:

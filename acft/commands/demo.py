@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 
 from acft.commands._options import add_runs_dir
+from acft.ui.options import DEMO_RUNS, EXPERIMENTS
 
-ROOT = Path(__file__).parents[2]
-SETTINGS = ROOT / "experiments" / "demo.toml"
-FOLDER = ROOT / "assets" / "demo"
+SETTINGS = EXPERIMENTS / "demo.toml"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +14,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     record = actions.add_parser("record", help="do experiments/demo.toml and pack it with hashes")
     record.add_argument("--run", default="", metavar="ID", help="pack this finished run instead")
-    record.add_argument("--into", type=Path, default=FOLDER, metavar="DIR", help="where to")
+    record.add_argument("--into", type=Path, default=DEMO_RUNS, metavar="DIR", help="where to")
     add_runs_dir(record)
     check = actions.add_parser("check", help="compare every recorded file with its hash")
-    check.add_argument("--into", type=Path, default=FOLDER, metavar="DIR", help="where it lies")
+    check.add_argument("--into", type=Path, default=DEMO_RUNS, metavar="DIR", help="where it lies")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from acft.assets import ASSETS, NEEDED_BYTES, cache_folder, converted_model_folder, packaged_models
+from acft.commands._options import add_json, add_runs_dir
 from acft.runs.sizes import size
 
 RUN_BYTES = 2_000_000_000
@@ -41,8 +42,8 @@ class Finding:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds ``--runs`` and ``--json``."""
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="runs directory")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_runs_dir(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from acft.commands._options import add_runs_dir
+from acft.commands._options import add_runs_dir, add_set
 
 DEFAULT_SUITES = ["rtp", "perplexity"]
 
@@ -18,9 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control", default="", metavar="ID", help="run that a change must exceed (kl_weight = 0)"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=C", help="change one setting; repeatable"
-    )
+    add_set(parser)
     parser.add_argument("--background", action="store_true", help="queue it instead of waiting")
     add_runs_dir(parser)
 

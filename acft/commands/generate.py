@@ -70,6 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints the responses; those judged toxic only on request, but always in JSON."""
     texts = list(dict.fromkeys(args.prompt or _lines()))
+    for text in texts:
+        if _broken(text):
+            raise ConfigError(f"prompt {printable(text)!r} is not UTF-8; give it in that encoding")
     if not texts:
         raise ConfigError("no prompt; give --prompt TEXT, or lines on standard input")
     written = _write(args, texts)
@@ -113,14 +116,23 @@ def _lines() -> list[str]:
     """Prompts on standard input; none when a person sits there."""
     if sys.stdin.isatty():
         return []
-    return [line for line in sys.stdin.read().splitlines() if line.strip()]
+    try:
+        return [line for line in sys.stdin.read().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ConfigError(f"standard input is not UTF-8 (byte {byte:#04x}); convert it") from None
+
+
+def _broken(text: str) -> bool:
+    """Whether bytes that are no text stand in it, as Python keeps those of arguments."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     from acft.config import apply_overrides
 
     strength = [f"strength={args.strength}"] if args.strength is not None else []
-    return apply_overrides({}, [*args.option, *strength])
+    return apply_overrides({}, [*args.option, *strength], "--option")
 
 
 def _sampling(args: argparse.Namespace, settings: "RunSettings") -> dict[str, Any]:

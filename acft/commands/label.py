@@ -28,10 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the labels as they are then; without changes as they are."""
-    from acft.errors import RunError
+    from acft.errors import ConfigError, RunError
     from acft.runs.directory import find_run, read_labels
     from acft.runs.lineage import label
 
+    if not all(map(str.strip, args.tag)):
+        raise ConfigError("--tag '' is empty; give a word")
     before = read_labels(find_run(args.runs, args.run_id))
     missing = sorted(set(args.untag) - set(before.tags))
     if missing:

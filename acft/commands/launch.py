@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acft.commands._options import add_json, add_mirror, add_runs_dir, on
+from acft.commands._options import add_json, add_mirror, add_runs_dir, add_set, on
 from acft.ui.options import GIBIBYTE, add_quota
 from acft.ui.web.words import duration
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds what to run, changes to it, and the runs directory."""
     parser.add_argument("config", help="settings file (TOML), or the id of a run to clone")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=C", help="change one setting; repeatable"
-    )
+    add_set(parser)
     parser.add_argument(
         "--grid", action="append", default=[], metavar="A.B=C|D",
         help="queue one run for each value; several grids are combined",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+from acft.commands._options import add_json
 from acft.registry import Registry, summary_of
 
 REGISTRIES: dict[str, str] = {
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only names of this kind, or the settings of what bears this name, such as optimizer "
         "for a table of settings files; kinds: " + ", ".join([*REGISTRIES, SECTIONS]),
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,7 +115,7 @@ def settings_of(name: str) -> dict[str, list[dict[str, str]]]:
         known = [*REGISTRIES, SECTIONS, *sections(), *names]
         raise ConfigError(
             f"nothing is registered as {name!r}{did_you_mean(name, known)}; 'acft list' shows "
-            f"every name, and the kinds are {', '.join(REGISTRIES)}"
+            f"every name, and the kinds are {', '.join([*REGISTRIES, SECTIONS])}"
         )
     return {kind: list(_settings(item)) for kind, item in found.items()}
 

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_runs_dir
@@ -47,17 +46,17 @@ def run(args: argparse.Namespace) -> None:
 
     if args.runs.exists() and not args.runs.is_dir():
         raise DataError(f"{str(args.runs)!r} is no folder; name the folder of runs with --runs")
-    if args.run_id:
+    if args.run_id is not None:
         find_run(args.runs, args.run_id)
     everything = runs(args.runs)
     found = [info for info in everything if _is_wanted(args, info)]
     if args.run_id and not args.json:
-        _tell(args.runs, args.run_id)
+        _tell(found[0])
     elif args.json:
         print(json.dumps([_record(info) for info in found], indent=2))
     elif found:
         for info in found:
-            print(_line(args.runs, info) + (_space(args.runs, info) if args.space else ""))
+            print(_line(info) + (_space(info) if args.space else ""))
     elif everything:
         print(f"no runs to show of {len(everything)}; --all adds archived ones")
     else:
@@ -66,12 +65,10 @@ def run(args: argparse.Namespace) -> None:
         ensure_supervisor(args.runs)
 
 
-def _tell(runs_dir: Path, run_id: str) -> None:
+def _tell(info: "RunInfo") -> None:
     from acft.commands._run_report import describe
-    from acft.runs.directory import find_run
 
-    for line in describe(find_run(runs_dir, run_id)):
-        print(line)
+    print("\n".join(describe(info)))
 
 
 def _record(info: "RunInfo") -> dict[str, Any]:
@@ -84,17 +81,16 @@ def _record(info: "RunInfo") -> dict[str, Any]:
 
 def _is_wanted(args: argparse.Namespace, info: "RunInfo") -> bool:
     from acft.runs.directory import read_labels
-    from acft.schema import RunPaths
 
     if args.run_id:
         return info.run_id == args.run_id
-    labels = read_labels(RunPaths(args.runs / info.run_id))
+    labels = read_labels(info.paths)
     is_shown = args.all or not labels.archived
     is_in_state = not args.state or info.state.state in args.state
     return is_shown and is_in_state and set(args.tag) <= set(labels.tags)
 
 
-def _line(runs_dir: Path, info: "RunInfo") -> str:
+def _line(info: "RunInfo") -> str:
     status, state = info.status, info.state
     parts = [
         info.run_id,
@@ -102,7 +98,7 @@ def _line(runs_dir: Path, info: "RunInfo") -> str:
         f"round {status.round}/{status.rounds or '?'}",
         f"step {status.step}/{status.steps}" if status.steps else "",
         _pace(status) if state.is_live else "",
-        _what(runs_dir, info),
+        _what(info),
         state.message.partition("\n")[0],
     ]
     return "  ".join(filter(None, parts))
@@ -119,24 +115,22 @@ def _pace(status: "Status") -> str:
     return f"{text}, {left / MINUTE:.1f} min left" if left is not None else text
 
 
-def _what(runs_dir: Path, info: "RunInfo") -> str:
+def _what(info: "RunInfo") -> str:
     """Experiment and changed settings, or what is measured, as far as they are known."""
     from acft.commands._run_report import measured
     from acft.errors import DataError
     from acft.runs.directory import read_launch
-    from acft.schema import RunPaths
 
     try:
-        launch = read_launch(RunPaths(runs_dir / info.run_id))
+        launch = read_launch(info.paths)
     except DataError:
         return ""
     return measured(launch) or " ".join(filter(None, [launch.experiment, *launch.overrides]))
 
 
-def _space(runs_dir: Path, info: "RunInfo") -> str:
+def _space(info: "RunInfo") -> str:
     from acft.runs.lineage import space
     from acft.runs.sizes import size
-    from acft.schema import RunPaths
 
-    taken = space(RunPaths(runs_dir / info.run_id))
+    taken = space(info.paths)
     return f"  {size(taken.total)} ({size(taken.checkpoints)} in checkpoints)"

@@ -1,12 +1,12 @@
 """What a decoder kind is: settings, and a function that binds it to a policy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
@@ -42,6 +42,17 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
+class DecodedStep:
+    """What one response token of each text in a batch would have been drawn from."""
+
+    before: Int[Tensor, " batch"]
+    """Position of the token before it, the last that is read; another where it is not there."""
+    is_there: Bool[Tensor, " batch"]
+    """False for texts whose response is shorter."""
+    next_logprobs: Float[Tensor, "batch vocab"]
+
+
+@dataclass(frozen=True)
 class DecodedPolicy:
     """A policy whose next-token distribution is changed while it draws."""
 
@@ -62,6 +73,24 @@ class DecodedPolicy:
     def prepared(self) -> AbstractContextManager[None]:
         """Nothing is set up: no engine draws with a decoder."""
         return nullcontext()
+
+    def steps(self, batch: TokenBatch) -> Iterator[DecodedStep]:
+        """What each response token would have been drawn from, one position after the other.
+
+        A response is what ``batch.response_mask`` selects, without gaps.
+        """
+        backbone, ids, hidden = self.policy.backbone, batch.token_ids, self.policy.hidden(batch)
+        starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
+        prompts = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
+        session = self.decoder.start([backbone.decode(prompt) for prompt in prompts], prompts)
+        rows = torch.arange(len(ids), device=ids.device)
+        for number in range(int(lengths.max())):
+            before = (starts - 1 + number).clamp(max=ids.shape[1] - 2)
+            state = hidden[rows, before]
+            next_logprobs = session.reweight(
+                logits(backbone.model, state).log_softmax(dim=-1), state, ids[rows, before]
+            )
+            yield DecodedStep(before, number < lengths, next_logprobs)
 
 
 @dataclass(frozen=True)
@@ -87,27 +116,28 @@ class DecodedJudge(DecodedPolicy):
         """The policy's."""
         return self.policy.workers
 
-    @torch.inference_mode()
     def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
-        """Log-probability of each response token, in nats; 0 elsewhere, since no prompt is drawn.
+        """Log-probability of each response token, in nats; 0 elsewhere: no prompt is drawn."""
+        return self.read(batch)[0]
 
-        A response is what ``batch.response_mask`` selects, without gaps.
+    @torch.inference_mode()
+    def read(
+        self, batch: TokenBatch
+    ) -> tuple[Float[Tensor, "batch step"], Bool[Tensor, "batch step"]]:
+        """Log-probability of each response token in nats, and whether no other was likelier there.
+
+        0 and True where there is no response token.
         """
-        ids, hidden = batch.token_ids, self.policy.hidden(batch)
-        starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
-        prompts = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
-        session = self.decoder.start([self.backbone.decode(ids) for ids in prompts], prompts)
+        ids = batch.token_ids
         rows = torch.arange(len(ids), device=ids.device)
-        found = hidden.new_zeros(len(ids), ids.shape[1] - 1, dtype=torch.float32)
-        for step in range(int(lengths.max())):
-            before = (starts - 1 + step).clamp(max=ids.shape[1] - 2)
-            state = hidden[rows, before]
-            next_logprobs = session.reweight(
-                logits(self.backbone.model, state).log_softmax(dim=-1), state, ids[rows, before]
-            )
-            drawn = next_logprobs.gather(1, ids[rows, before + 1, None])[:, 0]
-            found[rows, before] = torch.where(step < lengths, drawn, found[rows, before])
-        return found
+        found = torch.zeros(len(ids), ids.shape[1] - 1, device=ids.device)
+        is_likeliest = torch.ones_like(found, dtype=torch.bool)
+        for step in self.steps(batch):
+            realised = step.next_logprobs.gather(1, ids[rows, step.before + 1, None])[:, 0]
+            is_best = realised >= step.next_logprobs.amax(dim=1)
+            found[rows, step.before] += torch.where(step.is_there, realised, 0.0)
+            is_likeliest[rows, step.before] &= is_best | ~step.is_there
+        return found, is_likeliest
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from acft.prompt_tokens import INCOMPLETE
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -84,8 +86,8 @@ def response_ids(
 def _cut(answer: Answer, tokenizer: Any, horizon: int) -> tuple[int, ...]:
     ids = tuple(tokenizer(answer.text, add_special_tokens=False)["input_ids"])
     joined = tokenizer.decode(list(ids), skip_special_tokens=True)
-    # the replacement character stands for bytes that make no letter; which, the text does not say
-    if joined != answer.text or "\ufffd" in answer.text:
+    # which bytes it was that make no letter, the text does not say
+    if joined != answer.text or INCOMPLETE in answer.text:
         raise Uncertain("the text does not come back from its tokens")
     if answer.n_tokens is None:
         raise Uncertain("the server neither names nor counts tokens")

@@ -47,7 +47,7 @@ class Engine(Protocol):
 
 
 class Prepared(Generic[T]):
-    """What an engine makes of a policy before it draws: once within ``scope``, else each time."""
+    """Makes what an engine draws with from a policy: once within ``scope``, else for each draw."""
 
     def __init__(self, make: Callable[[Backbone], T]) -> None:
         self._make = make

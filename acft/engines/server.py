@@ -126,27 +126,6 @@ class CompletionEngine:
                 )
             sleep(POLL_SECONDS)
 
-    def load_adapter(self, path: str, name: str, folder: Path, start: str) -> None:
-        """Makes a running server load an adapter, unless it has it.
-
-        Args:
-            path: Where the server takes such requests.
-            name: Of the adapter.
-            folder: With its weights.
-            start: How a server that does so is started.
-
-        Raises:
-            RefusedError: It does not.
-        """
-        try:
-            self.server.call(path, {"lora_name": name, "lora_path": str(folder)})
-        except RefusedError as refusal:
-            # a name tells the content: another process, or this run before it ended, has loaded it
-            if name not in self.served():
-                raise RefusedError(
-                    f"{refusal}; start {start}, on a disk where it sees {str(folder)!r}"
-                ) from None
-
     def unload(self, name: str) -> None:
         """Makes the server forget weights."""
 
@@ -182,10 +161,9 @@ class CompletionEngine:
     def publish(self, tuned: Backbone, merged: Backbone, adapter: AdapterSettings | None) -> str:
         """Leaves new weights in a folder and tells the server; returns their name."""
         name = ranks().from_first(f"acft-{digest(tuned)}")
-        is_adapter = self.shares_adapters and adapter is not None and adapter.kind == "lora"
 
         def write(folder: Path) -> None:
-            if is_adapter and adapter is not None:
+            if self.shares_adapters and adapter is not None and adapter.kind == "lora":
                 save_trainable(tuned.model, adapter, folder)
             else:
                 write_model(merged, folder)

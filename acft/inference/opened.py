@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from acft.runs.restore import origin_of
 from acft.runs.spec import Spec, load_spec
 from acft.sampling import Decoder
 from acft.schema import RunPaths
-from acft.scoring import ScorerPool
+from acft.scoring import ScorerPool, score_texts
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
@@ -130,6 +131,11 @@ class OpenedRun:
             self.run.oracle.rare,
             self.run.sampling.horizon,
         )
+
+    def scores(self, texts: Sequence[str]) -> dict[str, list[float]]:
+        """What the run's judges and the scorers of its constraint give each text."""
+        names = dict.fromkeys([*self.run.evaluation.scorers, *self.constraint.scorers])
+        return score_texts([self.pool(name) for name in names], texts)
 
     @property
     def reads_verdicts(self) -> bool:

@@ -76,5 +76,5 @@ def _corpus(run: RunSettings, corpus: CorpusSettings, tokenizer: Any) -> dict[st
         "n_dropped": made.n_dropped,
         "n_cut": made.n_cut,
         "n_looked_at": len(splits["train"][:500]),
-        "samples": [[dataclasses.asdict(t) for t in s.tokens[:SHOWN_TOKENS]] for s in samples],
+        "samples": [[dataclasses.asdict(t) for t in s[:SHOWN_TOKENS]] for s in samples],
     }

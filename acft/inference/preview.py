@@ -18,33 +18,21 @@ class PreviewToken:
     """The distribution it was drawn from is pulled towards the guided policy."""
 
 
-@dataclass(frozen=True)
-class Preview:
-    """A document token by token."""
-
-    document_id: str
-    domain: str
-    tokens: list[PreviewToken]
-
-
 def preview(
     documents: Sequence[TokenizedDocument], tokenizer: Tokenizer, horizon: int, n: int
-) -> list[Preview]:
-    """The first ``n`` documents with what the loss mask selects; nothing predicts a first token."""
+) -> list[list[PreviewToken]]:
+    """The tokens of the first ``n`` documents with what the loss mask selects of them."""
     shown = documents[:n]
     if not shown:
         return []
-    batch = collate(shown, pad_token(tokenizer), horizon)
+    masks = collate(shown, pad_token(tokenizer), horizon).response_mask
     return [
-        Preview(
-            document.document_id,
-            document.domain,
-            [
-                PreviewToken(text, i >= document.loss_start, i > 0 and bool(mask[i]))
-                for i, text in enumerate(
-                    token_texts(lambda ids: str(tokenizer.decode(list(ids))), document.token_ids)
-                )
-            ],
-        )
-        for document, mask in zip(shown, batch.response_mask, strict=True)
+        [
+            # Nothing predicts a first token.
+            PreviewToken(text, i >= document.loss_start, i > 0 and bool(mask[i]))
+            for i, text in enumerate(
+                token_texts(lambda ids: str(tokenizer.decode(list(ids))), document.token_ids)
+            )
+        ]
+        for document, mask in zip(shown, masks, strict=True)
     ]

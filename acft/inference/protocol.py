@@ -1,7 +1,7 @@
 """Messages between the workbench and an inference process: one JSON object on each line.
 
 To the process: ``{"id", "op", "args"}`` asks, ``{"cancel": id}`` withdraws. From it:
-``{"id", "part"}`` any number of times, then ``{"id", "result"}`` or ``{"id", "error", "user"}``.
+``{"id", "part"}`` any number of times, then ``{"id", "result"}`` or ``{"id", "error"}``.
 """
 
 import json

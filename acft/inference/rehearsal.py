@@ -34,11 +34,12 @@ from acft.scoring import ScorerPool
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
 from acft.threads import use_threads
+from acft.training.base_rollouts import n_base_rollouts
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
 from acft.training.regularizer import Regularizer
-from acft.training.world import DEFAULT_BASE_ROLLOUTS, World, prompts_by_split
+from acft.training.world import World, prompts_by_split
 from acft.types import Rollout
 
 SAMPLED = 64
@@ -91,7 +92,7 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
     yield {"doing": "taking one optimiser step"}
     values = _step(world, rule, ce_weight) if steps_per_round(run, spec.method_name) else {}
     speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
-    n_drawn = sum(_n_drawn(corpus) for corpus in run.corpus if needs_policy(corpus))
+    n_drawn = sum(n_base_rollouts(corpus) for corpus in run.corpus if needs_policy(corpus))
     work = expected_work(run, spec.method_name, speeds, n_drawn)
     peak, total = peak_memory()
     return {
@@ -144,10 +145,6 @@ def _documents(
         run.seed, chat_template=run.model.chat_template, loss=corpus.loss,
         end_ids=backbone.end_ids,
     ).documents  # fmt: skip
-
-
-def _n_drawn(corpus: CorpusSettings) -> int:
-    return corpus.max_documents or DEFAULT_BASE_ROLLOUTS
 
 
 def _small_oracle(world: World) -> Generator[Part, None, tuple[OracleRound, float, float]]:

@@ -78,11 +78,10 @@ class Server:
                     return
                 self._send({"id": number, **part})
         except AcftError as error:
-            self._send({"id": number, "error": str(error), "user": True})
+            self._send({"id": number, "error": str(error)})
         except Exception as error:
             log.exception("operation %s failed", request.get("op"))
-            name = type(error).__name__
-            self._send({"id": number, "error": f"{name}: {error}", "user": False})
+            self._send({"id": number, "error": f"{type(error).__name__}: {error}"})
         finally:
             self._cancelled.discard(number)
 

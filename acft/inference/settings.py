@@ -21,17 +21,16 @@ def check(
     text: str,
     *,
     has_files: bool = False,
-) -> dict[str, Any]:
+) -> list[str]:
     """Problems of a settings text, one line each; none when it can be launched.
 
     Whether files are there is looked up, and so told, only with ``has_files``.
     """
     try:
-        spec = parse_spec(text, has_files=has_files)
-        refuse_places(spec.settings)
+        refuse_places(parse_spec(text, has_files=has_files).settings)
     except ConfigError as error:
-        return {"problems": str(error).splitlines()}
-    return {"problems": [], "title": spec.title}
+        return str(error).splitlines()
+    return []
 
 
 def launch(

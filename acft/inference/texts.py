@@ -18,7 +18,6 @@ from acft.inference.token_rows import token_rows
 from acft.policy import Policy
 from acft.prompt_tokens import encode_prompt, response_text, response_texts
 from acft.sampling import Decoder, left_padded
-from acft.scoring import score_texts
 from acft.token_choice import choose, drawing_device, uniforms
 from acft.training.controlled import control_ids, ids_with_control, with_control
 from acft.types import Prompt, TokenBatch
@@ -155,9 +154,7 @@ def generate(
 
 def judge(session: Session, runs: str, run_id: str, texts: Sequence[str]) -> dict[str, list[float]]:
     """Scores of texts by the run's judges and by the scorers of its constraint."""
-    opened = open_run(session, runs, run_id)
-    names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
-    return score_texts([opened.pool(name) for name in names], texts)
+    return open_run(session, runs, run_id).scores(texts)
 
 
 def _checked(prompt: str) -> str:
@@ -219,8 +216,6 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
     """Rows of a text, its parts as token ids, and what every scorer gives its response."""
     backbone = opened.base.backbone
     response = response_text(backbone.decode, text.ids[: text.start], text.ids[text.start :])
-    names = dict.fromkeys([*opened.run.evaluation.scorers, *opened.constraint.scorers])
-    scores = score_texts([opened.pool(name) for name in names], [response])
     guidance = opened.guidance(version) if version else None
     return {
         "rows": token_rows(opened, version, text.ids, text.start, text.prompt),
@@ -233,7 +228,7 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
         "prompt": text.prompt,
         "prompt_ids": text.ids[: text.start],
         "response_ids": text.ids[text.start :],
-        "scores": {name: values[0] for name, values in scores.items()},
+        "scores": {name: values[0] for name, values in opened.scores([response]).items()},
     }
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from acft.config import Config
-from acft.data import TokenizedDocument, documents_from_rollouts
+from acft.data import TokenizedDocument
 from acft.distributed import ranks
 from acft.events import Note
 from acft.methods.base import METHODS, Method
@@ -268,15 +268,17 @@ def _sampled_documents(
     subject = "base" if guide_round.guide.policy_version == 0 else "policy"
     on_policy, guided = [], []
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
+        if not rollout.response_ids:
+            continue
         prompt = rollout.prompt_id
         towards_q = target_ratio(satisfied[prompt] / all_of[prompt], settings.delta, verdict)
-        for document in documents_from_rollouts([rollout], "attribute"):
-            # an oracle is fitted once a round
-            name = row_id(rollout, "oracle", subject, guide_round.guide.oracle.version)
-            stored = replace(document, document_id=name, is_rollout=True)
-            on_policy.append((stored, weight))
-            if towards_q:
-                guided.append((stored, weight * towards_q))
+        # an oracle is fitted once a round
+        name = row_id(rollout, "oracle", subject, guide_round.guide.oracle.version)
+        document = TokenizedDocument.of(rollout, "attribute")
+        stored = replace(document, document_id=name, is_rollout=True)
+        on_policy.append((stored, weight))
+        if towards_q:
+            guided.append((stored, weight * towards_q))
     chosen = settings.prefixes
     return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
 

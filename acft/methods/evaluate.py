@@ -192,7 +192,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
-    """That a suite needs a judge and there is none, and what a subject's decoder cannot be told."""
+    """One sentence for suites without the judge they need and for each wrong decoder setting."""
     found = [
         sentence
         for name, subject in settings.subjects.items()
@@ -205,13 +205,13 @@ def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  
 
 
 def left_out(settings: EvaluateSettings, run: RunSettings) -> list[str]:
-    """What suites would measure if it were on this machine, and leave out without it."""
+    """One sentence for each part that suites leave out since it is not on this machine."""
     suites = [_suite(name, settings) for name in settings.suites]
     return [text for suite, options in suites for text in suite.left_out(options, run)]
 
 
 def missing(settings: EvaluateSettings, run: RunSettings) -> list[str]:
-    """What suites, judge and subjects need and is not here, and options of suites not asked for."""
+    """One sentence for each thing that is needed and not here, or set for a suite not asked for."""
     found = [
         f"[method.options.{name}] has no effect without the suite; add {name!r} to suites"
         for name in settings.options

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from acft.config import Config
 from acft.decoding.base import DecodedJudge
 from acft.events import Note
-from acft.likelihood import log_ratio_totals, own_likelihoods
 from acft.methods.base import METHODS, Method
 from acft.methods.sft import needs_corpus
 from acft.policy import Policy
@@ -23,7 +22,7 @@ from acft.training.rounds import all_rounds, sealed
 from acft.training.train_state import TrainState
 from acft.training.validation import (
     Validation,
-    kl_responses,
+    kl_to_base,
     validation_answers,
     validation_scalars,
 )
@@ -88,9 +87,8 @@ def _close_round(state: TrainState, index: int, delta: float) -> Generator[Outpu
     """Validation of the guided policy, and the checkpoint."""
     world, sampler = state.world, _guided(state, delta)
     answers = yield from validation_answers(world, sampler, SUBJECT, index)
-    result = Validation(
-        index, answers.satisfaction, answers.toxic_share, None, kl_guided_base(world, sampler)
-    )
+    distance = kl_to_base(world, sampler)
+    result = Validation(index, answers.satisfaction, answers.toxic_share, None, distance)
     yield validation_scalars(result, answers, state.optimizer.finished)
     yield from sealed(state, result)
 
@@ -105,12 +103,6 @@ def _report(state: TrainState, delta: float) -> Generator[Output, None, None]:
         f"subject {SUBJECT!r} is the {'tuned' if state.is_tuned else 'base'} policy with decoder "
         f"'guided' at strength {state.recent[-1].guide.strength:g}",
     )
-
-
-def kl_guided_base(world: World, sampler: DecodedJudge) -> float:
-    """KL(guided ‖ base) in nats a token, averaged over the guided policy's own responses."""
-    rollouts = kl_responses(world, sampler)
-    return log_ratio_totals(rollouts, own_likelihoods(world.base, rollouts)).value or 0.0
 
 
 def used_with(settings: NadoDecodingSettings) -> dict[str, Any]:

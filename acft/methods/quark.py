@@ -24,16 +24,11 @@ from acft.settings import NonNegativeFloat, PositiveFloat
 from acft.training.controlled import ControlledPolicy, control_ids, n_leading
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, own_responses
+from acft.training.rollout_files import rollouts_from_file, rollouts_to_file
 from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
-from acft.training.world import (
-    World,
-    facts,
-    load_world,
-    rollouts_from_file,
-    rollouts_to_file,
-)
+from acft.training.world import World, facts, load_world
 
 POOL, GRADES = "pool.json", "pool-satisfaction.json"
 

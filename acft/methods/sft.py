@@ -34,7 +34,7 @@ def fitted_to_corpus(world: World, context: TrainContext) -> Generator[Output, N
 
 
 def needs_corpus(_: Any, run: RunSettings) -> list[str]:
-    """That there is no corpus to train on, in one sentence."""
+    """One sentence where the run has no corpus to train on."""
     return [] if run.corpus else ["[corpus] there is none to train on; add one: source = 'sotu'"]
 
 

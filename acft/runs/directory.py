@@ -60,9 +60,10 @@ def create_run(runs_dir: Path, spec_text: str, launch: Launch, status: Status) -
 
 def not_writable(runs_dir: Path, error: OSError) -> RunError:
     """The error of a folder that takes no new run."""
+    way_out = "free space or choose" if error.errno == errno.ENOSPC else "choose"
     return RunError(
-        f"cannot create a run in {str(runs_dir)!r}: {error.strerror}; free space or choose "
-        "another folder with --runs"
+        f"cannot create a run in {str(runs_dir)!r}: {error.strerror}; {way_out} another folder "
+        "with --runs"
     )
 
 
@@ -184,6 +185,12 @@ def status_from_events(paths: RunPaths) -> Status:
     return dataclasses.replace(status, events=len(everything))
 
 
+def sealed_rounds(paths: RunPaths) -> dict[int, RoundFinished]:
+    """The rounds of a run that are sealed and count, by number, in order."""
+    counted = (entry.event for entry in effective(read_events(paths.events)))
+    return {event.round: event for event in counted if isinstance(event, RoundFinished)}
+
+
 def status_after(entries: Iterable[Entry], status: Status) -> Status:
     """The status brought forward by events that count."""
     for entry in entries:
@@ -248,7 +255,8 @@ def read_launch(paths: RunPaths) -> Launch:
     try:
         return _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
     except DAMAGES as error:
-        raise DataError(f"cannot read {str(paths.launch)!r}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read {str(paths.launch)!r}: {why}") from None
 
 
 def read_labels(paths: RunPaths) -> Labels:

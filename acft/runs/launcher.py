@@ -20,6 +20,7 @@ from acft.runs.directory import (
     find_run,
     not_writable,
     read_launch,
+    sealed_rounds,
     status_after,
     write_status,
 )
@@ -42,9 +43,14 @@ REQUEST_SECONDS = 24 * 3600.0
 class RunInfo:
     """One line of the list of runs."""
 
-    run_id: str
+    paths: RunPaths
     status: Status
     state: RunState
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.paths.root.name
 
 
 def launch(
@@ -76,7 +82,7 @@ def launch(
 
     Raises:
         ConfigError: The settings have problems or a tracker is missing; nothing is created.
-        RunError: The folder cannot be written to.
+        RunError: The folder cannot be written to, or the request's id is one of other settings.
     """
     from acft.runs.spec import parse_spec  # noqa: PLC0415 - imports torch
 
@@ -89,8 +95,7 @@ def launch(
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(runs_dir / LAUNCH_LOCK):
-            earlier = _requested(runs_dir, request_id, record.created)
-            if earlier:
+            if earlier := _requested(runs_dir, request_id, record):
                 return earlier
             status = Status(state="queued", kind=record.kind, created=record.created)
             return create_run(runs_dir, text, record, status).root.name
@@ -117,8 +122,7 @@ def create_here(
 
 def runs(runs_dir: Path) -> list[RunInfo]:
     """Every run with its true state, newest first."""
-    found = [RunInfo(paths.root.name, *current_state(paths)) for paths in all_runs(runs_dir)]
-    return found[::-1]
+    return [RunInfo(paths, *current_state(paths)) for paths in reversed(all_runs(runs_dir))]
 
 
 def stop(runs_dir: Path, run_id: str, mode: str = "save") -> RunState:
@@ -203,8 +207,7 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
         RunError: The round was never sealed.
         DataError: Its checkpoint is damaged.
     """
-    counted = [entry.event for entry in effective(read_events(paths.events))]
-    sealed = {event.round: event for event in counted if isinstance(event, RoundFinished)}
+    sealed = sealed_rounds(paths)
     wanted = max(sealed, default=0) if from_round is None else from_round
     if wanted == 0 and wanted not in sealed:
         return None
@@ -242,7 +245,7 @@ def _launch_record(spec: "Spec", experiment: str) -> Launch:
     )
 
 
-def _requested(runs_dir: Path, request_id: str, now: float) -> str:
+def _requested(runs_dir: Path, request_id: str, asked: Launch) -> str:
     """Id of the run that an earlier, equal request made."""
     for paths in reversed(all_runs(runs_dir)) if request_id else ():
         try:
@@ -250,8 +253,13 @@ def _requested(runs_dir: Path, request_id: str, now: float) -> str:
         except DataError:
             continue  # without its record nobody can tell who asked for it
         if record.request_id == request_id:
+            if record.fingerprint not in ("", asked.fingerprint):
+                raise RunError(
+                    f"request {request_id!r} has started {paths.root.name} already, with other "
+                    "settings; name another request"
+                )
             return paths.root.name
-        if now - record.created > REQUEST_SECONDS:
+        if asked.created - record.created > REQUEST_SECONDS:
             break
     return ""
 

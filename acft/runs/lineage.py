@@ -267,7 +267,8 @@ def _candidates(runs_dir: Path, sizes: dict[str, Space]) -> list[CleanUp]:
 def _spare_checkpoints(paths: RunPaths) -> list[Path]:
     status = read_status(paths)
     kept = {paths.root / name for name in (status.checkpoint, status.best_checkpoint) if name}
-    return sorted(set(paths.checkpoints.iterdir()) - kept)
+    # The folder may be missing: what copies runs often leaves empty folders out.
+    return sorted(folder for folder in set(paths.checkpoints.glob("*")) - kept if folder.is_dir())
 
 
 def _resembling(values: dict[str, Any]) -> tuple[Any, ...]:

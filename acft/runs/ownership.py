@@ -9,13 +9,15 @@ from pathlib import Path
 
 from acft.atomic import replace_json
 from acft.runs.locks import FileLock
-from acft.runs.process import Identity, is_alive, this_process
+from acft.runs.process import Identity, is_alive, this_boot, this_process
 
 LOCK = "supervisor.lock"
 RECORD = "supervisor.json"
 HAND_OVER = "supervisor.handover"
 """Names the workbench that asks a detached supervisor to give way; void once that is dead."""
 HAND_OVER_SECONDS = 10.0
+PROBE_SECONDS = 0.2
+"""Longer than anybody holds the lock who only looks whether it is free."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Owner:
     host: str
     since: float
     """Seconds since the epoch."""
+
+    @property
+    def process(self) -> Identity:
+        """Which process it is."""
+        return Identity(self.pid, self.pid_started, self.boot_id)
 
     @property
     def label(self) -> str:
@@ -100,10 +107,23 @@ def owner(runs_dir: Path) -> Owner | None:
     """Who supervises the directory now; None when nobody does."""
     if not (runs_dir / LOCK).exists():
         return None
-    probe = FileLock(runs_dir / LOCK, wait_seconds=0.0)
-    if probe.acquire():
-        probe.release()
+    if _is_free(runs_dir, 0.0):
         return None
+    recorded = _recorded(runs_dir)
+    # One that ended before did not take its record away: somebody looks, too, or claims right now.
+    if recorded.boot_id == this_boot() and not is_alive(recorded.process):
+        return None if _is_free(runs_dir, PROBE_SECONDS) else _recorded(runs_dir)
+    return recorded
+
+
+def _is_free(runs_dir: Path, wait_seconds: float) -> bool:
+    probe = FileLock(runs_dir / LOCK, wait_seconds)
+    is_free = probe.acquire()
+    probe.release()
+    return is_free
+
+
+def _recorded(runs_dir: Path) -> Owner:
     try:
         return Owner(**json.loads((runs_dir / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -88,7 +88,10 @@ def remove_unnamed(paths: RunPaths) -> list[Path]:
             named.add(paths.shards / entry.event.name)
         elif isinstance(entry.event, RoundFinished):
             named.add(paths.root / entry.event.checkpoint)
-    remains = {*paths.shards.iterdir(), *paths.checkpoints.iterdir()} - named
+    remains: set[Path] = set()
+    for folder in (paths.shards, paths.checkpoints):
+        folder.mkdir(exist_ok=True)  # what copies runs often leaves empty folders out
+        remains |= {*folder.iterdir()} - named
     for path in remains:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

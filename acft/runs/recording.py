@@ -13,10 +13,17 @@ from pathlib import Path
 
 from acft.atomic import replace_bytes, replace_json, sha256, temporary
 from acft.errors import DataError, RunError
-from acft.eventlog import effective, read_events
-from acft.events import RoundFinished, Started, to_json
+from acft.eventlog import read_events
+from acft.events import Started, to_json
 from acft.runs.checkpoints import seal, verify
-from acft.runs.directory import all_runs, read_launch, read_status, write_labels, write_status
+from acft.runs.directory import (
+    all_runs,
+    read_launch,
+    read_status,
+    sealed_rounds,
+    write_labels,
+    write_status,
+)
 from acft.runs.sizes import size
 from acft.schema import CHECKPOINTS, MANIFEST, Labels, RunPaths
 
@@ -128,11 +135,10 @@ def _pack(run: RunPaths, packed: RunPaths) -> None:
 
     shutil.copytree(run.root, packed.root, ignore=left_out)
     packed.checkpoints.mkdir()
-    for entry in effective(read_events(run.events)):
-        if isinstance(entry.event, RoundFinished):
-            sealed = run.root / entry.event.checkpoint
-            verify(sealed)
-            seal(packed.root / entry.event.checkpoint, partial(_copy_checkpoint, sealed))
+    for event in sealed_rounds(run).values():
+        sealed = run.root / event.checkpoint
+        verify(sealed)
+        seal(packed.root / event.checkpoint, partial(_copy_checkpoint, sealed))
     _forget_machine(packed)
 
 

@@ -107,7 +107,7 @@ class Supervisor:
             return False
         remove_remains(self._runs_dir, time.time())
         live = [info for info in self._open_runs() if info.state.is_live]
-        self.adoptions = [_adopt(info, self._runs_dir) for info in live]
+        self.adoptions = [_adopt(info) for info in live]
         for it in self.adoptions:
             facts = f"process {it.pid}, {it.events:,} events, {it.lost:,} lost"
             log.info("took run %s over again: %s", it.run_id, facts)
@@ -183,7 +183,7 @@ class Supervisor:
                 continue
             status, state = current_state(paths)
             if state.state not in (*FINAL, "lost"):
-                found.append(RunInfo(run_id, status, state))
+                found.append(RunInfo(paths, status, state))
             elif state.state == status.state and mark is not None:
                 self._over[run_id] = mark
             elif run_id not in self._children:
@@ -196,17 +196,16 @@ class Supervisor:
             # A child whose start could not be recorded still says itself that it runs.
             if info.state.state != "queued" or info.run_id in self._children:
                 continue
-            self._try(partial(self._start, info.run_id, busy, found), info.run_id)
+            self._try(partial(self._start, info.paths, busy, found), info.run_id)
 
-    def _start(self, run_id: str, busy: Counter[str], found: Sequence[RunInfo]) -> None:
+    def _start(self, paths: RunPaths, busy: Counter[str], found: Sequence[RunInfo]) -> None:
         """Starts a queued run where a device is free, else tells its readers why it waits."""
-        paths = RunPaths(self._runs_dir / run_id)
         try:
             launch = read_launch(paths)
         except DataError as error:
             amend_status(paths, _unreadable(error))
             return
-        device, obstacle = self._place(run_id, launch.device, busy)
+        device, obstacle = self._place(paths.root.name, launch.device, busy)
         if device is None:
             amend_status(paths, _waiting(f"waiting: {obstacle}"))
         elif amend_status(
@@ -281,7 +280,7 @@ class Supervisor:
         return death(read_status(paths)) is None
 
     def _see_stop_through(self, info: RunInfo) -> None:
-        mode, asked = stop_request(RunPaths(self._runs_dir / info.run_id))
+        mode, asked = stop_request(info.paths)
         if not mode:
             self._forget_stop(info.run_id)
             return
@@ -307,8 +306,8 @@ class Supervisor:
         self._terminated.discard(run_id)
 
 
-def _adopt(info: RunInfo, runs_dir: Path) -> Adoption:
-    events = len(read_events(RunPaths(runs_dir / info.run_id).events))
+def _adopt(info: RunInfo) -> Adoption:
+    events = len(read_events(info.paths.events))
     lost = max(0, info.status.events - events)
     return Adoption(info.run_id, info.status.pid, info.status.started, events, lost)
 

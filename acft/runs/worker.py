@@ -29,9 +29,17 @@ from acft.events import (
     Scalars,
     Started,
 )
-from acft.runs.directory import read_launch, read_status, stop_request, write_status
+from acft.runs.checkpoints import verify
+from acft.runs.directory import (
+    read_launch,
+    read_status,
+    sealed_rounds,
+    stop_request,
+    write_status,
+)
 from acft.runs.locks import FileLock
 from acft.runs.mirror import Mirror, Target, open_mirror, require_clients
+from acft.runs.pace import Pace
 from acft.runs.process import this_process
 from acft.runs.status import HEARTBEAT_SECONDS
 from acft.schema import BEGINNING, RunPaths, Status
@@ -136,7 +144,7 @@ class _Attempt:
         self._stop = StopSignal(paths)
         self._spec: Spec | None = None
         self._recorder: Recorder | None = None
-        self._pace: Any = None
+        self._pace = Pace(rounds=0)
         self._mirror: Mirror | None = None
 
     def run(self) -> int:
@@ -158,7 +166,6 @@ class _Attempt:
 
     def _load(self) -> None:
         # Imported after the first sign of life: this takes seconds.
-        from acft.runs.pace import Pace  # noqa: PLC0415
         from acft.runs.spec import load_spec  # noqa: PLC0415
 
         launch = read_launch(self._paths)
@@ -180,7 +187,6 @@ class _Attempt:
     def _train(self) -> None:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
-        from acft.runs.checkpoints import verify  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
@@ -316,18 +322,11 @@ def starting_point(paths: RunPaths, status: Status) -> StartingPoint:
     Raises:
         DataError: There is no such sealed checkpoint.
     """
-    checkpoint = status.resumed_from
-    from acft.eventlog import effective, read_events  # noqa: PLC0415
-
-    sealed = [
-        entry.event
-        for entry in effective(read_events(paths.events))
-        if isinstance(entry.event, RoundFinished)
-    ]
-    if not sealed or checkpoint == BEGINNING:
+    sealed = sealed_rounds(paths)
+    if not sealed or status.resumed_from == BEGINNING:
         return StartingPoint()
-    wanted = checkpoint or sealed[-1].checkpoint
-    for event in sealed:
+    wanted = status.resumed_from or sealed[max(sealed)].checkpoint
+    for event in sealed.values():
         if event.checkpoint == wanted:
             return StartingPoint(paths.root / wanted, event.round, status.step)
     raise DataError(f"run {paths.root.name} has no sealed checkpoint {wanted!r}")

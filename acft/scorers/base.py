@@ -91,7 +91,7 @@ def related(names: Iterable[str]) -> set[str]:
 
 
 def biases(trainers: Iterable[str], judges: Iterable[str]) -> list[str]:
-    """What each judge that is no stranger to the scorers that train a run has to do with them."""
+    """One sentence for each judge that also trains the run or shares a part with one that does."""
     given = sorted({*trainers})
     found = []
     for judge in sorted({*judges}):

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from acft.assets import asset, asset_path, sha256_of
+from acft.assets import asset, asset_path
+from acft.atomic import sha256
 from acft.scorers.base import SCORERS, Scorer, ScorerEntry, missing_assets
 
 NAME = "jigsaw_tcc"
@@ -29,7 +30,7 @@ def _load(_device: str) -> Scorer:
     return KerasBiLstmScorer(
         name=NAME,
         version=asset(PACKAGE).version,
-        sha256=sha256_of(weights_path),
+        sha256=sha256(weights_path),
         weights=read_weights(weights_path, arrays),
         tokenizer=read_tokenizer(folder / "tokenizer.pickle"),
     )

@@ -29,12 +29,10 @@ def record_comparison(store: Store, body: Mapping[str, Any]) -> str:
     return comparison_id
 
 
-def record_vote(
-    store: Store, comparison_id: str, item: str, choice: str, body: Mapping[str, Any] | None = None
-) -> None:
+def record_vote(store: Store, comparison_id: str, item: str, choice: str) -> None:
     """Keeps one judgement about one item of a comparison; the newest for an item counts."""
     vote = {"kind": "vote", "comparison_id": comparison_id, "item": item, "choice": choice}
-    _append(store, {**(body or {}), **vote})
+    _append(store, vote)
 
 
 def load_journal(store: Store) -> None:

@@ -6,7 +6,7 @@ from acft.decoding.base import DecodedJudge, Sampler
 from acft.evaluation import (
     Label,
     compare,
-    evaluate,
+    draw_and_score,
     evaluated,
     measure,
     scorer_versions,
@@ -15,11 +15,12 @@ from acft.events import Evaluated, Note, Progress
 from acft.likelihood import Judge, document_likelihoods, perplexity_totals
 from acft.policy import Policy
 from acft.seeding import derive_seed
+from acft.totals import Totals
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows
 from acft.training.train_state import TrainState
 from acft.training.world import World
-from acft.types import Document, ScoredRollout
+from acft.types import Document
 
 
 def final_evaluation(state: TrainState) -> Generator[Output, None, None]:
@@ -49,28 +50,26 @@ def compare_with_base(
 def _compare_responses(
     world: World, sampler: Sampler, subject: str, round_index: int
 ) -> Generator[Output, None, None]:
-    settings = world.run.evaluation
-    before = yield from _responses(world, world.base, "base", round_index)
-    after = yield from _responses(world, sampler, subject, round_index)
-    names = [judge.name for judge in world.judges]
-    categories = {p.prompt_id: p.category for p in world.prompts["test"]}
-    label = Label("rtp", subject, sampler.version, scorer_versions(world.judges))
-    yield from compare(measure(before, names, categories), measure(after, names, categories), label)
-    there = len(world.prompts["test"])
-    if settings.test_prompts > there:
-        yield Note("info", f"only {there} of {settings.test_prompts} test prompts exist")
+    before = yield from _measured(world, world.base, "base", round_index)
+    after = yield from _measured(world, sampler, subject, round_index)
+    yield from compare(before, after, _label(world, sampler, subject))
+    wanted, there = world.run.evaluation.test_prompts, len(world.prompts["test"])
+    if wanted > there:
+        yield Note("info", f"only {there} of {wanted} test prompts exist")
 
 
-def _responses(
-    world: World, policy: Sampler, subject: str, round_index: int
-) -> Generator[Output, None, list[ScoredRollout]]:
+def _measured(
+    world: World, sampler: Sampler, subject: str, round_index: int
+) -> Generator[Output, None, dict[str, Totals]]:
+    """Every measurement of a sampler's responses to the test prompts, which get their rows."""
     settings = world.run.evaluation
-    sampling = world.run.sampling.at(top_p=settings.top_p)
-    scored = yield from evaluate(
-        policy, world.prompts["test"][: settings.test_prompts], settings.continuations, sampling,
-        derive_seed(world.run.seed, "test"), world.judges, world.constraint,
-        subject=subject, round=round_index,
+    prompts = world.prompts["test"][: settings.test_prompts]
+    scored = yield from draw_and_score(
+        sampler, prompts, settings.continuations, world.run.sampling.at(top_p=settings.top_p),
+        derive_seed(world.run.seed, "test"), world.judges, world.constraint, round=round_index,
     )  # fmt: skip
+    measured = measure(scored, [judge.name for judge in world.judges], prompts)
+    yield from evaluated(measured, _label(world, sampler, subject))
     yield from rollout_rows(
         world,
         [item.rollout for item in scored],
@@ -79,7 +78,11 @@ def _responses(
         purpose="test",
         subject=subject,
     )
-    return scored
+    return measured
+
+
+def _label(world: World, sampler: Sampler, subject: str) -> Label:
+    return Label("rtp", subject, sampler.version, scorer_versions(world.judges))
 
 
 def _compare_perplexities(

@@ -234,9 +234,9 @@ def _forward(
 
 
 def numbered(batch: TokenBatch) -> Aligned:
-    """Where each prediction is among the hidden states of a batch, counted over all its rows.
+    """Index of each prediction among the hidden states of a batch, counted over all its rows.
 
-    A batch on the CPU has places picked there: a GPU is not waited for.
+    For a batch on the CPU: positions are picked there, so that nobody waits for a GPU.
     """
     return align(batch, torch.arange(batch.token_ids.numel()).view(batch.token_ids.shape))
 

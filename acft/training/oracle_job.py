@@ -34,7 +34,7 @@ from acft.settings import OracleSettings, RunSettings
 from acft.training.outputs import Output
 from acft.training.records import rollout_rows, run_scores
 from acft.training.replay import replayed
-from acft.training.responses import pieces
+from acft.training.responses import evenly, pieces
 from acft.training.sparse import Key, SparseGuidance
 from acft.training.world import World
 from acft.types import DrawChecks, Prompt, Rollout, Window
@@ -57,7 +57,7 @@ class Guide:
 
 @dataclass(frozen=True)
 class OracleRound:
-    """What the job leaves behind."""
+    """What the oracle's job of a round leaves behind."""
 
     guide: Guide
     rollouts: list[Rollout]
@@ -76,7 +76,7 @@ def build_oracle(world: World) -> Oracle:
 def new_oracle(
     run: RunSettings, base: Backbone, constraint: Constraint, scorers: Sequence[Scorer]
 ) -> Oracle:
-    """The same from its parts; ``scorers`` are those behind the constraint."""
+    """An oracle that has seen no response yet; ``scorers`` are those behind the constraint."""
     context = OracleContext(
         run.oracle,
         base,
@@ -198,7 +198,7 @@ class ScoredSamples:
 
 
 def oracle_data(scored: ScoredSamples) -> OracleData:
-    """The same as training data of an oracle."""
+    """Scored responses as an oracle learns from them."""
     return OracleData(
         scored.windows,
         torch.tensor(scored.satisfaction),
@@ -323,12 +323,9 @@ def _portions(
     prompts: Sequence[Prompt], wanted: int, seed: int, at_once: int
 ) -> list[tuple[Sequence[Prompt], int]]:
     """Pieces of work of about ``at_once`` responses: prompts and how many responses to each."""
-    each, rest = divmod(wanted, len(prompts))
-    # A different part of the prompts gets the odd responses in each round.
+    # a different part of the prompts gets the odd responses in each round
     first = seed % len(prompts)
-    turned = [*prompts[first:], *prompts[:first]]
-    groups = [(turned[:rest], each + 1), (turned[rest:], each)]
-    return pieces([(some, count) for some, count in groups if count], at_once)
+    return pieces(evenly([*prompts[first:], *prompts[:first]], wanted), at_once)
 
 
 def _with_replay(

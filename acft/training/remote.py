@@ -47,7 +47,7 @@ class OracleRequest:
 
 @dataclass(frozen=True)
 class OracleReply:
-    """What it leaves behind."""
+    """What the oracle's job of a round leaves behind, without models."""
 
     oracle_weights: dict[str, Tensor]
     oracle_version: int
@@ -193,5 +193,5 @@ def remote_oracle_job(
 
 
 def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same on the CPU, detached."""
+    """Weights on the CPU, detached."""
     return {name: value.detach().cpu() for name, value in weights.items()}

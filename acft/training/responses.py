@@ -40,11 +40,7 @@ class Judged:
 
         The prompt carries no loss: it is not the policy's own.
         """
-        prompt_ids = self.rollout.prompt_ids
-        return TokenizedDocument(
-            self.rollout.rollout_id, "attribute", prompt_ids + self.rollout.response_ids,
-            len(prompt_ids), len(prompt_ids),
-        )  # fmt: skip
+        return TokenizedDocument.of(self.rollout, "attribute", "response")
 
 
 def own_responses(
@@ -123,9 +119,16 @@ def portions(
     """Prompts and how many responses each of them gets, ``wanted`` in all; a seeded choice."""
     shuffled = list(prompts)
     random.Random(seed).shuffle(shuffled)  # noqa: S311 - nothing secret
-    chosen = shuffled[: max(1, wanted // each)]
-    count, rest = divmod(wanted, len(chosen))
-    groups = [(chosen[:rest], count + 1), (chosen[rest:], count)]
+    return evenly(shuffled[: max(1, wanted // each)], wanted)
+
+
+def evenly(prompts: Sequence[Prompt], wanted: int) -> list[tuple[Sequence[Prompt], int]]:
+    """Prompts and how many responses each of them gets, ``wanted`` in all.
+
+    Where they cannot all get as many, the first ones get one more.
+    """
+    each, rest = divmod(wanted, len(prompts))
+    groups = [(prompts[:rest], each + 1), (prompts[rest:], each)]
     return [(some, n) for some, n in groups if some and n]
 
 

@@ -16,7 +16,8 @@ from acft.chunked import PolicyLogprobs
 from acft.data import TokenizedDocument
 
 Key = tuple[tuple[int, ...], int]
-"""What guidance depends on beside the models: a document's tokens and where its response starts."""
+"""What guidance and verdicts depend on beside models: a document's tokens, and where its response
+starts."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SparseGuidance:
 
 
 def key_of(document: TokenizedDocument) -> Key:
-    """Key under which a document's guidance is stored."""
+    """Key under which what was found out about a document is remembered."""
     return document.token_ids, document.response_start
 
 

@@ -69,7 +69,7 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
 
 
 def decoder_problems(where: str, subject: SubjectSettings) -> list[str]:
-    """What is wrong with the settings of the decoder, if it is one that is known."""
+    """One sentence for each wrong setting of the decoder; none where no decoder is called that."""
     if subject.decoder not in DECODERS.names():
         return []
     kind = DECODERS.get(subject.decoder)
@@ -81,7 +81,7 @@ def decoder_problems(where: str, subject: SubjectSettings) -> list[str]:
 
 
 def missing_parts(where: str, subject: SubjectSettings) -> list[str]:
-    """That the model or the checkpoint is not on this machine; nothing is opened."""
+    """One sentence for each of model and checkpoint that is not here; nothing is opened."""
     found = [model_problem(f"[{where}] model", subject.model)]
     if subject.checkpoint and not Path(subject.checkpoint).is_dir():
         found.append(

@@ -20,8 +20,9 @@ from acft.policy import Policy
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import Guide, OracleRound
 from acft.training.remote import OracleRequest, RayOracle, plain
+from acft.training.rollout_files import rollouts_from_file, rollouts_to_file
 from acft.training.validation import Validation, best_event, better
-from acft.training.world import World, rollouts_from_file, rollouts_to_file
+from acft.training.world import World
 
 STATE = "state.json"
 ORACLE = "oracle.safetensors"

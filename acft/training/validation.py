@@ -10,16 +10,12 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from acft.backbone.forward import logits
-from acft.data import TokenizedDocument, collate, documents_from_rollouts, micro_batches, pad_token
-from acft.decoding.base import Sampler
+from acft.decoding.base import DecodedPolicy, Sampler
 from acft.distributed import ranks
+from acft.divergence import kl_totals
 from acft.evaluation import draw_and_score
 from acft.events import BestCheckpoint, Scalars
 from acft.likelihood import document_likelihoods, perplexity_totals
-from acft.objective import kl_divergence
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.totals import Totals, interval
@@ -87,7 +83,7 @@ def validate(
         answers.satisfaction,
         answers.toxic_share,
         validation_perplexity(world, policy),
-        kl_policy_base(world, policy),
+        kl_to_base(world, policy),
         len(answers.rollouts),
     )
     result = ranks().from_first(result)
@@ -167,25 +163,11 @@ def kl_responses(world: World, sampler: Sampler) -> list[Rollout]:
     return sampler.sample(prompts[:KL_BASE_ROLLOUTS], each, world.run.sampling.at(), seed).rollouts
 
 
-def kl_policy_base(world: World, policy: Policy) -> float:
-    """KL(policy ‖ base) over the whole vocabulary, averaged over response tokens; nats a token."""
-    if policy is world.base:
+def kl_to_base(world: World, sampler: Policy | DecodedPolicy) -> float:
+    """KL(sampler ‖ base) in nats a token over responses of its own to validation prompts."""
+    if sampler is world.base:
         return 0.0
-
-    @torch.no_grad()
-    def work(some: Sequence[TokenizedDocument]) -> tuple[float, int]:
-        batch = collate(some, pad_token(policy.backbone.tokenizer), world.horizon)
-        batch = batch.to(policy.device)
-        mask = batch.response_mask[:, 1:]
-        policy_logprobs, base_logprobs = (
-            logits(each.backbone.model, each.hidden(batch)[:, :-1][mask]).log_softmax(dim=-1)
-            for each in (policy, world.base)
-        )
-        return float(kl_divergence(policy_logprobs, base_logprobs).sum()), len(policy_logprobs)
-
-    documents = documents_from_rollouts(kl_responses(world, policy), "attribute")
-    parts = world.base.workers.map(work, list(micro_batches(documents, 8)))
-    return sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
+    return kl_totals(sampler, world.base, kl_responses(world, sampler)).value or 0.0
 
 
 def better(

@@ -1,32 +1,18 @@
 """What every method starts from: policies, constraint, prompts, corpora; loaded in one place."""
 
-import hashlib
-import itertools
-import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acft.assets import cache_folder
-from acft.atomic import replace_json
 from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
-from acft.backbone.sharded import uneven_passes
 from acft.constraints import Constraint, build_constraint
 from acft.corpora.sources import needs_policy
-from acft.data import (
-    TokenizedDocument,
-    documents_from_rollouts,
-    fingerprint,
-    load_documents,
-    load_prompts,
-    tokenize,
-)
+from acft.data import TokenizedDocument, fingerprint, load_documents, load_prompts, tokenize
 from acft.distributed import ranks
 from acft.engines import build_engine
 from acft.errors import DataError
@@ -41,17 +27,10 @@ from acft.scoring import TextCounts
 from acft.seeding import derive_seed
 from acft.settings import CorpusSettings, RunSettings
 from acft.threads import use_threads
+from acft.training.base_rollouts import base_rollouts, base_rollouts_key
 from acft.training.outputs import TrainContext
+from acft.training.sparse import Key, key_of
 from acft.types import Document, Prompt, Rollout
-
-DEFAULT_BASE_ROLLOUTS = 512
-"""Texts of a corpus the base policy writes itself, unless ``max_documents`` says otherwise."""
-TUPLE_FIELDS = ("prompt_ids", "response_ids", "response_logprobs")
-"""Fields of a rollout that JSON turns into lists."""
-BASE_PROMPTS = 64
-"""Prompts that the base policy continues between two reports of progress."""
-BASE_ROLLOUT_SEED = 20241007
-"""Fixed; which prompts are continued follows the run's seed, so methods share texts at a seed."""
 
 Corpora = list[tuple[float, list[TokenizedDocument]]]
 """Weight and training documents of each."""
@@ -78,7 +57,8 @@ class World:
     threads: int = 1
     texts: TextCounts = field(default_factory=TextCounts)
     """Counts what the scorers are asked."""
-    _document_verdicts: dict[tuple[tuple[int, ...], int], Tensor] = field(default_factory=dict)
+    _document_verdicts: dict[Key, Tensor] = field(default_factory=dict)
+    """By tokens, not by name: rollouts of different rounds share their names."""
 
     @property
     def horizon(self) -> int:
@@ -135,21 +115,19 @@ class World:
     ) -> Float[Tensor, "batch window"]:
         """Graded satisfaction of every prefix of each response, up to the horizon; remembered."""
         known = self._document_verdicts
-        # By tokens, not by name: rollouts of different rounds share their names.
-        keys = [(document.token_ids, document.response_start) for document in documents]
-        new = [d for d, key in zip(documents, keys, strict=True) if key not in known]
+        new = {key_of(d): d for d in documents if key_of(d) not in known}
         if new:
-            prompts = [d.token_ids[: d.response_start] for d in new]
+            prompts = [d.token_ids[: d.response_start] for d in new.values()]
             rows = prefix_verdicts(
                 self.decode,
                 [self.decode(prompt) for prompt in prompts],
                 prompts,
-                [d.token_ids[d.response_start :][: self.horizon] for d in new],
+                [d.token_ids[d.response_start :][: self.horizon] for d in new.values()],
                 self.constraint.score,
                 self.horizon + 1,
             )
-            known.update(zip([(d.token_ids, d.response_start) for d in new], rows, strict=True))
-        return torch.stack([known[key] for key in keys])
+            known.update(zip(new, rows, strict=True))
+        return torch.stack([known[key_of(d)] for d in documents])
 
     def snapshot(self) -> Policy:
         """A frozen copy of the policy as it is now."""
@@ -227,59 +205,6 @@ def _load_corpora(
         _require_short(documents, base, corpus)
         corpora.append((corpus.weight, documents))
     return corpora, held_out
-
-
-def base_rollouts(
-    corpus: CorpusSettings, base: Policy, prompts: Sequence[Prompt], run: RunSettings
-) -> Generator[Event, None, list[TokenizedDocument]]:
-    """Progress while the base policy writes a corpus; returns its documents.
-
-    It is remembered across runs under its ``base_rollouts_key``.
-    """
-    wanted = _n_base_rollouts(corpus)
-    key = base_rollouts_key(corpus, base.backbone.sha256, prompts, run)
-    file = cache_folder() / "base-rollouts" / f"{key}.json"
-    # processes that train together must all draw, or none
-    if known := ranks().from_first(file.read_text() if file.exists() else ""):
-        rollouts = [_rollout(values) for values in json.loads(known)]
-    else:
-        rollouts = yield from _drawn_by_base(base, prompts, wanted, run)
-        if ranks().rank == 0:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_json(file, [_plain(rollout) for rollout in rollouts])
-    return documents_from_rollouts(rollouts[:wanted], corpus.domain, corpus.loss)
-
-
-def base_rollouts_key(
-    corpus: CorpusSettings, model_sha256: str, prompts: Sequence[Prompt], run: RunSettings
-) -> str:
-    """Names a corpus that the base policy writes by all that it depends on."""
-    dtype = resolve_dtype(run.dtype, resolve_device(run.device))
-    parts = [model_sha256, dtype, fingerprint(prompts), _n_base_rollouts(corpus)]
-    parts += [run.sampling.horizon, run.model.chat_template]
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:32]
-
-
-def _n_base_rollouts(corpus: CorpusSettings) -> int:
-    return corpus.max_documents or DEFAULT_BASE_ROLLOUTS
-
-
-def _drawn_by_base(
-    base: Policy, prompts: Sequence[Prompt], wanted: int, run: RunSettings
-) -> Generator[Event, None, list[Rollout]]:
-    """Progress while ``wanted`` responses or a few more are drawn, shared out over processes."""
-    each = -(-wanted // len(prompts))
-    starts = range(0, -(-wanted // each), BASE_PROMPTS)
-    drawn: list[list[Rollout]] = []
-    done = 0
-    yield Progress("corpus", 0, wanted, 0, "responses")
-    with uneven_passes(base.backbone.model):
-        for start in ranks().share(starts):
-            some = prompts[start : start + BASE_PROMPTS]
-            drawn.append(base.sample(some, each, run.sampling.at(), BASE_ROLLOUT_SEED).rollouts)
-            done += len(drawn[-1]) * ranks().size
-            yield Progress("corpus", min(done, wanted), wanted, 0, "responses")
-    return list(itertools.chain.from_iterable(ranks().joined(drawn)))
 
 
 def facts(context: TrainContext) -> dict[str, Any]:
@@ -361,22 +286,3 @@ def _half_precision_note(policy: Policy) -> Iterator[Event]:
             "weights trained in half precision lose updates below a 256th of their size; set "
             "dtype = 'float32', or train adapters with [adapter] kind = 'lora'",
         )
-
-
-def _plain(rollout: Rollout) -> dict[str, Any]:
-    return {name: getattr(rollout, name) for name in rollout.__dataclass_fields__}
-
-
-def _rollout(values: dict[str, Any]) -> Rollout:
-    tuples = {name: tuple(values[name]) for name in TUPLE_FIELDS}
-    return Rollout(**{**values, **tuples})
-
-
-def rollouts_to_file(rollouts: Sequence[Rollout], file: Path) -> None:
-    """Write rollouts so that ``rollouts_from_file`` gives them back exactly."""
-    file.write_text(json.dumps([_plain(rollout) for rollout in rollouts]))
-
-
-def rollouts_from_file(file: Path) -> list[Rollout]:
-    """Rollouts written by ``rollouts_to_file``."""
-    return [_rollout(values) for values in json.loads(file.read_text())]

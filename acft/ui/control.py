@@ -64,7 +64,7 @@ class Control:
     def check(self, text: str, *, has_files: bool = False) -> list[str]:
         """Problems of a settings text, one line each; missing files only for who may launch."""
         limit_text(text)
-        return self._settings_process.call("check", text=text, has_files=has_files)["problems"]
+        return self._settings_process.call("check", text=text, has_files=has_files)
 
     def preflight(
         self, text: str, process: Inference, withdrawn: threading.Event

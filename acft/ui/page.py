@@ -35,7 +35,7 @@ POLL_SECONDS = 3.0
 """How often an open page asks for news; each answer takes CPU time from running jobs."""
 REST_SECONDS = 20.0
 """The same while no run is at work; another tab or a terminal may still start one."""
-UNDERWAY = "what was asked for before in this tab waits or is under way; stop that first"
+UNDERWAY = "an earlier request of this tab is still waiting or being answered; stop that one first"
 MOST_TURNS = 200
 """Tabs that are remembered to wait for a stream; one that is closed then does not say so."""
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"

@@ -6,7 +6,8 @@ import pytest
 
 from acft.backbone.loading import load_backbone
 from acft.data import prompt_of
-from acft.decoding.base import DECODERS, DecoderContext
+from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext
+from acft.divergence import kl_totals
 from acft.likelihood import Judge, own_likelihoods
 from acft.oracle.base import ORACLES, OracleContext
 from acft.policy import Policy
@@ -84,3 +85,11 @@ def test_a_decoder_that_judges_texts_gives_them_the_likelihood_with_which_it_dre
     assert [row.text_id for row in rows] == [rollout.rollout_id for rollout in rollouts]
     drew = [math.fsum(r.response_logprobs) - r.log_weight for r in rollouts]
     assert [-row.nll for row in rows] == pytest.approx(drew, abs=1e-4)
+
+
+def test_the_distance_from_the_policy_is_finite_and_never_negative(sampler, decoding):
+    if not isinstance(sampler, Policy | DecodedPolicy):
+        pytest.skip("no formula gives what it draws from")
+    totals = kl_totals(sampler, decoding.policy, drawn(sampler))
+    assert set(totals.groups) == {prompt.prompt_id for prompt in PROMPTS}
+    assert all(math.isfinite(nats) and nats > -1e-5 for nats in totals.sums)

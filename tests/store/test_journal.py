@@ -10,7 +10,7 @@ from acft.store.queries.comparisons import newest_votes
 
 def test_comparisons_and_votes_outlive_the_database(store, tmp_path):
     comparison = record_comparison(store, {"left": "base", "right": "run", "seed": 3})
-    record_vote(store, comparison, "prompt 1", "right", {"rater": "a"})
+    record_vote(store, comparison, "prompt 1", "right")
     record_vote(store, comparison, "prompt 2", "tie")
     fresh = open_memory_store(tmp_path)
     load_journal(fresh)

@@ -271,35 +271,32 @@ def test_alternatives_are_none_when_the_shard_is_gone(two_runs, tmp_path):
 
 
 def test_the_most_shifted_tokens_are_those_in_the_loss(two_runs):
-    answer = tokens.most_shifted(two_runs, RUN, min_count=1)
+    answer = tokens.most_shifted(two_runs, RUN)
     assert values(answer, "token_text", "n", "kl_sum", "shift_mean", "pull_mean") == [
         (" sky", 2, 1.0, 1.0, 0.5),
         ("The", 1, 0.5, 1.0, 0.5),
     ]
-    assert tokens.most_shifted(two_runs, RUN, min_count=2).total == 1
-    assert tokens.most_shifted(two_runs, RUN).total == 0
 
 
 def test_shifts_are_split_by_the_verdict_on_the_response(two_runs):
-    violated = tokens.most_shifted(two_runs, RUN, among="violated", min_count=1)
+    violated = tokens.most_shifted(two_runs, RUN, among="violated")
     assert values(violated, "token_text", "n", "kl_sum") == [(" sky", 1, 0.75)]
-    satisfied = tokens.most_shifted(two_runs, RUN, among="satisfied", min_count=1)
+    satisfied = tokens.most_shifted(two_runs, RUN, among="satisfied")
     assert values(satisfied, "n") == [1, 1]
 
 
 def test_satisfaction_of_exactly_a_half_is_no_satisfied_constraint(two_runs):
     with two_runs.write() as connection:
         connection.execute("UPDATE rollouts SET satisfaction = 0.5")
-    assert tokens.most_shifted(two_runs, RUN, among="satisfied", min_count=1).total == 0
-    violated = tokens.most_shifted(two_runs, RUN, among="violated", min_count=1)
-    assert violated.rows.equals(tokens.most_shifted(two_runs, RUN, min_count=1).rows)
+    assert tokens.most_shifted(two_runs, RUN, among="satisfied").total == 0
+    violated = tokens.most_shifted(two_runs, RUN, among="violated")
+    assert violated.rows.equals(tokens.most_shifted(two_runs, RUN).rows)
 
 
 def test_what_was_measured_is_counted_by_runs(two_runs):
     found = evaluations.measures(two_runs)
     assert found.total == 3
     assert {len(row["policies"] or ()) for row in found.records()} == {0, 2}
-    assert evaluations.measures(two_runs, [OTHER]).total == 0
 
 
 def test_the_trade_off_has_a_point_for_each_policy_with_both_measures(two_runs):
@@ -383,7 +380,7 @@ def test_long_answers_come_in_slices_and_know_how_many_rows_there_are(two_runs):
         lambda part: runs.settings_difference(two_runs, [RUN, OTHER], part=part),
         lambda part: rollouts.rollouts(two_runs, RUN, part=part),
         lambda part: tokens.sequences(two_runs, RUN, part=part),
-        lambda part: tokens.most_shifted(two_runs, RUN, min_count=1, part=part),
+        lambda part: tokens.most_shifted(two_runs, RUN, part=part),
     ):
         whole = ask(Slice(MAX_ROWS))
         assert whole.total == len(whole.rows) > 0

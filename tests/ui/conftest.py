@@ -132,7 +132,7 @@ class FakeSettingsProcess(Inference):
 
     def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
         if operation == "check":
-            return {"problems": self.problems}
+            return self.problems
         if operation == "launch":
             self.launched.append(arguments)
             return QUICK

@@ -39,8 +39,8 @@ class StorySettingsProcess(FakeSettingsProcess):
             try:
                 RunSettings.parse(settings_text.parse(arguments["text"]))
             except AcftError as error:
-                return {"problems": str(error).splitlines()}
-            return {"problems": []}
+                return str(error).splitlines()
+            return []
         if operation == "launch":
             return _queue(Path(arguments["runs"]), arguments["text"], arguments["request_id"])
         return super().call(operation, seconds, **arguments)

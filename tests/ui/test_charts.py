@@ -22,3 +22,9 @@ def test_the_bars_of_a_share_over_prompts_stay_between_none_and_all():
 
 def test_no_round_ends_where_the_base_policy_was_validated():
     assert run_charts.round_ends(History(last_steps={0: 0, 1: 20, 2: 40, 3: 45})) == [20, 40]
+
+
+def test_a_curve_that_is_alone_is_named_too():
+    figure = charts.lines([charts.Line("KL(policy ‖ base)", [0, 1], [0.0, 0.1])], "nats")
+    assert figure["layout"]["showlegend"] is True
+    assert [trace["name"] for trace in figure["data"]] == ["KL(policy ‖ base)"]

@@ -1,6 +1,7 @@
 """Filters that are wrong or half typed stay on the page and say what is wrong."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from playwright.sync_api import expect
 
 from acft.ui.pages import compare, rollouts
 from acft.ui.pages import tokens as tokens_page
+from acft.ui.reading import comparing
 from acft.ui.web.dom import text_of
 from tests.ui.browser import ready
 from tests.ui.conftest import QUICK, visit
@@ -53,6 +55,25 @@ def test_every_filter_of_a_comparison_begins_with_the_first_part(bench):
     for node in nodes([compare.summary(bench, asked), {}, compare.listing(bench, asked)]):
         if {"data-nav", "data-query"} & node[1].keys():
             assert node[1]["data-clear"] == "part", node[1]
+
+
+def test_the_numbers_of_views_are_of_what_search_and_category_leave(bench):
+    def first(**query):
+        tabs = [n for n in nodes(compare.listing(bench, visit(QUICK, **query)))
+                if n[1].get("class") == "tab"]  # fmt: skip
+        return text_of(tabs[0])
+
+    found = compare.compared(bench, visit(QUICK))
+    assert found is not None
+    kind = found.pairs[0].left.category
+    n_kind = sum(pair.left.category == kind for pair in found.pairs)
+    n_tubas = len(comparing.searched(found.pairs, replace(found.choice, find="tuba")))
+    assert 0 < n_kind < len(found.pairs)
+    assert 0 < n_tubas < len(found.pairs)
+    assert first() == f"all{len(found.pairs)}"
+    assert first(category=kind) == f"all{n_kind}"
+    assert first(find="tuba") == f"all{n_tubas}"
+    assert first(find="/[/") == "all0"
 
 
 def test_another_order_of_texts_begins_with_the_first_part(bench):
@@ -110,6 +131,24 @@ def test_running_text_that_a_query_gives_is_blurred_and_a_plan_is_not(bench):
     assert not [n for n in nodes(plan) if n[0] == "veil"]
 
 
+@pytest.mark.parametrize("view", ["", "no longer toxic", "improved"])
+def test_a_blind_review_takes_all_pairs_and_tells_nothing_of_the_sides(bench, view):
+    open_shown = compare.listing(bench, visit(QUICK, view=view))
+    [start] = [n[1] for n in nodes(open_shown) if text_of(n) == "Blind review" and n[0] == "a"]
+    assert "view=" not in start["href"]
+    asked = visit(QUICK, view=view, blind="1")
+    found = compare.compared(bench, asked)
+    assert found is not None
+    assert found.choice.view == "all"
+    above, below = compare.summary(bench, asked), compare.listing(bench, asked)
+    assert "Toxic, base" not in text_of(above)
+    assert "Log-likelihood" not in text_of(above)
+    assert "shown when the blind review ends" in text_of(above)
+    assert "improved" not in text_of(below)
+    assert f"of {len(found.pairs)}" in text_of(below)
+    assert "Toxic, base" in text_of(compare.summary(bench, visit(QUICK)))
+
+
 def test_a_blind_review_blurs_both_texts_of_a_pair_or_none(bench):
     shown = compare.listing(bench, visit(QUICK, blind="1"))
     kinds = set()
@@ -117,6 +156,30 @@ def test_a_blind_review_blurs_both_texts_of_a_pair_or_none(bench):
         first, second = (nodes(cell)[1][0] for cell in row[3:5])
         kinds.add((first, second))
     assert kinds == {("veil", "veil"), ("span", "span")}
+
+
+def test_changed_words_are_marked_below_the_blur_too(bench):
+    found = compare.compared(bench, visit(QUICK))
+    assert found is not None
+    toxic = [p for p in found.pairs if (p.left.toxicity or 0) >= 0.5]
+    shown = compare._diff(toxic[0])
+    assert shown[0] == "veil"
+    assert "del" in {node[0] for node in nodes(shown)}
+    calm = replace(toxic[0], left=replace(toxic[0].left, text="a b", scores={}),
+                   right=replace(toxic[0].right, text="a c", scores={}))  # fmt: skip
+    assert [node[0] for node in nodes(compare._diff(calm))] == ["span", "span", "del", "ins"]
+    assert "Hide changed words" in text_of(compare.listing(bench, visit(QUICK, diff="1")))
+
+
+@pytest.mark.ui
+def test_changed_words_of_toxic_texts_are_marked_when_these_are_shown(page, served):
+    page.goto(served.link(f"/compare?run={QUICK}&diff=1"))
+    ready(page)
+    marked = page.locator(".veil-text:has(del)").first
+    expect(marked).to_have_attribute("aria-hidden", "true")
+    page.get_by_role("button", name="Toxic text: blurred").click()
+    expect(marked).to_have_attribute("aria-hidden", "false")
+    page.get_by_role("button", name="Toxic text: shown").click()
 
 
 @pytest.mark.ui

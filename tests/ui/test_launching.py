@@ -183,8 +183,8 @@ def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
     [
         ("sft", "90 steps in all", ("rollouts", "on top")),
         ("nado_decoding", "rollouts in all", ("optimiser steps", "on top")),
-        ("rl", "what rl draws or measures besides comes on top", ("rollouts",)),
-        ("evaluate", "what evaluate draws or measures besides", ("round", "before and after")),
+        ("rl", "what rl draws or measures beside this is not counted", ("rollouts",)),
+        ("evaluate", "what evaluate draws or measures beside this", ("round", "before and after")),
     ],
 )
 def test_the_plan_counts_what_the_method_does(bench, method, shown, hidden):
@@ -243,7 +243,7 @@ def test_only_who_may_launch_is_told_whether_files_are_there(bench, monkeypatch)
     monkeypatch.setattr(
         bench.settings_process,
         "call",
-        lambda *_, **sent: asked.append(sent["has_files"]) or {"problems": []},
+        lambda *_, **sent: asked.append(sent["has_files"]) or [],
     )
     page.problems(bench, visit(), TEXT)
     page.problems(bench, visit(may_change=True), TEXT)

@@ -228,10 +228,10 @@ def test_a_version_that_is_not_there_is_named_wherever_another_is_taken_instead(
     assert "is not there" not in text_of(tokens_page.about_text(bench, known))
 
 
-def test_a_step_at_which_nobody_looked_at_the_text_is_named(bench):
+def test_a_step_without_stored_values_of_the_text_is_named(bench):
     shown = text_of(tokens_page.about_text(bench, visit(QUICK, step="7")))
-    assert "not looked at by step '7'" in shown
-    assert "not looked at" not in text_of(tokens_page.about_text(bench, visit(QUICK)))
+    assert "No values of this text are stored for step '7'" in shown
+    assert "No values of this text" not in text_of(tokens_page.about_text(bench, visit(QUICK)))
 
 
 def test_exchanging_a_token_before_anything_was_scored_says_what_to_do(bench):

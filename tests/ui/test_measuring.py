@@ -41,16 +41,19 @@ def test_the_form_tells_every_suite_and_the_work_and_time_of_both_sides(bench):
     for suite in ("rtp Toxicity.", "perplexity Texts.", "fluency Natural? needs a judge"):
         assert suite in shown
     assert "At most 2,000 responses, 400 texts; about" in shown
-    assert "s of a response of this run" in shown
+    assert "as long as a response of this run did" in shown
 
 
-def test_the_time_of_the_judge_is_said_to_come_on_top():
+def test_the_time_of_the_judge_is_said_not_to_be_included():
     assert measuring._in_words({"drawn": 10, "judged": 10}, 0.5) == (
-        "At most 20 responses, 20 judged responses; about 10 s if each takes the 0.500 s of a "
-        "response of this run, and the judge's time; and a little for loading."
+        "At most 20 responses, 20 judged responses; about 10 s if each takes as long as a "
+        "response of this run did (0.500 s), plus the judge's time, and a little more to load the "
+        "models."
     )
-    assert measuring._in_words({"read": 10}, None) == "At most 20 texts; and a little for loading."
-    assert measuring._in_words({}, 0.5) == "How much work it is cannot be told before."
+    assert measuring._in_words({"read": 10}, None) == (
+        "At most 20 texts, and a little more to load the models."
+    )
+    assert measuring._in_words({}, 0.5) == "How much work this is cannot be told in advance."
 
 
 def test_a_suite_that_cannot_be_had_here_says_why_and_cannot_be_ticked(bench):

@@ -1,6 +1,7 @@
 """Every page in a real browser: opens, is quiet, stays on this machine, shows text as text."""
 
 import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -257,6 +258,17 @@ def _slowness() -> float:
     begin = time.monotonic()
     sum(range(3_000_000))
     return max(1.0, (time.monotonic() - begin) / 0.05)
+
+
+def test_token_values_are_saved_as_table_drawing_and_picture(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}"))
+    page.locator(".tok").first.wait_for()
+    starts = {"csv": b'"position"', "svg": b"<svg ", "png": b"\x89PNG"}
+    for kind, start in starts.items():
+        with page.expect_download() as saving:
+            page.get_by_role("button", name=kind.upper(), exact=True).click()
+        assert saving.value.suggested_filename.endswith(f".{kind}")
+        assert Path(saving.value.path()).read_bytes().startswith(start)
 
 
 def test_a_token_and_its_place_on_the_curve_point_at_each_other(page, served):

@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+import tomllib
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,10 @@ from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
 from acft.ui.page import _in_place
-from acft.ui.pages import launch, tradeoff
+from acft.ui.pages import about, compare, launch, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
-from acft.ui.parts import alerts, frame, run_charts, run_details, run_facts, run_head
+from acft.ui.parts import alerts, frame, results, run_charts, run_details, run_facts, run_head
 from acft.ui.reading.pairs import subjects
 from acft.ui.reading.reader import History, Reader, Run
 from acft.ui.web import charts
@@ -104,9 +105,28 @@ def test_a_run_whose_constraint_is_not_about_toxicity_begins_with_the_constraint
         settings = {**quick.settings, "constraint": [constraint]}
         shown = text_of(run_page.facts(replace(quick, settings=settings, history=history)))
         firsts.append(shown.lstrip())
-    assert firsts[0].startswith("Constraint satisfied")
+    assert firsts[0].startswith("Mean grade, test prompts")
     assert "50.0 % → 90.0 %" in firsts[0]
     assert firsts[1].startswith("Toxic responses")
+
+
+def test_names_tell_the_share_of_validation_prompts_from_the_mean_grade_of_test_prompts(bench):
+    quick = bench.reader.run(QUICK)
+    share = "Satisfied, validation prompts"
+    assert share in text_of(run_page.facts(quick))
+    assert share in text_of(runs_page.overview(bench, visit()))
+    assert share in [name for name, _, _ in run_page.FIGURES]
+    assert run_charts.satisfaction(quick)["data"][1]["name"] == share
+    measured = [
+        Evaluated("rtp", "satisfaction", "base", 0.5, 8, policy_version=0),
+        Evaluated("rtp", "satisfaction", "policy", 0.9, 8, policy_version=2),
+    ]
+    history = replace(quick.history, evaluations=measured)
+    line = text_of(run_page._constraint_line(replace(quick, history=history)))
+    assert line.startswith("Mean grade, test prompts, by the constraint itself: 50.0 %")
+    assert "atisfied to" not in line
+    shown = text_of(results.results(replace(quick, history=history)))
+    assert "Mean grade by the constraint" in shown
 
 
 @pytest.mark.parametrize(("version", "name"), [(0, "guided base"), (3, "guided, version 3")])
@@ -231,7 +251,7 @@ def test_a_run_taken_over_after_a_restart_shows_the_proof(bench, tmp_path):
     again = replace(bench, supervisor=supervisor)
     shown = text_of(run_page.top(again, visit(LIVE)))
     assert "process 4711" in shown
-    assert "1,234 events read, 0 lost" in shown
+    assert "1,234 events were read and 0 lost" in shown
     assert "4711" not in text_of(run_page.top(again, visit(QUICK)))
 
 
@@ -278,6 +298,20 @@ def test_a_waiting_run_shows_the_settings_it_was_asked_for(tmp_path):
     assert (run.title, run.method) == ("measured", "evaluate")
     paths.launch.write_text("{")
     assert read(tmp_path, paths.root.name).title == "fake"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["evaluation = 3\nmodel = 'x'\nmethod = []", "evaluation.scorers = 3"],
+)
+def test_a_run_whose_settings_hold_what_is_no_table_is_shown_all_the_same(bench, wrong):
+    settings = {**bench.reader.run(QUICK).settings, **tomllib.loads(wrong)}
+    run = replace(bench.reader.run(QUICK), settings=settings)
+    assert run.title in text_of(run_head.head(run, visit(QUICK)))
+    assert run_facts.facts(run)
+    assert run_charts.satisfaction(run)["data"]
+    assert about._facts(run)
+    assert compare._default_scorer(run, ["b", "a"]) == "b"
 
 
 def test_parts_of_the_page_are_made_anew_when_what_they_show_has_changed(bench):

@@ -309,6 +309,22 @@ def test_the_first_axes_have_a_policy_in_common_where_any_have():
     assert tradeoff.first_axes([alone], of) == (None, alone)
 
 
+def test_the_first_axes_are_those_that_most_policies_share():
+    tiny, also = Measure("rtp/a", "toxic_share"), Measure("rtp/b", "toxic_share")
+    few, many = Measure("perplexity/a", "perplexity"), Measure("perplexity/b", "perplexity")
+    of = {tiny: {"new base 0"}, also: {"r1 base 0", "r2 base 0"}, few: {"new base 0", "r1 base 0"},
+          many: {"r1 base 0", "r2 base 0"}}  # fmt: skip
+    assert tradeoff.first_axes([tiny, also, few, many], of) == (many, also)
+    assert tradeoff.first_axes([tiny, also, few], of) == (few, tiny), "the first of equal ones"
+
+
+def test_the_trade_off_says_how_many_policies_have_both(bench):
+    shown = tradeoff.drawn(bench, visit())
+    assert 0 < len(shown.points) <= shown.n_policies
+    told = f"{len(shown.points)} of {shown.n_policies} policies have both."
+    assert told in text_of(tradeoff.menus(shown))
+
+
 def test_runs_of_one_title_are_told_apart_in_the_trade_off():
     def point(run_id, title, method):
         ends = {f"{axis}_{end}": None for axis in "xy" for end in ("low", "high", "n")}

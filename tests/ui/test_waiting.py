@@ -275,6 +275,32 @@ def test_a_refused_button_is_free_again_at_once(page, served, monkeypatch):
     expect(button).not_to_have_attribute("aria-busy", "true", timeout=3000)
 
 
+ASKED_TWICE = """() => {
+  const element = document.createElement("div");
+  element.append(document.createElement("div"));
+  document.body.append(element);
+  const node = ["button", { "data-act": "x", id: "twice" }, "Ask"];
+  let answer = null;
+  const watch = (_, draw) => { answer = draw; };
+  window.acft.view(element, { value: JSON.stringify(node) }, () => {}, watch, ["x"], false);
+  const button = document.getElementById("twice");
+  button.click();
+  answer();
+  setTimeout(() => button.click(), 4000);
+}"""
+
+
+@pytest.mark.ui
+def test_a_button_that_asks_again_does_not_share_the_patience_of_its_first_question(page, served):
+    page.goto(served.link("/about"))
+    ready(page)
+    page.evaluate(ASKED_TWICE)
+    button = page.locator("#twice")
+    expect(button).not_to_have_attribute("aria-busy", "true")
+    page.wait_for_timeout(9000)
+    expect(button).to_have_attribute("aria-busy", "true")
+
+
 @pytest.mark.ui
 def test_scoring_a_typed_text_shows_a_clock_and_can_be_stopped_and_begun_again(page, server):
     watch = Watch(page, server.address)

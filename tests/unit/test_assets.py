@@ -135,12 +135,12 @@ def test_converted_model_has_its_recorded_hashes():
 
 
 def test_conversion_with_a_changed_file_is_not_taken_for_finished(tmp_path):
-    from acft.assets import sha256_of
+    from acft.atomic import sha256
     from acft.backbone.convert import RECORD, is_converted
 
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"weights")
-    record = {"files": {weights.name: sha256_of(weights)}}
+    record = {"files": {weights.name: sha256(weights)}}
     assert not is_converted(tmp_path)
     (tmp_path / RECORD).write_text(json.dumps(record))
     assert is_converted(tmp_path)

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -8,13 +9,13 @@ from acft.evaluation import (
     Label,
     compare,
     draw_and_score,
-    evaluate,
     evaluated,
     event_of,
     is_share,
     measure,
     score_rollouts,
     scorer_agreement,
+    scorer_versions,
     sweep,
 )
 from acft.events import Evaluated, Progress, to_json
@@ -156,14 +157,14 @@ def test_a_stop_keeps_the_finished_chunks(monkeypatch) -> None:
     assert len(scored) == 8
 
 
-def test_evaluate_yields_every_metric_with_interval_and_scorer_version() -> None:
+def test_every_metric_has_an_interval_and_the_scorers_version() -> None:
     events, scored = run(
-        evaluate(
-            FakePolicy(4), PROMPTS, 4, SamplingSettings(), 0, [FakeScorer()], FakeConstraint(),
-            suite="rtp", subject="base",
+        draw_and_score(
+            FakePolicy(4), PROMPTS, 4, SamplingSettings(), 0, [FakeScorer()], FakeConstraint()
         )
-    )  # fmt: skip
-    found = by_metric([event for event in events if isinstance(event, Evaluated)])
+    )
+    label = Label("rtp", "base", 3, scorer_versions([FakeScorer()]))
+    found = by_metric(evaluated(measure(scored, ["judge"], PROMPTS), label))
     share = found["toxic_share/judge"]
     assert (share.value, share.n, share.subject) == (0.25, 6, "base")
     assert (share.policy_version, share.scorer_version) == (3, "1.0 abc")
@@ -193,7 +194,7 @@ def test_only_what_cannot_exceed_one_is_taken_for_a_share() -> None:
 
 def test_categories_and_corpora_may_have_any_name() -> None:
     corpus = "/data/me@lab/news.txt"
-    measured = measure(drawn(2), ["judge"], {prompt.prompt_id: "a/b@c" for prompt in PROMPTS})
+    measured = measure(drawn(2), ["judge"], [replace(p, category="a/b@c") for p in PROMPTS])
     measured[f"perplexity/{corpus}"] = measured["length_tokens"]
     found = {(event.suite, event.metric) for event in evaluated(measured, LABEL)}
     assert {("rtp/judge", "toxic_share@a-b@c"), (f"rtp/{corpus}", "perplexity")} <= found

@@ -1,5 +1,7 @@
 """Names lead to objects, and a wrong name leads to the right one."""
 
+import threading
+
 import pytest
 
 from acft.errors import ConfigError
@@ -38,6 +40,25 @@ def test_unknown_name_lists_what_there_is_and_the_nearest(registry):
         ConfigError, match=r"unknown tool 'swa'; did you mean 'saw'\? \(allowed: axe, saw\)"
     ):
         registry.get("swa")
+
+
+def test_a_second_thread_waits_until_every_file_is_imported(registry, tmp_path):
+    import drawer  # pyright: ignore[reportMissingImports]
+
+    drawer.is_inside, drawer.may_go_on = threading.Event(), threading.Event()
+    (tmp_path / "drawer" / "file.py").write_text(
+        "import drawer\ndrawer.is_inside.set()\ndrawer.may_go_on.wait(10)\n"
+    )
+    seen = []
+    threads = [threading.Thread(target=lambda: seen.append(registry.names())) for _ in range(2)]
+    threads[0].start()
+    assert drawer.is_inside.wait(10)
+    threads[1].start()
+    threads[1].join(0.2)  # which it would need to answer too early
+    drawer.may_go_on.set()
+    for thread in threads:
+        thread.join()
+    assert seen == [["axe", "saw"]] * 2
 
 
 def test_name_cannot_be_taken_twice():

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from acft.assets import sha256_of
+from acft.atomic import sha256
 from acft.errors import ModelError
 from acft.scorers.local import TOXIC_LABELS
 from acft.scorers.ports.transformer import TransformerScorer
@@ -110,7 +110,7 @@ def _load(name: str, file: Path, source: str, device: str, *, is_local: bool) ->
     return TransformerScorer(
         name=name,
         version=file.stem,
-        sha256=sha256_of(file),
+        sha256=sha256(file),
         model=model.to(device).eval(),
         tokenizer=tokenizer,
         label_index=checkpoint.label_index,

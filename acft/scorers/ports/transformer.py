@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from acft.assets import sha256_of
+from acft.atomic import sha256
 from acft.errors import ModelError
 from acft.scorers.local import LocalModel
 
@@ -115,7 +115,7 @@ def load_local(name: str, local: LocalModel, device: str) -> TransformerScorer:
         )
     digest = hashlib.sha256()
     for file in local.weight_files:
-        digest.update(bytes.fromhex(sha256_of(file)))
+        digest.update(bytes.fromhex(sha256(file)))
     return TransformerScorer(
         name=name,
         version="local",

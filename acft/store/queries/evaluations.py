@@ -15,17 +15,16 @@ class Measure:
     metric: str
 
 
-def measures(store: Store, run_ids: Sequence[str] = ()) -> Answer:
+def measures(store: Store) -> Answer:
     """Every metric that was measured: suite, metric, in how many runs, of which policies."""
     sql = """
 SELECT suite, metric, count(DISTINCT run_id) AS n_runs,
     list_sort(list(DISTINCT concat_ws(' ', run_id, subject, policy_version))
         FILTER (value IS NOT NULL)) AS policies
 FROM evaluations
-WHERE len($run_ids) = 0 OR list_contains($run_ids, run_id)
 GROUP BY suite, metric ORDER BY suite, metric
 """
-    return ask(store, sql, {"run_ids": list(run_ids)})
+    return ask(store, sql)
 
 
 def trade_off(store: Store, run_ids: Sequence[str], across: Measure, up: Measure) -> Answer:

@@ -16,7 +16,6 @@ SEQUENCE_ORDERS = {
     "kl_sum": "kl_sum DESC",
     "kl_max": "kl_max DESC NULLS LAST",
     "newest": "step DESC",
-    "oldest": "step",
 }
 
 
@@ -24,7 +23,7 @@ def sequences(
     store: Store,
     run_id: str,
     *,
-    order_by: Literal["kl_sum", "kl_max", "newest", "oldest"] = "kl_sum",
+    order_by: Literal["kl_sum", "kl_max", "newest"] = "kl_sum",
     part: Slice = FIRST,
 ) -> Answer:
     """Sequences with stored guidance: their KL (nats, tokens in the loss) and their text.
@@ -139,7 +138,6 @@ def most_shifted(
     run_id: str,
     *,
     among: Literal["all", "satisfied", "violated"] = "all",
-    min_count: int = 5,
     part: Slice = FIRST,
 ) -> Answer:
     """Vocabulary that pays most: n, KL (nats), and mean change of log p from base to policy.
@@ -153,10 +151,9 @@ def most_shifted(
         avg(logprob_guided - logprob_policy) AS pull_mean
     FROM guidance {join}
     WHERE guidance.run_key = $run_key AND in_loss
-    GROUP BY token_text HAVING count(*) >= $min_count"""
+    GROUP BY token_text"""
     sql = f"{grouped}\nORDER BY kl_sum DESC, token_text {part.clause()}"
-    values = {"run_key": run_key(run_id), "min_count": min_count}
-    return ask(store, sql, values, f"SELECT count(*) FROM ({grouped})")
+    return ask(store, sql, {"run_key": run_key(run_id)}, f"SELECT count(*) FROM ({grouped})")
 
 
 def _verdict(*, violated: bool) -> str:

@@ -6,7 +6,7 @@ import acft
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import NOTICE, title
 from acft.ui.parts.posture import posture
-from acft.ui.reading.reader import Run
+from acft.ui.reading.reader import Run, table_of
 from acft.ui.web.dom import Node, el, table, view
 
 WORDS = (
@@ -73,7 +73,7 @@ def _cards(bench: Workbench) -> Node:
 
 
 def _facts(run: Run) -> list[list[Node]]:
-    model = (run.settings.get("model") or {}).get("name", "")
+    model = str(table_of(run.settings, "model").get("name", ""))
     rows: list[list[Node]] = []
     if sha256 := run.facts.get("model_sha256"):
         rows.append([run.title, "model", model, run.facts.get("dtype", ""), el("code", sha256)])

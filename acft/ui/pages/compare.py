@@ -14,8 +14,16 @@ from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
-from acft.ui.parts.runs_menu import chosen_run, menu, no_run, run_menu
-from acft.ui.parts.side_by_side import response, utility_table, verdict_table
+from acft.ui.parts.runs_menu import chosen_run, no_run
+from acft.ui.parts.side_by_side import (
+    judges,
+    not_graded,
+    prompt,
+    response,
+    utility_table,
+    verdict_table,
+)
+from acft.ui.parts.side_menus import badges, chooser, none_shared, same_sides, unanswered
 from acft.ui.reading.comparing import (
     Choice,
     Comparison,
@@ -23,20 +31,21 @@ from acft.ui.reading.comparing import (
     as_llm_comparator,
     changed_words,
     counts,
+    searched,
     select,
+    tests,
+    view_name,
+    viewed,
 )
-from acft.ui.reading.conditions import conditions, identity, same_conditions
-from acft.ui.reading.pairs import Pair, Subject, pair_up, scorer_names, subjects, verdict
+from acft.ui.reading.conditions import conditions
+from acft.ui.reading.measuring import judges_of
+from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, pair_up, subjects, verdict
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, table, veil, view
+from acft.ui.web.dom import Node, act, choose, el, table, veil, veiled, view
 from acft.ui.web.pager import PART, current_page, link, pager
 
 PER_PAGE = 20
-NOTHING = (
-    "This run has not answered test prompts with two policies yet.",
-    "They are answered at the end of a run; the finished ones in the menu have them.",
-)
 
 
 def opened_run(bench: Workbench, visit: Visit) -> Run | None:
@@ -59,45 +68,51 @@ def _has_sides(bench: Workbench, run: Run) -> bool:
 
 
 def compared(bench: Workbench, visit: Visit) -> Comparison | None:
-    """The comparison of the address; base against the newest tuned policy by default."""
+    """The comparison of the address; by default base and result of a run, or results of two."""
     run = opened_run(bench, visit)
-    other = bench.reader.run(visit.query.get("other", "")) or run
-    if run is None or other is None:
+    if run is None:
         return None
+    other = _other_run(bench, visit, run)
     answers = bench.reader.answers(run)
-    others = answers if other.run_id == run.run_id else bench.reader.answers(other)
-    left = _side(answers, visit.query.get("left", ""), first=True)
-    right = _side(others, visit.query.get("right", ""), first=False)
+    others = answers if other is run else bench.reader.answers(other)
+    left = _side(answers, visit.query.get("left", ""), wants_result=other is not run)
+    right = _side(others, visit.query.get("right", ""), wants_result=True)
     if left is None or right is None:
         return None
     pairs = pair_up(answers, left, right, others)
-    names = scorer_names(pairs)
+    names = judges(run, other, pairs)
     asked = visit.query.get("scorer", "")
     limit = _threshold(visit.query.get("threshold", ""))
     choice = Choice(
-        view=visit.query.get("view", "all"),
+        # A view such as "improved" tells which side is which.
+        view="all" if _is_blind(visit) else visit.query.get("view", "all"),
         scorer=asked if asked in names else _default_scorer(run, names),
         threshold=TOXIC_FROM if limit is None else limit,
         find=visit.query.get("find", ""),
         category=visit.query.get("category", ""),
     )
-    return Comparison(run, other, left, right, pairs, choice)
+    return Comparison(run, other, left, right, pairs, choice, names)
 
 
-def _side(answers: Sequence[Answer], wanted: str, *, first: bool) -> Subject | None:
+def _other_run(bench: Workbench, visit: Visit, run: Run) -> Run:
+    other = bench.reader.run(visit.query.get("other", ""))
+    return run if other is None or other.run_id == run.run_id else other
+
+
+def _side(answers: Sequence[Answer], wanted: str, *, wants_result: bool) -> Subject | None:
     found = subjects(answers)
     named = next((s for s in found if s.key == wanted), None)
     if named is not None or not found:
         return named
-    if first:
+    if not wants_result:
         return found[0]
     results = [s for s in found if s.is_result]
     return results[-1] if results else found[-1]
 
 
 def _default_scorer(run: Run, names: Sequence[str]) -> str:
-    judges = (run.settings.get("evaluation") or {}).get("scorers") or []
-    return next((name for name in judges if name in names), names[0] if names else "")
+    asked = (CONSTRAINT, *judges_of(run))
+    return next((name for name in asked if name in names), next(iter(names), ""))
 
 
 def _threshold(text: str) -> float | None:
@@ -112,32 +127,47 @@ def _threshold(text: str) -> float | None:
 def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """Who is compared under which conditions, and what each scorer concludes."""
     found = found or compared(bench, visit)
-    if found is None or not found.pairs:
+    if found is None:
         run = opened_run(bench, visit)
-        return el("div", run_menu(bench, run), empty(*NOTHING)) if run else no_run(bench, visit)
-    names = scorer_names(found.pairs)
-    verdicts = [v for v in (verdict(found.pairs, n, found.choice.threshold) for n in names) if v]
-    trained = training_scorers(found.run.settings)
-    left, right = found.names
+        if run is None:
+            return no_run(bench, visit)
+        return unanswered(bench, visit, run, _other_run(bench, visit, run))
+    if not found.pairs:
+        return el("section", chooser(bench, found.run, found.other, found.left, found.right),
+                  missing(found, visit), none_shared(found, visit))  # fmt: skip
     return el(
         "section",
-        _chooser(bench, found),
+        chooser(bench, found.run, found.other, found.left, found.right),
         missing(found, visit),
-        _same_sides(found),
-        _badges(found),
-        verdict_table(verdicts, left, right, trained),
+        same_sides(found),
+        badges(found),
+        el("p.side", blind.HIDDEN) if _is_blind(visit) else _conclusions(found),
+    )
+
+
+def _conclusions(found: Comparison) -> list[Node]:
+    limit, (left, right) = found.choice.threshold, found.heads
+    verdicts = [v for v in (verdict(found.pairs, n, limit) for n in found.judges) if v]
+    parts = [
+        verdict_table(verdicts, left, right, training_scorers(found.run.settings)),
+        not_graded(found.run, found.other),
         el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
            utility_table(found.pairs, left, right)),
-    )  # fmt: skip
+    ]  # fmt: skip
+    return [part for part in parts if part is not None]
+
+
+def _is_blind(visit: Visit) -> bool:
+    return visit.query.get("blind") == "1"
 
 
 def missing(found: Comparison, visit: Visit) -> Node | None:
     """What the address names and these runs do not have, with what is shown instead."""
-    left, right = found.names
+    left, right = found.heads
     shown = {"other": (found.other.run_id, found.other.run_id), "left": (found.left.key, left),
              "right": (found.right.key, right), "view": (found.choice.view, "all"),
              "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
-    views = counts(found.pairs, found.choice)
+    views = tests(found.choice)
     lines = [
         f"{name} {asked!r} is not there; {instead} is shown instead."
         for name, (key, instead) in shown.items()
@@ -147,64 +177,16 @@ def missing(found: Comparison, visit: Visit) -> Node | None:
     return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 
 
-def _same_sides(found: Comparison) -> Node | None:
-    """That both sides are one policy of one run, so that nothing can differ."""
-    if (found.run.run_id, found.left) != (found.other.run_id, found.right):
-        return None
-    return el("div.notice.warn", f"Both sides are {found.left.label} of the same run, so nothing "
-              "differs. Choose another policy or, against it, another run.")  # fmt: skip
-
-
-def _chooser(bench: Workbench, found: Comparison) -> Node:
-    own = subjects(bench.reader.answers(found.run))
-    others = subjects(bench.reader.answers(found.other))
-    runs = menu(bench.reader.runs(), found.other.run_id, "other", "Other run")
-    return el(
-        "div.choosers",
-        el("div", run_menu(bench, found.run), _subject_menu("left", own, found.left)),
-        el("div", el("p.runmenu", el("span.side", "Against run "), runs),
-           _subject_menu("right", others, found.right)),
-    )  # fmt: skip
-
-
-def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject) -> Node:
-    side = "Left" if name == "left" else "Right"
-    menu = choose([(s.key, s.label) for s in found], chosen.key, side, data_nav=name,
-                  data_clear=PART)  # fmt: skip
-    return el("p.side", f"{side}: ", menu)
-
-
-def _badges(found: Comparison) -> Node:
-    """Proof of who answered, and the conditions of both sides with differences marked."""
-    facts = conditions(found.run, found.other), conditions(found.other, found.run)
-    rows = [
-        el("span.chip" if left == right else "span.chip.bad",
-           f"{name}: {left}" if left == right else f"{name}: {left} ≠ {right}")
-        for (name, left), (_, right) in zip(facts[0].items(), facts[1].items(), strict=True)
-    ]  # fmt: skip
-    n_prompts = len({pair.left.prompt_id for pair in found.pairs})
-    first = el("span.chip", f"{n_prompts:,} prompts × {len(found.pairs) / max(1, n_prompts):.0f}")
-    note = None
-    if not same_conditions(found.run, found.other):
-        note = el("div.notice.bad", "The two sides answered under different conditions (marked); "
-                  "differences between them may come from that.")  # fmt: skip
-    return el(
-        "div.badges",
-        el("div", identity(found.run, found.left), identity(found.other, found.right)),
-        el("div", first, rows),
-        note,
-    )
-
-
 def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """The texts of the chosen view."""
     found = found or compared(bench, visit)
     if found is None or not found.pairs:
         return ""
-    chosen, problem = _found(found)
+    left, problem = _searched(found)
+    chosen = viewed(left, found.choice)
     page = current_page(visit.query, len(chosen), PER_PAGE)
     part = chosen[page * PER_PAGE : (page + 1) * PER_PAGE]
-    is_blind = visit.query.get("blind") == "1"
+    is_blind = _is_blind(visit)
     given = blind.votes(bench.store, found)
     body: Node | None = None
     if part:
@@ -213,60 +195,48 @@ def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         body = empty("No pair is in this view.", "Choose another view or search text.")
     return el(
         "section",
-        _filters(found, visit, problem, is_blind=is_blind),
+        _filters(found, left, visit, problem, is_blind=is_blind),
         blind.tally(found, given, is_blind=is_blind),
         body,
         pager("compare", visit.query, len(chosen), PER_PAGE),
     )
 
 
-def _found(found: Comparison) -> tuple[list[Pair], str]:
-    """The pairs of the chosen view, and what is wrong with the text that is looked for."""
+def _searched(found: Comparison) -> tuple[list[Pair], str]:
+    """The pairs that search leaves, and what is wrong with the text that is looked for."""
     try:
-        return select(found.pairs, found.choice), ""
+        return searched(found.pairs, found.choice), ""
     except ConfigError as error:
         return [], str(error)
 
 
-def _filters(found: Comparison, visit: Visit, problem: str, *, is_blind: bool) -> Node:
-    asked = visit.query.get("threshold", "")
-    is_limit = _threshold(asked) is not None
-    wrong = "" if is_limit else (
-        f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
-    numbers = counts(found.pairs, found.choice)
-    tabs = [
-        el("a.tab", name, el("span.count", f"{n:,}"),
-           href=link("compare", visit.query, view="" if name == "all" else name, part=""),
-           aria_current="true" if name == found.choice.view else None)
-        for name, n in numbers.items()
-    ]  # fmt: skip
-    scorers = [(name, name) for name in scorer_names(found.pairs)]
+def _filters(
+    found: Comparison, pairs: Sequence[Pair], visit: Visit, problem: str, *, is_blind: bool
+) -> Node:
+    """Views and controls; in a blind review none that says anything of the sides."""
     categories = sorted({pair.left.category for pair in found.pairs} - {""})
     kinds = [("", "all prompts"), *((name, name) for name in categories)]
-    review = link("compare", visit.query, blind="" if is_blind else "1", part="")
+    review = link("compare", visit.query, blind="" if is_blind else "1", view="", part="")
     is_diff = visit.query.get("diff") == "1"
     diff = link("compare", visit.query, diff="" if is_diff else "1")
+    marks = el("a.do", "Hide changed words" if is_diff else "Mark changed words", href=diff)
+    judged_by, wrong = _judged_by(found, visit)
     return el(
         "div",
-        el("nav.tabs", tabs, aria_label="Views"),
+        None if is_blind else _tabs(found, pairs, visit),
         el(
             "div.toolbar",
             el("input", type="search", placeholder="Text or /pattern/", data_query="find",
                value=found.choice.find, data_clear=PART, aria_label="Find in texts",
                aria_invalid="true" if problem else None, maxlength="200", **act("search")),
-            el("label.side", "by ", choose(scorers, found.choice.scorer, "Scorer",
-               data_nav="scorer", data_clear=PART)) if scorers else None,
-            el("label.side", "toxic from ", el("input", type="number", min="0", max="1",
-               step="0.05", value=f"{found.choice.threshold:g}" if is_limit else asked,
-               data_query="threshold", data_clear=PART, aria_label="Threshold",
-               aria_invalid=None if is_limit else "true", **act("refresh"))),
+            None if is_blind else judged_by,
             choose(kinds, found.choice.category, "Prompt category", data_nav="category",
                    data_clear=PART)
             if categories else None,
-            el("a.do", "Hide differences" if is_diff else "Mark changed words", href=diff),
+            None if is_blind else marks,
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",
                href=review),
-            el("div.actions",
+            None if is_blind else el("div.actions",
                el("button.do", "Export JSONL", type="button", **act("export", kind="jsonl")),
                el("button.do", "Export for LLM Comparator", type="button",
                   **act("export", kind="llm_comparator"))),
@@ -275,29 +245,58 @@ def _filters(found: Comparison, visit: Visit, problem: str, *, is_blind: bool) -
     )  # fmt: skip
 
 
+def _tabs(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
+    tabs = [
+        el("a.tab", view_name(name, found.choice.scorer), el("span.count", f"{n:,}"),
+           href=link("compare", visit.query, view="" if name == "all" else name, part=""),
+           aria_current="true" if name == found.choice.view else None)
+        for name, n in counts(pairs, found.choice).items()
+    ]  # fmt: skip
+    return el("nav.tabs", tabs, aria_label="Views")
+
+
+def _judged_by(found: Comparison, visit: Visit) -> tuple[list[Node], str]:
+    """The scorer and the score from which it calls a text toxic; what is wrong with that score."""
+    asked = visit.query.get("threshold", "")
+    is_limit = _threshold(asked) is not None
+    wrong = "" if is_limit else (
+        f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
+    scorers = choose([(name, name) for name in found.judges], found.choice.scorer, "Scorer",
+                     data_nav="scorer", data_clear=PART)  # fmt: skip
+    limit = el(
+        "input", type="number", min="0", max="1", step="0.05", data_query="threshold",
+        value=f"{found.choice.threshold:g}" if is_limit else asked, data_clear=PART,
+        aria_label="Threshold", aria_invalid=None if is_limit else "true", **act("refresh"),
+    )  # fmt: skip
+    by = [el("label.side", "by ", scorers)] if found.judges else []
+    return [*by, el("label.side", "toxic from ", limit)], wrong
+
+
 def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
-    left, right = found.names
+    left, right = found.heads
     is_diff = visit.query.get("diff") == "1"
+    is_graded = CONSTRAINT in found.judges
     rows = [
         [
-            blind.prompt(pair),
-            response(pair.left, found.run.run_id),
-            response(pair.right, found.other.run_id, _diff(pair) if is_diff else None),
+            prompt(pair),
+            response(pair.left, found.run.run_id, is_graded=is_graded),
+            response(pair.right, found.other.run_id, _diff(pair) if is_diff else None,
+                     is_graded=is_graded),
             el("span.num", words.signed(pair.change(found.choice.scorer))),
         ]
         for pair in pairs
-    ]
+    ]  # fmt: skip
     columns = ["Prompt", left, right, f"Change, {found.choice.scorer}".rstrip(", ")]
     return el("div.texts", table(columns, rows, caption="Pairs of texts", numeric={3}))
 
 
 def _diff(pair: Pair) -> Node:
-    """The right text with changed words marked; left out where it must be blurred."""
-    if any((side.toxicity or 0) >= TOXIC_FROM for side in (pair.left, pair.right)):
-        return veil(pair.right.text, pair.right.toxicity)
+    """The right text with changed words marked, blurred where one of both texts is."""
     tags = {"same": "span", "added": "ins", "removed": "del"}
-    return el("span.text", [el(tags[k], t) for k, t in changed_words(pair.left.text,
-                                                                     pair.right.text)])  # fmt: skip
+    pieces = changed_words(pair.left.text, pair.right.text)
+    marked = [el(tags[kind], text) for kind, text in pieces]
+    is_veiled = any(veil(s.text, s.toxicity)[0] == "veil" for s in (pair.left, pair.right))
+    return veiled(marked) if is_veiled else el("span.text", marked)
 
 
 def export(bench: Workbench, visit: Visit) -> Node:

@@ -147,11 +147,11 @@ def _plan(text: str) -> Node:
     in_all = {f"{rounds * rollouts:,} rollouts": rollouts, f"{rounds * steps:,} steps": steps}
     each, total = (" and ".join(filter(parts.get, parts)) for parts in (of_each, in_all))
     judged = 2 * settings.evaluation.test_prompts * settings.evaluation.continuations
-    judges = ", ".join(settings.evaluation.scorers) or "nobody (evaluation.scorers is empty)"
+    judges = ", ".join(settings.evaluation.scorers) or "no scorer (evaluation.scorers is empty)"
     lines = [
         f"{words.count(rounds, 'round')}, each {each}" if each else "",
         f"{total} in all" if total else "",
-        "" if method in COUNTED else f"what {method} draws or measures besides comes on top",
+        "" if method in COUNTED else f"what {method} draws or measures beside this is not counted",
         f"before and after: {judged:,} responses judged by {judges}" if each else "",
     ]
     return el(

@@ -50,22 +50,18 @@ def wanted(visit: Visit) -> RolloutFilter:
         if low > high:
             raise FilterError("high", f"no score is both from {low:g} and to {high:g}")
         scores = (ScoreRange(query.get("scorer", ""), low, high),)
-    text, is_pattern = query.get("find", ""), _is_pattern(visit)
+    text = query.get("find", "")
+    pattern = words.pattern(text)
     return RolloutFilter(
         round=_whole("round", query.get("round", "")),
         policy_version=_whole("version", query.get("policy_version", "")),
         purpose=query.get("purpose", ""),
         subject=query.get("subject", ""),
         prompt_id=query.get("prompt", ""),
-        text="" if is_pattern else text,
-        regex=text[1:-1] if is_pattern else "",
+        text="" if pattern else text,
+        regex=pattern,
         scores=scores,
     )
-
-
-def _is_pattern(visit: Visit) -> bool:
-    text = visit.query.get("find", "")
-    return len(text) > 2 and text.startswith("/") and text.endswith("/")
 
 
 def _whole(name: str, text: str) -> int | None:
@@ -110,7 +106,8 @@ def listing(bench: Workbench, visit: Visit) -> Node:
     except FilterError as error:
         wrong, shown = error.name, _refused(run.run_id, error)
     except AcftError as error:
-        wrong, shown = "find" if _is_pattern(visit) else "", _refused(run.run_id, error)
+        wrong = "find" if words.pattern(visit.query.get("find", "")) else ""
+        shown = _refused(run.run_id, error)
     return el("section", run_menu(bench, run), _filters(bench, visit, run, names, wrong), shown)
 
 

@@ -16,12 +16,20 @@ from acft.ui.parts.frame import empty
 from acft.ui.parts.measuring import chosen, form, panel
 from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
-from acft.ui.parts.run_facts import facts, is_about_toxicity, measured, version_of
+from acft.ui.parts.run_facts import (
+    GRADE,
+    SATISFIED,
+    facts,
+    is_about_toxicity,
+    measured,
+    version_of,
+)
 from acft.ui.parts.run_head import head
 from acft.ui.parts.runs_menu import absent, menu, no_run
-from acft.ui.parts.side_by_side import text_table, verdict_table
+from acft.ui.parts.side_by_side import judges, text_table, verdict_table
 from acft.ui.reading.measuring import KEEPING, may_tell
-from acft.ui.reading.pairs import Pair, Subject, Verdict, pair_up, scorer_names, subjects, verdict
+from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, Verdict, pair_up, subjects, verdict
+from acft.ui.reading.quantities import quantity
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.charts import nothing
@@ -38,7 +46,11 @@ FIRST = "that come first"
 FIGURES = (
     ("Cross-entropy and loss", "nats per token", run_charts.losses),
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
-    ("Satisfaction of the constraint", "share; dashed line = delta", run_charts.satisfaction),
+    (
+        quantity(SATISFIED).label,
+        "share of responses; dashed line = delta",
+        run_charts.satisfaction,
+    ),
     ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),
     ("Oracle along the response", "AUC against the hard label", run_charts.by_position),
     ("Steering", "KL weight and oracle strength", run_charts.steering),
@@ -114,7 +126,8 @@ def _before_and_after(bench: Workbench, run: Run) -> Node:
         verdict_table(verdicts, left.label, right.label, training_scorers(run.settings)),
         el("h3", f"The {len(worst)} pairs {which}"),
         _how_chosen(which, has_table=bool(verdicts), has_line=line is not None),
-        text_table(worst, left.label, right.label, run.run_id),
+        text_table(worst, left.label, right.label, run.run_id,
+                   is_graded=any(v.scorer == CONSTRAINT for v in verdicts)),
         el("p", el("a", f"All {len(pairs):,} pairs", href=f"compare?run={run.run_id}")),
     )  # fmt: skip
 
@@ -153,9 +166,8 @@ def _constraint_line(run: Run) -> Node | None:
     ]
     return el(
         "p",
-        el("strong", "The constraint itself: "),
-        f"satisfied to {sides[0]} by base, {sides[1]} by {version_of(tuned)}, "
-        "mean over the same responses.",
+        el("strong", f"{GRADE}, by the constraint itself: "),
+        f"{sides[0]} of base, {sides[1]} of {version_of(tuned)}, over the same responses.",
     )
 
 
@@ -179,7 +191,7 @@ def before_after(
     if not bases or not results:
         return None
     pairs = pair_up(answers, bases[0], results[-1])
-    found = (verdict(pairs, scorer) for scorer in scorer_names(pairs))
+    found = (verdict(pairs, scorer) for scorer in judges(run, run, pairs))
     verdicts = [v for v in found if v is not None]
     return (bases[0], results[-1], pairs, verdicts) if pairs else None
 

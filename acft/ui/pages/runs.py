@@ -15,7 +15,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.run_head import measured_run
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SHARE, quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
@@ -49,8 +49,8 @@ def overview(bench: Workbench, visit: Visit, runs: list[Run] | None = None) -> N
         if labels.belongs(run, visit) and _matches(run, visit.query.get("find", ""))
     ]
     columns = (
-        el("span.sr", "Compare"), "Run", "State", "Round", "Satisfaction", "KL(guided ‖ policy)",
-        "Time", "Left",
+        el("span.sr", "Compare"), "Run", "State", "Round", quantity(SATISFACTION).label,
+        "KL(guided ‖ policy)", "Time", "Left",
     )  # fmt: skip
     selected = ticked(visit)
     first = current_page(visit.query, len(shown), PER_PAGE) * PER_PAGE
@@ -133,7 +133,7 @@ def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT
     return [
         el("input", type="checkbox", name=run_id, checked=selected, key=run_id,
            data_member="select", aria_label=f"Compare {run.title}", **act("refresh")),
-        el("div", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
+        el("div.titled", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
            el("span.sub", f"{run_id} · {run.method or 'not started'}", measured_run(run)),
            labels.notes(run), labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
@@ -206,7 +206,8 @@ def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
         for index, run in enumerate(found)
     ]
     described = quantity(name)
-    return charts.lines(curves, described.label, share=described.unit == "share")
+    height = 200 + 20 * len(curves)  # a legend has a line for each run
+    return charts.lines(curves, described.label, share=described.unit == SHARE, height=height)
 
 
 def differences(bench: Workbench, visit: Visit) -> Node:
@@ -222,7 +223,7 @@ def differences(bench: Workbench, visit: Visit) -> Node:
     ]
     body: Node = el("p.side", "Their settings are the same.")
     if rows:
-        body = table(["Setting", *titles], rows, caption="Settings that differ")
+        body = el("div.named", table(["Setting", *titles], rows, caption="Settings that differ"))
     return el("section", el("h2", "Settings that differ"), body)
 
 

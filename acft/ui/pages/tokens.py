@@ -37,7 +37,7 @@ from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, view
+from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, veiled, view
 from acft.ui.web.hot_words import is_hot
 from acft.ui.web.pager import PART, asked_part, pager
 
@@ -184,7 +184,7 @@ def sums(bench: Workbench, run_id: str) -> Node | None:
 
 
 def about_text(bench: Workbench, visit: Visit) -> Node:
-    """What the text is, its scores, and the moments at which it was looked at."""
+    """What the text is, its scores, and the steps whose values are stored."""
     run = chosen_run(bench, visit)
     sequence = current_sequence(bench, visit, run.run_id) if run else ""
     if run is None or not sequence:
@@ -209,12 +209,12 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
 
 
 def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
-    """That nobody looked at the text at the step of the address, and whose values are shown."""
+    """That no values are stored of the step in the address, and whose are shown instead."""
     asked, there = visit.query.get("step", ""), [str(m["step"]) for m in moments]
     if not asked or not there or asked in there:
         return None
-    return el("div.notice.warn", f"This text was not looked at by step {asked[:40]!r} (but by "
-              f"{', '.join(there)}); the newest is shown.", role="alert")  # fmt: skip
+    return el("div.notice.warn", f"No values of this text are stored for step {asked[:40]!r} "
+              f"(only for {', '.join(there)}); the newest are shown.", role="alert")  # fmt: skip
 
 
 def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
@@ -225,7 +225,7 @@ def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
         for m in moments
     ]  # fmt: skip
     menu = choose(pairs, chosen, "Checkpoint", data_query="step", **act("refresh"))
-    return el("p.side", "Looked at by: ", menu)
+    return el("p.side", "Values of ", menu)
 
 
 def paying(bench: Workbench, visit: Visit) -> Node:
@@ -235,7 +235,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
         return ""
     among: Any = visit.query.get("among", "all")
     among = among if among in AMONG else "all"
-    found = most_shifted(bench.store, run.run_id, among=among, min_count=1, part=Slice(MOST_PAYING))
+    found = most_shifted(bench.store, run.run_id, among=among, part=Slice(MOST_PAYING))
     rows = [
         [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
          words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
@@ -271,9 +271,7 @@ def _no_values(bench: Workbench, run_id: str, among: str) -> str:
 def _token(text: str) -> Node:
     """A token with its spaces visible; blurred when it is toxic by itself."""
     shown = text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") or "∅"
-    if is_hot(text):
-        return ["veil", {"score": ""}, shown]
-    return el("code", shown)
+    return veiled(shown) if is_hot(text) else el("code", shown)
 
 
 def _run_of(bench: Workbench, visit: Visit) -> Run:

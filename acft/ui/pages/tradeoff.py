@@ -30,10 +30,12 @@ class Drawn:
     up: Measure | None
     points: list[dict[str, Any]]
     """Every policy that has both."""
+    n_policies: int
+    """How many there are of which one of them, or another such measure, is known."""
 
 
 def drawn(bench: Workbench, visit: Visit) -> Drawn:
-    """The quantities that the address names, else the first that some policy has both of."""
+    """The quantities that the address names, else those that most policies have both of."""
     rows = sorted(measures(bench.store).records(), key=lambda row: -row["n_runs"])
     of: dict[Measure, set[str]] = {
         Measure(row["suite"], row["metric"]): set(row["policies"] or ()) for row in rows
@@ -50,25 +52,30 @@ def drawn(bench: Workbench, visit: Visit) -> Drawn:
         across, up = _across(same, named, of), named
     same = after_rounds if up in after_rounds else plain
     across = _named(same, visit.query.get("x", "")) or across
-    return Drawn(everything, across, up, _points(bench, runs, across, up))
+    points = _points(bench, runs, across, up)
+    present = {run.run_id for run in runs}
+    policies = {p for m in same for p in of[m] if p.partition(" ")[0] in present}
+    return Drawn(everything, across, up, points, len(policies))
 
 
 def first_axes(
     found: Sequence[Measure], of: Mapping[Measure, set[str]]
 ) -> tuple[Measure | None, Measure | None]:
     """What is drawn across and up where nobody says; policies by measure are in ``of``."""
-    ups = _ranked(found, TOXICITY)
-    pairs = [(_across(found, up, of), up) for up in ups]
-    shared = [(x, up) for x, up in pairs if x is not None and of[x] & of[up]]
-    return next(iter([*shared, *pairs]), (None, None))
+    pairs = [(_across(found, up, of), up) for up in _ranked(found, TOXICITY)]
+
+    def n_shared(pair: tuple[Measure | None, Measure]) -> int:
+        across, up = pair
+        return 0 if across is None else len(of[across] & of[up])
+
+    return max(pairs, key=n_shared, default=(None, None))
 
 
 def _across(
     found: Sequence[Measure], up: Measure, of: Mapping[Measure, set[str]]
 ) -> Measure | None:
-    """The first utility of a policy that has ``up`` too; without one the first of all."""
-    ranked = _ranked(found, UTILITY)
-    return next(iter([*(m for m in ranked if of[m] & of[up]), *ranked]), None)
+    """The utility of most policies that have ``up`` too, the first of several."""
+    return max(_ranked(found, UTILITY), key=lambda m: len(of[m] & of[up]), default=None)
 
 
 def _key(measure: Measure) -> str:
@@ -133,8 +140,9 @@ def menus(shown: Drawn) -> Node:
             "Nothing to weigh yet.",
             "A run measures toxicity and perplexity when it ends; each policy becomes one point.",
         )
+    both = f"{len(shown.points):,} of {shown.n_policies:,} policies have both."
     return el("div.toolbar", _menu("y", "Up", found, up), _menu("x", "Across", found, across),
-              el("span.side", "Open circles are base policies, bars 95 % intervals. Click a "
+              el("span.side", both, " Open circles are base policies, bars 95 % intervals. Click a "
                  "point for the texts that moved. Validation has every checkpoint."))  # fmt: skip
 
 

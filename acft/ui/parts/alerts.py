@@ -6,6 +6,7 @@ from typing import Any
 
 from acft.events import POLICY
 from acft.scorers import biases, related
+from acft.ui.reading.measuring import judges_of
 from acft.ui.reading.reader import History, Run
 
 WINDOW = 10
@@ -28,7 +29,7 @@ def alerts(run: Run) -> list[Alert]:
     found = [Alert(note.level, note.text, note.step) for _, note in history.notes]
     for check in (_kl_explodes, _oracle_is_useless, _satisfaction_falls, _texts_pay, _saturated):
         found.extend(check(history))
-    return [*_same_judge(run.settings), *sorted(found, key=lambda alert: -alert.step)]
+    return [*_same_judge(run), *sorted(found, key=lambda alert: -alert.step)]
 
 
 def _kl_explodes(history: History) -> list[Alert]:
@@ -124,11 +125,10 @@ def _scorers(settings: dict[str, Any]) -> set[str]:
     return named(settings.get("constraint") or [])
 
 
-def _same_judge(settings: dict[str, Any]) -> list[Alert]:
-    judges = (settings.get("evaluation") or {}).get("scorers") or []
+def _same_judge(run: Run) -> list[Alert]:
     return [
         Alert("warning", f"{bias}; its own scores say little about other detectors")
-        for bias in biases(_scorers(settings), judges)
+        for bias in biases(_scorers(run.settings), judges_of(run))
     ]
 
 

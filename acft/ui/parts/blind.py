@@ -8,6 +8,7 @@ from acft.store.connection import Store
 from acft.store.journal import record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
 from acft.ui.page import Visit
+from acft.ui.parts.side_by_side import prompt
 from acft.ui.reading.comparing import Comparison, is_swapped
 from acft.ui.reading.pairs import TIE, Pair
 from acft.ui.reading.reader import Answer
@@ -16,26 +17,15 @@ from acft.ui.web.dom import Node, act, el, fact, table, veil, veiled
 
 CHOICES = ("first", "second", "tie", "both bad")
 NOTE = (
-    "Sides are shuffled and scores hidden; what is better for whom is shown when you end the "
-    "review. Votes are kept beside the runs."
+    "Sides are shuffled and scores hidden; which side won is shown when you end the review. Votes "
+    "are kept beside the runs."
 )
+HIDDEN = "What scorers conclude of the two sides is shown when the blind review ends."
 
 
 def item(pair: Pair) -> str:
     """Name of a pair in the journal."""
     return f"{pair.left.rollout_id}|{pair.right.rollout_id}"
-
-
-def prompt(pair: Pair) -> Node:
-    """The prompt of a pair."""
-    return el(
-        "span.prompt",
-        veil(pair.left.prompt, None),
-        el(
-            "span.sub", " · ".join(filter(None, [pair.left.category, f"sample {pair.left.sample}"]))
-        ),
-        key=f"{pair.left.prompt_id}-{pair.left.sample}",
-    )
 
 
 def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Node:
@@ -78,7 +68,7 @@ def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Nod
         so_far = f"{len(given):,} of {len(found.pairs):,} pairs judged."
         return el("p.side", el("b", so_far), " End the review to see which side won how often.",
                   role="status")  # fmt: skip
-    counts, (left, right) = Counter(given.values()), found.names
+    counts, (left, right) = Counter(given.values()), found.heads
     n_same, n_sided = _agreement(found, given)
     scorer = found.choice.scorer
     agrees = f"; {scorer} prefers the same text in {n_same} of {n_sided}" if n_sided else ""
@@ -114,13 +104,13 @@ def vote(store: Store, found: Comparison | None, visit: Visit, comparison_id: st
 
 def _agreement(found: Comparison, given: Mapping[str, str]) -> tuple[int, int]:
     """Votes for a side with which the chosen scorer agrees, and those it has an opinion on."""
-    changes = {item(pair): pair.change(found.choice.scorer) for pair in found.pairs}
+    gains = {item(pair): pair.gain(found.choice.scorer) for pair in found.pairs}
     sided = [
-        (choice, changes[name])
+        (choice, gains[name])
         for name, choice in given.items()
-        if choice in ("left", "right") and abs(changes.get(name, 0.0)) > TIE
+        if choice in ("left", "right") and abs(gains.get(name, 0.0)) > TIE
     ]
-    return sum((choice == "right") == (change < 0) for choice, change in sided), len(sided)
+    return sum((choice == "right") == (gain > 0) for choice, gain in sided), len(sided)
 
 
 def _sides(found: Comparison) -> dict[str, str]:

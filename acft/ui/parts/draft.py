@@ -7,7 +7,7 @@ import gradio as gr
 
 from acft.errors import ConfigError
 from acft.ui.parts import settings_text
-from acft.ui.web.dom import ASSETS, HEAD, sent
+from acft.ui.web.dom import HEAD, scripts, sent
 
 RESTORE = """() => {
   const kept = (name) => sessionStorage.getItem(name) || "";
@@ -48,7 +48,7 @@ def draft() -> gr.HTML:
         html_template="<div></div>",
         js_on_load="window.acft.draft.start(element, props, trigger, watch); /* 'ask' */",
         apply_default_css=False,
-        head=f'{HEAD}<script src="{ASSETS}/draft.js"></script>',
+        head=HEAD + scripts("draft.js"),
         elem_classes="none",
     )
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from acft.config import toml_value
 from acft.inference.fields import Field, fields_of
 from acft.settings import CorpusSettings, RunSettings
+from acft.ui.parts.settings_text import default_tables
 from acft.ui.web.dom import Node, act, choose, el
 
 HEADINGS = {
@@ -227,33 +228,16 @@ def _text(value: Any) -> str:
 
 
 def _corpora(values: Mapping[str, Any], told: Told) -> Node:
-    default, fields = RunSettings.model_fields["corpus"].default, fields_of(CorpusSettings)
-    tables = values.get("corpus")
-    if not isinstance(tables, list):
-        tables = [corpus.model_dump(exclude_unset=True) for corpus in default]
-    parts = [
-        _entry("corpus", index, len(tables), _fields(fields, table, ("corpus", str(index)), told))
-        for index, table in enumerate(tables)
-        if isinstance(table, Mapping)
-    ]
+    fields = fields_of(CorpusSettings)
+    parts = _entries("corpus", values, lambda table, path: _fields(fields, table, path, told))
     add = act("edit", list="corpus", table={"source": "sotu", "domain": "general"})
     return el("div", parts, el("button.do", "Add a corpus", type="button", **add))
 
 
 def _constraints(values: Mapping[str, Any], described: Mapping[str, Any], told: Told) -> Node:
-    tables = values.get("constraint")
-    if not isinstance(tables, list):
-        tables = [dict(t) for t in RunSettings.model_fields["constraint"].default]
-    parts = [
-        _entry(
-            "constraint",
-            index,
-            len(tables),
-            _chosen(table, described, ("constraint", str(index)), "kind", told),
-        )
-        for index, table in enumerate(tables)
-        if isinstance(table, Mapping)
-    ]
+    parts = _entries(
+        "constraint", values, lambda table, path: _chosen(table, described, path, "kind", told)
+    )
     kinds = [
         el("button.do", f"Add {kind}", type="button", title=str(facts.get("summary", "")),
            **act("edit", list="constraint", table={"kind": kind}))
@@ -284,6 +268,19 @@ def _chosen(
     fields = [Field.from_description(item) for item in described.get(name, {}).get("fields", [])]
     # Of a kind that is unknown, or not described yet, nothing can be said to be no setting.
     return _fields([chooser, *fields], table, path, told, () if name in described else table)
+
+
+def _entries(
+    name: str, values: Mapping[str, Any], body: Callable[[Mapping[str, Any], tuple[str, ...]], Node]
+) -> list[Node]:
+    """The entries of a list of tables, or those that apply by default."""
+    written = values.get(name)
+    tables = written if isinstance(written, list) else default_tables(name)
+    return [
+        _entry(name, index, len(tables), body(table, (name, str(index))))
+        for index, table in enumerate(tables)
+        if isinstance(table, Mapping)
+    ]
 
 
 def _entry(name: str, index: int, n: int, body: Node) -> Node:

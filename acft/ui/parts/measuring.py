@@ -161,14 +161,14 @@ def _in_words(work: Mapping[str, int], each: float | None) -> str:
     """How much work it is for both sides, and how long if all of it goes like the run's own."""
     counts = [words.count(SIDES * n, UNITS[unit]) for unit, n in work.items() if n]
     if not counts:
-        return "How much work it is cannot be told before."
+        return "How much work this is cannot be told in advance."
     told = f"At most {', '.join(counts)}"
     n_ours = SIDES * sum(n for unit, n in work.items() if unit != "judged")
     if each is not None and n_ours:
-        told += f"; about {words.duration(n_ours * each)} if each takes the {words.number(each)} s "
-        told += "of a response of this run"
-        told += ", and the judge's time" if work.get("judged") else ""
-    return f"{told}; and a little for loading."
+        told += f"; about {words.duration(n_ours * each)} if each takes as long as a response of "
+        told += f"this run did ({words.number(each)} s)"
+        told += ", plus the judge's time" if work.get("judged") else ""
+    return f"{told}, and a little more to load the models."
 
 
 def _past(bench: Workbench, run: Run) -> Node | None:

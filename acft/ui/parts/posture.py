@@ -45,9 +45,9 @@ def _network(bench: Workbench) -> list[Check]:
         ),
         Check(
             "Further names", ", ".join(bind.hosts) or "none", bind.has_auth or not bind.hosts,
-            "others ask by them; a proxy must log people in, which is not seen from here",
+            "a proxy serves it under them and must ask for a log-in, which cannot be checked here",
         ),
-        Check("Mode", mode, bind.is_demo or bool(bench.gate.token), "asked in server code"),
+        Check("Mode", mode, bind.is_demo or bool(bench.gate.token), "checked on the server"),
         Check(
             "Launch token", "none here" if bind.is_demo else "in a file of its owner", is_kept,
             "its file must not be readable by others",
@@ -64,7 +64,7 @@ def _served(served: Mapping[str, Any]) -> list[Check]:
         _switch(served, "mcp_server", "Tool server (MCP)", "no handler is offered to programs"),
         _switch(served, "run_history", "History in the browser", "texts are not kept there"),
         _switch(served, "enable_monitoring", "Monitoring page", "usage is not recorded"),
-        _switch(served, "show_error", "Tracebacks in the browser", "they tell about the machine"),
+        _switch(served, "show_error", "Tracebacks in the browser", "they describe the machine"),
         Check(
             "Readable paths", ", ".join(paths) or "none", paths == [],
             "no file is served by its path",

@@ -17,7 +17,7 @@ from acft.ui.page import REFUSED, Visit, Workbench
 from acft.ui.parts import settings_text
 from acft.ui.parts.live import LOAD_SECONDS, WAITING, not_while_training
 from acft.ui.web import words
-from acft.ui.web.dom import Child, Node, act, el, fact, table
+from acft.ui.web.dom import Child, Node, act, el, fact, table, veiled
 from acft.ui.web.hot_words import hot_tokens
 
 LEGEND = (
@@ -30,10 +30,10 @@ ABOUT = (
 )
 BUSY = 1.5
 """Load of each core from which on others are at work; the step itself keeps all cores busy."""
-OTHER = "What stands below was measured for other settings; try these out again."
+OTHER = "The result below was measured for other settings; try these out again."
 UNMEASURED = ("title", "notes")
 """Settings that change nothing of what is measured."""
-NOT_COUNTED = "Loading, judging of test responses and perplexity come on top."
+NOT_COUNTED = "Loading, judging test responses and measuring perplexity are not included."
 Step = tuple[str, float]
 """What was done and when it began, in seconds of the monotonic clock."""
 
@@ -264,4 +264,4 @@ def _sample(tokens: Sequence[Mapping[str, Any]]) -> Node:
 def _token(token: Mapping[str, Any], is_hot: bool) -> Node:  # noqa: FBT001
     kind = "kl" if token["in_kl"] else "ce" if token["in_ce"] else "read"
     text = str(token["text"])
-    return el(f"span.seen.{kind}", ["veil", {"score": ""}, text] if is_hot else text)
+    return el(f"span.seen.{kind}", veiled(text) if is_hot else text)

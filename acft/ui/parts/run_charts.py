@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from acft.inference.workload import WITH_ORACLE
 from acft.ui.reading.measuring import goes_on
 from acft.ui.reading.quantities import quantity
-from acft.ui.reading.reader import History, Run
+from acft.ui.reading.reader import History, Run, table_of
 from acft.ui.web import charts
 from acft.ui.web.charts import Figure, Line
 
@@ -104,8 +104,7 @@ def round_ends(history: History) -> list[int]:
 
 def delta(run: Run) -> float | None:
     """The satisfaction asked for."""
-    method = run.settings.get("method")
-    value = method.get("delta") if isinstance(method, dict) else None
+    value = table_of(run.settings, "method").get("delta")
     return float(value) if isinstance(value, (int, float)) else None
 
 

@@ -7,11 +7,16 @@ from acft.events import Evaluated
 from acft.inference.workload import WITH_ORACLE
 from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
-from acft.ui.reading.measuring import JUDGED, may_tell
+from acft.ui.reading.measuring import JUDGED, judges_of, may_tell
 from acft.ui.reading.pairs import RESULTS, Subject
-from acft.ui.reading.reader import Run, table_of
+from acft.ui.reading.quantities import quantity
+from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, fact
+
+SATISFIED = "rollout/satisfaction"
+GRADE = "Mean grade, test prompts"
+"""Satisfaction of test responses is a mean of grades, that of validation prompts a share."""
 
 
 def facts(run: Run) -> Node | None:
@@ -22,9 +27,9 @@ def facts(run: Run) -> Node | None:
         return el("div.facts", told) if any(told) else None
     shown = [
         _judged(run) if is_about_toxicity(run) else _satisfied(run),
-        fact("Satisfaction", _from_to(run, "rollout/satisfaction", words.percent),
-              "validation prompts, " + _latest(run, "rollout/satisfaction"))
-        if _may_have(run, "rollout/satisfaction") else None,
+        fact(quantity(SATISFIED).label, _from_to(run, SATISFIED, words.percent),
+              "share of responses, " + _latest(run, SATISFIED))
+        if _may_have(run, SATISFIED) else None,
         fact("KL(guided ‖ policy)", words.number(history.last("policy/kl_guided_policy")),
               "nats per token, last step") if _may_have(run, "policy/kl_guided_policy") else None,
         fact("Perplexity, validation texts",
@@ -49,8 +54,7 @@ def _may_have(run: Run, name: str) -> bool:
 
 def _judged_by_evaluation(run: Run) -> Node | None:
     """Toxic share before and after, where an evaluation says it or will."""
-    has_judge = bool(table_of(run.settings, "evaluation").get("scorers"))
-    will_tell = has_judge and may_tell(run, JUDGED)
+    will_tell = bool(judges_of(run)) and may_tell(run, JUDGED)
     return _judged(run) if will_tell or measured(run, "toxic_share")[1] is not None else None
 
 
@@ -88,7 +92,7 @@ def _judged(run: Run) -> Node:
 
 def _satisfied(run: Run) -> Node:
     """How well test prompts are answered by the constraint, before and after."""
-    return _change_of("Constraint satisfied", *measured(run, "satisfaction"))
+    return _change_of(GRADE, *measured(run, "satisfaction"), "by the constraint, ")
 
 
 def measured(run: Run, metric: str) -> tuple[Evaluated | None, Evaluated | None]:

@@ -13,7 +13,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.alerts import Alert, alerts
 from acft.ui.parts.replay import link
 from acft.ui.reading.measuring import being_measured, suites_of
-from acft.ui.reading.reader import Run
+from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el
@@ -54,9 +54,9 @@ def head(run: Run, visit: Visit, adoption: Adoption | None = None) -> Node:
 
 
 def _adopted(proof: Adoption) -> Node:
-    return el("p.side", f"The workbench was restarted meanwhile and took this run over again: the "
-              f"process {proof.pid} started {words.ago(proof.started)} is the recorded one, "
-              f"{proof.events:,} events read, {proof.lost:,} lost.")  # fmt: skip
+    return el("p.side", "The workbench was restarted and took this run over: its process "
+              f"{proof.pid}, started {words.ago(proof.started)}, is still the recorded one; "
+              f"{proof.events:,} events were read and {proof.lost:,} lost.")  # fmt: skip
 
 
 def _buttons(run: Run, visit: Visit) -> Node:
@@ -104,9 +104,8 @@ def _about(run: Run) -> Node:
 
 def _origin(run: Run) -> str:
     parts = [run.run_id, run.method or "method not known yet"]
-    model = run.settings.get("model")
-    if isinstance(model, dict) and model.get("name"):
-        parts.append(str(model["name"]))
+    if model := table_of(run.settings, "model").get("name"):
+        parts.append(str(model))
     if run.status.device:
         parts.append(run.status.device)
     if run.status.started:

@@ -6,8 +6,12 @@ from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
+from acft.ui.web import words
 from acft.ui.web.dom import Node, choose, el
 from acft.ui.web.pager import PART
+
+TITLE_LETTERS = 48
+"""Of a title in a menu, which opens as wide as its longest line."""
 
 
 def chosen_run(bench: Workbench, visit: Visit) -> Run | None:
@@ -35,7 +39,9 @@ def absent(visit: Visit) -> str:
 def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run") -> Node:
     """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address."""
     nothing = [] if chosen else [("", "choose a run")]
-    pairs = [(run.run_id, f"{run.title} · {run.run_id}") for run in runs]
+    pairs = [
+        (run.run_id, f"{words.short(run.title, TITLE_LETTERS)} · {run.run_id}") for run in runs
+    ]
     return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=PART)
 
 

@@ -125,7 +125,8 @@ def _document(text: str) -> tomlkit.TOMLDocument:
         raise ConfigError(f"the settings are not valid TOML: {error}") from None
 
 
-def _default_tables(name: str) -> list[dict[str, Any]]:
+def default_tables(name: str) -> list[dict[str, Any]]:
+    """The entries of a list of tables where a text writes none."""
     default = LISTS[name].get_default(call_default_factory=True)
     return [
         dict(table) if isinstance(table, dict) else table.model_dump(exclude_unset=True)
@@ -136,7 +137,7 @@ def _default_tables(name: str) -> list[dict[str, Any]]:
 def _listed(document: tomlkit.TOMLDocument, name: str) -> Any:
     """A list of tables, written out where the default applied so far."""
     if name not in document:
-        document[name] = _tables(_default_tables(name))
+        document[name] = _tables(default_tables(name))
     return document[name]
 
 

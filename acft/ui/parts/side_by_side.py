@@ -5,31 +5,59 @@ from collections.abc import Iterable, Sequence
 
 from acft.schema import TOXIC_FROM
 from acft.statistics import Interval
-from acft.ui.reading.pairs import Pair, Verdict
-from acft.ui.reading.reader import Answer
+from acft.ui.parts.run_facts import is_about_toxicity
+from acft.ui.reading.pairs import CONSTRAINT, Pair, Verdict, is_bad, scorer_names, value
+from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, el, table, veil
+from acft.ui.web.dom import Node, el, table, unbroken, veil
 
-GOOD, NEUTRAL, BAD = "good", "", "bad"
+
+def judges(run: Run, other: Run, pairs: Sequence[Pair]) -> list[str]:
+    """Who judges the pairs: scorers, after the constraint where no scorer has a say in that."""
+    names = scorer_names(pairs)
+    is_graded = any(
+        value(side, CONSTRAINT) is not None for p in pairs for side in (p.left, p.right)
+    )
+    is_asked = not is_about_toxicity(run) and _have_one_constraint(run, other)
+    return [CONSTRAINT, *names] if is_graded and is_asked else names
+
+
+def not_graded(run: Run, other: Run) -> Node | None:
+    """That satisfaction of two runs is not compared, since they do not mean the same by it."""
+    if _have_one_constraint(run, other) or all(map(is_about_toxicity, (run, other))):
+        return None
+    return el("p.side", "The two runs have different constraints, so how well each side satisfies "
+              "its own is not compared.")  # fmt: skip
+
+
+def _have_one_constraint(run: Run, other: Run) -> bool:
+    return run.settings.get("constraint") == other.settings.get("constraint")
 
 
 def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by: set[str]) -> Node:
     """One row for each scorer: both sides, the change with its interval, wins and losses."""
     if not verdicts:
         return el("p.side", "No scorer judged these texts: evaluation.scorers names none.")
+    of_constraint = [v.scorer == CONSTRAINT for v in verdicts]
+    bad = "Toxic or violated" if any(of_constraint) else "Toxic"
+    bad = "Violated" if all(of_constraint) else bad
     columns = [
-        "Scorer", f"Toxic, {left}", f"Toxic, {right}", "Change (95 % interval)",
-        f"Mean, {left}", f"Mean, {right}", "Prompts with any toxic", "Better / equal / worse",
+        "Scorer", f"{bad}, {left}", f"{bad}, {right}", "Change (95 % interval)",
+        f"Mean, {left}", f"Mean, {right}", f"Prompts with any {bad.lower()}",
+        "Better / equal / worse",
     ]  # fmt: skip
     rows = [_verdict_row(v, trained_by) for v in verdicts]
-    return table(list(columns), rows, caption="What each scorer says", numeric={1, 2, 4, 5})
+    grid = table(list(columns), rows, caption="What each scorer says", numeric={1, 2, 4, 5})
+    return el("div.named", grid)
 
 
 def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
     mark = el("span.chip", "trained on it",
               title="This scorer also trained the run, whole or with a part")  # fmt: skip
     name = el("span", v.scorer, " ", mark if v.scorer in trained_by else None,
-              el("span.sub", f"n = {v.n_responses:,} pairs, {v.n_prompts:,} prompts"))  # fmt: skip
+              el("span.sub", f"n = {v.n_responses:,} pairs, {v.n_prompts:,} prompts"),
+              el("span.sub", "mean of grades, better the higher")
+              if v.scorer == CONSTRAINT else None)  # fmt: skip
     return [
         name,
         _with_interval(v.share_left),
@@ -50,18 +78,20 @@ def _with_interval(value: Interval) -> Node:
 
 
 def _change(change: Interval) -> Node:
-    low, high = change.low, change.high
-    kind = NEUTRAL
-    if low is not None and high is not None:
-        kind = GOOD if high < 0 else BAD if low > 0 else NEUTRAL
-    points = "–" if change.value is None else f"{100 * change.value:+.1f} points"
-    text = {GOOD: "lower", BAD: "higher"}.get(kind, "not distinguishable")
-    span = "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f} points, "
-    return el(
-        "span",
-        el(f"span.chip.{kind}" if kind else "span.chip", points.replace("-", "−")),
-        el("span.sub", (span + text).replace("-", "−")),
-    )
+    chip, text, span = "span.chip", "not distinguishable", ""
+    if change.low is not None and change.high is not None:
+        span = f"{_points(change.low)} to {_points(change.high)} points, "
+        if change.high < 0:
+            chip, text = "span.chip.good", "lower"
+        elif change.low > 0:
+            chip, text = "span.chip.bad", "higher"
+    points = words.DASH if change.value is None else f"{_points(change.value)} points"
+    return el("span", el(chip, points), el("span.sub", span + text))
+
+
+def _points(share: float) -> str:
+    """A difference of shares in percentage points."""
+    return words.signed(100 * share, 1)
 
 
 def utility_table(pairs: Sequence[Pair], left: str, right: str) -> Node:
@@ -80,7 +110,7 @@ def utility_table(pairs: Sequence[Pair], left: str, right: str) -> Node:
         for name, unit, of in measures
     ]  # fmt: skip
     columns = ["Measure", left, right, "Change", "n each"]
-    return table(columns, rows, caption="Utility", numeric={1, 2, 3, 4})
+    return el("div.named", table(columns, rows, caption="Utility", numeric={1, 2, 3, 4}))
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -112,26 +142,38 @@ def _difference(left: float | None, right: float | None) -> float | None:
     return None if left is None or right is None else right - left
 
 
-def text_table(pairs: Sequence[Pair], left: str, right: str, run_id: str) -> Node:
-    """Prompts with both responses; toxic ones are blurred."""
+def prompt(pair: Pair) -> Node:
+    """The prompt of a pair, its category, and which sample the responses are."""
+    about = unbroken([pair.left.category, f"sample {pair.left.sample}"])
+    key = f"{pair.left.prompt_id}-{pair.left.sample}"
+    return el("span.prompt", veil(pair.left.prompt, None), el("span.sub", about), key=key)
+
+
+def text_table(
+    pairs: Sequence[Pair], left: str, right: str, run_id: str, *, is_graded: bool = False
+) -> Node:
+    """Prompts with both responses, graded by the constraint or not; toxic ones are blurred."""
     rows: list[list[Node]] = [
         [
-            el("span.prompt", veil(pair.left.prompt, None),
-               el("span.sub", " · ".join(filter(None, [pair.left.category,
-                                                      f"sample {pair.left.sample}"])))),
-            response(pair.left, run_id),
-            response(pair.right, run_id),
+            prompt(pair),
+            response(pair.left, run_id, is_graded=is_graded),
+            response(pair.right, run_id, is_graded=is_graded),
         ]
         for pair in pairs
-    ]  # fmt: skip
+    ]
     return el(
         "div.texts",
         table(["Prompt", left, right], rows, caption=f"Texts of {left} and {right}"),
     )
 
 
-def response(side: Answer, run_id: str, shown: Node | None = None) -> Node:
-    """A text with its scores and the way to its tokens; ``shown`` replaces the plain text."""
+def response(
+    side: Answer, run_id: str, shown: Node | None = None, *, is_graded: bool = False
+) -> Node:
+    """A text with its scores and the way to its tokens; ``shown`` replaces the plain text.
+
+    Where it ``is_graded``, the constraint's verdict stands before the scores.
+    """
     bars = [
         el(
             "span.score",
@@ -149,6 +191,15 @@ def response(side: Answer, run_id: str, shown: Node | None = None) -> Node:
     return el(
         "div",
         shown or veil(side.text, side.toxicity),
-        el("div.scores", bars, link),
+        el("div.scores", _grade(side) if is_graded else None, bars, link),
         key=side.rollout_id,
     )
+
+
+def _grade(side: Answer) -> Node | None:
+    """Whether the constraint is satisfied, and its grade."""
+    grade = value(side, CONSTRAINT)
+    if grade is None:
+        return None
+    kind, word = ("bad", "violated") if is_bad(side, CONSTRAINT) else ("good", "satisfied")
+    return el(f"span.chip.{kind}", f"{word} {grade:.2f}", title="Grade by the constraint, 0 to 1")

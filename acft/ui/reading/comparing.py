@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
-from acft.ui.reading.pairs import TIE, Pair, Subject
-from acft.ui.reading.reader import Run
+from acft.ui.reading.pairs import CONSTRAINT, TIE, Pair, Subject, is_bad
+from acft.ui.reading.reader import Answer, Run
+from acft.ui.web import words
 
 MAX_PATTERN = 200
+HEAD_LETTERS = 40
+"""Of a run's title in the head of a column."""
 
 
 @dataclass(frozen=True)
@@ -41,55 +44,78 @@ class Comparison:
     right: Subject
     pairs: list[Pair]
     choice: Choice
+    judges: Sequence[str] = ()
+    """Scorers, and the constraint where it is one of them."""
 
     @property
     def names(self) -> tuple[str, str]:
         """Labels of the two sides."""
-        apart = self.run.run_id != self.other.run_id
-        left = f"{self.left.label} of {self.run.title}" if apart else self.left.label
-        right = f"{self.right.label} of {self.other.title}" if apart else self.right.label
-        return left, right
+        return self._names(len(self.run.title), len(self.other.title))
+
+    @property
+    def heads(self) -> tuple[str, str]:
+        """Labels of the two sides, short enough for heads of columns."""
+        return self._names(HEAD_LETTERS, HEAD_LETTERS)
+
+    def _names(self, left: int, right: int) -> tuple[str, str]:
+        if self.run.run_id == self.other.run_id:
+            return self.left.label, self.right.label
+        return (
+            f"{self.left.label} of {words.short(self.run.title, left)}",
+            f"{self.right.label} of {words.short(self.other.title, right)}",
+        )
 
 
 def tests(choice: Choice) -> dict[str, Callable[[Pair], bool]]:
     """The views by name: which pairs belong to each."""
-    scorer, limit = choice.scorer, choice.threshold
+    scorer = choice.scorer
 
-    def toxic(scores: dict[str, float]) -> bool:
-        return scores.get(scorer, 0.0) >= limit
+    def toxic(side: Answer) -> bool:
+        return is_bad(side, scorer, choice.threshold)
 
     return {
         "all": lambda _: True,
         "different": lambda pair: pair.left.text != pair.right.text,
-        "improved": lambda pair: pair.change(scorer) < -TIE,
-        "regressed": lambda pair: pair.change(scorer) > TIE,
-        "now toxic": lambda p: toxic(p.right.scores) and not toxic(p.left.scores),
-        "no longer toxic": lambda p: toxic(p.left.scores) and not toxic(p.right.scores),
+        "improved": lambda pair: pair.gain(scorer) > TIE,
+        "regressed": lambda pair: pair.gain(scorer) < -TIE,
+        "now toxic": lambda p: toxic(p.right) and not toxic(p.left),
+        "no longer toxic": lambda p: toxic(p.left) and not toxic(p.right),
         "empty": lambda pair: not pair.left.text.strip() or not pair.right.text.strip(),
     }
 
 
+def view_name(view: str, scorer: str) -> str:
+    """What a view is called beside what the pairs are judged by."""
+    names = {"now toxic": "now violated", "no longer toxic": "now satisfied"}
+    return names.get(view, view) if scorer == CONSTRAINT else view
+
+
 def select(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
-    """The pairs of the chosen view, largest change first except in ``all``.
+    """The searched pairs of the chosen view; see ``searched`` and ``viewed``."""
+    return viewed(searched(pairs, choice), choice)
+
+
+def searched(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
+    """The pairs that search and category leave.
 
     Raises:
         ConfigError: The regular expression cannot be read or is too long.
     """
-    belongs = tests(choice).get(choice.view, tests(choice)["all"])
-    found = [
-        pair
-        for pair, matches in zip(pairs, _search(pairs, choice.find), strict=True)
-        if belongs(pair)
-        and matches
-        and (not choice.category or pair.left.category == choice.category)
-    ]
+    found = zip(pairs, _search(pairs, choice.find), strict=True)
+    kind = choice.category
+    return [pair for pair, matches in found if matches and kind in ("", pair.left.category)]
+
+
+def viewed(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
+    """The pairs of the chosen view, largest change first except in ``all``."""
+    found = [*filter(tests(choice).get(choice.view, tests(choice)["all"]), pairs)]
     if choice.view in ("all", "different", "empty"):
         return found
     return sorted(found, key=lambda pair: -abs(pair.change(choice.scorer)))
 
 
 def counts(pairs: Sequence[Pair], choice: Choice) -> dict[str, int]:
-    """How many pairs each view has."""
+    """How many of the pairs each view has."""
     return {name: sum(map(belongs, pairs)) for name, belongs in tests(choice).items()}
 
 
@@ -135,14 +161,14 @@ def as_json_lines(pairs: Sequence[Pair], conditions: dict[str, Any]) -> str:
 
 
 def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str) -> str:
-    """The JSON file that LLM Comparator's viewer reads; its score is the fall in toxicity."""
+    """The JSON file that LLM Comparator's viewer reads; its score says how much is gained."""
     examples = [
         {
             "input_text": pair.left.prompt,
             "tags": [pair.left.category] if pair.left.category else [],
             "output_text_a": pair.right.text,
             "output_text_b": pair.left.text,
-            "score": round(-1.5 * pair.change(scorer), 4),
+            "score": round(1.5 * pair.gain(scorer), 4),
             "individual_rater_scores": [],
             "custom_fields": {
                 "sample": str(pair.left.sample),
@@ -166,8 +192,8 @@ def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str
 
 def _search(pairs: Sequence[Pair], wanted: str) -> list[bool]:
     """Whether each pair has the wanted words, or passes the pattern between slashes."""
-    is_pattern = len(wanted) > 2 and wanted.startswith("/") and wanted.endswith("/")
-    if not is_pattern:
+    pattern = words.pattern(wanted)
+    if not pattern:
         text = wanted.lower()
         return [text in _all_text(pair).lower() for pair in pairs]
     if len(wanted) > MAX_PATTERN:
@@ -175,7 +201,7 @@ def _search(pairs: Sequence[Pair], wanted: str) -> list[bool]:
     texts = pa.array([_all_text(pair) for pair in pairs], pa.string())
     try:
         # RE2 keeps no other thread waiting and never tries again; ``re`` may do both for ever.
-        found = pc.match_substring_regex(texts, wanted[1:-1])  # pyright: ignore[reportAttributeAccessIssue] - made at import
+        found = pc.match_substring_regex(texts, pattern)  # pyright: ignore[reportAttributeAccessIssue] - made at import
     except pa.ArrowInvalid as error:
         raise ConfigError(f"cannot read the pattern {wanted!r}: {error}") from None
     return found.to_pylist()

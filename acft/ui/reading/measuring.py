@@ -1,5 +1,7 @@
 """What an evaluation measures on whom, from its settings and events."""
 
+from typing import Any
+
 from acft.ui.reading.reader import Run, table_of
 
 FIRST = {"base": 0, "control": 1}
@@ -12,7 +14,16 @@ KEEPING = (*JUDGED, "fluency", "win_rate")
 
 def suites_of(run: Run) -> list[str]:
     """The suites of an evaluation in order; none of a training."""
-    found = table_of(run.settings, "method").get("suites")
+    return _names(run.settings, "method", "suites")
+
+
+def judges_of(run: Run) -> list[str]:
+    """The scorers that judge the responses of a run."""
+    return _names(run.settings, "evaluation", "scorers")
+
+
+def _names(settings: dict[str, Any], table: str, key: str) -> list[str]:
+    found = table_of(settings, table).get(key)
     return [str(name) for name in found] if isinstance(found, (list, tuple)) else []
 
 

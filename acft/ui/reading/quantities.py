@@ -1,4 +1,4 @@
-"""What the measured numbers are called on screen, with unit and meaning."""
+"""What the measured numbers are called on screen, and their units."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,6 @@ class Quantity:
 
     label: str
     unit: str = ""
-    help: str = ""
 
 
 SHARES = frozenset(
@@ -33,39 +32,28 @@ COMPARISONS = {
 }
 """Endings of metrics that compare a policy with base, the longest first, in words."""
 QUANTITIES: dict[str, Quantity] = {
-    "policy/loss": Quantity("Loss", "nats", "CE + KL weight × KL, token mean over a step"),
-    "policy/ce": Quantity("CE", "nats", "cross-entropy on the corpus, token mean"),
-    "policy/kl_guided_policy": Quantity(
-        "KL(guided ‖ policy)", "nats", "what the policy has not absorbed of the guidance, per token"
-    ),
-    "policy/kl_policy_guided": Quantity(
-        "KL(policy ‖ guided)", "nats", "the same distance with sides changed, per token"
-    ),
-    "policy/kl_policy_base": Quantity(
-        "KL(policy ‖ base)", "nats", "how far the policy has moved from its start, per token"
-    ),
-    "policy/kl_weight": Quantity("KL weight", "", "λ; moves under dual ascent"),
-    "policy/grad_norm": Quantity("Gradient norm", "", "before clipping"),
+    "policy/loss": Quantity("Loss", "nats"),
+    "policy/ce": Quantity("CE", "nats"),
+    "policy/kl_guided_policy": Quantity("KL(guided ‖ policy)", "nats"),
+    "policy/kl_policy_guided": Quantity("KL(policy ‖ guided)", "nats"),
+    "policy/kl_policy_base": Quantity("KL(policy ‖ base)", "nats"),
+    "policy/kl_weight": Quantity("KL weight"),
+    "policy/grad_norm": Quantity("Gradient norm"),
     "policy/lr": Quantity("Learning rate"),
-    "rollout/satisfaction": Quantity(
-        "Satisfaction", "share", "of validation responses that satisfy the constraint"
-    ),
-    "utility/perplexity_validation": Quantity(
-        "Perplexity, validation texts", "", "general texts, after each round"
-    ),
-    "oracle/bce_validation": Quantity("Oracle BCE", "nats", "per response position"),
-    "oracle/strength": Quantity("Strength", "", "exponent of R in the guided policy"),
-    "time/tokens_per_second": Quantity("Throughput", "tokens/s", "training tokens of the policy"),
+    "rollout/satisfaction": Quantity("Satisfied, validation prompts", SHARE),
+    "utility/perplexity_validation": Quantity("Perplexity, validation texts"),
+    "oracle/bce_validation": Quantity("Oracle BCE", "nats"),
+    "oracle/strength": Quantity("Strength"),
+    "time/tokens_per_second": Quantity("Throughput", "tokens/s"),
     "memory/peak_bytes": Quantity("Peak memory", "bytes"),
 }
-
-
+"""What runs measure while they train."""
 MEASURED: dict[str, Quantity] = {
     "toxic_share": Quantity("Toxic share", SHARE),
     "toxicity_probability": Quantity("Toxicity probability", SHARE),
     "expected_max_toxicity": Quantity("Expected maximum toxicity", "score"),
     "mean_toxicity": Quantity("Mean toxicity", "score"),
-    "satisfaction": Quantity("Satisfaction of the constraint", SHARE),
+    "satisfaction": Quantity("Mean grade by the constraint", SHARE),
     "degenerate_share": Quantity("Degenerate responses", SHARE),
     "empty_share": Quantity("Empty responses", SHARE),
     "refusal_share": Quantity("Refusals", SHARE),
@@ -89,7 +77,7 @@ MEASURED: dict[str, Quantity] = {
     "acc_norm": Quantity("Accuracy, answers weighed by length", SHARE),
     "exact_match": Quantity("Exact matches", SHARE),
     "answer_nats": Quantity("Surprise at the right answer", "nats"),
-    "win_rate": Quantity("Win rate", SHARE, "ties count half"),
+    "win_rate": Quantity("Win rate", SHARE),
     "win_share": Quantity("Wins", SHARE),
     "tie_share": Quantity("Ties", SHARE),
     "loss_share": Quantity("Losses", SHARE),
@@ -118,7 +106,7 @@ def measured(metric: str) -> Quantity:
     ending = comparison(metric)
     found = _named(name.removesuffix(ending))
     said = ", ".join(filter(None, [found.label, COMPARISONS.get(ending)]))
-    return Quantity(said + (f" on {category}" if at else ""), found.unit, found.help)
+    return Quantity(said + (f" on {category}" if at else ""), found.unit)
 
 
 def place(metric: str) -> int:

@@ -145,8 +145,7 @@ class Run:
     @property
     def method(self) -> str:
         """Name of the training method."""
-        method = self.settings.get("method")
-        return str(method.get("name", "")) if isinstance(method, dict) else ""
+        return str(table_of(self.settings, "method").get("name", ""))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import gradio as gr
 
 from acft.schema import TOXIC_FROM
 from acft.ui.web import hot_words
-from acft.ui.web.dom import ASSETS, HEAD, sent
+from acft.ui.web.dom import HEAD, scripts, sent
 from acft.ui.web.hot_words import hot_tokens
 
 COLUMNS = {
@@ -80,7 +80,7 @@ def token_view(**options: Any) -> gr.HTML:
         html_template='<div class="view tokens"></div>',
         js_on_load="window.acftTokens.view(element, props, trigger, watch); /* 'branch' */",
         apply_default_css=False,
-        head=f'{HEAD}<script src="{ASSETS}/tokens.js"></script>',
+        head=HEAD + scripts("token_values.js", "token_files.js", "tokens.js"),
         **options,
     )
 

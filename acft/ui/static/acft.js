@@ -49,12 +49,12 @@
   }
 
   // ---- text a scorer calls toxic: blurred, out of the reading order until asked for ----
-  function makeVeil(attributes, text) {
+  function makeVeil(attributes, children) {
     const box = document.createElement("span");
     box.className = "veil";
     const content = document.createElement("span");
     content.className = "veil-text";
-    content.textContent = text;
+    for (const child of children) content.append(make(child));
     const button = document.createElement("button");
     button.type = "button";
     button.className = "veil-button";
@@ -97,14 +97,14 @@
     if (typeof node === "string") return document.createTextNode(node);
     const [tag, attributes, ...children] = node;
     let dom;
-    if (tag === "veil") dom = makeVeil(attributes, children.join(""));
+    if (tag === "veil") dom = makeVeil(attributes, children);
     else {
       const name = TAGS.has(tag) ? tag : "span";
       dom = SVG_TAGS.has(name) ? document.createElementNS(SVG, name) : document.createElement(name);
       for (const [key, value] of Object.entries(attributes)) setAttribute(dom, key, value);
       for (const child of children) dom.appendChild(make(child));
       if ("data-reveal-all" in attributes) labelReveal(dom);
-      if ("data-theme" in attributes) dom.textContent = `Theme: ${storedTheme()}`;
+      if ("data-theme" in attributes) dom.textContent = window.acftTheme.label();
     }
     return dom;
   }
@@ -194,6 +194,7 @@
   const refusals = () => [...document.querySelectorAll(".toast-body.error .toast-message-item")];
   const isPatient = (control) => "patient" in control.dataset;
   function free(control) {
+    clearTimeout(control.acftPatience);
     control.removeAttribute("aria-busy");
     delete control.dataset.waited;
     asking.delete(control);
@@ -227,7 +228,7 @@
       control.acftAsked = Date.now();
       control.acftNotices = new Set(refusals());  // Those that stand already are about something else.
       asking.add(control);
-      setTimeout(free, isPatient(control) ? 120000 : 8000, control);
+      control.acftPatience = setTimeout(free, isPatient(control) ? 120000 : 8000, control);
       trigger(name, argument);
     };
     holder.addEventListener("click", (event) => {
@@ -311,7 +312,7 @@
     if (control.dataset.do === "field") showField(control.dataset.field);
     if (control.dataset.do === "line") window.acft.draft.showLine(control.dataset.field);
     if (control.dataset.do === "step") showStep(control.dataset.step);
-    if (control.dataset.do === "theme") nextTheme(control);
+    if (control.dataset.do === "theme") control.textContent = window.acftTheme.next();
     if (control.dataset.do === "copy") copy(control);
     if (control.dataset.do === "download") download(control.dataset.name, control.dataset.text, control.dataset.type);
   }
@@ -377,29 +378,5 @@
     history.replaceState(null, "", `${location.pathname}?${query}`);
   }
 
-  // ---- theme: system by default, a choice is remembered ----
-  const THEMES = ["system", "light", "dark"];
-  function storedTheme() {
-    try { return localStorage.getItem("acft-theme") || "system"; } catch { return "system"; }
-  }
-  function isDark() {
-    const choice = storedTheme();
-    return choice === "dark" || (choice === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
-  }
-  function applyTheme() {
-    document.body.classList.toggle("dark", isDark());
-    document.documentElement.style.colorScheme = isDark() ? "dark" : "light";
-    document.dispatchEvent(new CustomEvent("acft-theme"));
-  }
-  function nextTheme(control) {
-    const choice = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
-    try { localStorage.setItem("acft-theme", choice); } catch { /* private window */ }
-    control.textContent = `Theme: ${choice}`;
-    applyTheme();
-  }
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
-
-  document.addEventListener("DOMContentLoaded", applyTheme);
-  if (document.body) applyTheme();
-  window.acft = { copy, download, view, revealAll, setRevealAll, setQuery };
+  window.acft = { copy, download, view, revealAll, setQuery };
 })();

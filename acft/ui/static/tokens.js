@@ -1,22 +1,9 @@
 // The token view: one text, several channels, one fixed scale each; model text only by textContent.
 (function () {
   "use strict";
-  if (window.acftTokens) return;
+  if (window.acftTokens.view) return;
 
-  // low, mid, high colours are blended with the paper, so that zero is invisible in both themes.
-  const ORANGE = [214, 112, 22], BLUE = [38, 110, 190], TEAL = [16, 138, 122], SLATE = [110, 124, 142];
-  const CHANNELS = {
-    kl: { name: "KL(guided ‖ policy)", unit: "nats", low: 0, high: 1, color: ORANGE, of: (t) => Math.max(0, t.k), help: "what this token pays for the constraint" },
-    guidance: { name: "Guidance", unit: "nats", low: -3, high: 3, of: (t) => t.q - t.p, help: "log guided − log policy of the chosen token: orange is discouraged, blue encouraged" },
-    change: { name: "Change", unit: "nats", low: -3, high: 3, of: (t) => t.p - t.b, help: "log policy − log base: what training has changed" },
-    r: { name: "R of the prefix", unit: "probability", low: 0, high: 1, color: TEAL, of: (t) => Math.exp(t.r), help: "probability that the response will satisfy the constraint, as the oracle sees it here" },
-    base: { name: "log p, base", unit: "nats", low: -8, high: 0, color: SLATE, of: (t) => t.b, reverse: true },
-    guided: { name: "log p, guided", unit: "nats", low: -8, high: 0, color: ORANGE, of: (t) => t.q, reverse: true },
-    policy: { name: "log p, tuned", unit: "nats", low: -8, high: 0, color: BLUE, of: (t) => t.p, reverse: true },
-    entropy: { name: "Entropy", unit: "nats", low: 0, high: 8, color: SLATE, of: (t) => t.h, help: "of the policy's next-token distribution" },
-    shift: { name: "Shift class", unit: "rank under base", low: 1, high: 4, color: BLUE, of: (t) => shiftClass(t), help: "unshifted (the base's first choice), marginal (2–3), shifted (4 or later)" },
-    loss: { name: "In the loss", unit: "yes = 1", low: 0, high: 1, color: SLATE, of: (t) => (t.in ? 1 : 0) },
-  };
+  const { CHANNELS, COLUMNS, SHIFTS, known, number, rankOf, shiftClass, glyphs, isSpecial, css, inkOn, domain, colorOf } = window.acftTokens;
   const NAMES = Object.keys(CHANNELS);
   const OPEN_MS = 150, HIDE_MS = 80;
 
@@ -32,69 +19,6 @@
     for (const child of children.flat()) if (child !== null && child !== undefined) dom.append(child);
     return dom;
   };
-  // What was not measured is NaN, never zero.
-  const MEASURED = ["b", "p", "q", "r", "k", "h"];
-  const measured = (token) => Object.fromEntries(Object.entries(token).map(([key, value]) => [key, value === null && MEASURED.includes(key) ? NaN : value]));
-  const known = (token) => ({ ...measured(token), alt: (token.alt || []).map(measured) });
-  const number = (value, digits = 3) => (Number.isFinite(value) ? (+value.toFixed(digits) || 0).toFixed(digits).replace("-", "−") : "–");
-  const rankOf = (token) => {
-    const alternatives = token.alt || [];
-    const above = alternatives.filter((a) => a.id !== token.id && a.b > token.b + 1e-6).length;
-    const isListed = alternatives.some((a) => a.id === token.id);
-    return isListed || above < alternatives.length || !alternatives.length ? above + 1 : Infinity;
-  };
-  const shiftClass = (token) => {
-    if (!(token.alt || []).length) return NaN;
-    const rank = rankOf(token);
-    return rank === 1 ? 1 : rank <= 3 ? 2.5 : 4;
-  };
-  const SHIFTS = { 1: "unshifted", 2.5: "marginal", 4: "shifted" };
-  function glyphs(text) {
-    if (/^<0x[0-9A-F]{2}>$/.test(text) || /^<\|.*\|>$/.test(text) || text === "<s>" || text === "</s>") return text;
-    return text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t").replace(/\r/g, "␍").replace(/^ /, "·") || "∅";
-  }
-  const isSpecial = (text) => /^<(\|.*\||0x[0-9A-F]{2}|s|\/s|pad|unk)>$/.test(text);
-
-  function paper() {
-    return getComputedStyle(document.body).getPropertyValue("--paper").trim().match(/[0-9a-f]{2}/gi).map((h) => parseInt(h, 16));
-  }
-  function blend(color, share) {
-    const under = paper();
-    return color.map((c, i) => Math.round(under[i] + (c - under[i]) * share));
-  }
-  const css = (rgb) => `rgb(${rgb.join(",")})`;
-  const luminance = (rgb) => {
-    const [r, g, b] = rgb.map((c) => { const x = c / 255; return x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-
-  function domain(channel, tokens, isAuto) {
-    if (!isAuto) return [channel.low, channel.high];
-    const values = tokens.map(channel.of).filter(Number.isFinite);
-    if (!values.length) return [channel.low, channel.high];
-    if (channel.color) return [Math.min(...values), Math.max(...values) || 1];
-    const most = Math.max(...values.map(Math.abs)) || 1;
-    return [-most, most];
-  }
-
-  // Colour of a value: [rgb, whether it lies outside the scale].
-  function colorOf(channel, value, [low, high]) {
-    if (!Number.isFinite(value)) return [null, false];
-    const slack = 1e-3 * (high - low);  // Rounding is not beyond the scale.
-    const isClipped = value < low - slack || value > high + slack;
-    const inside = Math.min(high, Math.max(low, value));
-    let share, color;
-    if (channel.color) {
-      share = (inside - low) / (high - low || 1);
-      if (channel.reverse) share = 1 - share;
-      color = channel.color;
-    } else {
-      share = Math.abs(inside) / (high || 1);
-      color = inside < 0 ? ORANGE : BLUE;
-    }
-    if (share < 0.005) return [null, isClipped];
-    return [blend(color, 0.14 + 0.72 * share), isClipped];
-  }
 
   function view(element, props, trigger, watch) {
     const holder = element.firstElementChild;
@@ -263,7 +187,7 @@
           role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
           "aria-label": `${isShown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
         }, text.startsWith("·") ? [node("span", { class: "gap" }, "·"), text.slice(1)] : text);
-        if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = luminance(rgb) > 0.18 ? "#14181d" : "#ffffff"; }
+        if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = inkOn(rgb); }
         if (second) {
           const [under] = colorOf(second, second.of(token), secondScale);
           span.style.boxShadow = under ? `inset 0 -3px 0 ${css(under)}` : "";
@@ -314,6 +238,13 @@
       window.acft.setQuery({ at: "" });
     }
 
+    function reveal(token, i) {
+      state.opened.add(token.i);
+      state.pinned = true;
+      state.focus = i;
+      draw();
+    }
+
     function open(i, pin, span) {
       const token = data.tokens[i], anchor = span || spans[i];
       if (!anchor) return;
@@ -321,7 +252,7 @@
       if (pin) window.acft.setQuery({ at: i });
       spans.forEach((s, j) => s.setAttribute("aria-selected", j === i && pin ? "true" : "false"));
       const shown = sees(token) ? glyphs(token.t) : "hidden";
-      const unveil = state.shown && !sees(token) ? node("button", { type: "button", class: "quiet", onclick: () => { state.opened.add(token.i); state.pinned = true; state.focus = i; draw(); } }, "show this token") : null;
+      const unveil = state.shown && !sees(token) ? node("button", { type: "button", class: "quiet", onclick: () => reveal(token, i) }, "show this token") : null;
       const rank = rankOf(token);
       const facts = [
         ["log p, base", number(token.b)], ["log p, guided", number(token.q)], ["log p, tuned", number(token.p)],
@@ -351,14 +282,11 @@
         node("thead", {}, node("tr", {}, ["next token", "base", "guided", "tuned", "tuned − base"].map((h, i) => node("th", { scope: "col", class: i ? "num" : "" }, h)))),
         node("tbody", {}, rows.map((a) => {
           const isShown = state.shown && (!a.hot || state.showHot || state.opened.has(token.i));
-          const name = node("td", { class: "mono" }, isShown ? glyphs(a.t) : state.shown ? node("button", { type: "button", class: "quiet", title: "A toxic word", onclick: () => { state.opened.add(token.i); state.pinned = true; state.focus = i; draw(); } }, "hidden · show") : "hidden");
+          const name = node("td", { class: "mono" }, isShown ? glyphs(a.t) : state.shown ? node("button", { type: "button", class: "quiet", title: "A toxic word", onclick: () => reveal(token, i) }, "hidden · show") : "hidden");
           if (data.canBranch && isShown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
           return node("tr", { class: a.id === token.id ? "chosen" : "" }, name, bar(a.b, "base"), bar(a.q, "guided"), bar(a.p, "tuned"), node("td", { class: "num" }, number(a.p - a.b, 2)));
         })));
     }
-
-    const COLUMNS = [["position", (t) => t.i], ["token", (t) => t.t], ["id", (t) => t.id], ["log p base", (t) => t.b], ["log p guided", (t) => t.q], ["log p tuned", (t) => t.p],
-      ["change", (t) => t.p - t.b], ["guidance", (t) => t.q - t.p], ["KL", (t) => t.k], ["R of prefix", (t) => Math.exp(t.r)], ["entropy", (t) => t.h], ["in loss", (t) => (t.in ? "yes" : "no")]];
 
     function table() {
       const cell = (value, i, isShown) => (i === 1 ? node("td", { class: "mono" }, isShown ? glyphs(value) : "hidden") : node("td", { class: "num" }, typeof value === "number" && i > 2 ? number(value) : String(value)));
@@ -369,51 +297,14 @@
 
     function exports() {
       const button = (label, run) => node("button", { type: "button", class: "quiet", onclick: run }, label);
-      const name = `tokens-${data.name || "text"}`;
+      const { csv, svg, png } = window.acftTokens.files;
+      const name = `tokens-${data.name || "text"}`, channel = CHANNELS[state.channel];
+      const picture = () => svg(data.tokens, channel, domain(channel, data.tokens, state.isAuto), sees);
       return node("div", { class: "token-exports actions" },
         button("Copy link", (event) => window.acft.copy(event.target, location.href)),
-        button("CSV", () => window.acft.download(`${name}.csv`, csv(), "text/csv")),
-        button("SVG", () => window.acft.download(`${name}.svg`, svg(), "image/svg+xml")),
-        button("PNG", () => png(name)));
-    }
-
-    // A cell that a spreadsheet would compute is made text by a leading apostrophe.
-    function csv() {
-      const safe = (value) => { const text = String(value); const plain = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; return `"${plain.replace(/"/g, '""')}"`; };
-      return [COLUMNS.map(([name]) => safe(name)).join(","), ...data.tokens.map((t) => COLUMNS.map(([, of]) => safe(of(t))).join(","))].join("\r\n");
-    }
-
-    function svg() {
-      const escape = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`).replace(/[\u0000-\u0008\u000b-\u001f]/g, "�");
-      const channel = CHANNELS[state.channel], scale = domain(channel, data.tokens, state.isAuto);
-      const unit = 8, step = 26, limit = 900;
-      let x = 16, y = 62;
-      const parts = [];
-      for (const token of data.tokens) {
-        const text = sees(token) ? glyphs(token.t).replace(/\n/g, "") : "•";
-        const width = text.length * unit + 4;
-        if (x + width > limit) { x = 16; y += step; }
-        const [rgb] = colorOf(channel, channel.of(token), scale);
-        const ink = rgb && luminance(rgb) <= 0.18 ? "#fff" : "#14181d";
-        parts.push(`<rect x="${x}" y="${y - 15}" width="${width}" height="20" fill="${rgb ? css(rgb) : "#fff"}"/><text x="${x + 2}" y="${y}" fill="${ink}">${escape(text)}</text>`);
-        x += width;
-        if (token.t.includes("\n")) { x = 16; y += step; }
-      }
-      const marks = Array.from({ length: 21 }, (_, i) => { const [rgb] = colorOf(channel, scale[0] + ((scale[1] - scale[0]) * i) / 20, scale); return `<rect x="${240 + i * 10}" y="18" width="10" height="10" fill="${rgb ? css(rgb) : "#fff"}"/>`; }).join("");
-      const height = y + 24;
-      return `<svg xmlns="http://www.w3.org/2000/svg" width="${limit + 16}" height="${height}" font-family="monospace" font-size="13"><rect width="100%" height="100%" fill="#fff"/><text x="16" y="28">${escape(channel.name)} (${escape(channel.unit)})</text><text x="200" y="28">${number(scale[0], 2)}</text>${marks}<text x="460" y="28">${number(scale[1], 2)}</text>${parts.join("")}</svg>`;
-    }
-
-    function png(name) {
-      const image = new Image();
-      image.onload = () => {
-        const canvas = node("canvas", { width: image.width * 2, height: image.height * 2 });
-        const context = canvas.getContext("2d");
-        context.scale(2, 2);
-        context.drawImage(image, 0, 0);
-        canvas.toBlob((blob) => { const link = node("a", { href: URL.createObjectURL(blob), download: `${name}.png` }); link.click(); });
-      };
-      image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg())}`;
+        button("CSV", () => window.acft.download(`${name}.csv`, csv(data.tokens), "text/csv")),
+        button("SVG", () => window.acft.download(`${name}.svg`, picture(), "image/svg+xml")),
+        button("PNG", () => png(picture(), `${name}.png`)));
     }
 
     document.addEventListener("acft-theme", draw);
@@ -423,5 +314,5 @@
     draw();
   }
 
-  window.acftTokens = { view, CHANNELS };
+  window.acftTokens.view = view;
 })();

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from acft.ui.web import words
+
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 Number = float | int
@@ -26,6 +28,8 @@ SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
 PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
 MAX_POINTS = 1500
+TITLE_LETTERS = 36
+"""Of a run's title in a legend, which is cut off where it is wider than its chart."""
 STEPS = "optimiser step"
 """What most curves run along; the page marks the step of its address in them."""
 MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
@@ -44,7 +48,7 @@ class Line:
     low: Sequence[Number] = ()
     high: Sequence[Number] = ()
     marks: bool = False
-    """One text for each point, shown on hover."""
+    """Whether each value is a visible point."""
 
 
 def lines(
@@ -57,14 +61,14 @@ def lines(
     height: int = 240,
     until: Number = 0,
 ) -> Figure:
-    """Curves over steps, with the rounds' borders and an optional target line."""
+    """Curves over steps, with the rounds' borders and an optional target line.
+
+    The axis of steps ends at ``until``, or at the last point where that is 0.
+    """
     drawn = [curve for curve in curves if any(value is not None for value in curve.y)]
-    bands = [_band(curve) if curve.low and len(curve.low) == len(curve.x) else None
-             for curve in drawn]  # fmt: skip
-    pairs = zip(bands, [_line(curve, share=share) for curve in drawn], strict=True)
     layout = {
         "height": height, "margin": MARGIN, "legend": LEGEND, "hovermode": "x unified",
-        "showlegend": len(drawn) > 1,
+        "showlegend": True,
         "xaxis": {"title": {"text": x_title, "standoff": 6}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": y_title, "standoff": 6}, "rangemode": "tozero"},
         "shapes": [_border(x) for x in rounds] + [_target(y) for y in (target,) if y is not None],
@@ -78,7 +82,7 @@ def lines(
         layout["yaxis"]["range"] = [low - 0.02 * (1 - low), 1 + 0.03 * (1 - low)]
         layout["yaxis"]["tickformat"] = ".0%"
     summary = "; ".join(f"{c.name}: {len(c.y)} points, last {_last(c.y)}" for c in drawn)
-    traces = [trace for pair in pairs for trace in pair if trace]
+    traces = [t for curve in drawn for t in (*_band(curve), _line(curve, share=share))]
     return finished(traces, layout, f"{y_title}. {summary}", has_data=bool(drawn))
 
 
@@ -169,7 +173,9 @@ def trade_off(
 def run_names(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What each run is called: its title, with its method and then its id where others share it."""
     runs = {p["run_id"]: p for p in points}
-    names = {run_id: str(p["title"] or run_id) for run_id, p in runs.items()}
+    names = {
+        run_id: words.short(str(p["title"] or run_id), TITLE_LETTERS) for run_id, p in runs.items()
+    }
     for more in ("method", "run_id"):
         known = Counter(names.values())
         names = {
@@ -252,23 +258,25 @@ def thin(
 
 def _line(curve: Line, *, share: bool) -> Trace:
     x, y = thin(curve.x, curve.y)
-    trace: Trace = {
-        "type": "scatter", "x": x, "y": y, "name": plain(curve.name), "connectgaps": False,
+    return {
+        "type": "scatter", "x": x, "y": y, "name": plain(curve.name, 48), "connectgaps": False,
         "mode": "lines+markers" if curve.marks or len(x) < 3 else "lines",
         "line": {"color": curve.color, "width": 2, "dash": curve.dash}, "marker": {"size": 6},
         "hovertemplate": "%{y:.1%}" if share else "%{y:.4g}",
     }  # fmt: skip
-    return trace
 
 
-def _band(curve: Line) -> Trace:
+def _band(curve: Line) -> list[Trace]:
+    """The 95 % band of a curve, where it has one."""
+    if not curve.low or len(curve.low) != len(curve.x):
+        return []
     red, green, blue = (int(curve.color[i : i + 2], 16) for i in (1, 3, 5))
-    return {
+    return [{
         "type": "scatter", "x": [*curve.x, *reversed(curve.x)],
         "y": [*curve.high, *reversed(curve.low)], "mode": "lines", "fill": "toself",
         "fillcolor": f"rgba({red},{green},{blue},0.16)", "line": {"width": 0},
         "hoverinfo": "skip", "showlegend": False,
-    }  # fmt: skip
+    }]  # fmt: skip
 
 
 def _border(x: Number) -> dict[str, Any]:

@@ -21,7 +21,15 @@ Child = Node | Iterable[Any] | None
 
 ASSETS = "acft-static"
 """Path under which the files of ``static/`` are served."""
-HEAD = f'<script src="{ASSETS}/acft.js"></script>'
+
+
+def scripts(*names: str) -> str:
+    """The tags that load files of ``static/``, each after those before it."""
+    return "".join(f'<script src="{ASSETS}/{name}"></script>' for name in names)
+
+
+HEAD = scripts("theme.js", "acft.js")
+"""What every view needs."""
 
 
 def el(tag: str, *children: Child, **attributes: Any) -> Node:
@@ -71,9 +79,9 @@ def veil(
     return ["veil", {"score": told, **quiet}, text]
 
 
-def veiled(text: str) -> Node:
-    """Text that stays blurred until revealed, whatever it says."""
-    return ["veil", {"score": ""}, text]
+def veiled(*content: Child) -> Node:
+    """Text, plain or marked, that stays blurred until revealed, whatever it says."""
+    return ["veil", {"score": ""}, *_flat(content)]
 
 
 def table(
@@ -176,7 +184,7 @@ def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
         html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
         js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
         apply_default_css=False,
-        head=f'{HEAD}<script src="{ASSETS}/charts.js"></script>',
+        head=HEAD + scripts("charts.js"),
         **options,
     )
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: with unit, with n, and a dash where nothing was measured."""
+"""Numbers as people read them, with unit, n, or a dash, and what they type to search for."""
 
 import math
 import time
@@ -48,6 +48,20 @@ def interval(low: Number | None, high: Number | None, as_percent: bool = False) 
 def count(n: int, noun: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def short(text: str, letters: int) -> str:
+    """The text, or its beginning and end where it is longer: titles often differ at the end."""
+    if len(text) <= letters:
+        return text
+    n_last = letters // 3
+    return f"{text[: letters - n_last - 1].rstrip()}…{text[-n_last:].lstrip()}"
+
+
+def pattern(searched: str) -> str:
+    """The regular expression between slashes; empty where the text is to be found as it is."""
+    is_pattern = len(searched) > 2 and searched.startswith("/") and searched.endswith("/")
+    return searched[1:-1] if is_pattern else ""
 
 
 def duration(seconds: Number | None) -> str:

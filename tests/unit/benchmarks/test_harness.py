@@ -1,6 +1,7 @@
 import importlib.machinery
 import importlib.util
 import json
+import math
 import sys
 import types
 from collections.abc import Sequence
@@ -9,16 +10,19 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
+from acft.backbone.forward import head_weight
 from acft.benchmarks import harness
 from acft.benchmarks.base import SUITES
 from acft.benchmarks.harness import HarnessSettings, missing
+from acft.benchmarks.harness_model import asked_model
 from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
+from acft.decoding.base import DecodedJudge, DecodedPolicy
 from acft.errors import ConfigError, DataError
 from acft.likelihood import continuation_likelihoods
 from acft.policy import base_policy
 from acft.training.controlled import ControlledPolicy
 from acft.types import Rollout
-from tests.bench import bench_of, finish, run_settings, tiny_model
+from tests.bench import Power, bench_of, finish, run_settings, tiny_model
 from tests.fakes import save_tiny_model
 
 PROMPT = """The following are multiple choice questions about gardens.
@@ -231,6 +235,61 @@ def test_a_control_text_stands_before_every_context(tmp_path) -> None:
     for asked, is_same in ((policy, True), (base_policy(run), False)):
         (own,) = continuation_likelihoods(asked, [rollout])
         assert (measured["answer_nats/q"].sums == pytest.approx([own.nll], rel=1e-4)) == is_same
+
+
+@needs_package
+@pytest.mark.parametrize("power", [1.0, 1e-6])
+def test_answers_are_judged_as_the_decoder_would_draw_them(tmp_path, power) -> None:
+    questions = [
+        {"question": f"Part {i} is", "choices": ["green", "loud and long"], "answer": i % 2}
+        for i in range(5)
+    ]
+    file = tmp_path / "q.jsonl"
+    file.write_text("\n".join(map(json.dumps, questions)))
+    run = run_settings(tiny_model(tmp_path))
+    policy = base_policy(run)
+    options = HarnessSettings(tasks=(), files=(str(file),), batch_size=3)
+    _, plain = finish(SUITES.get("harness").run(options, bench_of(run, policy=policy)))
+    bench = bench_of(run, policy=policy, sampler=DecodedJudge(policy, Power(power)))
+    _, decoded = finish(SUITES.get("harness").run(options, bench))
+    assert decoded.keys() == plain.keys()
+    if power == 1.0:
+        for name, totals in plain.items():
+            assert decoded[name].sums == pytest.approx(totals.sums, rel=1e-4)
+        return
+    tokenizer = policy.backbone.tokenizer
+    answers = [f" {q['choices'][q['answer']]}" for q in questions]
+    lengths = [len(tokenizer.encode(answer, add_special_tokens=False)) for answer in answers]
+    each = math.log(len(head_weight(policy.backbone.model)))
+    expected = [each * length for length in lengths]
+    assert decoded["answer_nats/q"].sums == pytest.approx(expected, rel=1e-3)
+
+
+@needs_package
+def test_what_the_decoder_would_not_write_first_is_not_called_greedy(tmp_path) -> None:
+    run = run_settings(tiny_model(tmp_path))
+    policy = base_policy(run)
+    bench = bench_of(run, policy=policy, sampler=DecodedJudge(policy, Power(1.0)))
+    model, plain = asked_model(bench, 4), asked_model(bench_of(run, policy=policy), 4)
+    ids = policy.backbone.tokenizer.encode("Grass is")
+    requests = [
+        (("", ""), ids, [token]) for token in range(len(head_weight(policy.backbone.model)))
+    ]
+    expected, found = (m._loglikelihood_tokens(requests, disable_tqdm=True) for m in (plain, model))
+    assert [is_greedy for _, is_greedy in found] == [is_greedy for _, is_greedy in expected]
+    assert sum(is_greedy for _, is_greedy in found) == 1
+    with pytest.raises(ValueError, match="leave the task out"):
+        model.generate_until([])
+
+
+@needs_package
+def test_no_answers_are_told_of_a_decoder_that_leaves_tokens_out(tmp_path) -> None:
+    run = run_settings(tiny_model(tmp_path))
+    policy = base_policy(run)
+    bench = bench_of(run, policy=policy, sampler=DecodedPolicy(policy, Power(1.0)))
+    (note,), measured = finish(SUITES.get("harness").run(HarnessSettings(), bench))
+    assert "no harness for base: its decoder does not say" in note.text
+    assert measured == {}
 
 
 @needs_package

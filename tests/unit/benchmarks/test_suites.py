@@ -20,7 +20,7 @@ from acft.policy import base_policy
 from acft.settings import CorpusSettings
 from acft.totals import Totals
 from acft.types import Prompt
-from tests.bench import UniformJudge, bench_of, finish, run_settings, tiny_model
+from tests.bench import Power, UniformJudge, bench_of, finish, run_settings, tiny_model
 from tests.fakes import ByteTokenizer
 
 FEW: dict[str, Any] = {"continuations": 3, "horizon": 4, "batch_size": 8}
@@ -168,19 +168,6 @@ def test_collateral_reports_harmless_texts_by_category(bench) -> None:
     assert {"perplexity/groups", "perplexity/everyday"} <= measured.keys()
     assert {"empty_share", "length_tokens", "refusal_share"} <= measured.keys()
     assert any(isinstance(output, Responses) for output in outputs)
-
-
-class Power:
-    """Draws from the policy's distribution raised to a power."""
-
-    def __init__(self, power: float = 1.0) -> None:
-        self.power = power
-
-    def start(self, prompts, prompt_ids) -> "Power":
-        return self
-
-    def reweight(self, next_logprobs, hidden, token_ids):
-        return (self.power * next_logprobs).log_softmax(dim=-1)
 
 
 @pytest.mark.parametrize("name", ["collateral", "perplexity"])

@@ -122,10 +122,11 @@ def test_a_model_that_no_run_has_touched_writes_too(ask, tmp_path):
         (["--temperature", "0"], "[sampling] temperature = 0"),
         (["--max-tokens", "0"], "[sampling] horizon = 0"),
         (["--decoder", "guide"], "did you mean 'guided'"),
-        (["--option", "strength"], "is not of the form"),
+        (["--option", "strength"], "--option 'strength' is not of the form key=value"),
+        (["--prompt", "abc\udcff"], "is not UTF-8"),
         (["--decoder", "guided", "--strength", "-1"], "strength = -1"),
         (["--checkpoint", "9"], "no round 9 (sealed rounds: 1, 2)"),
-        (["--max-tokens", "500"], "do not fit the model's context of 128 tokens"),
+        (["--max-tokens", "500"], f"the first is {PROMPT!r} with"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_code_2(ask, wrong, message):
@@ -133,6 +134,13 @@ def test_wrong_use_is_one_sentence_and_code_2(ask, wrong, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_lines_on_standard_input_that_are_no_text_are_told(ask, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\xff\n"), "utf-8"))
+    code, _, err = ask("--no-judge")
+    assert code == 2
+    assert "standard input is not UTF-8 (byte 0xff)" in err
 
 
 def test_an_unknown_run_is_told(ask):

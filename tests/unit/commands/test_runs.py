@@ -61,8 +61,20 @@ def test_the_way_on_follows_from_the_state(acft, tmp_path, state, command):
     assert ("next" in said) == bool(command)
 
 
+def test_a_folder_without_settings_is_not_to_be_resumed(acft, tmp_path):
+    paths = create(tmp_path)
+    for file in (paths.launch, paths.status):
+        file.unlink()
+    (paths.root / "spec.toml").rename(paths.root / "lost.toml")
+    said = acft("runs", paths.root.name)[1]
+    assert "this is no run" in said
+    assert f"acft delete {paths.root.name}" in said
+    assert said.count(str(paths.launch)) == 1
+
+
 def test_an_unknown_run_is_an_error_of_the_list_too(acft, tmp_path):
     create(tmp_path)
+    assert acft("runs", "")[0] == 2
     assert acft("runs", "20200101-000000-aaaa")[0] == 2
     assert acft("runs", "20200101-000000-aaaa", "--json")[0] == 2
 

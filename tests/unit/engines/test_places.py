@@ -17,7 +17,7 @@ FOLDER = '[engine]\nkind = "vllm"\nfolder = "somewhere"\n'
 @pytest.mark.parametrize(("text", "name"), [(ELSEWHERE, "address"), (FOLDER, "folder")])
 def test_an_address_from_the_browser_is_refused_by_check_and_launch(tmp_path, text, name):
     session = Session("cpu")
-    found = desk.check(session, text)["problems"]
+    found = desk.check(session, text)
     assert len(found) == 1
     assert found[0].startswith(f"[engine] {name}: not taken from the browser")
     with pytest.raises(ConfigError, match="not taken from the browser"):

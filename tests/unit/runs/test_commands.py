@@ -124,6 +124,31 @@ def test_launching_twice_with_one_request_id_makes_one_run(tmp_path, config):
     only_run(tmp_path / "runs")
 
 
+def test_a_request_id_of_other_settings_is_refused(tmp_path, config, capsys):
+    asked = ("launch", config, "--runs", tmp_path / "runs", "--request-id", "x")
+    assert acft(*asked) == 0
+    assert acft(*asked, "--set", "seed=7") == 2
+    run_id = only_run(tmp_path / "runs").root.name
+    assert f"request 'x' has started {run_id} already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b" \n", "is empty; see experiments/"), (b"a\xff", "(byte 0xff)")]
+)
+def test_a_settings_file_without_settings_starts_nothing(tmp_path, capsys, content, said):
+    file = tmp_path / "broken.toml"
+    file.write_bytes(content)
+    assert acft("launch", file, "--runs", tmp_path / "runs") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_tag_of_no_letters_is_refused(tmp_path, capsys):
+    paths = create(tmp_path)
+    assert acft("label", paths.root.name, "--tag", " ", "--runs", tmp_path) == 2
+    assert "is empty; give a word" in capsys.readouterr().err
+
+
 def test_launch_of_a_run_id_clones_it(tmp_path, capsys):
     parent = create(tmp_path, "seed=4")
     assert acft("launch", parent.root.name, "--runs", tmp_path, "--set", "schedule.rounds=1") == 0

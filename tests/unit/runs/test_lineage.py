@@ -196,6 +196,14 @@ def test_a_run_that_does_not_fit_is_refused_with_advice(tmp_path, done):
         lineage.check_room(tmp_path, 1000, quota_bytes=1)
 
 
+def test_a_neighbour_without_its_empty_folders_is_no_obstacle_to_a_new_run(tmp_path):
+    paths = create(tmp_path)
+    write_status(paths, Status(state="stopped"))
+    paths.checkpoints.rmdir()
+    with pytest.raises(RunError, match="would exceed the quota"):
+        lineage.check_room(tmp_path, 0, quota_bytes=1)
+
+
 def test_a_quota_holds_where_nothing_can_be_spared(tmp_path):
     create(tmp_path)
     assert lineage.clean_up_advice(tmp_path, quota_bytes=1) == []

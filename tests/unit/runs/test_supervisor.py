@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from acft.runs import directory, launcher, stopping, supervisor
 from acft.runs.devices import Device, candidates, pin
 from acft.runs.directory import read_status, stop_request
 from acft.runs.locks import FileLock
-from acft.runs.ownership import HAND_OVER, Ownership, owner
+from acft.runs.ownership import HAND_OVER, LOCK, RECORD, Ownership, owner
 from acft.runs.process import this_process
 from acft.runs.spawn import environment
 from acft.runs.stopping import _span, outlook, stop_action
@@ -480,6 +481,18 @@ def test_a_dead_owner_owns_nothing(tmp_path):
     ownership.release()
     assert (tmp_path / "supervisor.json").exists()
     assert owner(tmp_path) is None
+
+
+def test_two_who_look_at_once_do_not_take_each_other_for_an_owner_who_died(tmp_path):
+    ownership = Ownership(tmp_path, "app")
+    assert ownership.claim()
+    ownership.release()
+    record = json.loads((tmp_path / RECORD).read_text())
+    (tmp_path / RECORD).write_text(json.dumps({**record, "pid_started": -1.0}))
+    other = FileLock(tmp_path / LOCK)
+    with other:
+        threading.Timer(0.1, other.release).start()
+        assert owner(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ def test_a_run_leaves_everything_the_contract_names(tmp_path):
     assert not [name for name in names if name.startswith(TEMPORARY)]
 
 
+def test_a_run_that_was_copied_without_its_empty_folders_is_done_all_the_same(tmp_path):
+    paths = create(tmp_path)
+    paths.shards.rmdir()
+    paths.checkpoints.rmdir()
+    assert do(paths) == 0
+
+
 def test_the_status_tells_pace_and_place(tmp_path):
     paths = create(tmp_path)
     seen = []

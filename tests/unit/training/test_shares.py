@@ -4,7 +4,7 @@ import pytest
 
 from acft.distributed import Ranks
 from acft.settings import CorpusSettings
-from acft.training import responses, world
+from acft.training import base_rollouts, responses
 from acft.training.responses import own_responses
 from tests.toy_runs import drained, toy_run, world_of
 
@@ -46,18 +46,20 @@ def test_own_responses_are_drawn_once_and_are_those_of_a_single_process(
 
 
 def test_a_corpus_that_the_base_writes_is_drawn_once(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr(world, "BASE_PROMPTS", 2)
+    monkeypatch.setattr(base_rollouts, "BASE_PROMPTS", 2)
     corpus = CorpusSettings(source="base_rollouts", domain="attribute", max_documents=40)
 
     def written(cache):
         monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / cache))
-        texts = world.base_rollouts(corpus, opened.base, opened.prompts["train"], opened.run)
+        texts = base_rollouts.base_rollouts(
+            corpus, opened.base, opened.prompts["train"], opened.run
+        )
         return [document.token_ids for document in drained(texts)]
 
     whole = written("whole")
     shares = []
     for rank in range(2):
-        monkeypatch.setattr(world, "ranks", lambda rank=rank: Apart(rank, 2))
+        monkeypatch.setattr(base_rollouts, "ranks", lambda rank=rank: Apart(rank, 2))
         shares.append(written(f"of-{rank}"))
     assert all(len(share) < len(whole) for share in shares)
     assert sorted(shares[0] + shares[1]) == sorted(whole)
@@ -67,7 +69,7 @@ def test_a_corpus_that_the_base_writes_is_drawn_once(opened, tmp_path, monkeypat
 def test_texts_of_another_precision_are_another_corpus(opened):
     corpus = CorpusSettings(source="base_rollouts", domain="attribute")
     names = {
-        world.base_rollouts_key(
+        base_rollouts.base_rollouts_key(
             corpus, "", opened.prompts["train"], replace_dtype(opened.run, dtype)
         )
         for dtype in ("auto", "float32", "bfloat16")

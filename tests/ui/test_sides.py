@@ -1,0 +1,58 @@
+"""Which sides Compare sets against each other, and what it says where they share nothing."""
+
+from dataclasses import replace
+
+from acft.ui.pages import compare
+from acft.ui.reading.reader import Reader
+from acft.ui.web.dom import text_of
+from tests.ui.conftest import CONTROL, FAILED, QUICK, visit
+from tests.ui.test_filters import labelled
+
+MENUS = ("Run", "Other run", "Left", "Right")
+
+
+def change_answers(monkeypatch, of, change):
+    """Makes the answers of one run what ``change`` makes of them."""
+    plain = Reader.answers
+
+    def answers(reader, run, purpose="test"):
+        found = plain(reader, run, purpose)
+        return change(found) if run.run_id == of else found
+
+    monkeypatch.setattr(Reader, "answers", answers)
+
+
+def of_other_prompts(answers):
+    return [replace(answer, prompt_id=f"own-{answer.prompt_id}") for answer in answers]
+
+
+def test_two_runs_without_a_shared_prompt_keep_their_menus_and_say_so(bench, monkeypatch):
+    change_answers(monkeypatch, CONTROL, of_other_prompts)
+    asked = visit(QUICK, other=CONTROL, left="base.0")
+    shown = compare.summary(bench, asked)
+    assert "These two runs share no test prompts." in text_of(shown)
+    assert "has not answered" not in text_of(shown)
+    for name in MENUS:
+        assert labelled(shown, name)["data-nav"]
+    assert f"'compare?run={QUICK}'" in str(shown)
+    assert compare.listing(bench, asked) == ""
+
+
+def test_a_run_that_has_not_answered_keeps_the_menus_of_the_runs(bench, monkeypatch):
+    change_answers(monkeypatch, FAILED, lambda _: [])
+    shown = compare.summary(bench, visit(QUICK, other=FAILED))
+    title = bench.reader.run(FAILED).title
+    assert f"{title} has not answered test prompts yet." in text_of(shown)
+    assert labelled(shown, "Run")
+    assert labelled(shown, "Other run")
+
+
+def test_results_of_two_runs_are_compared_and_base_with_the_result_within_one(bench):
+    def sides(**query):
+        found = compare.compared(bench, visit(QUICK, **query))
+        assert found is not None
+        return found.left.key, found.right.key
+
+    assert sides() == sides(other=QUICK) == ("base.0", "policy.3")
+    assert sides(other=CONTROL) == ("policy.3", "policy.3")
+    assert sides(other=CONTROL, left="base.0") == ("base.0", "policy.3")
