@@ -1,7 +1,10 @@
 """What the pages say about runs, without a browser."""
 
 import gc
+import importlib
 import json
+import re
+import shlex
 import shutil
 import tomllib
 import weakref
@@ -12,6 +15,7 @@ import gradio as gr
 import plotly.graph_objects as go
 import pytest
 
+from acft.__main__ import main
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, EventWriter
 from acft.events import Evaluated, Scalars, Started
@@ -144,6 +148,21 @@ def test_a_policy_that_is_guided_while_it_draws_is_a_result_as_a_tuned_one_is(be
     ]
     left, right = (side for side in subjects(answers) if side.label == "base" or side.is_result)
     assert (left.label, right.label) == ("base", name)
+
+
+def test_what_has_no_button_stands_as_commands_that_there_are(bench, monkeypatch):
+    run = bench.reader.run(QUICK)
+    shown = text_of(run_details.details(bench, run))
+    commands = re.findall(r"acft [a-z]+ [^\n]*?--runs \S*/runs", shown)
+    assert [words.split()[1] for words in commands] == [
+        "export", "generate", "launch", "delete", "delete",
+    ]  # fmt: skip
+    asked = []
+    for words in commands:
+        module = importlib.import_module(f"acft.commands.{words.split()[1]}")
+        monkeypatch.setattr(module, "run", asked.append)
+        assert main(shlex.split(words)[1:]) == 0
+    assert all(args.runs == run.paths.root.parent.absolute() for args in asked)
 
 
 def test_the_pairs_shown_first_are_the_worst_by_what_the_run_is_about(bench):

@@ -1,5 +1,7 @@
 """The lower part of a run's page: measured values, audit, rounds, settings, the worker's log."""
 
+import shlex
+
 from acft.schema import TABLES
 from acft.store.queries import audit
 from acft.ui.page import Workbench
@@ -21,7 +23,35 @@ def details(bench: Workbench, run: Run, *, is_replay: bool = False) -> Node:
            _rounds(run)),
         el("details", el("summary", "Settings as written"),
            el("pre.log", _read(run), tabindex="0")),
+        None if is_replay or bench.bind.is_demo else el(
+            "details", el("summary", "On the command line"), _commands(run)),
     )  # fmt: skip
+
+
+def _commands(run: Run) -> Node:
+    """What the page has no button for, as commands to be pasted anywhere."""
+    name, folder = run.run_id, f"--runs {shlex.quote(str(run.paths.root.parent.absolute()))}"
+    found = [("Delete the run; it asks first", f"acft delete {name} {folder}")]
+    if run.status.kind == "training":
+        seeds = f"acft launch {name} --grid 'seed=1|2' --yes {folder}"
+        found.insert(0, ("The same settings with other seeds", seeds))
+    if run.history.rounds and run.status.kind == "training":
+        found = [
+            ("The tuned policy for plain transformers", f"acft export {name} exported {folder}"),
+            ("Its responses to a prompt", f"acft generate {name} --prompt 'You are' {folder}"),
+            *found,
+            (
+                "Free all checkpoints but best and last",
+                f"acft delete {name} --checkpoints {folder}",
+            ),
+        ]
+    rows: list[list[Node]] = [
+        [what, el("code", text),
+         el("button.do", "Copy", type="button", data_do="copy", data_text=text,
+            aria_label=f"Copy: {what}")]
+        for what, text in found
+    ]  # fmt: skip
+    return table(["What", "Command", el("span.sr", "Copy")], rows, caption="Commands")
 
 
 def log(bench: Workbench, run: Run) -> Node:
