@@ -175,7 +175,10 @@ class Inference:
     def _listen(self, process: Process, log: Any) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            message = unpack(line)
+            try:
+                message = unpack(line)
+            except ValueError:  # printed by something else in that process
+                continue
             asked = self._answers.get(message.get("id", 0))
             if asked is not None:
                 asked[1].put(message)

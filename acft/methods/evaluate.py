@@ -191,12 +191,18 @@ def facts(context: TrainContext) -> dict[str, Any]:
     }
 
 
-def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
+def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:
     """One sentence for suites without the judge they need and for each wrong decoder setting."""
     found = [
         sentence
         for name, subject in settings.subjects.items()
         for sentence in decoder_problems(f"method.subjects.{name}", subject)
+    ]
+    found += [
+        f"[method.subjects.{name}] control = {subject.control!r}: stands before raw text, not "
+        "before messages; leave it out, or set [model] chat_template to false"
+        for name, subject in settings.subjects.items()
+        if subject.control and run.model.chat_template
     ]
     judging = [name for name in settings.suites if SUITES.get(name).needs_judge]
     if judging and not settings.judge:

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from acft.config import Config
-from acft.errors import ConfigError, ModelError
+from acft.errors import ModelError
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.policy import Policy
-from acft.settings import NonNegativeFloat, PositiveFloat
+from acft.settings import NonNegativeFloat, PositiveFloat, RunSettings
 from acft.training.controlled import ControlledPolicy, control_ids, n_leading
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, own_responses
@@ -61,16 +61,7 @@ class QuarkSettings(Config):
 
 
 def train(settings: QuarkSettings, context: TrainContext) -> Generator[Output, None, None]:
-    """Likelihood of own responses after a text that says how well they satisfy.
-
-    Raises:
-        ConfigError: Prompts are wrapped in a chat template.
-    """
-    if context.run.model.chat_template:
-        raise ConfigError(
-            "[model] chat_template = true: method 'quark' puts its control text before raw text; "
-            "set it to false"
-        )
+    """Likelihood of own responses after a text that says how well they satisfy."""
     world = yield from load_world(context)
     pool = _Pool.load(context.resume_from) if context.resume_from else _Pool([])
     best = settings.text(settings.quantiles)
@@ -152,4 +143,14 @@ def used_with(settings: QuarkSettings) -> dict[str, Any]:
     return {"control": settings.text(settings.quantiles)}
 
 
-METHODS.add("quark")(Method(QuarkSettings, train, facts, used_with))
+def contradictions(settings: QuarkSettings, run: RunSettings) -> list[str]:  # noqa: ARG001
+    """That the control text cannot stand before messages, where prompts are some."""
+    if not run.model.chat_template:
+        return []
+    return [
+        "[model] chat_template = true: method 'quark' puts its control text before raw text; set "
+        "it to false"
+    ]
+
+
+METHODS.add("quark")(Method(QuarkSettings, train, facts, used_with, contradictions=contradictions))

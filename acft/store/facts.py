@@ -84,7 +84,7 @@ def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         unreadable.append(file.name)

@@ -72,11 +72,14 @@ def changes(data: dict[str, Any]) -> dict[str, Any]:
         return {"notes": value.strip()}
     tags = [" ".join(tag.split()) for tag in value.split(",") if tag.strip()]
     if len(tags) > MAX_TAGS:
-        raise ConfigError(f"{len(tags)} tags; at most {MAX_TAGS} are kept")
+        raise ConfigError(
+            f"{len(tags)} tags; at most {MAX_TAGS} are kept, so none was changed; remove some"
+        )
     for tag in tags:
         if len(tag) > MAX_TAG_LETTERS:
             raise ConfigError(
-                f"the tag {tag!r} has {len(tag)} letters; at most {MAX_TAG_LETTERS} are kept"
+                f"the tag {tag!r} has {len(tag)} letters; at most {MAX_TAG_LETTERS} are kept, so "
+                "no tag was changed; shorten it"
             )
     return {"tags": tuple(sorted(set(tags)))}
 

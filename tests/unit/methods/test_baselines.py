@@ -181,12 +181,6 @@ def test_a_control_text_must_tell_the_parts_apart(control):
         QuarkSettings.parse({"control": control}, "method")
 
 
-def test_a_chat_template_leaves_no_place_for_the_control_text(tmp_path):
-    run = toy_run(tmp_path, "model.chat_template=true")
-    with pytest.raises(ConfigError, match="chat_template"):
-        trained(tmp_path / "run", run, {"name": "quark"})
-
-
 def test_a_lost_pool_is_a_clear_error(tmp_path):
     run = toy_run(tmp_path, "schedule.rounds=2")
     first = trained(tmp_path / "a", run, {"name": "quark"}, stop_after_checkpoint=1)

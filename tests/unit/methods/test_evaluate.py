@@ -15,6 +15,7 @@ from acft.events import Evaluated, Note
 from acft.likelihood import document_likelihoods
 from acft.methods.base import METHODS
 from acft.methods.evaluate import EvaluateSettings, rounds_of
+from acft.methods.quark import QuarkSettings
 from acft.policy import base_policy, trainable_policy
 from acft.runs.references import missing_files
 from acft.schema import TABLES
@@ -148,6 +149,19 @@ def test_a_suite_without_its_judge_is_a_contradiction(run) -> None:
     (sentence,) = method.missing(settings(["fluency"], options={}, judge="no/model/here"), run)
     assert "judge = 'no/model/here'" in sentence
     assert method.missing(settings(["fluency"], options={}, judge=run.model.name), run) == []
+
+
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_a_control_text_cannot_stand_before_messages(run, is_chat) -> None:
+    model = run.model.model_copy(update={"chat_template": is_chat})
+    run = run.model_copy(update={"model": model})
+    asked = EvaluateSettings(subjects={"policy": SubjectSettings(control="quality 1")})
+    found = [
+        *METHODS.get("evaluate").contradictions(asked, run),
+        *METHODS.get("quark").contradictions(QuarkSettings(), run),
+    ]
+    assert len(found) == (2 if is_chat else 0)
+    assert all("chat_template" in sentence for sentence in found)
 
 
 def judged_by(run: RunSettings, *scorers: str) -> RunSettings:
