@@ -56,6 +56,8 @@ RESERVE_BYTES = 256 * 1024
 """Set aside at the start, so that a full disk still leaves room to say so."""
 USER_FAILURES = ("config", "data", "model", "disk")
 NO_RUN = "has no settings; it is not a run directory"
+STDERR = 2
+NOTICED = b"\nending after the current step; Ctrl-C once more ends now\n"
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +110,8 @@ class StopSignal:
         if number == signal.SIGINT and self._mode == "now":
             raise KeyboardInterrupt
         self._mode = "save" if is_first_interrupt else "now"
+        if is_first_interrupt:
+            os.write(STDERR, NOTICED)  # print is not safe inside a handler
 
 
 def run_worker(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None) -> int:

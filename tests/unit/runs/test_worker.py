@@ -236,7 +236,7 @@ def test_a_termination_signal_ends_the_run_in_order_and_it_resumes(tmp_path, who
     assert numbers(paths) == whole
 
 
-def test_one_interrupt_saves_and_three_give_up(tmp_path):
+def test_one_interrupt_saves_and_three_give_up(tmp_path, capfd):
     paths = create(tmp_path)
 
     def interrupt(entry):
@@ -246,6 +246,7 @@ def test_one_interrupt_saves_and_three_give_up(tmp_path):
 
     assert do(paths, interrupt) == DONE
     assert read_status(paths).state == "stopped"
+    assert capfd.readouterr().err.count("ending after the current step") == 1
 
 
 def test_signal_handlers_are_given_back(tmp_path):
