@@ -376,7 +376,7 @@ def test_who_waits_for_another_tab_is_told_may_stop_and_asks_once(context, serve
     waiting.wait_for(timeout=PATIENCE)
     shoot(second, f"story-waiting-{name}")
     ask.click()
-    second.get_by_text("waits or is under way").first.wait_for(timeout=PATIENCE)
+    second.get_by_text("is still waiting or being answered").first.wait_for(timeout=PATIENCE)
     assert waiting.count() == 1
     second.get_by_role("button", name="Stop", exact=True).click()
     expect(waiting).to_have_count(0, timeout=PATIENCE)

@@ -245,9 +245,10 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     menu = choose([(name, name) for name in AMONG], among, "Among", data_query="among",
                   **act("refresh"))  # fmt: skip
     columns = ["Token", "n", "Σ KL (nats)", "Mean KL", "Tuned − base", "Guided − tuned"]
-    body: Node = el("p.side", _no_values(bench, run.run_id, among))
     if rows:
         body = table(columns, rows, caption="Tokens that pay most", numeric={1, 2, 3, 4, 5})
+    else:
+        body = el("p.side", _no_values(bench, run.run_id, among))
     return el(
         "section", el("h2", "Tokens that pay most"),
         el("p.side", "Over all stored texts of the run, among ",

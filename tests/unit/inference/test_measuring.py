@@ -39,7 +39,7 @@ def test_every_registered_suite_is_offered(run):
     assert [suite["name"] for suite in found["suites"]] == SUITES.names()
 
 
-def test_what_a_decoder_has_no_likelihoods_for_is_told_before(run, tmp_path):
+def test_what_is_not_asked_of_a_decoder_is_told_before(run, tmp_path):
     shutil.copytree(run.root, tmp_path / run.root.name)
     decoded = RunPaths(tmp_path / run.root.name)
     launch = read_launch(decoded)
@@ -48,8 +48,8 @@ def test_what_a_decoder_has_no_likelihoods_for_is_told_before(run, tmp_path):
     overrides = (*launch.overrides, 'method={name="nado_decoding"}')
     decoded.launch.write_text(json.dumps(asdict(replace(launch, overrides=overrides))))
     notes = {suite["name"]: suite["note"] for suite in weighed(decoded, ["rtp"])["suites"]}
-    assert "decoder" in notes["perplexity"]
-    assert notes["rtp"] == ""
+    assert "decoder" in notes["detection"]
+    assert notes["rtp"] == notes["perplexity"] == ""
 
 
 def test_work_that_two_suites_share_is_counted_once(run):
