@@ -59,10 +59,10 @@ def read_text(path: Path) -> str:
     """A settings file as it is.
 
     Raises:
-        ConfigError: The file is missing, empty or no text.
+        ConfigError: The file is missing or no text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"no settings file at {str(path)!r}; see experiments/ for examples"
@@ -73,6 +73,15 @@ def read_text(path: Path) -> str:
     except OSError as error:
         why = error.strerror or error
         raise ConfigError(f"cannot read settings file {str(path)!r}: {why}") from None
+
+
+def read_own(path: Path) -> str:
+    """A settings file that a user names as it is; one of a run may hold nothing but defaults.
+
+    Raises:
+        ConfigError: The file is missing, empty or no text.
+    """
+    text = read_text(path)
     if not text.strip():
         raise ConfigError(f"settings file {str(path)!r} is empty; see experiments/ for examples")
     return text

@@ -87,12 +87,12 @@ class _Source:
 
 def _source(args: argparse.Namespace) -> _Source:
     """The settings file or the run that was named, with the changes asked for."""
-    from acft.config import read_text
+    from acft.config import read_own, read_text
     from acft.runs.directory import RUN_ID, find_run, read_launch
 
     if not RUN_ID.fullmatch(args.config):
         path = Path(args.config)
-        return _Source(read_text(path), tuple(args.set), path.stem)
+        return _Source(read_own(path), tuple(args.set), path.stem)
     paths = find_run(args.runs, args.config)
     record = read_launch(paths)
     overrides = (*record.overrides, *args.set)

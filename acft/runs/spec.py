@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from acft import __version__
-from acft.config import Config, flat, read_text
+from acft.config import Config, flat, read_own, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.methods.base import METHODS, Method
@@ -96,7 +96,8 @@ def load_spec(path: Path, overrides: Sequence[str] = (), *, has_files: bool = Fa
     Raises:
         ConfigError: The file cannot be read, or any number of problems, one line for each.
     """
-    return parse_spec(read_text(path), overrides, str(path), has_files=has_files)
+    text = read_own(path) if has_files else read_text(path)
+    return parse_spec(text, overrides, str(path), has_files=has_files)
 
 
 def parse_spec(

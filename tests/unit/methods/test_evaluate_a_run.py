@@ -54,24 +54,28 @@ def test_every_subject_is_measured_by_every_suite(evaluated) -> None:
     status = read_status(paths)
     assert (status.state, status.kind, status.round) == ("finished", "evaluation", 8)
     found = {(e.subject, e.suite.split("/")[0]) for e in events(paths)}
-    read = {(subject, "perplexity") for subject in ("base", "policy")}
+    read = {(subject, "perplexity") for subject in ("base", "policy", "guided")}
     assert found == {(subject, "rtp") for subject in SUBJECTS} | read
 
 
-def test_likelihoods_are_not_measured_with_a_decoder_which_a_note_says(evaluated) -> None:
+def test_likelihoods_are_measured_with_decoders_that_tell_them_and_a_note_names_others(
+    evaluated,
+) -> None:
     _, _, paths = evaluated
     measured = Results.load(paths.root / read_status(paths).checkpoint).measured["perplexity"]
-    assert measured["guided"] == measured["best"] == {}
-    assert measured["base"].keys() == measured["policy"].keys()
+    assert measured["best"] == {}
+    assert measured["base"].keys() == measured["policy"].keys() == measured["guided"].keys()
     entries = effective(read_events(paths.events))
     notes = [entry.event.text for entry in entries if isinstance(entry.event, Note)]
-    assert sum("no perplexity for guided: its decoder" in text for text in notes) == 1
+    assert [text for text in notes if "no perplexity" in text] == [
+        "no perplexity for best: its decoder does not say how likely a given text is"
+    ]
 
 
 def test_the_table_shows_changes_from_base(evaluated) -> None:
     runs_dir, _, _ = evaluated
     table = result_table(runs_dir, "exp", ["perplexity* *perplexity"], against="base")
-    assert {row.subject for row in table.rows} == {"policy"}
+    assert {row.subject for row in table.rows} == {"policy", "guided"}
     for row in table.rows:
         for cell in row.cells.values():
             assert cell.verdict_text == "lower (prompts only)", "it learns the texts it reads"
@@ -107,7 +111,7 @@ def test_a_scorer_mended_and_asked_again_leaves_every_number_and_row_once(
     monkeypatch.setattr("acft.training.outputs.ScorerPool", pool("profanity_svm"))
     assert run_worker(paths) != 0
     status = read_status(paths)
-    assert (status.state, status.round) == ("failed", 1)
+    assert (status.state, status.round) == ("failed", 1), status.message
     assert "no number from scorer profanity_svm" in status.message
     monkeypatch.setattr("acft.training.outputs.ScorerPool", pool())
     assert resume(tmp_path / "runs", paths.root.name) == 1
