@@ -1,7 +1,6 @@
 """Prompts and responses as text and as tokens, and whether a prompt leaves room for a response."""
 
 from collections.abc import Callable, Iterable, Sequence
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from acft.chat import as_chat
@@ -78,7 +77,7 @@ def check_lengths(
         DataError: There are such.
     """
     too_long = [
-        (shorten(prompt.text, SHOWN, placeholder=" …"), len(ids))
+        (" ".join(prompt.text.split())[:SHOWN], len(ids))
         for prompt, ids in zip(prompts, encoded, strict=True)
         if len(ids) + horizon > context
     ]
@@ -86,9 +85,8 @@ def check_lengths(
         beginning, length = too_long[0]
         raise DataError(
             f"{len(too_long)} prompts do not fit the model's context of {context} tokens with "
-            f"[sampling] horizon = {horizon}; the first is {beginning!r} with {length} "
-            "tokens; "
-            "shorten or remove them, or lower the horizon"
+            f"[sampling] horizon = {horizon}; the first begins {beginning!r} and has {length} "
+            "tokens; shorten or remove them, or lower the horizon"
         )
 
 

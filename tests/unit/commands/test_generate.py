@@ -126,7 +126,7 @@ def test_a_model_that_no_run_has_touched_writes_too(ask, tmp_path):
         (["--prompt", "abc\udcff"], "is not UTF-8"),
         (["--decoder", "guided", "--strength", "-1"], "strength = -1"),
         (["--checkpoint", "9"], "no round 9 (sealed rounds: 1, 2)"),
-        (["--max-tokens", "500"], f"the first is {PROMPT!r} with"),
+        (["--max-tokens", "500"], f"the first begins {PROMPT!r} and has"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_code_2(ask, wrong, message):

@@ -130,7 +130,7 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"broken\.toml.*not valid TOML.*line 1"):
         load_spec(broken)
     broken.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"is not UTF-8 \(byte 0xff\)"):
         load_spec(broken)
 
 
