@@ -197,7 +197,7 @@ def test_a_toy_response_has_exactly_the_horizon_and_only_symbols(toy_policy):
 
 def test_a_prompt_that_leaves_no_room_is_named(policy):
     long = Prompt("long", "x" * 126, "train")
-    with pytest.raises(DataError, match="begins 'x{40}' and has 126 tokens"):
+    with pytest.raises(DataError, match=r"begins 'x{40}' and has 126 tokens"):
         policy.sample([*PROMPTS, long], 1, SamplingSettings(horizon=HORIZON), 0)
 
 
