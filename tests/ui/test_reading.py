@@ -166,6 +166,23 @@ def test_what_has_no_button_stands_as_commands_that_there_are(bench, monkeypatch
     assert all(args.runs == run.paths.root.parent.absolute() for args in asked)
 
 
+def test_curves_of_a_run_that_takes_no_steps_go_from_round_to_round(bench):
+    quick = bench.reader.run(QUICK)
+    scalars = {
+        name: [replace(point, step=0) for point in points]
+        for name, points in quick.history.scalars.items()
+        if name.startswith(("rollout/", "oracle/strength"))
+    }
+    history = replace(quick.history, scalars=scalars, last_steps={})
+    run = replace(quick, history=history)
+    for draw in (run_charts.satisfaction, run_charts.steering):
+        drawn = draw(run)
+        assert drawn["layout"]["xaxis"]["title"]["text"] == "round"
+        rounds = [trace["x"] for trace in drawn["data"] if trace.get("fill") != "toself"]
+        assert all(len(set(x)) == len(x) for x in rounds)
+    assert "no weights are trained" in run_charts.losses(run)["empty"]
+
+
 def test_the_pairs_shown_first_are_the_worst_by_what_the_run_is_about(bench):
     quick = bench.reader.run(QUICK)
     answered = run_page.before_after(bench, quick)

@@ -48,7 +48,7 @@ FIGURES = (
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
     (
         quantity(SATISFIED).label,
-        "share of responses; dashed line = delta",
+        "share; dashed = delta",
         run_charts.satisfaction,
     ),
     ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),

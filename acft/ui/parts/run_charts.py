@@ -1,11 +1,12 @@
 """A run's history to figures: losses, divergences, satisfaction, oracle, speed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from acft.inference.workload import WITH_ORACLE
 from acft.ui.reading.measuring import goes_on
 from acft.ui.reading.quantities import quantity
-from acft.ui.reading.reader import History, Run, table_of
+from acft.ui.reading.reader import History, Point, Run, table_of
 from acft.ui.web import charts
 from acft.ui.web.charts import Figure, Line
 
@@ -23,6 +24,8 @@ COLORS = {
 
 def losses(run: Run) -> Figure:
     """Cross-entropy and total loss over steps."""
+    if not takes_steps(run):
+        return charts.nothing("Not measured: no weights are trained.")
     return _figure(run, ("policy/ce", "policy/loss"), "nats per token")
 
 
@@ -39,22 +42,15 @@ def satisfaction(run: Run) -> Figure:
         [p.value for p in history.scalars.get(f"rollout/satisfaction_{side}", [])]
         for side in ("low", "high")
     )
-    main = _line(history, "rollout/satisfaction")
+    main = _line(run, "rollout/satisfaction")
     curves = [Line(main.name, main.x, main.y, main.color, low=low, high=high, marks=True)]
     judges = sorted(n for n in history.scalars if n.startswith(TOXIC_SHARE))
     for name, color in zip(judges, charts.OTHER, strict=False):
         points = history.scalars[name]
         label = f"clean, {name.removeprefix(TOXIC_SHARE)}"
         values = [1 - p.value for p in points]
-        curves.append(Line(label, [p.step for p in points], values, color, "dot", marks=True))
-    return charts.lines(
-        curves,
-        "share of responses",
-        rounds=round_ends(history),
-        target=delta(run),
-        share=True,
-        until=run.status.steps,
-    )
+        curves.append(Line(label, _places(run, points), values, color, "dot", marks=True))
+    return charts.lines(curves, "share of responses", **_axis(run), target=delta(run), share=True)
 
 
 def reliability(run: Run) -> Figure:
@@ -109,16 +105,32 @@ def delta(run: Run) -> float | None:
 
 
 def _figure(run: Run, names: Sequence[str], unit: str) -> Figure:
-    history = run.history
-    curves = [_line(history, name) for name in names if name in history.scalars]
-    return charts.lines(curves, unit, rounds=round_ends(history), until=run.status.steps)
+    curves = [_line(run, name) for name in names if name in run.history.scalars]
+    return charts.lines(curves, unit, **_axis(run))
 
 
-def _line(history: History, name: str) -> Line:
-    points = history.scalars.get(name, [])
+def takes_steps(run: Run) -> bool:
+    """Whether the policy is trained, as far as is known: a round has ended with a step, or none."""
+    return not run.history.rounds or any(run.history.last_steps.values())
+
+
+def _axis(run: Run) -> dict[str, Any]:
+    """Title and end of the axis: optimiser steps, or rounds where none are taken."""
+    if takes_steps(run):
+        return {"rounds": round_ends(run.history), "until": run.status.steps}
+    return {"x_title": "round", "until": run.status.rounds}
+
+
+def _places(run: Run, points: Sequence[Point]) -> list[int]:
+    """Where points stand on that axis."""
+    return [point.step if takes_steps(run) else point.round for point in points]
+
+
+def _line(run: Run, name: str) -> Line:
+    points = run.history.scalars.get(name, [])
     return Line(
         quantity(name).label,
-        [point.step for point in points],
+        _places(run, points),
         [point.value for point in points],
         COLORS.get(name, charts.POLICY),
         marks=len(points) < 30,
