@@ -156,6 +156,8 @@ class Suite:
     without one of the judging scorers."""
     reads_with_policy: bool = False
     """Whether all its numbers are the policy's own answers, which say nothing of a decoder."""
+    needs_likelihoods: bool = False
+    """Whether all its numbers are of how likely texts are, which not every decoder says."""
     left_out: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the suite's settings and the run's; one sentence for each optional part that is not
     here and will be left out."""
@@ -171,6 +173,12 @@ class Suite:
     def summary(self) -> str:
         """First line of the measuring function's documentation."""
         return summary_of(self.run)
+
+    def why_not(self, bench: Bench) -> str:
+        """Why nothing of it can be measured of the policy on the bench; empty where it can."""
+        if self.reads_with_policy and bench.sampler is not bench.policy:
+            return NOT_OF_DECODERS
+        return NO_LIKELIHOODS if self.needs_likelihoods and bench.reader is None else ""
 
 
 SUITES: Registry[Suite] = Registry("suite", "acft.benchmarks")

@@ -17,16 +17,7 @@ from typing import Annotated, Any
 from jinja2 import TemplateError
 from pydantic import Field, model_validator
 
-from acft.benchmarks.base import (
-    ANSWERED,
-    NO_LIKELIHOODS,
-    SUITES,
-    Bench,
-    Measured,
-    Suite,
-    SuiteOutput,
-    Work,
-)
+from acft.benchmarks.base import ANSWERED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.benchmarks.harness_model import asked_model
 from acft.benchmarks.harness_tasks import (
     OFFLINE,
@@ -120,9 +111,6 @@ def run(settings: HarnessSettings, bench: Bench) -> Generator[SuiteOutput, None,
     if problems := missing(settings):
         raise ConfigError("; ".join(problems))
     measured: Measured = {}
-    if bench.reader is None:
-        yield Note("info", f"no {NAME} for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
-        return measured
     names = [*settings.tasks, *settings.local, *settings.files]
     with tempfile.TemporaryDirectory() as folder:
         tasks = [_task(name, settings, Path(folder)) for name in names]
@@ -310,4 +298,4 @@ def _name_of(task: Task) -> str:
     return task["task"][0]["task"] if "group" in task else task["task"]
 
 
-SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing))
+SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing, needs_likelihoods=True))

@@ -2,16 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 
-from acft.benchmarks.base import (
-    NO_LIKELIHOODS,
-    READ,
-    SUITES,
-    Bench,
-    Measured,
-    Suite,
-    SuiteOutput,
-    Work,
-)
+from acft.benchmarks.base import READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.config import Config
 from acft.corpora.sources import corpus_records, needs_policy
 from acft.data import load_documents
@@ -50,9 +41,7 @@ class PerplexitySettings(Config):
 def run(settings: PerplexitySettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
     """Corpus perplexity and bits per byte of held-out texts, corpus by corpus."""
     measured: Measured = {}
-    if bench.reader is None:
-        yield Note("info", f"no perplexity for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
-        return measured
+    assert bench.reader is not None
     for corpus, is_optional in _corpora(settings, bench.run):
         try:
             documents = load_documents(corpus, bench.seed)["test"][: settings.documents]
@@ -150,5 +139,6 @@ SUITES.add("perplexity")(
         sources=named_corpora,
         missing=missing,
         left_out=left_out,
+        needs_likelihoods=True,
     )
 )

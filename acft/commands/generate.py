@@ -71,8 +71,12 @@ def run(args: argparse.Namespace) -> None:
     """Prints the responses; those judged toxic only on request, but always in JSON."""
     texts = list(dict.fromkeys(args.prompt or _lines()))
     for text in texts:
-        if _broken(text):
-            raise ConfigError(f"prompt {printable(text)!r} is not UTF-8; give it in that encoding")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"prompt {printable(text)!r} is not UTF-8; give it in that encoding"
+            ) from None
     if not texts:
         raise ConfigError("no prompt; give --prompt TEXT, or lines on standard input")
     written = _write(args, texts)
@@ -121,11 +125,6 @@ def _lines() -> list[str]:
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ConfigError(f"standard input is not UTF-8 (byte {byte:#04x}); convert it") from None
-
-
-def _broken(text: str) -> bool:
-    """Whether bytes that are no text stand in it, as Python keeps those of arguments."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from pydantic import Field, field_validator
 
 from acft.backbone.loading import model_sha256
 from acft.benchmarks.base import (
-    NOT_OF_DECODERS,
     SUITES,
     Bench,
     Measured,
@@ -192,7 +191,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
 
 
 def contradictions(settings: EvaluateSettings, run: RunSettings) -> list[str]:
-    """One sentence for suites without the judge they need and for each wrong decoder setting."""
+    """One sentence for suites without the judge they need and for each wrong part of a subject."""
     found = [
         sentence
         for name, subject in settings.subjects.items()
@@ -259,8 +258,8 @@ def _measure(
     """Runs one suite, reports its numbers and their comparison, and adds them to those found."""
     suite, options = _suite(name, settings)
     subjects = found.setdefault(name, {})
-    if suite.reads_with_policy and bench.sampler is not bench.policy:
-        yield Note("info", f"no {name} for {bench.subject}: {NOT_OF_DECODERS}", bench.round)
+    if why_not := suite.why_not(bench):
+        yield Note("info", f"no {name} for {bench.subject}: {why_not}", bench.round)
         subjects[bench.subject] = {}
         return
     measured = yield from suite.run(options, bench)

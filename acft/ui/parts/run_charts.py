@@ -123,7 +123,8 @@ def _axis(run: Run) -> dict[str, Any]:
 
 def _places(run: Run, points: Sequence[Point]) -> list[int]:
     """Where points stand on that axis."""
-    return [point.step if takes_steps(run) else point.round for point in points]
+    by_step = takes_steps(run)
+    return [point.step if by_step else point.round for point in points]
 
 
 def _line(run: Run, name: str) -> Line:

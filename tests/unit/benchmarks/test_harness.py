@@ -16,7 +16,7 @@ from acft.benchmarks.base import SUITES
 from acft.benchmarks.harness import HarnessSettings, missing
 from acft.benchmarks.harness_model import asked_model
 from acft.benchmarks.harness_tasks import mmlu_questions, read_questions
-from acft.decoding.base import DecodedJudge, DecodedPolicy
+from acft.decoding.base import DecodedJudge
 from acft.errors import ConfigError, DataError
 from acft.likelihood import continuation_likelihoods
 from acft.policy import base_policy
@@ -280,16 +280,6 @@ def test_what_the_decoder_would_not_write_first_is_not_called_greedy(tmp_path) -
     assert sum(is_greedy for _, is_greedy in found) == 1
     with pytest.raises(ValueError, match="leave the task out"):
         model.generate_until([])
-
-
-@needs_package
-def test_no_answers_are_told_of_a_decoder_that_leaves_tokens_out(tmp_path) -> None:
-    run = run_settings(tiny_model(tmp_path))
-    policy = base_policy(run)
-    bench = bench_of(run, policy=policy, sampler=DecodedPolicy(policy, Power(1.0)))
-    (note,), measured = finish(SUITES.get("harness").run(HarnessSettings(), bench))
-    assert "no harness for base: its decoder does not say" in note.text
-    assert measured == {}
 
 
 @needs_package

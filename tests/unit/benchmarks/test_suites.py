@@ -170,13 +170,22 @@ def test_collateral_reports_harmless_texts_by_category(bench) -> None:
     assert any(isinstance(output, Responses) for output in outputs)
 
 
-@pytest.mark.parametrize("name", ["collateral", "perplexity"])
-def test_no_likelihood_is_told_of_a_decoder_that_cannot_say_it(bench, name) -> None:
+def test_no_likelihood_is_told_of_a_decoder_that_cannot_say_it(bench) -> None:
     bench.sampler = DecodedPolicy(bench.policy, Power())
-    outputs, measured = run_suite(name, bench)
+    outputs, measured = run_suite("collateral", bench, continuations=1, horizon=3)
     assert not any("perplexity" in found for found in measured)
     (note,) = (output for output in outputs if isinstance(output, Note))
     assert "no perplexity for base: its decoder does not say" in note.text
+
+
+@pytest.mark.parametrize("name", SUITES.names())
+def test_what_a_suite_cannot_measure_of_a_decoded_policy_is_told(bench, name) -> None:
+    suite, of_texts, of_policy = SUITES.get(name), {"perplexity", "harness"}, {"detection"}
+    assert suite.why_not(bench) == ""
+    bench.sampler = DecodedPolicy(bench.policy, Power())
+    assert bool(suite.why_not(bench)) == (name in of_texts | of_policy)
+    bench.sampler = DecodedJudge(bench.policy, Power())
+    assert bool(suite.why_not(bench)) == (name in of_policy)
 
 
 def test_perplexity_of_a_decoded_policy_is_that_of_what_it_draws_from(bench) -> None:
