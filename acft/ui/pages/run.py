@@ -18,7 +18,6 @@ from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
 from acft.ui.parts.run_facts import (
     GRADE,
-    SATISFIED,
     facts,
     is_about_toxicity,
     measured,
@@ -29,7 +28,7 @@ from acft.ui.parts.runs_menu import absent, menu, no_run
 from acft.ui.parts.side_by_side import judges, text_table, verdict_table
 from acft.ui.reading.measuring import KEEPING, may_tell
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, Verdict, pair_up, subjects, verdict
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SATISFIED, quantity
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.charts import nothing
@@ -46,11 +45,7 @@ FIRST = "that come first"
 FIGURES = (
     ("Cross-entropy and loss", "nats per token", run_charts.losses),
     ("Distance to the guidance", "KL in nats per token", run_charts.divergences),
-    (
-        quantity(SATISFIED).label,
-        "share; dashed = delta",
-        run_charts.satisfaction,
-    ),
+    (quantity(SATISFIED).label, "share; dashed = delta", run_charts.satisfaction),
     ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),
     ("Oracle along the response", "AUC against the hard label", run_charts.by_position),
     ("Steering", "KL weight and oracle strength", run_charts.steering),

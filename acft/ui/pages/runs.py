@@ -15,7 +15,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.run_head import measured_run
-from acft.ui.reading.quantities import SHARE, quantity
+from acft.ui.reading.quantities import SATISFIED, SHARE, quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
@@ -23,8 +23,7 @@ from acft.ui.web.dom import Node, act, chart, el, sent, sparkline, table, view
 from acft.ui.web.pager import PART, current_page, pager
 
 QUICKSTART = "quickstart"
-SATISFACTION = "rollout/satisfaction"
-OVERLAID = ("rollout/satisfaction", "policy/kl_guided_policy", "policy/ce")
+OVERLAID = (SATISFIED, "policy/kl_guided_policy", "policy/ce")
 MOST_COMPARED = 6
 PER_PAGE = 100
 ROWS: WeakKeyDictionary[Run, dict[tuple[bool, bool], list[Node]]] = WeakKeyDictionary()
@@ -49,7 +48,7 @@ def overview(bench: Workbench, visit: Visit, runs: list[Run] | None = None) -> N
         if labels.belongs(run, visit) and _matches(run, visit.query.get("find", ""))
     ]
     columns = (
-        el("span.sr", "Compare"), "Run", "State", "Round", quantity(SATISFACTION).label,
+        el("span.sr", "Compare"), "Run", "State", "Round", quantity(SATISFIED).label,
         "KL(guided ‖ policy)", "Time", "Left",
     )  # fmt: skip
     selected = ticked(visit)
@@ -126,7 +125,7 @@ def _row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT001
 
 def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT001
     history, run_id = run.history, run.run_id
-    satisfied = [point.value for point in history.scalars.get(SATISFACTION, [])]
+    satisfied = [point.value for point in history.scalars.get(SATISFIED, [])]
     kl = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
     ended = run.status.ended or run.status.heartbeat
     spent = ended - run.status.started if run.status.started else None

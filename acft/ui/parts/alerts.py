@@ -7,6 +7,7 @@ from typing import Any
 from acft.events import POLICY
 from acft.scorers import biases, related
 from acft.ui.reading.measuring import judges_of
+from acft.ui.reading.quantities import SATISFIED
 from acft.ui.reading.reader import History, Run
 
 WINDOW = 10
@@ -65,7 +66,7 @@ def _oracle_is_useless(history: History) -> list[Alert]:
 
 
 def _satisfaction_falls(history: History) -> list[Alert]:
-    points = history.scalars.get("rollout/satisfaction", [])
+    points = history.scalars.get(SATISFIED, [])
     if len(points) < 3 or not points[-1].value < points[-2].value < points[-3].value:
         return []
     text = (
@@ -77,7 +78,7 @@ def _satisfaction_falls(history: History) -> list[Alert]:
 
 def _texts_pay(history: History) -> list[Alert]:
     perplexity = history.scalars.get("utility/perplexity_validation", [])
-    satisfied = history.scalars.get("rollout/satisfaction", [])
+    satisfied = history.scalars.get(SATISFIED, [])
     if len(perplexity) < 2 or len(satisfied) < 2 or perplexity[0].value <= 0:
         return []
     rise = perplexity[-1].value / perplexity[0].value - 1
@@ -92,7 +93,7 @@ def _texts_pay(history: History) -> list[Alert]:
 
 def _saturated(history: History) -> list[Alert]:
     kls = [point.value for point in history.scalars.get("policy/kl_guided_policy", [])]
-    satisfied = history.last("rollout/satisfaction")
+    satisfied = history.last(SATISFIED)
     if len(kls) < WINDOW or satisfied is None or satisfied > 0.95:
         return []
     # one step's texts may hold nothing to guide away from

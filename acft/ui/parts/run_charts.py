@@ -5,7 +5,7 @@ from typing import Any
 
 from acft.inference.workload import WITH_ORACLE
 from acft.ui.reading.measuring import goes_on
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SATISFIED, quantity
 from acft.ui.reading.reader import History, Point, Run, table_of
 from acft.ui.web import charts
 from acft.ui.web.charts import Figure, Line
@@ -17,7 +17,7 @@ COLORS = {
     "policy/kl_guided_policy": charts.GUIDED,
     "policy/kl_policy_guided": charts.POLICY,
     "policy/kl_policy_base": charts.GOOD,
-    "rollout/satisfaction": charts.GOOD,
+    SATISFIED: charts.GOOD,
     "oracle/strength": charts.GUIDED,
 }
 
@@ -42,7 +42,7 @@ def satisfaction(run: Run) -> Figure:
         [p.value for p in history.scalars.get(f"rollout/satisfaction_{side}", [])]
         for side in ("low", "high")
     )
-    main = _line(run, "rollout/satisfaction")
+    main = _line(run, SATISFIED)
     curves = [Line(main.name, main.x, main.y, main.color, low=low, high=high, marks=True)]
     judges = sorted(n for n in history.scalars if n.startswith(TOXIC_SHARE))
     for name, color in zip(judges, charts.OTHER, strict=False):

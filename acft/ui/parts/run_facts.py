@@ -9,12 +9,11 @@ from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.reading.measuring import JUDGED, judges_of, may_tell
 from acft.ui.reading.pairs import RESULTS, Subject
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SATISFIED, quantity
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, fact
 
-SATISFIED = "rollout/satisfaction"
 GRADE = "Mean grade, test prompts"
 """Satisfaction of test responses is a mean of grades, that of validation prompts a share."""
 

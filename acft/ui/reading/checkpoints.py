@@ -3,11 +3,11 @@
 from typing import Any
 
 from acft.store.queries.evaluations import Measure
-from acft.ui.reading.quantities import quantity
+from acft.ui.reading.quantities import SATISFIED, quantity
 from acft.ui.reading.reader import Run
 
 SUITE = "validation, every checkpoint"
-NAMES = ("rollout/satisfaction", "utility/perplexity_validation", "policy/kl_policy_base")
+NAMES = (SATISFIED, "utility/perplexity_validation", "policy/kl_policy_base")
 JUDGED = "rollout/toxic_share/"
 
 

@@ -31,6 +31,7 @@ COMPARISONS = {
     DIFFERENCE: "difference",
 }
 """Endings of metrics that compare a policy with base, the longest first, in words."""
+SATISFIED = "rollout/satisfaction"
 QUANTITIES: dict[str, Quantity] = {
     "policy/loss": Quantity("Loss", "nats"),
     "policy/ce": Quantity("CE", "nats"),
@@ -40,7 +41,7 @@ QUANTITIES: dict[str, Quantity] = {
     "policy/kl_weight": Quantity("KL weight"),
     "policy/grad_norm": Quantity("Gradient norm"),
     "policy/lr": Quantity("Learning rate"),
-    "rollout/satisfaction": Quantity("Satisfied, validation prompts", SHARE),
+    SATISFIED: Quantity("Satisfied, validation prompts", SHARE),
     "utility/perplexity_validation": Quantity("Perplexity, validation texts"),
     "oracle/bce_validation": Quantity("Oracle BCE", "nats"),
     "oracle/strength": Quantity("Strength"),
