@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from acft.atomic import sync_folder, temporary
+from acft.atomic import TEMPORARY, sync_folder, temporary
 from acft.backbone.saving import weight_bytes, write_adapter, write_model
 from acft.constraints import parse_constraints
 from acft.errors import ConfigError, DataError
@@ -19,10 +19,12 @@ from acft.events import Evaluated
 from acft.model_card import Base, CardFacts, model_card, without_folder
 from acft.oracle.base import ORACLES
 from acft.runs.directory import all_runs, read_launch, read_resolved, read_status
-from acft.runs.restore import RestoredRun, open_run
+from acft.runs.exports import Export
+from acft.runs.locks import FileLock
+from acft.runs.restore import RestoredRun, open_run, sealed_round
 from acft.runs.sizes import size
 from acft.runs.status import current_state
-from acft.schema import RunPaths
+from acft.schema import LOCK, RunPaths
 from acft.training.subjects import PLAIN
 
 CARD = "README.md"
@@ -75,6 +77,28 @@ def export_run(
         (folder / CARD).write_text(card, encoding="utf-8")
         _share(folder)
     return target
+
+
+def export_within(run_dir: Path, export: Export) -> Path:
+    """The export in the folder of its run; one that is there already is not written again.
+
+    Raises:
+        RunError: Another process is writing there, or the run has no such round.
+        AcftError: As ``export_run``.
+    """
+    paths = RunPaths(Path(run_dir))
+    folder = export.folder(paths)
+    if folder.is_dir():
+        return folder
+    sealed_round(paths, export.round)
+    paths.exports.mkdir(exist_ok=True)
+    with FileLock(paths.exports / LOCK):
+        for remains in paths.exports.glob(f"{TEMPORARY}*"):  # of a process that was killed
+            shutil.rmtree(remains)
+        return export_run(
+            paths.root, folder, export.round,
+            merge=export.is_merged, with_oracle=export.has_oracle,
+        )  # fmt: skip
 
 
 def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) -> CardFacts:

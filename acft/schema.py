@@ -52,6 +52,8 @@ LABELS = "labels.json"
 LOCK = "lock"
 SHARDS = "shards"
 CHECKPOINTS = "checkpoints"
+EXPORTS = "exports"
+"""Models written for other programs; nothing here reads them."""
 MANIFEST = "manifest.json"
 """Inside a checkpoint: SHA-256 and size of every file in it; written last."""
 
@@ -300,6 +302,11 @@ class RunPaths:
     def checkpoints(self) -> Path:
         """Folder of checkpoints."""
         return self.root / CHECKPOINTS
+
+    @property
+    def exports(self) -> Path:
+        """Folder of exported models."""
+        return self.root / EXPORTS
 
     def checkpoint(self, round_index: int) -> Path:
         """Folder of the checkpoint sealed after a round; round 0 is the base policy."""

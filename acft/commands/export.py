@@ -10,7 +10,10 @@ from acft.commands._options import add_run_id, add_runs_dir
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the run, the folder and what of the run is wanted."""
     add_run_id(parser)
-    parser.add_argument("destination", type=Path, metavar="DIR", help="new or empty folder")
+    parser.add_argument(
+        "destination", type=Path, metavar="DIR", nargs="?",
+        help="new or empty folder (default: one in the folder of the run)",
+    )  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--merge", action="store_true", help="whole weights (default)")
     form.add_argument("--adapter", action="store_true", help="only the adapter, for peft")
@@ -23,15 +26,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints where the folder is."""
-    from acft.export import export_run
+    from acft.export import export_run, export_within
     from acft.runs.directory import find_run
-    from acft.runs.restore import open_run
+    from acft.runs.exports import Export
+    from acft.runs.restore import open_run, sealed_round
 
-    run_dir = find_run(args.runs, args.run_id).root
-    folder = export_run(
-        run_dir, args.destination, args.checkpoint,
-        merge=not args.adapter, with_oracle=args.oracle,
-    )  # fmt: skip
+    paths = find_run(args.runs, args.run_id)
+    if args.destination is None:
+        chosen = sealed_round(paths, args.checkpoint).round
+        folder = export_within(paths.root, Export(chosen, not args.adapter, args.oracle))
+    else:
+        folder = export_run(
+            paths.root, args.destination, args.checkpoint,
+            merge=not args.adapter, with_oracle=args.oracle,
+        )  # fmt: skip
     print(f"{args.run_id} exported to {folder}")
-    if control := open_run(run_dir, args.checkpoint).control:
+    if control := open_run(paths.root, args.checkpoint).control:
         print(f"begin every prompt with {json.dumps(control)}; the model was taught to need it")

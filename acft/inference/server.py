@@ -22,6 +22,7 @@ OPERATIONS = {
     "measure": "acft.inference.measuring:measure",
     "preflight": "acft.inference.preflight:preflight",
     "rehearse": "acft.inference.rehearsal:rehearse",
+    "export": "acft.inference.exporting:export",
     "describe": "acft.inference.settings:describe",
     "identify": "acft.inference.texts:identify",
     "score": "acft.inference.texts:score",

@@ -51,6 +51,8 @@ class Space:
     total: int
     checkpoints: int
     shards: int
+    spare: int
+    """Of checkpoints other than the best and the last, which ``delete_checkpoints`` frees."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def label(
 def space(paths: RunPaths) -> Space:
     """What a run takes on the disk now."""
     checkpoints, shards = _bytes(paths.checkpoints), _bytes(paths.shards)
-    return Space(_bytes(paths.root), checkpoints, shards)
+    spare = sum(_bytes(folder) for folder in _spare_checkpoints(paths))
+    return Space(_bytes(paths.root), checkpoints, shards, spare)
 
 
 def delete(runs_dir: Path, run_id: str, confirmation: str) -> int:
@@ -259,7 +262,7 @@ def _candidates(runs_dir: Path, sizes: dict[str, Space]) -> list[CleanUp]:
         elif state.state in ("failed", "lost"):
             failed.append(CleanUp(name, sizes[name].total, state.label))
         else:
-            freed = sum(_bytes(folder) for folder in _spare_checkpoints(paths))
+            freed = sizes[name].spare
             spare.append(CleanUp(name, freed, "checkpoints other than best and last"))
     return [*archived, *failed, *(item for item in spare if item.bytes)]
 

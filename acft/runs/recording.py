@@ -25,7 +25,7 @@ from acft.runs.directory import (
     write_status,
 )
 from acft.runs.sizes import size
-from acft.schema import CHECKPOINTS, MANIFEST, Labels, RunPaths
+from acft.schema import CHECKPOINTS, EXPORTS, MANIFEST, Labels, RunPaths
 
 TAG = "recorded"
 """Marks these runs in lists."""
@@ -130,7 +130,7 @@ def _pack(run: RunPaths, packed: RunPaths) -> None:
     def left_out(directory: str, names: list[str]) -> set[str]:
         inside = Path(directory)
         if inside == run.root:
-            return {CHECKPOINTS, *(name for name in names if NOT_TAKEN.fullmatch(name))}
+            return {CHECKPOINTS, EXPORTS, *(name for name in names if NOT_TAKEN.fullmatch(name))}
         return {name for name in names if NOT_TAKEN.fullmatch(name)}
 
     shutil.copytree(run.root, packed.root, ignore=left_out)

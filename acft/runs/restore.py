@@ -319,7 +319,7 @@ def open_run(
         raise RunError(f"run {paths.root.name} trained nothing; name the run that it measures")
     chosen = {key: value for key, value in {"device": device, "dtype": dtype}.items() if value}
     settings = RunSettings.parse({**resolved["settings"], **chosen})
-    sealed = _sealed(paths, checkpoint)
+    sealed = sealed_round(paths, checkpoint)
     verify(paths.root / sealed.checkpoint)
     return RestoredRun(paths, sealed, settings, resolved["method"], origin_of(paths))
 
@@ -348,7 +348,12 @@ def _resolved(paths: RunPaths) -> dict[str, Any]:
         raise DataError(f"cannot read {str(paths.resolved)!r}: {error}") from None
 
 
-def _sealed(paths: RunPaths, checkpoint: int | None) -> RoundFinished:
+def sealed_round(paths: RunPaths, checkpoint: int | None = None) -> RoundFinished:
+    """A sealed round of a run; None takes the one validation prefers, else the last.
+
+    Raises:
+        RunError: The run has no such round, or none yet.
+    """
     events = [entry.event for entry in effective(read_events(paths.events))]
     rounds = {event.round: event for event in events if isinstance(event, RoundFinished)}
     best = [e.round for e in events if isinstance(e, BestCheckpoint) and e.round in rounds]

@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from acft.errors import ConfigError, RunError
 from acft.inference.client import Inference
 from acft.runs import launcher, lineage
+from acft.runs.exports import Export
 from acft.ui.reading.reader import Reader
 
 MAX_QUEUED = 20
@@ -47,6 +49,7 @@ class Control:
         self._launches: dict[str, float] = {}
         """New runs of the last hour in order, and when they came."""
         self._lock = threading.Lock()
+        self._exporting = threading.Lock()
         self._quota_bytes = quota_bytes
         self.owner = owner
         """Who supervises this directory now when it is not us, else an empty string."""
@@ -119,8 +122,8 @@ class Control:
         self._own()
         return launcher.stop(self._reader.runs_dir, run_id, mode).label
 
-    def resume(self, run_id: str) -> int:
-        """The round after which the run, queued again, goes on.
+    def resume(self, run_id: str, from_round: int | None = None) -> int:
+        """The round after which the run, queued again, goes on; by default the last sealed one.
 
         Raises:
             RunError: The run is finished or cannot be resumed, or another process supervises it.
@@ -132,7 +135,41 @@ class Control:
                 f"run {run_id} is finished, nothing of it is left to do; 'Launch again with "
                 "changes' begins a new run from its settings"
             )
-        return launcher.resume(self._reader.runs_dir, run_id)
+        return launcher.resume(self._reader.runs_dir, run_id, from_round)
+
+    def export(self, run_id: str, export: Export, process: Inference) -> str:
+        """The folder of the run with a round's policy for other programs; made in a process.
+
+        One is made at a time: whoever comes second waits.
+
+        Raises:
+            AcftError: The run has no such round, adapter or oracle, or there is no room.
+        """
+        self._own()
+        with self._exporting, closing(process):
+            return process.call(
+                "export", LOAD_SECONDS, runs=str(self._reader.runs_dir), run_id=run_id,
+                checkpoint=export.round, is_merged=export.is_merged,
+                has_oracle=export.has_oracle, quota_bytes=self._quota_bytes,
+            )  # fmt: skip
+
+    def free(self, run_id: str) -> int:
+        """Bytes freed by deleting all checkpoints of a run but the best and the last.
+
+        Raises:
+            RunError: The run is live, or another process supervises it.
+        """
+        self._own()
+        return lineage.delete_checkpoints(self._reader.runs_dir, run_id)
+
+    def delete(self, run_id: str) -> int:
+        """Bytes freed by deleting a run and all that lies in its folder.
+
+        Raises:
+            RunError: The run is live, or another process supervises it.
+        """
+        self._own()
+        return lineage.delete(self._reader.runs_dir, run_id, run_id)
 
     def label(self, run_id: str, **changes: Any) -> None:
         """Sets tags, notes or the archived flag of a run.

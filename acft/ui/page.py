@@ -63,6 +63,8 @@ class Workbench:
     """Arguments the server was started with, for the posture panel."""
     rehearsal_process: Inference = field(default_factory=Inference)
     """Process that takes one step of a form's settings; it lives no longer than that."""
+    export_process: Inference = field(default_factory=Inference)
+    """Process that writes a tuned policy for other programs; it lives no longer than that."""
     supervisor: Supervisor | None = None
     """Starts and watches runs, or waits until another process no longer does; none in a
     demonstration."""
@@ -81,6 +83,7 @@ class Workbench:
         self.settings_process.close()
         self.model_process.close()
         self.rehearsal_process.close()
+        self.export_process.close()
         self.store.close()
 
 
@@ -225,13 +228,13 @@ class Wire:
         """
         place = int(outputs[0]._id)
 
-        def begin(visit: Visit) -> list[Any]:
+        def begin(visit: Visit) -> Any:
             if (visit.session, place) in self._turns:
                 raise AcftError(UNDERWAY)
             while len(self._turns) >= MOST_TURNS:
                 self._turns.pop(next(iter(self._turns)))
             self._turns[visit.session, place] = _Turn(visit.data)
-            return list(waiting)
+            return list(waiting) if len(outputs) > 1 else waiting[0]
 
         begin.__name__ = "begin" if needs_token else "wait"
 

@@ -12,9 +12,10 @@ from threading import Event
 from typing import Any
 
 from acft.errors import AcftError
-from acft.inference.client import NEVER
+from acft.inference.client import NEVER, Inference
 from acft.runs.devices import Device
-from acft.runs.directory import all_runs, create_run, read_launch
+from acft.runs.directory import all_runs, create_run, find_run, read_launch
+from acft.runs.exports import Export
 from acft.runs.supervisor import Supervisor
 from acft.schema import Launch, Status
 from acft.settings import RunSettings
@@ -85,6 +86,19 @@ class StoryRehearsal(FakeRehearsal):
         return REHEARSED
 
 
+class StoryExport(Inference):
+    """Writes one small file where the weights would be."""
+
+    def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
+        if operation != "export":
+            raise AssertionError(operation)
+        wanted = Export(arguments["checkpoint"], arguments["is_merged"], arguments["has_oracle"])
+        folder = wanted.folder(find_run(Path(arguments["runs"]), arguments["run_id"]))
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"weights")
+        return str(folder)
+
+
 def _queue(runs: Path, text: str, request_id: str) -> str:
     for paths in all_runs(runs):
         if paths.launch.exists() and read_launch(paths).request_id == request_id:
@@ -113,6 +127,7 @@ def main() -> None:
         settings_process=settings_process,
         model_process=StoryModelProcess(experiments / "values"),
         rehearsal_process=StoryRehearsal(experiments / "step"),
+        export_process=StoryExport(),
         control=Control(bench.reader, settings_process, bench.control.owner),
     )
     blocks = app.launch(bench, options)

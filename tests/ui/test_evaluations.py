@@ -118,7 +118,7 @@ def test_a_finished_evaluation_opens_with_its_results_and_promises_nothing(bench
     assert "Surprise at the right answer, differenceharness/arc · nats, against base" in shown
     assert "appear here" not in shown
     assert run_facts.facts(alone) is None
-    assert "Evaluations (" not in text_of(run_page.details(bench, alone))
+    assert "Evaluations (" not in text_of(run_page.details(bench, visit(), alone))
 
 
 def test_an_evaluation_that_will_tell_toxicity_keeps_its_place(bench, quick):

@@ -152,7 +152,7 @@ def test_a_policy_that_is_guided_while_it_draws_is_a_result_as_a_tuned_one_is(be
 
 def test_what_has_no_button_stands_as_commands_that_there_are(bench, monkeypatch):
     run = bench.reader.run(QUICK)
-    shown = text_of(run_details.details(bench, run))
+    shown = text_of(run_details.details(bench, visit(), run))
     folder = re.escape(str(run.paths.root.parent))
     commands = re.findall(rf"acft [a-z]+ .*?--runs {folder}", shown)
     assert [words.split()[1] for words in commands] == [
@@ -372,20 +372,23 @@ def test_parts_of_the_page_are_made_anew_when_what_they_show_has_changed(bench):
 def test_sums_of_a_run_are_shown_once_the_database_has_read_it(bench, run_id):
     run, empty = bench.reader.run(run_id), open_memory_store(bench.reader.runs_dir)
     unread = replace(bench, store=empty)
-    said, mark = text_of(run_details.details(unread, run)), run_page.marks_of(unread, run).texts
+    said, mark = (
+        text_of(run_details.details(unread, visit(), run)),
+        run_page.marks_of(unread, run).texts,
+    )
     assert "not read all of this run yet: 0 of " in said
     assert "agrees" not in said
     Ingester(empty).poll()
     assert run_page.marks_of(unread, run).texts != mark
-    assert "agrees" in text_of(run_details.details(unread, run))
+    assert "agrees" in text_of(run_details.details(unread, visit(), run))
     more = replace(run, history=replace(run.history, n_events=10_000))
-    assert ("yet: " in text_of(run_details.details(unread, more))) == (run_id == QUICK)
+    assert ("yet: " in text_of(run_details.details(unread, visit(), more))) == (run_id == QUICK)
     empty.close()
 
 
 def test_the_sums_of_a_run_that_recorded_nothing_are_not_called_right(bench, tmp_path):
     waiting = read(tmp_path, create(tmp_path).root.name)
-    assert "recorded nothing yet" in text_of(run_details.details(bench, waiting))
+    assert "recorded nothing yet" in text_of(run_details.details(bench, visit(), waiting))
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"PAR1")])
@@ -399,7 +402,7 @@ def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_
     shown = run_page.show(bench, visit(QUICK))
     bench.close()
     assert "finished" in text_of(shown[1])
-    assert f"shard {shard.name} of run {QUICK} cannot be read" in text_of(shown[-4])
+    assert f"shard {shard.name} of run {QUICK} cannot be read" in text_of(shown[-5])
     assert "Settings as written" in text_of(shown[-2])
 
 

@@ -149,6 +149,34 @@ def test_a_run_is_stopped_saved_and_resumed(page, server):
     watch.check()
 
 
+def test_a_run_goes_on_after_a_chosen_round_is_exported_and_deleted(page, server):
+    watch = Watch(page, server.address)
+    page.goto(server.link("/"))
+    page.get_by_role("button", name="Start the quickstart run").first.click()
+    page.wait_for_url(re.compile(r"/run\?run="), timeout=PATIENCE)
+    page.get_by_text("Round 2 of 2").wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Stop now").click()
+    state(page, "stopped")
+    server.open_gate()
+    page.get_by_text("Rounds and checkpoints (1)").click()
+    page.get_by_role("button", name="Resume after round 1").click()
+    state(page, "finished")
+
+    page.get_by_text("Export, free space, delete").click()
+    page.get_by_role("combobox", name="Form").select_option("adapter")
+    page.get_by_role("button", name="Export", exact=True).click()
+    page.get_by_text("is written.").wait_for(timeout=PATIENCE)
+    shoot(page, "story-exported", full=True)
+    (folder,) = server.runs.glob("*/exports/round-*-adapter")
+    assert page.get_by_text(str(folder)).count() == 1
+
+    page.get_by_text("Delete this run").click()
+    page.get_by_role("button", name="Delete for good").click()
+    page.wait_for_url(re.compile(rf"{server.address}/$"), timeout=PATIENCE)
+    assert not folder.parents[1].exists()
+    watch.check()
+
+
 def test_two_tabs_see_the_same_run(context, server):
     first, second = context.new_page(), context.new_page()
     first.goto(server.link("/"))

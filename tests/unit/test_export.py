@@ -4,19 +4,24 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 
+from acft.__main__ import main
 from acft.decoding.processor import OracleLogitsProcessor
-from acft.errors import AcftError, ConfigError, DataError
+from acft.errors import AcftError, ConfigError, DataError, RunError
 from acft.eventlog import read_events
 from acft.events import Note
-from acft.export import card_facts, export_run
+from acft.export import card_facts, export_run, export_within
+from acft.inference import exporting
+from acft.inference.server import Session
 from acft.model_card import Base, model_card
 from acft.runs.directory import read_status, write_status
+from acft.runs.exports import Export, exports
 from acft.runs.launcher import create_here
 from acft.runs.measure import measurement
 from acft.runs.restore import open_run
@@ -298,3 +303,42 @@ def test_adapter_names_no_base_that_others_do_not_have(tiny_run, tmp_path):
     folder = export_run(tiny_run.root, tmp_path / "out", merge=False)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] is None
+
+
+def test_an_export_may_lie_in_the_folder_of_its_run_and_is_written_once(own_run):
+    wanted = Export(1, is_merged=False)
+    folder = export_within(own_run.root, wanted)
+    assert folder == own_run.root / "exports" / "round-1-adapter"
+    assert (folder / "README.md").exists()
+    (folder / "README.md").write_text("mine")
+    assert export_within(own_run.root, wanted) == folder
+    assert (folder / "README.md").read_text() == "mine"
+    assert exports(own_run) == [wanted]
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(own_run):
+    remains = own_run.exports / ".tmp-12345678-round-1-merged"
+    remains.mkdir(parents=True)
+    export_within(own_run.root, Export(1, is_merged=False))
+    assert not remains.exists()
+
+
+def test_nothing_is_left_in_the_run_where_a_round_was_never_sealed(own_run):
+    with pytest.raises(RunError, match="has no round 9"):
+        export_within(own_run.root, Export(9))
+    assert not own_run.exports.exists()
+
+
+def test_the_workbench_exports_by_the_same_way(own_run):
+    folder = exporting.export(
+        Session("cpu"), str(own_run.root.parent), own_run.root.name, 1,
+        is_merged=False, has_oracle=True,
+    )  # fmt: skip
+    assert (Path(folder) / "oracle").is_dir()
+    assert exports(own_run) == [Export(1, is_merged=False, has_oracle=True)]
+
+
+def test_without_a_folder_the_command_writes_into_the_run(own_run, capsys):
+    assert main(["export", own_run.root.name, "--adapter", "--runs", str(own_run.root.parent)]) == 0
+    assert "round-" in capsys.readouterr().out
+    assert len(exports(own_run)) == 1

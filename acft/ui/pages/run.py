@@ -10,10 +10,9 @@ import gradio as gr
 
 from acft.schema import TOXIC_FROM
 from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, drawn, pace
-from acft.ui.parts import labels, replay, run_charts
+from acft.ui.parts import labels, measuring, replay, run_charts, upkeep
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty
-from acft.ui.parts.measuring import chosen, form, panel
 from acft.ui.parts.results import first_results
 from acft.ui.parts.run_details import details, log, unread
 from acft.ui.parts.run_facts import (
@@ -248,11 +247,15 @@ def show(
     else:
         shown += [trains, *figures(bench, visit, replayed)]
     if now.texts == before.texts:
-        shown += [gr.skip()] * 3
+        shown += [gr.skip()] * 4
     else:
-        again = panel(bench, run) if run and not replayed else ""
-        below = details(bench, run, is_replay=replayed is not None) if run else ""
-        shown += [drawn(lambda: texts(bench, visit, replayed)), again, below]
+        present = None if replayed else run
+        shown += [
+            drawn(lambda: texts(bench, visit, replayed)),
+            measuring.panel(bench, present) if present else "",
+            upkeep.panel(bench, visit, present) if present else "",
+            details(bench, visit, run, is_replay=not present) if run else "",
+        ]
     printed = log(bench, run) if run and not replayed else ""
     return [*shown, printed if run and now.log != before.log else gr.skip()]
 
@@ -286,9 +289,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
         plots = _figure_grid()
     pairs = view()
     measure = view(acts=("cost", "measure"))
-    rest, printed = view(), view()
+    files = view(acts=("choose", "export", "free", "delete"))
+    rest, printed = view(acts=("resume",)), view()
     timer, tempo = gr.Timer(POLL_SECONDS), gr.State(POLL_SECONDS)
-    shown = [controls, header, seen, grid, *plots, pairs, measure, rest, printed]
+    shown = [controls, header, seen, grid, *plots, pairs, measure, files, rest, printed]
 
     def opened(visit: Visit) -> list[Any]:
         begun = replay.started(visit.query)
@@ -306,22 +310,14 @@ def _build(bench: Workbench, wire: Wire) -> None:
         changed = playing.changed(time.monotonic(), length, visit.data)
         return [changed, *show(bench, visit, last, changed)]
 
-    def cost(visit: Visit) -> Node:
-        run = find(bench, visit)
-        return form(bench, visit, run) if run else ""
-
-    def start(visit: Visit) -> Node:
-        run_id, choice = str(visit.data.get("run", "")), chosen(visit)
-        request = bench.request_id(visit, f"{run_id} {choice}")
-        queued = bench.control.measure(run_id, choice, request)
-        return el("div", el("p", "Queued; opening it …"), data_goto=f"run?run={queued}")
-
     def stop(visit: Visit) -> Node:
         bench.control.stop(visit.data.get("run", ""), visit.data.get("mode", "save"))
         return top(bench, visit)
 
     def resume(visit: Visit) -> list[Any]:
-        bench.control.resume(visit.data.get("run", ""))
+        sealed = visit.data.get("round")
+        from_round = sealed if isinstance(sealed, int) else None
+        bench.control.resume(str(visit.data.get("run", "")), from_round)
         return [top(bench, visit), gr.Timer(POLL_SECONDS), POLL_SECONDS]
 
     def relabel(visit: Visit) -> Node:
@@ -332,11 +328,12 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.read(timer.tick, tick, inputs=[seen, clock, tempo],
               outputs=[timer, tempo, *shown, others])  # fmt: skip
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown], **EVERY_TURN)
-    wire.read(measure.cost, cost, outputs=[measure], trigger_mode="always_last")
-    wire.change(measure.measure, start, outputs=[measure])
     wire.change(header.stop, stop, outputs=[header])
-    wire.change(header.resume, resume, outputs=[header, timer, tempo])
+    for part in (header, rest):
+        wire.change(part.resume, resume, outputs=[header, timer, tempo])
     wire.change(header.relabel, relabel, outputs=[header], trigger_mode="multiple")
+    measuring.connect(bench, wire, measure, find)
+    upkeep.connect(bench, wire, files)
 
 
 def top_placeholder() -> Node:

@@ -1,6 +1,6 @@
 """Measuring a run's policy anew, with any suite: choice, cost, past results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from acft.errors import AcftError, ConfigError
@@ -9,7 +9,7 @@ from acft.events import Progress
 from acft.store.queries.answer import Slice
 from acft.store.queries.runs import measurements
 from acft.ui.control import Choice
-from acft.ui.page import Visit, Workbench, why_not
+from acft.ui.page import Visit, Wire, Workbench, why_not
 from acft.ui.parts import numbers
 from acft.ui.reading.measuring import suites_of
 from acft.ui.reading.reader import Run
@@ -79,6 +79,25 @@ def chosen(visit: Visit) -> Choice:
     if not suites:
         raise ConfigError("nothing to measure; tick a suite")
     return Choice(suites, counts, judge)
+
+
+def connect(
+    bench: Workbench, wire: Wire, part: Any, find: Callable[[Workbench, Visit], Run | None]
+) -> None:
+    """Connects the controls of the part, a view with the acts ``cost`` and ``measure``."""
+
+    def cost(visit: Visit) -> Node:
+        run = find(bench, visit)
+        return form(bench, visit, run) if run else ""
+
+    def measure(visit: Visit) -> Node:
+        run_id, choice = str(visit.data.get("run", "")), chosen(visit)
+        request = bench.request_id(visit, f"{run_id} {choice}")
+        queued = bench.control.measure(run_id, choice, request)
+        return el("div", el("p", "Queued; opening it …"), data_goto=f"run?run={queued}")
+
+    wire.read(part.cost, cost, outputs=[part], trigger_mode="always_last")
+    wire.change(part.measure, measure, outputs=[part])
 
 
 def seconds_per_response(entries: Sequence[Entry]) -> float | None:

@@ -2,16 +2,18 @@
 
 import shlex
 
+from acft.events import RoundFinished
+from acft.runs.status import RESUMABLE
 from acft.schema import TABLES
 from acft.store.queries import audit
-from acft.ui.page import Workbench
+from acft.ui.page import Visit, Workbench
 from acft.ui.parts.results import results
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, el, table
+from acft.ui.web.dom import Node, act, el, table
 
 
-def details(bench: Workbench, run: Run, *, is_replay: bool = False) -> Node:
+def details(bench: Workbench, visit: Visit, run: Run, *, is_replay: bool = False) -> Node:
     """Measured values, checkpoints, settings, and the audit, which is of what is stored now."""
     return el(
         "section",
@@ -20,7 +22,7 @@ def details(bench: Workbench, run: Run, *, is_replay: bool = False) -> Node:
         None if is_replay else el(
             "details", el("summary", "Audit: sums that must agree"), _audit(bench, run)),
         el("details", el("summary", f"Rounds and checkpoints ({len(run.history.rounds)})"),
-           _rounds(run)),
+           _rounds(run, may_resume=visit.may_change and not is_replay)),
         el("details", el("summary", "Settings as written"),
            el("pre.log", _read(run), tabindex="0")),
         None if is_replay or bench.bind.is_demo else el(
@@ -109,14 +111,27 @@ def _audit(bench: Workbench, run: Run) -> Node:
     )
 
 
-def _rounds(run: Run) -> Node:
-    best = run.history.best
-    rows = [
+def _rounds(run: Run, *, may_resume: bool) -> Node:
+    """Sealed rounds; where the run is not done, each is a place to go on from."""
+    best, can_go_on = run.history.best, may_resume and run.state.state in RESUMABLE
+    rows: list[list[Node]] = [
         [str(r.round), r.checkpoint, str(r.policy_version), str(r.oracle_version),
-         f"best: {best.reason}" if best and best.round == r.round else ""]
+         f"best: {best.reason}" if best and best.round == r.round else "",
+         *([_resume(run, r)] if can_go_on else [])]
         for r in run.history.rounds
     ]  # fmt: skip
     if not rows:
         return el("p.side", "No round is sealed yet.")
-    columns = ["Round", "Checkpoint", "Policy version", "Oracle version", "Remark"]
+    columns: list[Node] = ["Round", "Checkpoint", "Policy version", "Oracle version", "Remark"]
+    columns += [el("span.sr", "Resume")] if can_go_on else []
     return table(columns, rows, caption="Rounds", numeric={0, 2, 3})
+
+
+def _resume(run: Run, sealed: RoundFinished) -> Node:
+    """The button that does all later rounds again; none where the checkpoint was deleted."""
+    if not (run.paths.root / sealed.checkpoint).is_dir():
+        return el("span.side", "deleted")
+    return el("button.do", "Resume after it", type="button",
+              title=f"Rounds after {sealed.round} are done again",
+              aria_label=f"Resume after round {sealed.round}",
+              **act("resume", run=run.run_id, round=sealed.round))  # fmt: skip

@@ -1,0 +1,29 @@
+"""Writing a run's tuned policy into the folder of the run, for other programs to open."""
+
+from pathlib import Path
+
+from acft.export import export_within
+from acft.inference.server import Session
+from acft.runs.directory import find_run
+from acft.runs.exports import Export
+from acft.runs.lineage import check_room
+
+
+def export(
+    session: Session,  # noqa: ARG001
+    runs: str,
+    run_id: str,
+    checkpoint: int,
+    *,
+    is_merged: bool,
+    has_oracle: bool,
+    quota_bytes: int = 0,
+) -> str:
+    """The folder with the export.
+
+    Raises:
+        AcftError: The run has no such round, no adapter or no oracle, or there is no room.
+    """
+    check_room(Path(runs), 0, quota_bytes)
+    paths = find_run(Path(runs), run_id)
+    return str(export_within(paths.root, Export(checkpoint, is_merged, has_oracle)))
