@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 OPERATIONS = {
     "check": "acft.inference.settings:check",
     "launch": "acft.inference.settings:launch",
+    "plan_grid": "acft.inference.settings:plan_grid",
+    "launch_grid": "acft.inference.settings:launch_grid",
     "weigh": "acft.inference.measuring:weigh",
     "measure": "acft.inference.measuring:measure",
     "preflight": "acft.inference.preflight:preflight",

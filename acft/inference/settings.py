@@ -1,5 +1,7 @@
 """Checking and launching settings, which needs every method and constraint and so the tensors."""
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from acft.inference.server import Session
 from acft.methods.base import METHODS
 from acft.registry import summary_of
 from acft.runs import launcher
-from acft.runs.lineage import check_room, estimate
+from acft.runs.lineage import check_room, estimate, estimates
 from acft.runs.spec import parse_spec
+from acft.runs.sweep import Plan, parse_axis, plan, queue
 
 
 def check(
@@ -52,6 +55,55 @@ def launch(
     expected = estimate(Path(runs), spec)
     check_room(Path(runs), expected.bytes if expected else 0, quota_bytes)
     return launcher.launch(Path(runs), text, request_id=request_id, cloned_from=cloned_from)
+
+
+def plan_grid(
+    session: Session,  # noqa: ARG001
+    runs: str,
+    text: str,
+    grid: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Every combination of a grid, and the run that has its settings already, if any.
+
+    Raises:
+        ConfigError: A line of the grid or any combination has problems, or says what a browser
+            may not.
+    """
+    planned = _planned(Path(runs), text, grid)
+    return [{"changes": v.overrides, "run_id": v.existing} for v in planned.variants]
+
+
+def launch_grid(
+    session: Session,  # noqa: ARG001
+    runs: str,
+    text: str,
+    grid: Sequence[str],
+    n_confirmed: int,
+    request_id: str,
+    cloned_from: str = "",
+    quota_bytes: int = 0,
+) -> list[str]:
+    """Ids of the queued runs, one for each combination that no run has yet.
+
+    Raises:
+        ConfigError: As ``plan_grid``.
+        RunError: Others would be queued than were confirmed, or they would not fit on the disk.
+    """
+    planned = _planned(Path(runs), text, grid)
+    specs = [parse_spec(text, variant.overrides) for variant in planned.fresh]
+    expected = [each.bytes for each in estimates(Path(runs), specs) if each is not None]
+    check_room(Path(runs), sum(expected), quota_bytes)
+    return queue(
+        Path(runs), planned, n_confirmed, time.time(),
+        request_id=request_id, cloned_from=cloned_from,
+    )  # fmt: skip
+
+
+def _planned(runs: Path, text: str, grid: Sequence[str]) -> Plan:
+    planned = plan(runs, text, [parse_axis(line) for line in grid])
+    for variant in planned.variants:
+        refuse_places(parse_spec(text, variant.overrides).settings)
+    return planned
 
 
 def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001

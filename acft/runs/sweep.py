@@ -52,7 +52,7 @@ def parse_axis(text: str) -> list[str]:
     key, equals, values = text.partition("=")
     found = [value.strip() for value in ALTERNATIVE.findall(values) if value.strip()]
     if not equals or not key.strip() or not found:
-        raise ConfigError(f"--grid {text!r} is not of the form section.key=a{SEPARATOR}b")
+        raise ConfigError(f"grid {text!r} is not of the form section.key=a{SEPARATOR}b")
     return [f"{key.strip()}={value}" for value in found]
 
 

@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,6 +99,37 @@ class Control:
             quota_bytes=self._quota_bytes,
         )
 
+    def plan_grid(self, text: str, grid: Sequence[str]) -> list[dict[str, Any]]:
+        """Every combination of a grid, and the run that has its settings already, if any.
+
+        Raises:
+            ConfigError: A line of the grid or any combination has problems.
+        """
+        limit_text(text)
+        return self._settings_process.call(
+            "plan_grid", runs=str(self._reader.runs_dir), text=text, grid=list(grid)
+        )
+
+    def launch_grid(
+        self, text: str, grid: Sequence[str], n_confirmed: int, request_id: str, cloned_from: str
+    ) -> list[str]:
+        """Ids of the queued runs, one for each combination that no run has yet.
+
+        Raises:
+            ConfigError: A line of the grid or any combination has problems.
+            RunError: Others would be queued than were confirmed, too many runs wait, too many were
+                launched within the hour, or there is no room for them.
+        """
+        limit_text(text)
+        self._allow(n_confirmed)
+        queued: list[str] = self._settings_process.call(
+            "launch_grid", runs=str(self._reader.runs_dir), text=text, grid=list(grid),
+            n_confirmed=n_confirmed, request_id=request_id, cloned_from=cloned_from,
+            quota_bytes=self._quota_bytes,
+        )  # fmt: skip
+        self._count(queued)
+        return queued
+
     def measure(self, run_id: str, choice: Choice, request_id: str) -> str:
         """Id of the queued run that measures another's preferred checkpoint beside its base.
 
@@ -191,23 +222,30 @@ class Control:
         known = set(self._reader.run_ids())
         runs = str(self._reader.runs_dir)
         run_id: str = self._settings_process.call(operation, runs=runs, **arguments)
-        with self._lock:
-            if run_id not in known:
-                self._launches.setdefault(run_id, time.monotonic())
+        self._count([run_id] if run_id not in known else [])
         return run_id
 
-    def _allow(self) -> None:
+    def _count(self, run_ids: Sequence[str]) -> None:
+        with self._lock:
+            for run_id in run_ids:
+                self._launches.setdefault(run_id, time.monotonic())
+
+    def _allow(self, n_runs: int = 1) -> None:
+        """Returns if so many runs more may be launched now."""
         self._own()
         queued = sum(run.state.state == "queued" for run in self._reader.runs())
-        if queued >= MAX_QUEUED:
+        if queued + n_runs > MAX_QUEUED:
             raise RunError(
-                f"{queued} runs wait already (at most {MAX_QUEUED}); stop some of them first"
+                f"{queued} runs wait already and at most {MAX_QUEUED} may; stop some of them first"
             )
         with self._lock:
             now = time.monotonic()
             self._launches = {r: t for r, t in self._launches.items() if now - t <= HOUR}
-            if len(self._launches) >= MAX_PER_HOUR:
-                raise RunError(f"{MAX_PER_HOUR} runs were launched within the hour; wait a little")
+            if len(self._launches) + n_runs > MAX_PER_HOUR:
+                raise RunError(
+                    f"{len(self._launches)} runs were launched within the hour and at most "
+                    f"{MAX_PER_HOUR} may; wait a little"
+                )
 
 
 def preset_names(experiments: Path) -> list[str]:

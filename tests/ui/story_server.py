@@ -17,6 +17,7 @@ from acft.runs.devices import Device
 from acft.runs.directory import all_runs, create_run, find_run, read_launch
 from acft.runs.exports import Export
 from acft.runs.supervisor import Supervisor
+from acft.runs.sweep import parse_axis
 from acft.schema import Launch, Status
 from acft.settings import RunSettings
 from acft.ui import app
@@ -42,6 +43,13 @@ class StorySettingsProcess(FakeSettingsProcess):
             except AcftError as error:
                 return str(error).splitlines()
             return []
+        if operation == "plan_grid":
+            return [{"changes": [each], "run_id": ""} for each in parse_axis(arguments["grid"][0])]
+        if operation == "launch_grid":
+            return [
+                _queue(Path(arguments["runs"]), arguments["text"], f"{arguments['request_id']}{n}")
+                for n in range(arguments["n_confirmed"])
+            ]
         if operation == "launch":
             return _queue(Path(arguments["runs"]), arguments["text"], arguments["request_id"])
         return super().call(operation, seconds, **arguments)

@@ -177,6 +177,22 @@ def test_a_run_goes_on_after_a_chosen_round_is_exported_and_deleted(page, server
     watch.check()
 
 
+def test_several_runs_are_launched_from_one_text(page, server):
+    watch = Watch(page, server.address)
+    page.goto(server.link("/launch?preset=quickstart"))
+    page.get_by_text("Ready.").wait_for(timeout=PATIENCE)
+    page.get_by_text("Several runs at once").click()
+    page.get_by_role("textbox", name="Settings to vary").fill("seed")
+    page.get_by_text("is not of the form").wait_for(timeout=PATIENCE)
+    page.get_by_role("textbox", name="Settings to vary").fill("seed=0|1|2")
+    page.get_by_role("button", name="Launch 3 runs").click()
+    page.wait_for_url(re.compile(rf"{server.address}/$"), timeout=PATIENCE)
+    page.get_by_text("queued").nth(1).wait_for(timeout=PATIENCE)
+    shoot(page, "story-several")
+    assert page.get_by_role("link", name="Story").count() == 3
+    watch.check()
+
+
 def test_two_tabs_see_the_same_run(context, server):
     first, second = context.new_page(), context.new_page()
     first.goto(server.link("/"))

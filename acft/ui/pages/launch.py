@@ -15,7 +15,7 @@ from acft.runs.directory import read_launch
 from acft.settings import RunSettings
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench, why_not
-from acft.ui.parts import preflight, settings_text
+from acft.ui.parts import grid, preflight, settings_text
 from acft.ui.parts.demonstration import reason, way_out
 from acft.ui.parts.draft import CHECK, KEEP, RESTORE, answered
 from acft.ui.parts.draft import draft as made
@@ -300,13 +300,14 @@ def _build(bench: Workbench, wire: Wire) -> None:
                 max_length=MAX_SPEC_LETTERS, autoscroll=False,
             )  # fmt: skip
             aside = view(acts=("launch", "preflight"))
+            several = view(acts=("vary", "launch_grid"))
             older = view("")
             flight = view(acts=("withdraw",))
     draft, tried = made(), gr.State("")
     outputs = [fields, aside]
 
     def open_page(visit: Visit, kept: str) -> list[Any]:
-        return first(bench, visit, kept)
+        return [*first(bench, visit, kept), grid.panel(bench, visit)]
 
     def ask(visit: Visit, measured: str) -> list[Any]:
         return answer(bench, visit, measured)
@@ -322,7 +323,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
         run_id = bench.control.launch(content, request, visit.query.get("from", ""))
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 
-    wire.on_load(open_page, inputs=[text], outputs=[start, draft, text, *outputs], js=RESTORE)
+    wire.on_load(
+        open_page, inputs=[text], outputs=[start, draft, text, *outputs, several], js=RESTORE
+    )
     wire.read(draft.ask, ask, inputs=[tried], outputs=[draft, *outputs, older],
               trigger_mode="multiple")  # fmt: skip
     wire.read(start.preset, open_preset, inputs=[text, tried],
@@ -331,6 +334,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     text.change(None, [text], [text], js=KEEP, api_visibility="private")
     _wire_preflight(bench, wire, aside.preflight, text, [flight, gr.State(""), tried, older])
     wire.change(aside.launch, launch, inputs=[text], outputs=[aside])
+    grid.connect(bench, wire, several, text)
 
 
 def _wire_preflight(

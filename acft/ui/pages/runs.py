@@ -14,7 +14,7 @@ from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace
 from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
-from acft.ui.parts.run_head import measured_run
+from acft.ui.parts.run_head import changed, measured_run
 from acft.ui.reading.quantities import SATISFIED, SHARE, quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
@@ -86,9 +86,9 @@ def _tools(
 ) -> Node:
     n_all = len(runs)
     search = el(
-        "input", type="search", placeholder="Find by name, id, method, note", data_query="find",
-        value=visit.query.get("find", ""), aria_label="Find runs", maxlength="80",
-        data_clear=PART, **act("refresh"),
+        "input", type="search", placeholder="Find by name, id, method, setting, note",
+        data_query="find", value=visit.query.get("find", ""), aria_label="Find runs",
+        maxlength="80", data_clear=PART, **act("refresh"),
     )  # fmt: skip
     number = words.count(n_all, "run") if n_shown == n_all else f"{n_shown} of {n_all} runs"
     buttons: list[Node] = []
@@ -111,7 +111,7 @@ def _tools(
 
 def _matches(run: Run, wanted: str) -> bool:
     text = " ".join([run.title, run.run_id, run.method, run.state.label, run.labels.notes,
-                     *run.labels.tags])  # fmt: skip
+                     run.sweep, *run.changes, *run.labels.tags])  # fmt: skip
     return all(word in text.lower() for word in wanted.lower().split())
 
 
@@ -133,7 +133,8 @@ def _new_row(run: Run, visit: Visit, selected: bool) -> list[Node]:  # noqa: FBT
         el("input", type="checkbox", name=run_id, checked=selected, key=run_id,
            data_member="select", aria_label=f"Compare {run.title}", **act("refresh")),
         el("div.titled", el("a", run.title, href=f"run?run={run_id}"), " ", labels.chips(run),
-           el("span.sub", f"{run_id} · {run.method or 'not started'}", measured_run(run)),
+           el("span.sub", f"{run_id} · {run.method or 'not started'}", changed(run),
+              measured_run(run)),
            labels.notes(run), labels.editor(run, visit), key=run_id),
         el("span", state_chip(run), _reason(run)),
         el("span", f"{run.status.round} of {_rounds(run)}",

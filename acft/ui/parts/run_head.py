@@ -1,6 +1,7 @@
 """The top of a run's page: what it is, how far it is, what may be done, what went wrong."""
 
 from shlex import quote
+from urllib.parse import quote_plus
 
 from acft.errors import DataError
 from acft.events import Progress
@@ -37,6 +38,7 @@ PHASES = {
 }
 MOST_ALERTS = 4
 """Notices that are shown at once."""
+CHANGES_LETTERS = 90
 KEPT = "Resuming goes on after the last round that was sealed; the one underway begins anew."
 
 
@@ -98,7 +100,8 @@ def _in_one_process(run: Run) -> str | None:
 
 def _about(run: Run) -> Node:
     chips, notes = labels.chips(run), labels.notes(run)
-    return el("p.side", _origin(run), measured_run(run), [" · ", chips] if chips else None,
+    return el("p.side", _origin(run), changed(run), measured_run(run),
+              [" · ", chips] if chips else None,
               [" · ", notes] if notes else None)  # fmt: skip
 
 
@@ -113,6 +116,18 @@ def _origin(run: Run) -> str:
     if run.state.is_live and len(run.history.attempts) > 1:
         parts.append(f"attempt {len(run.history.attempts)}")
     return " · ".join(parts)
+
+
+def changed(run: Run) -> list[Node]:
+    """What was asked for on top of the run's settings file, and the way to others of its grid."""
+    if run.status.kind != "training" or not run.changes:
+        return []
+    shown: list[Node] = [" · ", el("code", words.short(" ".join(run.changes), CHANGES_LETTERS),
+                                   title=" ".join(run.changes))]  # fmt: skip
+    if run.sweep:
+        shown += [" · ", el("a", "its grid", href=f"./?find={quote_plus(run.sweep)}",
+                            title="All runs of the same grid")]  # fmt: skip
+    return shown
 
 
 def measured_run(run: Run) -> list[Node]:

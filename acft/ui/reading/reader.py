@@ -6,7 +6,7 @@ ask ``store.queries``.
 
 import threading
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from acft.events import (
 )
 from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_resolved
 from acft.runs.status import FINAL, RunState, current_state
-from acft.schema import TABLES, Labels, RunPaths, Status
+from acft.schema import TABLES, Labels, Launch, RunPaths, Status
 from acft.settings import as_asked, as_used
 
 LOG_TAIL_BYTES = 20_000
@@ -136,6 +136,10 @@ class Run:
     """Resolved settings; empty until the worker wrote them."""
     facts: dict[str, Any]
     """Hashes and versions of models and scorers."""
+    changes: tuple[str, ...] = ()
+    """``section.key=value`` settings that were asked for on top of the written ones."""
+    sweep: str = ""
+    """Name shared by the runs of one grid."""
 
     @property
     def title(self) -> str:
@@ -240,7 +244,7 @@ class Reader:
         with self._lock:
             tail = self._tails.setdefault(run_id, _Tail(paths))
             history = tail.poll()
-        resolved = read_resolved(paths)
+        resolved, launch = read_resolved(paths), _launch(paths)
         return Run(
             run_id=run_id,
             paths=paths,
@@ -248,8 +252,10 @@ class Reader:
             state=state,
             labels=read_labels(paths),
             history=history,
-            settings=_settings(paths, resolved),
+            settings=_settings(paths, resolved, launch.overrides),
             facts=table_of(resolved, "facts"),
+            changes=launch.overrides,
+            sweep=launch.sweep,
         )
 
     def entries(self, run_id: str) -> list[Entry]:
@@ -322,7 +328,17 @@ def history_of(entries: Iterable[Entry]) -> History:
     return history
 
 
-def _settings(paths: RunPaths, resolved: dict[str, Any]) -> dict[str, Any]:
+def _launch(paths: RunPaths) -> Launch:
+    """How the run came about; nothing of it where the record is damaged."""
+    try:
+        return read_launch(paths)
+    except DataError:
+        return Launch(created=0.0)
+
+
+def _settings(
+    paths: RunPaths, resolved: dict[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
     """Resolved settings with the method's own; as asked for while the run waits."""
     if settings := as_used(resolved):
         return settings
@@ -331,7 +347,7 @@ def _settings(paths: RunPaths, resolved: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     try:
-        return as_asked(written, read_launch(paths).overrides)
+        return as_asked(written, overrides)
     except AcftError:
         return written
 
