@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -123,6 +124,18 @@ def test_the_comparator_file_has_the_fields_its_viewer_reads():
     example = value["examples"][0]
     assert example["score"] == pytest.approx(1.2)
     assert {"input_text", "output_text_a", "output_text_b", "tags"} <= example.keys()
+
+
+def test_exports_tell_how_well_each_text_satisfies_its_constraint():
+    both = pair(0.9, 0.1)
+    graded = pairs.Pair(replace(both.left, satisfaction=0.25), both.right)
+    line = json.loads(comparing.as_json_lines([graded], {}).splitlines()[1])
+    assert line["left"]["satisfaction"] == 0.25
+    assert "satisfaction" not in line["right"]
+    value = json.loads(comparing.as_llm_comparator([graded], ("base", "tuned"), "judge"))
+    fields = value["examples"][0]["custom_fields"]
+    assert fields["the constraint b"] == "0.250"
+    assert "the constraint a" not in fields
 
 
 def test_the_comparison_of_two_runs_marks_differing_conditions(bench):

@@ -151,13 +151,19 @@ def as_json_lines(pairs: Sequence[Pair], conditions: dict[str, Any]) -> str:
                     "sample": pair.left.sample,
                     "category": pair.left.category,
                     "prompt": pair.left.prompt,
-                    "left": {"text": pair.left.text, "scores": pair.left.scores},
-                    "right": {"text": pair.right.text, "scores": pair.right.scores},
+                    "left": _told(pair.left),
+                    "right": _told(pair.right),
                 },
                 ensure_ascii=False,
             )
         )
     return "\n".join(lines) + "\n"
+
+
+def _told(side: Answer) -> dict[str, Any]:
+    """A text with everything that judged it; satisfaction where its constraint did."""
+    graded = {} if side.satisfaction is None else {"satisfaction": side.satisfaction}
+    return {"text": side.text, "scores": side.scores, **graded}
 
 
 def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str) -> str:
@@ -172,8 +178,8 @@ def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str
             "individual_rater_scores": [],
             "custom_fields": {
                 "sample": str(pair.left.sample),
-                **{f"{name} a": f"{value:.3f}" for name, value in pair.right.scores.items()},
-                **{f"{name} b": f"{value:.3f}" for name, value in pair.left.scores.items()},
+                **_fields(pair.right, "a"),
+                **_fields(pair.left, "b"),
             },
         }
         for pair in pairs
@@ -188,6 +194,12 @@ def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str
         "examples": examples,
     }
     return json.dumps(value, ensure_ascii=False)
+
+
+def _fields(side: Answer, name: str) -> dict[str, str]:
+    """The same as fields of one side, in words."""
+    graded = {} if side.satisfaction is None else {CONSTRAINT: side.satisfaction}
+    return {f"{judge} {name}": f"{value:.3f}" for judge, value in (side.scores | graded).items()}
 
 
 def _search(pairs: Sequence[Pair], wanted: str) -> list[bool]:
