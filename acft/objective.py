@@ -317,9 +317,10 @@ def log1mexp(x: Float[Tensor, " *axes"]) -> Float[Tensor, " *axes"]:
     Source: derived; expm1 where exp(x) is near 1, log1p where it is near 0.
     """
     # Each branch sees only its own range: the gradient of an unselected branch must stay finite.
-    near = torch.log(-torch.expm1(x.clamp(min=-math.log(2))))
+    # At 0, where a gradient of 0 would become NaN, there is none.
+    near = torch.log(-torch.expm1(x.masked_fill(x == 0, -1.0).clamp(min=-math.log(2))))
     far = torch.log1p(-torch.exp(x.clamp(max=-math.log(2))))
-    return torch.where(x > -math.log(2), near, far)
+    return torch.where(x > -math.log(2), near, far).masked_fill(x == 0, -math.inf)
 
 
 def upcast(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

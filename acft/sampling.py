@@ -238,6 +238,8 @@ def _respond(
                 proposal, random[:, position], sampling.temperature, sampling.top_p
             )
             policy_lp = next_logprobs.gather(1, chosen[:, None])[:, 0]
+            if session is not None:  # scorers know the text of what has ended
+                chosen = torch.where(alive, chosen, last)
         tokens.append(chosen)
         policy_lps.append(policy_lp)
         drawn_lps.append(chosen_lp)

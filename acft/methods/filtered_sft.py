@@ -12,6 +12,7 @@ from acft.events import Note, Progress
 from acft.methods.base import METHODS, Method
 from acft.methods.sft import fitted_to_corpus, needs_corpus
 from acft.prompt_tokens import response_text
+from acft.settings import CorpusSettings
 from acft.training.outputs import Output, TrainContext
 from acft.training.world import World, facts, load_world
 
@@ -31,7 +32,7 @@ def train(settings: FilteredSftSettings, context: TrainContext) -> Generator[Out
     world = yield from load_world(context)
     kept = []
     for corpus, (weight, documents) in zip(context.run.corpus, world.corpora, strict=True):
-        satisfying = yield from _satisfying(world, documents, settings.threshold, corpus.source)
+        satisfying = yield from _satisfying(world, documents, settings.threshold, corpus)
         kept.append((weight, satisfying))
         yield Note(
             "info",
@@ -44,7 +45,10 @@ def train(settings: FilteredSftSettings, context: TrainContext) -> Generator[Out
 
 
 def _satisfying(
-    world: World, documents: Sequence[TokenizedDocument], threshold: float, source: str
+    world: World,
+    documents: Sequence[TokenizedDocument],
+    threshold: float,
+    corpus: CorpusSettings,
 ) -> Generator[Output, None, list[TokenizedDocument]]:
     """The documents whose learned part satisfies the constraint.
 
@@ -54,7 +58,7 @@ def _satisfying(
     for start in range(0, len(documents), BATCH):
         yield Progress("filter", start, len(documents), 0, "documents")
         some = documents[start : start + BATCH]
-        given = [0 if document.loss_start == 1 else document.loss_start for document in some]
+        given = [d.response_start if corpus.loss == "response" else 0 for d in some]
         parts = [(d.token_ids[:n], d.token_ids[n:]) for d, n in zip(some, given, strict=True)]
         prompts = [world.decode(prompt) for prompt, _ in parts]
         texts = [response_text(world.decode, *part) for part in parts]
@@ -65,8 +69,8 @@ def _satisfying(
     yield Progress("filter", len(documents), len(documents), 0, "documents")
     if not kept:
         raise DataError(
-            f"[corpus] source = {source!r}: all {len(documents)} documents violate the constraint "
-            f"at [method] threshold = {threshold}; lower it or use another corpus"
+            f"[corpus] source = {corpus.source!r}: all {len(documents)} documents violate the "
+            f"constraint at [method] threshold = {threshold}; lower it or use another corpus"
         )
     return kept
 

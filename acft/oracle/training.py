@@ -258,6 +258,7 @@ def _sampling(
     verdict = data.verdict
     share = verdict.mean().clamp(0.01, 0.99)
     odds = torch.where(verdict > 0.5, 0.5 / share, 0.5 / (1 - share))
+    odds = odds / odds.mean()  # 1 already, but where the share was moved
     chance = (odds / odds.sum()).double().numpy()
     return weights / odds, chance / chance.sum()
 

@@ -163,12 +163,15 @@ def take_steps(
         NonFiniteError: Loss or gradient is NaN or infinite, or ``kls`` finds a KL too large.
     """
     n_steps = world.run.optimizer.steps_per_round
+    # once, since walking over all modules takes as long as a small forward pass on a GPU
+    model = world.policy.backbone.model.train()
+    is_divided = is_sharded(model)
     for number in range(1, n_steps + 1):
         if settled(should_stop):
             return
         started = time.monotonic()
         step = optimizer.finished + 1
-        own = _share(next(steps), even=is_sharded(world.policy.backbone.model))
+        own = _share(next(steps), even=is_divided)
         # what is kept of the first step is kept in order
         seen = tap if number == 1 else None
         passes = [partial(_forward, world, piece, seen) for piece in own]
@@ -206,7 +209,6 @@ def _forward(
     The call waits for a GPU, so it is made when all passes of the step are under way.
     """
     policy, device = world.policy, world.policy.device
-    policy.backbone.model.train()
     batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
     aligned = numbered(batch)
     inside, carries_loss = aligned.mask_all, _carries_loss(piece.documents, batch)

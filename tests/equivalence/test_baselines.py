@@ -132,6 +132,18 @@ def test_a_filter_that_drops_everything_says_so(tmp_path):
         trained(tmp_path / "a", toy_run(tmp_path, constraint=[never]), {"name": "filtered_sft"})
 
 
+@pytest.mark.parametrize(("loss", "n_dropped"), [("all", 1), ("response", 0)])
+def test_a_filter_does_not_judge_a_given_prompt_of_one_token(tmp_path, loss, n_dropped):
+    texts = tmp_path / "pairs.csv"
+    texts.write_text("prompt,text\nb,a d\nc,a d a\n")
+    no_b = {"kind": "forbidden_words", "words": ["b"]}
+    corpus = {"source": str(texts), "prompt_field": "prompt", "loss": loss}
+    run = toy_run(tmp_path, "schedule.rounds=1", constraint=[no_b], corpus=[corpus])
+    filtered = trained(tmp_path / "runs", run, {"name": "filtered_sft"})
+    (said,) = [output.text for output in filtered.outputs if isinstance(output, Note)]
+    assert said.startswith(f"dropped {n_dropped} of 2 documents")
+
+
 def test_weights_under_a_constraint_that_always_holds_are_all_one(tmp_path):
     world = world_of(toy_run(tmp_path, constraint=[ALWAYS]))
     judged = drained(own_responses(world, world.base, 1, each=4))

@@ -146,6 +146,7 @@ MUTANTS = {
         "torch.log(-torch.expm1(x))",
     ),
     "log1mexp with NaN gradient": ("torch.exp(x.clamp(max=-math.log(2)))", "torch.exp(x)"),
+    "log1mexp with NaN gradient at 0": ("x.masked_fill(x == 0, -1.0)", "x"),
     "half precision kept": ("x.float() if x.dtype in (torch.float16, torch.bfloat16) else x", "x"),
     "float64 lost": ("x.float() if x.dtype in (torch.float16, torch.bfloat16) else x", "x.float()"),
 }
@@ -332,6 +333,9 @@ def check_log1mexp(o: ModuleType) -> None:
     same(found, expected)
     assert float(found[-1]) == pytest.approx(-math.exp(-50), rel=1e-12, abs=0)
     assert torch.isfinite(gradient(o.log1mexp, torch.tensor([-1e-9, -200.0]))).all()
+    assert float(o.log1mexp(torch.zeros(()))) == -math.inf
+    unused = gradient(lambda x: torch.where(x < 0, o.log1mexp(x), 0.0), torch.zeros(1))
+    same(unused, [0.0])
 
 
 def check_dtypes(o: ModuleType) -> None:

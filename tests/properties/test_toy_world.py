@@ -273,6 +273,17 @@ def test_gradients_stay_finite_at_impossible_tokens_and_certain_oracles():
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
+def test_consistency_of_a_nearly_certain_oracle_has_a_finite_gradient():
+    # the sum over the vocabulary rounds to 1 in float32
+    logprobs = torch.linspace(-3, 3, 1000).log_softmax(dim=-1)[None]
+    logits = torch.full((1, 1000), 20.0, requires_grad=True)
+    log_r = torch.nn.functional.logsigmoid(logits)
+    gap = objective.consistency_gap(logprobs, log_r, log_r[:, 0])
+    (gradient,) = torch.autograd.grad(gap.sum(), [logits])
+    assert gap.isfinite().all()
+    assert gradient.isfinite().all()
+
+
 # --- the world itself ----------------------------------------------------------------------------
 
 

@@ -117,6 +117,13 @@ def test_balanced_drawing_takes_both_kinds_equally_often_and_its_weights_undo_th
     assert float(expected) == pytest.approx(float((plain * data.verdict).mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("n_satisfied", [0, 1, 399, 400])
+def test_balanced_drawing_weighs_as_much_as_plain_drawing_where_one_kind_is_rare(n_satisfied):
+    weights, chance = _sampling(some_data(400, n_satisfied), OracleSettings(balance="balanced"))
+    assert chance is not None
+    assert float((torch.from_numpy(chance) * weights).sum()) == pytest.approx(1.0, rel=1e-4)
+
+
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))

@@ -187,6 +187,31 @@ def test_asking_seldom_whether_all_have_ended_changes_nothing(policy, monkeypatc
         assert torch.equal(getattr(seldom.windows, name), getattr(always.windows, name))
 
 
+def test_nobody_is_asked_about_a_text_that_goes_on_after_its_end(policy):
+    sampling = SamplingSettings(horizon=9)
+    written = [i for r in policy.sample(PROMPTS, 4, sampling, 7).rollouts for i in r.response_ids]
+    often = max(written, key=written.count)
+    model = sharing_copy(policy.backbone.model)
+    model.generation_config.eos_token_id = often
+    backbone = dataclasses.replace(policy.backbone, model=model)
+    asked = set()
+
+    def verdicts(_prompts, responses):
+        asked.update(responses)
+        return [0.5] * len(responses)
+
+    def decode(ids):
+        return backbone.decode([i for i in ids if i not in backbone.end_ids])
+
+    oracle = ConstantOracle(-10.0, vocab=model.config.vocab_size)
+    drawn = dataclasses.replace(policy, backbone=backbone).sample(
+        PROMPTS, 4, sampling, 7, decoder=GuidedDecoder(oracle, decode, verdicts)
+    )
+    beginnings = [r.response_ids[:end] for r in drawn.rollouts for end in range(10)]
+    assert min(map(len, beginnings[9::10])) < sampling.horizon
+    assert asked <= set(map(decode, beginnings))
+
+
 def test_a_toy_response_has_exactly_the_horizon_and_only_symbols(toy_policy):
     prompts = [Prompt("p", "start-1", "train")]
     rollouts = toy_policy.sample(prompts, 200, SamplingSettings(horizon=6), 1).rollouts
