@@ -6,6 +6,7 @@
 import dataclasses
 import errno
 import json
+import os
 import re
 import secrets
 import shutil
@@ -118,6 +119,22 @@ def find_run(runs_dir: Path, run_id: str) -> RunPaths:
 def all_runs(runs_dir: Path) -> list[RunPaths]:
     """Every run directory, oldest first; links are not followed."""
     return [RunPaths(runs_dir / name) for name in folders(runs_dir, RUN_ID)]
+
+
+def refuse_links(paths: RunPaths) -> None:
+    """Returns if everything that is written for a run is written into its own folder.
+
+    Raises:
+        DataError: A link leads out of it; what it leads to would be overwritten, or deleted as the
+            remains of an earlier attempt.
+    """
+    with os.scandir(paths.root) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink())
+    if links:
+        raise DataError(
+            f"the folder of run {paths.root.name} has the link {links[0]!r}, and what that leads "
+            "to would be overwritten or deleted; put a copy of it there instead"
+        )
 
 
 def remove_remains(runs_dir: Path, now: float) -> None:

@@ -20,6 +20,7 @@ from acft.runs.directory import (
     find_run,
     not_writable,
     read_launch,
+    refuse_links,
     sealed_rounds,
     status_after,
     write_status,
@@ -175,6 +176,7 @@ def _go_on(
 ) -> RoundFinished | None:
     """The round after which the run goes on; ``change`` says in which state it waits for that."""
     _resumable(paths)
+    refuse_links(paths)
     # The threads of a killed process may take seconds to end, and hold its lock until then.
     lock = FileLock(paths.lock, LOCK_SECONDS)
     if not lock.acquire():

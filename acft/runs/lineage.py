@@ -22,6 +22,7 @@ from acft.runs.directory import (
     read_launch,
     read_resolved,
     read_status,
+    refuse_links,
     write_labels,
 )
 from acft.runs.locks import FileLock
@@ -163,6 +164,7 @@ def delete(runs_dir: Path, run_id: str, confirmation: str) -> int:
 def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
     """Bytes freed by deleting all checkpoints of a run but the last and the best."""
     paths = find_run(runs_dir, run_id)
+    refuse_links(paths)
     with _quiet(paths):
         spare = _spare_checkpoints(paths)
         freed = sum(_bytes(folder) for folder in spare)
@@ -268,7 +270,8 @@ def _spare_checkpoints(paths: RunPaths) -> list[Path]:
     status = read_status(paths)
     kept = {paths.root / name for name in (status.checkpoint, status.best_checkpoint) if name}
     # The folder may be missing: what copies runs often leaves empty folders out.
-    return sorted(folder for folder in set(paths.checkpoints.glob("*")) - kept if folder.is_dir())
+    spare = set(paths.checkpoints.glob("*")) - kept
+    return sorted(folder for folder in spare if folder.is_dir() and not folder.is_symlink())
 
 
 def _resembling(values: dict[str, Any]) -> tuple[Any, ...]:

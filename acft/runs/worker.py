@@ -33,6 +33,7 @@ from acft.runs.checkpoints import verify
 from acft.runs.directory import (
     read_launch,
     read_status,
+    refuse_links,
     sealed_rounds,
     stop_request,
     write_status,
@@ -118,6 +119,7 @@ def run_worker(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None
     """Exit code after doing the run, or the rest of it, in this process."""
     if not paths.spec.is_file():
         raise DataError(f"{str(paths.root)!r} {NO_RUN}")
+    refuse_links(paths)
     lock = FileLock(paths.lock, LOCK_WAIT_SECONDS)
     if not lock.acquire():
         log.error("another process works on %s", paths.root.name)

@@ -124,6 +124,18 @@ def test_spare_checkpoints_are_all_but_best_and_last(tmp_path, done):
     assert [path.name for path in done.checkpoints.iterdir()] == ["round-3"]
 
 
+def test_spare_checkpoints_are_not_looked_for_behind_links(tmp_path, done):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "photos").mkdir(parents=True)
+    (done.checkpoints / "round-0").symlink_to(elsewhere)
+    lineage.delete_checkpoints(tmp_path, done.root.name)
+    shutil.rmtree(done.checkpoints)
+    done.checkpoints.symlink_to(elsewhere)
+    with pytest.raises(DataError, match="checkpoints"):
+        lineage.delete_checkpoints(tmp_path, done.root.name)
+    assert (elsewhere / "photos").is_dir()
+
+
 def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done):
     spec = parse_spec(SPEC, ["schedule.rounds=6"])
     expected = lineage.estimate(tmp_path, spec)

@@ -57,6 +57,26 @@ def test_a_run_that_was_copied_without_its_empty_folders_is_done_all_the_same(tm
     assert do(paths) == 0
 
 
+@pytest.mark.parametrize("name", ["shards", "checkpoints", "events.jsonl", "stdout.log", RESERVE])
+def test_a_link_in_the_folder_of_a_run_leads_to_nothing_that_is_overwritten_or_deleted(
+    tmp_path, name
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    kept = elsewhere / "kept.txt"
+    kept.write_text("mine")
+    paths = create(tmp_path / "runs", "method.fail='data'")
+    if name in ("shards", "checkpoints"):
+        (paths.root / name).rmdir()
+    (paths.root / name).symlink_to(elsewhere if "." not in name else kept)
+    with pytest.raises(DataError, match=name):
+        do(paths)
+    launcher.stop(paths.root.parent, paths.root.name)
+    with pytest.raises(DataError, match=name):
+        launcher.resume(paths.root.parent, paths.root.name)
+    assert kept.read_text() == "mine"
+
+
 def test_the_status_tells_pace_and_place(tmp_path):
     paths = create(tmp_path)
     seen = []
