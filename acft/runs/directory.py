@@ -20,7 +20,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from acft.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, effective, read_events
-from acft.events import BestCheckpoint, Finished, RoundFinished, Scalars, Started
+from acft.events import (
+    NUMBERS,
+    BestCheckpoint,
+    Finished,
+    RoundFinished,
+    Scalars,
+    Started,
+    is_number,
+)
 from acft.registry import did_you_mean
 from acft.runs.locks import FileLock
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
@@ -232,11 +240,12 @@ def _after(entry: Entry, status: Status) -> Status:
 
 
 def _started(status: Status, event: Started, moment: float) -> Status:
+    started = event.facts.get("pid_started")
     return dataclasses.replace(
         status,
         state="running",
         pid=event.pid,
-        pid_started=float(event.facts.get("pid_started", 0.0)),
+        pid_started=float(started) if is_number(started) else 0.0,
         boot_id=str(event.facts.get("boot_id", "")),
         started=moment,
         heartbeat=moment,
@@ -302,7 +311,7 @@ def _record(kind: type[Record], values: Any) -> Record:
     """A record from JSON, which knows no tuples; fields of newer versions are ignored.
 
     Raises:
-        TypeError: A field is missing or of another type than the record's.
+        TypeError: A field is missing, or of another type or size than the record's.
     """
     known = _types(kind)
     found = {
@@ -312,7 +321,7 @@ def _record(kind: type[Record], values: Any) -> Record:
     }
     for name, value in found.items():
         if not _fits(value, known[name]):
-            raise TypeError(f"{name} = {value!r} is not of the type {known[name]}")
+            raise TypeError(f"{name} = {str(value)[:80]!r} is not of the type {known[name]}")
     return kind(**found)
 
 
@@ -325,6 +334,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if hint in NUMBERS:
+        return NUMBERS[hint](value)
+    return isinstance(value, hint)

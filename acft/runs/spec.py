@@ -16,11 +16,12 @@ from acft import __version__
 from acft.config import Config, flat, read_own, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
+from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
 from acft.runs.directory import RUN_ID
 from acft.runs.references import missing_files, names_alone, unknown_names
 from acft.schema import CHECKPOINTS
-from acft.settings import COUNT_END, RunSettings, as_asked
+from acft.settings import RunSettings, as_asked
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
