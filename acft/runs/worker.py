@@ -152,6 +152,8 @@ class _Attempt:
         self._recorder: Recorder | None = None
         self._pace = Pace(rounds=0)
         self._mirror: Mirror | None = None
+        self._is_cut_short = False
+        """Whether a request to stop came early enough to leave something out."""
 
     def run(self) -> int:
         """Exit code; whatever happens is in the status file before it returns."""
@@ -161,7 +163,7 @@ class _Attempt:
                 _reserve_space(self._paths)
                 self._load()
                 self._train()
-                ending = Finished("stopped" if self._stop.is_set() else "finished")
+                ending = Finished("stopped" if self._is_cut_short else "finished")
                 code = DONE
             except KeyboardInterrupt:
                 ending, code = Finished("stopped", message="interrupted"), DONE
@@ -203,7 +205,7 @@ class _Attempt:
         begin = starting_point(self._paths, status)
         if begin.folder is not None:
             verify(begin.folder)
-        should_stop = agreed(self._stop.is_set)
+        should_stop = agreed(self._should_stop)
         context = TrainContext(spec.settings, begin.folder, begin.round, begin.step, should_stop)
         self._recorder = Recorder(self._paths, self._observe)
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
@@ -218,7 +220,13 @@ class _Attempt:
                 self._recorder.take(output)
                 # others would wait for this process, so all end at the next step they settle
                 if self._stop.mode == "now" and ranks().size == 1:
+                    self._is_cut_short = True
                     break
+
+    def _should_stop(self) -> bool:
+        """What the method is told, which ends where it is told so."""
+        self._is_cut_short = self._is_cut_short or self._stop.is_set()
+        return self._is_cut_short
 
     def _observe(self, entry: Entry) -> None:
         """Keeps the status in step with the events."""

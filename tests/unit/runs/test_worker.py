@@ -9,7 +9,16 @@ from acft.atomic import TEMPORARY, sha256
 from acft.distributed import Ranks
 from acft.errors import DataError
 from acft.eventlog import read_events
-from acft.events import Finished, Note, Progress, RoundFinished, ShardSealed, Started
+from acft.events import (
+    BestCheckpoint,
+    Evaluated,
+    Finished,
+    Note,
+    Progress,
+    RoundFinished,
+    ShardSealed,
+    Started,
+)
 from acft.runs import launcher
 from acft.runs.checkpoints import verify
 from acft.runs.directory import read_status, write_status
@@ -226,6 +235,20 @@ def test_a_stop_request_ends_the_run_at_the_next_step(tmp_path, mode):
     assert (steps[-1].round, steps[-1].done) == (2, 1)
 
 
+@pytest.mark.parametrize("last", [BestCheckpoint, Evaluated])
+def test_a_request_that_comes_when_all_is_done_changes_nothing(tmp_path, whole, last):
+    paths = create(tmp_path)
+
+    def stop_at_the_end(entry):
+        if isinstance(entry.event, last) and read_status(paths).round == 3:
+            paths.stop_request.write_text("save")
+
+    assert do(paths, stop_at_the_end) == DONE
+    assert read_status(paths).state == "finished"
+    assert not paths.stop_request.exists()
+    assert numbers(paths) == whole
+
+
 def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
     tmp_path, monkeypatch, whole
 ):
@@ -239,6 +262,7 @@ def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
 
     assert do(paths, stop) == DONE
     assert numbers(paths) == whole  # the fake never settles whether to stop
+    assert read_status(paths).state == "finished"
     assert waits == [1]
 
 
