@@ -66,7 +66,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Rate:
-    """What a finished run took for each step."""
+    """What a finished run took for each step, or for each round where none is taken."""
 
     run_id: str
     seconds: float
@@ -180,31 +180,33 @@ def estimate(runs_dir: Path, spec: "Spec") -> Estimate | None:
 
 def estimates(runs_dir: Path, specs: Sequence["Spec"]) -> list[Estimate | None]:
     """Time and disk each run will need, as ``estimate``; the runs directory is read once."""
-    rates: dict[tuple[Any, ...], list[_Rate]] = {_resembling(spec.values): [] for spec in specs}
+    kinds = [(*_resembling(spec.values), spec.steps > 0) for spec in specs]
+    rates: dict[tuple[Any, ...], list[_Rate]] = {kind: [] for kind in kinds}
     for paths in all_runs(runs_dir):
         status = read_status(paths)
-        if status.state != "finished" or not status.steps:
+        done = status.step or status.round
+        if status.state != "finished" or status.kind != "training" or not done:
             continue
         if RECORDED in read_labels(paths).tags:  # on another machine, and packed without much
             continue
         try:
-            alike = rates.get(_resembling(_values(paths)))
+            alike = rates.get((*_resembling(_values(paths)), status.step > 0))
         except DataError:
             continue  # one that is damaged foretells nothing
         if alike is not None:
             taken = space(paths).total
             seconds = _seconds(paths, status)
-            alike.append(_Rate(paths.root.name, seconds / status.steps, taken / status.steps))
-    return [_estimate(rates[_resembling(spec.values)], spec) for spec in specs]
+            alike.append(_Rate(paths.root.name, seconds / done, taken / done))
+    return [_estimate(rates[kind], spec) for kind, spec in zip(kinds, specs, strict=True)]
 
 
 def _estimate(rates: Sequence[_Rate], spec: "Spec") -> Estimate | None:
     if not rates:
         return None
-    steps = spec.settings.schedule.rounds * spec.settings.optimizer.steps_per_round
+    work = spec.steps or spec.settings.schedule.rounds
     return Estimate(
-        statistics.median(rate.seconds for rate in rates) * steps,
-        int(statistics.median(rate.bytes for rate in rates) * steps),
+        statistics.median(rate.seconds for rate in rates) * work,
+        int(statistics.median(rate.bytes for rate in rates) * work),
         tuple(rate.run_id for rate in rates),
     )
 

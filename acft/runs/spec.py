@@ -19,6 +19,7 @@ from acft.errors import ConfigError
 from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
 from acft.runs.directory import RUN_ID
+from acft.runs.pace import steps_per_round
 from acft.runs.references import missing_files, names_alone, unknown_names
 from acft.schema import CHECKPOINTS
 from acft.settings import RunSettings, as_asked
@@ -60,6 +61,11 @@ class Spec:
     def kind(self) -> str:
         """Whether the run trains or measures."""
         return "evaluation" if self.method_name == EVALUATE else "training"
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run; 0 where nothing is trained."""
+        return self.settings.schedule.rounds * steps_per_round(self.settings, self.method_name)
 
     @property
     def values(self) -> dict[str, Any]:

@@ -181,16 +181,14 @@ class _Attempt:
         if launch.working_directory:
             os.chdir(launch.working_directory)
         self._spec = load_spec(self._paths.spec, launch.overrides)
-        settings = self._spec.settings
         if launch.mirror:
             root = self._paths.root
             target = Target(root.name, root, settings=self._spec.values)
             self._mirror = open_mirror(launch.mirror, target)
-        rounds = settings.schedule.rounds
-        is_training = self._spec.kind == "training"
-        steps = rounds * settings.optimizer.steps_per_round if is_training else 0
-        self._pace = Pace(rounds, are_alike=is_training)  # suites differ much in size
-        self._file.change(rounds=rounds, steps=steps)
+        rounds = self._spec.settings.schedule.rounds
+        are_alike = self._spec.kind == "training"  # suites differ much in size
+        self._pace = Pace(rounds, are_alike=are_alike)
+        self._file.change(rounds=rounds, steps=self._spec.steps)
 
     def _train(self) -> None:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
