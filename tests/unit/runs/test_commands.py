@@ -380,6 +380,26 @@ def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, capsys):
     assert taken.read_text() == "mine"
 
 
+def test_of_several_processes_that_record_a_run_one_makes_and_packs_it(
+    tmp_path, monkeypatch, capsys
+):
+    command = ("demo", "record", "--runs", tmp_path / "runs", "--into", tmp_path / "recorded")
+    monkeypatch.setattr("acft.commands._display.do_here", lambda *_: 0)  # as of the others
+    assert acft(*command) == 0
+    assert all_runs(tmp_path / "runs") == []
+    assert "recorded" not in capsys.readouterr().out
+
+    def first(begin, spec):
+        paths = begin()
+        write_status(paths, Status(state="finished"))
+        return 0
+
+    monkeypatch.setattr("acft.commands._display.do_here", first)
+    assert acft(*command) == 0
+    assert len(all_runs(tmp_path / "recorded")) == len(all_runs(tmp_path / "runs")) == 1
+    assert "recorded in" in capsys.readouterr().out
+
+
 def test_no_command_prints_help(capsys):
     assert acft() == 2
     assert "COMMAND" in capsys.readouterr().out
