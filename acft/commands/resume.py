@@ -71,9 +71,9 @@ def _here(args: argparse.Namespace) -> int:
 @contextmanager
 def _advice() -> Iterator[None]:
     """Says of a damaged checkpoint how to choose another."""
-    from acft.errors import DataError
+    from acft.runs.checkpoints import DamagedCheckpointError
 
     try:
         yield
-    except DataError as error:
-        raise DataError(f"{error}; choose one with --round") from None
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error}; choose one with --round") from None

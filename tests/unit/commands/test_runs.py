@@ -150,6 +150,21 @@ def test_a_damaged_checkpoint_is_refused_with_the_option_for_an_earlier_one(acft
     assert "sealed before it: 1, 2; choose one with --round" in said
 
 
+def test_no_other_round_is_offered_where_no_checkpoint_is_damaged(acft, tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    write_status(paths, dataclasses.replace(read_status(paths), state="stopped"))
+    paths.launch.write_text("{}")
+    code, _, said = acft("resume", paths.root.name, "--here")
+    assert code == 2
+    assert "cannot read" in said
+    (paths.root / "link").symlink_to(tmp_path)
+    code, _, linked = acft("resume", paths.root.name)
+    assert code == 2
+    assert "link" in linked
+    assert "--round" not in said + linked
+
+
 def test_a_run_in_the_usual_folder_is_named_without_it():
     assert on("x", Path("runs")) == "x"
     assert on("x", Path("my runs")) == "x --runs 'my runs'"
