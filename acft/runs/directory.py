@@ -285,6 +285,22 @@ def read_launch(paths: RunPaths) -> Launch:
         raise DataError(f"cannot read {str(paths.launch)!r}: {why}") from None
 
 
+def home_of(paths: RunPaths) -> Path:
+    """Where relative names in a run's settings start.
+
+    Raises:
+        DataError: How the run came about cannot be read, or that folder is gone.
+    """
+    home = Path(read_launch(paths).working_directory or ".")
+    if not home.is_dir():
+        raise DataError(
+            f"run {paths.root.name} was started in {str(home)!r}, where its settings look for "
+            "files and which is no longer there; make that folder again, or launch the run anew "
+            f"from another: acft launch {paths.root.name}"
+        )
+    return home
+
+
 def read_labels(paths: RunPaths) -> Labels:
     """Tags and notes; none when the file is missing or damaged, since nothing depends on them."""
     try:

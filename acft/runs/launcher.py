@@ -18,6 +18,7 @@ from acft.runs.directory import (
     amend_status,
     create_run,
     find_run,
+    home_of,
     not_writable,
     read_launch,
     refuse_links,
@@ -177,6 +178,7 @@ def _go_on(
     """The round after which the run goes on; ``change`` says in which state it waits for that."""
     _resumable(paths)
     refuse_links(paths)
+    home_of(paths)
     # The threads of a killed process may take seconds to end, and hold its lock until then.
     lock = FileLock(paths.lock, LOCK_SECONDS)
     if not lock.acquire():

@@ -31,6 +31,7 @@ from acft.events import (
 )
 from acft.runs.checkpoints import verify
 from acft.runs.directory import (
+    home_of,
     read_launch,
     read_status,
     refuse_links,
@@ -178,8 +179,7 @@ class _Attempt:
 
         launch = read_launch(self._paths)
         require_clients(launch.mirror)
-        if launch.working_directory:
-            os.chdir(launch.working_directory)
+        os.chdir(home_of(self._paths))
         self._spec = load_spec(self._paths.spec, launch.overrides)
         if launch.mirror:
             root = self._paths.root

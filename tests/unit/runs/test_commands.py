@@ -310,14 +310,15 @@ def test_resume_here_does_the_rest_in_this_process(tmp_path, capsys):
     assert "is finished; only" in capsys.readouterr().err
 
 
-def test_resume_here_says_that_the_folder_is_gone_in_which_the_settings_look_for_files(
-    tmp_path, capsys
+@pytest.mark.parametrize("here", [[], ["--here"]])
+def test_resume_says_that_the_folder_is_gone_in_which_the_settings_look_for_files(
+    tmp_path, capsys, here
 ):
     paths = create(tmp_path)
     assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
     gone = dataclasses.replace(read_launch(paths), working_directory=str(tmp_path / "gone"))
     replace_json(paths.launch, dataclasses.asdict(gone))
-    assert acft("resume", paths.root.name, "--here", "--runs", tmp_path) == 2
+    assert acft("resume", paths.root.name, *here, "--runs", tmp_path) == 2
     assert "which is no longer there" in capsys.readouterr().err
     assert read_status(paths).state == "stopped"
 

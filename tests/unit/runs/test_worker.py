@@ -86,6 +86,15 @@ def test_a_link_in_the_folder_of_a_run_leads_to_nothing_that_is_overwritten_or_d
     assert kept.read_text() == "mine"
 
 
+def test_a_run_whose_folder_of_files_is_gone_says_which(tmp_path):
+    paths = create(tmp_path)
+    paths.launch.write_text(json.dumps({"created": 0.0, "working_directory": "/gone"}))
+    assert do(paths) == USER_ERROR
+    status = read_status(paths)
+    assert (status.state, status.failure) == ("failed", "data")
+    assert "'/gone', where its settings look for files" in status.message
+
+
 def test_the_status_tells_pace_and_place(tmp_path):
     paths = create(tmp_path)
     seen = []
