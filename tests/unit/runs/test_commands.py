@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -379,6 +380,25 @@ def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, capsys):
     said = capsys.readouterr().err
     assert re.search(r"error: \[Errno \d+\] .*taken.*; change that, or name another place", said)
     assert taken.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"), [(errno.ENOSPC, "free space"), (errno.EROFS, "change that")]
+)
+def test_a_disk_that_takes_nothing_is_told_in_one_sentence(
+    tmp_path, monkeypatch, capsys, number, way_out
+):
+    paths = create(tmp_path)
+
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert acft("label", paths.root.name, "--tag", "x", "--runs", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert (
+        said == f"error: [Errno {number}] {os.strerror(number)}; {way_out}, or name another place\n"
+    )
 
 
 def test_of_several_processes_that_record_a_run_one_makes_and_packs_it(
