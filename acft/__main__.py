@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import errno
 import importlib
 import os
 import sys
@@ -18,6 +19,9 @@ USER_ERROR = 2
 INTERRUPTED = 130
 PLACES = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
 """Errors of files and folders that are not what a command was told they are."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_PLACE = (*NO_SPACE, errno.EROFS)
+"""Numbers of errors of disks that take nothing."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,8 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (``acft runs | head``); nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except PLACES as error:
-        print(f"error: {error}; change that, or name another place", file=sys.stderr)
+    except OSError as error:
+        if not isinstance(error, PLACES) and error.errno not in NO_PLACE:
+            raise
+        way_out = "free space" if error.errno in NO_SPACE else "change that"
+        print(f"error: {error}; {way_out}, or name another place", file=sys.stderr)
         return USER_ERROR
 
 

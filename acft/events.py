@@ -7,11 +7,12 @@ import dataclasses
 import functools
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from acft.errors import DataError, NonFiniteError
 
@@ -179,8 +180,9 @@ KINDS: dict[str, type[Event]] = {
 }  # fmt: skip
 
 
-NUMBER = frozenset((int, float))
-"""Types of a number read from JSON; ``bool`` is none of them."""
+LARGEST = sys.float_info.max
+COUNT_END = 2**31
+"""Counts of a run stay below it; the database keeps them in 32 bits."""
 
 
 def to_json(event: Event, seq: int, time: float) -> str:
@@ -188,7 +190,7 @@ def to_json(event: Event, seq: int, time: float) -> str:
 
     Raises:
         NonFiniteError: A value is NaN or infinite; names the event and the field.
-        DataError: A field has another type than its readers take, who would end at this line.
+        DataError: A field has another type or size than its readers take, who would end here.
     """
     fields = dataclasses.asdict(event)
     where = _non_finite(fields)
@@ -206,7 +208,7 @@ def from_json(line: str) -> tuple[int, float, Event]:
     Fields this version does not know are ignored, so that newer directories still open.
 
     Raises:
-        DataError: The line is not JSON, of an unknown kind, or a field has another type.
+        DataError: The line is not JSON, of an unknown kind, or a field has another type or size.
     """
     try:
         values = json.loads(line)
@@ -221,10 +223,10 @@ def _checked(values: dict[str, Any], checks: dict[str, Callable[[Any], bool]]) -
     """The fields that this version knows."""
     fields = {name: values[name] for name in checks if name in values}
     wrong = [name for name, value in fields.items() if not checks[name](value)]
-    wrong += ["seq"] * (type(values["seq"]) is not int)
-    wrong += ["time"] * (type(values["time"]) not in NUMBER)
+    wrong += ["seq"] * (not is_count(values["seq"]))
+    wrong += ["time"] * (not is_number(values["time"]))
     if wrong:
-        raise TypeError(f"of another type: {', '.join(wrong)}")
+        raise TypeError(f"of another type or size: {', '.join(wrong)}")
     return fields
 
 
@@ -243,9 +245,24 @@ def _check(hint: Any) -> Callable[[Any], bool]:
         return _items(dict, dict.values, inner[1])
     if outer is list:
         return _items(list, iter, inner[0])
-    plain = inner if outer is types.UnionType else (hint,)
-    allowed = NUMBER.union(plain) if float in plain else frozenset(plain)
-    return lambda value: type(value) in allowed
+    if outer is types.UnionType:
+        checks = [_check(part) for part in inner]
+        return lambda value: any(check(value) for check in checks)
+    return NUMBERS.get(hint, lambda value: type(value) is hint)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value read from JSON is a whole number that every reader can hold."""
+    return type(value) is int and -COUNT_END < value < COUNT_END
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value read from JSON is a finite number."""
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST
+
+
+NUMBERS: dict[Any, Callable[[Any], bool]] = {int: is_count, float: is_number}
+"""By the type of a field; ``bool`` is none of them."""
 
 
 def _items(outer: type, items: Callable[[Any], Any], hint: Any) -> Callable[[Any], bool]:

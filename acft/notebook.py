@@ -110,7 +110,8 @@ def open_runs(path: str | Path, only: Collection[str] = ()) -> Runs:
         DataError: There is no run, or none of a name in ``only``.
     """
     folder = Path(path)
-    found = [RunPaths(folder)] if RunPaths(folder).spec.is_file() else run_directories(folder)
+    is_run = RunPaths(folder).spec.is_file()
+    found = [RunPaths(folder.resolve())] if is_run else run_directories(folder)
     missing = sorted(set(only) - {paths.root.name for paths in found})
     if missing or not found:
         what = f"no run {missing[0]!r}" if missing else "no runs"

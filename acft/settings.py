@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from acft.config import Config, apply_overrides
+from acft.events import COUNT_END
 
-COUNT_END = 2**31
-"""Counts of a run stay below it; the database keeps them in 32 bits."""
 Positive = Annotated[int, Field(ge=1, lt=COUNT_END)]
 NonNegative = Annotated[int, Field(ge=0, lt=COUNT_END)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -1,5 +1,6 @@
 """Everything about one run that somebody at a terminal needs to decide what to do next."""
 
+import shlex
 from pathlib import Path
 
 from acft.commands._options import on
@@ -48,7 +49,7 @@ def _reasons(info: RunInfo) -> dict[str, str]:
 def _way_on(info: RunInfo, run: str) -> str:
     """The command that most probably comes next; ``run`` is how one names the run."""
     if info.status.retry_with and info.state.state == "failed":
-        changes = " ".join(f"--set {change}" for change in info.status.retry_with)
+        changes = " ".join(f"--set {shlex.quote(change)}" for change in info.status.retry_with)
         return f"acft launch {run} {changes}"
     if info.state.state in RESUMABLE:
         return f"acft resume {run}" if info.paths.spec.is_file() else f"acft delete {run}"

@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acft.commands._options import add_runs_dir
 from acft.ui.options import DEMO_RUNS, EXPERIMENTS
+
+if TYPE_CHECKING:
+    from acft.schema import RunPaths
 
 SETTINGS = EXPERIMENTS / "demo.toml"
 
@@ -33,13 +37,17 @@ def _record(args: argparse.Namespace) -> int:
     from acft.runs.spec import load_spec
 
     if args.run:
-        paths, code = find_run(args.runs, args.run), 0
+        found, code = [find_run(args.runs, args.run)], 0
     else:
-        spec = load_spec(SETTINGS, [])
-        paths = create_here(args.runs, spec, SETTINGS.stem)
-        code = do_here(lambda: paths, spec)
-    if code == 0:
-        print(f"recorded in {str(record(paths, args.into))!r}")
+        spec, found = load_spec(SETTINGS, []), []
+
+        def begin() -> "RunPaths":
+            found.append(create_here(args.runs, spec, SETTINGS.stem))
+            return found[0]
+
+        code = do_here(begin, spec)
+    if code == 0 and found:  # else another of several processes has the run
+        print(f"recorded in {str(record(found[0], args.into))!r}")
     return code
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_runs_dir
+from acft.commands._printable import printable
 from acft.errors import ConfigError
 
 if TYPE_CHECKING:
     from acft.settings import RunSettings
     from acft.types import Rollout, ScoredRollout
-
-UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,6 @@ def run(args: argparse.Namespace) -> None:
         for item in written:
             if item.rollout.prompt_text == text:
                 print(f"  {item.sample + 1:>3}  {_shown(item, show=args.show)}")
-
-
-def printable(text: str) -> str:
-    """The text on one line, without characters that steer a terminal."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else UNPRINTABLE for c in text)
 
 
 def _write(args: argparse.Namespace, texts: list[str]) -> list[Written]:

@@ -3,6 +3,7 @@
 import argparse
 
 from acft.commands._options import add_run_id, add_runs_dir
+from acft.commands._printable import printable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,6 @@ def run(args: argparse.Namespace) -> None:
         raise RunError(f"run {args.run_id} has no tag {missing[0]!r} (tags: {has})")
     tags = sorted({*before.tags, *args.tag} - set(args.untag))
     after = label(args.runs, args.run_id, tags=tags, notes=args.note, archived=args.archived)
-    print(f"tags: {', '.join(after.tags) or 'none'}")
-    print(f"note: {after.notes or 'none'}")
+    print(f"tags: {printable(', '.join(after.tags)) or 'none'}")
+    print(f"note: {printable(after.notes) or 'none'}")
     print(f"archived: {'yes' if after.archived else 'no'}")

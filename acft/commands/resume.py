@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from pathlib import Path
 
 from acft.commands._options import add_run_id, add_runs_dir, on
 
@@ -49,31 +48,23 @@ def run(args: argparse.Namespace) -> int:
 
 def _here(args: argparse.Namespace) -> int:
     from acft.commands._display import do_here
-    from acft.errors import RunError
-    from acft.runs.directory import find_run, read_launch
+    from acft.runs.directory import find_run, home_of, read_launch
     from acft.runs.launcher import resume_here
     from acft.runs.spec import load_spec
 
     runs_dir = args.runs.resolve()
     paths = find_run(runs_dir, args.run_id)
-    launch = read_launch(paths)
-    home = Path(launch.working_directory or ".")
-    if not home.is_dir():
-        raise RunError(
-            f"run {args.run_id} was started in {str(home)!r}, where its settings look for files "
-            "and which is no longer there"
-        )
-    with chdir(home), _advice():
-        spec = load_spec(paths.spec, launch.overrides)
+    with chdir(home_of(paths)), _advice():
+        spec = load_spec(paths.spec, read_launch(paths).overrides)
         return do_here(lambda: resume_here(runs_dir, args.run_id, args.round), spec)
 
 
 @contextmanager
 def _advice() -> Iterator[None]:
     """Says of a damaged checkpoint how to choose another."""
-    from acft.errors import DataError
+    from acft.runs.checkpoints import DamagedCheckpointError
 
     try:
         yield
-    except DataError as error:
-        raise DataError(f"{error}; choose one with --round") from None
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error}; choose one with --round") from None

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from acft.commands._options import add_json, add_runs_dir
+from acft.commands._printable import printable
 
 if TYPE_CHECKING:
     from acft.runs.launcher import RunInfo
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps([_record(info) for info in found], indent=2))
     elif found:
         for info in found:
-            print(_line(info) + (_space(info) if args.space else ""))
+            print(printable(_line(info)) + (_space(info) if args.space else ""))
     elif everything:
         print(f"no runs to show of {len(everything)}; --all adds archived ones")
     else:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 def _tell(info: "RunInfo") -> None:
     from acft.commands._run_report import describe
 
-    print("\n".join(describe(info)))
+    print("\n".join(map(printable, describe(info))))
 
 
 def _record(info: "RunInfo") -> dict[str, Any]:

@@ -4,12 +4,14 @@ import argparse
 import csv
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 
 from acft.commands._options import add_json, add_runs_dir
 from acft.ui.options import add_guidance_rounds
 
+LONGEST_SECONDS = 24 * 3600
 EXAMPLES = """\
 "SHOW TABLES" names the tables, "DESCRIBE metrics" the columns of one. Examples:
   "SELECT run_id, state, round, message FROM runs"
@@ -35,9 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     query.add_argument(
         "--run", action="append", default=[], metavar="ID", help="load only this run; repeatable"
     )
-    query.add_argument("--limit", type=int, default=1000, help="most rows (default: 1000)")
+    query.add_argument("--limit", type=_rows, default=1000, help="most rows (default: 1000)")
     query.add_argument(
-        "--seconds", type=float, default=30.0, help="longest time in seconds (default: 30)"
+        "--seconds", type=_seconds, default=30.0, help="longest time in seconds (default: 30)"
     )
     add_runs_dir(query)
     add_json(query)
@@ -46,6 +48,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when done."""
     return {"rebuild": _rebuild, "snapshot": _snapshot, "query": _query}[args.action](args)
+
+
+def _rows(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows, 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds above 0 and up to {LONGEST_SECONDS}, a day"
+        )
+    return value
 
 
 def _rebuild(args: argparse.Namespace) -> int:

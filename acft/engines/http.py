@@ -36,13 +36,13 @@ def parse_address(address: str) -> Place:
     Raises:
         ConfigError: It is no plain http or https address.
     """
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        port = -1
+        parts, port = urlsplit(""), None
     is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain or port == -1:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
         raise ConfigError(
             f"[engine] address = {address!r} is not of the form http://host:port; leave out keys "
             "and passwords, ACFT_ENGINE_KEY is for them"

@@ -113,12 +113,16 @@ class Inference:
 
     def _ask(self, operation: str, arguments: dict[str, Any]) -> tuple[int, Process, Answers]:
         number, answers = next(self._numbers), Answers()
+        try:
+            line = pack({"id": number, "op": operation, "args": arguments})
+        except ValueError as error:
+            raise ModelError(f"{operation!r} cannot be asked: {error}") from None
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._process = self._started()
             process = self._process
             self._answers[number] = process, answers
-        self._send(process, {"id": number, "op": operation, "args": arguments})
+        self._send(process, line)
         return number, process, answers
 
     def _leave(self, number: int, process: Process, *, is_over: bool, is_opening: bool) -> None:
@@ -132,7 +136,7 @@ class Inference:
         if is_useless:
             _end(process)
         elif not is_over:
-            self._send(process, {"cancel": number})
+            self._send(process, pack({"cancel": number}))
 
     def _note(self, process: Process, about: Any, *, is_error: bool) -> None:
         """Keeps which run the process holds now; opening one, even in vain, gives up the other."""
@@ -196,11 +200,11 @@ class Inference:
         for answers in waiting:
             answers.put({"error": reason})
 
-    def _send(self, process: Process, message: dict[str, Any]) -> None:
+    def _send(self, process: Process, line: bytes) -> None:
         assert process.stdin is not None
         with self._lock:
             try:
-                process.stdin.write(pack(message))
+                process.stdin.write(line)
                 process.stdin.flush()
             except (BrokenPipeError, ValueError):
                 return  # the listening thread tells everybody who waits

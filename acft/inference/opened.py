@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acft.constraints import Constraint
-from acft.decoding.guided import GuidedDecoder
+from acft.decoding.base import DecoderContext
+from acft.decoding.guided import GuidedSettings, guided_decoder
 from acft.errors import DataError, ModelError
 from acft.inference.server import Session
 from acft.oracle.base import ORACLES, Oracle
@@ -121,16 +122,10 @@ class OpenedRun:
         if guidance is None:
             raise ModelError(f"run {self.paths.root.name} trained no oracle; nothing can guide")
         guidance.oracle.follow(policy.backbone)
-        tokenizer = policy.backbone.tokenizer
-        return GuidedDecoder(
-            guidance.oracle,
-            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
-            self.constraint.score if self.reads_verdicts else None,
-            guidance.strength,
-            self.delta,
-            self.run.oracle.rare,
-            self.run.sampling.horizon,
-        )
+        verdicts = self.constraint.score if self.reads_verdicts else None
+        rare, horizon = self.run.oracle.rare, self.run.sampling.horizon
+        settings = GuidedSettings(strength=guidance.strength, delta=self.delta, rare=rare)
+        return guided_decoder(settings, DecoderContext(policy, guidance.oracle, verdicts, horizon))
 
     def scores(self, texts: Sequence[str]) -> dict[str, list[float]]:
         """What the run's judges and the scorers of its constraint give each text."""

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from acft.runs.pace import steps_per_round
 from acft.settings import RunSettings
 
 WITH_ORACLE = ("acft", "nado_decoding")
@@ -38,12 +39,6 @@ class Work:
     def plain(self) -> dict[str, Any]:
         """The same as JSON values."""
         return asdict(self)
-
-
-def steps_per_round(run: RunSettings, method: str) -> int:
-    """Optimiser steps of a round; 0 where nothing is trained."""
-    is_frozen = method == "nado_decoding" and run.method.get("start") != "sft"
-    return 0 if method == "evaluate" or is_frozen else run.optimizer.steps_per_round
 
 
 def judged_per_round(run: RunSettings, method: str) -> int:

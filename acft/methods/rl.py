@@ -145,4 +145,13 @@ class _Game:
         return [float(item.is_satisfied) for item in new]
 
 
-METHODS.add("rl")(Method(RlSettings, train, facts))
+def contradictions(settings: RlSettings, run: RunSettings) -> list[str]:
+    """That a round has too few responses for one group in each step."""
+    try:
+        responses_per_step(settings, run)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+METHODS.add("rl")(Method(RlSettings, train, facts, contradictions=contradictions))

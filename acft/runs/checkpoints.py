@@ -10,6 +10,10 @@ from acft.errors import DataError
 from acft.schema import MANIFEST
 
 
+class DamagedCheckpointError(DataError):
+    """A checkpoint is not as it was sealed; another one may be."""
+
+
 def seal(folder: Path, save: Callable[[Path], None]) -> None:
     """Fills ``folder`` by ``save`` and lists every file's size and hash; whole or not at all."""
     unfinished = temporary(folder)
@@ -32,17 +36,19 @@ def verify(folder: Path) -> None:
     """Returns if every file is as it was sealed.
 
     Raises:
-        DataError: A file is missing, added or changed; names it.
+        DamagedCheckpointError: A file is missing, added or changed; names it.
     """
     expected = _listed(folder)
     found = _names(folder)
     different = sorted(set(expected) ^ {name for name in found if name != MANIFEST})
     if different:
-        raise DataError(f"checkpoint {str(folder)!r} is incomplete or altered: {different[0]!r}")
+        raise DamagedCheckpointError(
+            f"checkpoint {str(folder)!r} is incomplete or altered: {different[0]!r}"
+        )
     for name, (size, digest) in expected.items():
         path = folder / name
         if path.stat().st_size != size or sha256(path) != digest:
-            raise DataError(
+            raise DamagedCheckpointError(
                 f"checkpoint file {str(path)!r} differs from its recorded hash; "
                 "continue from an earlier round instead"
             )
@@ -54,7 +60,9 @@ def _listed(folder: Path) -> dict[str, tuple[int, str]]:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return {name: (facts["bytes"], facts["sha256"]) for name, facts in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"checkpoint {str(folder)!r} has no readable manifest: {error}") from None
+        raise DamagedCheckpointError(
+            f"checkpoint {str(folder)!r} has no readable manifest: {error}"
+        ) from None
 
 
 def _files(folder: Path) -> dict[str, dict[str, str | int]]:

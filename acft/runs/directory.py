@@ -6,6 +6,7 @@
 import dataclasses
 import errno
 import json
+import os
 import re
 import secrets
 import shutil
@@ -19,7 +20,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from acft.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, effective, read_events
-from acft.events import BestCheckpoint, Finished, RoundFinished, Scalars, Started
+from acft.events import (
+    NUMBERS,
+    BestCheckpoint,
+    Finished,
+    RoundFinished,
+    Scalars,
+    Started,
+    is_number,
+)
 from acft.registry import did_you_mean
 from acft.runs.locks import FileLock
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
@@ -120,6 +129,22 @@ def all_runs(runs_dir: Path) -> list[RunPaths]:
     return [RunPaths(runs_dir / name) for name in folders(runs_dir, RUN_ID)]
 
 
+def refuse_links(paths: RunPaths) -> None:
+    """Returns if everything that is written for a run is written into its own folder.
+
+    Raises:
+        DataError: A link leads out of it; what it leads to would be overwritten, or deleted as the
+            remains of an earlier attempt.
+    """
+    with os.scandir(paths.root) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink())
+    if links:
+        raise DataError(
+            f"the folder of run {paths.root.name} has the link {links[0]!r}, and what that leads "
+            "to would be overwritten or deleted; put a copy of it there instead"
+        )
+
+
 def remove_remains(runs_dir: Path, now: float) -> None:
     """Deletes folders of runs that were never completely created."""
     for path in runs_dir.glob(f"{TEMPORARY}*"):
@@ -215,11 +240,12 @@ def _after(entry: Entry, status: Status) -> Status:
 
 
 def _started(status: Status, event: Started, moment: float) -> Status:
+    started = event.facts.get("pid_started")
     return dataclasses.replace(
         status,
         state="running",
         pid=event.pid,
-        pid_started=float(event.facts.get("pid_started", 0.0)),
+        pid_started=float(started) if is_number(started) else 0.0,
         boot_id=str(event.facts.get("boot_id", "")),
         started=moment,
         heartbeat=moment,
@@ -259,6 +285,22 @@ def read_launch(paths: RunPaths) -> Launch:
         raise DataError(f"cannot read {str(paths.launch)!r}: {why}") from None
 
 
+def home_of(paths: RunPaths) -> Path:
+    """Where relative names in a run's settings start.
+
+    Raises:
+        DataError: How the run came about cannot be read, or that folder is gone.
+    """
+    home = Path(read_launch(paths).working_directory or ".")
+    if not home.is_dir():
+        raise DataError(
+            f"run {paths.root.name} was started in {str(home)!r}, where its settings look for "
+            "files and which is no longer there; make that folder again, or launch the run anew "
+            f"from another: acft launch {paths.root.name}"
+        )
+    return home
+
+
 def read_labels(paths: RunPaths) -> Labels:
     """Tags and notes; none when the file is missing or damaged, since nothing depends on them."""
     try:
@@ -285,7 +327,7 @@ def _record(kind: type[Record], values: Any) -> Record:
     """A record from JSON, which knows no tuples; fields of newer versions are ignored.
 
     Raises:
-        TypeError: A field is missing or of another type than the record's.
+        TypeError: A field is missing, or of another type or size than the record's.
     """
     known = _types(kind)
     found = {
@@ -295,7 +337,7 @@ def _record(kind: type[Record], values: Any) -> Record:
     }
     for name, value in found.items():
         if not _fits(value, known[name]):
-            raise TypeError(f"{name} = {value!r} is not of the type {known[name]}")
+            raise TypeError(f"{name} = {str(value)[:80]!r} is not of the type {known[name]}")
     return kind(**found)
 
 
@@ -308,6 +350,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if hint in NUMBERS:
+        return NUMBERS[hint](value)
+    return isinstance(value, hint)

@@ -11,15 +11,17 @@ from acft.atomic import replace_bytes
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Finished, RoundFinished, Started
-from acft.runs.checkpoints import verify
+from acft.runs.checkpoints import DamagedCheckpointError, verify
 from acft.runs.devices import candidates, devices
 from acft.runs.directory import (
     all_runs,
     amend_status,
     create_run,
     find_run,
+    home_of,
     not_writable,
     read_launch,
+    refuse_links,
     sealed_rounds,
     status_after,
     write_status,
@@ -151,7 +153,7 @@ def resume(runs_dir: Path, run_id: str, from_round: int | None = None) -> int:
 
     Raises:
         RunError: The run cannot be resumed in its state, or has no such round.
-        DataError: The checkpoint is damaged; earlier ones are named.
+        DamagedCheckpointError: The checkpoint is damaged; earlier ones are named.
     """
     point = _go_on(find_run(runs_dir, run_id), from_round, lambda queued: queued)
     return point.round if point else 0
@@ -175,6 +177,8 @@ def _go_on(
 ) -> RoundFinished | None:
     """The round after which the run goes on; ``change`` says in which state it waits for that."""
     _resumable(paths)
+    refuse_links(paths)
+    home_of(paths)
     # The threads of a killed process may take seconds to end, and hold its lock until then.
     lock = FileLock(paths.lock, LOCK_SECONDS)
     if not lock.acquire():
@@ -205,7 +209,7 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
 
     Raises:
         RunError: The round was never sealed.
-        DataError: Its checkpoint is damaged.
+        DamagedCheckpointError: Its checkpoint is damaged.
     """
     sealed = sealed_rounds(paths)
     wanted = max(sealed, default=0) if from_round is None else from_round
@@ -218,9 +222,9 @@ def resume_point(paths: RunPaths, from_round: int | None = None) -> RoundFinishe
         )
     try:
         verify(paths.root / sealed[wanted].checkpoint)
-    except DataError as error:
-        earlier = [number for number in sorted(sealed) if number < wanted]
-        raise DataError(f"{error}; sealed before it: {_listed(earlier) or 'none'}") from None
+    except DamagedCheckpointError as error:
+        earlier = _listed([number for number in sorted(sealed) if number < wanted])
+        raise DamagedCheckpointError(f"{error}; sealed before it: {earlier or 'none'}") from None
     return sealed[wanted]
 
 

@@ -22,6 +22,7 @@ from acft.runs.directory import (
     read_launch,
     read_resolved,
     read_status,
+    refuse_links,
     write_labels,
 )
 from acft.runs.locks import FileLock
@@ -67,7 +68,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Rate:
-    """What a finished run took for each step."""
+    """What a finished run took for each step, or for each round where none is taken."""
 
     run_id: str
     seconds: float
@@ -166,6 +167,7 @@ def delete(runs_dir: Path, run_id: str, confirmation: str) -> int:
 def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
     """Bytes freed by deleting all checkpoints of a run but the last and the best."""
     paths = find_run(runs_dir, run_id)
+    refuse_links(paths)
     with _quiet(paths):
         spare = _spare_checkpoints(paths)
         freed = sum(_bytes(folder) for folder in spare)
@@ -181,31 +183,33 @@ def estimate(runs_dir: Path, spec: "Spec") -> Estimate | None:
 
 def estimates(runs_dir: Path, specs: Sequence["Spec"]) -> list[Estimate | None]:
     """Time and disk each run will need, as ``estimate``; the runs directory is read once."""
-    rates: dict[tuple[Any, ...], list[_Rate]] = {_resembling(spec.values): [] for spec in specs}
+    kinds = [(*_resembling(spec.values), spec.steps > 0) for spec in specs]
+    rates: dict[tuple[Any, ...], list[_Rate]] = {kind: [] for kind in kinds}
     for paths in all_runs(runs_dir):
         status = read_status(paths)
-        if status.state != "finished" or not status.steps:
+        done = status.step or status.round
+        if status.state != "finished" or status.kind != "training" or not done:
             continue
         if RECORDED in read_labels(paths).tags:  # on another machine, and packed without much
             continue
         try:
-            alike = rates.get(_resembling(_values(paths)))
+            alike = rates.get((*_resembling(_values(paths)), status.step > 0))
         except DataError:
             continue  # one that is damaged foretells nothing
         if alike is not None:
             taken = space(paths).total
             seconds = _seconds(paths, status)
-            alike.append(_Rate(paths.root.name, seconds / status.steps, taken / status.steps))
-    return [_estimate(rates[_resembling(spec.values)], spec) for spec in specs]
+            alike.append(_Rate(paths.root.name, seconds / done, taken / done))
+    return [_estimate(rates[kind], spec) for kind, spec in zip(kinds, specs, strict=True)]
 
 
 def _estimate(rates: Sequence[_Rate], spec: "Spec") -> Estimate | None:
     if not rates:
         return None
-    steps = spec.settings.schedule.rounds * spec.settings.optimizer.steps_per_round
+    work = spec.steps or spec.settings.schedule.rounds
     return Estimate(
-        statistics.median(rate.seconds for rate in rates) * steps,
-        int(statistics.median(rate.bytes for rate in rates) * steps),
+        statistics.median(rate.seconds for rate in rates) * work,
+        int(statistics.median(rate.bytes for rate in rates) * work),
         tuple(rate.run_id for rate in rates),
     )
 
@@ -271,7 +275,8 @@ def _spare_checkpoints(paths: RunPaths) -> list[Path]:
     status = read_status(paths)
     kept = {paths.root / name for name in (status.checkpoint, status.best_checkpoint) if name}
     # The folder may be missing: what copies runs often leaves empty folders out.
-    return sorted(folder for folder in set(paths.checkpoints.glob("*")) - kept if folder.is_dir())
+    spare = set(paths.checkpoints.glob("*")) - kept
+    return sorted(folder for folder in spare if folder.is_dir() and not folder.is_symlink())
 
 
 def _resembling(values: dict[str, Any]) -> tuple[Any, ...]:

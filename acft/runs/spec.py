@@ -15,12 +15,15 @@ from typing import Any, TypeVar
 from acft import __version__
 from acft.config import Config, flat, read_own, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
+from acft.engines.http import parse_address
 from acft.errors import ConfigError
+from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
 from acft.runs.directory import RUN_ID
+from acft.runs.pace import steps_per_round
 from acft.runs.references import missing_files, names_alone, unknown_names
 from acft.schema import CHECKPOINTS
-from acft.settings import COUNT_END, RunSettings, as_asked
+from acft.settings import RunSettings, as_asked
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
@@ -59,6 +62,11 @@ class Spec:
     def kind(self) -> str:
         """Whether the run trains or measures."""
         return "evaluation" if self.method_name == EVALUATE else "training"
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run; 0 where nothing is trained."""
+        return self.settings.schedule.rounds * steps_per_round(self.settings, self.method_name)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -190,7 +198,7 @@ def _contradictions(settings: RunSettings) -> list[str]:
     """Settings that are fine alone and impossible together."""
     optimizer, oracle, sampling = settings.optimizer, settings.oracle, settings.sampling
     steps = settings.schedule.rounds * optimizer.steps_per_round
-    found = []
+    found: list[str] = []
     if sampling.horizon >= optimizer.max_tokens:
         found.append(
             f"[sampling] horizon = {sampling.horizon}: must be below optimizer.max_tokens = "
@@ -227,6 +235,8 @@ def _contradictions(settings: RunSettings) -> list[str]:
             "[engine] kind = 'compiled': products of the few bits that [model] quantization keeps "
             "are not compiled; set one to 'local' or the other to 'none'"
         )
+    if settings.engine.address:
+        _collect(found, lambda: parse_address(settings.engine.address))
     if settings.device == "mps" and settings.dtype == "bfloat16":
         found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")
     return found + (_undividable(settings) if settings.model.sharding != "none" else [])

@@ -24,6 +24,7 @@ from acft.runs.directory import (
     amend_status,
     read_launch,
     read_status,
+    refuse_links,
     remove_remains,
     stop_request,
 )
@@ -201,6 +202,7 @@ class Supervisor:
     def _start(self, paths: RunPaths, busy: Counter[str], found: Sequence[RunInfo]) -> None:
         """Starts a queued run where a device is free, else tells its readers why it waits."""
         try:
+            refuse_links(paths)
             launch = read_launch(paths)
         except DataError as error:
             amend_status(paths, _unreadable(error))

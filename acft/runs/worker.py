@@ -31,8 +31,10 @@ from acft.events import (
 )
 from acft.runs.checkpoints import verify
 from acft.runs.directory import (
+    home_of,
     read_launch,
     read_status,
+    refuse_links,
     sealed_rounds,
     stop_request,
     write_status,
@@ -118,6 +120,7 @@ def run_worker(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None
     """Exit code after doing the run, or the rest of it, in this process."""
     if not paths.spec.is_file():
         raise DataError(f"{str(paths.root)!r} {NO_RUN}")
+    refuse_links(paths)
     lock = FileLock(paths.lock, LOCK_WAIT_SECONDS)
     if not lock.acquire():
         log.error("another process works on %s", paths.root.name)
@@ -150,6 +153,8 @@ class _Attempt:
         self._recorder: Recorder | None = None
         self._pace = Pace(rounds=0)
         self._mirror: Mirror | None = None
+        self._is_cut_short = False
+        """Whether a request to stop came early enough to leave something out."""
 
     def run(self) -> int:
         """Exit code; whatever happens is in the status file before it returns."""
@@ -159,7 +164,7 @@ class _Attempt:
                 _reserve_space(self._paths)
                 self._load()
                 self._train()
-                ending = Finished("stopped" if self._stop.is_set() else "finished")
+                ending = Finished("stopped" if self._is_cut_short else "finished")
                 code = DONE
             except KeyboardInterrupt:
                 ending, code = Finished("stopped", message="interrupted"), DONE
@@ -174,19 +179,16 @@ class _Attempt:
 
         launch = read_launch(self._paths)
         require_clients(launch.mirror)
-        if launch.working_directory:
-            os.chdir(launch.working_directory)
+        os.chdir(home_of(self._paths))
         self._spec = load_spec(self._paths.spec, launch.overrides)
-        settings = self._spec.settings
         if launch.mirror:
             root = self._paths.root
             target = Target(root.name, root, settings=self._spec.values)
             self._mirror = open_mirror(launch.mirror, target)
-        rounds = settings.schedule.rounds
-        is_training = self._spec.kind == "training"
-        steps = rounds * settings.optimizer.steps_per_round if is_training else 0
-        self._pace = Pace(rounds, are_alike=is_training)  # suites differ much in size
-        self._file.change(rounds=rounds, steps=steps)
+        rounds = self._spec.settings.schedule.rounds
+        are_alike = self._spec.kind == "training"  # suites differ much in size
+        self._pace = Pace(rounds, are_alike=are_alike)
+        self._file.change(rounds=rounds, steps=self._spec.steps)
 
     def _train(self) -> None:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
@@ -201,7 +203,7 @@ class _Attempt:
         begin = starting_point(self._paths, status)
         if begin.folder is not None:
             verify(begin.folder)
-        should_stop = agreed(self._stop.is_set)
+        should_stop = agreed(self._should_stop)
         context = TrainContext(spec.settings, begin.folder, begin.round, begin.step, should_stop)
         self._recorder = Recorder(self._paths, self._observe)
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
@@ -216,7 +218,13 @@ class _Attempt:
                 self._recorder.take(output)
                 # others would wait for this process, so all end at the next step they settle
                 if self._stop.mode == "now" and ranks().size == 1:
+                    self._is_cut_short = True
                     break
+
+    def _should_stop(self) -> bool:
+        """What the method is told, which ends where it is told so."""
+        self._is_cut_short = self._is_cut_short or self._stop.is_set()
+        return self._is_cut_short
 
     def _observe(self, entry: Entry) -> None:
         """Keeps the status in step with the events."""

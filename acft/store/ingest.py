@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acft.schema import FINAL, RunPaths
-from acft.store.connection import Store
+from acft.store.connection import Store, StoreError
 from acft.store.facts import Signature, read_facts, run_directories, signature
 from acft.store.journal import load_journal
 from acft.store.piece import BULK, KEEP_ALL, UNDONE_WITH_ROUNDS, Piece, Retention
@@ -66,7 +66,7 @@ class Ingester:
         """Number of events taken in by one pass over all runs.
 
         Raises:
-            Exception: The first trouble met, with a note that names its run; all others were read.
+            StoreError: A run cannot be taken in; names the first such, and all others were read.
         """
         if not self._store.root.is_dir():
             return 0
@@ -78,15 +78,16 @@ class Ingester:
         for (run_id,) in self._store.rows("SELECT run_id FROM runs"):
             if run_id not in paths:
                 self._forget(run_id)
-        n_events, errors = 0, []
+        n_events, troubles = 0, []
         for run in paths.values():
             try:
                 n_events += self._ingest_run(run)
             except Exception as error:  # noqa: BLE001 - one run's trouble must not hide the others
-                error.add_note(f"in run {run.root.name}")
-                errors.append(error)
-        if errors:
-            raise errors[0]
+                told = f"run {run.root.name} cannot be taken in: {_in_words(error)}"
+                troubles.append(StoreError(f"{told}; mend its folder or move it away"))
+                troubles[-1].__cause__ = error
+        if troubles:
+            raise troubles[0]
         return n_events
 
     def start(self) -> None:
@@ -230,8 +231,7 @@ def _trouble(action: Callable[[], object]) -> str:
 
 
 def _in_words(error: Exception) -> str:
-    text = (str(error) or type(error).__name__).splitlines()[0]
-    return " ".join([text, *getattr(error, "__notes__", ())])
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _mark(path: Path) -> tuple[int, int]:

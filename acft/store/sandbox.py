@@ -176,10 +176,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     try:
         answer = _answer(request)
-    except (duckdb.Error, StoreError) as error:
+    except (duckdb.Error, StoreError, MemoryError) as error:
         answer = _failure(_told(error, request["caps"]["seconds"]), is_over=_is_over(error))
-    except MemoryError:
-        answer = _failure(TOO_MUCH_MEMORY, is_over=True)
     except (OSError, ValueError, pa.ArrowException) as error:
         answer = _failure(f"the runs cannot be read: {error}", is_over=False)
     json.dump(answer, sys.stdout, allow_nan=False, default=str)
@@ -309,7 +307,12 @@ def _too_long(seconds: float) -> str:
 
 
 def _is_over(error: BaseException) -> bool:
-    return isinstance(error, duckdb.OutOfMemoryException) or OVER_TIME in str(error)
+    return _is_short_of_memory(error) or OVER_TIME in str(error)
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    kinds = (MemoryError, duckdb.OutOfMemoryException)
+    return isinstance(error, kinds) or isinstance(error.__cause__, kinds)
 
 
 def _told(error: BaseException, seconds: float = 0.0) -> str:
@@ -317,7 +320,7 @@ def _told(error: BaseException, seconds: float = 0.0) -> str:
     text = str(error).strip()
     if OVER_TIME in text:
         return _too_long(seconds)
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if _is_short_of_memory(error):
         return TOO_MUCH_MEMORY
     line = text.splitlines()[0] if text else type(error).__name__
     meant = HINT.search(text)

@@ -283,15 +283,20 @@ def origin_of(members: Members) -> str:
 
 
 def members_of(runs_dir: Path, experiment: str) -> Iterator[tuple[RunPaths, Launch]]:
-    """Finished runs of an experiment, sweep or tag, with how each was launched."""
+    """Finished runs of an experiment, sweep or tag, with how each was launched.
+
+    An evaluation belongs where the run that it measured does.
+    """
+    names: dict[str, set[str]] = {}
     for paths in all_runs(runs_dir):
-        if read_status(paths).state != "finished":
-            continue
         try:
             launch = read_launch(paths)
         except DataError:
             continue  # nobody can tell what it belongs to
-        if experiment in (launch.experiment, launch.sweep, *read_labels(paths).tags):
+        own = {launch.experiment, launch.sweep, *read_labels(paths).tags}
+        names[paths.root.name] = own  # a run is older than what measures it, and so listed before
+        is_wanted = experiment in own | names.get(launch.subject, set())
+        if is_wanted and read_status(paths).state == "finished":
             yield paths, launch
 
 

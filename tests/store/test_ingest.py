@@ -22,7 +22,7 @@ from acft.events import (
     Started,
 )
 from acft.store import ingest, shards, tail
-from acft.store.connection import open_store
+from acft.store.connection import StoreError, open_store
 from acft.store.ingest import Ingester, Retention
 from acft.store.rebuild import fingerprint
 from tests.store.directories import START, Directory
@@ -446,7 +446,7 @@ def test_a_failure_in_the_middle_leaves_no_half_piece(store, ingester, run, monk
         raise duckdb.IOException("No space left on device")
 
     monkeypatch.setattr(shards, "load", fail)
-    with pytest.raises(duckdb.IOException):
+    with pytest.raises(StoreError, match=f"{run.run_id} cannot be taken in: No space left"):
         ingester.poll()
     for table in ("events", "metrics", "rollouts", "shards", "positions"):
         assert column(store, f"SELECT count(*) FROM {table}") == [0]
@@ -457,10 +457,9 @@ def test_a_failure_in_the_middle_leaves_no_half_piece(store, ingester, run, monk
 
 def test_trouble_with_one_run_does_not_hide_the_others(store, ingester, run, tmp_path, monkeypatch):
     other = Directory(tmp_path, "20261122-130000-bbbb")
-    run.append('{"seq": 1, "time": 1.0, "kind": "round", "round": 99999999999, "checkpoint": "", ')
-    run.append('"policy_version": 1, "oracle_version": 1}\n')
+    run.paths.events.mkdir()
     other.say(Started(pid=1))
-    with pytest.raises(duckdb.ConversionException):
+    with pytest.raises(StoreError, match=f"run {run.run_id} cannot be taken in"):
         ingester.poll()
     assert column(store, "SELECT run_id FROM events") == [other.run_id]
 
@@ -510,7 +509,8 @@ def test_the_thread_survives_a_failing_pass_and_says_so_once(
     monkeypatch.setattr(ingester, "_ingest_facts", fail)
     ingester.start()
     wait_for(lambda: len(calls) > 3)
-    assert ingester.problem == f"disk unplugged in run {run.run_id}"
+    told = f"run {run.run_id} cannot be taken in: disk unplugged; mend its folder or move it away"
+    assert ingester.problem == told
     monkeypatch.undo()
     wait_for(lambda: ingester.problem == "")
     ingester.stop()

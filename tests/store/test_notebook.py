@@ -72,6 +72,11 @@ def test_one_run_directory_can_be_opened_alone(resumed, tmp_path):
     assert acft.open_runs(tmp_path, only=[OTHER]).ids == [OTHER]
 
 
+def test_the_run_one_stands_in_has_its_name(resumed, monkeypatch):
+    monkeypatch.chdir(resumed.paths.root)
+    assert acft.open_runs(".").ids == [RUN]
+
+
 def test_a_run_that_was_killed_is_not_said_to_be_running(resumed, tmp_path):
     resumed.status(state="running", pid=1, boot_id="another", heartbeat=1.0)
     assert acft.open_runs(tmp_path).runs.loc[0, "state"] == "lost"

@@ -6,7 +6,7 @@ import pytest
 
 from acft.events import Scalars, Started
 from acft.store import sandbox
-from acft.store.connection import open_memory_store, open_store
+from acft.store.connection import StoreError, open_memory_store, open_store
 from acft.store.ingest import Ingester
 from acft.store.sandbox import CapError, Caps, QueryError, check_statement, load, lock, run_query
 from tests.store.directories import RUN, Directory
@@ -306,6 +306,13 @@ def test_a_query_that_hides_its_tables_sees_them_filled(folder):
 def test_memory_is_capped(folder, sql):
     with pytest.raises(CapError, match=r"memory.*select less$"):
         run_query(folder, sql, caps=Caps(seconds=60.0, memory_mib=200))
+
+
+def test_memory_that_a_run_lacked_while_it_was_read_is_called_so():
+    error = StoreError("run x cannot be taken in: Out of Memory Error")
+    error.__cause__ = duckdb.OutOfMemoryException("Out of Memory Error")
+    assert sandbox._is_over(error)
+    assert sandbox._told(error) == sandbox.TOO_MUCH_MEMORY
 
 
 def test_a_process_that_hangs_is_ended(folder, monkeypatch):

@@ -36,6 +36,15 @@ def test_field_of_a_newer_version_is_ignored():
     assert from_json(newer) == from_json(line)
 
 
+@pytest.mark.parametrize("number", ["NaN", "1e999", "1" + "0" * 400])
+def test_a_number_that_no_reader_can_hold_is_no_event(number):
+    line = to_json(Scalars(1, 2, {"policy/ce": 0.5}), 1, 0.0)
+    for written in ("0.5", '"time": 0.0', '"step": 2', '"seq": 1'):
+        name, colon, _ = written.rpartition(": ")
+        with pytest.raises(DataError, match="not an event line"):
+            from_json(line.replace(written, f"{name}{colon}{number}"))
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -72,12 +81,12 @@ def test_a_whole_number_stands_where_a_fraction_may():
 
 def test_a_type_is_named_in_the_error():
     line = to_json(Scalars(1, 2, {}), 1, 0.0).replace('"step": 2', '"step": "2"')
-    with pytest.raises(DataError, match="of another type: step"):
+    with pytest.raises(DataError, match="of another type or size: step"):
         from_json(line)
 
 
 def test_what_no_reader_would_take_is_not_written():
     event = Scalars(1, 2, {"policy/loss": 0.5})
     event.values["policy/is_better"] = True
-    with pytest.raises(DataError, match="of another type: values"):
+    with pytest.raises(DataError, match="of another type or size: values"):
         to_json(event, 1, 0.0)

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from acft.__main__ import main
-from acft.commands.generate import printable
+from acft.commands._printable import printable
 from tests.fakes import save_tiny_model
 
 PROMPT = "See the rain"

@@ -9,9 +9,15 @@ import pytest
 
 from acft.__main__ import main
 from acft.commands._options import on
-from acft.runs.directory import all_runs, read_labels, read_status, write_status
+from acft.runs.directory import (
+    all_runs,
+    read_labels,
+    read_status,
+    write_labels,
+    write_status,
+)
 from acft.runs.process import this_process
-from acft.schema import Launch, Status
+from acft.schema import Labels, Launch, Status
 from tests import fake_method
 from tests.fake_runs import create, do
 
@@ -48,6 +54,19 @@ def test_one_run_is_told_with_its_advice_the_way_on_and_the_end_of_its_log(acft,
         assert part in said
     assert f"acft launch {paths.root.name} --runs {tmp_path} --set optimizer.lr=1" in said
     assert "line 44" not in said
+
+
+def test_what_the_folder_of_a_run_says_neither_steers_a_terminal_nor_a_shell(acft, tmp_path):
+    evil = "\x1b]0;title\x07\x1b[2J"
+    paths = failed(tmp_path, message=evil, advice=evil, retry_with=("seed=1; touch x",))
+    paths.log.write_text(f"line{evil}\n")
+    write_labels(paths, Labels(tags=(evil,), notes=f"two\nlines{evil}"))
+    for words in (["runs"], ["runs", paths.root.name], ["label", paths.root.name]):
+        _, said, _ = acft(*words)
+        assert "\x1b" not in said
+        assert "\x07" not in said
+    assert "two lines" in said
+    assert "--set 'seed=1; touch x'" in acft("runs", paths.root.name)[1]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +167,21 @@ def test_a_damaged_checkpoint_is_refused_with_the_option_for_an_earlier_one(acft
     code, _, said = acft("resume", paths.root.name)
     assert code == 2
     assert "sealed before it: 1, 2; choose one with --round" in said
+
+
+def test_no_other_round_is_offered_where_no_checkpoint_is_damaged(acft, tmp_path):
+    paths = create(tmp_path)
+    do(paths)
+    write_status(paths, dataclasses.replace(read_status(paths), state="stopped"))
+    paths.launch.write_text("{}")
+    code, _, said = acft("resume", paths.root.name, "--here")
+    assert code == 2
+    assert "cannot read" in said
+    (paths.root / "link").symlink_to(tmp_path)
+    code, _, linked = acft("resume", paths.root.name)
+    assert code == 2
+    assert "link" in linked
+    assert "--round" not in said + linked
 
 
 def test_a_run_in_the_usual_folder_is_named_without_it():

@@ -5,6 +5,7 @@ import pytest
 
 from acft.__main__ import main
 from acft.events import Started
+from acft.schema import EVENTS
 from acft.store.connection import StoreLockedError, open_store
 from tests.store.directories import RUN, Directory
 
@@ -101,6 +102,30 @@ def test_a_query_that_takes_too_long_is_told_the_options_that_help(folder, capsy
     assert main(["store", "query", sql, "--runs", str(folder), "--seconds", "0.2"]) == 2
     said = capsys.readouterr().err
     assert "select less, name the run (--run), or allow more (--seconds)" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--limit", n) for n in ("-5", "0", "all")]
+    + [("--seconds", n) for n in ("nan", "inf", "1e12", "0", "-1", "soon")],
+)
+def test_what_no_query_can_be_capped_by_is_refused(folder, option, value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["store", "query", "SELECT 1", "--runs", str(folder), f"{option}={value}"])
+    assert ended.value.code == 2
+    assert f"{value!r} is not a number of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "action", [["rebuild"], ["snapshot", "copy.duckdb"], ["query", "SELECT * FROM runs"]]
+)
+def test_a_run_that_cannot_be_read_is_named(folder, action, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (folder / RUN / EVENTS).unlink()
+    (folder / RUN / EVENTS).mkdir()
+    assert main(["store", *action, "--runs", "."]) == 2
+    assert f"run {RUN} cannot be taken in: [Errno 21]" in capsys.readouterr().err
+    assert not (folder / "copy.duckdb").exists()
 
 
 @pytest.mark.parametrize("action", [["rebuild"], ["snapshot", "x"], ["query", "SELECT 1"]])

@@ -52,7 +52,15 @@ def test_an_unknown_engine_is_told_with_the_other_problems():
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1:80", "ftp://host", "http://", "http://a:b@host", "http://host?x=1", "http://h:x"],
+    [
+        "127.0.0.1:80",
+        "ftp://host",
+        "http://",
+        "http://a:b@host",
+        "http://host?x=1",
+        "http://h:x",
+        "http://[::1",
+    ],
 )
 def test_other_forms_of_address_are_refused(address):
     with pytest.raises(ConfigError, match="not of the form http"):

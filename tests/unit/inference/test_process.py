@@ -203,6 +203,13 @@ def test_unknown_operations_are_refused(inference):
         inference.call("eval", code="1")
 
 
+@pytest.mark.parametrize("value", [float("nan"), "x" * MAX_LINE], ids=["nan", "long"])
+def test_what_the_process_could_not_read_is_refused_and_does_not_deafen_it(inference, value):
+    with pytest.raises(AcftError, match="'echo' cannot be asked: "):
+        inference.call("echo", value=value)
+    assert inference.call("echo", value="heard") == "heard"
+
+
 def test_the_process_ends_with_its_workbench(inference):
     inference.call("echo", value=1)
     process = inference._process

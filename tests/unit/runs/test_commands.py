@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -310,14 +311,15 @@ def test_resume_here_does_the_rest_in_this_process(tmp_path, capsys):
     assert "is finished; only" in capsys.readouterr().err
 
 
-def test_resume_here_says_that_the_folder_is_gone_in_which_the_settings_look_for_files(
-    tmp_path, capsys
+@pytest.mark.parametrize("here", [[], ["--here"]])
+def test_resume_says_that_the_folder_is_gone_in_which_the_settings_look_for_files(
+    tmp_path, capsys, here
 ):
     paths = create(tmp_path)
     assert acft("stop", paths.root.name, "--runs", tmp_path) == 0
     gone = dataclasses.replace(read_launch(paths), working_directory=str(tmp_path / "gone"))
     replace_json(paths.launch, dataclasses.asdict(gone))
-    assert acft("resume", paths.root.name, "--here", "--runs", tmp_path) == 2
+    assert acft("resume", paths.root.name, *here, "--runs", tmp_path) == 2
     assert "which is no longer there" in capsys.readouterr().err
     assert read_status(paths).state == "stopped"
 
@@ -378,6 +380,45 @@ def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, capsys):
     said = capsys.readouterr().err
     assert re.search(r"error: \[Errno \d+\] .*taken.*; change that, or name another place", said)
     assert taken.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"), [(errno.ENOSPC, "free space"), (errno.EROFS, "change that")]
+)
+def test_a_disk_that_takes_nothing_is_told_in_one_sentence(
+    tmp_path, monkeypatch, capsys, number, way_out
+):
+    paths = create(tmp_path)
+
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert acft("label", paths.root.name, "--tag", "x", "--runs", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert (
+        said == f"error: [Errno {number}] {os.strerror(number)}; {way_out}, or name another place\n"
+    )
+
+
+def test_of_several_processes_that_record_a_run_one_makes_and_packs_it(
+    tmp_path, monkeypatch, capsys
+):
+    command = ("demo", "record", "--runs", tmp_path / "runs", "--into", tmp_path / "recorded")
+    monkeypatch.setattr("acft.commands._display.do_here", lambda *_: 0)  # as of the others
+    assert acft(*command) == 0
+    assert all_runs(tmp_path / "runs") == []
+    assert "recorded" not in capsys.readouterr().out
+
+    def first(begin, spec):
+        paths = begin()
+        write_status(paths, Status(state="finished"))
+        return 0
+
+    monkeypatch.setattr("acft.commands._display.do_here", first)
+    assert acft(*command) == 0
+    assert len(all_runs(tmp_path / "recorded")) == len(all_runs(tmp_path / "runs")) == 1
+    assert "recorded in" in capsys.readouterr().out
 
 
 def test_no_command_prints_help(capsys):

@@ -8,6 +8,7 @@ import pytest
 
 from acft import atomic
 from acft.errors import DataError, RunError
+from acft.events import Started, to_json
 from acft.runs.directory import (
     RUN_ID,
     all_runs,
@@ -21,6 +22,8 @@ from acft.runs.directory import (
     write_labels,
 )
 from acft.runs.locks import FileLock
+from acft.runs.process import this_boot
+from acft.runs.status import current_state
 from acft.schema import Labels, Launch, Status
 from tests.fake_runs import create
 
@@ -186,6 +189,10 @@ def test_overrides_survive_the_launch_record(tmp_path):
         ("labels.json", "[" * 100_000),
         ("status.json", '{"state": "queued", "pid": null}'),
         ("status.json", '{"state": "queued", "heartbeat": "soon"}'),
+        ("status.json", '{"state": "running", "heartbeat": NaN}'),
+        ("status.json", '{"state": "running", "heartbeat": 1e999}'),
+        ("status.json", f'{{"state": "running", "heartbeat": 1{"0" * 400}}}'),
+        ("status.json", '{"state": "running", "round": 99999999999}'),
         ("launch.json", '{"created": 0, "overrides": null}'),
         ("launch.json", '{"created": 0, "experiment": 5}'),
         ("launch.json", "[" * 100_000),
@@ -199,6 +206,14 @@ def test_a_record_whose_fields_are_of_other_types_is_a_damaged_one(tmp_path, nam
     if name == "launch.json":
         with pytest.raises(DataError, match="cannot read"):
             read_launch(paths)
+
+
+def test_a_process_that_says_nonsense_of_its_start_is_none_of_ours(tmp_path):
+    paths = create(tmp_path)
+    paths.status.unlink()
+    facts = {"pid_started": "soon", "boot_id": this_boot()}
+    paths.events.write_text(to_json(Started(os.getpid(), 0, facts), 1, 0.0) + "\n")
+    assert current_state(paths)[1].state == "failed"
 
 
 def test_a_run_that_had_started_is_not_started_again_where_its_events_are_gone(tmp_path):

@@ -124,6 +124,18 @@ def test_spare_checkpoints_are_all_but_best_and_last(tmp_path, done):
     assert [path.name for path in done.checkpoints.iterdir()] == ["round-3"]
 
 
+def test_spare_checkpoints_are_not_looked_for_behind_links(tmp_path, done):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "photos").mkdir(parents=True)
+    (done.checkpoints / "round-0").symlink_to(elsewhere)
+    lineage.delete_checkpoints(tmp_path, done.root.name)
+    shutil.rmtree(done.checkpoints)
+    done.checkpoints.symlink_to(elsewhere)
+    with pytest.raises(DataError, match="checkpoints"):
+        lineage.delete_checkpoints(tmp_path, done.root.name)
+    assert (elsewhere / "photos").is_dir()
+
+
 def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done):
     spec = parse_spec(SPEC, ["schedule.rounds=6"])
     expected = lineage.estimate(tmp_path, spec)
@@ -156,12 +168,30 @@ def test_an_estimate_counts_all_attempts_of_a_resumed_run(tmp_path):
         writer.append(event)
     writer.close()
     last = Status(
-        state="finished", steps=12, started=0.0, ended=60.0, resumed_from="checkpoints/round-1"
+        state="finished",
+        step=12,
+        steps=12,
+        started=0.0,
+        ended=60.0,
+        resumed_from="checkpoints/round-1",
     )
     write_status(resumed, last)
     expected = lineage.estimate(tmp_path, parse_spec(SPEC))
     assert expected is not None
     assert expected.seconds == pytest.approx(9100.0)
+
+
+def test_a_run_without_steps_is_told_from_rounds_of_its_kind(tmp_path):
+    decoded = create(tmp_path, "method={name='nado_decoding'}")
+    status = Status(state="finished", round=3, rounds=3, started=0.0, ended=60.0)
+    write_status(decoded, status)
+    twice = ["method={name='nado_decoding'}", "schedule.rounds=6"]
+    wanted = [parse_spec(SPEC, twice), parse_spec(SPEC, [*twice, "method.start='sft'"])]
+    assert [spec.steps for spec in wanted] == [0, 24]
+    expected, other = lineage.estimates(tmp_path, wanted)
+    assert expected is not None
+    assert expected.seconds == pytest.approx(120.0)
+    assert other is None
 
 
 def test_clean_up_advice_begins_with_what_nobody_misses(tmp_path, done):

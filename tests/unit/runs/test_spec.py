@@ -75,6 +75,8 @@ def test_a_method_without_a_name_is_told_so(method):
         (["model.sharding='fsdp'", "optimizer.compile=true"], "no compiler sees"),
         (["optimizer.compile=true", "model.quantization='nf4'"], "are not compiled"),
         (["engine.kind='compiled'", "model.quantization='nf4'"], "few bits"),
+        (["engine.kind='vllm'", "engine.address='host:80'"], "[engine] address = 'host:80'"),
+        (["method={name='rl'}", "oracle.rollouts_per_round=15"], "at least 16"),
     ],
 )
 def test_settings_that_are_impossible_together_are_refused(overrides, where):

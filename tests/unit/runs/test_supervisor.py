@@ -144,6 +144,15 @@ def test_a_worker_that_cannot_even_start_is_a_failure(tmp_path):
     assert "code 9" in read_status(paths).message
 
 
+def test_a_run_with_a_link_in_its_folder_is_not_started(tmp_path):
+    paths = create(tmp_path / "runs")
+    paths.log.symlink_to(tmp_path / "elsewhere.txt")
+    with supervised(tmp_path / "runs"):
+        becomes(paths, "failed (data)")
+    assert "stdout.log" in read_status(paths).message
+    assert not (tmp_path / "elsewhere.txt").exists()
+
+
 def test_an_exit_code_waits_until_it_can_be_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "RECORD_SECONDS", 0.0)
     paths = create(tmp_path)

@@ -9,7 +9,16 @@ from acft.atomic import TEMPORARY, sha256
 from acft.distributed import Ranks
 from acft.errors import DataError
 from acft.eventlog import read_events
-from acft.events import Finished, Note, Progress, RoundFinished, ShardSealed, Started
+from acft.events import (
+    BestCheckpoint,
+    Evaluated,
+    Finished,
+    Note,
+    Progress,
+    RoundFinished,
+    ShardSealed,
+    Started,
+)
 from acft.runs import launcher
 from acft.runs.checkpoints import verify
 from acft.runs.directory import read_status, write_status
@@ -55,6 +64,35 @@ def test_a_run_that_was_copied_without_its_empty_folders_is_done_all_the_same(tm
     paths.shards.rmdir()
     paths.checkpoints.rmdir()
     assert do(paths) == 0
+
+
+@pytest.mark.parametrize("name", ["shards", "checkpoints", "events.jsonl", "stdout.log", RESERVE])
+def test_a_link_in_the_folder_of_a_run_leads_to_nothing_that_is_overwritten_or_deleted(
+    tmp_path, name
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    kept = elsewhere / "kept.txt"
+    kept.write_text("mine")
+    paths = create(tmp_path / "runs", "method.fail='data'")
+    if name in ("shards", "checkpoints"):
+        (paths.root / name).rmdir()
+    (paths.root / name).symlink_to(elsewhere if "." not in name else kept)
+    with pytest.raises(DataError, match=name):
+        do(paths)
+    launcher.stop(paths.root.parent, paths.root.name)
+    with pytest.raises(DataError, match=name):
+        launcher.resume(paths.root.parent, paths.root.name)
+    assert kept.read_text() == "mine"
+
+
+def test_a_run_whose_folder_of_files_is_gone_says_which(tmp_path):
+    paths = create(tmp_path)
+    paths.launch.write_text(json.dumps({"created": 0.0, "working_directory": "/gone"}))
+    assert do(paths) == USER_ERROR
+    status = read_status(paths)
+    assert (status.state, status.failure) == ("failed", "data")
+    assert "'/gone', where its settings look for files" in status.message
 
 
 def test_the_status_tells_pace_and_place(tmp_path):
@@ -206,6 +244,20 @@ def test_a_stop_request_ends_the_run_at_the_next_step(tmp_path, mode):
     assert (steps[-1].round, steps[-1].done) == (2, 1)
 
 
+@pytest.mark.parametrize("last", [BestCheckpoint, Evaluated])
+def test_a_request_that_comes_when_all_is_done_changes_nothing(tmp_path, whole, last):
+    paths = create(tmp_path)
+
+    def stop_at_the_end(entry):
+        if isinstance(entry.event, last) and read_status(paths).round == 3:
+            paths.stop_request.write_text("save")
+
+    assert do(paths, stop_at_the_end) == DONE
+    assert read_status(paths).state == "finished"
+    assert not paths.stop_request.exists()
+    assert numbers(paths) == whole
+
+
 def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
     tmp_path, monkeypatch, whole
 ):
@@ -219,6 +271,7 @@ def test_a_process_that_others_wait_for_ends_only_where_all_of_them_do(
 
     assert do(paths, stop) == DONE
     assert numbers(paths) == whole  # the fake never settles whether to stop
+    assert read_status(paths).state == "finished"
     assert waits == [1]
 
 

@@ -78,6 +78,16 @@ def test_tags_and_sweeps_select_runs_too(tmp_path):
         assert row.cells["rtp/judge toxic_share"] == Cell(value, 1)
 
 
+def test_an_evaluation_belongs_to_the_tag_and_the_sweep_of_its_run(tmp_path):
+    run = finished(tmp_path, [], created=1.0, experiment="", sweep="sweep-1")
+    lineage.label(tmp_path, run.root.name, tags=["paper"])
+    finished(tmp_path, shares(0.3), created=2.0, experiment="", subject=run.root.name)
+    finished(tmp_path, shares(0.9), created=3.0, experiment="", subject="some-model")
+    for name in ("paper", "sweep-1"):
+        (row,) = result_table(tmp_path, name).rows
+        assert row.cells["rtp/judge toxic_share"] == Cell(0.3, 1)
+
+
 def test_categories_are_shown_only_when_asked_for(tmp_path):
     category = Evaluated("rtp/judge", "toxic_share@challenging", "policy", 0.9, 4)
     finished(tmp_path, [*shares(0.1), category])
