@@ -18,7 +18,13 @@ from acft.eventlog import effective, read_events
 from acft.events import Evaluated
 from acft.model_card import Base, CardFacts, model_card, without_folder
 from acft.oracle.base import ORACLES
-from acft.runs.directory import all_runs, read_launch, read_resolved, read_status
+from acft.runs.directory import (
+    all_runs,
+    read_launch,
+    read_resolved,
+    read_status,
+    refuse_links,
+)
 from acft.runs.exports import Export
 from acft.runs.locks import FileLock
 from acft.runs.restore import RestoredRun, open_run, sealed_round
@@ -84,6 +90,7 @@ def export_within(run_dir: Path, export: Export) -> Path:
 
     Raises:
         RunError: Another process is writing there, or the run has no such round.
+        DataError: A link leads out of the run's folder.
         AcftError: As ``export_run``.
     """
     paths = RunPaths(Path(run_dir))
@@ -91,6 +98,7 @@ def export_within(run_dir: Path, export: Export) -> Path:
     if folder.is_dir():
         return folder
     sealed_round(paths, export.round)
+    refuse_links(paths)
     paths.exports.mkdir(exist_ok=True)
     with FileLock(paths.exports / LOCK):
         for remains in paths.exports.glob(f"{TEMPORARY}*"):  # of a process that was killed

@@ -323,6 +323,15 @@ def test_what_a_killed_export_left_goes_with_the_next_one(own_run):
     assert not remains.exists()
 
 
+def test_an_export_does_not_follow_a_link_out_of_the_run(own_run, tmp_path):
+    mine = tmp_path / "mine" / ".tmp-precious"
+    mine.mkdir(parents=True)
+    own_run.exports.symlink_to(mine.parent)
+    with pytest.raises(DataError, match="has the link 'exports'"):
+        export_within(own_run.root, Export(1, is_merged=False))
+    assert [*mine.parent.iterdir()] == [mine]
+
+
 def test_nothing_is_left_in_the_run_where_a_round_was_never_sealed(own_run):
     with pytest.raises(RunError, match="has no round 9"):
         export_within(own_run.root, Export(9))
