@@ -36,7 +36,12 @@ class Judge(Protocol):
 
     @property
     def backbone(self) -> Any:
-        """The opened model; ``model``, tokenizer, ``decode`` and ``context_length`` are used."""
+        """The opened model; ``model``, tokenizer and ``decode`` are used."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Longest text in tokens that it reads."""
         ...
 
     @property
@@ -91,7 +96,7 @@ def document_likelihoods(
     The first token is given, since nothing precedes it. Conversations count as plain text.
     """
     tokenizer = judge.backbone.tokenizer
-    length = min(max_tokens, judge.backbone.context_length)
+    length = min(max_tokens, judge.context_length)
     items = []
     for document in documents:
         prompt, response = prompt_and_response(document, tokenizer, chat_template=False)
@@ -117,11 +122,11 @@ def continuation_likelihoods(
     items = []
     for rollout in rollouts:
         prompt, response = _pair(tokenizer, rollout, are_answers=are_answers)
-        room = judge.backbone.context_length - len(response)
+        room = judge.context_length - len(response)
         if room < 1:
             raise DataError(
                 f"response {rollout.rollout_id!r} has {len(response)} tokens for the judge, whose "
-                f"context is {judge.backbone.context_length}; shorten the horizon"
+                f"context is {judge.context_length}; shorten the horizon"
             )
         prompt = prompt[-room:]
         given = max(1, len(prompt))

@@ -55,6 +55,15 @@ class Policy:
         """Where the weights are."""
         return str(self.backbone.model.device)
 
+    @property
+    def context_length(self) -> int:
+        """Longest text in tokens that the policy reads."""
+        return self.backbone.context_length
+
+    def seen(self, ids: Sequence[int]) -> list[int]:
+        """Token ids of a text as the policy reads them."""
+        return list(ids)
+
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
         """Last hidden states, as the output head and the oracle read them."""
         return hidden_states(self.backbone.model, batch.token_ids)

@@ -49,6 +49,7 @@ class UniformJudge:
 
     def __init__(self, n_tokens: int, context_length: int = 64) -> None:
         self.backbone = byte_backbone(context_length)
+        self.context_length = context_length
         self.logprob = -math.log(n_tokens)
         self.batches: list[TokenBatch] = []
 

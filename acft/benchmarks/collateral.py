@@ -47,9 +47,7 @@ def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, No
         yield Note("info", f"no perplexity for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
         return measured
     documents = [Document(p.prompt_id, "", p.text, "general") for p in prompts]
-    rows = yield from likelihoods(
-        bench.reader, documents, bench.policy.backbone.context_length, bench
-    )
+    rows = yield from likelihoods(bench.reader, documents, bench.reader.context_length, bench)
     category_of = {prompt.prompt_id: prompt.category for prompt in prompts}
     for category in sorted(set(category_of.values())):
         chosen = [row for row in rows if category_of[row.text_id] == category]

@@ -21,10 +21,10 @@ def asked_model(bench: Bench, batch_size: int) -> Any:
     model = adapter.HFLM(
         pretrained=backbone.model, tokenizer=backbone.tokenizer, batch_size=batch_size
     )
-    if bench.control:
-        _put_before_contexts(bench.control, model)
     if isinstance(bench.reader, DecodedJudge):
         _judge_with_decoder(bench.reader, batch_size, model)
+    elif bench.control:
+        _put_before_contexts(bench.control, model)
     return model
 
 
@@ -51,7 +51,7 @@ def _put_before_contexts(control: str, model: Any) -> None:
 
 def _judge_with_decoder(judge: DecodedJudge, batch_size: int, model: Any) -> None:
     """Makes the harness's model judge answers as the decoder would draw them."""
-    longest = judge.backbone.context_length
+    longest = judge.context_length
 
     def answers(requests: Sequence[Request], **_: Any) -> list[tuple[float, bool]]:
         documents = []

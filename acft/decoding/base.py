@@ -81,7 +81,8 @@ class DecodedPolicy:
         """
         backbone, ids, hidden = self.policy.backbone, batch.token_ids, self.policy.hidden(batch)
         starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
-        prompts = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
+        own = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
+        prompts = [self.policy.seen(prompt) for prompt in own]
         session = self.decoder.start([backbone.decode(prompt) for prompt in prompts], prompts)
         rows = torch.arange(len(ids), device=ids.device)
         for number in range(int(lengths.max())):
@@ -105,6 +106,11 @@ class DecodedJudge(DecodedPolicy):
     def backbone(self) -> Backbone:
         """The policy's."""
         return self.policy.backbone
+
+    @property
+    def context_length(self) -> int:
+        """The policy's."""
+        return self.policy.context_length
 
     @property
     def device(self) -> str:

@@ -70,6 +70,11 @@ class OpenedRun:
         """Text that the tuned policy was taught to answer behind; empty for most methods."""
         return self.spec.method.control(self.spec.method_settings)
 
+    @property
+    def context_length(self) -> int:
+        """Longest text in tokens that every version reads."""
+        return ControlledPolicy.of(self.base, self.control).context_length
+
     def policy(self, version: int) -> Policy:
         """The policy of a version, behind its control text where it has one; the base for 0.
 

@@ -19,7 +19,7 @@ from acft.policy import Policy
 from acft.prompt_tokens import encode_prompt, response_text, response_texts
 from acft.sampling import Decoder, left_padded
 from acft.token_choice import choose, drawing_device, uniforms
-from acft.training.controlled import control_ids, ids_with_control, with_control
+from acft.training.controlled import with_control
 from acft.types import Prompt, TokenBatch
 
 MAX_TOKENS = 512
@@ -202,8 +202,7 @@ def _text_ids(
     if response_ids is None:
         response_ids = backbone.tokenizer(response, add_special_tokens=False)["input_ids"]
     ids = [int(token) for token in [*prompt_ids, *(response_ids or [])]]
-    n_control = len(control_ids(opened.base, opened.control))
-    longest = min(MAX_TOKENS, backbone.context_length - n_control)
+    longest = min(MAX_TOKENS, opened.context_length)
     if len(ids) > longest:
         raise DataError(f"the text has {len(ids):,} tokens; at most {longest:,} are scored")
     if len(ids) < 2:
@@ -235,7 +234,7 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
 @torch.inference_mode()
 def _continued(policy: Policy, ids: list[int], length: int) -> list[int]:
     """The ids with the likeliest next tokens, up to a length or the end of the text."""
-    token_ids = torch.tensor([ids_with_control(policy, ids)], device=policy.device)
+    token_ids = torch.tensor([policy.seen(ids)], device=policy.device)
     state = CachedDecoder(
         policy.backbone.model, token_ids, torch.ones_like(token_ids, dtype=torch.bool)
     )

@@ -26,20 +26,30 @@ class ControlledPolicy(Policy):
         fields = {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
         return cls(**fields, control=control)
 
+    @property
+    def context_length(self) -> int:
+        """Longest text in tokens that the policy reads behind the control text."""
+        return super().context_length - len(control_ids(self, self.control))
+
+    def seen(self, ids: Sequence[int]) -> list[int]:
+        """Token ids of a text with those of the control text, behind leading special tokens."""
+        start = n_leading(self)
+        return [*ids[:start], *control_ids(self, self.control), *ids[start:]]
+
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "batch time width"]:
         """Last hidden states at the positions of ``batch``."""
         start = n_leading(self)
         ids = torch.tensor(control_ids(self, self.control), device=batch.token_ids.device)
         ids = ids.expand(len(batch.token_ids), -1)
-        seen = torch.ones_like(ids, dtype=torch.bool)
+        is_text = torch.ones_like(ids, dtype=torch.bool)
 
         def behind(tensor: Tensor, inserted: Tensor) -> Tensor:
             return torch.cat([tensor[:, :start], inserted, tensor[:, start:]], dim=1)
 
         longer = TokenBatch(
             behind(batch.token_ids, ids),
-            behind(batch.attention_mask, seen),
-            behind(batch.response_mask, ~seen),
+            behind(batch.attention_mask, is_text),
+            behind(batch.response_mask, ~is_text),
         )
         return super().hidden(longer)[:, ids.shape[1] :]
 
@@ -79,14 +89,7 @@ def with_control(policy: Policy, prompt: Prompt) -> Prompt:
     if policy.chat_template:
         return behind
     own = encode_prompt(policy.backbone, prompt, chat_template=False)
-    return replace(behind, token_ids=tuple(ids_with_control(policy, own)))
-
-
-def ids_with_control(policy: Policy, ids: Sequence[int]) -> list[int]:
-    """Token ids as a policy reads them, its control text behind the leading special tokens."""
-    start = n_leading(policy)
-    control = policy.control if isinstance(policy, ControlledPolicy) else ""
-    return [*ids[:start], *control_ids(policy, control), *ids[start:]]
+    return replace(behind, token_ids=tuple(policy.seen(own)))
 
 
 def n_leading(policy: Policy) -> int:

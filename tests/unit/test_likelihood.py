@@ -30,6 +30,7 @@ class LlamaJudge:
     def __init__(self) -> None:
         self.model = tiny_llama()
         self.backbone = byte_backbone()
+        self.context_length = self.backbone.context_length
 
     @torch.no_grad()
     def token_logprobs(self, batch: TokenBatch) -> torch.Tensor:

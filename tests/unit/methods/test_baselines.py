@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from acft.data import collate
+from acft.decoding.base import DecodedJudge
 from acft.errors import ConfigError, DataError, ModelError
 from acft.events import BestCheckpoint, Evaluated, Note, Scalars
-from acft.likelihood import BATCH_TOKENS
+from acft.likelihood import BATCH_TOKENS, document_likelihoods
 from acft.methods.base import METHODS
 from acft.methods.dpg import target_weights
 from acft.methods.dpo import pairs_of
@@ -24,7 +25,8 @@ from acft.training.controlled import ControlledPolicy
 from acft.training.optimization import PolicyOptimizer
 from acft.training.responses import Judged, own_responses, portions
 from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
-from acft.types import Prompt, Rollout
+from acft.types import Document, Prompt, Rollout
+from tests.bench import Power
 from tests.fakes import save_tiny_model
 from tests.toy_runs import ALWAYS, drained, largest_difference, toy_run, trained, world_of
 
@@ -229,6 +231,34 @@ def test_likelihoods_behind_the_control_text_are_those_it_was_drawn_with(words):
     batch = collate([Judged(rollout, 1.0).document], 0, 4)
     found = policy.token_logprobs(batch)[batch.response_mask[:, 1:]]
     assert found.tolist() == pytest.approx(list(rollout.response_logprobs), abs=1e-4)
+
+
+def test_texts_as_long_as_the_context_leave_room_for_the_control_text(words):
+    policy = ControlledPolicy.of(words.base, "quality 5: ")
+    n_control = words.base.context_length - policy.context_length
+    assert n_control == len(words.base.backbone.tokenizer.encode("quality 5: "))
+    text = Document("d", "", "a word after the other " * words.base.context_length, "general")
+    (whole,), (behind,) = (
+        document_likelihoods(judge, [text], max_tokens=10**6) for judge in (words.base, policy)
+    )
+    assert whole.n_tokens - behind.n_tokens == n_control
+
+
+def test_a_decoder_is_told_the_prompt_that_it_would_have_drawn_behind(words):
+    policy = ControlledPolicy.of(words.base, "quality 5: ")
+    prompts, told = words.prompts["train"][:2], []
+
+    class Listening(Power):
+        def start(self, prompts, prompt_ids):
+            told.append((list(prompts), [list(ids) for ids in prompt_ids]))
+            return super().start(prompts, prompt_ids)
+
+    judge = DecodedJudge(policy, Listening())
+    rollouts = judge.sample(prompts, 1, SamplingSettings(horizon=3, batch_size=1), 1).rollouts
+    drawn, told[:] = [*told], []
+    for rollout in rollouts:
+        judge.read(collate([Judged(rollout, 1.0).document], 0, 3))
+    assert told == drawn
 
 
 def test_the_base_policy_sees_the_response_without_the_control_text(words):
