@@ -24,7 +24,7 @@ class GuidedSettings(Config):
     """How far the policy is pulled towards satisfying responses."""
 
     strength: PositiveFloat = 1.0
-    """Exponent of R; 1 is the closed form."""
+    """Exponent of R; 1 is the closed form. Source: arXiv:2205.14219; other values are ours."""
     delta: OpenFraction = 1.0
     """Satisfaction demanded of every prompt's responses; below 1 the soft closed form is used."""
     rare: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -36,17 +36,14 @@ class GuidedSettings(Config):
 class GuidedDecoder:
     """Reweights a policy by an oracle.
 
-    Source: arXiv:2205.14219, decoding with the closed-form solution; ``strength`` is ours.
+    Source: arXiv:2205.14219, decoding with the closed-form solution.
     """
 
     oracle: Oracle
     decode: Decode
+    settings: GuidedSettings = GuidedSettings()  # noqa: RUF009 - frozen
     verdicts: Verdicts | None = None
     """None for oracles that do not read the constraint's verdict on prefixes."""
-    strength: float = 1.0
-    delta: float = 1.0
-    rare: float = 0.0
-    """See ``acft.objective.cautious_log_r``."""
     horizon: int = 0
     """After this many response tokens the text so far counts as a new prompt; 0 = never."""
 
@@ -76,7 +73,7 @@ class GuidedSession:
         token_ids: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch vocab"]:
         """Log-probabilities of the guided policy for the next token, in nats."""
-        decoder = self.decoder
+        decoder, settings = self.decoder, self.decoder.settings
         self.hidden.append(hidden)
         self.token_ids.append(token_ids)
         if 0 < decoder.horizon < len(self.token_ids):
@@ -84,13 +81,13 @@ class GuidedSession:
         self.verdicts.append(self._verdict().to(hidden.device))
         self.states = self._longer_states()
         next_log_r = decoder.oracle.next_log_r(self.states[:, -1])
-        if decoder.delta >= 1.0:
-            return guided_next_logprobs(next_logprobs, next_log_r, decoder.strength, decoder.rare)
+        if settings.delta >= 1.0:
+            return guided_next_logprobs(next_logprobs, next_log_r, settings.strength, settings.rare)
         if self.log_r_prompt is None:
             self.log_r_prompt = prompt_log_r(next_logprobs, next_log_r)
         return guided_next_logprobs_soft(
-            next_logprobs, next_log_r, decoder.delta, self.log_r_prompt, decoder.strength,
-            decoder.rare,
+            next_logprobs, next_log_r, settings.delta, self.log_r_prompt, settings.strength,
+            settings.rare,
         )  # fmt: skip
 
     def _begin_again(self) -> None:
@@ -148,15 +145,8 @@ def guided_decoder(settings: GuidedSettings, context: DecoderContext) -> GuidedD
         raise ConfigError(
             "the guided decoder needs an oracle; choose a run whose method trains one, or 'plain'"
         )
-    return GuidedDecoder(
-        context.oracle,
-        context.policy.backbone.decode,
-        context.verdicts,
-        settings.strength,
-        settings.delta,
-        settings.rare,
-        context.horizon,
-    )
+    decode = context.policy.backbone.decode
+    return GuidedDecoder(context.oracle, decode, settings, context.verdicts, context.horizon)
 
 
 def build(settings: GuidedSettings, context: DecoderContext) -> Sampler:

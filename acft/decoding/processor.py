@@ -43,16 +43,10 @@ class OracleLogitsProcessor(LogitsProcessor):
             portable: The oracle with its settings.
             verdicts: The constraint, for oracles that read its verdict on prefixes.
         """
-        guidance = portable.record.guidance
-        self.portable = portable
+        self.portable, record = portable, portable.record
+        decode = _backbone(model, tokenizer).decode
         self.decoder = GuidedDecoder(
-            portable.oracle,
-            _backbone(model, tokenizer).decode,
-            verdicts,
-            guidance.strength,
-            guidance.delta,
-            guidance.rare,
-            portable.record.horizon,
+            portable.oracle, decode, record.guidance, verdicts, record.horizon
         )
         self._tap = HiddenTap(model)
         self._session: GuidedSession | None = None

@@ -12,7 +12,7 @@ from acft import sampling as drawing
 from acft.backbone.adapters import sharing_copy
 from acft.backbone.loading import load_backbone
 from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
-from acft.decoding.guided import GuidedDecoder
+from acft.decoding.guided import GuidedDecoder, GuidedSettings
 from acft.errors import DataError
 from acft.policy import Policy
 from acft.sampling import continuations
@@ -89,7 +89,7 @@ def test_another_seed_gives_other_responses(policy):
 def test_a_constant_oracle_leaves_every_response_as_it_is(policy):
     sampling = SamplingSettings(horizon=HORIZON)
     oracle = ConstantOracle(-13.8, vocab=policy.backbone.model.config.vocab_size)
-    decoder = GuidedDecoder(oracle, policy.backbone.tokenizer.decode, strength=3.0)
+    decoder = GuidedDecoder(oracle, policy.backbone.tokenizer.decode, GuidedSettings(strength=3.0))
     plain = policy.sample(PROMPTS, 4, sampling, 7)
     guided = policy.sample(PROMPTS, 4, sampling, 7, decoder=decoder)
     assert tokens(guided) == tokens(plain)
@@ -205,7 +205,7 @@ def test_nobody_is_asked_about_a_text_that_goes_on_after_its_end(policy):
 
     oracle = ConstantOracle(-10.0, vocab=model.config.vocab_size)
     drawn = dataclasses.replace(policy, backbone=backbone).sample(
-        PROMPTS, 4, sampling, 7, decoder=GuidedDecoder(oracle, decode, verdicts)
+        PROMPTS, 4, sampling, 7, decoder=GuidedDecoder(oracle, decode, verdicts=verdicts)
     )
     beginnings = [r.response_ids[:end] for r in drawn.rollouts for end in range(10)]
     assert min(map(len, beginnings[9::10])) < sampling.horizon

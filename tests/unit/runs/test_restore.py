@@ -111,7 +111,7 @@ def test_guidance_is_as_strong_as_in_the_run_unless_told_otherwise(tiny_run):
     assert texts(as_in_run) == texts(run.sampler("base", "guided", {"strength": 1.5}))
     assert isinstance(as_in_run, DecodedPolicy)
     assert isinstance(as_in_run.decoder, GuidedDecoder)
-    assert as_in_run.decoder.strength == 1.5
+    assert as_in_run.decoder.settings.strength == 1.5
 
 
 def test_responses_longer_than_the_oracle_knows_can_be_guided(tiny_run):
