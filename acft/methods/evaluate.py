@@ -1,35 +1,25 @@
 """A run that measures policies instead of training one.
 
 Each (subject, suite) pair is a round: its checkpoint holds every measurement so far, so a run that
-is interrupted, or one of whose suites fails, goes on with what is missing. What a suite says comes
-just before its own checkpoint. What is not whole comes after the last one: a resumed run says it
-again, and only what follows its checkpoint is taken back.
+is interrupted, or one of whose suites fails, goes on with what is missing.
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from acft.backbone.loading import model_sha256
-from acft.benchmarks.base import (
-    SUITES,
-    Bench,
-    Measured,
-    Responses,
-    Suite,
-    SuiteOutput,
-)
+from acft.benchmarks.base import SUITES, Bench, Suite
 from acft.benchmarks.results import Results
 from acft.config import Config, checked
 from acft.constraints import build_constraint
 from acft.corpora.sources import source_problem
 from acft.distributed import settled
 from acft.errors import AcftError, ConfigError, ModelError
-from acft.events import Note, Progress
+from acft.events import Note
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Method
 from acft.policy import Policy
@@ -37,8 +27,7 @@ from acft.schema import policy_sha256
 from acft.scorers import Scorer
 from acft.settings import ModelSettings, Names, RunSettings, Seed
 from acft.threads import use_threads
-from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
-from acft.training.records import scored_rows
+from acft.training.outputs import Output, TrainContext
 from acft.training.subjects import (
     SubjectSettings,
     decoder_problems,
@@ -47,9 +36,8 @@ from acft.training.subjects import (
     open_policy,
     open_sampler,
 )
+from acft.training.suite_runs import BASE, SuiteRuns, order
 
-BASE, CONTROL = "base", "control"
-"""Subjects that the others are compared with."""
 NO_JUDGE = (
     "name a judge, a model (local folder, packaged model or hub id) whose likelihood judges "
     "responses, or leave the suite out"
@@ -98,65 +86,54 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     use_threads(context.run.schedule.threads)
     results = Results.load(context.resume_from) if context.resume_from else Results({})
     scorers, lost = yield from _load_scorers(settings, context)
-    constraint = build_constraint(context.run.constraint, context.scorers)
-    get_judge, get_base = _judge_opener(settings, context), _base_opener(settings, context)
-    found = {suite: dict(subjects) for suite, subjects in results.measured.items()}
-    finished = context.resume_round
-    failures: list[AcftError] = [*lost.values()]
-    unsealed: list[list[Output]] = []
-    for subject in sorted(settings.subjects, key=_order):
-        pending = [s for s in settings.suites if subject not in results.measured.get(s, {})]
+    suites = {name: _suite(name, settings) for name in settings.suites}
+    runs = SuiteRuns(suites, [*settings.subjects], results, context.resume_round)
+    runs.failures += lost.values()
+    open_bench = _bench_opener(settings, context, scorers, lost)
+    for subject in sorted(settings.subjects, key=order):
+        pending = runs.pending(subject)
         if not pending or settled(context.should_stop):
             continue
+        bench = open_bench(subject)
+        for name in pending:
+            yield from runs.run(name, bench)
+            if context.should_stop():
+                yield from runs.unsealed
+                return
+        del bench  # two models at once may not fit
+    yield from runs.unsealed
+    _raise(runs.failures)
+
+
+def _bench_opener(
+    settings: EvaluateSettings,
+    context: TrainContext,
+    scorers: Sequence[Scorer],
+    lost: Mapping[str, ModelError],
+) -> Callable[[str], Bench]:
+    """Opens a subject's policy and puts it on the bench."""
+    constraint = build_constraint(context.run.constraint, context.scorers)
+    get_judge, get_base = _judge_opener(settings, context), _base_opener(settings, context)
+
+    def open_bench(subject: str) -> Bench:
         chosen = settings.subjects[subject]
         policy = open_policy(context.run, chosen)
-        bench = Bench(
+        return Bench(
             run=context.run,
             policy=policy,
             sampler=open_sampler(context.run, chosen, policy, constraint, context.scorers),
             subject=subject,
             judges=scorers,
             get_judge=get_judge,
-            get_base=(lambda own=policy: own) if subject == BASE else get_base,
+            get_base=(lambda: policy) if subject == BASE else get_base,
             constraint=constraint,
             seed=settings.seed,
             should_stop=context.should_stop,
             failed=dict(lost),
             control=chosen.control,
         )
-        for name in pending:
-            bench.round, known = finished, {*bench.failed}
-            said: list[SuiteOutput] = []
-            try:
-                yield from _progress(_measure(name, settings, bench, found), said)
-            except AcftError as error:
-                failures.append(error)
-                text = f"suite {name} of {subject} failed, the others go on: {error}"
-                yield Note("warning", text, finished)
-            if context.should_stop():
-                yield from chain(*unsealed)
-                return
-            if new := [bench.failed[scorer] for scorer in sorted(bench.failed.keys() - known)]:
-                failures += new
-                text = "; ".join(map(str, new))
-                yield Note("warning", f"of {subject} the others go on without: {text}", finished)
-            if not _is_whole(name, settings, bench, found, results):
-                # Rows of another round than any that is sealed, since their ids name it.
-                unsealed.append([*_told(said, bench, results, rounds_of(settings) + len(unsealed))])
-                continue
-            yield from _told(said, bench, results, finished)
-            results.measured.setdefault(name, {})[subject] = found[name][subject]
-            results.drawn.setdefault(subject, []).extend(_new_draws(said, subject, results))
-            finished += 1
-            yield Checkpoint(finished, policy.version, 0, results.save)
-        del policy, bench  # two models at once may not fit
-    yield from chain(*unsealed)
-    _raise(failures)
 
-
-def rounds_of(settings: EvaluateSettings) -> int:
-    """Rounds of a whole evaluation."""
-    return len(settings.suites) * len(settings.subjects)
+    return open_bench
 
 
 def facts(context: TrainContext) -> dict[str, Any]:
@@ -233,88 +210,6 @@ def missing(settings: EvaluateSettings, run: RunSettings) -> list[str]:
     return list(filter(None, found))
 
 
-def _is_whole(
-    name: str,
-    settings: EvaluateSettings,
-    bench: Bench,
-    found: dict[str, dict[str, Measured]],
-    results: Results,
-) -> bool:
-    """Whether a suite has measured a policy under all scorers, and so what it is compared with."""
-    suite, options = _suite(name, settings)
-    if bench.subject not in found.get(name, {}) or (suite.asks_scorers(options) and bench.failed):
-        return False
-    others = {BASE, CONTROL} & settings.subjects.keys()
-    compared = {other for other in others if _order(other) < _order(bench.subject)}
-    return compared <= results.measured.get(name, {}).keys()
-
-
-def _measure(
-    name: str,
-    settings: EvaluateSettings,
-    bench: Bench,
-    found: dict[str, dict[str, Measured]],
-) -> Generator[SuiteOutput, None, None]:
-    """Runs one suite, reports its numbers and their comparison, and adds them to those found."""
-    suite, options = _suite(name, settings)
-    subjects = found.setdefault(name, {})
-    if why_not := suite.why_not(bench):
-        yield Note("info", f"no {name} for {bench.subject}: {why_not}", bench.round)
-        subjects[bench.subject] = {}
-        return
-    measured = yield from suite.run(options, bench)
-    if bench.should_stop():
-        return
-    label = bench.label(name)
-    yield from suite.report(measured, label)
-    if bench.subject != BASE and (base := subjects.get(BASE)):
-        control = subjects.get(CONTROL) if bench.subject != CONTROL else None
-        yield from suite.compare(base, measured, label, control or None)
-    subjects[bench.subject] = measured
-
-
-def _progress(outputs: Iterable[SuiteOutput], said: list[SuiteOutput]) -> Iterator[Progress]:
-    """The progress among what a suite yields, as it comes; the rest is put into ``said``."""
-    for output in outputs:
-        if isinstance(output, Progress):
-            yield output
-        else:
-            said.append(output)
-
-
-def _told(
-    said: Sequence[SuiteOutput], bench: Bench, results: Results, number: int
-) -> Iterator[Output]:
-    """What a suite said, with responses turned into rows of that round, unless they have rows."""
-    new = _new_draws(said, bench.subject, results)
-    for output in said:
-        if not isinstance(output, Responses):
-            yield output
-        elif output.how in new:
-            yield from _rows(output, bench, number)
-
-
-def _new_draws(said: Sequence[SuiteOutput], subject: str, results: Results) -> list[str]:
-    """How responses without sealed rows were drawn; a resumed run draws the others only to use."""
-    known = results.drawn.get(subject, [])
-    draws = [output.how for output in said if isinstance(output, Responses)]
-    return [how for how in draws if how not in known]
-
-
-def _rows(responses: Responses, bench: Bench, number: int) -> Iterator[Rows]:
-    scored = responses.scored
-    return scored_rows(
-        responses.prompts,
-        [item.rollout for item in scored],
-        [item.satisfaction for item in scored],
-        {s.name: [item.scores[s.name] for item in scored] for s in bench.scorers},
-        {s.name: s.version for s in bench.scorers},
-        number,
-        purpose="test",
-        subject=responses.subject,
-    )
-
-
 def _load_scorers(
     settings: EvaluateSettings, context: TrainContext
 ) -> Generator[Output, None, tuple[list[Scorer], dict[str, ModelError]]]:
@@ -362,11 +257,6 @@ def _base_opener(settings: EvaluateSettings, context: TrainContext) -> Callable[
         return open_policy(context.run, settings.subjects.get(BASE, SubjectSettings()))
 
     return get_base
-
-
-def _order(subject: str) -> tuple[int, str]:
-    """Base and control first, since the others are compared with them."""
-    return {BASE: 0, CONTROL: 1}.get(subject, 2), subject
 
 
 def _raise(failures: list[AcftError]) -> None:
