@@ -35,6 +35,9 @@ from acft.settings import as_used
 if TYPE_CHECKING:
     from acft.runs.spec import Spec
 
+LABELLING = "labels.lock"
+"""In a folder of runs: held by whoever reads and writes labels, so that no edit undoes another."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -130,8 +133,10 @@ def label(
     if tags is not None:
         given["tags"] = tuple(sorted({tag.strip() for tag in tags} - {""}))
     changed = {name: value for name, value in given.items() if value is not None}
-    labels = dataclasses.replace(read_labels(paths), **changed)
-    write_labels(paths, labels)
+    # The run's own lock is held by its worker, and labels may be edited while that works.
+    with FileLock(runs_dir / LABELLING):
+        labels = dataclasses.replace(read_labels(paths), **changed)
+        write_labels(paths, labels)
     return labels
 
 
