@@ -64,9 +64,9 @@ class AcftSettings(Config):
     anchor: Literal["snapshot", "current"] = "snapshot"
     """Which p builds q = p·R: the policy whose rollouts trained R, or the policy being tuned."""
     prefixes: Prefixes = ("corpus",)
-    """Where the KL is taken: corpus texts, own rollouts, own rollouts weighted towards q. For the
-    last, ``rollouts_per_round`` should be many times the prompts: with one rollout to each, a
-    prompt weighs R(x) instead of 1, since it drops out where that one violates."""
+    """Where the KL is taken: corpus texts, own rollouts, own rollouts weighted towards q. The last
+    needs many rollouts to each prompt: R(x) is estimated from them, and with one to each a prompt
+    weighs R(x) instead of 1. With few, take ``on_policy`` and ``reach_weighted``."""
     adaptive: bool = True
     """Only corpora of domain ``attribute`` carry the KL. Source: arXiv:2410.05559."""
     reach_weighted: bool = False
