@@ -166,6 +166,7 @@ def test_a_run_that_is_not_over_may_go_on_after_any_round_that_is_there(own):
     shown = str(run_details.details(own, seen, run))
     for sealed in run.history.rounds:
         assert f"Resume after round {sealed.round}" in shown
+    assert "what they have written is given up" in shown
     shutil.rmtree(run.paths.root / run.history.rounds[0].checkpoint)
     shown = str(run_details.details(own, seen, run))
     assert f"Resume after round {run.history.rounds[0].round}" not in shown
