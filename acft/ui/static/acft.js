@@ -125,7 +125,7 @@
     // A refusal is no answer: it comes as a notice beside the page.
     const notices = refusals();
     asking.forEach((control) => {
-      if (notices.some((notice) => !control.acftNotices.has(notice))) free(control);
+      if (notices.some((notice) => !control.acftNotices.has(notice))) refuse(control);
       else if (Date.now() - control.acftAsked > 1500) control.dataset.waited = waited(control.acftAsked);
     });
   }, 1000);
@@ -202,6 +202,12 @@
     asking.delete(control);
   }
 
+  // What a field holds is not what is stored, until another answer says so.
+  function refuse(control) {
+    free(control);
+    if (control.matches("[data-late]")) control.setAttribute("aria-invalid", "true");
+  }
+
   function view(element, props, trigger, watch, acts, isAwaited) {
     const holder = element.firstElementChild;
     let shown = [];
@@ -227,6 +233,7 @@
         if (!now || now.disabled) return control.removeAttribute("aria-busy");
       }
       if ("replaces" in control.dataset) window.acft.draft.replace();
+      if (control.matches("[data-late]")) control.removeAttribute("aria-invalid");
       control.acftAsked = Date.now();
       control.acftNotices = new Set(refusals());  // Those that stand already are about something else.
       asking.add(control);
