@@ -131,6 +131,12 @@ def test_a_field_whose_content_was_refused_is_marked_until_other_content_is_kept
     field.fill("x" * 41)
     field.blur()
     expect(field).to_have_attribute("aria-invalid", "true")
+    edge, bad = page.evaluate(
+        """field => [getComputedStyle(field).borderTopColor,
+        getComputedStyle(document.querySelector('.labels label'), '::after').content]""",
+        field.element_handle(),
+    )
+    assert (edge, bad) == ("rgb(176, 58, 38)", '"not kept"')
     field.fill("")
     field.blur()
     expect(field).not_to_have_attribute("aria-invalid", "true")
