@@ -137,15 +137,19 @@ def _export(visit: Visit, run: Run, *, is_busy: bool) -> Node | None:
         "div",
         el("h3", "The tuned policy for other programs"),
         el(
-            "fieldset.toolbar",
-            choose(rounds, str(chosen_now.round), "Round", data_query=FIELDS["round"], **ask),
-            choose([*FORMS.items()], form, "Form", data_query=FIELDS["form"], **ask)
-            if offer.has_adapter else el("span.side", FORMS["merged"]),
-            el("label.side", box, " with the oracle, for guided decoding"),
+            "div.toolbar",
+            el(
+                "fieldset.toolbar",
+                choose(rounds, str(chosen_now.round), "Round", data_query=FIELDS["round"], **ask),
+                choose([*FORMS.items()], form, "Form", data_query=FIELDS["form"], **ask)
+                if offer.has_adapter else el("span.side", FORMS["merged"]),
+                el("label.side", box, " with the oracle, for guided decoding"),
+                disabled=is_busy,
+                aria_label="What to export",
+            ),
+            # It stays enabled, since who pressed it would lose the focus.
             el("button.do", "Export", type="button", data_patient=True,
                **act("export", run=run.run_id)),
-            disabled=is_busy,
-            aria_label="Export",
         ),
         _there(run),
     )  # fmt: skip
