@@ -49,7 +49,8 @@ class Control:
         self._launches: dict[str, float] = {}
         """New runs of the last hour in order, and when they came."""
         self._lock = threading.Lock()
-        self._exporting = threading.Lock()
+        self._export_turn = threading.Lock()
+        self._exported: tuple[str, Export] | None = None
         self._quota_bytes = quota_bytes
         self.owner = owner
         """Who supervises this directory now when it is not us, else an empty string."""
@@ -177,29 +178,38 @@ class Control:
             AcftError: The run has no such round, adapter or oracle, or there is no room.
         """
         self._own()
-        with self._exporting, closing(process):
-            return process.call(
-                "export", LOAD_SECONDS, runs=str(self._reader.runs_dir), run_id=run_id,
-                checkpoint=export.round, is_merged=export.is_merged,
-                has_oracle=export.has_oracle, quota_bytes=self._quota_bytes,
-            )  # fmt: skip
+        with self._export_turn, closing(process):
+            self._exported = run_id, export
+            try:
+                return process.call(
+                    "export", LOAD_SECONDS, runs=str(self._reader.runs_dir), run_id=run_id,
+                    checkpoint=export.round, is_merged=export.is_merged,
+                    has_oracle=export.has_oracle, quota_bytes=self._quota_bytes,
+                )  # fmt: skip
+            finally:
+                self._exported = None
+
+    def exported(self, run_id: str) -> Export | None:
+        """What is being exported of the run now."""
+        now = self._exported
+        return now[1] if now and now[0] == run_id else None
 
     def free(self, run_id: str) -> int:
         """Bytes freed by deleting all checkpoints of a run but the best and the last.
 
         Raises:
-            RunError: The run is live, or another process supervises it.
+            RunError: The run is live or being exported, or another process supervises it.
         """
-        self._own()
+        self._own_unread(run_id)
         return lineage.delete_checkpoints(self._reader.runs_dir, run_id)
 
     def delete(self, run_id: str) -> int:
         """Bytes freed by deleting a run and all that lies in its folder.
 
         Raises:
-            RunError: The run is live, or another process supervises it.
+            RunError: The run is live or being exported, or another process supervises it.
         """
-        self._own()
+        self._own_unread(run_id)
         return lineage.delete(self._reader.runs_dir, run_id, run_id)
 
     def label(self, run_id: str, **changes: Any) -> None:
@@ -215,6 +225,11 @@ class Control:
     def _own(self) -> None:
         if obstacle := self.obstacle():
             raise RunError(obstacle)
+
+    def _own_unread(self, run_id: str) -> None:
+        self._own()
+        if export := self.exported(run_id):
+            raise RunError(f"{export.name} of this run is being written; wait until it is done")
 
     def _new(self, operation: str, **arguments: Any) -> str:
         """Id of a run that is asked for; only one that was not there counts by the hour."""

@@ -44,6 +44,7 @@ class StorySettingsProcess(FakeSettingsProcess):
                 return str(error).splitlines()
             return []
         if operation == "plan_grid":
+            RunSettings.parse(settings_text.parse(arguments["text"]))
             return [{"changes": [each], "run_id": ""} for each in parse_axis(arguments["grid"][0])]
         if operation == "launch_grid":
             return [

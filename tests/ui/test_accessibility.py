@@ -81,6 +81,22 @@ def test_the_token_view_is_used_by_keyboard_alone(page, served):
     assert tokens.count() > 0
 
 
+def test_of_three_rows_the_token_that_was_clicked_is_marked_and_no_word_is_broken(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}&view=three"))
+    ready(page)
+    token = page.locator(".token-line").nth(2).locator(".tok").nth(3)
+    token.click()
+    assert "at=3" in page.url
+    assert token.get_attribute("aria-selected") == "true"
+    page.wait_for_timeout(400)
+    assert page.locator(".tok[aria-selected=true]").count() == 1
+    page.keyboard.press("ArrowRight")
+    assert "at=" not in page.url
+    page.get_by_role("button", name="Toxic text").click()
+    words = page.locator(".tok:has(.gap)")
+    assert words.count() == page.locator("wbr + .tok:has(.gap)").count() > 0
+
+
 def test_a_keyboard_reaches_the_content_past_the_navigation(page, served):
     page.goto(served.link("/"))
     ready(page)

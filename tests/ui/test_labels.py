@@ -4,12 +4,14 @@ import json
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from acft.errors import AcftError, ConfigError
 from acft.ui.pages import runs as page
 from acft.ui.parts import labels
 from acft.ui.parts.run_head import head
 from acft.ui.web.dom import text_of
+from tests.ui.browser import ready
 from tests.ui.conftest import CONTROL, QUICK, visit
 from tests.ui.test_stories import PATIENCE, server, state  # noqa: F401 - a fixture
 
@@ -118,3 +120,23 @@ def test_a_run_is_tagged_and_found_by_its_tag(page, server):  # noqa: F811
     (run,) = [path for path in server.runs.iterdir() if path.is_dir()]
     assert json.loads((run / "labels.json").read_text())["tags"] == ["first", "paper"]
     server.open_gate()
+
+
+@pytest.mark.ui
+def test_a_field_whose_content_was_refused_is_marked_until_other_content_is_kept(page, served):
+    page.goto(served.link(f"/run?run={CONTROL}"))
+    ready(page)
+    page.get_by_text("Edit tags and notes").click()
+    field = page.get_by_label("Tags, separated by commas")
+    field.fill("x" * 41)
+    field.blur()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    edge, bad = page.evaluate(
+        """field => [getComputedStyle(field).borderTopColor,
+        getComputedStyle(document.querySelector('.labels label'), '::after').content]""",
+        field.element_handle(),
+    )
+    assert (edge, bad) == ("rgb(176, 58, 38)", '"not kept"')
+    field.fill("")
+    field.blur()
+    expect(field).not_to_have_attribute("aria-invalid", "true")

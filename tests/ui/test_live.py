@@ -167,6 +167,23 @@ def test_a_typed_text_is_scored_and_its_tokens_can_be_exchanged(bench):
     assert request["response_ids"] == [5]
 
 
+def test_only_a_text_of_the_list_stays_marked_in_it_while_it_is_computed_anew(bench):
+    seen, run = visit(QUICK, may_change=True, data={"position": 1, "id": 7}), run_of(bench)
+    sequence = tokens_page.current_sequence(bench, seen, QUICK)
+    stored = live_tokens.of_stored(bench, run, sequence)
+
+    def marked(work):
+        *_, (_, _, request, texts) = tokens_page.computed(bench, seen, work)
+        return "aria-current" in str(texts), request
+
+    is_marked, request = marked(lambda run: live_tokens.scored(bench, seen, run, stored))
+    assert is_marked
+    assert marked(lambda run: live_tokens.scored(bench, seen, run, request))[0]
+    assert not marked(lambda run: live_tokens.branched(bench, seen, run, request))[0]
+    typed = live_tokens.of_text(run, "a", "b")
+    assert not marked(lambda run: live_tokens.scored(bench, seen, run, typed))[0]
+
+
 def test_what_somebody_typed_is_never_blurred_and_what_the_policy_adds_to_it_is(bench, monkeypatch):
     rude = LIVE_ROW | {
         "token_text": " stupid", "alternatives": '[{"id": 5, "text": " stupid", "base": -1.0}]',

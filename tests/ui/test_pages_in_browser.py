@@ -1,5 +1,6 @@
 """Every page in a real browser: opens, is quiet, stays on this machine, shows text as text."""
 
+import re
 import time
 from pathlib import Path
 
@@ -192,6 +193,17 @@ def test_the_same_file_is_saved_as_often_as_it_is_asked_for(page, served):
         with page.expect_download() as saving:
             button.click()
         assert saving.value.suggested_filename == "comparison.jsonl"
+
+
+def test_what_was_exported_is_told_beside_the_button(page, served):
+    page.goto(served.link(f"/compare?run={QUICK}"))
+    ready(page)
+    button = page.get_by_role("button", name="Export JSONL")
+    with page.expect_download():
+        button.click()
+    told = page.get_by_text(re.compile(r"^Saved \d"))
+    told.wait_for()
+    assert abs(told.bounding_box()["y"] - button.bounding_box()["y"]) < 300
 
 
 @pytest.mark.parametrize("has_clipboard", [True, False])

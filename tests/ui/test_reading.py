@@ -19,6 +19,7 @@ from acft.__main__ import main
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, EventWriter
 from acft.events import Evaluated, Scalars, Started
+from acft.runs.directory import find_run
 from acft.runs.process import this_boot
 from acft.runs.status import RunState, Seen, run_state
 from acft.runs.supervisor import Adoption, Supervisor
@@ -32,7 +33,7 @@ from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.parts import alerts, frame, results, run_charts, run_details, run_facts, run_head
 from acft.ui.reading.pairs import subjects
-from acft.ui.reading.reader import History, Reader, Run
+from acft.ui.reading.reader import History, Point, Reader, Run
 from acft.ui.web import charts
 from acft.ui.web.dom import text_of, view
 from acft.ui.web.hot_words import is_hot
@@ -498,6 +499,17 @@ def test_perplexity_of_validation_and_of_test_texts_are_told_apart_wherever_they
     assert all("texts" in text for text in named)
 
 
+def test_a_run_without_tokens_in_the_cross_entropy_shows_no_speed(bench):
+    run = bench.reader.run(QUICK)
+    assert "Speed0.00" not in text_of(run_page.facts(_with_speed(run, 0.0)))
+    assert "Speed12.0" in text_of(run_page.facts(_with_speed(run, 12.0)))
+
+
+def _with_speed(run: Run, value: float) -> Run:
+    scalars = {**run.history.scalars, "time/tokens_per_second": [Point(1, 1, 0.0, value)]}
+    return replace(run, history=replace(run.history, scalars=scalars))
+
+
 def test_what_a_run_spent_is_the_sum_over_its_rounds(bench):
     shown = text_of(run_page.facts(bench.reader.run(QUICK)))
     assert "2,400 texts judged" in shown
@@ -509,6 +521,17 @@ def test_settings_that_differ_between_ticked_runs_are_listed(bench):
     shown = text_of(runs_page.differences(bench, visit(select=f"{QUICK},{CONTROL}")))
     assert "seed" in shown
     assert "schedule.rounds" not in shown
+
+
+def test_a_run_that_waits_does_not_seem_to_differ_in_every_default(tmp_path):
+    synthetic.write_many(tmp_path)
+    waits = find_run(tmp_path, CONTROL)
+    waits.resolved.unlink()
+    bench = make_bench(tmp_path, tmp_path)
+    shown = text_of(runs_page.differences(bench, visit(select=f"{QUICK},{LOST},{CONTROL}")))
+    bench.close()
+    assert f"{CONTROL} will be compared when started" in shown
+    assert shown.count(CONTROL) == 1
 
 
 def test_hostile_titles_stay_strings_in_the_tree(bench):

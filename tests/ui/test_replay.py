@@ -81,6 +81,15 @@ def test_the_address_asks_for_a_replay(asked, speed):
     assert (clock.speed if clock else None) == speed
 
 
+@pytest.mark.parametrize(
+    ("place", "at"), [("90", 90.0), ("", 0.0), ("x", 0.0), ("-5", 0.0), ("nan", 0.0), ("inf", 0.0)]
+)
+def test_a_replay_goes_on_where_the_address_says(place, at):
+    clock = replay.started({"play": "10", "place": place}, now=0.0)
+    assert clock is not None
+    assert clock.position(0.0) == at
+
+
 def test_the_page_of_a_replay_offers_no_way_to_change_the_run(bench):
     clock = Clock(since=0.0, at=10.0, speed=0.0)
     parts = run_page.show(bench, visit(QUICK, may_change=True), clock=clock)

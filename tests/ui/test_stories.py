@@ -166,6 +166,7 @@ def test_a_run_goes_on_after_a_chosen_round_is_exported_and_deleted(page, server
     page.get_by_role("combobox", name="Form").select_option("adapter")
     page.get_by_role("button", name="Export", exact=True).click()
     page.get_by_text("is written.").wait_for(timeout=PATIENCE)
+    assert page.evaluate("document.activeElement.textContent") == "Export"
     shoot(page, "story-exported", full=True)
     (folder,) = server.runs.glob("*/exports/round-*-adapter")
     assert page.get_by_text(str(folder)).count() == 1
@@ -185,6 +186,12 @@ def test_several_runs_are_launched_from_one_text(page, server):
     page.get_by_role("textbox", name="Settings to vary").fill("seed")
     page.get_by_text("is not of the form").wait_for(timeout=PATIENCE)
     page.get_by_role("textbox", name="Settings to vary").fill("seed=0|1|2")
+    several, text = page.locator("details.several"), page.locator(".code textarea")
+    several.get_by_role("button", name="Launch 3 runs").wait_for(timeout=PATIENCE)
+    as_it_came = text.input_value()
+    text.fill(as_it_came.replace("rounds = 2", "rounds = -2"))
+    several.get_by_text("rounds = -2").wait_for(timeout=PATIENCE)
+    text.fill(as_it_came)
     page.get_by_role("button", name="Launch 3 runs").click()
     page.wait_for_url(re.compile(rf"{server.address}/$"), timeout=PATIENCE)
     page.get_by_text("queued").nth(1).wait_for(timeout=PATIENCE)

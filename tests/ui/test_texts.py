@@ -563,6 +563,14 @@ def test_a_minus_is_never_a_hyphen_or_a_dash():
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-0.001, "0.00"), (0.001, "0.00"), (0.0, "0.00"), (0.005001, "+0.01"), (math.nan, "–")],
+)
+def test_a_change_that_rounds_to_nothing_has_no_direction(value, shown):
+    assert words.signed(value) == shown
+
+
+@pytest.mark.parametrize(
     ("seconds", "shown"),
     [(3, "3 s"), (59.6, "1 min 00 s"), (3700, "1 h 01 min"), (200_000, "2 d 7 h"), (None, "–")],
 )

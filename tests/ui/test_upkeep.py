@@ -1,6 +1,7 @@
 """What may be done with a run's files: export, space, deletion, going on after a chosen round."""
 
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from acft.runs.directory import read_status, write_status
 from acft.runs.exports import Export, exports
 from acft.runs.sizes import size
 from acft.schema import RunPaths
+from acft.ui.pages import run as run_page
 from acft.ui.parts import run_details, upkeep
 from acft.ui.reading.reader import Reader
 from acft.ui.web.dom import text_of
@@ -61,9 +63,47 @@ def test_the_preferred_round_is_offered_first_and_others_may_be_chosen(own):
 
 
 @pytest.mark.parametrize("asked", ["99", "-1", "x", "../1", "²"])
-def test_a_round_that_is_not_there_is_no_choice(own, asked):
-    with pytest.raises(RunError, match="has no checkpoint of round"):
-        upkeep.chosen(visit(QUICK, export_round=asked), own.reader.run(QUICK))
+def test_where_a_round_is_not_there_the_one_that_the_menu_shows_is_exported(own, asked):
+    run = own.reader.run(QUICK)
+    best = run.history.best.round
+    assert upkeep.chosen(visit(QUICK, export_round=asked), run) == Export(best)
+    shown = part(own, QUICK, export_round=asked)
+    chosen = [option for option in options(shown) if "selected" in option[1]]
+    assert f"round {best}, preferred" in map(text_of, chosen)
+
+
+def options(node):
+    if not isinstance(node, list):
+        return []
+    inside = [found for child in node[2:] for found in options(child)]
+    return [node, *inside] if node[0] == "option" else inside
+
+
+def test_while_an_export_is_written_every_tab_says_so_and_nothing_else_may_be_asked(own):
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow(Inference):
+        def call(self, *_, **__):
+            began.set()
+            return str(go_on.wait(10))
+
+    wanted = Export(2, is_merged=False)
+    writing = threading.Thread(target=own.control.export, args=(QUICK, wanted, Slow()))
+    before = run_page.marks_of(own, own.reader.run(QUICK))
+    writing.start()
+    began.wait(10)
+    assert run_page.marks_of(own, own.reader.run(QUICK)).texts != before.texts
+    shown = part(own, QUICK)
+    assert "Writing round-2-adapter" in text_of(shown)
+    assert "['fieldset', {'class': 'toolbar', 'disabled': ''" in str(shown)
+    for forbidden in (own.control.free, own.control.delete):
+        with pytest.raises(RunError, match="round-2-adapter of this run is being written"):
+            forbidden(QUICK)
+    assert "Writing" not in text_of(part(own, LOST))
+    go_on.set()
+    writing.join(10)
+    assert "Writing" not in text_of(part(own, QUICK))
+    own.control.delete(QUICK)
 
 
 def test_exports_that_are_there_are_listed_with_their_paths(own):
@@ -126,6 +166,7 @@ def test_a_run_that_is_not_over_may_go_on_after_any_round_that_is_there(own):
     shown = str(run_details.details(own, seen, run))
     for sealed in run.history.rounds:
         assert f"Resume after round {sealed.round}" in shown
+    assert "what they have written is given up" in shown
     shutil.rmtree(run.paths.root / run.history.rounds[0].checkpoint)
     shown = str(run_details.details(own, seen, run))
     assert f"Resume after round {run.history.rounds[0].round}" not in shown

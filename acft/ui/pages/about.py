@@ -20,6 +20,15 @@ WORDS = (
     ("rollout", "one sampled response"),
     ("round, step", "outer iteration; one optimiser step"),
     ("version", "finished updates of policy or oracle; 0 is the base"),
+    ("cross-entropy (CE), nats", "mean −log p of the texts trained on; 1 nat is 1.44 bits"),
+    ("perplexity", "e to the cross-entropy: how surprised the model is by a text; lower is better"),
+    ("toxic, satisfied", "a score of 0.5 or more; a constraint value above 0.5"),
+    ("95 % interval", "where the value would lie for most other draws of as many prompts"),
+    ("calibration", "whether of the responses that the oracle gives 0.8, eight in ten satisfy"),
+    ("AUC", "chance that the oracle ranks a satisfying response above a violating one"),
+    ("KL weight, strength", "how hard q pulls the policy; the power of R within q"),
+    ("sealed", "said of a round whose checkpoint is complete on the disk"),
+    ("adapter", "the few extra weights that are trained while the model's own stay (LoRA)"),
 )
 METHOD = (
     "Attribute-controlled fine-tuning adds to the usual loss on a corpus a KL term to the nearest "

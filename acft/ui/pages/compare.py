@@ -325,9 +325,8 @@ def live(bench: Workbench, visit: Visit) -> Node:
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Compare", "The same prompts and random numbers on both sides."))
-    top = view()
+    top, note = view(), view()
     body = view(acts=("refresh", "search", "export", "vote"))
-    note = view()
     review = gr.State("")
     view(el("h2.part", "Try a prompt of your own"))
     settings = view(acts=("refresh",))

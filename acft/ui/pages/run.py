@@ -209,7 +209,8 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
     return Marks(
         0,
         f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
-        f"{seen} {len(history.shards)} {best} {unread(bench, run)}",
+        f"{seen} {len(history.shards)} {best} {unread(bench, run)} "
+        f"{bench.control.exported(run.run_id)}",
         f"{run.run_id} {bench.reader.log_size(run)}",
     )
 
@@ -257,7 +258,7 @@ def show(
             details(bench, visit, run, is_replay=not present) if run else "",
         ]
     printed = log(bench, run) if run and not replayed else ""
-    return [*shown, printed if run and now.log != before.log else gr.skip()]
+    return [*shown, printed if now.log != before.log else gr.skip()]
 
 
 def paced(

@@ -211,20 +211,28 @@ def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
 
 
 def differences(bench: Workbench, visit: Visit) -> Node:
-    """Settings in which the ticked runs differ."""
-    run_ids = chosen(bench, visit)
-    if len(run_ids) < 2:
+    """Settings in which the ticked runs differ.
+
+    One that waits has recorded no defaults yet, and would seem to differ in all of them.
+    """
+    found = [run for run in map(bench.reader.run, chosen(bench, visit)) if run is not None]
+    if len(found) < 2:
         return ""
-    found = [run for run in map(bench.reader.run, run_ids) if run is not None]
+    started = [run for run in found if run.paths.resolved.exists()]
+    waiting = [run for run in found if started and run not in started]
+    later = [el("p.side", f"{' and '.join(run.run_id for run in waiting)} will be compared when "
+                "started.")] if waiting else []  # fmt: skip
+    found = started or found
+    run_ids = [run.run_id for run in found]
     titles = [el("span", run.title, el("span.sub", f" {run.run_id}")) for run in found]
     rows = [
         [el("code", str(row["setting"])), *[_value(row.get(run_id)) for run_id in run_ids]]
         for row in settings_difference(bench.store, run_ids).records()
     ]
-    body: Node = el("p.side", "Their settings are the same.")
-    if rows:
+    body: Node = el("p.side", "Their settings are the same.") if len(found) > 1 else ""
+    if rows and len(found) > 1:
         body = el("div.named", table(["Setting", *titles], rows, caption="Settings that differ"))
-    return el("section", el("h2", "Settings that differ"), body)
+    return el("section", el("h2", "Settings that differ"), later, body)
 
 
 def _value(value: Any) -> Node:

@@ -59,8 +59,8 @@ UNSTORED = (
 )
 
 
-def pick(bench: Workbench, visit: Visit) -> Node:
-    """The texts with stored guidance, those that pay most first."""
+def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
+    """The texts with stored guidance, those that pay most first; marked is the one shown."""
     run = chosen_run(bench, visit)
     if run is None:
         return no_run(bench, visit)
@@ -72,7 +72,7 @@ def pick(bench: Workbench, visit: Visit) -> Node:
                          part=Slice(PER_PAGE, page * PER_PAGE))  # fmt: skip
 
     found = asked_part(visit.query, PER_PAGE, part)
-    current = current_sequence(bench, visit, run.run_id)
+    current = current_sequence(bench, visit, run.run_id) if is_marked else ""
     items = [_item(run.run_id, row, current) for row in found.records()]
     orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order",
                     data_clear=PART)  # fmt: skip
@@ -288,11 +288,12 @@ def computed(
     """What is done and for how long, then heading, values and the request that they answer."""
     run = _run_of(bench, visit)
     what = READING if bench.model_process.has_opened(run.run_id) else OPENING_AND_READING
-    yield [underway(what, "halt"), gr.skip(), gr.skip()]
+    yield [underway(what, "halt"), *[gr.skip()] * 3]
     value, asked = work(run)
+    texts = pick(bench, visit, is_marked=asked["is_stored"])
     under = scrubber(visit, run, asked["weights"])
     heading = el("h2", "A text computed now")
-    yield [el("div", heading, under, address(visit, asked)), value, asked]
+    yield [el("div", heading, under, address(visit, asked)), value, asked, texts]
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -310,7 +311,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
                     response = gr.Textbox(label="Response", lines=2, max_length=4000)
                 go = gr.Button("Score", size="sm", elem_classes="narrow")
     vocabulary, request = view(acts=("refresh",)), gr.State({})
-    live = [about, shown, request]
+    live = [about, shown, request, left]
 
     def show(visit: Visit) -> list[Any]:
         return page(bench, visit)
@@ -335,7 +336,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def halted(visit: Visit) -> list[Any]:
         visit = settled(bench, visit)
-        return [about_text(bench, visit), tokens(bench, visit), {}]
+        return [about_text(bench, visit), tokens(bench, visit), {}, pick(bench, visit)]
 
     outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
@@ -345,7 +346,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
               trigger_mode="always_last")  # fmt: skip
     filled: dict[str, Any] = {
         "outputs": live,
-        "waiting": [underway(WAITING, "halt"), gr.skip(), gr.skip()],
+        "waiting": [underway(WAITING, "halt"), *[gr.skip()] * 3],
     }
     running = [
         wire.stream(about.compute, compute, **filled),

@@ -14,7 +14,8 @@ from acft.ui.reading.tokens import payload
 from acft.ui.web.dom import Node, act, choose, el
 
 Request = dict[str, Any]
-"""What was asked last: the run, prompt and response as texts or ids, how much is the reader's."""
+"""What was asked last: the run, prompt and response as texts or ids, how much is the reader's, and
+whether it is a text of the list as it is."""
 
 
 TEXT = ("prompt", "response", "prompt_ids", "response_ids")
@@ -31,7 +32,8 @@ def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
     found = rollout(bench.store, run.run_id, sequence)
     if found is not None:
         ids = [int(token) for token in found["response_ids"]]
-        return {"run": run.run_id, "prompt": str(found["prompt_text"]), "response_ids": ids}
+        return {"run": run.run_id, "prompt": str(found["prompt_text"]), "response_ids": ids,
+                "is_stored": True}  # fmt: skip
     rows = guidance(bench.store, run.run_id, sequence).records()
     if not rows:
         raise ConfigError(f"there is no text {sequence!r} with token values in this run")
@@ -42,7 +44,8 @@ def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
         )
     ids = [int(row["token_id"]) for row in rows]
     start = next((row["position"] for row in rows if row["in_loss"]), 1)
-    return {"run": run.run_id, "prompt_ids": ids[:start], "response_ids": ids[start:]}
+    return {"run": run.run_id, "prompt_ids": ids[:start], "response_ids": ids[start:],
+            "is_stored": True}  # fmt: skip
 
 
 def of_text(run: Run, prompt: str, response: str) -> Request:
@@ -61,6 +64,7 @@ def scored(
     typed = request.get("typed", request.get("response"))
     everything = len(found["prompt_ids"]) + len(found["response_ids"])
     value, kept = _shown(found, request, request.get("own", 0 if typed is None else everything))
+    kept["is_stored"] = request.get("is_stored", False)
     return value, kept if typed is None else kept | {"typed": typed}
 
 
@@ -84,7 +88,7 @@ def _shown(found: dict[str, Any], request: Request, own: int) -> tuple[dict[str,
     value = payload(found["rows"], name="live", toxicity=worst, can_branch=True,
                     first=str(found.get("first", "")), own=own)  # fmt: skip
     kept = {name: found[name] for name in ("prompt", "prompt_ids", "response_ids", "weights")}
-    return value, {**kept, "run": request["run"], "own": own}
+    return value, {**kept, "run": request["run"], "own": own, "is_stored": False}
 
 
 def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:

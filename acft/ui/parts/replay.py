@@ -73,12 +73,14 @@ def duration(entries: Sequence[Entry]) -> float:
 
 
 def started(query: dict[str, str], now: float | None = None) -> Clock | None:
-    """The clock of an address that asks for a replay (``play=30``), else None."""
+    """The clock of an address that asks for a replay (``play=30&place=90``), else None."""
     asked = _number(query.get("play", ""))
     if not asked:
         return None
     speed = asked if asked in SPEEDS else NORMAL
-    return Clock(time.monotonic() if now is None else now, 0.0, speed, speed)
+    place = max(0.0, _number(query.get("place", "")))
+    place = place if math.isfinite(place) else 0.0
+    return Clock(time.monotonic() if now is None else now, place, speed, speed)
 
 
 def link(run: Run) -> str:
@@ -111,6 +113,7 @@ def bar(run_id: str, clock: Clock, length: float, now: float) -> Node:
         el("a.do", "Show the finished run", href=f"run?run={run_id}"),
         role="group",
         aria_label="Replay",
+        data_place=f"{at:.0f}",
     )  # fmt: skip
 
 

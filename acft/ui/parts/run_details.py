@@ -12,6 +12,8 @@ from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el, table
 
+ANEW = "Resuming after a round does all later ones again; what they have written is given up."
+
 
 def details(bench: Workbench, visit: Visit, run: Run, *, is_replay: bool = False) -> Node:
     """Measured values, checkpoints, settings, and the audit, which is of what is stored now."""
@@ -124,7 +126,8 @@ def _rounds(run: Run, *, may_resume: bool) -> Node:
         return el("p.side", "No round is sealed yet.")
     columns: list[Node] = ["Round", "Checkpoint", "Policy version", "Oracle version", "Remark"]
     columns += [el("span.sr", "Resume")] if can_go_on else []
-    return table(columns, rows, caption="Rounds", numeric={0, 2, 3})
+    rounds = table(columns, rows, caption="Rounds", numeric={0, 2, 3})
+    return el("div", el("p.side", ANEW), rounds) if can_go_on and len(rows) > 1 else rounds
 
 
 def _resume(run: Run, sealed: RoundFinished) -> Node:
@@ -132,6 +135,5 @@ def _resume(run: Run, sealed: RoundFinished) -> Node:
     if not (run.paths.root / sealed.checkpoint).is_dir():
         return el("span.side", "deleted")
     return el("button.do", "Resume after it", type="button",
-              title=f"Rounds after {sealed.round} are done again",
               aria_label=f"Resume after round {sealed.round}",
               **act("resume", run=run.run_id, round=sealed.round))  # fmt: skip

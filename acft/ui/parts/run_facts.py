@@ -35,7 +35,9 @@ def facts(run: Run) -> Node | None:
               _from_to(run, "utility/perplexity_validation", words.number),
               _latest(run, "utility/perplexity_validation")),
         _perplexity_of_tests(run),
-        fact("Speed", words.number(history.last("time/tokens_per_second")), "tokens per second"),
+        # Trained by the KL alone, no token has a cross-entropy that could be counted.
+        fact("Speed", words.number(history.last("time/tokens_per_second") or None),
+             "tokens per second"),
     ]  # fmt: skip
     memory = history.last("memory/peak_bytes")
     if memory is not None:

@@ -28,14 +28,21 @@ class _Offer:
     has_adapter: bool
 
 
-def panel(bench: Workbench, visit: Visit, run: Run, *told: Node) -> Node:
-    """The part of a run's page, with what was just done; nothing for who may only look."""
+def panel(
+    bench: Workbench, visit: Visit, run: Run, *told: Node, wanted: Export | None = None
+) -> Node:
+    """The part of a run's page, with what was just done; nothing for who may only look.
+
+    ``wanted`` is an export that is about to be written.
+    """
     if not visit.may_change or bench.bind.is_demo:
         return ""
+    written = wanted or bench.control.exported(run.run_id)
     return el(
         "details.upkeep",
         el("summary", "Export, free space, delete"),
-        _export(visit, run),
+        _export(visit, run, is_busy=written is not None),
+        _underway(written) if written else None,
         told,
         _space(run),
         key=f"upkeep-{run.run_id}",
@@ -43,22 +50,15 @@ def panel(bench: Workbench, visit: Visit, run: Run, *told: Node) -> Node:
 
 
 def chosen(visit: Visit, run: Run) -> Export:
-    """The export that the page's address asks for.
+    """The export that the page's address asks for, of the preferred round if its own is not there.
 
     Raises:
-        RunError: The run has no round of that number with a checkpoint.
+        RunError: The run has no checkpoint.
     """
     offer = _offer(run)
     if offer is None:
         raise RunError(f"run {run.run_id} has no checkpoint to export")
-    asked = visit.query.get(FIELDS["round"], str(offer.preferred))
-    if asked not in map(str, offer.rounds):
-        there = ", ".join(map(str, offer.rounds))
-        raise RunError(
-            f"run {run.run_id} has no checkpoint of round {asked!r} (there are: {there})"
-        )
-    is_merged = not offer.has_adapter or visit.query.get(FIELDS["form"]) != "adapter"
-    return Export(int(asked), is_merged, visit.query.get(FIELDS["oracle"]) == "true")
+    return _choice(visit, offer)
 
 
 def connect(bench: Workbench, wire: Wire, part: Any) -> None:
@@ -76,7 +76,7 @@ def connect(bench: Workbench, wire: Wire, part: Any) -> None:
     def export(visit: Visit) -> Iterator[Node]:
         run = of(visit)
         wanted = chosen(visit, run)
-        yield panel(bench, visit, run, _underway(wanted))
+        yield panel(bench, visit, run, wanted=wanted)
         try:
             bench.control.export(run.run_id, wanted, bench.export_process)
         except AcftError as error:
@@ -113,29 +113,41 @@ def _offer(run: Run) -> _Offer | None:
     return _Offer(there, preferred, table_of(run.settings, "adapter").get("kind") != "full")
 
 
-def _export(visit: Visit, run: Run) -> Node | None:
+def _choice(visit: Visit, offer: _Offer) -> Export:
+    asked = visit.query.get(FIELDS["round"], "")
+    number = int(asked) if asked in map(str, offer.rounds) else offer.preferred
+    is_merged = not offer.has_adapter or visit.query.get(FIELDS["form"]) != "adapter"
+    return Export(number, is_merged, visit.query.get(FIELDS["oracle"]) == "true")
+
+
+def _export(visit: Visit, run: Run, *, is_busy: bool) -> Node | None:
     """Choices, the button, and the exports there are."""
     offer = _offer(run)
     if offer is None:
         return None
-    ask = act("choose", run=run.run_id)
+    ask, chosen_now = act("choose", run=run.run_id), _choice(visit, offer)
     rounds = [
         (str(n), f"round {n}, preferred" if n == offer.preferred else f"round {n}")
         for n in offer.rounds
     ]
-    asked = visit.query.get(FIELDS["round"], str(offer.preferred))
-    form = visit.query.get(FIELDS["form"], "merged")
+    form = "merged" if chosen_now.is_merged else "adapter"
     box = el("input", type="checkbox", data_query=FIELDS["oracle"],
-             checked=visit.query.get(FIELDS["oracle"]) == "true", **ask)  # fmt: skip
+             checked=chosen_now.has_oracle, **ask)  # fmt: skip
     return el(
         "div",
         el("h3", "The tuned policy for other programs"),
         el(
             "div.toolbar",
-            choose(rounds, asked, "Round", data_query=FIELDS["round"], **ask),
-            choose([*FORMS.items()], form, "Form", data_query=FIELDS["form"], **ask)
-            if offer.has_adapter else el("span.side", FORMS["merged"]),
-            el("label.side", box, " with the oracle, for guided decoding"),
+            el(
+                "fieldset.toolbar",
+                choose(rounds, str(chosen_now.round), "Round", data_query=FIELDS["round"], **ask),
+                choose([*FORMS.items()], form, "Form", data_query=FIELDS["form"], **ask)
+                if offer.has_adapter else el("span.side", FORMS["merged"]),
+                el("label.side", box, " with the oracle, for guided decoding"),
+                disabled=is_busy,
+                aria_label="What to export",
+            ),
+            # It stays enabled, since who pressed it would lose the focus.
             el("button.do", "Export", type="button", data_patient=True,
                **act("export", run=run.run_id)),
         ),

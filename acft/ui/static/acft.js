@@ -30,6 +30,8 @@
     if (name === "checked") dom.checked = true;
     if (name === "data-goto" && SAFE_LINK.test(value)) location.assign(value);
     if (name === "data-show") requestAnimationFrame(() => dom.scrollIntoView({ block: "nearest" }));
+    // Who leaves a replay and comes back finds it where it was.
+    if (name === "data-place") setQuery({ place: value });
     if (name === "data-forget") setQuery(Object.fromEntries(value.split(",").map((key) => [key, ""])));
     if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);
@@ -123,7 +125,7 @@
     // A refusal is no answer: it comes as a notice beside the page.
     const notices = refusals();
     asking.forEach((control) => {
-      if (notices.some((notice) => !control.acftNotices.has(notice))) free(control);
+      if (notices.some((notice) => !control.acftNotices.has(notice))) refuse(control);
       else if (Date.now() - control.acftAsked > 1500) control.dataset.waited = waited(control.acftAsked);
     });
   }, 1000);
@@ -200,6 +202,12 @@
     asking.delete(control);
   }
 
+  // What a field holds is not what is stored, until another answer says so.
+  function refuse(control) {
+    free(control);
+    if (control.matches("[data-late]")) control.setAttribute("aria-invalid", "true");
+  }
+
   function view(element, props, trigger, watch, acts, isAwaited) {
     const holder = element.firstElementChild;
     let shown = [];
@@ -225,6 +233,7 @@
         if (!now || now.disabled) return control.removeAttribute("aria-busy");
       }
       if ("replaces" in control.dataset) window.acft.draft.replace();
+      if (control.matches("[data-late]")) control.removeAttribute("aria-invalid");
       control.acftAsked = Date.now();
       control.acftNotices = new Set(refusals());  // Those that stand already are about something else.
       asking.add(control);

@@ -19,6 +19,7 @@
   let timer = 0, lost = 0;
   let atRest = [];
   let isRead = false;      // The page's text has come.
+  let planned = null;      // The text that a grid was last asked to vary.
 
   const area = () => document.querySelector(".code textarea");
   const isOpen = () => Boolean(waiting.length || isStale || sent);
@@ -160,6 +161,14 @@
     document.body.classList.toggle("replaced", Boolean(old) && old.text !== text);
     const button = document.querySelector("[data-do=undo-text]");
     if (button && old) button.textContent = `Back to ${nameOf(old)}`;
+    plan(text);
+  }
+
+  // What a grid would queue is asked again when the text that it varies has changed.
+  function plan(text) {
+    const grid = document.querySelector("[data-act=vary]");
+    if (grid?.value.trim() && planned !== text) grid.dispatchEvent(new Event("input", { bubbles: true }));
+    planned = text;
   }
 
   // The path of a table's head; entries of a list of tables are counted as they come.

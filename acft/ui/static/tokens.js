@@ -198,7 +198,9 @@
         return span;
       });
       const first = data.first ? (state.shown || data.tokens[0].own ? glyphs(data.first) : "•") : "…";
-      box.append(node("span", { class: "unvalued", "aria-hidden": "true", title: "Nothing predicts the first token, so it has no values" }, first), ...own);
+      box.append(node("span", { class: "unvalued", "aria-hidden": "true", title: "Nothing predicts the first token, so it has no values" }, first));
+      // Spaces are drawn as dots, so that a line would break within words.
+      own.forEach((tok, i) => box.append(...(data.tokens[i].t.startsWith(" ") ? [node("wbr")] : []), tok));
       box.addEventListener("keydown", (event) => key(event, own, channel));
       if (!spans.length) spans = own;
       return box;
@@ -234,7 +236,7 @@
       state.pinned = false;
       if (popup) popup.hidden = true;
       if (isInside) spans[state.focus]?.focus({ preventScroll: true });
-      spans.forEach((s) => s.setAttribute("aria-selected", "false"));
+      holder.querySelectorAll(".tok").forEach((tok) => tok.setAttribute("aria-selected", "false"));
       window.acft.setQuery({ at: "" });
     }
 
@@ -248,9 +250,11 @@
     function open(i, pin, span) {
       const token = data.tokens[i], anchor = span || spans[i];
       if (!anchor) return;
+      // A click that comes before the pointer has rested is not undone by what waits for that.
+      for (const timer of [openTimer, hideTimer]) clearTimeout(timer);
       state.pinned = pin;
-      if (pin) window.acft.setQuery({ at: i });
-      spans.forEach((s, j) => s.setAttribute("aria-selected", j === i && pin ? "true" : "false"));
+      window.acft.setQuery({ at: pin ? i : "" });
+      holder.querySelectorAll(".tok").forEach((tok) => tok.setAttribute("aria-selected", pin && tok === anchor ? "true" : "false"));
       const shown = sees(token) ? glyphs(token.t) : "hidden";
       const unveil = state.shown && !sees(token) ? node("button", { type: "button", class: "quiet", onclick: () => reveal(token, i) }, "show this token") : null;
       const rank = rankOf(token);

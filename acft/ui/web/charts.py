@@ -23,7 +23,6 @@ BASE = "#7d8896"
 GUIDED = "#cf7f12"
 POLICY = "#2f7fc9"
 GOOD = "#2a9d7c"
-BAD = "#c8553d"
 SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
 PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)

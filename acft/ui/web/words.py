@@ -27,8 +27,11 @@ def percent(share: Number | None, digits: int = 1) -> str:
 
 
 def signed(value: Number | None, digits: int = 2) -> str:
-    """A number with its sign and ``digits`` decimals, or a dash."""
-    return DASH if value is None else _minus(f"{value:+.{digits}f}")
+    """A number with ``digits`` decimals and, unless they are all zero, its sign; or a dash."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{value:+.{digits}f}"
+    return _minus(text) if float(text) else text[1:]
 
 
 def _minus(text: str) -> str:
