@@ -23,7 +23,7 @@ WORDS = (
     ("cross-entropy (CE), nats", "mean −log p of the texts trained on; 1 nat is 1.44 bits"),
     ("perplexity", "e to the cross-entropy: how surprised the model is by a text; lower is better"),
     ("toxic, satisfied", "a score of 0.5 or more; a constraint value above 0.5"),
-    ("95 % interval", "where the value would lie for most other draws of as many prompts"),
+    ("95 % interval", "made so that 95 of 100 such ranges hold the value of all prompts and draws"),
     ("calibration", "whether of the responses that the oracle gives 0.8, eight in ten satisfy"),
     ("AUC", "chance that the oracle ranks a satisfying response above a violating one"),
     ("KL weight, strength", "how hard q pulls the policy; the power of R within q"),
