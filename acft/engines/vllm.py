@@ -16,6 +16,7 @@ class VllmEngine(AdapterEngine):
     """The completions protocol with vLLM's own fields."""
 
     place = "/v1"
+    tells_unscaled = True
     start = (
         "vLLM with --enable-lora, a --max-lora-rank no lower than [adapter] rank, and "
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"

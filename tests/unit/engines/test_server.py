@@ -207,6 +207,17 @@ def test_an_older_server_of_adapters_answers_in_text(model, server):
     assert samples.checks.n_refused > 0
 
 
+@pytest.mark.parametrize(("kind", "n_gap"), [("vllm", True), ("sglang", False)])
+def test_a_server_may_tell_log_probabilities_at_its_temperature(model, server, kind, n_gap):
+    server.tells_scaled = kind == "sglang"
+    hot = SAMPLING.at(temperature=2.0)
+    samples = policy_of(model, server, kind).sample(PROMPTS, 8, hot, seed=1)
+    assert bool(samples.checks.n_gap) == n_gap
+    assert abs(samples.checks.z) < 4
+    cold = policy_of(model, server, kind).sample(PROMPTS, 2, SAMPLING, seed=1)
+    assert cold.checks.gap / cold.checks.n_gap < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
 def test_an_adapter_that_the_server_has_already_is_drawn_from(model, server, kind):
     drawn = []
