@@ -32,6 +32,8 @@ class CompletionServer:
     name: str = "base"
     tells_ids: bool = True
     tells_logprobs: bool = True
+    tells_scaled: bool = False
+    """Log-probabilities are those at the temperature, as SGLang has them."""
     can_load: bool = True
     failures: int = 0
     """So many requests fail before one is answered."""
@@ -103,8 +105,9 @@ class CompletionServer:
         ids, logprobs = list(prompt_ids), []
         for _ in range(body["max_tokens"]):
             logits = model(input_ids=torch.tensor([ids])).logits[0, -1].float()
-            logprobs_all = logits.log_softmax(dim=-1)
-            probs = (logits / body.get("temperature", 1.0)).softmax(dim=-1)
+            scaled = logits / body.get("temperature", 1.0)
+            probs = scaled.softmax(dim=-1)
+            logprobs_all = (scaled if self.tells_scaled else logits).log_softmax(dim=-1)
             if self.top_k:
                 probs[probs < probs.topk(self.top_k).values[-1]] = 0.0
             token = int(torch.multinomial(probs, 1, generator=generator))

@@ -27,6 +27,9 @@ LENGTH_STEP = 64
 """Caches hold a multiple of this many tokens: few sizes mean few compilations."""
 BATCH_STEP = 16
 """Likewise sequences."""
+SIZES_KEPT = 2
+"""Sizes whose caches and graphs are kept while others are drawn: prompts come by length, so that
+one that is over does not come back soon, and many would fill a GPU."""
 WARM_UPS = 3
 """Steps before a CUDA graph is recorded, for libraries to settle. Source: torch.cuda.graph's
 documentation."""
@@ -81,13 +84,15 @@ class CompiledModel:
         group_heads(self._decoder)
         self._steps = steps
         self._free: dict[Size, list[_Seats]] = {}
+        """By size, the one that was used last at the end."""
+        self._lock = threading.Lock()
 
     @contextmanager
     def continued(self, start: CachedDecoder, n_tokens: int) -> Iterator["CompiledDecoder"]:
         """The same sequences, with room for ``n_tokens`` more."""
         batch, time = start.mask.shape
         size = _rounded_up(batch, BATCH_STEP), _rounded_up(time + n_tokens, LENGTH_STEP)
-        free = self._free.setdefault(size, [])
+        free = self._of_size(size)
         # threads that draw side by side need a cache each; taking and giving are atomic
         try:
             seats = free.pop()
@@ -97,6 +102,14 @@ class CompiledModel:
             yield CompiledDecoder(seats, start)
         finally:
             free.append(seats)
+
+    def _of_size(self, size: Size) -> "list[_Seats]":
+        """Free caches of this size; those of sizes that were used longest ago are given back."""
+        with self._lock:
+            free = self._free[size] = self._free.pop(size, [])
+            for old in list(self._free)[:-SIZES_KEPT]:
+                del self._free[old]
+        return free
 
 
 @no_type_check  # a compiler would trace the checks too

@@ -18,9 +18,10 @@ class AdapterEngine(CompletionEngine):
     """How a server that takes them is started."""
 
     def request(self, question: Question) -> dict[str, Any]:
-        """Body of the request for one response; overrides the model's own defaults."""
-        body = super().request(question)
-        return body | {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+        """Body of the request for one response in token ids; overrides the model's own defaults."""
+        tokens = {"prompt": list(question.prompt_ids), "return_token_ids": True}
+        plain = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+        return super().request(question) | tokens | plain
 
     def load(self, name: str, folder: Path) -> None:
         """Loads an adapter, unless the server has it; a running server cannot load whole weights.

@@ -18,7 +18,7 @@ class Answer:
     n_prompt_tokens: int | None = None
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
-    """Of each token in nats, at temperature 1."""
+    """Of each token in nats; some servers tell them at the temperature they draw at."""
     end_id: int | None = None
     """The token it ended at."""
 

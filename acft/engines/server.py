@@ -79,6 +79,9 @@ class CompletionEngine:
     """Requests that the server handles at once without mixing up their seeds; None = any number."""
     shares_adapters = False
     """Whether adapters are published, as opposed to whole weights."""
+    tells_unscaled = False
+    """Whether the log-probabilities it tells are known to be those at temperature 1, whichever it
+    draws at."""
 
     def __init__(self, run: RunSettings) -> None:
         settings = run.engine
@@ -267,13 +270,20 @@ class CompletionEngine:
             except Uncertain as reason:
                 why = str(reason)
                 continue
-            told = answer.logprobs if len(answer.logprobs or ()) == len(ids) else None
-            return _Drawn(task, ids, told, attempt)
+            return _Drawn(task, ids, self._told(answer, len(ids), request.sampling), attempt)
         raise ModelError(
             f"rollout server {self.server.address} gave {ATTEMPTS} responses to prompt "
             f"{task.prompt.prompt_id!r} whose tokens are not certain (last: {why}); "
             "take an engine whose server names token ids (acft list engines)"
         )
+
+    def _told(
+        self, answer: Answer, n_tokens: int, sampling: SamplingSettings
+    ) -> tuple[float, ...] | None:
+        """Log-probabilities that can be compared with the policy's."""
+        is_whole = len(answer.logprobs or ()) == n_tokens
+        is_unscaled = self.tells_unscaled or sampling.temperature == 1.0
+        return answer.logprobs if is_whole and is_unscaled else None
 
     def _completion(self, body: dict[str, Any]) -> Answer:
         try:

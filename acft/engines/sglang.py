@@ -1,4 +1,6 @@
-"""SGLang: the completions protocol, adapters loaded while it runs.
+"""SGLang: prompts and responses as token ids, log-probabilities, adapters loaded while it runs.
+
+Versions that do not name the ids of what they drew answer with text, which is cut again.
 
 Start it with ``--enable-lora --max-lora-rank RANK --lora-target-modules all`` and, for responses
 that a seed repeats, ``--enable-deterministic-inference``.
@@ -10,7 +12,7 @@ from acft.settings import RunSettings
 
 
 class SglangEngine(AdapterEngine):
-    """The completions protocol with SGLang's own fields; responses come as text."""
+    """The completions protocol with SGLang's own fields."""
 
     place = ""
     start = (
@@ -24,7 +26,7 @@ class SglangEngine(AdapterEngine):
 
 
 def build(run: RunSettings) -> Engine:
-    """An SGLang server with adapters switched on; responses come as text and are cut again."""
+    """An SGLang server with adapters switched on; token ids and log-probabilities are checked."""
     return SglangEngine(run)
 
 

@@ -16,15 +16,15 @@ class VllmEngine(AdapterEngine):
     """The completions protocol with vLLM's own fields."""
 
     place = "/v1"
+    tells_unscaled = True
     start = (
         "vLLM with --enable-lora, a --max-lora-rank no lower than [adapter] rank, and "
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
     )
 
     def request(self, question: Question) -> dict[str, Any]:
-        """Body of the request for one response, in token ids both ways."""
-        tokens = {"prompt": list(question.prompt_ids), "return_token_ids": True, "logprobs": 0}
-        return super().request(question) | tokens
+        """Body of the request for one response; 0 asks for the drawn tokens' alone."""
+        return super().request(question) | {"logprobs": 0}
 
 
 def build(run: RunSettings) -> Engine:

@@ -12,6 +12,7 @@ from typing import Any
 
 from acft.errors import AcftError, ModelError
 from acft.inference.protocol import pack, unpack
+from acft.runs.devices import variables as device_variables
 from acft.runs.spawn import PYTHON, environment
 
 COMMAND = (*PYTHON, "acft.inference")
@@ -159,8 +160,7 @@ class Inference:
         raise ModelError(f"{operation!r} was withdrawn")
 
     def _started(self) -> Process:
-        kind, _, index = self.device.partition(":")
-        variables = {"CUDA_VISIBLE_DEVICES": index} if index else {}
+        kind = self.device.partition(":")[0]
         self._opened = None
         log = tempfile.NamedTemporaryFile(prefix="acft-inference-", suffix=".log")  # noqa: SIM115 - goes with who listens
         process = subprocess.Popen(
@@ -168,7 +168,7 @@ class Inference:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment(**variables),
+            env=environment(**device_variables(self.device)),
             start_new_session=True,
         )
         threading.Thread(

@@ -20,6 +20,8 @@ CPU_RUNS = "ACFT_CPU_RUNS"
 """Environment variable: most runs on the CPU at once."""
 GPU_FREE_FRACTION = 0.5
 """A GPU with less free memory than this is taken by somebody else."""
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+"""Environment variables: which GPUs a process sees, and how they are counted."""
 UUIDS = ("GPU-", "MIG-")
 """How names of GPUs begin that cluster schedulers write into ``CUDA_VISIBLE_DEVICES``."""
 
@@ -29,7 +31,7 @@ class Device:
     """One place for runs."""
 
     name: str
-    """cpu, mps, cuda:INDEX (index as the driver counts) or cuda:UUID."""
+    """cpu, mps, cuda:INDEX (counted by place on the bus, as the driver does) or cuda:UUID."""
     slots: int = 1
     """Runs at once."""
 
@@ -69,6 +71,17 @@ def candidates(wanted: str, present: list[Device]) -> list[Device]:
         if found:
             return found
     return [device for device in present if device.name == "cpu"]
+
+
+def variables(name: str) -> dict[str, str]:
+    """Environment variables of a process that computes on a device."""
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or not index:
+        return {}
+    chosen = {VISIBLE: index}
+    if VISIBLE not in os.environ:  # else our indices are those of whoever made the choice
+        chosen |= {ORDER: "PCI_BUS_ID"}  # CUDA alone counts the fastest first
+    return chosen
 
 
 def gpu_obstacle(name: str) -> str:
@@ -111,9 +124,10 @@ def _cores_of(pid: int) -> set[int]:
 
 def _gpus() -> list[str]:
     """Index or UUID of every GPU that is there and not hidden from us."""
-    numbers = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    found = sorted((number for number in numbers if number.isdigit()), key=int)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    # a container that has one GPU of eight sees it as nvidia5, say, and its driver as the first
+    found = [str(index) for index in range(sum(name.isdigit() for name in names))]
+    visible = os.environ.get(VISIBLE)
     if visible is None or not found:
         return found
     wanted = [part.strip() for part in visible.split(",")]

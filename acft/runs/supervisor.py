@@ -19,6 +19,7 @@ from pathlib import Path
 from acft.errors import DataError
 from acft.eventlog import read_events
 from acft.runs.devices import Device, candidates, devices, gpu_obstacle, pin
+from acft.runs.devices import variables as device_variables
 from acft.runs.directory import (
     all_runs,
     amend_status,
@@ -248,7 +249,7 @@ class Supervisor:
             return None
         paths.stop_request.unlink(missing_ok=True)
         self._forget_stop(paths.root.name)
-        variables = environment(launch.mirror, **_device_variables(device.name))
+        variables = environment(launch.mirror, **device_variables(device.name))
         child = spawn([*self._command, str(paths.root)], paths.root, paths.log, variables)
         if device.name == "cpu":
             pin(child.pid, device.slots, self._neighbours(device, found))
@@ -366,13 +367,6 @@ def _starting(status: Status, pid: int, device: str) -> Status:
         heartbeat=time.time(),
         heartbeat_clock=time.monotonic(),
     )
-
-
-def _device_variables(device: str) -> dict[str, str]:
-    kind, _, index = device.partition(":")
-    if kind == "cuda":
-        return {"CUDA_VISIBLE_DEVICES": index}
-    return {}
 
 
 def _mark(paths: RunPaths) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -28,6 +29,9 @@ from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_jo
 from acft.training.outputs import Output, TrainContext
 from acft.training.world import World, load_world
 from acft.types import Rollout
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Environment variable: which GPUs a process, or a cluster that it starts, may use."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +157,13 @@ class RayOracle:
             )
         import ray  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
 
+        needs_gpu = resolve_device(self.run.device) == "cuda"
         if not ray.is_initialized():
-            own = {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
-            ray.init(include_dashboard=False, log_to_driver=False, **own)
+            is_ours = not os.environ.get("RAY_ADDRESS")
+            own = {"_node_ip_address": "127.0.0.1"} if is_ours else {}
+            with _other_gpus() if is_ours and needs_gpu else nullcontext():
+                ray.init(include_dashboard=False, log_to_driver=False, **own)
         if self._actor is None:
-            needs_gpu = resolve_device(self.run.device) == "cuda"
             resources = {"num_cpus": self.threads, "num_gpus": int(needs_gpu)}
             # a stop has to reach it in the middle of a job
             actor = ray.remote(**resources, max_concurrency=2)(OracleWorker)
@@ -168,6 +174,25 @@ class RayOracle:
     def stop(self) -> None:
         """The job that is under way ends as soon as it can."""
         self._actor.stop.remote()
+
+
+@contextmanager
+def _other_gpus() -> Iterator[None]:
+    """Within it, a cluster that is started finds the GPUs that this process does not compute on.
+
+    It would give its first one to the actor, which is ours. Where there is one only, both share it.
+    """
+    before = os.environ.get(VISIBLE)
+    names = before.split(",") if before else [str(i) for i in range(torch.cuda.device_count())]
+    del names[torch.cuda.current_device()]
+    if names:
+        os.environ[VISIBLE] = ",".join(names)
+    try:
+        yield
+    finally:
+        os.environ.pop(VISIBLE, None)
+        if before is not None:
+            os.environ[VISIBLE] = before
 
 
 def remote_oracle_job(

@@ -1,11 +1,15 @@
 """The oracle's job done elsewhere gives the numbers of the job done here."""
 
 import importlib.util
+import os
 import pickle
+import sys
+import types
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import torch
 
 from acft.costs import bill
 from acft.distributed import Ranks
@@ -108,6 +112,35 @@ def test_a_stop_cuts_the_drawing_of_the_worker_short(tmp_path, monkeypatch):
     )
     assert not heard(job, said).is_whole
     assert set(phases(said)) == {"sample_oracle"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "ours", "seen"),
+    [(None, 0, "1,2"), ("4,5,7", 1, "4,7"), ("GPU-5f3c", 0, "GPU-5f3c")],
+)
+def test_a_cluster_of_our_own_leaves_our_gpu_to_us(tmp_path, monkeypatch, visible, ours, seen):
+    class Started(Exception):  # noqa: N818 - not an error
+        pass
+
+    def init(**_):
+        raise Started(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    ray = types.SimpleNamespace(__spec__=object(), is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("acft.training.remote.resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: ours)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    request = OracleRequest(1, 0, {}, {}, 0)
+    with pytest.raises(Started, match=f"^{seen}$"):
+        list(RayOracle(toy_run(tmp_path), 1).stream(request))
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
+    with pytest.raises(Started, match=f"^{visible}$"):
+        list(RayOracle(toy_run(tmp_path), 1).stream(request))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")

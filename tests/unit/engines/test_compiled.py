@@ -178,6 +178,22 @@ def test_a_batch_that_fails_gives_its_cache_back(base):
     assert [len(seats) for seats in compiled._free.values()] == [1]
 
 
+def test_caches_of_sizes_that_are_over_are_given_back(base):
+    model = base.backbone.model
+    compiled = CompiledModel(model, "tiny", CompiledSteps(Traced()))
+
+    def use(n_tokens):
+        ids = torch.ones(2, 3, dtype=torch.long)
+        with torch.no_grad(), compiled.continued(CachedDecoder(model, ids, ids.bool()), n_tokens):
+            pass
+
+    for n_tokens in (4, 68, 4, 132):
+        use(n_tokens)
+    assert list(compiled._free) == [(16, 64), (16, 192)]
+    gc.collect()
+    assert len([kept for kept in gc.get_objects() if type(kept) is StaticCache]) == 2
+
+
 def test_more_variants_than_torch_permits_are_told_with_what_to_do(base):
     base = replace(base, engine=CompiledEngine(Traced()))
     tuned = trainable_policy(base, AdapterSettings(rank=2), seed=3)

@@ -193,12 +193,37 @@ def test_a_server_that_cannot_load_adapters_says_what_to_start_it_with(model, se
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_servers_of_adapters_are_asked_and_answer_in_token_ids(model, server, kind):
+    samples = policy_of(model, server, kind).sample(PROMPTS, 5, SAMPLING, seed=1)
+    assert samples.checks.n_refused == 0
+    asked = {tuple(body["prompt"]) for body in server.requests}
+    assert asked == {rollout.prompt_ids for rollout in samples.rollouts}
+
+
+def test_an_older_server_of_adapters_answers_in_text(model, server):
+    server.tells_ids = False
+    short = SamplingSettings(horizon=2)
+    samples = policy_of(model, server, "sglang").sample(PROMPTS, 4, short, seed=1)
+    assert samples.checks.n_refused > 0
+
+
+@pytest.mark.parametrize(("kind", "n_gap"), [("vllm", True), ("sglang", False)])
+def test_a_server_may_tell_log_probabilities_at_its_temperature(model, server, kind, n_gap):
+    server.tells_scaled = kind == "sglang"
+    hot = SAMPLING.at(temperature=2.0)
+    samples = policy_of(model, server, kind).sample(PROMPTS, 8, hot, seed=1)
+    assert bool(samples.checks.n_gap) == n_gap
+    assert abs(samples.checks.z) < 4
+    cold = policy_of(model, server, kind).sample(PROMPTS, 2, SAMPLING, seed=1)
+    assert cold.checks.gap / cold.checks.n_gap < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
 def test_an_adapter_that_the_server_has_already_is_drawn_from(model, server, kind):
-    short = SamplingSettings(horizon=1)  # text alone tells few tokens
     drawn = []
     for _ in range(2):  # a resumed run, or another process of the same one
         base = policy_of(model, server, kind)
-        drawn.append(moved(base).snapshot(base).sample(PROMPTS, 4, short, seed=1).rollouts)
+        drawn.append(moved(base).snapshot(base).sample(PROMPTS, 4, SAMPLING, seed=1).rollouts)
     assert drawn[0] == drawn[1]
     assert server.requests[-1]["model"].endswith(next(n for n in server.models if n != "base"))
 

@@ -7,6 +7,7 @@ import pytest
 from acft.errors import ConfigError
 from acft.runs import devices
 from acft.runs.devices import Device, gpu_obstacle
+from acft.runs.spawn import environment
 
 
 class Memory:
@@ -72,6 +73,23 @@ def names():
 
 def test_gpus_are_found_and_counted_from_zero(two_gpus):
     assert names() == ["cuda:0", "cuda:1"]
+
+
+def test_a_container_that_has_one_gpu_of_eight_counts_it_as_its_first(monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia5")]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert names() == ["cuda:0"]
+
+
+def test_a_process_counts_gpus_as_we_do(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    by_bus = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert devices.variables("cuda:3") == {"CUDA_VISIBLE_DEVICES": "3"} | by_bus
+    assert devices.variables("cpu") == devices.variables("mps") == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert devices.variables("cuda:3") == {"CUDA_VISIBLE_DEVICES": "3"}
+    assert environment()["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
 @pytest.mark.parametrize(
