@@ -117,13 +117,20 @@ def _jsonl(path: Path) -> Iterator[Row]:
 def _csv(path: Path) -> Iterator[Row]:
     reader = csv.DictReader(_lines(path), restkey="", strict=True)
     try:
+        header = "".join(reader.fieldnames or ()) if len(reader.fieldnames or ()) == 1 else ""
+        if mark := next((mark for mark in ";\t" if mark in header), ""):
+            raise DataError(
+                f"{str(path)!r} has {mark!r} between its columns; save it with commas there"
+            )
         for row in reader:
             where = f"{str(path)!r} line {reader.line_num}"
             if "" in row:
                 raise DataError(f"{where} has more values than the header; quote texts with commas")
             yield where, row
     except csv.Error as error:
-        raise DataError(f"{str(path)!r} line {reader.line_num} is not CSV: {error}") from None
+        # the reader inside counts the line that it could not read, too
+        line = reader.reader.line_num
+        raise DataError(f"{str(path)!r} line {line} is not CSV: {error}") from None
 
 
 def _parquet(path: Path) -> Iterator[Row]:

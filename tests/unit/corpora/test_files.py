@@ -132,6 +132,17 @@ def test_an_unclosed_csv_quote_is_refused(tmp_path):
     assert "is not CSV" in message(write(tmp_path, "a.csv", 'text\n"endless\n'))
 
 
+def test_the_line_that_is_not_csv_is_named(tmp_path):
+    name = write(tmp_path, "a.csv", 'text\nfine\n"so" far\n')
+    assert "line 3 is not CSV" in message(name)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_columns_between_other_marks_than_commas_are_told(tmp_path, mark):
+    name = write(tmp_path, "a.csv", f"id{mark}text\n1{mark}two fish\n")
+    assert f"has {mark!r} between its columns; save it with commas" in message(name)
+
+
 def test_a_file_that_is_not_parquet_is_refused(tmp_path):
     assert "is not Parquet" in message(write(tmp_path, "a.parquet", "PAR1 no"))
 
