@@ -6,7 +6,9 @@ import pytest
 
 from acft.corpora.base import Record
 from acft.corpora.files import looks_like_file, read_file
+from acft.corpora.sources import prompt_records
 from acft.errors import DataError
+from acft.settings import PromptSettings
 
 
 def write(folder, name, content):
@@ -68,6 +70,26 @@ def test_messages_become_turns_and_a_response(tmp_path):
     assert list(read_file(name, "messages")) == [
         Record("good day", "be kind\nhello", (("system", "be kind"), ("user", "hello")))
     ]
+
+
+def chat(tmp_path, *roles):
+    messages = [{"role": role, "content": f"by {role}"} for role in roles]
+    return write(tmp_path, "chat.jsonl", json.dumps({"messages": messages}))
+
+
+@pytest.mark.parametrize("roles", [["user"], ["user", "assistant"]])
+def test_a_prompt_is_the_question_of_a_conversation_not_its_answer(tmp_path, roles):
+    settings = PromptSettings(source=chat(tmp_path, *roles), text_field="messages")
+    assert list(prompt_records(settings)) == [Record("by user")]
+
+
+@pytest.mark.parametrize(
+    "roles", [["assistant"], ["system", "user"], ["user", "assistant", "user"]]
+)
+def test_a_conversation_that_is_no_single_question_is_no_prompt(tmp_path, roles):
+    settings = PromptSettings(source=chat(tmp_path, *roles), text_field="messages")
+    with pytest.raises(DataError, match=f"these are by {', '.join(roles)}; keep one question"):
+        list(prompt_records(settings))
 
 
 def test_a_missing_file_is_named(tmp_path):
