@@ -29,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     parser, parsers, commands = _parsers(arguments)
     args, unknown = parser.parse_known_args(arguments)
+    if args.command in parsers:
+        unknown = _without_late_word(unknown, parsers[args.command], args)
     if unknown:
         # argparse itself would tell the usage of ``acft`` alone
         _refuse(unknown, parsers.get(args.command, parser))
@@ -53,6 +55,22 @@ def main(argv: list[str] | None = None) -> int:
         way_out = "free space" if error.errno in NO_SPACE else "change that"
         print(f"error: {error}; {way_out}, or name another place", file=sys.stderr)
         return USER_ERROR
+
+
+def _without_late_word(
+    unknown: list[str], parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> list[str]:
+    """What is left of unknown arguments when a word behind an option has gone where it belongs.
+
+    To argparse, ``acft export ID --oracle DIR`` has left ``DIR`` out at the first option.
+    """
+    for action in parser._positionals._group_actions:
+        is_open = action.nargs == "?" and getattr(args, action.dest) is action.default
+        if is_open and unknown and not unknown[0].startswith("-"):
+            convert: Any = action.type or str
+            setattr(args, action.dest, convert(unknown[0]))
+            unknown = unknown[1:]
+    return unknown
 
 
 def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:

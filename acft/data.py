@@ -161,6 +161,7 @@ def tokenize(
     chat_template: bool = False,
     loss: LossTokens = "all",
     end_ids: Collection[int] = (),
+    source: str = "",
 ) -> TokenizedCorpus:
     """Documents as token ids, each with a prompt and at least one token of response.
 
@@ -188,10 +189,9 @@ def tokenize(
             n_cut += len(prompt) + len(response) > max_tokens
     if not kept:
         raise DataError(
-            f"none of {n_dropped} documents can be used: each needs a prompt "
-            f"({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token within "
-            f"[optimizer] max_tokens = {max_tokens}; choose a corpus with longer texts, or raise "
-            "max_tokens where prompts are longer"
+            f"none of {n_dropped} documents{source and f' of {source!r}'} can be used: each needs "
+            f"a prompt ({PROMPT_TOKENS[0]} tokens if cut from the text) and one more token within "
+            f"[optimizer] max_tokens = {max_tokens}; choose a corpus with longer texts, or raise it"
         )
     return TokenizedCorpus(kept, n_dropped, n_cut)
 

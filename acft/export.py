@@ -16,6 +16,7 @@ from acft.constraints import parse_constraints
 from acft.errors import ConfigError, DataError
 from acft.eventlog import effective, read_events
 from acft.events import Evaluated
+from acft.methods.base import METHODS
 from acft.model_card import Base, CardFacts, model_card, without_folder
 from acft.oracle.base import ORACLES
 from acft.runs.directory import (
@@ -120,10 +121,22 @@ def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) 
         has_oracle=with_oracle,
         needs_base=merge and (is_base_read or run.settings.adapter.kind == "full"),
         control=run.control,
+        is_guided=run.decoder != PLAIN,
+        other_method=_other_method(run.method),
         made=_made(run, base),
         measured=[event for _, events in by_suite.values() for event in events],
         drawn=_drawn(run, by_suite),
     )
+
+
+def _other_method(method: Mapping[str, Any]) -> str:
+    """Name and summary of the method; empty for one whose loss is that of ACFT."""
+    name = str(method["name"])
+    if name == "acft" and method.get("kl_weight"):
+        return ""
+    if name == "acft":
+        return "`acft` with `kl_weight = 0`, which is plain fine-tuning,"
+    return f"`{name}` ({METHODS.get(name).summary.rstrip('.')})"
 
 
 def _drawn(run: RestoredRun, by_suite: Mapping[str, "_Told"]) -> dict[str, dict[str, Any]]:

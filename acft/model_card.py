@@ -103,6 +103,10 @@ class CardFacts:
     """Its oracle reads by the base model, which the folder's weights do not contain."""
     control: str = ""
     """Text that the policy was taught to answer behind."""
+    is_guided: bool = False
+    """The constraint is kept by the oracle's guidance alone, not by the weights."""
+    other_method: str = ""
+    """Name and summary of a method other than ACFT, which may know of no constraint."""
 
 
 def model_card(facts: CardFacts) -> str:
@@ -126,11 +130,7 @@ def _front_matter(facts: CardFacts) -> Iterator[str]:
 def _sections(facts: CardFacts) -> Iterator[str]:
     base = facts.base
     yield f"# {_plain(facts.title)}"
-    yield (
-        f"{_plain(base.name)}{f' ({base.note})' if base.note else ''}, fine-tuned so that its "
-        f"responses satisfy: {_plain(facts.made['constraint'])}. Made with attribute-controlled "
-        "fine-tuning ([arXiv:2410.05559](https://arxiv.org/abs/2410.05559)) by acft."
-    )
+    yield _opening(facts, f"{_plain(base.name)}{f' ({base.note})' if base.note else ''}")
     yield "## Use"
     yield (
         USE_MERGED
@@ -152,6 +152,27 @@ def _sections(facts: CardFacts) -> Iterator[str]:
         f"The base model is licensed under {base.licence}; that licence holds for these weights."
         if base.licence
         else "The base model's licence holds for these weights; the run did not record which it is."
+    )
+
+
+def _opening(facts: CardFacts, base: str) -> str:
+    """What the model is, without a claim that only another method would make."""
+    constraint = _plain(facts.made["constraint"])
+    if not facts.other_method:
+        return (
+            f"{base}, fine-tuned so that its responses satisfy: {constraint}. Made with "
+            "attribute-controlled fine-tuning "
+            "([arXiv:2410.05559](https://arxiv.org/abs/2410.05559)) by acft."
+        )
+    text = (
+        f"{base}, as acft's method {facts.other_method} left it. The constraint of its run: "
+        f"{constraint}."
+    )
+    if not facts.is_guided:
+        return text
+    where = "is in `oracle/`" if facts.has_oracle else "this folder lacks"
+    return (
+        f"{text} The weights alone do not keep to it; an oracle has to guide them, which {where}."
     )
 
 

@@ -110,7 +110,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     else:
         model.to(device)  # pyright: ignore[reportArgumentType]
     model.eval().requires_grad_(requires_grad=False)
-    if tokenizer.pad_token_id is None:
+    # one that was added to the tokenizer alone has no row among the embeddings
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= text_config(model).vocab_size:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     check_model_fits(model, settings.name)
     return Backbone(model, tokenizer, settings.name, source, _identity(path, settings))

@@ -41,5 +41,8 @@ def run(args: argparse.Namespace) -> None:
             merge=not args.adapter, with_oracle=args.oracle,
         )  # fmt: skip
     print(f"{args.run_id} exported to {folder}")
-    if control := open_run(paths.root, args.checkpoint).control:
+    restored = open_run(paths.root, args.checkpoint)
+    if restored.decoder != "plain" and not args.oracle:
+        print("the constraint is not in these weights but in the oracle; take it along: --oracle")
+    if control := restored.control:
         print(f"begin every prompt with {json.dumps(control)}; the model was taught to need it")

@@ -43,8 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--subject", choices=("base", "tuned"), help="default for runs: tuned")
     parser.add_argument(
-        "--decoder", default="plain", metavar="NAME", help="see ``acft list decoders``"
-    )
+        "--decoder", metavar="NAME",
+        help="see ``acft list decoders``; default: plain, or for the tuned policy of a run the "
+        "one its method is for",
+    )  # fmt: skip
     parser.add_argument("--strength", metavar="S", help="of guidance; default: as the run chose it")
     parser.add_argument(
         "--option", action="append", default=[], metavar="A=B", help="setting of the decoder"
@@ -103,7 +105,8 @@ def _write(args: argparse.Namespace, texts: list[str]) -> list[Written]:
     sampling = SamplingSettings.parse(_sampling(args, source.settings), "sampling")
     judges = [] if args.no_judge else source.judges
     constraint = None if args.no_judge else source.constraint
-    sampler = source.sampler(args.subject, args.decoder, _options(args))
+    decoder = args.decoder or ("plain" if args.subject == "base" else source.decoder)
+    sampler = source.sampler(args.subject, decoder, _options(args))
     prompts = [prompt_of(text) for text in texts]
     rollouts = sampler.sample(prompts, args.n, sampling, args.seed).rollouts
     scored = score_rollouts(rollouts, constraint, judges)

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     found = [info for info in everything if _is_wanted(args, info)]
     if args.run_id and not args.json:
         _tell(found[0])
+        if args.space:
+            print(f"on the disk{_space(found[0])}")
     elif args.json:
         print(json.dumps([_record(info) for info in found], indent=2))
     elif found:

@@ -18,7 +18,9 @@ Row = tuple[str, Mapping[str, Any]]
 """Where a row stands in its file, for messages, and its columns."""
 
 
-def read_file(name: str, text_field: str, prompt_field: str = "") -> Iterator[Record]:
+def read_file(
+    name: str, text_field: str, prompt_field: str = "", *, are_prompts: bool = False
+) -> Iterator[Record]:
     """Records of a local file, in order; rows without text are left out.
 
     Args:
@@ -27,6 +29,7 @@ def read_file(name: str, text_field: str, prompt_field: str = "") -> Iterator[Re
         text_field: Column of the text. A list of ``{"role", "content"}`` messages is read as a
             conversation whose last message is the response. ``a.b`` is field ``b`` of column ``a``.
         prompt_field: Column of the prompt; empty if the file has none.
+        are_prompts: The texts are to be answered; of messages the question is taken.
 
     Raises:
         DataError: The file is missing, not a plain file, not of its format or without a column;
@@ -36,7 +39,7 @@ def read_file(name: str, text_field: str, prompt_field: str = "") -> Iterator[Re
     rows = _readers()[path.suffix.lower()](path)
     if path.suffix.lower() == ".txt":
         text_field, prompt_field = "text", ""
-    return records(rows, text_field, prompt_field)
+    return records(rows, text_field, prompt_field, are_prompts=are_prompts)
 
 
 def looks_like_file(name: str) -> bool:
@@ -44,14 +47,17 @@ def looks_like_file(name: str) -> bool:
     return "/" in name or "\\" in name or Path(name).suffix.lower() in _readers()
 
 
-def records(rows: Iterable[Row], text_field: str, prompt_field: str) -> Iterator[Record]:
+def records(
+    rows: Iterable[Row], text_field: str, prompt_field: str, *, are_prompts: bool = False
+) -> Iterator[Record]:
     """Records of rows that have columns; rows without text are left out.
 
     Raises:
         DataError: A row lacks a column, or a column holds something else than text.
     """
     for where, row in rows:
-        turns, text = _conversation(_value(row, text_field, where), text_field, where)
+        read = _question if are_prompts else _conversation
+        turns, text = read(_value(row, text_field, where), text_field, where)
         prompt = (
             _text(_value(row, prompt_field, where), where, prompt_field) if prompt_field else ""
         )
@@ -117,13 +123,20 @@ def _jsonl(path: Path) -> Iterator[Row]:
 def _csv(path: Path) -> Iterator[Row]:
     reader = csv.DictReader(_lines(path), restkey="", strict=True)
     try:
+        header = "".join(reader.fieldnames or ()) if len(reader.fieldnames or ()) == 1 else ""
+        if mark := next((mark for mark in ";\t" if mark in header), ""):
+            raise DataError(
+                f"{str(path)!r} has {mark!r} between its columns; save it with commas there"
+            )
         for row in reader:
             where = f"{str(path)!r} line {reader.line_num}"
             if "" in row:
                 raise DataError(f"{where} has more values than the header; quote texts with commas")
             yield where, row
     except csv.Error as error:
-        raise DataError(f"{str(path)!r} line {reader.line_num} is not CSV: {error}") from None
+        # the reader inside counts the line that it could not read, too
+        line = reader.reader.line_num
+        raise DataError(f"{str(path)!r} line {line} is not CSV: {error}") from None
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -168,21 +181,44 @@ def _text(value: Any, where: str, field: str) -> str:
     return value
 
 
-def _conversation(value: Any, field: str, where: str) -> tuple[tuple[tuple[str, str], ...], str]:
-    if not isinstance(value, list):
-        return (), _text(value, where, field)
+Turns = tuple[tuple[str, str], ...]
+"""Role and content of each message."""
+
+
+def _messages(value: list[Any], field: str, where: str) -> Turns:
     if not value or not all(
         isinstance(turn, Mapping) and {"role", "content"} <= turn.keys() for turn in value
     ):
         raise DataError(
             f"{where}: column {field!r} is a list, but not of messages with 'role' and 'content'"
         )
-    *before, last = [
+    return tuple(
         (_text(turn["role"], where, field), _text(turn["content"], where, field)) for turn in value
-    ]
+    )
+
+
+def _conversation(value: Any, field: str, where: str) -> tuple[Turns, str]:
+    """The messages before the last, and the response."""
+    if not isinstance(value, list):
+        return (), _text(value, where, field)
+    *before, last = _messages(value, field, where)
     if last[0] != "assistant":
         raise DataError(
             f"{where}: the last message is by {last[0]!r}, expected 'assistant'; "
             "end each conversation with the response"
         )
     return tuple(before), last[1]
+
+
+def _question(value: Any, field: str, where: str) -> tuple[Turns, str]:
+    """No messages before it, and the prompt."""
+    if not isinstance(value, list):
+        return (), _text(value, where, field)
+    messages = _messages(value, field, where)
+    roles = [role for role, _ in messages]
+    if roles not in (["user"], ["user", "assistant"]):
+        raise DataError(
+            f"{where}: a prompt is one message by 'user', whose answer by 'assistant' is left out, "
+            f"but these are by {', '.join(roles)}; keep one question in each record"
+        )
+    return (), messages[0][1]

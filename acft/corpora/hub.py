@@ -17,7 +17,9 @@ _FORM = re.compile(
 )
 
 
-def read_hub(name: str, text_field: str, prompt_field: str = "") -> Iterator[Record]:
+def read_hub(
+    name: str, text_field: str, prompt_field: str = "", *, are_prompts: bool = False
+) -> Iterator[Record]:
     """Records of ``NAME``, ``NAME:CONFIG`` or ``NAME:CONFIG:SPLIT``; the split is train if omitted.
 
     Raises:
@@ -30,7 +32,7 @@ def read_hub(name: str, text_field: str, prompt_field: str = "") -> Iterator[Rec
         rows = datasets.load_dataset(
             parts["path"], parts["config"] or None, split=parts["split"] or "train"
         )
-    return records(_numbered(rows, name), text_field, prompt_field)
+    return records(_numbered(rows, name), text_field, prompt_field, are_prompts=are_prompts)
 
 
 def split_names(name: str) -> list[str]:

@@ -76,12 +76,16 @@ def _fault(settings: PromptSettings | CorpusSettings) -> str:
 def _open(
     source: str, registry: Registry[Source], text_field: str, prompt_field: str
 ) -> Iterable[Record]:
+    are_prompts = registry is PROMPT_SETS
     if source.startswith(PREFIX):
-        return read_hub(source.removeprefix(PREFIX), text_field, prompt_field)
+        name = source.removeprefix(PREFIX)
+        return read_hub(name, text_field, prompt_field, are_prompts=are_prompts)
     if source.startswith(INLINE):
         return _inline(source.removeprefix(INLINE))
     known = _registered(source, registry)
-    return read_file(source, text_field, prompt_field) if known is None else known.load()
+    if known is not None:
+        return known.load()
+    return read_file(source, text_field, prompt_field, are_prompts=are_prompts)
 
 
 def _registered(source: str, registry: Registry[Source]) -> Source | None:

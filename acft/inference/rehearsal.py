@@ -143,7 +143,7 @@ def _documents(
     return tokenize(
         load_documents(corpus, run.seed)["train"], backbone.tokenizer, run.optimizer.max_tokens,
         run.seed, chat_template=run.model.chat_template, loss=corpus.loss,
-        end_ids=backbone.end_ids,
+        end_ids=backbone.end_ids, source=corpus.source,
     ).documents  # fmt: skip
 
 

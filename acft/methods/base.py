@@ -42,6 +42,10 @@ class Method:
         """Text that the tuned policy was taught to answer behind; empty for most methods."""
         return str(self.used_with(settings).get("control", ""))
 
+    def decoder(self, settings: Config) -> str:
+        """Decoder that holds the policy to the constraint; empty where its weights do."""
+        return str(self.used_with(settings).get("decoder", ""))
+
 
 METHODS: Registry[Method] = Registry("method", "acft.methods")
 """Every training method by name."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from acft.backbone.loading import Backbone, resolve_device
+from acft.config import Config
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
 from acft.decoding.guided import GuidedSettings
@@ -33,7 +34,7 @@ from acft.scoring import ScorerPool
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide, new_oracle, vocabulary_verdicts
-from acft.training.subjects import require_weights
+from acft.training.subjects import PLAIN, require_weights
 from acft.training.train_state import load_oracle, read_state
 
 Subject = Literal["base", "tuned"]
@@ -135,10 +136,17 @@ class RestoredRun:
     @property
     def control(self) -> str:
         """Text that the tuned policy was taught to answer behind; empty for most methods."""
-        method = METHODS.get(self.method["name"])
+        return METHODS.get(self.method["name"]).control(self._method_settings)
+
+    @property
+    def decoder(self) -> str:
+        """Decoder with which the method means its policy to be used; ``plain`` for most."""
+        return METHODS.get(self.method["name"]).decoder(self._method_settings) or PLAIN
+
+    @property
+    def _method_settings(self) -> Config:
         chosen = {key: value for key, value in self.method.items() if key != "name"}
-        settings = method.settings_type.parse(chosen, "method")
-        return method.control(settings)
+        return METHODS.get(self.method["name"]).settings_type.parse(chosen, "method")
 
     @cached_property
     def constraint(self) -> Constraint:
@@ -251,6 +259,7 @@ class PlainModel:
 
     settings: RunSettings
     constraint: None = None
+    decoder: str = PLAIN
 
     @cached_property
     def base(self) -> Policy:

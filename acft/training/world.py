@@ -201,6 +201,7 @@ def _load_corpora(
                 chat_template=run.model.chat_template,
                 loss=corpus.loss,
                 end_ids=base.backbone.end_ids,
+                source=corpus.source,
             ).documents
         _require_short(documents, base, corpus)
         corpora.append((corpus.weight, documents))

@@ -172,6 +172,42 @@ def test_a_local_folder_is_no_repository_of_the_hub_however_it_is_called(
     )
 
 
+def pretend(paths, **method):
+    """The run as if another method had made it."""
+    record = json.loads(paths.resolved.read_text())
+    record["method"] = method
+    paths.resolved.write_text(json.dumps(record))
+
+
+def test_a_card_claims_for_no_other_method_what_holds_for_acft(own_run):
+    def card(**method):
+        pretend(own_run, **method)
+        run = open_run(own_run.root)
+        return model_card(
+            card_facts(run, Base.of(run.base.backbone), merge=True, with_oracle=False)
+        )
+
+    claim = "fine-tuned so that its responses satisfy"
+    assert claim in card(name="acft", kl_weight=1.0)
+    for control in ({"name": "acft", "kl_weight": 0.0}, {"name": "sft"}):
+        assert claim not in card(**control)
+    assert "`sft` (Cross-entropy on the same" in card(name="sft")
+
+
+@pytest.mark.parametrize("has_oracle", [True, False])
+def test_weights_that_only_an_oracle_holds_to_the_constraint_are_told_as_such(
+    own_run, tmp_path, capsys, has_oracle
+):
+    pretend(own_run, name="nado_decoding")
+    option = ["--oracle"] if has_oracle else []
+    runs = ["--runs", str(own_run.root.parent)]
+    assert main(["export", own_run.root.name, str(tmp_path / "out"), *option, *runs]) == 0
+    assert ("not in these weights" in capsys.readouterr().out) != has_oracle
+    card = (tmp_path / "out" / "README.md").read_text()
+    where = "is in `oracle/`" if has_oracle else "this folder lacks"
+    assert f"do not keep to it; an oracle has to guide them, which {where}." in card
+
+
 def test_an_earlier_round_can_be_exported(tiny_run, tmp_path):
     folder = export_run(tiny_run.root, tmp_path / "out", checkpoint=1)
     tuned = logits_here(open_run(tiny_run.root, 1).tuned)

@@ -101,6 +101,24 @@ def test_documents_longer_than_the_context_are_told_before_the_first_step(train,
     assert (read_status(run).phase, read_status(run).step) == ("load", 0)
 
 
+def test_documents_that_cannot_be_used_are_told_with_their_corpus(train):
+    texts = "inline:one\\ntwo\\nthree\\nfour\\nfive\\nsix\\nten"
+    code, said, _ = train(f'corpus.1.source="{texts}"')
+    assert code == 2
+    assert "documents of 'inline:one" in said
+
+
+def test_a_pad_token_that_the_model_knows_nothing_of_is_no_obstacle(train, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.add_special_tokens({"pad_token": "<added>"})
+    tokenizer.save_pretrained(tmp_path / "model")
+    code, said, run = train("schedule.rounds=1")
+    assert code == 0, said
+    assert read_status(run).state == "finished"
+
+
 def test_a_tokenizer_without_a_pad_token_is_no_obstacle(train, tmp_path):
     file = tmp_path / "model" / "tokenizer_config.json"
     config = json.loads(file.read_text())

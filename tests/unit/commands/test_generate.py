@@ -55,6 +55,25 @@ def test_json_has_one_record_for_each_response(ask):
     assert all(1 <= r["n_tokens"] <= 6 for r in records)
 
 
+def test_a_run_whose_constraint_is_in_its_decoding_is_decoded_so(own_run, monkeypatch):
+    from acft.runs.restore import RestoredRun
+
+    record = json.loads(own_run.resolved.read_text())
+    record["method"] = {"name": "nado_decoding"}
+    own_run.resolved.write_text(json.dumps(record))
+    used, sampler = [], RestoredRun.sampler
+
+    def spied(run, subject, decoder, options):
+        used.append(decoder)
+        return sampler(run, subject, decoder, options)
+
+    monkeypatch.setattr(RestoredRun, "sampler", spied)
+    words = ["generate", own_run.root.name, "--runs", str(own_run.root.parent), "--prompt", PROMPT]
+    for more in ([], ["--subject", "base"], ["--decoder", "plain"]):
+        assert main([*words, *more]) == 0
+    assert used == ["guided", "plain", "plain"]
+
+
 @pytest.mark.parametrize("subject", ["base", "tuned"])
 @pytest.mark.parametrize("decoder", ["plain", "guided"])
 def test_the_same_seed_writes_the_same(ask, subject, decoder):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 from pathlib import Path
 
@@ -200,3 +201,9 @@ def test_a_stop_says_what_resuming_will_do_again(acft, tmp_path, sealed, where):
     write_status(paths, running)
     said = acft("stop", paths.root.name)[1]
     assert f"goes on {where}; an unfinished round is done again" in said
+
+
+def test_what_one_run_takes_on_the_disk_is_told_too(tiny_run, capsys):
+    runs = ["--runs", str(tiny_run.root.parent)]
+    assert main(["runs", tiny_run.root.name, "--space", *runs]) == 0
+    assert re.search(r"^on the disk  .+ in checkpoints\)$", capsys.readouterr().out, re.MULTILINE)

@@ -6,7 +6,9 @@ import pytest
 
 from acft.corpora.base import Record
 from acft.corpora.files import looks_like_file, read_file
+from acft.corpora.sources import prompt_records
 from acft.errors import DataError
+from acft.settings import PromptSettings
 
 
 def write(folder, name, content):
@@ -70,6 +72,26 @@ def test_messages_become_turns_and_a_response(tmp_path):
     ]
 
 
+def chat(tmp_path, *roles):
+    messages = [{"role": role, "content": f"by {role}"} for role in roles]
+    return write(tmp_path, "chat.jsonl", json.dumps({"messages": messages}))
+
+
+@pytest.mark.parametrize("roles", [["user"], ["user", "assistant"]])
+def test_a_prompt_is_the_question_of_a_conversation_not_its_answer(tmp_path, roles):
+    settings = PromptSettings(source=chat(tmp_path, *roles), text_field="messages")
+    assert list(prompt_records(settings)) == [Record("by user")]
+
+
+@pytest.mark.parametrize(
+    "roles", [["assistant"], ["system", "user"], ["user", "assistant", "user"]]
+)
+def test_a_conversation_that_is_no_single_question_is_no_prompt(tmp_path, roles):
+    settings = PromptSettings(source=chat(tmp_path, *roles), text_field="messages")
+    with pytest.raises(DataError, match=f"these are by {', '.join(roles)}; keep one question"):
+        list(prompt_records(settings))
+
+
 def test_a_missing_file_is_named(tmp_path):
     assert "no file at" in message(str(tmp_path / "absent.jsonl"))
 
@@ -130,6 +152,17 @@ def test_a_csv_row_with_too_many_values_is_refused(tmp_path):
 
 def test_an_unclosed_csv_quote_is_refused(tmp_path):
     assert "is not CSV" in message(write(tmp_path, "a.csv", 'text\n"endless\n'))
+
+
+def test_the_line_that_is_not_csv_is_named(tmp_path):
+    name = write(tmp_path, "a.csv", 'text\nfine\n"so" far\n')
+    assert "line 3 is not CSV" in message(name)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_columns_between_other_marks_than_commas_are_told(tmp_path, mark):
+    name = write(tmp_path, "a.csv", f"id{mark}text\n1{mark}two fish\n")
+    assert f"has {mark!r} between its columns; save it with commas" in message(name)
 
 
 def test_a_file_that_is_not_parquet_is_refused(tmp_path):

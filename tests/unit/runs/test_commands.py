@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -367,6 +368,18 @@ def test_an_unknown_option_is_told_with_the_usage_of_its_command_and_the_nearest
     said = capsys.readouterr().err
     assert said.startswith("usage: acft stop")
     assert said.endswith("unrecognized arguments: --nww; did you mean '--now'?\n")
+
+
+@pytest.mark.parametrize("words", [["--oracle", "out"], ["out", "--oracle"], ["--oracle"]])
+def test_a_word_that_may_be_left_out_may_also_stand_behind_an_option(tmp_path, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr("acft.commands.export.run", asked.append)
+    assert acft("export", "20200101-000000-aaaa", *words, "--runs", tmp_path) == 0
+    (args,) = asked
+    assert (args.run_id, args.oracle) == ("20200101-000000-aaaa", True)
+    assert args.destination == (Path("out") if "out" in words else None)
+    with pytest.raises(SystemExit):
+        acft("export", "20200101-000000-aaaa", "out", "--oracle", "another")
 
 
 def test_a_place_that_cannot_be_used_is_told_in_one_sentence(tmp_path, capsys):
