@@ -110,6 +110,19 @@ def export_within(run_dir: Path, export: Export) -> Path:
         )  # fmt: skip
 
 
+def hints(run_dir: Path, checkpoint: int | None = None, *, with_oracle: bool) -> list[str]:
+    """What whoever uses an export has to know, one sentence each."""
+    run = open_run(run_dir, checkpoint, "cpu")
+    found = []
+    if run.decoder != PLAIN and not with_oracle:
+        found.append("the constraint is not in these weights but in the oracle; take it along")
+    if run.control:
+        found.append(
+            f"begin every prompt with {json.dumps(run.control)}; the model was taught to need it"
+        )
+    return found
+
+
 def card_facts(run: RestoredRun, base: Base, *, merge: bool, with_oracle: bool) -> CardFacts:
     """What the model card of a run tells."""
     by_suite = _by_suite(run)

@@ -1,7 +1,6 @@
 """Write a run's tuned policy as a folder that plain transformers opens."""
 
 import argparse
-import json
 from pathlib import Path
 
 from acft.commands._options import add_run_id, add_runs_dir
@@ -26,10 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints where the folder is."""
-    from acft.export import export_run, export_within
+    from acft.export import export_run, export_within, hints
     from acft.runs.directory import find_run
     from acft.runs.exports import Export
-    from acft.runs.restore import open_run, sealed_round
+    from acft.runs.restore import sealed_round
 
     paths = find_run(args.runs, args.run_id)
     if args.destination is None:
@@ -41,8 +40,5 @@ def run(args: argparse.Namespace) -> None:
             merge=not args.adapter, with_oracle=args.oracle,
         )  # fmt: skip
     print(f"{args.run_id} exported to {folder}")
-    restored = open_run(paths.root, args.checkpoint)
-    if restored.decoder != "plain" and not args.oracle:
-        print("the constraint is not in these weights but in the oracle; take it along: --oracle")
-    if control := restored.control:
-        print(f"begin every prompt with {json.dumps(control)}; the model was taught to need it")
+    for hint in hints(paths.root, args.checkpoint, with_oracle=args.oracle):
+        print(hint)

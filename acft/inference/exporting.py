@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from acft.export import export_within
+from acft.export import export_within, hints
 from acft.inference.server import Session
 from acft.runs.directory import find_run
 from acft.runs.exports import Export
@@ -18,12 +18,13 @@ def export(
     is_merged: bool,
     has_oracle: bool,
     quota_bytes: int = 0,
-) -> str:
-    """The folder with the export.
+) -> list[str]:
+    """What whoever uses the export has to know, once it is in the folder of the run.
 
     Raises:
         AcftError: The run has no such round, no adapter or no oracle, or there is no room.
     """
     check_room(Path(runs), 0, quota_bytes)
     paths = find_run(Path(runs), run_id)
-    return str(export_within(paths.root, Export(checkpoint, is_merged, has_oracle)))
+    export_within(paths.root, Export(checkpoint, is_merged, has_oracle))
+    return hints(paths.root, checkpoint, with_oracle=has_oracle)

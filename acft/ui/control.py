@@ -169,8 +169,8 @@ class Control:
             )
         return launcher.resume(self._reader.runs_dir, run_id, from_round)
 
-    def export(self, run_id: str, export: Export, process: Inference) -> str:
-        """The folder of the run with a round's policy for other programs; made in a process.
+    def export(self, run_id: str, export: Export, process: Inference) -> list[str]:
+        """What a user has to know of a round's policy, now in the run's folder; made in a process.
 
         One is made at a time: whoever comes second waits.
 

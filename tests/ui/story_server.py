@@ -105,7 +105,7 @@ class StoryExport(Inference):
         folder = wanted.folder(find_run(Path(arguments["runs"]), arguments["run_id"]))
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"weights")
-        return str(folder)
+        return ["begin every prompt with a bow"]
 
 
 def _queue(runs: Path, text: str, request_id: str) -> str:

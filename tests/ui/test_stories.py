@@ -166,6 +166,7 @@ def test_a_run_goes_on_after_a_chosen_round_is_exported_and_deleted(page, server
     page.get_by_role("combobox", name="Form").select_option("adapter")
     page.get_by_role("button", name="Export", exact=True).click()
     page.get_by_text("is written.").wait_for(timeout=PATIENCE)
+    page.get_by_text("Begin every prompt with a bow.").wait_for(timeout=PATIENCE)
     assert page.evaluate("document.activeElement.textContent") == "Export"
     shoot(page, "story-exported", full=True)
     (folder,) = server.runs.glob("*/exports/round-*-adapter")

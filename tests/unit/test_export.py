@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -375,12 +374,14 @@ def test_nothing_is_left_in_the_run_where_a_round_was_never_sealed(own_run):
 
 
 def test_the_workbench_exports_by_the_same_way(own_run):
-    folder = exporting.export(
+    told = exporting.export(
         Session("cpu"), str(own_run.root.parent), own_run.root.name, 1,
         is_merged=False, has_oracle=True,
     )  # fmt: skip
-    assert (Path(folder) / "oracle").is_dir()
-    assert exports(own_run) == [Export(1, is_merged=False, has_oracle=True)]
+    assert told == []
+    wanted = Export(1, is_merged=False, has_oracle=True)
+    assert (wanted.folder(own_run) / "oracle").is_dir()
+    assert exports(own_run) == [wanted]
 
 
 def test_without_a_folder_the_command_writes_into_the_run(own_run, capsys):

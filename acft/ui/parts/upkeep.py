@@ -78,11 +78,12 @@ def connect(bench: Workbench, wire: Wire, part: Any) -> None:
         wanted = chosen(visit, run)
         yield panel(bench, visit, run, wanted=wanted)
         try:
-            bench.control.export(run.run_id, wanted, bench.export_process)
+            known = bench.control.export(run.run_id, wanted, bench.export_process)
         except AcftError as error:
             yield panel(bench, visit, run, el("div.notice.bad", str(error), role="alert"))
         else:
-            done = el("div.notice.good", f"{wanted.name} is written.", role="status")
+            told = [el("p", f"{hint[:1].upper()}{hint[1:]}.") for hint in known]
+            done = el("div.notice.good", f"{wanted.name} is written.", told, role="status")
             yield panel(bench, visit, run, done)
 
     def free(visit: Visit) -> Node:
