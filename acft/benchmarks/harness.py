@@ -10,6 +10,7 @@ import importlib.util
 import io
 import logging
 import tempfile
+import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +42,10 @@ from acft.settings import Names, NonNegative, Positive, RunSettings
 NAME = "harness"
 _FAILURES = (
     LookupError, OSError, RuntimeError, TypeError, ValueError, AttributeError, TemplateError,
+    AssertionError,
 )  # fmt: skip
-"""What datasets and the harness raise for unknown tasks, records of another form, no network."""
+"""What datasets and the harness raise for unknown tasks, records of another form, no network, and
+answers longer than the model reads."""
 Samples = dict[str, list[dict[str, Any]]]
 """What the harness logs of each question, by task."""
 CHUNK_QUESTIONS = 32
@@ -260,8 +263,13 @@ def _one_sentence(task: Task) -> Iterator[None]:
             raise
         raise DataError(
             f"task {_name_of(task)!r} of lm-evaluation-harness failed: {type(error).__name__}: "
-            f"{error}{_way_out(task)}"
+            f"{_reason(error)}{_way_out(task)}"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says; for one that says nothing the line that it comes from."""
+    return str(error) or str(traceback.extract_tb(error.__traceback__)[-1].line)
 
 
 def _way_out(task: Task) -> str:

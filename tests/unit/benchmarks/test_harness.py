@@ -107,7 +107,8 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch) -> Non
         finish(suite.run(HarnessSettings(), bench))
 
 
-ERRORS = [KeyError("no_task"), ConnectionError("no network"), UndefinedError("'passage'")]
+ERRORS = [KeyError("no_task"), ConnectionError("no network"), UndefinedError("'passage'"),
+          AssertionError()]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -124,8 +125,9 @@ def test_a_task_that_fails_is_one_sentence_with_the_way_out(tmp_path, monkeypatc
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("acft.benchmarks.harness.task_manager", dict)
     suite = SUITES.get("harness").run(HarnessSettings(tasks=("no_task",)), bench)
-    with pytest.raises(DataError, match=r"task 'no_task' .* failed: .* files"):
+    with pytest.raises(DataError, match=r"task 'no_task' .* failed: .* files") as failure:
         finish(suite)
+    assert (str(error) or "raise error") in str(failure.value)
 
 
 @needs_package
