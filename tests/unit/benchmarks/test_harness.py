@@ -113,17 +113,18 @@ ERRORS = [KeyError("no_task"), ConnectionError("no network"), UndefinedError("'p
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_task_that_fails_is_one_sentence_with_the_way_out(tmp_path, monkeypatch, error) -> None:
-    def simple_evaluate(*_: object, **__: object) -> None:
-        raise error
+    class Manager:
+        def load(self, _: object) -> None:
+            raise error
 
     run = run_settings(tiny_model(tmp_path))
     bench = bench_of(run, policy=base_policy(run))
     for name in ("lm_eval", "lm_eval.models", "lm_eval.models.huggingface", "lm_eval.tasks"):
         module = types.ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        vars(module).update(simple_evaluate=simple_evaluate, HFLM=dict, TaskManager=dict)
+        vars(module).update(HFLM=dict)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("acft.benchmarks.harness.task_manager", dict)
+    monkeypatch.setattr("acft.benchmarks.harness.task_manager", Manager)
     suite = SUITES.get("harness").run(HarnessSettings(tasks=("no_task",)), bench)
     with pytest.raises(DataError, match=r"task 'no_task' .* failed: .* files") as failure:
         finish(suite)
