@@ -222,8 +222,16 @@ def test_a_text_is_copied_and_the_label_returns_however_often_it_is_pressed(
     page.goto(served.link(f"/rollouts?run={QUICK}"))
     page.get_by_text("SQL behind this table").click()
     button = page.locator("[data-do=copy]").first
+    # what stands there for a moment may be over before anybody looks
+    button.evaluate(
+        """(button) => {
+          window.labels = [];
+          new MutationObserver(() => window.labels.push(button.textContent)).observe(
+            button, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
     button.dblclick()
-    expect(button).to_have_text("copied")
+    page.wait_for_function("window.labels.includes('copied')")
     expect(button).to_have_text("Copy query")
     sql = page.locator("details pre").first.inner_text()
     assert page.evaluate("window.copied") == [sql, sql]
