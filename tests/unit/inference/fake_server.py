@@ -34,7 +34,9 @@ def crash(session: server.Session) -> float:
     return 1 / 0
 
 
-def sleep(session: server.Session, until: str, run_id: str = "") -> None:
+def sleep(session: server.Session, until: str, run_id: str = "", begun: str = "") -> None:
+    if begun:
+        Path(begun).touch()
     while not Path(until).exists():
         time.sleep(0.02)
 

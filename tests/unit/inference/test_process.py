@@ -76,10 +76,11 @@ def test_closing_the_stream_withdraws_the_request(inference):
 
 
 def test_a_request_given_up_before_its_turn_is_never_carried_out(inference, tmp_path):
-    gate, made = tmp_path / "gate", tmp_path / "made"
-    before = threading.Thread(target=inference.call, args=("sleep",), kwargs={"until": str(gate)})
+    gate, made, begun = tmp_path / "gate", tmp_path / "made", tmp_path / "begun"
+    asked = {"until": str(gate), "begun": str(begun)}
+    before = threading.Thread(target=inference.call, args=("sleep",), kwargs=asked)
     before.start()
-    wait_until(lambda: inference.is_running)
+    wait_until(begun.exists)
     with pytest.raises(AcftError, match="no sign of life"):
         inference.call("touch", seconds=0.2, path=str(made))
     gate.touch()
