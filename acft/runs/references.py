@@ -14,6 +14,7 @@ from acft.corpora.hub import PREFIX, check_name
 from acft.corpora.sources import INLINE
 from acft.decoding.base import DECODERS
 from acft.engines import ENGINES
+from acft.engines.http import parse_address
 from acft.errors import AcftError
 from acft.oracle.base import ORACLES
 from acft.registry import Registry
@@ -54,8 +55,13 @@ def _source_of(table: Any) -> str:
 
 
 def unknown_names(settings: RunSettings, method_settings: Config | None) -> list[str]:
-    """One sentence for each name that nothing is registered under; files are not looked for."""
+    """One sentence for each name that nothing is registered under, and an address that is none.
+
+    Files are not looked for, and no server.
+    """
+    address = settings.engine.address
     found = [
+        *[str(error) for error in _errors(lambda: parse_address(address)) if address],
         *_told("[engine] kind", settings.engine.kind, ENGINES.get),
         *_told("[oracle] kind", settings.oracle.kind, ORACLES.get),
     ]

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from acft import __version__
 from acft.config import Config, flat, read_own, read_text
 from acft.constraints import ParsedConstraint, parse_constraints
-from acft.engines.http import parse_address
 from acft.errors import ConfigError
 from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
@@ -235,8 +234,6 @@ def _contradictions(settings: RunSettings) -> list[str]:
             "[engine] kind = 'compiled': products of the few bits that [model] quantization keeps "
             "are not compiled; set one to 'local' or the other to 'none'"
         )
-    if settings.engine.address:
-        _collect(found, lambda: parse_address(settings.engine.address))
     if settings.device == "mps" and settings.dtype == "bfloat16":
         found.append("[] dtype = 'bfloat16': is not supported on device = 'mps'; use float32")
     return found + (_undividable(settings) if settings.model.sharding != "none" else [])
