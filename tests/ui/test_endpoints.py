@@ -167,7 +167,19 @@ def test_a_demonstration_registers_no_changing_handler(runs_dir, experiments):
     blocks = build(bench)
     names = {name_of(fn) for fn in blocks.fns.values()}
     changing = set(blocks.acft_wire.changing)  # pyright: ignore[reportAttributeAccessIssue]
-    assert {"launch", "stop", "free", "delete"} <= changing
+    assert {
+        "launch",
+        "launch_grid",
+        "quickstart",
+        "stop",
+        "resume",
+        "judge",
+        "begin",
+        "withdraw",
+        "relabel",
+        "free",
+        "delete",
+    } <= changing
     assert not names & changing
     assert "_refuse_demo" in names
     assert DEMO != REFUSED

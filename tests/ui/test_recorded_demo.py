@@ -96,7 +96,8 @@ def test_a_space_starts_with_it_and_offers_no_way_to_change_anything(
     blocks = app.build(bench)
     names = {getattr(fn.fn, "__name__", "") for fn in blocks.fns.values()}
     changing = set(blocks.acft_wire.changing)  # pyright: ignore[reportAttributeAccessIssue]
-    assert {"launch", "launch_grid", "delete", "judge"} <= changing
+    known = {"launch", "launch_grid", "quickstart", "stop", "resume", "judge", "measure", "delete"}
+    assert known <= changing
     assert not names & changing
     assert len(list(PAGES.items())) == 8
     assert not (tmp_path / "none").exists()

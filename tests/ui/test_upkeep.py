@@ -63,13 +63,15 @@ def test_the_preferred_round_is_offered_first_and_others_may_be_chosen(own):
 
 
 @pytest.mark.parametrize("asked", ["99", "-1", "x", "../1", "²"])
-def test_where_a_round_is_not_there_the_one_that_the_menu_shows_is_exported(own, asked):
+def test_a_round_that_is_not_there_is_shown_and_no_choice_and_the_others_stay_in_reach(own, asked):
     run = own.reader.run(QUICK)
-    best = run.history.best.round
-    assert upkeep.chosen(visit(QUICK, export_round=asked), run) == Export(best)
-    shown = part(own, QUICK, export_round=asked)
-    chosen = [option for option in options(shown) if "selected" in option[1]]
-    assert f"round {best}, preferred" in map(text_of, chosen)
+    with pytest.raises(RunError, match="has no checkpoint of round"):
+        upkeep.chosen(visit(QUICK, export_round=asked), run)
+    shown = options(part(own, QUICK, export_round=asked))
+    selected = next(each for each in shown if "selected" in each[1])
+    assert text_of(selected) == f"{asked}: not there"
+    numbers = [str(sealed.round) for sealed in run.history.rounds]
+    assert [each[1]["value"] for each in shown][1 : len(numbers) + 1] == numbers
 
 
 def options(node):

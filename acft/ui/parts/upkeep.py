@@ -50,15 +50,21 @@ def panel(
 
 
 def chosen(visit: Visit, run: Run) -> Export:
-    """The export that the page's address asks for, of the preferred round if its own is not there.
+    """The export that the page's address asks for.
 
     Raises:
-        RunError: The run has no checkpoint.
+        RunError: The run has no checkpoint, or none of that round.
     """
     offer = _offer(run)
     if offer is None:
         raise RunError(f"run {run.run_id} has no checkpoint to export")
-    return _choice(visit, offer)
+    asked = _asked_round(visit, offer)
+    if asked not in map(str, offer.rounds):
+        there = ", ".join(map(str, offer.rounds))
+        raise RunError(
+            f"run {run.run_id} has no checkpoint of round {asked!r} (there are: {there})"
+        )
+    return Export(int(asked), _is_merged(visit, offer), _has_oracle(visit))
 
 
 def connect(bench: Workbench, wire: Wire, part: Any) -> None:
@@ -114,11 +120,16 @@ def _offer(run: Run) -> _Offer | None:
     return _Offer(there, preferred, table_of(run.settings, "adapter").get("kind") != "full")
 
 
-def _choice(visit: Visit, offer: _Offer) -> Export:
-    asked = visit.query.get(FIELDS["round"], "")
-    number = int(asked) if asked in map(str, offer.rounds) else offer.preferred
-    is_merged = not offer.has_adapter or visit.query.get(FIELDS["form"]) != "adapter"
-    return Export(number, is_merged, visit.query.get(FIELDS["oracle"]) == "true")
+def _asked_round(visit: Visit, offer: _Offer) -> str:
+    return visit.query.get(FIELDS["round"], str(offer.preferred))
+
+
+def _is_merged(visit: Visit, offer: _Offer) -> bool:
+    return not offer.has_adapter or visit.query.get(FIELDS["form"]) != "adapter"
+
+
+def _has_oracle(visit: Visit) -> bool:
+    return visit.query.get(FIELDS["oracle"]) == "true"
 
 
 def _export(visit: Visit, run: Run, *, is_busy: bool) -> Node | None:
@@ -126,14 +137,16 @@ def _export(visit: Visit, run: Run, *, is_busy: bool) -> Node | None:
     offer = _offer(run)
     if offer is None:
         return None
-    ask, chosen_now = act("choose", run=run.run_id), _choice(visit, offer)
+    ask, asked = act("choose", run=run.run_id), _asked_round(visit, offer)
     rounds = [
         (str(n), f"round {n}, preferred" if n == offer.preferred else f"round {n}")
         for n in offer.rounds
     ]
-    form = "merged" if chosen_now.is_merged else "adapter"
+    if asked not in dict(rounds):  # of an old address, or freed meanwhile
+        rounds.insert(0, (asked, f"{asked}: not there"))
+    form = "merged" if _is_merged(visit, offer) else "adapter"
     box = el("input", type="checkbox", data_query=FIELDS["oracle"],
-             checked=chosen_now.has_oracle, **ask)  # fmt: skip
+             checked=_has_oracle(visit), **ask)  # fmt: skip
     return el(
         "div",
         el("h3", "The tuned policy for other programs"),
@@ -141,7 +154,7 @@ def _export(visit: Visit, run: Run, *, is_busy: bool) -> Node | None:
             "div.toolbar",
             el(
                 "fieldset.toolbar",
-                choose(rounds, str(chosen_now.round), "Round", data_query=FIELDS["round"], **ask),
+                choose(rounds, asked, "Round", data_query=FIELDS["round"], **ask),
                 choose([*FORMS.items()], form, "Form", data_query=FIELDS["form"], **ask)
                 if offer.has_adapter else el("span.side", FORMS["merged"]),
                 el("label.side", box, " with the oracle, for guided decoding"),
