@@ -14,6 +14,7 @@ from acft.ui.options import GIBIBYTE, add_quota
 from acft.ui.web.words import duration
 
 if TYPE_CHECKING:
+    from acft.runs.spec import Spec
     from acft.runs.sweep import Plan
 
 
@@ -107,8 +108,9 @@ def _queue(args: argparse.Namespace, source: _Source, planned: "Plan | None") ->
 
 def _queue_one(args: argparse.Namespace, source: _Source) -> str:
     from acft.runs.launcher import launch
+    from acft.runs.spec import parse_spec
 
-    _check_room(args, source.text, [source.overrides])
+    _check_room(args, [parse_spec(source.text, source.overrides, args.config, has_files=True)])
     return launch(
         args.runs, source.text, source.overrides, request_id=args.request_id,
         cloned_from=source.cloned_from, experiment=source.experiment, mirror=args.mirror,
@@ -126,14 +128,14 @@ def _planned(args: argparse.Namespace, source: _Source) -> "Plan":
 def _record(planned: "Plan | None") -> dict[str, Any]:
     """A grid's combinations, and the runs that some of them were before."""
     variants = planned.variants if planned else ()
-    combinations = [{"overrides": v.overrides, "run_id": v.existing} for v in variants]
+    combinations = [{"overrides": v.spec.overrides, "run_id": v.existing} for v in variants]
     return {"plan": combinations} if planned else {}
 
 
 def _show(planned: "Plan") -> None:
     for variant in planned.variants:
         done = f"  (is run {variant.existing})" if variant.existing else ""
-        print(f"{'  '.join(variant.overrides)}{done}")
+        print(f"{'  '.join(variant.spec.overrides)}{done}")
     way_on = "; add --yes to do it" if planned.fresh else ""
     print(f"{len(planned.fresh)} runs would be queued{way_on}")
 
@@ -142,20 +144,18 @@ def _queue_grid(args: argparse.Namespace, source: _Source, planned: "Plan") -> l
     from acft.runs.sweep import queue
 
     if planned.fresh:
-        _check_room(args, source.text, [variant.overrides for variant in planned.fresh])
+        _check_room(args, [variant.spec for variant in planned.fresh])
     return queue(
         args.runs, planned, len(planned.fresh), time.time(), request_id=args.request_id,
         cloned_from=source.cloned_from, mirror=args.mirror,
     )  # fmt: skip
 
 
-def _check_room(args: argparse.Namespace, text: str, combinations: Sequence[Sequence[str]]) -> None:
+def _check_room(args: argparse.Namespace, specs: Sequence["Spec"]) -> None:
     """Tells what the runs will need, and returns if there is room for it."""
     from acft.runs.lineage import check_room, estimates
     from acft.runs.sizes import size
-    from acft.runs.spec import parse_spec
 
-    specs = [parse_spec(text, overrides, args.config, has_files=True) for overrides in combinations]
     known = [expected for expected in estimates(args.runs, specs) if expected is not None]
     needed = sum(expected.bytes for expected in known)
     if known and not args.json:

@@ -70,7 +70,7 @@ def plan_grid(
             may not.
     """
     planned = _planned(Path(runs), text, grid)
-    return [{"changes": v.overrides, "run_id": v.existing} for v in planned.variants]
+    return [{"changes": v.spec.overrides, "run_id": v.existing} for v in planned.variants]
 
 
 def launch_grid(
@@ -90,9 +90,8 @@ def launch_grid(
         RunError: Others would be queued than were confirmed, or they would not fit on the disk.
     """
     planned = _planned(Path(runs), text, grid)
-    specs = [parse_spec(text, variant.overrides) for variant in planned.fresh]
-    expected = [each.bytes for each in estimates(Path(runs), specs) if each is not None]
-    check_room(Path(runs), sum(expected), quota_bytes)
+    expected = estimates(Path(runs), [variant.spec for variant in planned.fresh])
+    check_room(Path(runs), sum(each.bytes for each in expected if each is not None), quota_bytes)
     return queue(
         Path(runs), planned, n_confirmed, time.time(),
         request_id=request_id, cloned_from=cloned_from,
@@ -102,7 +101,7 @@ def launch_grid(
 def _planned(runs: Path, text: str, grid: Sequence[str]) -> Plan:
     planned = plan(runs, text, [parse_axis(line) for line in grid])
     for variant in planned.variants:
-        refuse_places(parse_spec(text, variant.overrides).settings)
+        refuse_places(variant.spec.settings)
     return planned
 
 

@@ -10,7 +10,7 @@ from acft.errors import ConfigError, RunError
 from acft.runs.directory import new_run_id
 from acft.runs.launcher import launch
 from acft.runs.lineage import by_fingerprint
-from acft.runs.spec import parse_spec
+from acft.runs.spec import Spec, parse_spec
 
 MAX_RUNS = 200
 SEPARATOR = "|"
@@ -21,8 +21,7 @@ ALTERNATIVE = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[^|])+""")
 class Variant:
     """One combination."""
 
-    overrides: tuple[str, ...]
-    fingerprint: str
+    spec: Spec
     existing: str = ""
     """A run with the same settings that is there already, if any."""
 
@@ -74,8 +73,9 @@ def plan(
     existing = by_fingerprint(runs_dir)
     variants: dict[str, Variant] = {}
     for chosen in combinations:
-        fingerprint = parse_spec(text, chosen, has_files=True).fingerprint
-        found = Variant(chosen, fingerprint, existing.get(fingerprint, ("", ""))[0])
+        spec = parse_spec(text, chosen, has_files=True)
+        fingerprint = spec.fingerprint
+        found = Variant(spec, existing.get(fingerprint, ("", ""))[0])
         variants.setdefault(fingerprint, found)
     return Plan(text, experiment, tuple(variants.values()), len(combinations) - len(variants))
 
@@ -109,8 +109,8 @@ def queue(
     name = f"sweep-{new_run_id(now)}"
     return [
         launch(
-            runs_dir, sweep.text, variant.overrides,
-            request_id=f"{request_id or name}-{variant.fingerprint}", cloned_from=cloned_from,
+            runs_dir, sweep.text, variant.spec.overrides,
+            request_id=f"{request_id or name}-{variant.spec.fingerprint}", cloned_from=cloned_from,
             sweep=name, experiment=sweep.experiment, mirror=mirror,
         )
         for variant in sweep.fresh
