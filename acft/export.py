@@ -28,7 +28,13 @@ from acft.runs.directory import (
 )
 from acft.runs.exports import Export
 from acft.runs.locks import FileLock
-from acft.runs.restore import RestoredRun, open_run, sealed_round
+from acft.runs.restore import (
+    RestoredRun,
+    open_run,
+    sealed_round,
+    used_control,
+    used_decoder,
+)
 from acft.runs.sizes import size
 from acft.runs.status import current_state
 from acft.schema import LOCK, RunPaths
@@ -110,15 +116,14 @@ def export_within(run_dir: Path, export: Export) -> Path:
         )  # fmt: skip
 
 
-def hints(run_dir: Path, checkpoint: int | None = None, *, with_oracle: bool) -> list[str]:
-    """What whoever uses an export has to know, one sentence each."""
-    run = open_run(run_dir, checkpoint, "cpu")
-    found = []
-    if run.decoder != PLAIN and not with_oracle:
+def hints(run_dir: Path, *, with_oracle: bool) -> list[str]:
+    """What whoever uses an export of a run has to know, one sentence each."""
+    method, found = read_resolved(RunPaths(Path(run_dir)))["method"], []
+    if used_decoder(method) != PLAIN and not with_oracle:
         found.append("the constraint is not in these weights but in the oracle; take it along")
-    if run.control:
+    if control := used_control(method):
         found.append(
-            f"begin every prompt with {json.dumps(run.control)}; the model was taught to need it"
+            f"begin every prompt with {json.dumps(control)}; the model was taught to need it"
         )
     return found
 

@@ -40,5 +40,5 @@ def run(args: argparse.Namespace) -> None:
             merge=not args.adapter, with_oracle=args.oracle,
         )  # fmt: skip
     print(f"{args.run_id} exported to {folder}")
-    for hint in hints(paths.root, args.checkpoint, with_oracle=args.oracle):
+    for hint in hints(paths.root, with_oracle=args.oracle):
         print(hint)

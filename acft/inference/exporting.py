@@ -27,4 +27,4 @@ def export(
     check_room(Path(runs), 0, quota_bytes)
     paths = find_run(Path(runs), run_id)
     export_within(paths.root, Export(checkpoint, is_merged, has_oracle))
-    return hints(paths.root, checkpoint, with_oracle=has_oracle)
+    return hints(paths.root, with_oracle=has_oracle)

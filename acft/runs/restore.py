@@ -22,7 +22,7 @@ from acft.decoding.portable import PortableOracle, portable_oracle
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
-from acft.methods.base import METHODS
+from acft.methods.base import METHODS, Method
 from acft.oracle.base import Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.runs.checkpoints import verify
@@ -136,17 +136,12 @@ class RestoredRun:
     @property
     def control(self) -> str:
         """Text that the tuned policy was taught to answer behind; empty for most methods."""
-        return METHODS.get(self.method["name"]).control(self._method_settings)
+        return used_control(self.method)
 
     @property
     def decoder(self) -> str:
         """Decoder with which the method means its policy to be used; ``plain`` for most."""
-        return METHODS.get(self.method["name"]).decoder(self._method_settings) or PLAIN
-
-    @property
-    def _method_settings(self) -> Config:
-        chosen = {key: value for key, value in self.method.items() if key != "name"}
-        return METHODS.get(self.method["name"]).settings_type.parse(chosen, "method")
+        return used_decoder(self.method)
 
     @cached_property
     def constraint(self) -> Constraint:
@@ -355,6 +350,24 @@ def _resolved(paths: RunPaths) -> dict[str, Any]:
         raise RunError(f"run {paths.root.name} has not started; it has no checkpoint yet") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot read {str(paths.resolved)!r}: {error}") from None
+
+
+def used_control(method: Mapping[str, Any]) -> str:
+    """Control text of a method as its run recorded it; empty for most."""
+    kind, settings = _parsed(method)
+    return kind.control(settings)
+
+
+def used_decoder(method: Mapping[str, Any]) -> str:
+    """Decoder with which a method, as its run recorded it, means its policy to be used."""
+    kind, settings = _parsed(method)
+    return kind.decoder(settings) or PLAIN
+
+
+def _parsed(method: Mapping[str, Any]) -> tuple[Method, Config]:
+    kind = METHODS.get(method["name"])
+    chosen = {key: value for key, value in method.items() if key != "name"}
+    return kind, kind.settings_type.parse(chosen, "method")
 
 
 def sealed_round(paths: RunPaths, checkpoint: int | None = None) -> RoundFinished:
