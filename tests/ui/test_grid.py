@@ -105,6 +105,6 @@ def test_runs_of_a_grid_are_told_apart_and_found_by_it(tmp_path):
     found = [run for run_id in ids if (run := Reader(tmp_path).run(run_id)) is not None]
     for seed, run in enumerate(found):
         assert f"seed={seed}" in str(changed(run))
-    assert all(runs_page._matches(run, run.sweep) for run in found)
+    assert all(runs_page._matches(run, run.launch.sweep) for run in found)
     assert runs_page._matches(found[1], "seed=1")
     assert not runs_page._matches(found[0], "seed=1")

@@ -417,9 +417,9 @@ def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_
 )
 def test_a_measurement_leads_to_its_run_and_a_model_is_only_named(tmp_path, launch, link):
     folder = synthetic.write_run(tmp_path, CONTROL)
+    (folder / "launch.json").write_text(json.dumps(launch))
     run = read(tmp_path, CONTROL)
     run = replace(run, status=replace(run.status, kind="evaluation"))
-    (folder / "launch.json").write_text(json.dumps(launch))
     shown = run_head.measured_run(run)
     assert ("'href'" in str(shown)) == bool(link)
     assert link in str(shown)

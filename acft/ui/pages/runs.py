@@ -111,7 +111,7 @@ def _tools(
 
 def _matches(run: Run, wanted: str) -> bool:
     text = " ".join([run.title, run.run_id, run.method, run.state.label, run.labels.notes,
-                     run.sweep, *run.changes, *run.labels.tags])  # fmt: skip
+                     run.launch.sweep, *run.launch.overrides, *run.labels.tags])  # fmt: skip
     return all(word in text.lower() for word in wanted.lower().split())
 
 

@@ -3,9 +3,8 @@
 from shlex import quote
 from urllib.parse import quote_plus
 
-from acft.errors import DataError
 from acft.events import Progress
-from acft.runs.directory import RUN_ID, read_launch
+from acft.runs.directory import RUN_ID
 from acft.runs.status import FINAL, RESUMABLE
 from acft.runs.supervisor import Adoption
 from acft.schema import Status
@@ -120,27 +119,24 @@ def _origin(run: Run) -> str:
 
 def changed(run: Run) -> list[Node]:
     """What was asked for on top of the run's settings file, and the way to others of its grid."""
-    if run.status.kind != "training" or not run.changes:
+    changes = " ".join(run.launch.overrides)
+    if run.status.kind != "training" or not changes:
         return []
-    shown: list[Node] = [" · ", el("code", words.short(" ".join(run.changes), CHANGES_LETTERS),
-                                   title=" ".join(run.changes))]  # fmt: skip
-    if run.sweep:
-        shown += [" · ", el("a", "its grid", href=f"./?find={quote_plus(run.sweep)}",
+    shown: list[Node] = [" · ", el("code", words.short(changes, CHANGES_LETTERS), title=changes)]
+    if run.launch.sweep:
+        shown += [" · ", el("a", "its grid", href=f"./?find={quote_plus(run.launch.sweep)}",
                             title="All runs of the same grid")]  # fmt: skip
     return shown
 
 
 def measured_run(run: Run) -> list[Node]:
     """The run or model whose policy a measurement measures."""
-    if run.status.kind == "training" or not run.paths.launch.exists():
-        return []
-    try:
-        name = read_launch(run.paths).subject
-    except DataError:
+    name = run.launch.subject
+    if run.status.kind == "training" or not name:
         return []
     shown = el("a", name, href=f"run?run={name}") if RUN_ID.fullmatch(name) else name
     suites = ", ".join(suites_of(run))
-    return [" · measures ", shown, f" by {suites}" if suites else ""] if name else []
+    return [" · measures ", shown, f" by {suites}" if suites else ""]
 
 
 def _progress(run: Run) -> Node | None:

@@ -136,10 +136,8 @@ class Run:
     """Resolved settings; empty until the worker wrote them."""
     facts: dict[str, Any]
     """Hashes and versions of models and scorers."""
-    changes: tuple[str, ...] = ()
-    """``section.key=value`` settings that were asked for on top of the written ones."""
-    sweep: str = ""
-    """Name shared by the runs of one grid."""
+    launch: Launch
+    """How the run came about; nothing of it where the record is damaged."""
 
     @property
     def title(self) -> str:
@@ -254,8 +252,7 @@ class Reader:
             history=history,
             settings=_settings(paths, resolved, launch.overrides),
             facts=table_of(resolved, "facts"),
-            changes=launch.overrides,
-            sweep=launch.sweep,
+            launch=launch,
         )
 
     def entries(self, run_id: str) -> list[Entry]:
@@ -329,7 +326,6 @@ def history_of(entries: Iterable[Entry]) -> History:
 
 
 def _launch(paths: RunPaths) -> Launch:
-    """How the run came about; nothing of it where the record is damaged."""
     try:
         return read_launch(paths)
     except DataError:
