@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     if args.runs.exists() and not args.runs.is_dir():
         raise DataError(f"{str(args.runs)!r} is no folder; name the folder of runs with --runs")
     if args.run_id is not None:
+        _refuse_filters(args)
         find_run(args.runs, args.run_id)
     everything = runs(args.runs)
     found = [info for info in everything if _is_wanted(args, info)]
@@ -66,6 +67,17 @@ def run(args: argparse.Namespace) -> None:
         print(f"no runs in {str(args.runs)!r}; start one: acft launch experiments/quickstart.toml")
     if any(info.state.state == "queued" for info in everything):
         ensure_supervisor(args.runs)
+
+
+def _refuse_filters(args: argparse.Namespace) -> None:
+    from acft.errors import ConfigError
+
+    filters = {"--state": args.state, "--tag": args.tag}
+    if given := [name for name, value in filters.items() if value]:
+        raise ConfigError(
+            f"{', '.join(given)}: chooses among all runs, and {args.run_id!r} names one; leave out "
+            "either"
+        )
 
 
 def _tell(info: "RunInfo") -> None:

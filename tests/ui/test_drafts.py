@@ -205,6 +205,18 @@ def test_a_reload_right_after_the_last_letter_loses_nothing(launch):
     assert text(launch).input_value().endswith("# the last letters")
 
 
+def test_a_reload_keeps_the_lines_of_a_grid_and_plans_it_again(launch, server):
+    launch.get_by_text("Several runs at once").click()
+    launch.get_by_role("textbox", name="Settings to vary").fill("seed=7|8")
+    launch.reload()
+    launch.get_by_role("button", name="Launch 2 runs").wait_for(timeout=PATIENCE)
+    lines = launch.get_by_role("textbox", name="Settings to vary")
+    assert lines.input_value() == "seed=7|8"
+    opened(launch, server, "/launch?preset=other")
+    launch.get_by_text("Several runs at once").click()
+    assert lines.input_value() == ""
+
+
 def test_edits_that_were_left_behind_do_not_come_into_another_preset(launch, server):
     launch.evaluate(FILL_AT_ONCE, {"title": "Left behind"})
     opened(launch, server, "/launch?preset=other")

@@ -20,14 +20,15 @@ RESTORE = """() => {
     text: kept("acft-draft"), query: JSON.parse(kept("acft-hand")),
     edits: JSON.parse(kept("acft-edits") || "[]"), isHand: true,
   }));
-  if (!draft) ["acft-edits", "acft-hand"].forEach((name) => sessionStorage.removeItem(name));
+  if (!draft)
+    ["acft-edits", "acft-hand", "acft-grid"].forEach((name) => sessionStorage.removeItem(name));
   return [draft];
 }"""
 """The tab's draft, unless a link just asked for another text; a reload keeps what was edited.
 
-Edits of the form that no answer has brought yet are kept beside it, in ``acft-edits``, and where
-a text came from that was edited by hand, in ``acft-hand``. One that a link replaces can be brought
-back from ``acft-before``.
+Edits of the form that no answer has brought yet are kept beside it, in ``acft-edits``, the lines of
+a grid in ``acft-grid``, and where a text came from that was edited by hand, in ``acft-hand``. One
+that a link replaces can be brought back from ``acft-before``.
 """
 KEEP = """(text) => {
   sessionStorage.setItem("acft-draft", text);

@@ -20,8 +20,10 @@
   let atRest = [];
   let isRead = false;      // The page's text has come.
   let planned = null;      // The text that a grid was last asked to vary.
+  let varied = null;       // Lines of a grid that was left with the page.
 
   const area = () => document.querySelector(".code textarea");
+  const grid = () => document.querySelector("[data-act=vary]");
   const isOpen = () => Boolean(waiting.length || isStale || sent);
 
   function show() {
@@ -166,8 +168,13 @@
 
   // What a grid would queue is asked again when the text that it varies has changed.
   function plan(text) {
-    const grid = document.querySelector("[data-act=vary]");
-    if (grid?.value.trim() && planned !== text) grid.dispatchEvent(new Event("input", { bubbles: true }));
+    const field = grid();
+    if (field && varied) {
+      field.value = varied;
+      field.closest("details").open = true;
+      [varied, planned] = [null, null];
+    }
+    if (field?.value.trim() && planned !== text) field.dispatchEvent(new Event("input", { bubbles: true }));
     planned = text;
   }
 
@@ -223,6 +230,7 @@
       store("acft-before", before);
       store("acft-hand", hand);
       store("acft-origin", origin);
+      store("acft-grid", grid()?.value);
     } catch { /* private window */ }
   }
 
@@ -234,6 +242,7 @@
       before = before || stored("acft-before");
       hand = hand || stored("acft-hand");
       origin = origin || stored("acft-origin");
+      varied = stored("acft-grid");
     } catch { /* no edits */ }
     shown(area().value);
     soon(0);

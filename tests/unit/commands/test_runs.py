@@ -108,6 +108,15 @@ def test_the_list_narrows_to_states_and_tags(acft, tmp_path):
     assert "no runs to show of 2" in acft("runs", "--tag", "nothing")[1]
 
 
+@pytest.mark.parametrize("filter_", [("--state", "failed"), ("--tag", "kept")])
+def test_what_chooses_among_all_runs_has_no_effect_on_one_and_is_refused(acft, tmp_path, filter_):
+    paths = failed(tmp_path)
+    code, said, refused = acft("runs", paths.root.name, *filter_)
+    assert (code, said) == (2, "")
+    assert filter_[0] in refused
+    assert paths.root.name in refused
+
+
 def test_an_evaluation_is_listed_by_what_it_measures(acft, tmp_path):
     paths = create(tmp_path)
     record = Launch(created=0.0, kind="evaluation", subject="gpt", overrides=("method={}",))
