@@ -257,6 +257,9 @@ def _sampled_documents(
 ) -> list[tuple[TokenizedDocument, float]]:
     """The guide's rollouts as KL-only documents; towards q they weigh q/p.
 
+    Weights have mean 1 over all response tokens, so that ``kl_weight`` means the same whatever part
+    of the rollouts has any.
+
     Source: derived; E_q[f] = E_p[f·q/p], with R(x) estimated by the mean of C over the prompt's
     responses. Where another distribution than p drew them, all weigh p over it as well.
     """
@@ -282,7 +285,10 @@ def _sampled_documents(
         if towards_q:
             guided.append((stored, weight * towards_q))
     chosen = settings.prefixes
-    return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
+    found = (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
+    lengths = [len(document.token_ids) - document.response_start for document, _ in found]
+    total = sum(n * weight for n, (_, weight) in zip(lengths, found, strict=True))
+    return [(document, weight * sum(lengths) / total) for document, weight in found]
 
 
 def contradictions(settings: AcftSettings, run: RunSettings) -> list[str]:
