@@ -240,10 +240,11 @@ def _learning_rates(
 
 
 def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings) -> float:
+    """Mean cross-entropy of both heads, in nats a response token."""
     labels = data.labels(settings)
     by_token, by_prefix = predictions(oracle, data)
     mask = data.window.mask[:, 1:]
-    errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
+    errors = (oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)) / 2
     loss = float(token_mean(errors * data.weights[:, None], mask, int(mask.sum())))
     return ranks().from_first(loss)  # all processes end in the same epoch
 

@@ -72,6 +72,17 @@ def test_responses_that_the_policy_would_not_give_count_neither_in_calibration_n
     assert losses[0] != pytest.approx(losses[2])
 
 
+def test_the_loss_on_validation_responses_is_that_of_one_token_not_of_both_heads(tmp_path):
+    world = world_of(toy_run(tmp_path, "oracle.kind=dinado_recurrent"))
+    oracle = build_oracle(world)
+    samples = world.base.sample(
+        world.prompts["validation"], 2, SamplingSettings(horizon=HORIZON), 0, keep_hidden=True
+    )
+    data = oracle_data(Scored.of(world, samples))
+    expected = calibrate(oracle, data, 1).metrics["bce"]  # this kind has one answer for both
+    assert _validation_loss(oracle, data, world.run.oracle) == pytest.approx(expected, rel=1e-5)
+
+
 def test_responses_that_are_replayed_to_who_drew_them_are_as_they_were_drawn(tmp_path, monkeypatch):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
     world = world_of(toy_run(tmp_path))
