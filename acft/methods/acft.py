@@ -264,7 +264,8 @@ def _sampled_documents(
     responses. Where another distribution than p drew them, all weigh p over it as well.
     """
     rollouts = guide_round.rollouts
-    weights = [math.exp(min(rollout.log_weight, LOG_WEIGHT_MAX)) for rollout in rollouts]
+    log_weights = [min(rollout.log_weight, LOG_WEIGHT_MAX) for rollout in rollouts]
+    weights = [math.exp(each - max(log_weights)) for each in log_weights]
     verdicts = [value > 0.5 for value in guide_round.satisfaction]
     all_of, satisfied = defaultdict[str, float](float), defaultdict[str, float](float)
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
@@ -273,7 +274,7 @@ def _sampled_documents(
     subject = "base" if guide_round.guide.policy_version == 0 else "policy"
     on_policy, guided = [], []
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
-        if not rollout.response_ids:
+        if not rollout.response_ids or not weight:
             continue
         prompt = rollout.prompt_id
         towards_q = target_ratio(satisfied[prompt] / all_of[prompt], settings.delta, verdict)

@@ -23,7 +23,7 @@ NextLogprobs = Callable[[Float[Tensor, "position width"]], Float[Tensor, "positi
 
 MAX_GRAD_NORM = 1.0
 LOG_WEIGHT_MAX = 3.0
-"""Importance weights are cut at e^3 so that one response cannot be the whole batch."""
+"""A response that is likelier under the policy than where it was drawn weighs e^3 at most."""
 CONSISTENCY_POSITIONS = 24
 """Positions per step whose whole vocabulary enters the consistency term."""
 
@@ -59,7 +59,8 @@ class OracleData:
     @property
     def weights(self) -> Float[Tensor, " batch"]:
         """Importance weights p / proposal of mean 1, cut at e^``LOG_WEIGHT_MAX`` before."""
-        weights = self.log_weights.clamp(max=LOG_WEIGHT_MAX).exp()
+        log_weights = self.log_weights.clamp(max=LOG_WEIGHT_MAX)
+        weights = (log_weights - log_weights.max()).exp()  # of long responses all could be 0
         return weights / weights.mean()
 
     @property

@@ -1,6 +1,7 @@
 """Cutting windows, weighing rollouts and estimating strength, against what is counted out."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -115,6 +116,16 @@ def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_p
     drained(fit_job(world, optimizer, Regularizer(second.guide, world.base, 1.0), 1))
     settings = world.run.oracle
     assert len(asked) == 2 * (settings.rollouts_per_round + settings.validation_rollouts)
+
+
+def test_responses_that_are_all_very_unlikely_weigh_by_their_differences():
+    window = response_windows(
+        TokenBatch(torch.zeros(2, 2, dtype=torch.long), *torch.ones(2, 2, 2).bool()),
+        torch.zeros(2, 2, 1), torch.ones(2, dtype=torch.long), 1,
+    )  # fmt: skip
+    log_weights = torch.tensor([-1000.0, -1000.0 - math.log(3)])
+    data = OracleData(window, torch.ones(2), ("p", "p"), log_weights)
+    assert data.weights.tolist() == pytest.approx([1.5, 0.5], rel=1e-4)
 
 
 def test_balanced_drawing_takes_both_kinds_equally_often_and_its_weights_undo_that():

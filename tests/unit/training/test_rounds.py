@@ -90,6 +90,20 @@ def test_own_prefixes_weigh_one_on_average_however_few_responses_satisfy(tmp_pat
     assert sum(weights) / len(weights) == pytest.approx(1.0)
 
 
+def test_responses_that_the_policy_would_not_give_are_no_prefixes(tmp_path):
+    found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
+    likely = found.rollouts[0].prompt_id
+    unlikely = [
+        dataclasses.replace(r, log_weight=-1000.0 if r.prompt_id == likely else -2000.0)
+        for r in found.rollouts
+    ]
+    changed = dataclasses.replace(found, rollouts=unlikely)
+    settings = AcftSettings.parse({"prefixes": ["on_policy"]}, "method")
+    documents = _sampled_documents(settings, changed)
+    assert len(documents) == sum(rollout.prompt_id == likely for rollout in unlikely)
+    assert [weight for _, weight in documents] == pytest.approx([1.0] * len(documents))
+
+
 def test_below_one_the_target_keeps_its_share_of_violating_responses(tmp_path):
     found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
     ids = sorted({rollout.prompt_id for rollout in found.rollouts})
