@@ -257,11 +257,16 @@ def _sampled_documents(
 ) -> list[tuple[TokenizedDocument, float]]:
     """The guide's rollouts as KL-only documents; towards q they weigh q/p.
 
+    Weights have mean 1 over all response tokens, so that ``kl_weight`` means the same whatever part
+    of the rollouts has any.
+
     Source: derived; E_q[f] = E_p[f·q/p], with R(x) estimated by the mean of C over the prompt's
     responses. Where another distribution than p drew them, all weigh p over it as well.
     """
     rollouts = guide_round.rollouts
-    weights = [math.exp(min(rollout.log_weight, LOG_WEIGHT_MAX)) for rollout in rollouts]
+    log_weights = [min(rollout.log_weight, LOG_WEIGHT_MAX) for rollout in rollouts]
+    largest = max(log_weights)
+    weights = [math.exp(each - largest) for each in log_weights]
     verdicts = [value > 0.5 for value in guide_round.satisfaction]
     all_of, satisfied = defaultdict[str, float](float), defaultdict[str, float](float)
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
@@ -270,7 +275,7 @@ def _sampled_documents(
     subject = "base" if guide_round.guide.policy_version == 0 else "policy"
     on_policy, guided = [], []
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
-        if not rollout.response_ids:
+        if not rollout.response_ids or not weight:
             continue
         prompt = rollout.prompt_id
         towards_q = target_ratio(satisfied[prompt] / all_of[prompt], settings.delta, verdict)
@@ -282,7 +287,10 @@ def _sampled_documents(
         if towards_q:
             guided.append((stored, weight * towards_q))
     chosen = settings.prefixes
-    return (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
+    found = (on_policy if "on_policy" in chosen else []) + (guided if "guided" in chosen else [])
+    lengths = [len(document.token_ids) - document.response_start for document, _ in found]
+    total = sum(n * weight for n, (_, weight) in zip(lengths, found, strict=True))
+    return [(document, weight * sum(lengths) / total) for document, weight in found]
 
 
 def contradictions(settings: AcftSettings, run: RunSettings) -> list[str]:

@@ -23,7 +23,7 @@ NextLogprobs = Callable[[Float[Tensor, "position width"]], Float[Tensor, "positi
 
 MAX_GRAD_NORM = 1.0
 LOG_WEIGHT_MAX = 3.0
-"""Importance weights are cut at e^3 so that one response cannot be the whole batch."""
+"""A response that is likelier under the policy than where it was drawn weighs e^3 at most."""
 CONSISTENCY_POSITIONS = 24
 """Positions per step whose whole vocabulary enters the consistency term."""
 
@@ -59,7 +59,8 @@ class OracleData:
     @property
     def weights(self) -> Float[Tensor, " batch"]:
         """Importance weights p / proposal of mean 1, cut at e^``LOG_WEIGHT_MAX`` before."""
-        weights = self.log_weights.clamp(max=LOG_WEIGHT_MAX).exp()
+        log_weights = self.log_weights.clamp(max=LOG_WEIGHT_MAX)
+        weights = (log_weights - log_weights.max()).exp()  # of long responses all could be 0
         return weights / weights.mean()
 
     @property
@@ -240,10 +241,11 @@ def _learning_rates(
 
 
 def _validation_loss(oracle: Oracle, data: OracleData, settings: OracleSettings) -> float:
+    """Mean cross-entropy of both heads, in nats a response token."""
     labels = data.labels(settings)
     by_token, by_prefix = predictions(oracle, data)
     mask = data.window.mask[:, 1:]
-    errors = oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)
+    errors = (oracle_bce(by_token, labels) + oracle_bce(by_prefix, labels)) / 2
     loss = float(token_mean(errors * data.weights[:, None], mask, int(mask.sum())))
     return ranks().from_first(loss)  # all processes end in the same epoch
 

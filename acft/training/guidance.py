@@ -27,13 +27,13 @@ TOP = 5
 
 @dataclass
 class GuidanceTap:
-    """Remembers the first sequences with a KL term in a step, and makes rows of them."""
+    """Remembers the first sequences with a KL term in a step, each once, and makes rows of them."""
 
     world: World
     policy_version: int
     oracle_version: int
     limit: int
-    _sequences: int = 0
+    _taken: set[str] = field(default_factory=set)
     _pending: list[dict[str, Any]] = field(default_factory=list)
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ class GuidanceTap:
         """Keep what is needed of one forward pass; called before the optimiser changes anything."""
         guided = penalty.guided
         assert isinstance(guided, Guidance)
-        if self._sequences >= self.limit:
+        if len(self._taken) >= self.limit:
             return
         # fetched at once: each look at a single value would wait for the GPU
         is_penalised, kls = (penalty.weights != 0).cpu(), losses.kl_guided_policy.cpu()
@@ -57,8 +57,9 @@ class GuidanceTap:
         first = 0
         for row, (document, count) in enumerate(zip(documents, counts, strict=True)):
             here = slice(first, first + count)
-            if self._sequences < self.limit and bool(is_penalised[here].any()):
-                self._sequences += 1
+            is_new = document.document_id not in self._taken and len(self._taken) < self.limit
+            if is_new and bool(is_penalised[here].any()):
+                self._taken.add(document.document_id)
                 inside = is_penalised[here].nonzero()[:, 0].to(hidden.device)
                 read = self._read(document, hidden[row, :count], inside, first, guided)
                 self._keep(document, is_penalised[here], kls[here], log_r[row].tolist(), read)

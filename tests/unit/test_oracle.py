@@ -1,6 +1,7 @@
 """Cutting windows, weighing rollouts and estimating strength, against what is counted out."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -72,6 +73,17 @@ def test_responses_that_the_policy_would_not_give_count_neither_in_calibration_n
     assert losses[0] != pytest.approx(losses[2])
 
 
+def test_the_loss_on_validation_responses_is_that_of_one_token_not_of_both_heads(tmp_path):
+    world = world_of(toy_run(tmp_path, "oracle.kind=dinado_recurrent"))
+    oracle = build_oracle(world)
+    samples = world.base.sample(
+        world.prompts["validation"], 2, SamplingSettings(horizon=HORIZON), 0, keep_hidden=True
+    )
+    data = oracle_data(Scored.of(world, samples))
+    expected = calibrate(oracle, data, 1).metrics["bce"]  # this kind has one answer for both
+    assert _validation_loss(oracle, data, world.run.oracle) == pytest.approx(expected, rel=1e-5)
+
+
 def test_responses_that_are_replayed_to_who_drew_them_are_as_they_were_drawn(tmp_path, monkeypatch):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path))
     world = world_of(toy_run(tmp_path))
@@ -104,6 +116,16 @@ def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_p
     drained(fit_job(world, optimizer, Regularizer(second.guide, world.base, 1.0), 1))
     settings = world.run.oracle
     assert len(asked) == 2 * (settings.rollouts_per_round + settings.validation_rollouts)
+
+
+def test_responses_that_are_all_very_unlikely_weigh_by_their_differences():
+    window = response_windows(
+        TokenBatch(torch.zeros(2, 2, dtype=torch.long), *torch.ones(2, 2, 2).bool()),
+        torch.zeros(2, 2, 1), torch.ones(2, dtype=torch.long), 1,
+    )  # fmt: skip
+    log_weights = torch.tensor([-1000.0, -1000.0 - math.log(3)])
+    data = OracleData(window, torch.ones(2), ("p", "p"), log_weights)
+    assert data.weights.tolist() == pytest.approx([1.5, 0.5], rel=1e-4)
 
 
 def test_balanced_drawing_takes_both_kinds_equally_often_and_its_weights_undo_that():

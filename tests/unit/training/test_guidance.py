@@ -49,6 +49,22 @@ def test_a_text_of_the_corpus_is_stored_whole_with_its_first_token(tmp_path):
         assert tuple(row["token_id"] for row in rows) in known
 
 
+def test_a_text_that_a_step_reads_several_times_is_stored_once(tmp_path):
+    run = toy_run(tmp_path, "schedule.rounds=1")
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join((tmp_path / "lines.txt").read_text().splitlines()[:6]))
+    repeated = run.model_copy(
+        update={"corpus": (run.corpus[0].model_copy(update={"source": str(few)}),)}
+    )
+    assert len(documents(world_of(repeated))) < run.optimizer.batch_size
+    result = trained(tmp_path / "run", repeated, ACFT)
+    assert sequences(result)
+    for rows in sequences(result).values():
+        assert [row["position"] for row in rows] == list(range(len(rows)))
+        kl = sum(row["kl_guided_policy"] for row in rows if row["in_loss"])
+        assert kl == pytest.approx(rows[0]["kl_logged"])
+
+
 def documents(world: World):
     return [document for _, corpus in world.corpora for document in corpus]
 

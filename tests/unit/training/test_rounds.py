@@ -1,7 +1,6 @@
 """When a run ends before its last round, and what its jobs say about their order."""
 
 import dataclasses
-import math
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -75,15 +74,42 @@ def test_satisfying_responses_of_each_prompt_weigh_as_all_of_them(tmp_path):
         prompt = next(p for p in ids if f"-{p}-" in document.document_id)
         by_prompt[prompt] = by_prompt.get(prompt, 0.0) + weight
     count = {p: sum(r.prompt_id == p for r in weighty) for p in ids}
-    each = math.exp(0.5)
+    each = sum(by_prompt.values()) / len(weighty)
     assert by_prompt == {p: pytest.approx(n * each) for p, n in count.items()}
+
+
+@pytest.mark.parametrize("prefixes", [["guided"], ["on_policy"], ["on_policy", "guided"]])
+@pytest.mark.parametrize("delta", [1.0, 0.999])
+def test_own_prefixes_weigh_one_on_average_however_few_responses_satisfy(tmp_path, prefixes, delta):
+    found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
+    satisfaction = [float(index % 4 == 0) for index in range(len(found.rollouts))]
+    changed = dataclasses.replace(found, satisfaction=satisfaction)
+    settings = AcftSettings.parse({"prefixes": prefixes, "delta": delta}, "method")
+    documents = _sampled_documents(settings, changed)
+    weights = [weight for document, weight in documents for _ in _response(document)]
+    assert sum(weights) / len(weights) == pytest.approx(1.0)
+
+
+def test_responses_that_the_policy_would_not_give_are_no_prefixes(tmp_path):
+    found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
+    likely = found.rollouts[0].prompt_id
+    unlikely = [
+        dataclasses.replace(r, log_weight=-1000.0 if r.prompt_id == likely else -2000.0)
+        for r in found.rollouts
+    ]
+    changed = dataclasses.replace(found, rollouts=unlikely)
+    settings = AcftSettings.parse({"prefixes": ["on_policy"]}, "method")
+    documents = _sampled_documents(settings, changed)
+    assert len(documents) == sum(rollout.prompt_id == likely for rollout in unlikely)
+    assert [weight for _, weight in documents] == pytest.approx([1.0] * len(documents))
 
 
 def test_below_one_the_target_keeps_its_share_of_violating_responses(tmp_path):
     found = drained(_an_oracle_round(world_of(toy_run(tmp_path))))
     ids = sorted({rollout.prompt_id for rollout in found.rollouts})
     own = [i for i, rollout in enumerate(found.rollouts) if rollout.prompt_id == ids[0]]
-    satisfaction = [float(i in own[: len(own) // 2]) for i in range(len(found.rollouts))]
+    violating = own[len(own) // 2 :]
+    satisfaction = [float(i not in violating) for i in range(len(found.rollouts))]
     changed = dataclasses.replace(found, satisfaction=satisfaction)
     settings = AcftSettings.parse({"prefixes": ["guided"], "delta": 0.9}, "method")
     weights = [
@@ -99,6 +125,10 @@ def test_below_one_the_target_keeps_its_share_of_violating_responses(tmp_path):
 def test_a_round_keeps_the_policies_that_later_ones_read_and_no_older(kind):
     for plan, following in pairwise(rounds(kind, 5)):
         assert plan.keep == min(following.sample_from, following.anchor)
+
+
+def _response(document):
+    return document.token_ids[document.response_start :]
 
 
 def _an_oracle_round(world):
