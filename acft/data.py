@@ -15,7 +15,7 @@ import torch
 from acft.chat import as_chat, response_end
 from acft.corpora.base import Record
 from acft.corpora.sources import corpus_records, prompt_records
-from acft.errors import DataError, ModelError
+from acft.errors import DataError
 from acft.prompt_tokens import encoded_pair
 from acft.seeding import derive_seed, hash_fraction
 from acft.settings import CorpusSettings, PromptSettings
@@ -204,18 +204,9 @@ def documents_from_rollouts(
 
 
 def pad_token(tokenizer: Tokenizer) -> int:
-    """The id that fills batches up: padding if there is one, else end of text; always masked.
-
-    Raises:
-        ModelError: The tokenizer has neither.
-    """
-    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token_id is not None:
-            return int(token_id)
-    raise ModelError(
-        "the tokenizer has neither a padding nor an end-of-text token; "
-        "set one of them in its tokenizer_config.json"
-    )
+    """The id that fills batches up, always masked: padding, else end of text, else any token."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((int(token_id) for token_id in ids if token_id is not None), 0)
 
 
 def collate(documents: Sequence[TokenizedDocument], pad_id: int, horizon: int) -> TokenBatch:

@@ -99,12 +99,12 @@ class Runs:
                     )
 
 
-def open_runs(path: str | Path, only: Collection[str] = ()) -> Runs:
+def open_runs(path: str | Path, only: str | Collection[str] = ()) -> Runs:
     """The runs of a folder, or the one run whose folder this is.
 
     Args:
         path: Folder of runs, or one run directory.
-        only: Names of the runs to read; all when empty.
+        only: Name or names of the runs to read; all when empty.
 
     Raises:
         DataError: There is no run, or none of a name in ``only``.
@@ -112,11 +112,12 @@ def open_runs(path: str | Path, only: Collection[str] = ()) -> Runs:
     folder = Path(path)
     is_run = RunPaths(folder).spec.is_file()
     found = [RunPaths(folder.resolve())] if is_run else run_directories(folder)
-    missing = sorted(set(only) - {paths.root.name for paths in found})
+    wanted = {only} if isinstance(only, str) else set(only)
+    missing = sorted(wanted - {paths.root.name for paths in found})
     if missing or not found:
         what = f"no run {missing[0]!r}" if missing else "no runs"
         raise DataError(f"{what} in {str(folder)!r}; ``acft runs`` lists them")
-    return Runs([paths for paths in found if not only or paths.root.name in only])
+    return Runs([paths for paths in found if not wanted or paths.root.name in wanted])
 
 
 def _as_seen_now(paths: RunPaths) -> dict[str, str]:

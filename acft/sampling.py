@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from acft.backbone.forward import CachedDecoder, logits
 from acft.backbone.loading import Backbone
+from acft.data import pad_token
 from acft.prompt_tokens import check_lengths, encode_prompt, response_text
 from acft.settings import SamplingSettings
 from acft.threads import Workers
@@ -281,7 +282,7 @@ def _prefill(backbone: Backbone, items: list[_Item]) -> tuple[CachedDecoder, Int
     device = backbone.model.device
     prompts = list(dict.fromkeys(item.prompt_ids for item in items))
     row = {ids: index for index, ids in enumerate(prompts)}
-    token_ids, mask = left_padded(prompts, backbone.tokenizer.pad_token_id)
+    token_ids, mask = left_padded(prompts, pad_token(backbone.tokenizer))
     token_ids = token_ids.to(device)
     state = CachedDecoder(backbone.model, token_ids, mask.to(device))
     rows = torch.tensor([row[item.prompt_ids] for item in items], device=device)

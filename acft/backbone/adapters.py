@@ -5,7 +5,7 @@ Copies share whatever neither of them changes, so a frozen weight lies in memory
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
 
     Raises:
         ModelError: All weights are to be trained, and they are quantised; or the adapter would sit
-            on experts whose weights lie in one block.
+            on experts whose weights lie in one block, or on layers that peft leaves alone.
     """
     if settings.kind == "full":
         if is_quantized(model):
@@ -50,7 +50,13 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
         return model.requires_grad_(requires_grad=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(_lora_config(settings, model), model, adapter_name=ADAPTER)
+        try:
+            inject_adapter_in_model(_lora_config(settings, model), model, adapter_name=ADAPTER)
+        except ValueError as error:
+            raise ModelError(
+                f"low-rank adapters cannot be added to a {model.config.model_type!r}: {error}; "
+                "choose another [model], or set [adapter] kind to 'full'"
+            ) from error
     _require_linear_layers(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -211,7 +217,7 @@ def save_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
     state = {f"base_model.model.{name}": value for name, value in state.items()}
     save_whole(state, folder / ADAPTER_WEIGHTS)
     config = _lora_config(settings, model).to_dict()
-    config["target_modules"] = sorted(_adapted_modules(model))
+    config["target_modules"] = _adapted_modules(model)
     config["inference_mode"] = True
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, default=_plain, indent=2))
 
@@ -236,10 +242,8 @@ def load_trainable(model: PreTrainedModel, settings: AdapterSettings, folder: Pa
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot open checkpoint weights {file.name!r}: {error}") from error
     if settings.kind == "lora":
-        state = {
-            name.removeprefix("base_model.model.").replace(".weight", f".{ADAPTER}.weight"): value
-            for name, value in state.items()
-        }
+        layers = {name: name[len("base_model.model.") : -len(".weight")] for name in state}
+        state = {f"{layers[name]}.{ADAPTER}.weight": value for name, value in state.items()}
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if parameters.keys() != state.keys():
         raise ModelError(
@@ -274,12 +278,19 @@ def _beside_text(model: PreTrainedModel) -> list[str]:
     return [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and m not in read]
 
 
-def _adapted_modules(model: nn.Module) -> set[str]:
-    return {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, LoraLayer)
-    }
+def _adapted_modules(model: PreTrainedModel) -> list[str]:
+    """Ends of the names of adapted layers, each as short as no other module's name ends."""
+    named = dict(model.named_modules())
+    adapted = {name for name, module in named.items() if isinstance(module, LoraLayer)}
+    others = named.keys() - adapted - set(_beside_text(model))
+    taken = {end for name in others for end in _ends(name)}
+    return sorted({next(end for end in _ends(name) if end not in taken) for name in adapted})
+
+
+def _ends(name: str) -> Iterator[str]:
+    """The last part of a dotted name, its last two parts, and so on."""
+    parts = name.split(".")
+    return (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
 
 
 def _plain(value: object) -> object:

@@ -15,14 +15,28 @@ CAUSAL_TOLERANCE = 0.1
 """Of the mean size of a logit; another length means other kernels and other rounding."""
 
 
-@torch.no_grad()
+FAILURES = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What a model's code raises where it has no such way to be read."""
+
+
 def check_model_fits(model: PreTrainedModel, name: str) -> None:
     """Refuses a model whose log-probabilities would be wrong here, before anything trusts them.
 
     Raises:
-        ModelError: It reads future tokens, keeps no key-value cache, or does more between hidden
-            states and logits than ``forward.logits`` knows of.
+        ModelError: It reads future tokens, keeps no key-value cache, cannot be read without more
+            than text, or does more between hidden states and logits than ``forward.logits`` knows.
     """
+    try:
+        _check(model, name)
+    except FAILURES as error:
+        raise ModelError(
+            f"[model] name = {name!r}, a {model.config.model_type!r}, cannot be read as a plain "
+            f"decoder of text ({type(error).__name__}: {error}); choose another model"
+        ) from error
+
+
+@torch.no_grad()
+def _check(model: PreTrainedModel, name: str) -> None:
     spread = torch.arange(N_TOKENS, device=model.device) * 7919 % text_config(model).vocab_size
     token_ids = spread[None]
     output = model(input_ids=token_ids, use_cache=True)

@@ -28,8 +28,8 @@ from acft.registry import did_you_mean
 from acft.settings import ModelSettings
 
 NOT_A_MODEL = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError,
-    SafetensorError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError,
+    RuntimeError, SafetensorError,
 )  # fmt: skip
 """What transformers raises for folders that hold something else, or damaged files."""
 
@@ -112,7 +112,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     model.eval().requires_grad_(requires_grad=False)
     # one that was added to the tokenizer alone has no row among the embeddings
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= text_config(model).vocab_size:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        tokenizer.pad_token = tokenizer.eos_token
     check_model_fits(model, settings.name)
     return Backbone(model, tokenizer, settings.name, source, _identity(path, settings))
 

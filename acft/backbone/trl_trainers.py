@@ -209,8 +209,11 @@ def _common(steps: TrlSteps, folder: str) -> dict[str, Any]:
 
 
 def _parts(steps: TrlSteps) -> dict[str, Any]:
+    tokenizer = copy.deepcopy(steps.policy.tokenizer)
+    if tokenizer.pad_token is None:  # without which TRL does not begin
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     return {
-        "processing_class": copy.deepcopy(steps.policy.tokenizer),
+        "processing_class": tokenizer,
         "optimizers": (steps.optimizer, None),
         "callbacks": [_Steps(steps)],
     }

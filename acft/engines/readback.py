@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from acft.backbone.forward import logits, response_states
 from acft.backbone.loading import Backbone
+from acft.data import pad_token
 from acft.sampling import left_padded
 from acft.settings import SamplingSettings
 from acft.types import DrawChecks, Window
@@ -42,7 +43,7 @@ def read_again(
 ) -> Read:
     """One batch of responses as the policy sees them."""
     model = backbone.model
-    prompt_ids, prompt_mask = left_padded(prompts, backbone.tokenizer.pad_token_id or 0)
+    prompt_ids, prompt_mask = left_padded(prompts, pad_token(backbone.tokenizer))
     response_ids, mask = right_padded(responses)
     states = response_states(
         model, *(t.to(model.device) for t in (prompt_ids, prompt_mask, response_ids, mask))

@@ -70,6 +70,7 @@ def test_one_run_directory_can_be_opened_alone(resumed, tmp_path):
     assert acft.open_runs(resumed.paths.root).ids == [RUN]
     assert acft.open_runs(str(tmp_path)).ids == [RUN, OTHER]
     assert acft.open_runs(tmp_path, only=[OTHER]).ids == [OTHER]
+    assert acft.open_runs(tmp_path, only=OTHER).ids == [OTHER]
 
 
 def test_the_run_one_stands_in_has_its_name(resumed, monkeypatch):

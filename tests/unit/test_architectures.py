@@ -213,6 +213,12 @@ def test_a_model_that_cannot_be_drawn_from_is_refused_when_it_is_opened(tmp_path
         opened(saved(tmp_path / "model", name, shape))
 
 
+def test_a_model_whose_inner_part_is_not_found_is_refused(tmp_path):
+    shape = SHAPE | {"head_dim": 8, "intermediate_size_mlp": 64, "moe_layers": []}
+    with pytest.raises(ModelError, match=r"cannot be read as a plain decoder"):
+        opened(saved(tmp_path / "model", "Llama4Text", shape))
+
+
 def test_a_model_that_looks_ahead_is_refused(tmp_path, monkeypatch):
     from transformers.models.gpt2 import modeling_gpt2
 
@@ -238,6 +244,27 @@ def test_an_unknown_way_from_hidden_states_to_logits_is_refused(tmp_path, monkey
         opened(folder)
 
 
+def test_padding_beyond_the_vocabulary_is_one_sentence(tmp_path):
+    folder = saved(tmp_path / "model", "Llama", SHAPE)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": N_TOKENS}))
+    with pytest.raises(ModelError, match="does not open as a causal language model"):
+        opened(folder)
+
+
+def test_a_tokenizer_without_end_and_padding_is_exported_as_it_was(tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = saved(tmp_path / "model", "Llama", SHAPE)
+    file = folder / "tokenizer_config.json"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps(written | {"eos_token": None, "pad_token": None}))
+    (tmp_path / "exported").mkdir()
+    write_model(opened(folder), tmp_path / "exported")
+    exported = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    assert exported.decode([*range(3)], skip_special_tokens=True) == "\x00\x01\x02"
+
+
 def test_a_folder_without_some_of_the_weights_is_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -258,12 +285,52 @@ def test_a_folder_with_another_configuration_is_one_sentence(tmp_path, text):
         opened(folder)
 
 
+CROSSED = {
+    "CTRL": dict(n_embd=32, dff=64, n_layer=4, n_head=4, n_positions=64, **IDS),
+    "HYV4": SHAPE
+    | {
+        "num_key_value_heads": 4, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8, "v_head_dim": 8, "mlp_layer_types": ["dense"] * 2,
+    },
+}  # fmt: skip
+"""Models that have adapted layers whose names end like a block's, or are like that of a weight."""
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("name", CROSSED)
+@torch.no_grad()
+def test_a_saved_adapter_is_read_again_here_and_by_peft(tmp_path, name):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = Policy(opened(saved(tmp_path / "model", name, CROSSED[name])))
+    tuned, again = (trainable_policy(base, AdapterSettings(rank=4), seed=0) for _ in range(2))
+    generator = torch.Generator().manual_seed(2)
+    for parameter in tuned.parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    tuned.save(tmp_path / "adapter")
+    again.load(tmp_path / "adapter", version=1)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    elsewhere = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    expected = tuned.next_logprobs(_batch())
+    theirs = elsewhere(input_ids=_batch().token_ids).logits.log_softmax(-1)
+    torch.testing.assert_close(again.next_logprobs(_batch()), expected)
+    torch.testing.assert_close(theirs, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_adapters_sit_where_text_passes_only(tmp_path):
     model = opened(saved(tmp_path / "model", "Gemma3", DECODERS["Gemma3"])).model
     add_adapter(model, AdapterSettings(rank=4), seed=0)
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert len(trained) == 2 * 2 * 7
     assert all(name.startswith("model.language_model.") for name in trained)
+
+
+def test_adapters_that_peft_refuses_are_one_sentence(tmp_path):
+    mamba = {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8}
+    model = opened(saved(tmp_path / "model", "FalconH1", SHAPE | mamba)).model
+    with pytest.raises(ModelError, match=r"cannot be added to a 'falcon_h1': .*kind to 'full'"):
+        add_adapter(model, AdapterSettings(rank=4), seed=0)
 
 
 @pytest.mark.filterwarnings("ignore:The following:RuntimeWarning")

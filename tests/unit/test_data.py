@@ -288,11 +288,10 @@ def test_the_response_mask_counts_response_tokens_up_to_the_horizon(shapes, hori
     assert first == [start for start, _ in shapes]
 
 
-def test_padding_falls_back_to_end_of_text_and_then_to_an_error():
+def test_padding_falls_back_to_end_of_text_and_then_to_any_token():
     assert pad_token(TOKENIZER) == PAD
     assert pad_token(ByteTokenizer(has_pad=False)) == END
-    with pytest.raises(ModelError, match="neither a padding nor an end-of-text token"):
-        pad_token(ByteTokenizer(has_pad=False, has_end=False))
+    assert pad_token(ByteTokenizer(has_pad=False, has_end=False)) == 0
 
 
 def test_the_padding_id_changes_no_mask():

@@ -119,11 +119,13 @@ def test_a_pad_token_that_the_model_knows_nothing_of_is_no_obstacle(train, tmp_p
     assert read_status(run).state == "finished"
 
 
-def test_a_tokenizer_without_a_pad_token_is_no_obstacle(train, tmp_path):
+@pytest.mark.parametrize("method", ["acft", "dpo"])
+@pytest.mark.parametrize("missing", [["pad_token"], ["pad_token", "eos_token"]])
+def test_a_tokenizer_without_padding_or_end_is_no_obstacle(train, tmp_path, missing, method):
     file = tmp_path / "model" / "tokenizer_config.json"
     config = json.loads(file.read_text())
-    del config["pad_token"]
-    file.write_text(json.dumps(config))
-    code, said, run = train("schedule.rounds=1")
+    kept = {key: value for key, value in config.items() if key not in missing}
+    file.write_text(json.dumps(kept))
+    code, said, run = train("schedule.rounds=1", f"method={{name='{method}'}}")
     assert code == 0, said
     assert read_status(run).state == "finished"
