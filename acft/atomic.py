@@ -1,11 +1,16 @@
-"""Files that are either old or new, never half: write beside, wait for the disk, rename."""
+"""Files that are either old or new, never half: write beside, wait for the disk, rename.
 
+And files that are themselves, never somebody else's: the folder of a run may come from anybody.
+"""
+
+import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY = ".tmp-"
 """How names of unfinished files and folders begin."""
@@ -49,6 +54,31 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_own(path: Path) -> BinaryIO:
+    """A file to be read, in bytes, which is where its name says.
+
+    Raises:
+        OSError: It cannot be read, is a link that may lead to what its author may not read, or is
+            no file, such as a pipe that nobody ever writes to.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_own_text(path: Path) -> str:
+    """The text of a file as ``open_own`` opens it.
+
+    Raises:
+        OSError: As there.
+        UnicodeDecodeError: It is no text.
+    """
+    with open_own(path) as file:
+        return file.read().decode()
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from acft.atomic import open_own
 from acft.errors import DataError
 from acft.events import (
     Event,
@@ -94,7 +95,7 @@ class EventReader:
     def poll(self) -> list[Entry]:
         """Entries written since the last call; none when the file does not exist yet."""
         try:
-            with self._path.open("rb") as file:
+            with open_own(self._path) as file:
                 file.seek(self._offset)
                 content = file.read()
         except FileNotFoundError:
@@ -134,7 +135,7 @@ def whole_lines(content: bytes, seq: int) -> tuple[list[Line], int, str]:
 def last_entry(path: Path) -> Entry | None:
     """The last whole entry of a file, however long the file is; None where it has none."""
     try:
-        with path.open("rb") as file:
+        with open_own(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().split(b"\n")[:-1]
         return Entry(*from_json(lines[-1].decode()))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from acft.atomic import read_own_text
 from acft.benchmarks.base import NOT_OF_DECODERS, SUITES
 from acft.config import toml_value
 from acft.errors import AcftError, ConfigError
@@ -38,7 +39,7 @@ def weigh(
     Whether the judge's files are there is looked up, and so told, only with ``has_files``.
     """
     paths = find_run(Path(runs), run_id)
-    text, overrides = paths.spec.read_text(encoding="utf-8"), read_launch(paths).overrides
+    text, overrides = read_own_text(paths.spec), read_launch(paths).overrides
     spec = parse_spec(text, overrides)
     run, has_decoder = spec.settings, "decoder" in spec.method.used_with(spec.method_settings)
     offered, choice = _offered(has_decoder=has_decoder), {"suites": suites, "judge": judge}

@@ -17,7 +17,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from acft.atomic import TEMPORARY, replace_bytes, replace_json, sync_folder, temporary
+from acft.atomic import (
+    TEMPORARY,
+    read_own_text,
+    replace_bytes,
+    replace_json,
+    sync_folder,
+    temporary,
+)
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, effective, read_events
 from acft.events import (
@@ -160,7 +167,7 @@ def write_status(paths: RunPaths, status: Status) -> None:
 def read_status(paths: RunPaths) -> Status:
     """The recorded status; told from the events when ``status.json`` is missing or damaged."""
     try:
-        status = _record(Status, json.loads(paths.status.read_text(encoding="utf-8")))
+        status = _record(Status, json.loads(read_own_text(paths.status)))
     except DAMAGES:
         return status_from_events(paths)
     if status.state not in STATES:
@@ -266,7 +273,7 @@ def _created(paths: RunPaths) -> float:
 def read_resolved(paths: RunPaths) -> dict[str, Any]:
     """Settings, facts and versions as recorded when a run started; empty where none can be read."""
     try:
-        values = json.loads(paths.resolved.read_text(encoding="utf-8"))
+        values = json.loads(read_own_text(paths.resolved))
     except DAMAGES:
         return {}
     return values if isinstance(values, dict) else {}
@@ -279,7 +286,7 @@ def read_launch(paths: RunPaths) -> Launch:
         DataError: The record is missing or damaged.
     """
     try:
-        return _record(Launch, json.loads(paths.launch.read_text(encoding="utf-8")))
+        return _record(Launch, json.loads(read_own_text(paths.launch)))
     except DAMAGES as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"cannot read {str(paths.launch)!r}: {why}") from None
@@ -304,7 +311,7 @@ def home_of(paths: RunPaths) -> Path:
 def read_labels(paths: RunPaths) -> Labels:
     """Tags and notes; none when the file is missing or damaged, since nothing depends on them."""
     try:
-        return _record(Labels, json.loads(paths.labels.read_text(encoding="utf-8")))
+        return _record(Labels, json.loads(read_own_text(paths.labels)))
     except DAMAGES:
         return Labels()
 
@@ -317,7 +324,7 @@ def write_labels(paths: RunPaths, labels: Labels) -> None:
 def stop_request(paths: RunPaths) -> tuple[str, float]:
     """Mode and time of the request to stop (seconds since the epoch), or an empty mode and 0."""
     try:
-        mode = paths.stop_request.read_text(encoding="utf-8").strip()
+        mode = read_own_text(paths.stop_request).strip()
         return mode or "save", paths.stop_request.stat().st_mtime
     except OSError:
         return "", 0.0

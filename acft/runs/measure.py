@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from acft.atomic import read_own_text
 from acft.config import toml_value
 from acft.corpora.files import looks_like_file
 from acft.corpora.hub import PREFIX
@@ -83,7 +84,7 @@ def measurement(
     if RUN_ID.fullmatch(subject):
         paths = find_run(runs_dir, subject)
         launch = read_launch(paths)
-        text = paths.spec.read_text(encoding="utf-8")
+        text = read_own_text(paths.spec)
         own, experiment = list(launch.overrides), launch.experiment
         subjects[POLICY] = _verified_result(paths)
         spec = parse_spec(text, own, subject)
@@ -164,7 +165,7 @@ def _verified_result(paths: RunPaths) -> dict[str, Any]:
 
 
 def _spec_of(paths: RunPaths) -> Spec:
-    text = paths.spec.read_text(encoding="utf-8")
+    text = read_own_text(paths.spec)
     return parse_spec(text, read_launch(paths).overrides, paths.root.name)
 
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from acft.atomic import read_own_text
 from acft.errors import ConfigError
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 from acft.settings import as_asked, as_used
@@ -81,7 +82,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_own_text(file))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
@@ -94,7 +95,7 @@ def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:
 
 def _toml(file: Path, unreadable: list[str]) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_own_text(file))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):

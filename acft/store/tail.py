@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from acft.atomic import open_own
 from acft.eventlog import Line, whole_lines
 
 CHUNK_BYTES = 8 << 20
@@ -36,7 +37,7 @@ class Chunk:
 def read_on(path: Path, start: Position) -> Chunk | None:
     """Whole lines after a position; None when the file does not continue what was read before."""
     try:
-        file = path.open("rb")
+        file = open_own(path)
     except FileNotFoundError:
         return Chunk([], start) if start == Position() else None
     with file:

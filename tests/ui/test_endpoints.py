@@ -233,6 +233,19 @@ def test_a_loosened_default_turns_the_posture_panel_red(bench):
     assert "lab.example, lab" in {check.value for check in posture(proxied)}
 
 
+def test_the_posture_of_a_space_claims_no_wall_that_a_space_does_not_have(bench):
+    from acft.ui.app import settings
+    from acft.ui.parts.posture import posture
+
+    space = Bind(host="0.0.0.0", is_demo=True, is_space=True)
+    found = {c.name: c for c in posture(replace(bench, bind=space, served=settings(space)))}
+    assert found["Cross-site calls"].value == "allowed"
+    assert all(check.is_safe for check in found.values())
+    said = " ".join(check.why for check in found.values())
+    assert "only this machine" not in said
+    assert "origin of every request" not in said
+
+
 def test_the_workbench_loads_no_tensors():
     code = (
         "import sys; import acft.ui.app; "

@@ -296,6 +296,17 @@ def test_numbers_of_the_trade_off_stand_beside_the_run_on_any_screen(bench):
 # ---- compare ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [{"drawings": {"a": 1}}, {"drawings": {"a": {"temperature": "hot"}}}, {"drawings": {"a": {}}},
+     {"policies": [1]}, {"policies": 5}, {"policies": {"policy": 1}}],
+)  # fmt: skip
+def test_an_evaluation_that_recorded_nonsense_is_compared_without_it(quick, facts):
+    measured = replace(evaluation(quick), facts=facts)
+    assert conditions.conditions(measured).keys() == conditions.conditions(quick).keys()
+    assert conditions.weight_hash(measured, Subject("policy", 99)) == ""
+
+
 def test_compare_opens_the_newest_run_in_which_two_policies_answered(tmp_path: Path):
     synthetic.write_run(tmp_path, QUICK)
     newest = "20261122-235959-newe"

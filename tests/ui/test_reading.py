@@ -27,7 +27,7 @@ from acft.schema import Status
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.store.queries.evaluations import Measure
-from acft.ui.page import _in_place
+from acft.ui.page import Visit, _in_place
 from acft.ui.pages import about, compare, launch, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
@@ -35,7 +35,7 @@ from acft.ui.parts import alerts, frame, results, run_charts, run_details, run_f
 from acft.ui.reading.pairs import subjects
 from acft.ui.reading.reader import History, Point, Reader, Run
 from acft.ui.web import charts
-from acft.ui.web.dom import text_of, view
+from acft.ui.web.dom import table, text_of, view
 from acft.ui.web.hot_words import is_hot
 from tests.fake_runs import create
 from tests.ui import synthetic
@@ -405,6 +405,31 @@ def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_
     assert "finished" in text_of(shown[1])
     assert f"shard {shard.name} of run {QUICK} cannot be read" in text_of(shown[-5])
     assert "Settings as written" in text_of(shown[-2])
+
+
+def test_hashes_that_a_run_records_as_parts_of_a_page_stay_text(bench):
+    part = ["a", {"data-save": "a.sh\nrm"}, "x"]
+    run = replace(bench.reader.run(QUICK), facts={"model_sha256": part, "dtype": part})
+    shown = table(["Run", "Part", "Name", "Version", "SHA-256"], about._facts(run))
+    assert "data-save" in text_of(shown)
+    assert not any("data-save" in node[1] for node in _nodes(shown))
+
+
+def test_a_link_in_the_folder_of_a_run_shows_nobody_what_it_leads_to(tmp_path):
+    folder, own = synthetic.write_run(tmp_path, QUICK), tmp_path / "own.toml"
+    own.write_text('title = "mine alone"\n')
+    for name in ("spec.toml", "stdout.log", "resolved.json"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(own)
+    bench = make_bench(tmp_path, tmp_path)
+    run, taken = read(tmp_path, QUICK), launch.opened(bench, Visit({"from": QUICK}), "")
+    shown = [run_details.details(bench, visit(), run), run_details.log(bench, run), *run_page.show(
+        bench, visit(QUICK)), runs_page.overview(bench, visit())]  # fmt: skip
+    rows = bench.store.rows("SELECT * FROM runs")
+    bench.close()
+    assert "cannot be read" in taken.problem
+    assert "the settings file cannot be read" in text_of(shown[0])
+    assert "mine alone" not in str((shown, rows, taken, run.title))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,9 @@ def _facts(run: Run) -> list[list[Node]]:
     model = str(table_of(run.settings, "model").get("name", ""))
     rows: list[list[Node]] = []
     if sha256 := run.facts.get("model_sha256"):
-        rows.append([run.title, "model", model, run.facts.get("dtype", ""), el("code", sha256)])
+        # What a run recorded may be anything, a list that would pass for a part of the page too.
+        dtype = str(run.facts.get("dtype", ""))
+        rows.append([run.title, "model", model, dtype, el("code", str(sha256))])
     for part, value in run.facts.items():
         entries = value if isinstance(value, list) else [value]
         rows += [

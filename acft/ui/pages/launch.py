@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from acft.atomic import read_own_text
 from acft.errors import AcftError, ConfigError, DataError
 from acft.inference.client import Inference
 from acft.inference.workload import COUNTED, judged_per_round, steps_per_round
@@ -56,7 +57,7 @@ def opened(bench: Workbench, visit: Visit, draft: str) -> Opening:
         if run is None:
             return Opening(usual, f"there is no run {source!r} here; these are the usual settings")
         try:
-            text = run.paths.spec.read_text(encoding="utf-8")
+            text = read_own_text(run.paths.spec)
             asked = read_launch(run.paths).overrides
         except (OSError, UnicodeError, DataError) as error:
             what = str(error) if isinstance(error, DataError) else type(error).__name__

@@ -15,6 +15,9 @@ FLOORS = {"gradio": "6.31.0", "torch": "2.13.0", "transformers": "5.23.0", "safe
 """Oldest versions without known holes that matter here."""
 
 
+OPEN = "everybody may read a Space, and nothing can be changed in it"
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the posture panel."""
@@ -27,21 +30,25 @@ class Check:
 
 def posture(bench: Workbench) -> list[Check]:
     """Every check, those of the network first; read from what is in force, not from intentions."""
-    return [*_network(bench), *_served(bench.served), *_trust(), *_versions()]
+    return [*_network(bench), *_served(bench), *_trust(), *_versions()]
 
 
 def _network(bench: Workbench) -> list[Check]:
     bind = bench.bind
     port = bench.served.get("server_port") or bind.port
-    is_private = (bind.host in LOOPBACK and not bind.hosts) or (bind.is_demo and bind.is_space)
+    is_open = bind.is_demo and bind.is_space
+    is_private = (bind.host in LOOPBACK and not bind.hosts) or is_open
     mode = "read-only demonstration" if bind.is_demo else "changes need the launch token"
     token = bench.reader.runs_dir / TOKEN_FILE
     is_kept = bind.is_demo or (token.is_file() and not token.stat().st_mode & 0o077)
     return [
-        Check("Address", f"{bind.host}:{port}", is_private, "only this machine can connect"),
+        Check(
+            "Address", f"{bind.host}:{port}", is_private,
+            OPEN if is_open else "only this machine can connect",
+        ),
         Check(
             "Log-in", "on" if bind.has_auth else "off", bind.has_auth or is_private,
-            "needed as soon as others can connect",
+            OPEN if is_open else "needed as soon as others can connect",
         ),
         Check(
             "Further names", ", ".join(bind.hosts) or "none", bind.has_auth or not bind.hosts,
@@ -55,8 +62,9 @@ def _network(bench: Workbench) -> list[Check]:
     ]  # fmt: skip
 
 
-def _served(served: Mapping[str, Any]) -> list[Check]:
+def _served(bench: Workbench) -> list[Check]:
     """The server's own switches."""
+    served, is_open = bench.served, bench.bind.is_demo and bench.bind.is_space
     paths = served.get("allowed_paths", ["not known"])
     is_silent = os.environ.get("GRADIO_ANALYTICS_ENABLED") == "False"
     return [
@@ -70,8 +78,10 @@ def _served(served: Mapping[str, Any]) -> list[Check]:
             "no file is served by its path",
         ),
         Check(
-            "Cross-site calls", "refused" if served.get("strict_cors") else "allowed",
-            served.get("strict_cors") is True, "host and origin of every request are checked",
+            "Cross-site calls",
+            "refused" if served.get("strict_cors") and not is_open else "allowed",
+            served.get("strict_cors") is True,
+            OPEN if is_open else "host and origin of every request are checked",
         ),
         Check(
             "Analytics", "off" if is_silent else "on", is_silent, "nothing is reported",

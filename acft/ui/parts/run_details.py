@@ -2,6 +2,7 @@
 
 import shlex
 
+from acft.atomic import read_own_text
 from acft.events import RoundFinished
 from acft.runs.status import RESUMABLE
 from acft.schema import TABLES
@@ -68,9 +69,9 @@ def log(bench: Workbench, run: Run) -> Node:
 
 def _read(run: Run) -> str:
     try:
-        return run.paths.spec.read_text(encoding="utf-8")
-    except OSError:
-        return "no settings file"
+        return read_own_text(run.paths.spec)
+    except (OSError, UnicodeError) as error:
+        return f"the settings file cannot be read: {error}"
 
 
 def unread(bench: Workbench, run: Run) -> str:

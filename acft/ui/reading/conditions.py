@@ -1,7 +1,8 @@
 """Who answered, and under which conditions: from what the runs recorded, never from labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from acft.schema import policy_sha256
 from acft.ui.reading.pairs import Subject
@@ -34,12 +35,21 @@ def drawings(run: Run) -> list[Drawing]:
         return [Drawing(own, f"{horizon} tokens", "1", str(top_p))]
     found = {
         Drawing(
-            str(c["source"] or own), f"{c['horizon']} tokens", f"{c['temperature']:g}",
-            str(c["top_p"]),
+            str(c.get("source") or own), f"{c.get('horizon', '?')} tokens",
+            _short(c.get("temperature", "?")), str(c.get("top_p", "?")),
         )
-        for c in table_of(run.facts, "drawings").values()
+        for c in _tables(table_of(run.facts, "drawings").values())
     }  # fmt: skip
     return sorted(found, key=astuple)
+
+
+def _tables(found: Any) -> list[dict[str, Any]]:
+    """The tables among recorded values, which a damaged record may hold others in place of."""
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, Iterable) else []
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def conditions(run: Run, beside: Run | None = None) -> dict[str, str]:
@@ -98,7 +108,7 @@ def weight_hash(run: Run, subject: Subject) -> str:
     if subject.label == "base":
         found = table_of(run.facts, "model").get("sha256") or run.facts.get("model_sha256") or ""
         return str(found)
-    for measured in run.facts.get("policies") or ():  # of an evaluation
+    for measured in _tables(run.facts.get("policies")):  # of an evaluation
         if measured.get("name") == subject.subject:
             return str(measured.get("sha256", ""))
     sealed = [r for r in run.history.rounds if r.policy_version == subject.version]

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from acft.atomic import open_own, read_own_text
 from acft.costs import bill_of
 from acft.errors import AcftError, DataError
 from acft.eventlog import Entry, EventReader, effective, read_events
@@ -186,7 +187,10 @@ class _Tail:
     def poll(self) -> History:
         """The history so far; earlier ones stay as they were, since pages may still draw them."""
         n_known = self.reader.seq
-        fresh = self.reader.poll()
+        try:
+            fresh = self.reader.poll()
+        except OSError:  # of one run, whose state tells; the others are to be seen
+            return self.history
         if fresh:
             if any(isinstance(entry.event, Started) for entry in fresh):
                 # What an attempt undoes was read before, and is rarer than it would be large.
@@ -279,7 +283,7 @@ class Reader:
     def log_tail(self, run: Run) -> str:
         """The last lines the worker printed."""
         try:
-            with run.paths.log.open("rb") as file:
+            with open_own(run.paths.log) as file:
                 file.seek(0, 2)
                 file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
                 return file.read().decode("utf-8", "replace")
@@ -339,7 +343,7 @@ def _settings(
     if settings := as_used(resolved):
         return settings
     try:
-        written = tomllib.loads(paths.spec.read_text(encoding="utf-8"))
+        written = tomllib.loads(read_own_text(paths.spec))
     except (OSError, ValueError):
         return {}
     try:

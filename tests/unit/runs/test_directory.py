@@ -8,7 +8,8 @@ import pytest
 
 from acft import atomic
 from acft.errors import DataError, RunError
-from acft.events import Started, to_json
+from acft.eventlog import last_entry
+from acft.events import Note, Started, to_json
 from acft.runs.directory import (
     RUN_ID,
     all_runs,
@@ -17,8 +18,10 @@ from acft.runs.directory import (
     new_run_id,
     read_labels,
     read_launch,
+    read_resolved,
     read_status,
     remove_remains,
+    stop_request,
     write_labels,
 )
 from acft.runs.locks import FileLock
@@ -224,3 +227,25 @@ def test_a_run_that_had_started_is_not_started_again_where_its_events_are_gone(t
     found = read_status(paths)
     assert (found.state, found.failure) == ("failed", "data")
     assert "had started" in found.message
+
+
+@pytest.mark.parametrize(
+    "other", [lambda file, own: file.symlink_to(own), lambda file, _: os.mkfifo(file)]
+)
+def test_what_stands_in_place_of_a_record_and_is_no_file_of_the_run_is_not_read(tmp_path, other):
+    own, paths = tmp_path / "own", create(tmp_path / "runs")
+    own.write_text(
+        json.dumps({"created": 0, "state": "failed", "notes": "mine"})
+        + to_json(Note("info", "mine"), 1, 0.0)
+    )
+    names = (paths.status, paths.labels, paths.launch, paths.resolved, paths.events)
+    for file in (*names, paths.stop_request):
+        file.unlink(missing_ok=True)
+        other(file, own)
+    assert read_labels(paths) == Labels()
+    assert read_resolved(paths) == {}
+    assert stop_request(paths) == ("", 0.0)
+    assert last_entry(paths.events) is None
+    assert "cannot read its events" in read_status(paths).message
+    with pytest.raises(DataError, match="cannot read"):
+        read_launch(paths)
