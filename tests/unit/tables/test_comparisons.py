@@ -131,6 +131,14 @@ def test_a_perfect_detector_finds_all_before_it_errs_and_a_blind_one_errs_as_oft
         assert right == pytest.approx(wrong)
 
 
+def test_a_detector_without_an_error_on_few_texts_is_not_known_to_be_perfect():
+    labels = by_text([0.0] * 30 + [1.0] * 10)
+    columns = {"label": labels, "probe": labels, "zero_shot": labels}
+    for event in report(columns, Label("detection", "policy")):
+        assert (event.value, event.high, event.n) == (1.0, 1.0, 40)
+        assert event.low == pytest.approx(0.722, abs=1e-3), "Wilson's for ten of ten"
+
+
 def test_curves_of_several_seeds_are_averaged(tmp_path):
     labels, inverse = by_text([0, 1]), by_text([1, 0])
     runs = [
