@@ -4,6 +4,7 @@ Columns are kept as totals with one text a group: sum = the value, count = 1.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -25,7 +26,7 @@ from acft.events import Evaluated, Progress
 from acft.policy import Policy
 from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
-from acft.statistics import Floats, Rows, auc, bootstrap
+from acft.statistics import Floats, Rows, auc, bootstrap, widened
 from acft.totals import Totals, shared_groups
 from acft.types import Prompt, TokenBatch
 
@@ -182,8 +183,14 @@ def probe_scores(states: Floats, labels: np.ndarray, penalty: float, seed: int) 
 
 
 def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
-    """AUC of both detectors with intervals over texts."""
+    """AUC of both detectors with intervals over texts.
+
+    Where no resample errs, the interval is that of a share of the smaller class.
+
+    Source: van Dantzig 1951, a bound on the variance of Mann and Whitney's statistic.
+    """
     labels, texts = measured["label"].sums, measured["label"].groups
+    smaller = int(min(labels.sum(), len(labels) - labels.sum()))
     events = []
     for name in ("probe", "zero_shot"):
         scores = measured[name].sums
@@ -191,7 +198,9 @@ def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
         def statistic(rows: Rows, scores: Floats = scores) -> float | None:
             return auc(scores[rows], labels[rows])
 
-        events.append(event_of(f"auc_{name}", bootstrap(texts, statistic, seed=label.seed), label))
+        found = bootstrap(texts, statistic, seed=label.seed)
+        bounds = widened(replace(found, n=smaller))
+        events.append(event_of(f"auc_{name}", replace(bounds, n=found.n), label))
     return events
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from acft.errors import DataError
 from acft.totals import Totals
 
-MEASUREMENTS, DRAWN = "measurements.json", "drawn.json"
-"""Inside a checkpoint: totals by suite, subject and name; see ``Results.drawn``."""
+MEASUREMENTS, DRAWN, MADE_BY = "measurements.json", "drawn.json", "made_by.json"
+"""Inside a checkpoint: totals by suite, subject and name; see ``Results``."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,11 @@ class Results:
     measured: dict[str, dict[str, dict[str, Totals]]]
     drawn: dict[str, list[str]] = field(default_factory=dict)
     """How the responses were drawn whose rows are sealed, by subject; see ``Responses.how``."""
+    made_by: dict[str, str] = field(default_factory=dict)
+    """Version or hash of whoever scores, judges or is measured, by what it is called."""
 
     def save(self, folder: Path) -> None:
-        """Writes ``measurements.json`` and ``drawn.json``."""
+        """Writes ``measurements.json``, ``drawn.json`` and ``made_by.json``."""
         plain = {
             suite: {
                 subject: {name: totals.to_json() for name, totals in measured.items()}
@@ -31,6 +33,7 @@ class Results:
         }
         (folder / MEASUREMENTS).write_text(json.dumps(plain), encoding="utf-8")
         (folder / DRAWN).write_text(json.dumps(self.drawn), encoding="utf-8")
+        (folder / MADE_BY).write_text(json.dumps(self.made_by), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Results":
@@ -41,7 +44,10 @@ class Results:
         """
         try:
             plain = json.loads((folder / MEASUREMENTS).read_text(encoding="utf-8"))
-            drawn = folder / DRAWN  # which older checkpoints have not
+            drawn, made_by = (
+                json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+                for file in (folder / DRAWN, folder / MADE_BY)  # which older checkpoints have not
+            )
             return cls(
                 {
                     suite: {
@@ -50,7 +56,8 @@ class Results:
                     }
                     for suite, subjects in plain.items()
                 },
-                json.loads(drawn.read_text(encoding="utf-8")) if drawn.is_file() else {},
+                drawn,
+                made_by,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"cannot read {str(folder / MEASUREMENTS)!r}: {error}") from None

@@ -6,6 +6,7 @@ is interrupted, or one of whose suites fails, goes on with what is missing.
 
 import functools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from acft.constraints import build_constraint
 from acft.corpora.sources import source_problem
 from acft.distributed import settled
 from acft.errors import AcftError, ConfigError, ModelError
+from acft.evaluation import scorer_versions
 from acft.events import Note
 from acft.likelihood import Judge
 from acft.methods.base import METHODS, Method
@@ -82,10 +84,16 @@ def _suite_settings(name: str, options: dict[str, Any]) -> Config:
 
 
 def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Output]:
-    """Measures the named policies with the named suites and compares them with base."""
+    """Measures the named policies with the named suites and compares them with base.
+
+    Raises:
+        ModelError: It is resumed, and who scores, judges or is measured is another than before.
+    """
     use_threads(context.run.schedule.threads)
     results = Results.load(context.resume_from) if context.resume_from else Results({})
     scorers, lost = yield from _load_scorers(settings, context)
+    _require_the_same(results.made_by, made_by := _made_by(settings, scorers, context))
+    results.made_by.update(made_by)
     suites = {name: _suite(name, settings) for name in settings.suites}
     runs = SuiteRuns(suites, [*settings.subjects], results, context.resume_round)
     runs.failures += lost.values()
@@ -103,6 +111,41 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
         del bench  # two models at once may not fit
     yield from runs.unsealed
     _raise(runs.failures)
+
+
+def _made_by(
+    settings: EvaluateSettings, scorers: Sequence[Scorer], context: TrainContext
+) -> dict[str, str]:
+    """Version or hash of whoever scores, judges or is measured, as far as it is here."""
+    found = {f"scorer {name!r}": version for name, version in scorer_versions(scorers).items()}
+    models = {"the model": context.run.model}
+    if settings.judge:
+        models["the judge"] = _judge_model(settings, context.run)
+    for name, model in models.items():
+        with suppress(ModelError):  # told where it is opened
+            found[name] = model_sha256(model)
+    for name, subject in settings.subjects.items():
+        if subject.checkpoint and (sha256 := policy_sha256(Path(subject.checkpoint))):
+            found[f"checkpoint of {name!r}"] = sha256
+    return found
+
+
+def _require_the_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Returns if a resumed evaluation goes on with what it began with.
+
+    Raises:
+        ModelError: Something is another than it was.
+    """
+    other = [
+        f"{name} is {value!r} and was {before[name]!r}"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    ]
+    if other:
+        raise ModelError(
+            f"this evaluation began with others than are here: {'; '.join(other)}; restore what "
+            "was there, or measure anew with 'acft evaluate'"
+        )
 
 
 def _bench_opener(

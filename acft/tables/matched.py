@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from acft.evaluation import is_share
 from acft.statistics import NOTHING, Interval, equivalence
-from acft.tables.collecting import POLICY, Cells, Seen, all_totals
+from acft.tables.collecting import Cells, Seen, all_totals, require_comparable
 from acft.tables.figures import Mark, Series, plot
+from acft.tables.members import POLICY
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
 from acft.tables.tradeoff import Point, frontier, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
@@ -124,9 +125,16 @@ def matched_table(
     ours: str,
     margin: float,
 ) -> ResultTable | None:
-    """Every other method beside ours at matched costs; None while ours has no setting measured."""
+    """Every other method beside ours at matched costs; None while ours has no setting measured.
+
+    Raises:
+        DataError: A column was measured by different settings.
+    """
     rows: list[Row] = []
     tried: dict[str, int] = {}
+    for column in (*harms, *costs):
+        cells = (columns.get(column, ()) for columns in found.values())
+        require_comparable(column, (seen.protocol for cell in cells for seen in cell))
     for harm in harms:
         for cost in costs:
             measured = {knob.family: knob for knob in knobs(found, families, harm, cost)}

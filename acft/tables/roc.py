@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from acft.benchmarks.detection import NAME
-from acft.tables.collecting import POLICY, Members
+from acft.tables.members import POLICY, Members
 
 LABEL = "label"
 GRID = np.linspace(0, 1, 101)

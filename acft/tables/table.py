@@ -20,18 +20,17 @@ from acft.registry import did_you_mean
 from acft.statistics import Interval, equivalence, mean_of_runs, widened
 from acft.tables.collecting import (
     Cells,
-    Member,
-    Members,
     Seen,
     all_totals,
     collected,
     columns_in,
+    differences,
     left_out,
-    members_of,
     origin_of,
-    variant_of,
+    require_comparable,
 )
 from acft.tables.figures import Mark, intervals
+from acft.tables.members import USED, Members, members_of
 from acft.totals import Totals, pooled_bootstrap, ratio_change
 
 MARGIN = 0.1
@@ -170,10 +169,7 @@ def result_table(
     Raises:
         DataError: No finished run of that name has measured anything, or none of it is wanted.
     """
-    members = [
-        Member(paths, variant_of(runs_dir, launch))
-        for paths, launch in members_of(runs_dir, experiment)
-    ]
+    members = members_of(runs_dir, experiment)
     table = table_of(members, patterns, against, margin)
     if table is None:
         raise DataError(
@@ -222,6 +218,10 @@ def _measured(found: Cells) -> ResultTable:
     legend = [INTERVALS] if any(cell.low is not None for cell in cells) else []
     if any(cell.low is None and cell.stderr is not None for cell in cells):
         legend.append("± the standard error over runs only")
+    for column in columns_of(rows):
+        protocols = (seen.protocol for cells in found.values() for seen in cells.get(column, ()))
+        if differing := differences(protocols, leaving_out=USED):
+            legend.append(f"{column} was not measured alike in all rows ({differing})")
     return ResultTable(columns_of(rows), tuple(rows), caption=_sentence(legend))
 
 
@@ -242,6 +242,7 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
             pair = [all_totals(side) for side in sides]
             are_shares = is_share(seen[0].event.metric)
             if all(pair) and (are_shares or _is_above_none(pair[0])):
+                require_comparable(column, (one.protocol for side in sides for one in side))
                 estimate = pooled_bootstrap(pair, ratio_change, are_shares=are_shares)
                 changes[column] = Cell(
                     estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from acft.benchmarks.win_rate import JUDGED, NAME, win_totals
-from acft.tables.collecting import POLICY, Members
+from acft.tables.collecting import require_comparable
+from acft.tables.members import POLICY, Members
 from acft.tables.table import INTERVALS, Cell, ResultTable, Row
 from acft.totals import Totals, pooled_bootstrap
 
@@ -18,6 +19,9 @@ def win_table(members: Members, judge: str) -> ResultTable | None:
     Args:
         members: Evaluations with the names of their rows, in the order of the table.
         judge: Name of the model whose likelihood judges.
+
+    Raises:
+        DataError: Rows were judged by different settings, or by other weights of that name.
     """
     judged: dict[str, list[Totals]] = {}
     for member in members:
@@ -26,6 +30,7 @@ def win_table(members: Members, judge: str) -> ResultTable | None:
             judged.setdefault(member.variant, []).append(measured[JUDGED])
     if not judged:
         return None
+    require_comparable(NAME, (member.protocols.get(NAME, {}) for member in members))
     rows = [
         Row(
             row,

@@ -130,6 +130,23 @@ def test_a_resumed_evaluation_only_does_what_is_missing(run, tmp_path) -> None:
     assert of_type(whole, Evaluated)[-1] == of_type(resumed, Evaluated)[-1]
 
 
+class NewerScorer(VowelScorer):
+    """Under the same name."""
+
+    version = "2"
+
+
+def test_an_evaluation_does_not_go_on_with_another_version_of_its_scorer(
+    run, tmp_path, monkeypatch
+) -> None:
+    chosen = settings(["rtp"], subjects={"base": {}, "policy": {"version": 4}})
+    outputs(chosen, run, tmp_path)
+    place = {"resume_from": tmp_path / "round-1", "resume_round": 1}
+    use(monkeypatch, vowels=NewerScorer)
+    with pytest.raises(ModelError, match=r"scorer 'vowels' is '2 0' and was '1 0'; restore"):
+        outputs(chosen, run, tmp_path / "resumed", **place)
+
+
 def test_a_suite_that_fails_does_not_cost_the_others(run, tmp_path) -> None:
     found: list = []
     with pytest.raises(ConfigError, match="judge is empty"):

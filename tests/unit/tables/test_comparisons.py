@@ -1,6 +1,8 @@
 """Tables that compare rows with each other: win rates, detection curves, matched costs; figures."""
 
 import fnmatch
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +14,7 @@ from acft.benchmarks.detection import report
 from acft.benchmarks.harness import HarnessSettings
 from acft.benchmarks.harness_totals import totals_of
 from acft.benchmarks.results import Results
-from acft.errors import ConfigError
+from acft.errors import ConfigError, DataError
 from acft.evaluation import Label, measure, sweep
 from acft.eventlog import EventWriter
 from acft.events import Evaluated
@@ -20,10 +22,11 @@ from acft.methods.base import METHODS
 from acft.runs.directory import create_run, write_status
 from acft.runs.spec import parse_spec
 from acft.schema import Launch, RunPaths, Status
-from acft.tables.collecting import VALIDATED, Member, Seen, origin_of
+from acft.tables.collecting import Seen, origin_of
 from acft.tables.experiment import Experiment, load_experiment
 from acft.tables.figures import Mark, Series, intervals, plot, save
 from acft.tables.matched import knobs, matched_table, trade_off_figure
+from acft.tables.members import VALIDATED, Member
 from acft.tables.roc import roc_curves
 from acft.tables.table import PROMPTS_ONLY
 from acft.tables.tradeoff import frontier
@@ -82,6 +85,17 @@ def test_seeds_of_two_rows_are_paired_and_a_single_run_meets_all_of_them(tmp_pat
     assert (table.rows[0].cells["Ours"].value, table.rows[0].cells["Ours"].runs) == (0.5, 2)
 
 
+def test_rows_that_other_weights_of_the_judge_judged_do_not_play(tmp_path):
+    members = []
+    for sha256, name in (("aa", "Base"), ("bb", "Ours")):
+        run = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0)})
+        method = {"suites": ["win_rate"], "options": {}, "judge": "a-model"}
+        run.resolved.write_text(json.dumps({"method": method, "facts": {"judge_sha256": sha256}}))
+        members.append(Member(run, name))
+    with pytest.raises(DataError, match='SHA-256 of the judge = "aa", SHA-256 of the judge = "bb"'):
+        win_table(members, "a-model")
+
+
 def test_a_win_rate_is_never_above_one_however_few_seeds_there_are(tmp_path):
     loser = measured(tmp_path, "win_rate", {JUDGED: by_response(*[1.0] * 20)})
     winners = [
@@ -115,6 +129,14 @@ def test_a_perfect_detector_finds_all_before_it_errs_and_a_blind_one_errs_as_oft
     assert curves["probe"]["Base"][0] == (0.0, 1.0)
     for wrong, right in curves["zero_shot"]["Base"]:
         assert right == pytest.approx(wrong)
+
+
+def test_a_detector_without_an_error_on_few_texts_is_not_known_to_be_perfect():
+    labels = by_text([0.0] * 30 + [1.0] * 10)
+    columns = {"label": labels, "probe": labels, "zero_shot": labels}
+    for event in report(columns, Label("detection", "policy")):
+        assert (event.value, event.high, event.n) == (1.0, 1.0, 40)
+        assert event.low == pytest.approx(0.722, abs=1e-3), "Wilson's for ten of ten"
 
 
 def test_curves_of_several_seeds_are_averaged(tmp_path):
@@ -187,6 +209,15 @@ def test_a_matched_value_tells_the_runs_of_the_setting_that_has_fewest():
     assert [cells[name].runs for name in ("Ours", "other", "difference")] == [2, 4, 2]
     assert table.caption.endswith("Ours is lower 2 times against Other.")
     assert PROMPTS_ONLY not in table.caption
+
+
+def test_costs_that_were_not_measured_alike_match_nothing():
+    found = {row: dict(cells) for row, cells in FOUND.items()}
+    for row, n in (("Ours 1", "8"), ("Other", "25")):
+        (only,) = found[row, "policy"][HARM]
+        found[row, "policy"][HARM] = [replace(only, protocol={"continuations": n})]
+    with pytest.raises(DataError, match="continuations = 25, continuations = 8"):
+        matched_table(found, FAMILIES, [HARM], [COST], "Ours", 0.1)
 
 
 def test_without_a_setting_of_ours_nothing_is_matched():

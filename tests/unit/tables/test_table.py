@@ -1,6 +1,7 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from acft.runs.measure import CONTROL, POLICY, measurement
 from acft.schema import Launch, RunPaths, Status
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, result_table
 from acft.totals import Totals
+from tests import fake_method
 from tests.fake_runs import SPEC, create, do
 
 SHARE = Evaluated("rtp/judge", "toxic_share", "policy", 0.25, 40, 0.02, 0.2, 0.3)
@@ -53,6 +55,36 @@ def test_runs_that_differ_in_the_seed_only_are_averaged(tmp_path):
     assert cell.runs == 3
     assert cell.text == "0.3 ± 0.058 over 3 runs only"
     assert "± the standard error over runs only" in result_table(tmp_path, "exp").caption
+
+
+def written(runs_dir, value, rounds, *overrides, sha256="ab", **launch) -> RunPaths:
+    """A finished run of settings of its own, which recorded what it started from."""
+    fake_method.register()
+    paths = finished(runs_dir, shares(value), *overrides, **launch)
+    paths.spec.write_text(SPEC.replace("rounds = 3", f"rounds = {rounds}"))
+    paths.resolved.write_text(json.dumps({"facts": {"model_sha256": sha256}}))
+    return paths
+
+
+def test_runs_of_a_file_that_was_edited_between_them_are_rows_of_their_own(tmp_path):
+    for seed, value, rounds in ((0, 0.2, 5), (1, 0.4, 5), (0, 0.9, 6)):
+        written(tmp_path, value, rounds, f"seed={seed}")
+    written(tmp_path, 0.7, 6, sha256="cd")
+    column = "rtp/judge toxic_share"
+    rows = {row.variant: row.cells[column] for row in result_table(tmp_path, "exp").rows}
+    assert {name: (cell.value, cell.runs) for name, cell in rows.items()} == {
+        'as written, schedule.rounds=5, model_sha256="ab"': (pytest.approx(0.3), 2),
+        'as written, schedule.rounds=6, model_sha256="ab"': (0.9, 1),
+        'as written, schedule.rounds=6, model_sha256="cd"': (0.7, 1),
+    }
+
+
+def test_a_run_that_was_done_twice_with_one_seed_counts_once(tmp_path):
+    for created, value in ((1.0, 0.2), (2.0, 0.3)):
+        written(tmp_path, value, 3, "seed=1", created=created)
+    table = result_table(tmp_path, "exp")
+    assert table.rows[0].cells["rtp/judge toxic_share"] == Cell(0.3, 1)
+    assert "1 runs;" in table.caption
 
 
 def test_variants_and_subjects_are_rows(tmp_path):
@@ -360,6 +392,47 @@ def test_what_was_measured_by_different_settings_is_not_averaged(tmp_path):
     measured_by(tmp_path, 2, prompts=40)
     with pytest.raises(DataError, match=r"as written.*toxic_share.*\(prompts = 0, prompts = 40\)"):
         result_table(tmp_path, "exp")
+
+
+def judged_by(runs_dir, scorer_version: str, *overrides) -> RunPaths:
+    paths = measured(runs_dir, {"policy": prompts(0.2)}, *overrides, subject=f"m{overrides}")
+    paths.events.unlink()
+    writer = EventWriter(paths.events)
+    writer.append(replace(shares(0.2)[0], scorer_version=scorer_version))
+    writer.close()
+    return paths
+
+
+def test_what_two_versions_of_a_scorer_said_is_not_averaged(tmp_path):
+    for seed, version in enumerate(("1 aa", "1 aa", "1 bb")):
+        judged_by(tmp_path, version, f"seed={seed}")
+        if seed == 1:
+            assert result_table(tmp_path, "exp").rows
+    with pytest.raises(DataError, match=r"\(version of the scorer = 1 aa, .* = 1 bb\)"):
+        result_table(tmp_path, "exp")
+
+
+def test_prompts_chosen_by_different_seeds_are_not_averaged(tmp_path):
+    for seed in (0, 1):
+        paths = measured_by(tmp_path, seed)
+        record = json.loads(paths.resolved.read_text())
+        record["method"]["seed"] = seed
+        paths.resolved.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"seed of the evaluation = 0, seed of the evaluation = 1"):
+        result_table(tmp_path, "exp")
+
+
+def test_rows_that_were_not_measured_alike_are_told_and_not_compared(tmp_path):
+    few, many = (measured(tmp_path, {"policy": prompts(0.2)}, f"method.x={n}") for n in (1, 2))
+    for paths, n in ((few, 8), (many, 25)):
+        options = {"rtp": {"continuations": n}}
+        method = {"suites": ["rtp"], "options": options}
+        paths.resolved.write_text(json.dumps({"method": method}))
+    told = "(continuations = 25, continuations = 8)"
+    caption = result_table(tmp_path, "exp").caption
+    assert f"rtp/judge toxic_share was not measured alike in all rows {told}" in caption
+    with pytest.raises(DataError, match=f"cannot be compared {re.escape(told)}"):
+        result_table(tmp_path, "exp", against="method.x=1")
 
 
 def test_what_a_decoder_drew_is_not_averaged_with_what_the_policy_drew_alone(tmp_path):
