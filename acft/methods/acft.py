@@ -87,11 +87,21 @@ class AcftSettings(Config):
     """Sequences of each round whose per-token guidance is kept."""
 
     @model_validator(mode="after")
-    def _weight_can_rise(self) -> "AcftSettings":
-        if self.kl_weight_target and not self.kl_weight:
+    def _trains_on_something(self) -> "AcftSettings":
+        if not self.ce_weight and not self.kl_weight:
             raise ValueError(
-                f"kl_weight_target {self.kl_weight_target} multiplies kl_weight, and 0 stays 0; "
-                "set kl_weight to where it is to begin, such as 1.0, or kl_weight_target to 0"
+                "ce_weight and kl_weight are both 0, so there is nothing to train on; give one of "
+                "them a weight"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weight_can_rise(self) -> "AcftSettings":
+        if self.kl_weight_target and not 0 < self.kl_weight <= self.kl_weight_max:
+            raise ValueError(
+                f"kl_weight_target {self.kl_weight_target} multiplies kl_weight, where 0 stays 0, "
+                f"up to kl_weight_max {self.kl_weight_max}, and kl_weight is {self.kl_weight}; set "
+                "kl_weight to where it is to begin, such as 1.0, or kl_weight_target to 0"
             )
         return self
 

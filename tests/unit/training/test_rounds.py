@@ -42,9 +42,17 @@ def test_jobs_that_take_turns_in_the_parallel_schedule_say_why_once(tmp_path):
     assert not any("turns" in text for text in notes(trained(tmp_path / "two", two, ACFT)))
 
 
-def test_a_weight_of_nothing_cannot_rise():
-    with pytest.raises(ConfigError, match=r"^\[method\]: kl_weight_target"):
-        AcftSettings.parse({"kl_weight": 0.0, "kl_weight_target": 0.9}, "method")
+@pytest.mark.parametrize("begins", [0.0, 100.5])
+def test_a_weight_that_rises_begins_above_nothing_and_within_its_limit(begins):
+    with pytest.raises(ConfigError, match=rf"^\[method\]: kl_weight_target .* is {begins};"):
+        AcftSettings.parse({"kl_weight": begins, "kl_weight_target": 0.9}, "method")
+    AcftSettings.parse({"kl_weight": 100.0, "kl_weight_target": 0.9}, "method")
+    AcftSettings.parse({"kl_weight": begins}, "method")
+
+
+def test_a_loss_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"^\[method\]: ce_weight and kl_weight are both 0"):
+        AcftSettings.parse({"ce_weight": 0.0, "kl_weight": 0.0}, "method")
 
 
 def test_only_general_texts_measure_utility(tmp_path):
