@@ -627,6 +627,27 @@ def test_a_finished_run_is_not_resumed_and_the_way_to_another_is_told(bench):
         bench.control.resume(QUICK)
 
 
+LEAPS = [0.001, 0.7, 0.001, 0.3, 0.002, 0.001, 0.02, 0.001, 0.001, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("kls", "is_warned"),
+    [
+        ([*LEAPS, *[0.05] * 10], False),  # above the median before, and far below what it was
+        ([*LEAPS, *[0.001] * 10, *[0.3] * 10], False),  # a new round, as far as the one before
+        ([*LEAPS, *[0.8] * 4, *[0.9] * 6], True),
+        ([*[0.5] * 10, *[0.6] * 10], False),  # it creeps
+        ([*LEAPS, *[9.0] * 9], False),  # too few steps to tell
+    ],
+)
+def test_a_kl_explodes_when_it_stays_above_all_that_it_was(bench, kls, is_warned):
+    run = bench.reader.run(QUICK)
+    points = [Point(step, 1, 0.0, value) for step, value in enumerate(kls, start=1)]
+    history = replace(run.history, scalars={"policy/kl_guided_policy": points})
+    found = alerts.alerts(replace(run, history=history))
+    assert any("lower learning rate" in alert.text for alert in found) == is_warned
+
+
 def test_guidance_is_absorbed_only_where_several_steps_say_so(bench):
     run = bench.reader.run(QUICK)
     point = run.history.scalars["policy/kl_guided_policy"][0]
