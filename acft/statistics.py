@@ -80,7 +80,8 @@ def percentile_interval(value: float, draws: Floats, n: int) -> Interval:
     if estimate is None or n < 2 or len(defined) < (1 - UNDEFINED_LIMIT) * len(draws):
         return Interval(estimate, None, None, n)
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
+    # a ratio over nothing is above every other, so it takes its place among the largest
+    low, high = np.quantile(draws[~np.isnan(draws)], [tail, 1 - tail])
     return Interval(estimate, float(low), float(high), n, float(defined.std(ddof=1)))
 
 

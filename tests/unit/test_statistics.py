@@ -21,6 +21,7 @@ from acft.statistics import (
     equivalence,
     group_rows,
     mean_of_runs,
+    percentile_interval,
     reliability_bins,
     wilson,
 )
@@ -206,6 +207,14 @@ def test_a_resample_holds_the_rows_of_whole_groups_in_the_order_they_are_drawn()
 def test_one_group_gives_a_value_without_an_interval() -> None:
     interval = bootstrap(["a", "a"], lambda rows: float(rows.mean()))
     assert (interval.value, interval.low, interval.n) == (0.5, None, 1)
+
+
+def test_the_few_ratios_over_nothing_count_among_the_largest() -> None:
+    draws = np.concatenate([np.arange(991.0), np.full(9, np.inf)])
+    found = percentile_interval(500.0, draws, n=10)
+    assert found.high == pytest.approx(np.quantile(np.arange(1000.0), 0.975))
+    assert found.low == pytest.approx(np.quantile(np.arange(1000.0), 0.025))
+    assert found.stderr == pytest.approx(np.arange(991.0).std(ddof=1))
 
 
 def test_a_statistic_that_is_undefined_has_no_number() -> None:
