@@ -26,8 +26,11 @@ CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
 
 CPU_BATCHES = 2
-"""More than one batch on a CPU are a multiple of this, so that two workers end together. It does
-not follow the number of cores: what is drawn must not depend on the machine."""
+"""Batches on a CPU are a multiple of this, so that two workers end together. It does not follow the
+number of cores: what is drawn must not depend on the machine."""
+
+CPU_UNDIVIDED = 31
+"""So few responses are one batch on a CPU as well: halves would keep no core busy."""
 
 ASKED_EVERY = 8
 """Tokens after which a GPU is asked whether all responses have ended: asking waits for it."""
@@ -181,7 +184,7 @@ def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], li
     # Equal lengths side by side waste no padding and share one prefill per prompt.
     order = sorted(range(len(items)), key=lambda i: (len(items[i].prompt_ids), i))
     n_batches = math.ceil(len(order) / size)
-    if n_batches > 1:
+    if len(order) > min(size, CPU_UNDIVIDED):
         n_batches = at_once * math.ceil(n_batches / at_once)
     ends = [len(order) * number // n_batches for number in range(n_batches + 1)] if order else []
     return order, [order[start:end] for start, end in pairwise(ends) if start < end]

@@ -231,7 +231,13 @@ def test_an_empty_prompt_is_named(policy):
         policy.sample([Prompt("void", "", "train")], 1, SamplingSettings(horizon=HORIZON), 0)
 
 
-def test_batches_of_a_cpu_are_even_in_number_and_in_size(policy):
+@pytest.mark.parametrize(
+    ("n", "batch_size", "n_batches"),
+    [(3, 4, 4), (3, 64, 1), (10, 64, 1), (11, 64, 2), (20, 64, 2), (22, 64, 2), (43, 64, 4)],
+)
+def test_batches_of_a_cpu_are_even_in_number_and_in_size_but_for_a_few_responses(
+    policy, n, batch_size, n_batches
+):
     sizes = []
 
     class Watched(Workers):
@@ -240,11 +246,11 @@ def test_batches_of_a_cpu_are_even_in_number_and_in_size(policy):
             return super().map(work, items)
 
     watched = dataclasses.replace(policy, workers=Watched())
-    watched.sample(PROMPTS, 3, SamplingSettings(horizon=HORIZON, batch_size=4), 7)
-    assert sum(sizes) == 9
-    assert len(sizes) % 2 == 0
+    watched.sample(PROMPTS, n, SamplingSettings(horizon=HORIZON, batch_size=batch_size), 7)
+    assert sum(sizes) == n * len(PROMPTS)
+    assert len(sizes) == n_batches
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= 4
+    assert max(sizes) <= batch_size
 
 
 def test_continuations_depend_on_the_sequence_alone(toy_policy):
