@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from acft.errors import AcftError, ConfigError, ModelError
+from acft.events import BestCheckpoint
 from acft.store.queries.tokens import guidance, sequences
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import live, live_compare, live_tokens
@@ -227,6 +228,17 @@ def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):
     _, altered = live_tokens.branched(bench, seen, run, again)
     assert live_tokens.address(seen, altered) is None
     assert live_tokens.address(seen, request | {"typed": "x" * 5000}) is None
+
+
+def test_the_version_that_was_measured_answers_where_none_is_asked_for(bench):
+    run = run_of(bench)
+    run.history.best = BestCheckpoint(2, "checkpoints/round-2", "it is the best")
+    assert live_compare.version_of(visit(QUICK), run) == 2
+    menu = str(live_compare.controls(bench, visit(QUICK), run))
+    assert "version 2, preferred" in menu
+    assert "version 3, preferred" not in menu
+    run.paths.checkpoint(2).rmdir()
+    assert live_compare.version_of(visit(QUICK), run) == 3
 
 
 @pytest.mark.parametrize("asked", ["99", "newest", "-1", "01"])

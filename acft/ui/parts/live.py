@@ -8,6 +8,7 @@ from acft.errors import AcftError, RunError
 from acft.ui import page
 from acft.ui.page import Visit, Workbench
 from acft.ui.reading.reader import Run
+from acft.ui.web.dom import Node, choose
 
 NO_MODEL = (
     "live answers are off in this read-only demonstration: they need the packaged model, which a "
@@ -85,3 +86,18 @@ def versions(run: Run) -> list[int]:
     sealed = {r.policy_version for r in run.history.rounds
               if run.paths.checkpoint(r.policy_version).is_dir()}  # fmt: skip
     return [0, *sorted(sealed)]
+
+
+def preferred_version(run: Run) -> int:
+    """The version that is measured and exported unasked; where it is freed, the newest there is."""
+    sealed, best = versions(run), run.history.best
+    return best.round if best and best.round in sealed else sealed[-1]
+
+
+def version_menu(run: Run, chosen: int, base: str, **attributes: Any) -> Node:
+    """A menu of the versions that can be opened; ``base`` names the frozen start."""
+    best, names = run.history.best, {0: base}
+    if best:
+        names[best.round] = f"version {best.round}, preferred"
+    options = [(str(v), names.get(v, f"version {v}")) for v in versions(run)]
+    return choose(options, str(chosen), "Policy version", data_query="live_version", **attributes)

@@ -7,7 +7,16 @@ from typing import Any
 from acft.errors import AcftError
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
-from acft.ui.parts.live import WAITING, ask, follow, may_compute, refusal, versions
+from acft.ui.parts.live import (
+    WAITING,
+    ask,
+    follow,
+    may_compute,
+    preferred_version,
+    refusal,
+    version_menu,
+    versions,
+)
 from acft.ui.reading.reader import Run
 from acft.ui.web.dom import Node, act, choose, el, veil
 
@@ -37,9 +46,7 @@ class Attempt:
 def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
     """Who answers, under which conditions, and the proof that they are who they claim to be."""
     chosen = version_of(visit, run)
-    sealed = [(str(v), f"version {v}" if v else "base only") for v in versions(run)]
-    tuned = choose(sealed, str(chosen), "Policy version", data_query="live_version",
-                   **act("refresh"))  # fmt: skip
+    tuned = version_menu(run, chosen, "base only", **act("refresh"))
     fields = numbers.fields(visit, CONDITIONS, "live", "refresh")
     note = None if may_compute(bench, visit) else el("div.notice.warn", refusal(bench))
     return el(
@@ -61,10 +68,9 @@ def _guided_menu(visit: Visit, version: int) -> Node:
 
 
 def version_of(visit: Visit, run: Run) -> int:
-    """The policy version asked for; the newest by default."""
-    sealed = versions(run)
+    """The policy version asked for; by default the one that is measured and exported."""
     text = visit.query.get("live_version", "")
-    return next((version for version in sealed if str(version) == text), sealed[-1])
+    return next((v for v in versions(run) if str(v) == text), preferred_version(run))
 
 
 def other_version(visit: Visit, run: Run) -> Node | None:

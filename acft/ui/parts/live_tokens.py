@@ -7,11 +7,11 @@ from acft.errors import ConfigError
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import guidance
 from acft.ui.page import Visit, Workbench
-from acft.ui.parts.live import ask, may_compute, versions
+from acft.ui.parts.live import ask, may_compute, version_menu
 from acft.ui.parts.live_compare import other_version, version_of
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import payload
-from acft.ui.web.dom import Node, act, choose, el
+from acft.ui.web.dom import Node, act, el
 
 Request = dict[str, Any]
 """What was asked last: the run, prompt and response as texts or ids, how much is the reader's, and
@@ -94,8 +94,7 @@ def _shown(found: dict[str, Any], request: Request, own: int) -> tuple[dict[str,
 def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
     """Which checkpoint looks at the text, and the weights behind the three distributions."""
     chosen = version_of(visit, run)
-    sealed = [(str(v), f"version {v}" if v else "base") for v in versions(run)]
-    menu = choose(sealed, str(chosen), "Checkpoint", data_query="live_version", **act("again"))
+    menu = version_menu(run, chosen, "base", **act("again"))
     return el(
         "div",
         other_version(visit, run),
