@@ -337,8 +337,8 @@ def prompt_and_response(
         return [], tokenizer.encode(response, add_special_tokens=True)
     if chat_template:
         turns = document.turns or (("user", prompt),)
-        ids = tokenizer.encode(as_chat(turns, tokenizer), add_special_tokens=False)
-        return ids, [*tokenizer.encode(response, add_special_tokens=False), *end]
+        ids, answer = encoded_pair(tokenizer, as_chat(turns, tokenizer), response, is_chat=True)
+        return ids, [*answer, *end]
     joint = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
     return encoded_pair(tokenizer, prompt, joint + response)
 

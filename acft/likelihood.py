@@ -197,7 +197,7 @@ def _cut(token_ids: list[int], length: int, tokenizer: Any) -> list[int]:
     """
     kept = token_ids[:length]
     for _ in range(LETTER_TOKENS - 1 if len(kept) < len(token_ids) else 0):
-        if not tokenizer.decode(kept[-LETTER_TOKENS:]).endswith(INCOMPLETE):
+        if not tokenizer.decode(kept).endswith(INCOMPLETE):
             break
         kept = kept[:-1]
     return kept

@@ -49,23 +49,26 @@ def full_prompt(backbone: "Backbone", prompt: Prompt, *, chat_template: bool) ->
     return as_chat([("user", prompt.text)], backbone.tokenizer, backbone.name)
 
 
-def encoded_pair(tokenizer: Any, prompt: str, response: str) -> tuple[list[int], list[int]]:
+def encoded_pair(
+    tokenizer: Any, prompt: str, response: str, *, is_chat: bool = False
+) -> tuple[list[int], list[int]]:
     """Token ids of a prompt and of the response that follows it.
 
     They are encoded apart, but by tokenizers that put a space before the first word of whatever
-    they encode together, where that leaves the prompt's tokens as they are.
+    they encode together, where that leaves the prompt's tokens as they are. A prompt in a chat
+    template has its special tokens already.
     """
-    before = tokenizer.encode(prompt, add_special_tokens=True)
+    before = tokenizer.encode(prompt, add_special_tokens=not is_chat)
     if _adds_space(tokenizer):
-        both = tokenizer.encode(prompt + response, add_special_tokens=True)
+        both = tokenizer.encode(prompt + response, add_special_tokens=not is_chat)
         if both[: len(before)] == before:
             return before, both[len(before) :]
     return before, tokenizer.encode(response, add_special_tokens=False)
 
 
 def _adds_space(tokenizer: Any) -> bool:
-    first, later = (tokenizer.encode(text, add_special_tokens=False) for text in ("a", "\na"))
-    return first[-1:] != later[-1:]
+    line, word, both = (tokenizer.encode(t, add_special_tokens=False) for t in ("\n", "a", "\na"))
+    return both != line + word
 
 
 def check_lengths(
@@ -103,12 +106,26 @@ def response_texts(
     Some tokenizers drop the space before the first word of whatever they decode, so prompt and
     response are decoded together.
     """
-    before = decode(prompt_ids)
+    before = _decoded(decode, prompt_ids)
     is_whole = not before.endswith(INCOMPLETE)  # else a letter goes on after it
     texts = []
     for ids in responses:
-        both = decode([*prompt_ids, *ids])
+        both = _decoded(decode, [*prompt_ids, *ids])
         # a tokenizer may also tidy up where the two meet
         is_apart = is_whole and both.startswith(before)
-        texts.append(both.removeprefix(before) if is_apart else decode(ids))
+        texts.append(both.removeprefix(before) if is_apart else _decoded(decode, ids))
     return texts
+
+
+def _decoded(decode: Decode, ids: Sequence[int]) -> str:
+    """The text of tokens that may end within a letter.
+
+    Where single bytes stand for rare letters, some tokenizers give up all letters before such an
+    end that are spelled so, too.
+    """
+    text = decode(ids)
+    for n in range(1, LETTER_TOKENS if text.endswith(INCOMPLETE) else 1):
+        whole = decode(ids[: max(0, len(ids) - n)])
+        if not whole.endswith(INCOMPLETE):
+            return text if text.startswith(whole) else whole + INCOMPLETE
+    return text

@@ -37,7 +37,8 @@ class TokenTexts:
         is_part = text.endswith(INCOMPLETE) and len(self._waiting) < LETTER_TOKENS
         if is_part and not is_last:
             return ""
-        self._told, self._waiting = self._waiting, []
+        # special tokens may have no text of their own, and a first word no space
+        self._told, self._waiting = [*([] if text else self._told), *self._waiting], []
         return text
 
 

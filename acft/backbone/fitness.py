@@ -40,7 +40,7 @@ def _check(model: PreTrainedModel, name: str) -> None:
     spread = torch.arange(N_TOKENS, device=model.device) * 7919 % text_config(model).vocab_size
     token_ids = spread[None]
     output = model(input_ids=token_ids, use_cache=True)
-    if not hasattr(getattr(output, "past_key_values", None), "batch_select_indices"):
+    if not hasattr(getattr(output, "past_key_values", None), "reorder_cache"):
         raise ModelError(
             f"[model] name = {name!r}, a {model.config.model_type!r}, keeps no key-value cache, "
             "without which responses cannot be drawn; choose a transformer decoder"

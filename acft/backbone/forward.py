@@ -123,7 +123,7 @@ class CachedDecoder:
 
     def select(self, rows: Int[Tensor, " chosen"]) -> None:
         """Keep the given rows, in this order; a row may be taken several times."""
-        self.cache.batch_select_indices(rows)
+        self.cache.reorder_cache(rows)
         self.mask = self.mask[rows]
         self.next_position = self.next_position[rows]
         self.hidden = self.hidden[rows]

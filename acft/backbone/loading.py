@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -82,7 +83,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
         use_wide_vectors()
     fewer_bits = loading_options(settings, device, getattr(torch, kind))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = _tokenizer(path)
         opened: Any = AutoModelForCausalLM.from_pretrained(
             path,
             output_loading_info=True,
@@ -127,13 +128,27 @@ def load_tokenizer(settings: ModelSettings) -> Any:
     if source != "hub":
         place = str(_locate(settings)[0])
     try:
-        return AutoTokenizer.from_pretrained(
-            place, revision=settings.revision or "main", trust_remote_code=False
-        )
+        return _tokenizer(place, settings.revision or "main")
     except NOT_A_MODEL as error:
         raise ModelError(
             f"[model] name = {settings.name!r} has no tokenizer that opens: {_first_line(error)}"
         ) from error
+
+
+def _tokenizer(place: str | Path, revision: str = "main") -> Any:
+    """The tokenizer there, which puts nothing behind texts: here they are to go on."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        place, revision=revision, trust_remote_code=False
+    )
+    bare, whole = (tokenizer.encode("a", add_special_tokens=own) for own in (False, True))
+    n_before = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
+    if n_before + len(bare) < len(whole):
+        before = whole[:n_before]
+        names = tokenizer.convert_ids_to_tokens(before)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=[*names, "$A"], special_tokens=[*zip(names, before, strict=True)]
+        )
+    return tokenizer
 
 
 def _first_line(error: Exception) -> str:

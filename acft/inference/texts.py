@@ -16,9 +16,16 @@ from acft.inference.opened import OpenedRun, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
 from acft.policy import Policy
-from acft.prompt_tokens import encode_prompt, response_text, response_texts
+from acft.prompt_tokens import (
+    encode_prompt,
+    encoded_pair,
+    full_prompt,
+    response_text,
+    response_texts,
+)
 from acft.sampling import Decoder, left_padded
 from acft.token_choice import choose, drawing_device, uniforms
+from acft.token_text import TokenTexts
 from acft.training.controlled import with_control
 from acft.types import Prompt, TokenBatch
 
@@ -195,13 +202,15 @@ def _text_ids(
     prompt_ids: Sequence[int] | None,
     response_ids: Sequence[int] | None,
 ) -> _Text:
-    backbone = opened.base.backbone
+    backbone, is_chat = opened.base.backbone, opened.base.chat_template
+    item = Prompt("live", prompt, "test")
     if prompt_ids is None:
-        item = Prompt("live", _checked(prompt), "test")
-        prompt_ids = encode_prompt(backbone, item, chat_template=opened.base.chat_template)
+        _checked(prompt)
+        prompt_ids = encode_prompt(backbone, item, chat_template=is_chat)
     if response_ids is None:
-        response_ids = backbone.tokenizer(response, add_special_tokens=False)["input_ids"]
-    ids = [int(token) for token in [*prompt_ids, *(response_ids or [])]]
+        read = full_prompt(backbone, item, chat_template=is_chat)
+        response_ids = encoded_pair(backbone.tokenizer, read, response, is_chat=is_chat)[1]
+    ids = [int(token) for token in [*prompt_ids, *response_ids]]
     longest = min(MAX_TOKENS, opened.context_length)
     if len(ids) > longest:
         raise DataError(f"the text has {len(ids):,} tokens; at most {longest:,} are scored")
@@ -223,7 +232,7 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
             "tuned": _weights(opened, opened.policy(version)),
             "guided": opened.anchor(version) if guidance else None,
         },
-        "first": str(backbone.tokenizer.decode(text.ids[:1])),
+        "first": TokenTexts(lambda some: str(backbone.tokenizer.decode(some))).add(text.ids[0]),
         "prompt": text.prompt,
         "prompt_ids": text.ids[: text.start],
         "response_ids": text.ids[text.start :],

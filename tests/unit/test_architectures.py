@@ -9,11 +9,12 @@ from acft.backbone import compiled_layers
 from acft.backbone.adapters import add_adapter
 from acft.backbone.compiled_layers import compile_layers
 from acft.backbone.forward import CachedDecoder, hidden_states, logits
-from acft.backbone.loading import load_backbone
+from acft.backbone.loading import load_backbone, load_tokenizer
 from acft.backbone.saving import write_model
 from acft.engines.compiled import CompiledEngine
 from acft.errors import ModelError
 from acft.policy import Policy, trainable_policy
+from acft.prompt_tokens import encode_prompt
 from acft.settings import AdapterSettings, ModelSettings, SamplingSettings
 from acft.types import Prompt
 from tests.fakes import END, N_TOKENS, PAD, pretrained_byte_tokenizer
@@ -49,9 +50,16 @@ DECODERS = {
     "GPTNeoX": SHAPE,
     "Falcon": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **IDS),
     "Bloom": dict(hidden_size=32, n_layer=2, n_head=4, **IDS),
-}
+    "Lfm2": SHAPE | {"layer_types": ["conv", "full_attention"]},
+    "Qwen3_5Text": SHAPE
+    | {
+        "head_dim": 8, "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    },
+}  # fmt: skip
 """Settings of small models, one of which also sees; logits are scaled, capped or biased, windows
-slide and scores fall with distance, by turns."""
+slide, scores fall with distance and layers keep a state instead of keys, by turns."""
 
 
 def saved(folder, name, shape):
@@ -265,6 +273,25 @@ def test_a_tokenizer_without_end_and_padding_is_exported_as_it_was(tmp_path):
     assert exported.decode([*range(3)], skip_special_tokens=True) == "\x00\x01\x02"
 
 
+def test_nothing_stands_between_a_prompt_and_its_response(tmp_path):
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    folder = saved(tmp_path / "model", "Llama", SHAPE)
+    tokenizer = pretrained_byte_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<pad> $A <end>", special_tokens=[("<pad>", PAD), ("<end>", END)]
+    )
+    tokenizer.save_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).encode("a") == [PAD, 97, END]
+    assert load_tokenizer(ModelSettings(name=str(folder))).encode("a") == [PAD, 97]
+    backbone = opened(folder)
+    assert encode_prompt(backbone, Prompt("a", "a", "train"), chat_template=False) == (PAD, 97)
+    (tmp_path / "exported").mkdir()
+    write_model(backbone, tmp_path / "exported")
+    assert AutoTokenizer.from_pretrained(tmp_path / "exported").encode("a") == [PAD, 97]
+
+
 def test_a_folder_without_some_of_the_weights_is_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -350,7 +377,7 @@ def test_a_compiled_step_draws_the_same_or_the_model_is_refused(name, tmp_path):
     prompts = [Prompt(text, text, "train") for text in ("Rain", "The sea and the land")]
     expected = Policy(backbone).sample(prompts, 4, sampling, seed=1).rollouts
     policy = Policy(backbone, engine=CompiledEngine("eager"))
-    if "sliding_window" in str(DECODERS[name]):
+    if "sliding_window" in str(DECODERS[name]) or "layer_types" in DECODERS[name]:
         with pytest.raises(ModelError, match=r"\[engine\] kind = 'compiled' cannot"):
             policy.sample(prompts, 4, sampling, seed=1)
         return

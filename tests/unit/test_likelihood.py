@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from acft.threads import Workers
 from acft.totals import ratio_bootstrap, ratio_change
 from acft.types import Document, Rollout, TokenBatch
 from tests.bench import UniformJudge
-from tests.fakes import N_TOKENS, byte_backbone, tiny_llama
+from tests.fakes import N_TOKENS, byte_backbone, byte_fallback_tokenizer, tiny_llama
 
 
 class LlamaJudge:
@@ -97,6 +98,16 @@ def test_bytes_are_those_of_the_text_wherever_it_is_cut(cut) -> None:
     (row,) = document_likelihoods(UniformJudge(4), [document(text)], max_tokens=cut)
     whole = text.encode()[:cut].decode(errors="ignore")
     assert row.n_bytes == row.n_tokens == len(whole.encode()) - 1
+
+
+def test_letters_spelled_in_bytes_are_all_counted_where_a_text_is_cut_within_one() -> None:
+    judge = UniformJudge(4)
+    tokenizer = byte_fallback_tokenizer()
+    judge.backbone = SimpleNamespace(
+        model=judge.backbone.model, tokenizer=tokenizer, decode=tokenizer.decode
+    )
+    (row,) = document_likelihoods(judge, [document("a 日本語")], max_tokens=10)
+    assert (row.n_tokens, row.n_bytes) == (8, len("a 日本".encode()))
 
 
 def test_likelihoods_equal_those_of_one_text_at_a_time() -> None:

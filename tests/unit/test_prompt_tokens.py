@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from acft.oracle.verdicts import prefix_verdicts
 from acft.prompt_tokens import encoded_pair, response_text, response_texts
-from tests.fakes import ByteTokenizer, word_piece_tokenizer
+from tests.fakes import ByteTokenizer, byte_fallback_tokenizer, word_piece_tokenizer
 
 LETTERS = {"<unk>": 0, "▁": 1, "a": 2, "n": 3, "\n": 4, "▁a": 5, "an": 6}
 
@@ -29,6 +29,18 @@ def test_a_response_gets_no_space_that_it_does_not_have(spacing, response, ids):
     assert spacing.encode("n a") == [1, 3, 5]
     assert spacing.encode("n") == [1, 3]
     assert encoded_pair(spacing, "a", response) == ([5], ids)
+
+
+def test_a_response_in_a_chat_gets_no_space_that_it_does_not_have(spacing):
+    assert encoded_pair(spacing, "a\n", "na", is_chat=True) == ([5, 4], [3, 2])
+
+
+def test_a_space_before_words_is_noticed_where_it_is_a_token_of_its_own():
+    letters = {letter: i for i, letter in enumerate(("<unk>", "▁", "a", "n", "\n"))}
+    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    spacing = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    assert encoded_pair(spacing, "a", "n") == ([1, 2], [3])
 
 
 def test_where_a_response_would_change_the_prompts_tokens_they_are_encoded_apart(spacing):
@@ -61,6 +73,14 @@ def test_where_a_letter_is_cut_the_response_is_decoded_alone():
     responses = [ids[-2:-1], ids[-2:]]
     alone = [tokenizer.decode(response) for response in responses]
     assert response_texts(tokenizer.decode, ids[:-2], responses) == alone
+
+
+def test_a_cut_letter_takes_no_other_letters_along():
+    tokenizer = byte_fallback_tokenizer()
+    ids = tokenizer.encode("a 😀€")
+    assert tokenizer.decode(ids[:-1]) == "a " + "\ufffd" * 6
+    assert response_text(tokenizer.decode, ids[:2], ids[2:-1]) == " 😀\ufffd"
+    assert response_text(tokenizer.decode, ids[:2], ids[2:]) == " 😀€"
 
 
 def test_every_prefix_is_judged_as_it_follows_its_prompt(word_pieces):

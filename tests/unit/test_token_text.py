@@ -5,12 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acft.token_text import TokenTexts, token_texts
-from tests.fakes import pretrained_byte_tokenizer, word_piece_tokenizer
+from tests.fakes import (
+    byte_fallback_tokenizer,
+    pretrained_byte_tokenizer,
+    word_piece_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")
 def word_pieces():
     return word_piece_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def fallback():
+    return byte_fallback_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +53,20 @@ def test_a_letter_that_never_ends_is_told_as_it_is(single_bytes):
     assert texts.peek(euro[1:2]) == ["\ufffd"]
     assert texts.add(euro[1]) == ""
     assert texts.peek(euro[2:]) == ["€"]
+
+
+def test_a_word_keeps_its_space_behind_a_special_token(word_pieces):
+    def plain(ids):
+        return word_pieces.decode(ids, skip_special_tokens=True)
+
+    assert token_texts(plain, [0, 1, 0, 0, 2]) == ["", "The", "", "", " sun"]
+    assert plain([0, 1, 0, 0, 2]) == "The sun"
+
+
+@given(text=st.text(alphabet="ab \n\té你שלe\u0301😀\u200d👩🏽", min_size=1, max_size=20))
+def test_letters_spelled_in_bytes_make_up_the_whole(fallback, text):
+    ids = fallback.encode(text)
+    assert "".join(token_texts(fallback.decode, ids)) == fallback.decode(ids) == text
 
 
 @given(text=st.text(max_size=40))

@@ -146,6 +146,15 @@ def test_ids_are_read_exactly_as_they_are(session, own_run):
     assert by_id["prompt"]
 
 
+def test_the_tokens_of_a_text_make_up_the_text_where_one_is_half_of_its_first_letter(
+    session, own_run
+):
+    found = texts.score(session, str(own_run.root.parent), own_run.root.name, 0, "\u00e9a",
+                        response=" b")  # fmt: skip
+    told = [found["first"], *(row["token_text"] for row in found["rows"])]
+    assert told == ["", "\u00e9", "a", " ", "b"]
+
+
 def test_an_exchanged_token_stands_after_the_same_prompt(session, own_run):
     runs, run_id = str(own_run.root.parent), own_run.root.name
     typed = texts.score(session, runs, run_id, 2, PROMPT, response="a b")
