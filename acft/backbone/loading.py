@@ -141,9 +141,9 @@ def _tokenizer(place: str | Path, revision: str = "main") -> Any:
         place, revision=revision, trust_remote_code=False
     )
     bare, whole = (tokenizer.encode("a", add_special_tokens=own) for own in (False, True))
-    n_before = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
-    if n_before + len(bare) < len(whole):
-        before = whole[:n_before]
+    starts = [n for n in range(len(whole)) if bare and whole[n : n + len(bare)] == bare]
+    if starts and starts[0] + len(bare) < len(whole):
+        before = whole[: starts[0]]
         names = tokenizer.convert_ids_to_tokens(before)
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single=[*names, "$A"], special_tokens=[*zip(names, before, strict=True)]

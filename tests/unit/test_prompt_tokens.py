@@ -1,5 +1,7 @@
 """Responses as text: what follows a prompt, whatever the tokenizer does to a first word."""
 
+from typing import Any
+
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -76,7 +78,7 @@ def test_where_a_letter_is_cut_the_response_is_decoded_alone():
 
 
 def test_a_cut_letter_takes_no_other_letters_along():
-    tokenizer = byte_fallback_tokenizer()
+    tokenizer: Any = byte_fallback_tokenizer()
     ids = tokenizer.encode("a 😀€")
     assert tokenizer.decode(ids[:-1]) == "a " + "\ufffd" * 6
     assert response_text(tokenizer.decode, ids[:2], ids[2:-1]) == " 😀\ufffd"
