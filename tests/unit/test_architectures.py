@@ -312,6 +312,19 @@ def test_a_folder_with_another_configuration_is_one_sentence(tmp_path, text):
         opened(folder)
 
 
+def test_a_tokenizer_that_knows_no_letter_keeps_what_it_puts_before_texts(tmp_path):
+    from tokenizers import Tokenizer, models, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = Tokenizer(models.BPE({"ж": 0, "<start>": 1}, merges=[]))
+    letters.post_processor = processors.TemplateProcessing(
+        single="<start> $A", special_tokens=[("<start>", 1)]
+    )
+    folder = saved(tmp_path / "model", "Llama", SHAPE)
+    PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained(folder)
+    assert load_tokenizer(ModelSettings(name=str(folder))).encode("ж") == [1, 0]
+
+
 CROSSED = {
     "CTRL": dict(n_embd=32, dff=64, n_layer=4, n_head=4, n_positions=64, **IDS),
     "HYV4": SHAPE
