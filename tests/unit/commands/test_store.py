@@ -124,7 +124,7 @@ def test_a_run_that_cannot_be_read_is_named(folder, action, monkeypatch, capsys)
     (folder / RUN / EVENTS).unlink()
     (folder / RUN / EVENTS).mkdir()
     assert main(["store", *action, "--runs", "."]) == 2
-    assert f"run {RUN} cannot be taken in: [Errno 21]" in capsys.readouterr().err
+    assert f"run {RUN} cannot be taken in: [Errno 22] it is no file" in capsys.readouterr().err
     assert not (folder / "copy.duckdb").exists()
 
 
