@@ -48,14 +48,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _here(args: argparse.Namespace) -> int:
     from acft.commands._display import do_here
-    from acft.runs.directory import find_run, home_of, read_launch
+    from acft.runs.directory import find_run, home_of
     from acft.runs.launcher import resume_here
-    from acft.runs.spec import load_spec
+    from acft.runs.spec import spec_of
 
     runs_dir = args.runs.resolve()
     paths = find_run(runs_dir, args.run_id)
     with chdir(home_of(paths)), _advice():
-        spec = load_spec(paths.spec, read_launch(paths).overrides)
+        spec = spec_of(paths)
         return do_here(lambda: resume_here(runs_dir, args.run_id, args.round), spec)
 
 

@@ -14,9 +14,9 @@ from acft.inference.server import Session
 from acft.oracle.base import ORACLES, Oracle
 from acft.policy import Policy, trainable_policy
 from acft.runs.checkpoints import verify
-from acft.runs.directory import find_run, read_launch
+from acft.runs.directory import find_run
 from acft.runs.restore import origin_of
-from acft.runs.spec import Spec, load_spec
+from acft.runs.spec import Spec, spec_of
 from acft.sampling import Decoder
 from acft.schema import RunPaths
 from acft.scoring import ScorerPool, score_texts
@@ -168,7 +168,7 @@ def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
     while len(opened) >= KEPT_RUNS:
         opened.pop(next(iter(opened)))
     paths = find_run(Path(runs), run_id)
-    spec = load_spec(paths.spec, read_launch(paths).overrides)
+    spec = spec_of(paths)
     settings = spec.settings.model_copy(update={"device": session.device})
     origin = origin_of(paths)
     base = origin.base(settings)

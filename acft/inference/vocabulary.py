@@ -72,12 +72,12 @@ def _end(backbone: Backbone) -> Check:
 
 def _padding(backbone: Backbone) -> Check:
     tokenizer = backbone.tokenizer
-    if tokenizer.pad_token_id is None:
-        return Check("Padding", True, "none, nor an end of text; padding is masked")  # noqa: FBT003
-    is_borrowed = tokenizer.pad_token_id == tokenizer.eos_token_id
     text = f"{tokenizer.pad_token} ({tokenizer.pad_token_id})"
-    text += ", the end of text stands in for it; padding is masked" if is_borrowed else ""
-    return Check("Padding", True, text)  # noqa: FBT003
+    if tokenizer.pad_token_id is None:
+        text = "none, nor an end of text; padding is masked"
+    elif tokenizer.pad_token_id == tokenizer.eos_token_id:
+        text += ", the end of text stands in for it; padding is masked"
+    return Check("Padding", is_ok=True, text=text)
 
 
 def _longest(backbone: Backbone, run: RunSettings, prompts: Sequence[Prompt]) -> Check:

@@ -124,10 +124,15 @@ def _made_by(
     for name, model in models.items():
         with suppress(ModelError):  # told where it is opened
             found[name] = model_sha256(model)
-    for name, subject in settings.subjects.items():
-        if subject.checkpoint and (sha256 := policy_sha256(Path(subject.checkpoint))):
-            found[f"checkpoint of {name!r}"] = sha256
-    return found
+    checkpoints = _checkpoints(settings).items()
+    return found | {f"checkpoint of {name!r}": sha256 for name, sha256 in checkpoints}
+
+
+def _checkpoints(settings: EvaluateSettings) -> dict[str, str]:
+    """SHA-256 of what was trained of each subject, by its name, as far as it is here."""
+    folders = {name: subject.checkpoint for name, subject in settings.subjects.items()}
+    found = {name: policy_sha256(Path(folder)) for name, folder in folders.items() if folder}
+    return {name: sha256 for name, sha256 in found.items() if sha256}
 
 
 def _require_the_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -191,10 +196,10 @@ def facts(context: TrainContext) -> dict[str, Any]:
             scorers.append({"name": name, "version": known.version, "sha256": known.sha256})
         except AcftError as error:
             scorers.append({"name": name, "version": f"missing: {error}", "sha256": ""})
+    given = run.method.get("subjects", {})
     policies = [
-        {"name": name, "version": str(subject.get("version", "")), "sha256": sha256}
-        for name, subject in run.method.get("subjects", {}).items()
-        if (folder := subject.get("checkpoint")) and (sha256 := policy_sha256(Path(folder)))
+        {"name": name, "version": str(given[name].get("version", "")), "sha256": sha256}
+        for name, sha256 in _checkpoints(settings).items()
     ]
     is_judged = any(suite.needs_judge for suite, _ in suites) and bool(settings.judge)
     return {

@@ -19,7 +19,6 @@ from acft.runs.directory import (
     all_runs,
     find_run,
     read_labels,
-    read_launch,
     read_resolved,
     read_status,
     refuse_links,
@@ -299,10 +298,10 @@ def _values(paths: RunPaths) -> dict[str, Any]:
     """
     if used := as_used(read_resolved(paths)):
         return flat(used)
-    from acft.runs.spec import load_spec  # noqa: PLC0415 - imports torch
+    from acft.runs.spec import spec_of  # noqa: PLC0415 - imports torch
 
     try:
-        return load_spec(paths.spec, read_launch(paths).overrides).values
+        return spec_of(paths).values
     except ConfigError as error:
         raise DataError(f"the settings of run {paths.root.name} cannot be read: {error}") from None
 
@@ -320,10 +319,10 @@ def _fingerprint(paths: RunPaths) -> str:
 
     The recorded one would change with every setting that a later version adds.
     """
-    from acft.runs.spec import load_spec  # noqa: PLC0415 - imports torch
+    from acft.runs.spec import spec_of  # noqa: PLC0415 - imports torch
 
     try:
-        return load_spec(paths.spec, read_launch(paths).overrides).fingerprint
+        return spec_of(paths).fingerprint
     except (ConfigError, DataError):
         return ""
 

@@ -13,7 +13,7 @@ from acft.corpora.sources import INLINE
 from acft.errors import RunError
 from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch, read_resolved, read_status
-from acft.runs.spec import EVALUATE, Spec, parse_spec
+from acft.runs.spec import EVALUATE, Spec, parse_spec, spec_of
 from acft.schema import RunPaths
 from acft.scorers import local
 
@@ -95,7 +95,7 @@ def measurement(
     if control:
         paths = find_run(runs_dir, control)
         subjects[CONTROL] = _verified_result(paths)
-        _require_alike(known, _spec_of(paths), subjects)
+        _require_alike(known, spec_of(paths), subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={toml_value(title)}")
     asked = parse_spec(text, (*own, *as_evaluation(suites, subjects), *overrides), subject)
@@ -144,7 +144,7 @@ def result_of(paths: RunPaths) -> dict[str, Any]:
         RunError: No round of the run is sealed.
     """
     folder, sha256 = best_checkpoint(paths), _base_sha256(paths)
-    spec = _spec_of(paths)
+    spec = spec_of(paths)
     return {
         "checkpoint": str(folder),
         "version": int(folder.name.rpartition("-")[2]),
@@ -162,11 +162,6 @@ def _verified_result(paths: RunPaths) -> dict[str, Any]:
         )
     verify(best_checkpoint(paths))
     return result_of(paths)
-
-
-def _spec_of(paths: RunPaths) -> Spec:
-    text = read_own_text(paths.spec)
-    return parse_spec(text, read_launch(paths).overrides, paths.root.name)
 
 
 def _base_sha256(paths: RunPaths) -> str:

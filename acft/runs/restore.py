@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from acft.atomic import read_own_text
 from acft.backbone.loading import Backbone, resolve_device
 from acft.config import Config
 from acft.constraints import Constraint, build_constraint
@@ -344,7 +345,7 @@ def _resolved(paths: RunPaths) -> dict[str, Any]:
     if not paths.root.is_dir():
         raise RunError(f"no run directory at {str(paths.root)!r}; ``acft runs`` lists them")
     try:
-        resolved = json.loads(paths.resolved.read_text(encoding="utf-8"))
+        resolved = json.loads(read_own_text(paths.resolved))
         return {"settings": resolved["settings"], "method": resolved["method"], **resolved}
     except FileNotFoundError:
         raise RunError(f"run {paths.root.name} has not started; it has no checkpoint yet") from None

@@ -13,15 +13,16 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from acft import __version__
-from acft.config import Config, flat, read_own, read_text
+from acft.atomic import read_own_text
+from acft.config import Config, flat, read_own
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
-from acft.runs.directory import RUN_ID
+from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.pace import steps_per_round
 from acft.runs.references import missing_files, names_alone, unknown_names
-from acft.schema import CHECKPOINTS
+from acft.schema import CHECKPOINTS, RunPaths
 from acft.settings import RunSettings, as_asked
 
 PACKAGES = (
@@ -98,13 +99,26 @@ def _within_run(checkpoint: str) -> str:
 
 
 def load_spec(path: Path, overrides: Sequence[str] = (), *, has_files: bool = False) -> Spec:
-    """The checked settings of a TOML file; ``has_files`` as in ``parse_spec``.
+    """The checked settings of a user's TOML file; ``has_files`` as in ``parse_spec``.
 
     Raises:
         ConfigError: The file cannot be read, or any number of problems, one line for each.
     """
-    text = read_own(path) if has_files else read_text(path)
-    return parse_spec(text, overrides, str(path), has_files=has_files)
+    return parse_spec(read_own(path), overrides, str(path), has_files=has_files)
+
+
+def spec_of(paths: RunPaths) -> Spec:
+    """The checked settings of a run, with the changes that it was launched with.
+
+    Raises:
+        ConfigError: Its settings file cannot be read, or any number of problems, one line for each.
+        DataError: What it was launched with cannot be read.
+    """
+    try:
+        text = read_own_text(paths.spec)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"cannot read settings file {str(paths.spec)!r}: {error}") from None
+    return parse_spec(text, read_launch(paths).overrides, str(paths.spec))
 
 
 def parse_spec(

@@ -175,12 +175,12 @@ class _Attempt:
 
     def _load(self) -> None:
         # Imported after the first sign of life: this takes seconds.
-        from acft.runs.spec import load_spec  # noqa: PLC0415
+        from acft.runs.spec import spec_of  # noqa: PLC0415
 
         launch = read_launch(self._paths)
         require_clients(launch.mirror)
         os.chdir(home_of(self._paths))
-        self._spec = load_spec(self._paths.spec, launch.overrides)
+        self._spec = spec_of(self._paths)
         if launch.mirror:
             root = self._paths.root
             target = Target(root.name, root, settings=self._spec.values)

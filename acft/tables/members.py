@@ -17,7 +17,7 @@ from acft.errors import ConfigError, DataError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
 from acft.runs.directory import all_runs, read_labels, read_launch, read_resolved, read_status
-from acft.runs.spec import UNMEASURED, load_spec
+from acft.runs.spec import UNMEASURED, spec_of
 from acft.schema import Launch, RunPaths
 from acft.settings import as_used
 from acft.totals import Totals, event_names
@@ -78,7 +78,7 @@ class Member:
         record = read_resolved(self.trained)
         told = known = flat(as_used(record))
         with suppress(ConfigError):  # of settings that there are no more
-            known = load_spec(self.trained.spec, read_launch(self.trained).overrides).values
+            known = spec_of(self.trained).values
         made = {key: told.get(key, known[key]) for key in known.keys() - {*UNMEASURED}}
         weights = record.get("facts", {}).get(WEIGHTS)
         return dict(sorted(made.items())) | ({WEIGHTS: weights} if made and weights else {})

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
-from acft.atomic import replace_bytes, replace_json, temporary
+from acft.atomic import read_own_text, replace_bytes, replace_json, temporary
 from acft.benchmarks.results import DRAWN, MEASUREMENTS
 from acft.errors import DataError
 from acft.eventlog import effective, read_events
@@ -134,10 +134,10 @@ def _kept(paths: RunPaths) -> Iterator[tuple[str, bytes]]:
         return re.sub(rf"(?<=[\"'])(?:{places})", "", text).encode()
 
     launch = dataclasses.replace(launch, request_id="", working_directory="")
-    yield SPEC, without_places(paths.spec.read_text(encoding="utf-8"))
+    yield SPEC, without_places(read_own_text(paths.spec))
     yield LAUNCH, without_places(json.dumps(dataclasses.asdict(launch), indent=2))
     if paths.resolved.is_file():
-        yield RESOLVED, without_places(paths.resolved.read_text(encoding="utf-8"))
+        yield RESOLVED, without_places(read_own_text(paths.resolved))
     yield STATUS, json.dumps(dataclasses.asdict(_without_process(status)), indent=2).encode()
     entries = [e for e in effective(read_events(paths.events)) if not isinstance(e.event, LEFT_OUT)]
     lines = [to_json(e.event, seq, e.time) for seq, e in zip(count(1), entries, strict=False)]

@@ -36,19 +36,18 @@ def posture(bench: Workbench) -> list[Check]:
 def _network(bench: Workbench) -> list[Check]:
     bind = bench.bind
     port = bench.served.get("server_port") or bind.port
-    is_open = bind.is_demo and bind.is_space
-    is_private = (bind.host in LOOPBACK and not bind.hosts) or is_open
+    is_private = (bind.host in LOOPBACK and not bind.hosts) or bind.is_for_all
     mode = "read-only demonstration" if bind.is_demo else "changes need the launch token"
     token = bench.reader.runs_dir / TOKEN_FILE
     is_kept = bind.is_demo or (token.is_file() and not token.stat().st_mode & 0o077)
     return [
         Check(
             "Address", f"{bind.host}:{port}", is_private,
-            OPEN if is_open else "only this machine can connect",
+            OPEN if bind.is_for_all else "only this machine can connect",
         ),
         Check(
             "Log-in", "on" if bind.has_auth else "off", bind.has_auth or is_private,
-            OPEN if is_open else "needed as soon as others can connect",
+            OPEN if bind.is_for_all else "needed as soon as others can connect",
         ),
         Check(
             "Further names", ", ".join(bind.hosts) or "none", bind.has_auth or not bind.hosts,
@@ -64,7 +63,7 @@ def _network(bench: Workbench) -> list[Check]:
 
 def _served(bench: Workbench) -> list[Check]:
     """The server's own switches."""
-    served, is_open = bench.served, bench.bind.is_demo and bench.bind.is_space
+    served, is_open = bench.served, bench.bind.is_for_all
     paths = served.get("allowed_paths", ["not known"])
     is_silent = os.environ.get("GRADIO_ANALYTICS_ENABLED") == "False"
     return [

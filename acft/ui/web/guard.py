@@ -62,6 +62,11 @@ class Bind:
     """Owner and name of the Space, where the host tells it."""
 
     @property
+    def is_for_all(self) -> bool:
+        """Whether it is a Space's demonstration, which everybody may read and nobody can change."""
+        return self.is_demo and self.is_space
+
+    @property
     def places(self) -> list[tuple[str, int | None]]:
         """Names and ports of ``hosts``; no port is the usual one."""
         return [place(name) for name in self.hosts]
@@ -74,7 +79,7 @@ def check_bind(bind: Bind) -> None:
         ConfigError: The host is not loopback and ``public`` or authentication is missing, or it is
             every address of the machine and nothing says what browsers call it.
     """
-    if bind.host in LOOPBACK or (bind.is_space and bind.is_demo):
+    if bind.host in LOOPBACK or bind.is_for_all:
         return
     if not bind.is_public:
         raise ConfigError(

@@ -24,7 +24,7 @@ from acft.runs.directory import (
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 from acft.runs.sizes import size
-from acft.runs.spec import load_spec, parse_spec
+from acft.runs.spec import parse_spec, spec_of
 from acft.schema import Labels, RunPaths, Status
 from tests import fake_method
 from tests.fake_runs import SPEC, create, do
@@ -351,7 +351,7 @@ def test_a_damaged_neighbour_foretells_nothing_and_is_named_where_it_is_asked_fo
         paths.spec.unlink()
     else:
         paths.spec.write_text("[schedule]\nthredas = 1\n")
-    spec = load_spec(other.spec, read_launch(other).overrides)
+    spec = spec_of(other)
     assert lineage.estimate(tmp_path, spec) is None
     with pytest.raises(DataError, match=f"settings of run {paths.root.name} cannot be read"):
         lineage.differences(tmp_path, paths.root.name, other.root.name)

@@ -7,11 +7,11 @@ from acft.methods.evaluate import EvaluateSettings
 from acft.runs.failures import classify, smaller
 from acft.runs.pace import Pace
 from acft.runs.references import unknown_names
-from acft.runs.spec import load_spec, parse_spec, resolved
+from acft.runs.spec import load_spec, parse_spec, resolved, spec_of
 from acft.settings import RunSettings
 from acft.training.subjects import SubjectSettings
 from tests import fake_method
-from tests.fake_runs import SPEC
+from tests.fake_runs import SPEC, create
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +134,18 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path):
     broken.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"is not UTF-8 \(byte 0xff\)"):
         load_spec(broken)
+
+
+def test_settings_of_a_run_are_those_that_it_was_launched_with_and_its_own(tmp_path):
+    paths = create(tmp_path, "seed=7")
+    assert spec_of(paths).settings.seed == 7
+    secret = tmp_path / "secret"
+    secret.write_text("password = hidden")
+    paths.spec.unlink()
+    paths.spec.symlink_to(secret)
+    with pytest.raises(ConfigError, match=r"cannot read settings file .*spec\.toml") as refused:
+        spec_of(paths)
+    assert "hidden" not in str(refused.value)
 
 
 def test_leaves_are_named_as_overrides_write_them():

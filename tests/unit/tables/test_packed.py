@@ -12,7 +12,7 @@ from acft.errors import DataError
 from acft.runs.directory import read_launch
 from acft.schema import RunPaths
 from acft.tables import packed
-from acft.tables.packed import unpack
+from acft.tables.packed import pack, unpack
 
 RUN = "20261129-120000-abcd"
 ROOT = Path(__file__).parents[3]
@@ -112,6 +112,16 @@ def test_a_cut_or_foreign_file_is_named(tmp_path, capsys):
     assert main([*table, "--unpack", str(tmp_path / "absent.tar.xz")]) != 0
     assert "absent.tar.xz" in capsys.readouterr().err
     assert left_in(tmp_path / "runs") == []
+
+
+def test_what_a_file_of_a_run_only_leads_to_is_not_packed(tmp_path):
+    unpack(archive(tmp_path / "packed.tar.xz"), tmp_path / "runs")
+    spec = tmp_path / "runs" / RUN / "spec.toml"
+    spec.unlink()
+    spec.symlink_to(tmp_path / "packed.tar.xz")
+    with pytest.raises(OSError, match=r"spec\.toml"):
+        pack([RunPaths(spec.parent)], tmp_path / "again.tar.xz")
+    assert not (tmp_path / "again.tar.xz").exists()
 
 
 def test_runs_that_are_there_stay_as_they_are(tmp_path):
