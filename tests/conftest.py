@@ -1,7 +1,6 @@
 """What every test gets: one thread, no network, no hub, and marks that must be asked for."""
 
 import os
-import shutil
 import signal
 import socket
 from ipaddress import ip_address
@@ -29,14 +28,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+pytest_plugins = ["tests.chromium"]
+
 ON_REQUEST = ("slow", "gpu", "ui")
 """Marks whose tests run only with the option of the same name."""
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM_OPTIONS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,10 +82,3 @@ def _refuse_remote(host: str | bytes | None) -> None:
         is_local = False
     if not is_local:
         raise RuntimeError(f"this test reached for {name!r}; tests talk to loopback only")
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """The system's Chromium, since playwright's own cannot be downloaded here."""
-    path = os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)))
-    return browser_type_launch_args | {"executable_path": path, "args": list(CHROMIUM_OPTIONS)}
