@@ -1,10 +1,11 @@
-"""The Chromium of the browser tests, which may not keep a test waiting for ever."""
+"""The Chromium of the browser tests: warm for each, and never waited for without a limit."""
 
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,11 +16,12 @@ OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+PHONE = {"width": 390, "height": 844}
 
 CLOSES_WITHIN = 60.0
-"""Seconds after which a browser that does not close a window is ended.
+"""Seconds after which a browser that does not close a page is ended.
 
-Closing takes a fifth of a second. Once in some ten thousand windows Chromium never says that it is
+Closing takes a fifth of a second. Once in some ten thousand pages Chromium never says that one is
 closed, and playwright waits for that without a limit.
 """
 
@@ -31,44 +33,71 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return browser_type_launch_args | {"executable_path": path, "args": list(OPTIONS)}
 
 
+class Profiles:
+    """Browsers with a profile on disk; the last may still answer.
+
+    A profile keeps compiled scripts. A page of Gradio costs one CPU second with them, two without.
+    """
+
+    def __init__(self, launch: Callable[[], Any]) -> None:
+        self._launch = launch
+        self.launched: list[Any] = []
+
+    def warm(self) -> Any:
+        """The browser launched last, or another one when that was ended."""
+        if not (self.launched and _answers(self.launched[-1])):
+            self.launched.append(self._launch())
+        return self.launched[-1]
+
+
+def _answers(context: Any) -> bool:
+    return bool(context.pages)  # the first page of a profile stays open, so that the browser does
+
+
 @pytest.fixture(scope="session")
-def launched(playwright: Any) -> Iterator[list[Any]]:
-    """Browsers launched so far; the last may still answer. They close before playwright ends."""
-    browsers: list[Any] = []
-    yield browsers
-    for browser in browsers:
+def profiles(
+    browser_type: Any,
+    browser_type_launch_args: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Profiles]:
+    def launch() -> Any:
+        folder: Path = tmp_path_factory.mktemp("profile")
+        return browser_type.launch_persistent_context(folder, **browser_type_launch_args)
+
+    found = Profiles(launch)
+    yield found
+    for context in found.launched:
         with ended_if_silent():
-            browser.close()
+            context.close()
 
 
 @pytest.fixture
-def browser(
-    launched: list[Any], launch_browser: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    """The browser that tests share; another one after one that had to be ended."""
-    from playwright.sync_api import BrowserContext
-
-    found = one_that_answers(launched, launch_browser)
-    close = BrowserContext.close
-
-    def closed_in_time(self: Any, **kwargs: Any) -> None:
-        with ended_if_silent():
-            close(self, **kwargs)
-
-    monkeypatch.setattr(BrowserContext, "close", closed_in_time)
-    return found
+def context(profiles: Profiles) -> Iterator[Any]:
+    """The browser that tests share, which remembers nothing of the test before but scripts."""
+    context = profiles.warm()
+    yield context
+    with ended_if_silent():
+        empty(context)
 
 
-def one_that_answers(launched: list[Any], launch: Callable[[], Any]) -> Any:
-    """The browser launched last, or another one when that was ended."""
-    if not (launched and launched[-1].is_connected()):
-        launched.append(launch())
-    return launched[-1]
+def empty(context: Any) -> None:
+    """Closes what a test opened and forgets what its pages stored."""
+    for page in context.pages[1:]:
+        page.close()
+    context.clear_permissions()
+    context.set_storage_state({"cookies": [], "origins": []})
+
+
+@pytest.fixture
+def phone(page: Any) -> Any:
+    """A page as wide as a phone's."""
+    page.set_viewport_size(PHONE)
+    return page
 
 
 @contextmanager
-def ended_if_silent(seconds: float | None = None) -> Iterator[None]:
-    """Ends the browser when what is done within takes longer, which is then no failure."""
+def ended_if_silent() -> Iterator[None]:
+    """Ends the browser when what is done within takes too long, which is then no failure."""
     from playwright.sync_api import Error
 
     was_ended = threading.Event()
@@ -79,7 +108,7 @@ def ended_if_silent(seconds: float | None = None) -> Iterator[None]:
             if process.name().startswith("chrom"):
                 process.kill()
 
-    timer = threading.Timer(seconds or CLOSES_WITHIN, end)
+    timer = threading.Timer(CLOSES_WITHIN, end)
     timer.start()
     try:
         yield

@@ -43,9 +43,8 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", sorted(ROUTES))
-def test_axe_finds_nothing_serious(browser, served, axe, name, scheme):
-    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
-    page = context.new_page()
+def test_axe_finds_nothing_serious(page, served, axe, name, scheme):
+    page.emulate_media(color_scheme=scheme)
     page.goto(served.link(f"/{ROUTES[name]}?run={QUICK}"))
     ready(page)
     page.wait_for_timeout(2000)
@@ -56,7 +55,6 @@ def test_axe_finds_nothing_serious(browser, served, axe, name, scheme):
         for v in found
         if v["impact"] in ("serious", "critical")
     ]
-    context.close()
     assert bad == []
 
 

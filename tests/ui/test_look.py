@@ -20,13 +20,12 @@ GROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 27)"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_refusal_stands_on_ground_of_its_own(browser, served, monkeypatch, scheme):
+def test_a_refusal_stands_on_ground_of_its_own(page, served, monkeypatch, scheme):
     def refuse(*_: Any, **__: Any) -> Any:
         raise ConfigError("not today")
 
     monkeypatch.setattr(FakeSettingsProcess, "call", refuse)
-    context = browser.new_context(color_scheme=scheme)
-    page = context.new_page()
+    page.emulate_media(color_scheme=scheme)
     page.goto(served.link("/"))
     page.get_by_role("button", name="Start the quickstart run").first.click()
     notice = page.locator(".toast-body.error")
@@ -34,7 +33,6 @@ def test_a_refusal_stands_on_ground_of_its_own(browser, served, monkeypatch, sch
     expect(notice).to_have_css("background-color", GROUND[scheme])
     expect(notice).to_have_css("opacity", "1")
     shoot(page, f"refusal-{scheme}")
-    context.close()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1024, 768), (1024, 560)])

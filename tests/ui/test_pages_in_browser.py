@@ -28,52 +28,44 @@ def test_every_page_opens_quietly_and_loads_nothing_from_elsewhere(page, served,
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
-def test_every_page_fits_a_phone(browser, served, name):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    page = context.new_page()
-    page.goto(served.link(f"/{ROUTES[name]}?run={QUICK}"))
-    ready(page)
-    page.wait_for_timeout(1000)
-    shoot(page, f"phone-{name}", full=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for part in page.locator(".runmenu select, .runmenu .state, nav [aria-current]").all():
+def test_every_page_fits_a_phone(phone, served, name):
+    phone.emulate_media(color_scheme="dark")
+    phone.goto(served.link(f"/{ROUTES[name]}?run={QUICK}"))
+    ready(phone)
+    phone.wait_for_timeout(1000)
+    shoot(phone, f"phone-{name}", full=True)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    for part in phone.locator(".runmenu select, .runmenu .state, nav [aria-current]").all():
         box = part.bounding_box()
         assert box is None or box["x"] + box["width"] <= 390
-    context.close()
 
 
-def test_a_table_wider_than_a_phone_has_a_shadow_where_it_goes_on(browser, served):
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(served.link(f"/compare?run={QUICK}"))
-    grid = page.get_by_role("region", name="What each scorer says")
+def test_a_table_wider_than_a_phone_has_a_shadow_where_it_goes_on(phone, served):
+    phone.goto(served.link(f"/compare?run={QUICK}"))
+    grid = phone.get_by_role("region", name="What each scorer says")
     grid.wait_for()
     assert grid.evaluate("dom => dom.scrollWidth > dom.clientWidth")
     # Two covers move with the table, two shadows stay at the edges.
     assert grid.evaluate("dom => getComputedStyle(dom).backgroundAttachment") == (
         "local, local, scroll, scroll"
     )
-    context.close()
 
 
 @pytest.mark.parametrize(
     ("route", "caption"), [("run", "Measured values"), ("tradeoff", "Trade-off")]
 )
-def test_measured_values_are_in_sight_on_a_phone(browser, served, route, caption):
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(served.link(f"/{route}?run={QUICK}"))
-    ready(page)
+def test_measured_values_are_in_sight_on_a_phone(phone, served, route, caption):
+    phone.goto(served.link(f"/{route}?run={QUICK}"))
+    ready(phone)
     if route == "run":
-        page.get_by_text("Evaluations (").click()
-    grid = page.get_by_role("region", name=caption)
+        phone.get_by_text("Evaluations (").click()
+    grid = phone.get_by_role("region", name=caption)
     grid.wait_for()
     assert grid.evaluate("dom => dom.scrollWidth <= dom.clientWidth")
     for cell in grid.get_by_role("cell").all():
         box = cell.bounding_box()
         assert box["x"] + box["width"] <= 390
-    shoot(page, f"phone-values-{route}", full=True)
-    context.close()
+    shoot(phone, f"phone-values-{route}", full=True)
 
 
 def test_every_score_of_a_rollout_has_a_line_of_its_own(page, served):
@@ -252,14 +244,11 @@ def test_the_link_to_a_text_is_copied_where_there_is_no_clipboard_object(page, s
     assert page.evaluate("window.copied") == [page.url]
 
 
-def test_a_browser_without_the_token_is_told_so_and_cannot_launch(browser, served):
-    context = browser.new_context()
-    page = context.new_page()
+def test_a_browser_without_the_token_is_told_so_and_cannot_launch(page, served):
     page.goto(f"{served.address}/launch")
     page.get_by_text("Read-only.").wait_for()
     page.get_by_text("Ready.").wait_for()
     assert page.get_by_role("button", name="Launch", exact=True).is_disabled()
-    context.close()
 
 
 def test_about_names_the_port_that_was_taken_where_any_was_asked_for(page, served):
@@ -384,21 +373,18 @@ def test_a_warning_leads_to_its_step_in_the_curves_and_the_address_keeps_it(page
     watch.check()
 
 
-def test_on_a_phone_verdict_and_launch_button_stay_in_sight(browser, served):
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(served.link("/launch"))
-    page.get_by_text("Ready.").wait_for()
-    button = page.get_by_role("button", name="Launch", exact=True)
+def test_on_a_phone_verdict_and_launch_button_stay_in_sight(phone, served):
+    phone.goto(served.link("/launch"))
+    phone.get_by_text("Ready.").wait_for()
+    button = phone.get_by_role("button", name="Launch", exact=True)
     for place in ("0", "document.body.scrollHeight / 2", "document.body.scrollHeight"):
-        page.evaluate(f"scrollTo(0, {place})")
+        phone.evaluate(f"scrollTo(0, {place})")
         box = button.bounding_box()
         assert box["y"] > 0
         assert box["y"] + box["height"] <= 844
-    page.locator("footer.bottom span").last.scroll_into_view_if_needed()
-    page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    last = page.locator("footer.bottom span").last.bounding_box()
-    bar = page.locator(".verdict").bounding_box()
-    shoot(page, "phone-launch-bar")
+    phone.locator("footer.bottom span").last.scroll_into_view_if_needed()
+    phone.evaluate("scrollTo(0, document.body.scrollHeight)")
+    last = phone.locator("footer.bottom span").last.bounding_box()
+    bar = phone.locator(".verdict").bounding_box()
+    shoot(phone, "phone-launch-bar")
     assert last["y"] + last["height"] <= bar["y"]
-    context.close()

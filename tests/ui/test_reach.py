@@ -10,11 +10,10 @@ from acft.ui.pages import compare, rollouts
 from acft.ui.parts import replay
 from acft.ui.parts.replay import Clock
 from acft.ui.web.dom import table
+from tests.chromium import PHONE
 from tests.ui.browser import ready, shoot
 from tests.ui.conftest import QUICK, visit
 from tests.ui.test_filters import nodes
-
-PHONE = {"width": 390, "height": 844}
 
 
 def cells(node: Any, tag: str) -> list[dict[str, Any]]:
@@ -54,24 +53,21 @@ def test_the_slider_of_a_replay_tells_the_time():
 
 
 @pytest.mark.ui
-def test_a_phone_names_the_texts_and_can_sort_them(browser, served):
-    context = browser.new_context(viewport=PHONE)
-    page = context.new_page()
-    page.goto(served.link(f"/compare?run={QUICK}"))
+def test_a_phone_names_the_texts_and_can_sort_them(phone, served):
+    phone.goto(served.link(f"/compare?run={QUICK}"))
     label = "dom => getComputedStyle(dom, '::before').content"
-    texts = page.get_by_role("region", name="Pairs of texts").locator("tbody tr").first
+    texts = phone.get_by_role("region", name="Pairs of texts").locator("tbody tr").first
     assert "base" in texts.locator("td").nth(1).evaluate(label)
     assert "tuned, version 3" in texts.locator("td").nth(2).evaluate(label)
     texts.scroll_into_view_if_needed()
-    shoot(page, "phone-compare-texts")
-    page.goto(served.link(f"/rollouts?run={QUICK}"))
-    page.locator("thead").get_by_role("link", name="Tokens", exact=True).click()
-    page.wait_for_url("**sort=n_tokens**")
-    head = page.locator("th[aria-sort=ascending]")
+    shoot(phone, "phone-compare-texts")
+    phone.goto(served.link(f"/rollouts?run={QUICK}"))
+    phone.locator("thead").get_by_role("link", name="Tokens", exact=True).click()
+    phone.wait_for_url("**sort=n_tokens**")
+    head = phone.locator("th[aria-sort=ascending]")
     expect(head).to_be_visible()
-    shoot(page, "phone-rollouts-sorted")
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    context.close()
+    shoot(phone, "phone-rollouts-sorted")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 @pytest.mark.ui

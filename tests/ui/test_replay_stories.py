@@ -119,8 +119,6 @@ def test_a_visitor_goes_from_texts_to_tokens_whose_sum_agrees(page, space):
 
 
 @pytest.mark.parametrize("route", ["", "launch", "run", "compare", "tokens", "rollouts"])
-def test_the_read_only_pages_fit_a_phone(browser, space, route):
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = opened(context.new_page(), f"{space}/{route}?run={QUICK}")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
+def test_the_read_only_pages_fit_a_phone(phone, space, route):
+    opened(phone, f"{space}/{route}?run={QUICK}")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,6 +1,9 @@
 """The test suite's own guards."""
 
 import socket
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import psutil
 import pytest
@@ -26,17 +29,43 @@ def test_torch_has_one_thread():
 
 
 @pytest.mark.ui
-def test_a_browser_that_closes_no_window_is_ended_and_replaced(
-    browser, launched, launch_browser, monkeypatch
-):
-    window = browser.new_context()
-    window.new_page()
+def test_a_browser_that_closes_no_page_is_ended_and_replaced(profiles, monkeypatch):
+    page = profiles.warm().new_page()
     for process in psutil.Process().children(recursive=True):
         if process.name().startswith("chrom"):
             process.suspend()
     monkeypatch.setattr(chromium, "CLOSES_WITHIN", 1.0)
-    window.close()
-    assert not browser.is_connected()
-    page = chromium.one_that_answers(launched, launch_browser).new_page()
-    page.set_content("<p>here</p>")
-    assert page.inner_text("p") == "here"
+    with chromium.ended_if_silent():
+        page.close()
+    another = profiles.warm().new_page()
+    another.set_content("<p>here</p>")
+    assert another.inner_text("p") == "here"
+    another.close()
+
+
+KEPT = """async () => [
+    document.cookie, localStorage.length, sessionStorage.length,
+    (await navigator.permissions.query({name: "clipboard-read"})).state,
+]"""
+
+
+@pytest.mark.ui
+def test_a_test_finds_nothing_of_the_test_before(context, tmp_path):
+    (tmp_path / "index.html").write_text("<p>here</p>")
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    )
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    page = context.new_page()
+    page.goto(address)
+    page.evaluate("['localStorage', 'sessionStorage'].forEach(n => window[n].setItem('a', 'b'))")
+    page.evaluate("document.cookie = 'a=b'")
+    context.grant_permissions(["clipboard-read"])
+    assert page.evaluate(KEPT) == ["a=b", 1, 1, "granted"]
+    chromium.empty(context)
+    page = context.new_page()
+    page.goto(address)
+    assert page.evaluate(KEPT) == ["", 0, 0, "prompt"]
+    server.shutdown()
+    server.server_close()
