@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from acft.backbone.forward import input_embeddings
 from acft.oracle.base import Oracle, OracleContext
+from acft.seeding import local_torch_seed
 from acft.types import Window
 
 INPUT_DROPOUT = 0.3
@@ -218,8 +219,7 @@ def token_features(
 
 def build_with(context: OracleContext, memory: Callable[[int], nn.Module]) -> NadoOracle:
     """A NADO oracle whose memory module is made by ``memory(width)``, with seeded weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed)
+    with local_torch_seed(context.seed):
         oracle = NadoOracle(context, memory(context.settings.width))
     return oracle.to(context.backbone.model.device)
 

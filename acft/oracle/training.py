@@ -1,7 +1,6 @@
 """Fitting an oracle to scored responses, with early stopping on responses held out by prompt."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from acft.errors import DataError, NonFiniteError
 from acft.events import Event, Progress, Scalars
 from acft.objective import consistency_gap, oracle_bce, token_mean
 from acft.oracle.base import Oracle, response_positions
-from acft.seeding import derive_seed
+from acft.seeding import derive_seed, local_torch_seed
 from acft.settings import OracleSettings
 from acft.types import Window
 
@@ -162,17 +161,6 @@ def predictions(
             by_token.append(oracle.response_log_r(states, window.token_ids).cpu())
             by_prefix.append(oracle.prefix_log_r(states[:, 1:]).cpu())
     return torch.cat(by_token), torch.cat(by_prefix)
-
-
-@contextmanager
-def local_torch_seed(seed: int) -> Iterator[None]:
-    """Seeds torch's generator within it and restores it afterwards."""
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def _loss(
