@@ -104,13 +104,12 @@ class Store:
             self._writer.close()
 
 
-def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_LIMIT) -> Store:
+def open_store(root: Path, path: Path | None = None) -> Store:
     """The database of a folder of runs, made or brought up to date if need be.
 
     Args:
         root: Folder of all run directories.
         path: Database file; by default ``store.duckdb`` inside ``root``.
-        memory_limit: Most memory DuckDB may use before it works on disk.
 
     Raises:
         StoreLockedError: Another process has the file open; says which and what to do.
@@ -120,15 +119,15 @@ def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_
     path = path or root / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        connection = _connect(str(path), memory_limit)
+        connection = _connect(str(path))
     except duckdb.Error as error:  # damage shows as any of its kinds, even as the base class
         raise _unusable(path, str(error)) from None
     return _migrated(connection, root, path)
 
 
-def open_memory_store(root: Path, memory_limit: str = MEMORY_LIMIT) -> Store:
+def open_memory_store(root: Path) -> Store:
     """A database without a file, for demonstrations and notebooks."""
-    connection = _connect(str(MEMORY), memory_limit)
+    connection = _connect(str(MEMORY))
     # By default it would be a folder in the current directory.
     overflow = Path(tempfile.gettempdir()) / f"acft-store-{uuid.uuid4().hex}"
     connection.execute("SET temp_directory = ?", [str(overflow)])
@@ -171,11 +170,11 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> int:
     return len(missing)
 
 
-def _connect(database: str, memory_limit: str) -> duckdb.DuckDBPyConnection:
+def _connect(database: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         database,
         config={
-            "memory_limit": memory_limit,
+            "memory_limit": MEMORY_LIMIT,
             "storage_compatibility_version": STORAGE_VERSION,
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
