@@ -134,7 +134,7 @@ def test_a_damaged_oracle_is_told_in_a_sentence(session, own_run):
     file = opened.checkpoint(2) / "oracle" / ORACLE
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(ModelError, match="cannot open the checkpoint's oracle"):
-        opened.guidance(2)
+        opened.guide(2)
 
 
 def test_ids_are_read_exactly_as_they_are(session, own_run):
