@@ -118,6 +118,7 @@ def test_a_scored_text_tells_whose_distribution_was_guided(session, own_run):
     assert found["weights"]["guided"] == 1
     assert found["weights"]["tuned"]["version"] == 2
     guided = [row for row in found["rows"] if row["in_loss"]]
+    assert len(guided) == len(ids)
     assert all(row["kl_guided_policy"] >= -1e-6 for row in guided)
 
 
