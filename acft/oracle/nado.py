@@ -20,6 +20,7 @@ from acft.types import Window
 INPUT_DROPOUT = 0.3
 """On hidden states and embeddings; without it a few thousand responses are learned by heart."""
 VERDICT_CLAMP = 1e-4
+"""Verdicts are kept this far from 0 and 1, where their log-odds would be infinite."""
 EMBEDDING_ROWS = 8192
 """Rows of the embedding turned into factors at once; bounds memory for large vocabularies."""
 

@@ -22,6 +22,7 @@ NextLogprobs = Callable[[Float[Tensor, "position width"]], Float[Tensor, "positi
 """Log-probabilities of the policy that drew the responses, from its hidden states."""
 
 MAX_GRAD_NORM = 1.0
+"""An oracle's gradient is scaled down to this norm."""
 LOG_WEIGHT_MAX = 3.0
 """A response that is likelier under the policy than where it was drawn weighs e^3 at most."""
 PREDICTED_AT_ONCE = 256
