@@ -125,9 +125,9 @@ def open_store(root: Path, path: Path | None = None) -> Store:
     return _migrated(connection, root, path)
 
 
-def open_memory_store(root: Path) -> Store:
+def open_memory_store(root: Path, memory_limit: str = MEMORY_LIMIT) -> Store:
     """A database without a file, for demonstrations and notebooks."""
-    connection = _connect(str(MEMORY))
+    connection = _connect(str(MEMORY), memory_limit)
     # By default it would be a folder in the current directory.
     overflow = Path(tempfile.gettempdir()) / f"acft-store-{uuid.uuid4().hex}"
     connection.execute("SET temp_directory = ?", [str(overflow)])
@@ -170,11 +170,11 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> int:
     return len(missing)
 
 
-def _connect(database: str) -> duckdb.DuckDBPyConnection:
+def _connect(database: str, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         database,
         config={
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": memory_limit,
             "storage_compatibility_version": STORAGE_VERSION,
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
