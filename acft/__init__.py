@@ -10,9 +10,9 @@ __all__ = ["__version__", "open_runs"]
 
 __version__ = "0.1.0"
 
-# Read once, when torch is loaded. A thread that has done its part of a product spins until the
-# others are done, for milliseconds unless told otherwise, and so takes the core from whatever else
-# is at work, the very thread it waits for included (``python -m benchmarks.neighbours``).
+# OpenMP reads this when torch is loaded. A thread that has done its part of a product would spin
+# for milliseconds until the others are done, and keep the core from whatever else is at work, the
+# very thread it waits for included (``python -m benchmarks.neighbours``).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

@@ -5,7 +5,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -54,14 +54,13 @@ class EventWriter:
     file under a new name, so that nothing readable by a person is destroyed.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("ab+", buffering=0)
         self.seq, self._end = _cut_damage(self._file, path)
 
     def append(self, event: Event) -> Entry:
         """The entry just written; a failed write leaves no partial line behind."""
-        moment = self._clock()
+        moment = time.time()
         line = to_json(event, self.seq + 1, moment).encode() + b"\n"
         try:
             _write_all(self._file, line)

@@ -31,7 +31,7 @@ class Aligned:
 
 
 def align(batch: TokenBatch, next_values: Shaped[Tensor, "batch time *rest"]) -> Aligned:
-    """Each prediction of a token batch with its target token; responses of oracles have windows."""
+    """Each prediction of a token batch beside the token that it is about."""
     mask_all = batch.attention_mask[:, 1:]
     return Aligned(
         values=next_values[:, :-1],

@@ -41,19 +41,3 @@ def rounds(kind: Literal["sequential", "parallel"], n_rounds: int) -> Iterator[R
             keep=index - (kind == "parallel"),
             is_concurrent=lag == 1,
         )
-
-
-def wall_time(
-    kind: Literal["sequential", "parallel"],
-    n_rounds: int,
-    oracle_seconds: float,
-    fit_seconds: float,
-) -> float:
-    """Seconds a run takes when its two jobs have the given lengths and never wait for each other.
-
-    Source: arXiv:2410.05559, figure 2.
-    """
-    both = oracle_seconds + fit_seconds
-    if kind == "sequential":
-        return n_rounds * both
-    return both + (n_rounds - 1) * max(oracle_seconds, fit_seconds)

@@ -1,6 +1,10 @@
 """Seeds: one for a run, a derived one for every consumer, a number in [0, 1) for every text."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -17,3 +21,14 @@ def derive_short_seed(seed: int, *names: str | int) -> int:
 def hash_fraction(text: str) -> float:
     """A number in [0, 1) that depends on the text alone; used for stable splits."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+@contextmanager
+def local_torch_seed(seed: int) -> Iterator[None]:
+    """Seeds torch's generator within it and restores it afterwards."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

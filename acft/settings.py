@@ -319,6 +319,8 @@ class RunSettings(Config):
     """Table with ``name`` of a registered method and that method's settings."""
 
 
+UNMEASURED = ("title", "notes")
+"""Settings that change no number."""
 PARTLY_WRITTEN = ("corpus", "constraint", "method")
 """Settings whose default is filled in before a part of them is changed."""
 

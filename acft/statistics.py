@@ -19,6 +19,8 @@ LEVEL = 0.95
 RESAMPLES = 2000
 UNDEFINED_LIMIT = 0.01
 """Largest share of resamples without a value (a ratio over zero) that still gives an interval."""
+FLOOR = 1e-12
+"""Distance of probabilities from 0 and 1, so that a cross-entropy is finite."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,7 @@ def errors_of_mean(values: ArrayLike, n_draws: int, rng: np.random.Generator) ->
     return Errors(normal, normal / np.sqrt(rng.chisquare(k - 1, n_draws) / (k - 1)))
 
 
-def mean_of_runs(
-    estimates: Sequence[Interval], n_resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
+def mean_of_runs(estimates: Sequence[Interval]) -> Interval:
     """Interval of the mean of estimates that each know their standard error.
 
     Their own errors are taken as shared, as they are over the same prompts, and normal.
@@ -132,9 +132,9 @@ def mean_of_runs(
     if not known or len(known) < len(estimates):
         return NOTHING
     values, stderrs = np.array(known).T
-    rng = np.random.default_rng(seed)
-    own = values.mean() + stderrs.mean() * rng.standard_normal(n_resamples)
-    errors = errors_of_mean(values, n_resamples, rng)
+    rng = np.random.default_rng(0)
+    own = values.mean() + stderrs.mean() * rng.standard_normal(RESAMPLES)
+    errors = errors_of_mean(values, RESAMPLES, rng)
     n = min(estimate.n for estimate in estimates)
     found = percentile_interval(float(values.mean()), own + errors.student, n)
     return with_stderr(found, own + errors.normal)
@@ -224,15 +224,12 @@ def brier(
 
 
 def bce(
-    predicted: ArrayLike,
-    observed: ArrayLike,
-    weights: ArrayLike | None = None,
-    floor: float = 1e-12,
+    predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike | None = None
 ) -> float | None:
-    """Mean binary cross-entropy in nats, probabilities kept ``floor`` away from 0 and 1."""
+    """Mean binary cross-entropy in nats, probabilities kept ``FLOOR`` away from 0 and 1."""
     p, y, w = _floats(predicted), _floats(observed), _weights(weights, predicted)
     _same_length(p, y)
-    p = np.clip(p, floor, 1 - floor)
+    p = np.clip(p, FLOOR, 1 - FLOOR)
     losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
     return float(np.sum(w * losses) / w.sum()) if w.sum() > 0 else None
 

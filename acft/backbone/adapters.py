@@ -23,6 +23,7 @@ from acft.backbone.quantized import is_quantized, shared_tensors
 from acft.backbone.sharded import copied_layer, laid_out, sharded_layers, whole
 from acft.distributed import ranks
 from acft.errors import ModelError
+from acft.seeding import local_torch_seed
 from acft.settings import AdapterSettings
 
 ADAPTER = "default"
@@ -48,8 +49,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
                 "in few bits; set kind to 'lora', or quantization to 'none'"
             )
         return model.requires_grad_(requires_grad=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with local_torch_seed(seed):
         try:
             inject_adapter_in_model(_lora_config(settings, model), model, adapter_name=ADAPTER)
         except ValueError as error:

@@ -30,13 +30,13 @@ def run(settings: DrawSettings, bench: Bench) -> Generator[SuiteOutput, None, Me
     return {JUDGED: Totals(names, columns[:, 0], columns[:, 1])}
 
 
-def win_totals(base: Totals, policy: Totals, tie_nats: float = TIE_NATS) -> dict[str, Totals]:
+def win_totals(base: Totals, policy: Totals) -> dict[str, Totals]:
     """Wins with half the ties, wins, ties and losses of the policy, by prompt."""
     drawn = {*policy.groups}
     shared = [response for response in base.groups if response in drawn]
     with np.errstate(invalid="ignore"):  # two empty ones: no number, so neither win nor loss
         gain = _nats_per_token(base, shared) - _nats_per_token(policy, shared)
-    wins, losses = gain > tie_nats, gain < -tie_nats
+    wins, losses = gain > TIE_NATS, gain < -TIE_NATS
     ties = ~(wins | losses)
     prompts = [response_id.rpartition("-")[0] for response_id in shared]
     outcomes = {

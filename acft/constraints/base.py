@@ -13,6 +13,7 @@ from pydantic import Field
 from acft.config import Config
 from acft.errors import ConfigError
 from acft.registry import Registry
+from acft.schema import SATISFIED_ABOVE
 from acft.scorers import Scorer
 
 Table = Mapping[str, Any]
@@ -25,7 +26,7 @@ GetScorer = Callable[[str], Scorer]
 MAX_DEPTH = 8
 """Tables inside tables."""
 
-JUST_ABOVE_HALF = 0.5 + 2**-24
+JUST_ABOVE_HALF = SATISFIED_ABOVE + 2**-24
 """The smallest value that is the verdict "satisfied", in float32 too, in which oracles learn it."""
 
 
@@ -154,18 +155,18 @@ def build_constraint(tables: Sequence[Table], get_scorer: GetScorer) -> Constrai
     return _Built(whole, whole.grader(get_scorer))
 
 
-def parse_constraints(
-    tables: Sequence[Table], where: str = "constraint"
-) -> tuple[ParsedConstraint, ...]:
+def parse_constraints(tables: Sequence[Table]) -> tuple[ParsedConstraint, ...]:
     """Checked settings of each table; nothing is loaded.
 
     Raises:
         ConfigError: No table, or any number of problems; the message has one line for each.
     """
     if not tables:
-        raise ConfigError(f"[{where}] has no table; add one with a kind, such as 'scorer'")
+        raise ConfigError("[constraint] has no table; add one with a kind, such as 'scorer'")
     problems: list[str] = []
-    parsed = [_parse(table, f"{where}.{index}", 1, problems) for index, table in enumerate(tables)]
+    parsed = [
+        _parse(table, f"constraint.{index}", 1, problems) for index, table in enumerate(tables)
+    ]
     if problems:
         raise ConfigError("\n".join(problems))
     return tuple(item for item in parsed if item is not None)

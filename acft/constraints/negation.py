@@ -5,6 +5,7 @@ from typing import Any
 
 from acft.config import Config
 from acft.constraints.base import CONSTRAINTS, JUST_ABOVE_HALF, Table
+from acft.schema import SATISFIED_ABOVE
 
 
 @CONSTRAINTS.add("not")
@@ -25,4 +26,4 @@ class Not(Config):
     def combine(self, values: Sequence[float]) -> float:
         """The complement; above 0.5 also where the part is exactly 0.5, which is not satisfied."""
         (value,) = values
-        return 1 - value if value > 0.5 else max(1 - value, JUST_ABOVE_HALF)
+        return 1 - value if value > SATISFIED_ABOVE else max(1 - value, JUST_ABOVE_HALF)

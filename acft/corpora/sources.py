@@ -11,6 +11,8 @@ from acft.settings import CorpusSettings, PromptSettings, RunSettings
 
 INLINE = "inline:"
 """Start of a source whose texts stand in the settings themselves, one on each line."""
+FORMS = "; a local file ends in .jsonl, .csv, .parquet or .txt, a hub data set starts with 'hub:'"
+"""Said where a source is no registered name."""
 
 
 def prompt_records(settings: PromptSettings) -> Iterable[Record]:
@@ -45,8 +47,6 @@ def check_sources(run: RunSettings) -> list[str]:
     """
     problems = [source_problem("prompts", run.prompts)]
     problems += [source_problem(f"corpus.{i}", corpus) for i, corpus in enumerate(run.corpus)]
-    if not run.corpus:
-        problems.append("[corpus] there is no corpus; add one, e.g. source = 'sotu'")
     return list(filter(None, problems))
 
 
@@ -94,10 +94,7 @@ def _registered(source: str, registry: Registry[Source]) -> Source | None:
     try:
         return registry.get(source)
     except ConfigError as error:
-        raise DataError(
-            f"{error}; a local file ends in .jsonl, .csv, .parquet or .txt, "
-            "a hub data set starts with 'hub:'"
-        ) from None
+        raise DataError(f"{error}{FORMS}") from None
 
 
 def _inline(text: str) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from acft.runs.lineage import check_room
 
 
 def export(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     run_id: str,
     checkpoint: int,

@@ -25,7 +25,7 @@ PUBLISHED = {"toxigen", "collateral"}
 
 
 def weigh(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     run_id: str,
     suites: Sequence[str],
@@ -58,7 +58,7 @@ def weigh(
 
 
 def measure(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     run_id: str,
     suites: Sequence[str],

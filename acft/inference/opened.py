@@ -11,7 +11,7 @@ from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
 from acft.errors import DataError, ModelError
 from acft.inference.server import Session
-from acft.oracle.base import ORACLES, Oracle
+from acft.oracle.base import ORACLES
 from acft.policy import Policy, trainable_policy
 from acft.runs.checkpoints import verify
 from acft.runs.directory import find_run
@@ -23,21 +23,11 @@ from acft.scoring import ScorerPool, score_texts
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import new_oracle
-from acft.training.train_state import load_oracle, read_state
+from acft.training.oracle_job import Guide, new_oracle
+from acft.training.train_state import load_guide, read_state
 
 KEPT_RUNS = 1
 """Runs whose models are held at once; memory is short on small machines."""
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """What guides a version: the oracle of its round and how strongly."""
-
-    oracle: Oracle
-    strength: float
-    anchor: int
-    """Version of the policy whose rollouts trained the oracle."""
 
 
 @dataclass
@@ -51,7 +41,7 @@ class OpenedRun:
     """One trainable copy; holds the weights of ``tuned.version``."""
     constraint: Constraint
     pool: ScorerPool
-    _oracles: dict[int, Guidance] = field(default_factory=dict)
+    _guides: dict[int, Guide] = field(default_factory=dict)
     tuned_sha256: str = ""
     """Of the files that ``tuned`` was read from, taken when it was."""
 
@@ -100,37 +90,37 @@ class OpenedRun:
             raise DataError(f"run {self.paths.root.name} has no sealed checkpoint {version}")
         return folder
 
-    def guidance(self, version: int) -> Guidance | None:
-        """The oracle that guided a version; None for methods without one.
+    def guide(self, version: int) -> Guide | None:
+        """The oracle that guided a version, and how strongly; None for methods without one.
 
         Raises:
             DataError: The version has no sealed checkpoint.
             ModelError: A file of the oracle is missing, damaged or of another kind of oracle.
         """
-        if version not in self._oracles:
-            found = self._read_oracle(version)
+        if version not in self._guides:
+            found = self._read_guide(version)
             if found is None:
                 return None
-            self._oracles[version] = found
-        return self._oracles[version]
+            self._guides[version] = found
+        return self._guides[version]
 
     def anchor(self, version: int) -> int:
         """Version of the policy p in the guided p·R that training aimed ``version`` at."""
-        guidance = self.guidance(version)
-        if guidance is None or getattr(self.spec.method_settings, "anchor", "") == "current":
+        guide = self.guide(version)
+        if guide is None or getattr(self.spec.method_settings, "anchor", "") == "current":
             return version
-        return guidance.anchor
+        return guide.policy_version
 
     def decoder(self, version: int, policy: Policy) -> Decoder:
         """A decoder that reweights ``policy`` by the oracle of ``version``."""
-        guidance = self.guidance(version)
-        if guidance is None:
+        guide = self.guide(version)
+        if guide is None:
             raise ModelError(f"run {self.paths.root.name} trained no oracle; nothing can guide")
-        guidance.oracle.follow(policy.backbone)
+        guide.oracle.follow(policy.backbone)
         verdicts = self.constraint.score if self.reads_verdicts else None
         rare, horizon = self.run.oracle.rare, self.run.sampling.horizon
-        settings = GuidedSettings(strength=guidance.strength, delta=self.delta, rare=rare)
-        return guided_decoder(settings, DecoderContext(policy, guidance.oracle, verdicts, horizon))
+        settings = GuidedSettings(strength=guide.strength, delta=self.delta, rare=rare)
+        return guided_decoder(settings, DecoderContext(policy, guide.oracle, verdicts, horizon))
 
     def scores(self, texts: Sequence[str]) -> dict[str, list[float]]:
         """What the run's judges and the scorers of its constraint give each text."""
@@ -142,17 +132,14 @@ class OpenedRun:
         """Whether the oracle reads the constraint's verdict on prefixes."""
         return ORACLES.get(self.run.oracle.kind).reads_verdicts
 
-    def _read_oracle(self, version: int) -> Guidance | None:
+    def _read_guide(self, version: int) -> Guide | None:
         folder = self.checkpoint(version)
         facts = read_state(folder)
         if "oracle_version" not in facts:
             return None
         scorers = [self.pool(name) for name in self.constraint.scorers]
         oracle = new_oracle(self.run, self.base.backbone, self.constraint, scorers)
-        load_oracle(oracle, folder, facts)
-        replay = facts.get("replay") or [{}]
-        anchor = int(replay[-1].get("policy_version", version - 1))
-        return Guidance(oracle, float(facts["strength"]), anchor)
+        return load_guide(oracle, folder, facts)
 
 
 def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:

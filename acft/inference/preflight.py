@@ -21,7 +21,7 @@ SHOWN_TOKENS = 80
 
 
 def preflight(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     text: str,
     quota_bytes: int = 0,

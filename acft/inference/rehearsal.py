@@ -90,7 +90,8 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
         checks.append(check_oracle(world.base.backbone, _judged_tokens(world, trained.guide)))
         rule = _regularizer(method, world, trained) if method.kl_weight else None
     yield {"doing": "taking one optimiser step"}
-    values = _step(world, rule, ce_weight) if steps_per_round(run, spec.method_name) else {}
+    is_measured = run.corpus and steps_per_round(run, spec.method_name)
+    values = _step(world, rule, ce_weight) if is_measured else {}
     speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
     n_drawn = sum(n_base_rollouts(corpus) for corpus in run.corpus if needs_policy(corpus))
     work = expected_work(run, spec.method_name, speeds, n_drawn)

@@ -20,7 +20,7 @@ from acft.runs.sweep import Plan, parse_axis, plan, queue
 
 
 def check(
-    session: Session,  # noqa: ARG001
+    _: Session,
     text: str,
     *,
     has_files: bool = False,
@@ -37,7 +37,7 @@ def check(
 
 
 def launch(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     text: str,
     request_id: str,
@@ -58,7 +58,7 @@ def launch(
 
 
 def plan_grid(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     text: str,
     grid: Sequence[str],
@@ -74,7 +74,7 @@ def plan_grid(
 
 
 def launch_grid(
-    session: Session,  # noqa: ARG001
+    _: Session,
     runs: str,
     text: str,
     grid: Sequence[str],
@@ -105,7 +105,7 @@ def _planned(runs: Path, text: str, grid: Sequence[str]) -> Plan:
     return planned
 
 
-def describe(session: Session) -> dict[str, Any]:  # noqa: ARG001
+def describe(_: Session) -> dict[str, Any]:
     """Methods and constraints with their settings, for the form."""
     return {
         "method": {

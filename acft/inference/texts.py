@@ -224,13 +224,13 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
     """Rows of a text, its parts as token ids, and what every scorer gives its response."""
     backbone = opened.base.backbone
     response = response_text(backbone.decode, text.ids[: text.start], text.ids[text.start :])
-    guidance = opened.guidance(version) if version else None
+    guide = opened.guide(version) if version else None
     return {
         "rows": token_rows(opened, version, text.ids, text.start, text.prompt),
         "weights": {
             "base": _weights(opened, opened.base),
             "tuned": _weights(opened, opened.policy(version)),
-            "guided": opened.anchor(version) if guidance else None,
+            "guided": opened.anchor(version) if guide else None,
         },
         "first": TokenTexts(lambda some: str(backbone.tokenizer.decode(some))).add(text.ids[0]),
         "prompt": text.prompt,

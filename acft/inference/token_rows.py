@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acft.backbone.forward import logits
-from acft.inference.opened import Guidance, OpenedRun
+from acft.inference.opened import OpenedRun
 from acft.objective import (
     entropy,
     guided_next_logprobs,
@@ -21,6 +21,7 @@ from acft.oracle.verdicts import prefix_verdicts
 from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.token_text import TokenTexts
+from acft.training.oracle_job import Guide
 from acft.types import TokenBatch
 
 TOP = 10
@@ -41,11 +42,11 @@ def token_rows(
         return passes[by]
 
     base_lp = read(0).logprobs
-    guidance = opened.guidance(version) if version else None
+    guide = opened.guide(version) if version else None
     guided_lp, log_r = None, None
-    if guidance is not None and start < len(ids):
+    if guide is not None and start < len(ids):
         anchor = read(opened.anchor(version))
-        guided_lp, log_r = _guided(opened, anchor, guidance, token_ids, start, prompt)
+        guided_lp, log_r = _guided(opened, anchor, guide, token_ids, start, prompt)
     return _rows(opened, version, ids, start, (base_lp, read(version).logprobs, guided_lp), log_r)
 
 
@@ -68,7 +69,7 @@ def _read(policy: Policy, token_ids: Int[Tensor, "one time"]) -> _Pass:
 def _guided(
     opened: OpenedRun,
     anchor: _Pass,
-    guidance: Guidance,
+    guide: Guide,
     token_ids: Int[Tensor, "one time"],
     start: int,
     prompt: str,
@@ -78,15 +79,15 @@ def _guided(
     mask = torch.ones_like(token_ids, dtype=torch.bool)
     starts = torch.tensor([start], device=token_ids.device)
     window = response_windows(TokenBatch(token_ids, mask, mask), anchor.hidden, starts, horizon)
-    guidance.oracle.follow(anchor.policy.backbone)
+    guide.oracle.follow(anchor.policy.backbone)
     if opened.reads_verdicts:
         window.verdicts.copy_(_verdicts(opened, token_ids[0].tolist(), start, prompt, horizon))
-    states = guidance.oracle.states(window)
+    states = guide.oracle.states(window)
     n = min(horizon, token_ids.shape[1] - start)
-    next_log_r = guidance.oracle.next_log_r(states[0, :n])
+    next_log_r = guide.oracle.next_log_r(states[0, :n])
     place_lp = anchor.logprobs[start - 1 : start - 1 + n]
-    log_r = guidance.oracle.response_log_r(states, window.token_ids)[0, :n]
-    strength, rare = guidance.strength, opened.run.oracle.rare
+    log_r = guide.oracle.response_log_r(states, window.token_ids)[0, :n]
+    strength, rare = guide.strength, opened.run.oracle.rare
     if opened.delta >= 1.0:
         return guided_next_logprobs(place_lp, next_log_r, strength, rare), log_r
     first = prompt_log_r(place_lp[:1], next_log_r[:1])

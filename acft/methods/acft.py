@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from acft.chunked import KlDirection
 from acft.config import Config
 from acft.data import TokenizedDocument
 from acft.distributed import ranks
@@ -25,6 +26,7 @@ from acft.objective import target_ratio
 from acft.oracle.training import LOG_WEIGHT_MAX
 from acft.policy import Policy
 from acft.schedule import Round, rounds
+from acft.schema import SATISFIED_ABOVE
 from acft.settings import (
     Fraction,
     NonNegative,
@@ -59,7 +61,7 @@ class AcftSettings(Config):
     """Weight of the KL term, lambda in the paper; 0 is plain fine-tuning."""
     delta: OpenFraction = 1.0
     """Satisfaction demanded of every prompt's responses; below 1 the soft closed form is used."""
-    kl: Literal["guided_policy", "policy_guided"] = "guided_policy"
+    kl: KlDirection = "guided_policy"
     """KL(guided || policy) or KL(policy || guided)."""
     anchor: Literal["snapshot", "current"] = "snapshot"
     """Which p builds q = p·R: the policy whose rollouts trained R, or the policy being tuned."""
@@ -277,7 +279,7 @@ def _sampled_documents(
     log_weights = [min(rollout.log_weight, LOG_WEIGHT_MAX) for rollout in rollouts]
     largest = max(log_weights)
     weights = [math.exp(each - largest) for each in log_weights]
-    verdicts = [value > 0.5 for value in guide_round.satisfaction]
+    verdicts = [value > SATISFIED_ABOVE for value in guide_round.satisfaction]
     all_of, satisfied = defaultdict[str, float](float), defaultdict[str, float](float)
     for rollout, weight, verdict in zip(rollouts, weights, verdicts, strict=True):
         all_of[rollout.prompt_id] += weight

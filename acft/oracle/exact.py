@@ -11,6 +11,7 @@ from acft.backbone.loading import Backbone
 from acft.errors import ConfigError
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind, Shared, Verdicts
 from acft.prompt_tokens import response_texts
+from acft.schema import SATISFIED_ABOVE
 from acft.toy import ToyWorld, enumerate_policy, exact_next_log_r
 from acft.types import Window
 
@@ -126,7 +127,7 @@ class ExactOracle(Oracle):
         values = torch.tensor(
             self._verdicts.value([question] * len(texts), texts), dtype=torch.float64
         )
-        return values if self._is_graded else (values > 0.5).double()
+        return values if self._is_graded else (values > SATISFIED_ABOVE).double()
 
     def _floored(self, log_r: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
         return log_r.float().clamp(min=self.log_r_min, max=0.0)

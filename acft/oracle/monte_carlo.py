@@ -18,6 +18,7 @@ from acft.errors import ConfigError
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind, Shared, Verdicts
 from acft.prompt_tokens import response_texts
 from acft.sampling import continuations
+from acft.schema import SATISFIED_ABOVE
 from acft.types import Window
 
 CONTINUATIONS = 64
@@ -102,7 +103,8 @@ def _estimate(
         responses = [prefix.response_ids + ending for ending in endings]
         texts = response_texts(policy.decode, prefix.prompt_ids, responses)
         question = policy.decode(prefix.prompt_ids)
-        satisfied = [value > 0.5 for value in verdicts([question] * len(texts), texts)]
+        values = verdicts([question] * len(texts), texts)
+        satisfied = [value > SATISFIED_ABOVE for value in values]
         # A response that is complete is certain, however many tries were asked for.
         yield Estimate(sum(satisfied) / len(satisfied), n)
 

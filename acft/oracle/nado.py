@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from acft.backbone.forward import input_embeddings
 from acft.oracle.base import Oracle, OracleContext
+from acft.seeding import local_torch_seed
 from acft.types import Window
 
 INPUT_DROPOUT = 0.3
 """On hidden states and embeddings; without it a few thousand responses are learned by heart."""
 VERDICT_CLAMP = 1e-4
+"""Verdicts are kept this far from 0 and 1, where their log-odds would be infinite."""
 EMBEDDING_ROWS = 8192
 """Rows of the embedding turned into factors at once; bounds memory for large vocabularies."""
 
@@ -218,8 +220,7 @@ def token_features(
 
 def build_with(context: OracleContext, memory: Callable[[int], nn.Module]) -> NadoOracle:
     """A NADO oracle whose memory module is made by ``memory(width)``, with seeded weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed)
+    with local_torch_seed(context.seed):
         oracle = NadoOracle(context, memory(context.settings.width))
     return oracle.to(context.backbone.model.device)
 

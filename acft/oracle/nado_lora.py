@@ -1,6 +1,5 @@
 """NADO on an adapted copy of the base policy, with a vocabulary head of its own."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -8,6 +7,7 @@ from acft.backbone.forward import text_config
 from acft.oracle.base import ORACLES, Oracle, OracleContext, OracleKind
 from acft.oracle.lora import AdaptedReader
 from acft.oracle.nado import FactoredOracle, verdict_features
+from acft.seeding import local_torch_seed
 from acft.types import Window
 
 
@@ -31,8 +31,7 @@ class NadoLoraOracle(FactoredOracle):
 
 def build(context: OracleContext) -> Oracle:
     """Low-rank adapters on a copy of the base policy, and a vocabulary head; largest capacity."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed)
+    with local_torch_seed(context.seed):
         oracle = NadoLoraOracle(context)
     return oracle.to(context.backbone.model.device)
 

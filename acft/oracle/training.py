@@ -1,7 +1,6 @@
 """Fitting an oracle to scored responses, with early stopping on responses held out by prompt."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,8 @@ from acft.errors import DataError, NonFiniteError
 from acft.events import Event, Progress, Scalars
 from acft.objective import consistency_gap, oracle_bce, token_mean
 from acft.oracle.base import Oracle, response_positions
-from acft.seeding import derive_seed
+from acft.schema import SATISFIED_ABOVE
+from acft.seeding import derive_seed, local_torch_seed
 from acft.settings import OracleSettings
 from acft.types import Window
 
@@ -22,8 +22,11 @@ NextLogprobs = Callable[[Float[Tensor, "position width"]], Float[Tensor, "positi
 """Log-probabilities of the policy that drew the responses, from its hidden states."""
 
 MAX_GRAD_NORM = 1.0
+"""An oracle's gradient is scaled down to this norm."""
 LOG_WEIGHT_MAX = 3.0
 """A response that is likelier under the policy than where it was drawn weighs e^3 at most."""
+PREDICTED_AT_ONCE = 256
+"""Responses that an oracle reads together where it does not learn."""
 CONSISTENCY_POSITIONS = 24
 """Positions per step whose whole vocabulary enters the consistency term."""
 
@@ -66,7 +69,7 @@ class OracleData:
     @property
     def verdict(self) -> Float[Tensor, " batch"]:
         """1 where the constraint is satisfied, else 0."""
-        return (self.satisfaction > 0.5).float()
+        return (self.satisfaction > SATISFIED_ABOVE).float()
 
 
 def fit_oracle(
@@ -90,7 +93,7 @@ def fit_oracle(
     labels = train.labels(settings)
     if round_index == 1:
         _require_both(torch.cat([labels, validation.labels(settings)]))
-    weights, odds = _sampling(train, settings)
+    weights, chances = _sampling(train, settings)
     optimizer = torch.optim.AdamW(
         [p for p in oracle.parameters() if p.requires_grad],
         lr=settings.lr,
@@ -107,22 +110,22 @@ def fit_oracle(
         oracle.train()
         total = 0.0
         with local_torch_seed(derive_seed(seed, "oracle-dropout", round_index, epoch)):
-            for rows in _batches(generator, odds, len(train), settings.batch_size, n_steps):
+            for rows in _batches(generator, chances, len(train), settings.batch_size, n_steps):
                 loss = _loss(
                     oracle, train.rows(rows), labels[rows], weights[rows],
                     settings, next_logprobs, generator,
                 )  # fmt: skip
                 total += _step(oracle, optimizer, loss, round_index, epoch)
                 lr.step()
-        loss = _validation_loss(oracle, validation, settings)
+        held_out = _validation_loss(oracle, validation, settings)
         yield Progress("fit_oracle", epoch, settings.max_epochs, round_index, "epochs")
         yield Scalars(
             round_index,
             epoch,
-            {"oracle/loss_train": total / n_steps, "oracle/bce_validation": loss},
+            {"oracle/loss_train": total / n_steps, "oracle/bce_validation": held_out},
         )
-        if loss < best_loss:
-            best_loss, best_epoch, best = loss, epoch, _copy(oracle)
+        if held_out < best_loss:
+            best_loss, best_epoch, best = held_out, epoch, _copy(oracle)
         elif epoch - best_epoch >= settings.patience:
             break
     oracle.load_state_dict(best)
@@ -135,7 +138,7 @@ def _require_both(labels: Float[Tensor, " batch"]) -> None:
     """Raises DataError when all labels are equal; in later rounds that is success."""
     if bool((labels != labels[0]).any()):
         return
-    n, is_satisfied = len(labels), bool(labels[0] > 0.5)
+    n, is_satisfied = len(labels), bool(labels[0] > SATISFIED_ABOVE)
     found = f"all {n} responses satisfy" if is_satisfied else f"none of {n} responses satisfies"
     raise DataError(
         f"{found} the constraint, so that no guidance can be learned from them; "
@@ -146,7 +149,7 @@ def _require_both(labels: Float[Tensor, " batch"]) -> None:
 
 
 def predictions(
-    oracle: Oracle, data: OracleData, batch_size: int = 256
+    oracle: Oracle, data: OracleData
 ) -> tuple[Float[Tensor, "batch step"], Float[Tensor, "batch step"]]:
     """Log R of every prefix ending in a response token: by the next-token and the prefix head.
 
@@ -156,23 +159,12 @@ def predictions(
     by_token, by_prefix = [], []
     device = next(oracle.parameters(), torch.empty(0)).device
     with torch.no_grad():
-        for rows in torch.arange(len(data)).split(batch_size):
+        for rows in torch.arange(len(data)).split(PREDICTED_AT_ONCE):
             window = data.window[rows].to(str(device))
             states = oracle.states(window)
             by_token.append(oracle.response_log_r(states, window.token_ids).cpu())
             by_prefix.append(oracle.prefix_log_r(states[:, 1:]).cpu())
     return torch.cat(by_token), torch.cat(by_prefix)
-
-
-@contextmanager
-def local_torch_seed(seed: int) -> Iterator[None]:
-    """Seeds torch's generator within it and restores it afterwards."""
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def _loss(
@@ -259,23 +251,23 @@ def _sampling(
         return weights, None
     verdict = data.verdict
     share = verdict.mean().clamp(0.01, 0.99)
-    odds = torch.where(verdict > 0.5, 0.5 / share, 0.5 / (1 - share))
-    odds = odds / odds.mean()  # 1 already, but where the share was moved
-    chance = (odds / odds.sum()).double().numpy()
-    return weights / odds, chance / chance.sum()
+    boost = torch.where(verdict == 1, 0.5 / share, 0.5 / (1 - share))
+    boost = boost / boost.mean()  # 1 already, but where the share was moved
+    chances = (boost / boost.sum()).double().numpy()
+    return weights / boost, chances / chances.sum()
 
 
 def _batches(
     generator: np.random.Generator,
-    odds: np.ndarray | None,
+    chances: np.ndarray | None,
     size: int,
     batch_size: int,
     n_steps: int,
 ) -> Iterator[Tensor]:
-    if odds is None:
+    if chances is None:
         order = generator.permutation(size)
     else:
-        order = generator.choice(size, size=n_steps * batch_size, p=odds)
+        order = generator.choice(size, size=n_steps * batch_size, p=chances)
     for step in range(n_steps):
         yield torch.from_numpy(order[step * batch_size : (step + 1) * batch_size])
 

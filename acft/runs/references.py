@@ -11,7 +11,7 @@ from acft.constraints import ParsedConstraint
 from acft.corpora.base import CORPORA, PROMPT_SETS, Source
 from acft.corpora.files import looks_like_file
 from acft.corpora.hub import PREFIX, check_name
-from acft.corpora.sources import INLINE
+from acft.corpora.sources import FORMS, INLINE
 from acft.decoding.base import DECODERS
 from acft.engines import ENGINES
 from acft.engines.http import parse_address
@@ -21,10 +21,6 @@ from acft.registry import Registry
 from acft.scorers import check_scorer_name, scorer_problem
 from acft.settings import RunSettings
 from acft.training.subjects import SubjectSettings
-
-SOURCE_FORMS = (
-    "; a local file ends in .jsonl, .csv, .parquet or .txt, a hub data set starts with 'hub:'"
-)
 
 NAMES = {"model": "name", "prompts": "source", "oracle": "kind", "engine": "kind"}
 """Section and the setting in it that is a name."""
@@ -132,7 +128,7 @@ def _source_check(registry: Registry[Source]) -> Callable[[str], Any]:
             check_name(source.removeprefix(PREFIX))
         elif not looks_like_file(source):
             for error in _errors(lambda: registry.get(source)):
-                raise type(error)(f"{error}{SOURCE_FORMS}")
+                raise type(error)(f"{error}{FORMS}")
 
     return check
 

@@ -36,7 +36,7 @@ from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide, new_oracle, vocabulary_verdicts
 from acft.training.subjects import PLAIN, require_weights
-from acft.training.train_state import load_oracle, read_state
+from acft.training.train_state import load_guide, read_state
 
 Subject = Literal["base", "tuned"]
 
@@ -172,9 +172,7 @@ class RestoredRun:
                 f"run {self.run_id} has no oracle: method {self.method['name']!r} trains none; "
                 "use the plain decoder or another run"
             )
-        oracle = new_oracle(*self._judged)
-        load_oracle(oracle, self.folder, state)
-        return Guide(oracle, float(state["strength"]), int(state["replay"][-1]["policy_version"]))
+        return load_guide(new_oracle(*self._judged), self.folder, state)
 
     def _oracle_of(self, policy: Policy) -> Oracle:
         """The oracle, judging what this policy would go on to say."""

@@ -23,7 +23,7 @@ from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.pace import steps_per_round
 from acft.runs.references import missing_files, names_alone, unknown_names
 from acft.schema import CHECKPOINTS, RunPaths
-from acft.settings import RunSettings, as_asked
+from acft.settings import UNMEASURED, RunSettings, as_asked
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
@@ -31,8 +31,6 @@ PACKAGES = (
 )  # fmt: skip
 EVALUATE = "evaluate"
 """The method that measures policies and trains none."""
-UNMEASURED = ("title", "notes")
-"""Settings that change no number."""
 GUARD = ".base_sha256"
 """Ending of settings that refuse a wrong model and change no number either."""
 GIT_SECONDS = 5.0

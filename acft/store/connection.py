@@ -104,13 +104,12 @@ class Store:
             self._writer.close()
 
 
-def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_LIMIT) -> Store:
+def open_store(root: Path, path: Path | None = None) -> Store:
     """The database of a folder of runs, made or brought up to date if need be.
 
     Args:
         root: Folder of all run directories.
         path: Database file; by default ``store.duckdb`` inside ``root``.
-        memory_limit: Most memory DuckDB may use before it works on disk.
 
     Raises:
         StoreLockedError: Another process has the file open; says which and what to do.
@@ -120,7 +119,7 @@ def open_store(root: Path, path: Path | None = None, memory_limit: str = MEMORY_
     path = path or root / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        connection = _connect(str(path), memory_limit)
+        connection = _connect(str(path))
     except duckdb.Error as error:  # damage shows as any of its kinds, even as the base class
         raise _unusable(path, str(error)) from None
     return _migrated(connection, root, path)
@@ -171,7 +170,7 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> int:
     return len(missing)
 
 
-def _connect(database: str, memory_limit: str) -> duckdb.DuckDBPyConnection:
+def _connect(database: str, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         database,
         config={

@@ -17,9 +17,9 @@ from acft.errors import ConfigError, DataError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Evaluated, Event, Scalars
 from acft.runs.directory import all_runs, read_labels, read_launch, read_resolved, read_status
-from acft.runs.spec import UNMEASURED, spec_of
+from acft.runs.spec import spec_of
 from acft.schema import Launch, RunPaths
-from acft.settings import as_used
+from acft.settings import UNMEASURED, as_used
 from acft.totals import Totals, event_names
 
 AS_WRITTEN = "as written"

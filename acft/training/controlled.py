@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from acft.policy import Policy
 from acft.prompt_tokens import encode_prompt
-from acft.sampling import Samples
+from acft.sampling import Decoder, Samples
+from acft.settings import SamplingSettings
 from acft.types import Prompt, TokenBatch
 
 
@@ -53,10 +53,21 @@ class ControlledPolicy(Policy):
         )
         return super().hidden(longer)[:, ids.shape[1] :]
 
-    def sample(self, prompts: Sequence[Prompt], *args: Any, **kwargs: Any) -> Samples:
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingSettings,
+        seed: int,
+        *,
+        decoder: Decoder | None = None,
+        keep_hidden: bool = False,
+    ) -> Samples:
         """``n`` responses to each prompt, drawn behind the control text."""
         controlled = [with_control(self, prompt) for prompt in prompts]
-        samples = super().sample(controlled, *args, **kwargs)
+        samples = super().sample(
+            controlled, n, sampling, seed, decoder=decoder, keep_hidden=keep_hidden
+        )
         texts = {prompt.prompt_id: prompt.text for prompt in prompts}
         rollouts = [
             replace(

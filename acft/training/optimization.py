@@ -17,8 +17,7 @@ from acft.backbone.adapters import save_whole
 from acft.backbone.sharded import laid_out, whole
 from acft.distributed import ranks
 from acft.errors import ModelError, NonFiniteError
-from acft.oracle.training import local_torch_seed
-from acft.seeding import derive_seed
+from acft.seeding import derive_seed, local_torch_seed
 from acft.settings import OptimizerSettings
 from acft.threads import Workers
 from acft.training.world import World

@@ -11,6 +11,7 @@ from acft.distributed import ranks
 from acft.evaluation import CHUNK_RESPONSES
 from acft.events import Progress, Scalars
 from acft.policy import Policy
+from acft.schema import SATISFIED_ABOVE
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.outputs import Output
@@ -32,7 +33,7 @@ class Judged:
     @property
     def is_satisfied(self) -> bool:
         """The constraint's verdict."""
-        return self.satisfaction > 0.5
+        return self.satisfaction > SATISFIED_ABOVE
 
     @property
     def document(self) -> TokenizedDocument:

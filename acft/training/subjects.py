@@ -15,8 +15,8 @@ from acft.policy import Policy, base_policy, trainable_policy
 from acft.scoring import ScorerPool
 from acft.settings import ModelSettings, NonNegative, RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import new_oracle
-from acft.training.train_state import load_oracle, read_state
+from acft.training.oracle_job import Guide, new_oracle
+from acft.training.train_state import load_guide, read_state
 
 POLICY_FOLDER = "policy"
 """Inside a checkpoint."""
@@ -137,8 +137,9 @@ def open_sampler(
             raise ConfigError(
                 f"decoder {subject.decoder!r} needs an oracle; give the subject a checkpoint"
             )
-        oracle, strength = _oracle(run, Path(subject.checkpoint), policy, constraint, pool)
-        options = {"strength": strength, "rare": run.oracle.rare} | options
+        guide = _guide(run, Path(subject.checkpoint), policy, constraint, pool)
+        oracle = guide.oracle
+        options = {"strength": guide.strength, "rare": run.oracle.rare} | options
     asks = kind.asks_verdicts(run.oracle.kind)
     context = DecoderContext(
         policy, oracle, constraint.score if asks else None, run.sampling.horizon
@@ -147,17 +148,16 @@ def open_sampler(
     return kind.build(settings, context)
 
 
-def _oracle(
+def _guide(
     run: RunSettings, folder: Path, policy: Policy, constraint: Constraint, pool: ScorerPool
-) -> tuple[Oracle, float]:
-    """A checkpoint's oracle and the strength it was given."""
+) -> Guide:
+    """A checkpoint's oracle, judging the policy, and the strength it was given."""
     facts = read_state(folder)
     if "oracle_version" not in facts:
         raise ConfigError(f"checkpoint {str(folder)!r} has no oracle; its method trains none")
     is_base_read = ORACLES.get(run.oracle.kind).runs_backbone or run.adapter.kind == "full"
     base = base_policy(run) if is_base_read else policy
     scorers = [pool(name) for name in constraint.scorers]
-    oracle = new_oracle(run, base.backbone, constraint, scorers)
-    load_oracle(oracle, folder, facts)
-    oracle.follow(policy.backbone)
-    return oracle, float(facts["strength"])
+    guide = load_guide(new_oracle(run, base.backbone, constraint, scorers), folder, facts)
+    guide.oracle.follow(policy.backbone)
+    return guide

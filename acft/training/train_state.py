@@ -150,9 +150,9 @@ class TrainState:
         facts: dict[str, Any] = {
             "version": self.world.policy.version,
             "kl_weight": self.kl_weight,
-            "base_validation": _plain(self.base_validation),
-            "best": _plain(self.best),
-            "validations": [_plain(v) for v in self.validations],
+            "base_validation": _fields(self.base_validation),
+            "best": _fields(self.best),
+            "validations": [_fields(v) for v in self.validations],
         }
         if self.recent:
             newest = self.recent[-1]
@@ -210,12 +210,12 @@ class TrainState:
         self._best_weights = self._trainable[self.best.round]
 
     def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
-        load_oracle(oracle, folder, facts)
-        judged = self._snapshots.get(int(facts["replay"][-1]["policy_version"]))
+        newest = load_guide(oracle, folder, facts)
+        judged = self._snapshots.get(newest.policy_version)
         if judged is not None:  # only the parallel schedule guides with this oracle again
             oracle.follow(judged.backbone)
         for index, entry in enumerate(facts["replay"]):
-            guide = Guide(oracle, float(facts["strength"]), int(entry["policy_version"]))
+            guide = dataclasses.replace(newest, policy_version=int(entry["policy_version"]))
             rollouts = rollouts_from_file(folder / f"{index}-{REPLAY}")
             self.recent.append(OracleRound(guide, rollouts, list(entry["satisfaction"])))
 
@@ -232,8 +232,8 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise ModelError(f"checkpoint {folder.name!r} cannot be read: {error}") from error
 
 
-def load_oracle(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> None:
-    """Read a checkpoint's oracle into a freshly built one.
+def load_guide(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> Guide:
+    """A checkpoint's oracle, read into a freshly built one, with the strength it was used with.
 
     Raises:
         ModelError: The file is missing, damaged or of another kind of oracle.
@@ -244,6 +244,8 @@ def load_oracle(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> None:
         raise ModelError(f"cannot open the checkpoint's oracle: {error}") from error
     oracle.version = int(facts["oracle_version"])
     oracle.eval()
+    judged = int(facts["replay"][-1]["policy_version"])
+    return Guide(oracle, float(facts["strength"]), judged)
 
 
 @torch.no_grad()
@@ -254,7 +256,7 @@ def _assign(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
         parameters[name].copy_(laid_out(value, parameters[name]))
 
 
-def _plain(validation: Validation | None) -> dict[str, Any] | None:
+def _fields(validation: Validation | None) -> dict[str, Any] | None:
     return None if validation is None else dataclasses.asdict(validation)
 
 

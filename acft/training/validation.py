@@ -17,6 +17,7 @@ from acft.evaluation import draw_and_score
 from acft.events import BestCheckpoint, Scalars
 from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.policy import Policy
+from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.seeding import derive_seed
 from acft.totals import Totals, interval
 from acft.training.outputs import Output
@@ -133,7 +134,7 @@ def validation_answers(
         world, rollouts, satisfaction, round_index, purpose="validation_policy", subject=subject
     )
     shares = {
-        judge.name: sum(item.scores[judge.name] >= 0.5 for item in scored) / len(scored)
+        judge.name: sum(item.scores[judge.name] >= TOXIC_FROM for item in scored) / len(scored)
         for judge in world.judges
     }
     return Answers(rollouts, _satisfied(scored), shares)
@@ -141,7 +142,7 @@ def validation_answers(
 
 def _satisfied(scored: Sequence[ScoredRollout]) -> Totals:
     prompts = [item.rollout.prompt_id for item in scored]
-    return Totals.of_rows(prompts, [item.satisfaction > 0.5 for item in scored])
+    return Totals.of_rows(prompts, [item.satisfaction > SATISFIED_ABOVE for item in scored])
 
 
 def validation_perplexity(world: World, policy: Policy) -> float | None:

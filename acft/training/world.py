@@ -166,17 +166,17 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     yield from _half_precision_note(policy)
     yield Progress("load", 4, 4, context.resume_round, "parts")
     return World(
-        run,
-        base,
-        policy,
-        constraint,
-        constraint_scorers,
-        judges,
-        prompts,
-        corpora,
-        held_out,
-        threads,
-        context.texts,
+        run=run,
+        base=base,
+        policy=policy,
+        constraint=constraint,
+        constraint_scorers=constraint_scorers,
+        judges=judges,
+        prompts=prompts,
+        corpora=corpora,
+        held_out=held_out,
+        threads=threads,
+        texts=context.texts,
     )
 
 

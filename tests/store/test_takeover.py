@@ -1,12 +1,11 @@
 """A thread that goes on in a better database, and in the one it has where that fails."""
 
 import threading
-import time
 
 import pytest
 
 from acft.errors import DataError
-from acft.events import Started
+from acft.events import Note, Started
 from acft.store import ingest
 from acft.store.connection import StoreError, open_memory_store, open_store
 from acft.store.ingest import Ingester
@@ -31,7 +30,9 @@ def test_runs_are_read_on_where_a_better_database_cannot_be_had(store, run, monk
     ingester.start()
     wait_for(lambda: column(store, COUNT) == [1])
     wait_for(lambda: ingester.problem == str(error))
-    time.sleep(0.1)
+    for number in (2, 3):
+        run.say(Note("info", "more of it"))
+        wait_for(lambda number=number: column(store, COUNT) == [number])
     ingester.stop()
     assert ingester.problem == str(error)
     assert len(tries) == 1

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from acft.schema import RunPaths
+from acft.schema import SATISFIED_ABOVE, RunPaths
 from acft.store.connection import Store
 from acft.store.facts import run_key
 from acft.store.queries.answer import FIRST, Answer, Slice, ask
@@ -159,8 +159,8 @@ def most_shifted(
 def _verdict(*, violated: bool) -> str:
     sign = "<=" if violated else ">"
     return (
-        "SEMI JOIN (SELECT rollout_id FROM rollouts WHERE run_key = $run_key "
-        f"AND satisfaction {sign} 0.5) AS judged ON judged.rollout_id = guidance.sequence_id"
+        "SEMI JOIN (SELECT rollout_id FROM rollouts WHERE run_key = $run_key AND satisfaction "
+        f"{sign} {SATISFIED_ABOVE}) AS judged ON judged.rollout_id = guidance.sequence_id"
     )
 
 

@@ -212,7 +212,7 @@ def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
     run = chosen_run(bench, visit)
     if run is None:
         return charts.nothing(absent(visit)), ""
-    found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=20)
+    found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=charts.BINS)
     figure = charts.heatmap(found.records(), "satisfaction of the constraint")
     return figure, sql_behind("chart", found.sql)
 

@@ -13,6 +13,7 @@ import gradio as gr
 
 from acft.errors import AcftError, ConfigError
 from acft.runs.sizes import size
+from acft.settings import UNMEASURED
 from acft.ui.page import REFUSED, Visit, Workbench
 from acft.ui.parts import settings_text
 from acft.ui.parts.live import LOAD_SECONDS, WAITING, not_while_training
@@ -31,8 +32,6 @@ ABOUT = (
 BUSY = 1.5
 """Load of each core from which on others are at work; the step itself keeps all cores busy."""
 OTHER = "The result below was measured for other settings; try these out again."
-UNMEASURED = ("title", "notes")
-"""Settings that change nothing of what is measured."""
 NOT_COUNTED = "Loading, judging test responses and measuring perplexity are not included."
 Step = tuple[str, float]
 """What was done and when it began, in seconds of the monotonic clock."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from acft.schema import TOXIC_FROM
+from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.statistics import Interval
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
 from acft.ui.reading.reader import Answer
@@ -16,7 +16,6 @@ TIE = 0.05
 """Scores closer than this are called equal."""
 CONSTRAINT = "the constraint"
 """Stands among scorers for the run's constraint itself, whose grades are better the higher."""
-SATISFIED_ABOVE = 0.5
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
 PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
 MAX_POINTS = 1500
+BINS = 20
+"""Of a heat map's values."""
 TITLE_LETTERS = 36
 """Of a run's title in a legend, which is cut off where it is wider than its chart."""
 STEPS = "optimiser step"
@@ -124,16 +126,16 @@ def reliability(bins: Sequence[dict[str, Number]], n: int) -> Figure:
     return finished([diagonal, observed], layout, summary, has_data=bool(bins))
 
 
-def heatmap(counts: Sequence[dict[str, Any]], name: str, bins: int = 20) -> Figure:
-    """Share of responses in each bin of a value in [0, 1], one column for each round."""
+def heatmap(counts: Sequence[dict[str, Any]], name: str) -> Figure:
+    """Share of responses in each of ``BINS`` of a value in [0, 1], one column for each round."""
     rounds = sorted({row["round"] for row in counts})
     totals = {r: sum(row["n"] for row in counts if row["round"] == r) for r in rounds}
-    grid = [[0.0] * len(rounds) for _ in range(bins)]
+    grid = [[0.0] * len(rounds) for _ in range(BINS)]
     for row in counts:
         grid[row["bin"]][rounds.index(row["round"])] = row["n"] / totals[row["round"]]
     cells = {
         "type": "heatmap", "x": [f"round {r}<br>n = {totals[r]:,}" for r in rounds],
-        "y": [(index + 0.5) / bins for index in range(bins)], "z": grid, "zmin": 0,
+        "y": [(index + 0.5) / BINS for index in range(BINS)], "z": grid, "zmin": 0,
         "colorscale": [[0, "rgba(47,127,201,0)"], [1, "rgba(47,127,201,1)"]],
         "hovertemplate": "%{x}<br>" + name + " %{y:.2f}<br>%{z:.1%} of responses<extra></extra>",
         "colorbar": {"title": {"text": "share"}, "thickness": 10, "outlinewidth": 0,

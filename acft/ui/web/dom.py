@@ -59,19 +59,13 @@ def choose(
     return el("select", options, aria_label=label or None, **attributes)
 
 
-def veil(
-    text: str,
-    toxicity: float | None,
-    threshold: float = TOXIC_FROM,
-    *,
-    in_link: bool = False,
-) -> Node:
+def veil(text: str, toxicity: float | None, *, in_link: bool = False) -> Node:
     """Text that stays blurred until revealed when a scorer calls it toxic, else plain text.
 
     One that nobody scored, such as a prompt, is blurred for a word that is toxic by itself. Inside
     a link it has no button of its own and follows the choice for the whole visit.
     """
-    is_toxic = is_hot(text) if toxicity is None else toxicity >= threshold
+    is_toxic = is_hot(text) if toxicity is None else toxicity >= TOXIC_FROM
     if not is_toxic:
         return el("span.text", text)
     quiet = {"quiet": ""} if in_link else {}
@@ -177,10 +171,10 @@ def view(value: Node | None = None, acts: tuple[str, ...] = (), **options: Any) 
     )
 
 
-def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
+def chart(**options: Any) -> gr.HTML:
     """A component that shows a figure of ``charts``; a clicked point's data arrive as ``pick``."""
     return gr.HTML(
-        sent(value),
+        sent(None),
         html_template='<div class="chart"><div class="plot"></div><p class="empty"></p></div>',
         js_on_load="window.acft.chart(element, props, trigger, watch); /* 'pick' */",
         apply_default_css=False,
@@ -189,7 +183,7 @@ def chart(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     )
 
 
-def sparkline(values: Sequence[float], label: str, color: str = "var(--tuned)") -> Node | None:
+def sparkline(values: Sequence[float], label: str) -> Node | None:
     """A line as small as a word, ending in the last value; none for fewer than two values."""
     if len(values) < 2:
         return None  # a dash here would read as the sign of the number beside it
@@ -201,7 +195,7 @@ def sparkline(values: Sequence[float], label: str, color: str = "var(--tuned)") 
         f"{2 + i * apart:.1f},{height - 3 - (v - low) / span * (height - 6):.1f}"
         for i, v in enumerate(drawn)
     )
-    line = el("polyline", points=points, fill="none", stroke=color, stroke_width="1.5")
+    line = el("polyline", points=points, fill="none", stroke="var(--tuned)", stroke_width="1.5")
     return el(
         "svg.spark", line, viewBox=f"0 0 {width} {height}", width=width, height=height, role="img",
         aria_label=f"{label}: from {values[0]:.3g} to {values[-1]:.3g}, {len(values)} values",

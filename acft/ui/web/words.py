@@ -95,9 +95,9 @@ def span(low: Number, high: Number) -> str:
     return f"{seconds(low)} to {seconds(high)}"
 
 
-def ago(moment: Number, now: Number | None = None) -> str:
+def ago(moment: Number) -> str:
     """How long ago a moment (seconds since the epoch) was."""
     if not moment:
         return DASH
-    seconds = (time.time() if now is None else now) - moment
+    seconds = time.time() - moment
     return "just now" if seconds < 5 else f"{duration(seconds)} ago"

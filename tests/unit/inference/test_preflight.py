@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -23,6 +24,14 @@ def test_sizes_samples_and_room_are_told_without_creating_a_run(tmp_path):
     assert found["free_bytes"] > 0
     assert list(runs.iterdir()) == []
     json.dumps(found)
+
+
+def test_a_method_that_learns_from_its_own_responses_needs_no_corpus(tmp_path):
+    text = f'corpus = []\n{tiny_settings(tmp_path)}[method]\nname = "dpg"\n'
+    without = re.sub(r"\[\[corpus\]\][^\[]*", "", text)
+    found = preflight(Session("cpu"), str(tmp_path), without)
+    assert found["problems"] == []
+    assert found["corpora"] == []
 
 
 def test_a_missing_source_is_a_problem_and_nothing_is_opened(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -53,6 +54,13 @@ def test_the_step_is_the_one_that_the_run_takes_first(tmp_path):
     first = next(e for e in events if isinstance(e, Scalars) and "policy/loss" in e.values)
     _, found = rehearsed(text)
     assert found["step"]["policy/loss"] == pytest.approx(first.values["policy/loss"], rel=1e-5)
+
+
+def test_a_step_on_no_corpus_is_not_tried(tmp_path):
+    text = "corpus = []\n" + tiny(tmp_path, '[method]\nname = "dpg"')
+    _, found = rehearsed(re.sub(r"\[\[corpus\]\][^\[]*", "", text))
+    assert found["step"] == {}
+    assert "optimiser steps" not in {part["what"] for part in found["work"]}
 
 
 def test_tokenizer_oracle_and_prompts_are_checked_against_the_model(tmp_path):

@@ -118,6 +118,7 @@ def test_a_scored_text_tells_whose_distribution_was_guided(session, own_run):
     assert found["weights"]["guided"] == 1
     assert found["weights"]["tuned"]["version"] == 2
     guided = [row for row in found["rows"] if row["in_loss"]]
+    assert len(guided) == len(ids)
     assert all(row["kl_guided_policy"] >= -1e-6 for row in guided)
 
 
@@ -134,7 +135,7 @@ def test_a_damaged_oracle_is_told_in_a_sentence(session, own_run):
     file = opened.checkpoint(2) / "oracle" / ORACLE
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(ModelError, match="cannot open the checkpoint's oracle"):
-        opened.guidance(2)
+        opened.guide(2)
 
 
 def test_ids_are_read_exactly_as_they_are(session, own_run):
