@@ -234,7 +234,9 @@ def show(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True)
         values = settings_text.parse(text)
     except ConfigError:
         return [el("p.side", "The form returns when the text is valid TOML."), aside]
-    return [form(values, described(bench.settings_process) if is_thorough else {}, found), aside]
+    known = described(bench.settings_process) if is_thorough else {}
+    missing = [el("div.notice.warn", problem) for problem in known.get("not_loaded", ())]
+    return [el("div", missing, form(values, known, found)), aside]
 
 
 def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:
