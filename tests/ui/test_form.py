@@ -1,6 +1,5 @@
 """The form beside the settings text: what it cannot ask for is shown, and led to or removed."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,11 +77,7 @@ def test_what_is_no_setting_of_the_chosen_kind_can_be_removed_in_the_form(text):
 def test_a_file_that_cannot_be_loaded_is_told_above_the_form(monkeypatch):
     why = "acft.constraints.own is not loaded: SyntaxError"
     monkeypatch.setattr(CONSTRAINTS, "problems", lambda: [why])
-    monkeypatch.setattr(page, "described", lambda _: describe(SESSION))
-    monkeypatch.setattr(page, "problems", lambda *_, **__: [])
-    monkeypatch.setattr(page, "side", lambda *_, **__: None)
-    shown, _ = page.show(SimpleNamespace(settings_process=None), None, "")  # pyright: ignore
-    assert text_of(shown).startswith(why)
+    assert [text_of(each) for each in page.not_loaded(describe(SESSION))] == [why]
 
 
 def test_nothing_is_called_no_setting_before_the_kinds_are_described():
