@@ -1,15 +1,28 @@
-"""Name to object, with discovery by scanning a folder and did-you-mean on unknown names."""
+"""Name to object, with discovery by scanning a folder and did-you-mean on unknown names.
+
+A file that cannot be imported takes nothing with it but its own names: it is told in the log, by
+``problems``, and by the error about a name that nobody else has.
+"""
 
 import difflib
+import functools
 import importlib
 import pkgutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from acft.errors import ConfigError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 T = TypeVar("T")
+
+FAILED: dict[str, str] = {}
+"""Why a file is not there, by module: two registries share a folder, and nothing is tried twice."""
 
 
 def did_you_mean(name: str, allowed: list[str]) -> str:
@@ -23,13 +36,30 @@ def summary_of(item: object) -> str:
     return (item.__doc__ or "").strip().partition("\n")[0]
 
 
-class Registry(Generic[T]):
-    """Objects of one sort by name; a file in the package's folder registers itself on import."""
+@functools.cache
+def extensions() -> "tuple[EntryPoint, ...]":
+    """Every entry point of every installed package."""
+    from importlib import metadata  # noqa: PLC0415 - commands that register nothing start sooner
 
-    def __init__(self, noun: str, package: str) -> None:
+    return tuple(entry for package in metadata.distributions() for entry in package.entry_points)
+
+
+class Registry(Generic[T]):
+    """Objects of one sort by name; a file in the package's folder registers itself on import.
+
+    So does a module that an installed package names as an entry point, in a group called as the
+    folder is, such as ``acft.constraints``.
+    """
+
+    def __init__(self, noun: str, package: str, sort: type = object) -> None:
         self.noun = noun
         self._package = package
+        self._sort = sort
         self._items: dict[str, T] = {}
+        self._places: dict[str, str] = {}
+        """The module that registered each name."""
+        self._clashes: dict[str, str] = {}
+        """Why nobody has a name that two files claim; either would change numbers unseen."""
         self._is_discovered = False
         # a file may ask while it is imported; another thread has to wait until all are there
         self._discovering = threading.RLock()
@@ -37,15 +67,32 @@ class Registry(Generic[T]):
     def add(self, name: str) -> Callable[[T], T]:
         """Decorator that registers its argument under ``name``.
 
+        Where two files claim a name, neither has it; ``get`` and ``problems`` say so.
+
         Raises:
-            ConfigError: ``name`` is taken by another object.
+            ConfigError: The same file has registered another object under ``name``, or this one is
+                not of the registry's sort.
         """
+        place = _module_of_caller()
 
         def register(item: T) -> T:
+            if not isinstance(item, self._sort):
+                raise ConfigError(
+                    f"{self.noun} {name!r} is {item!r}; register an object of {self._sort.__name__}"
+                )
             known = self._items.get(name)
+            first = self._places.setdefault(name, place)
+            if first != place:
+                self._items.pop(name, None)
+                self._clashes[name] = (
+                    f"two {self.noun}s are called {name!r}, one in {first} and one in {place}, so "
+                    "neither is used; rename one of them"
+                )
+                return item
             if known is not None and known is not item:
                 raise ConfigError(f"two {self.noun}s are called {name!r}; rename one of them")
-            self._items[name] = item
+            if name not in self._clashes:
+                self._items[name] = item
             return item
 
         return register
@@ -54,13 +101,15 @@ class Registry(Generic[T]):
         """The object registered under ``name``.
 
         Raises:
-            ConfigError: No object of that name; the message lists what there is.
+            ConfigError: No object of that name, or two; the message lists what there is.
         """
         self._discover()
+        if name in self._clashes:
+            raise ConfigError(self._clashes[name])
         if name not in self._items:
             raise ConfigError(
                 f"unknown {self.noun} {name!r}{did_you_mean(name, self.names())} "
-                f"(allowed: {', '.join(self.names())})"
+                f"(allowed: {', '.join(self.names())}){''.join(map('; '.__add__, self._failed()))}"
             )
         return self._items[name]
 
@@ -74,11 +123,70 @@ class Registry(Generic[T]):
         for name in self.names():
             yield name, self._items[name]
 
+    def problems(self) -> list[str]:
+        """One sentence for each file that is not there and each name that two files claim."""
+        self._discover()
+        return [*self._failed(), *self._clashes.values()]
+
+    def _failed(self) -> list[str]:
+        return [FAILED[module] for module in self._modules() if module in FAILED]
+
+    def _modules(self) -> dict[str, str]:
+        """Where each module that may register names comes from: the folder, then packages."""
+        package = importlib.import_module(self._package)
+        own = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+        found = {f"{self._package}.{name}": "" for name in own}
+        for entry in extensions():
+            if entry.group == self._package:
+                found.setdefault(entry.module, entry.dist.name if entry.dist else "")
+        return found
+
     def _discover(self) -> None:
         with self._discovering:
             if self._is_discovered:
                 return
             self._is_discovered = True
-            package = importlib.import_module(self._package)
-            for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-                importlib.import_module(f"{self._package}.{module.name}")
+            for module, origin in self._modules().items():
+                _load(module, origin)
+            for problem in self.problems():
+                _warn(problem)
+
+
+def _load(module: str, origin: str) -> None:
+    """Imports a module, or notes in ``FAILED`` why it cannot be."""
+    if module in FAILED:
+        return
+    try:
+        with redirect_stdout(sys.stderr):  # what it prints is no part of a command's output
+            importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody's file does
+        of = f" of the package {origin}" if origin else ""
+        FAILED[module] = f"{module}{of} is not loaded: {_told(error)}; mend it or take it away"
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line, with the place where it arose."""
+    import traceback  # noqa: PLC0415 - as above
+
+    text = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    inner = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
+    if isinstance(error, SyntaxError) or not inner:
+        return text  # which names file and line itself
+    return f"{text} ({inner[-1].filename}, line {inner[-1].lineno})"
+
+
+@functools.cache
+def _warn(problem: str) -> None:
+    """Tells it once in this process."""
+    import logging  # noqa: PLC0415 - as above
+
+    logging.getLogger(__name__).warning("%s", problem)
+
+
+def _module_of_caller() -> str:
+    """Name of the module that is being imported, however it calls for ``add``."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))

@@ -3,8 +3,10 @@
 import hashlib
 import math
 import threading
+import traceback
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from acft.errors import AcftError, ModelError
 from acft.scorers import SCORERS, Scorer, load_scorer
@@ -15,7 +17,10 @@ Scores = dict[str, list[float]]
 CACHE_LIMIT = 500_000
 """Remembered scores; about 60 MB."""
 
-_FAILURES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+_FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
 
 
 class TextCounts:
@@ -149,28 +154,47 @@ def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[float]:
         ModelError: The scorer failed, or gave a wrong number of scores, NaN or a value outside
             [0, 1].
     """
+    who = f"scorer {scorer.name!r}"
+    hint = "its weights or its label may be wrong"
+    return checked_numbers(lambda: scorer.score(texts), len(texts), who, hint)
+
+
+def checked_numbers(
+    ask: Callable[[], Iterable[Any]], n_texts: int, who: str, hint: str
+) -> list[float]:
+    """What somebody's code answers about texts: a float in [0, 1] for each.
+
+    Raises:
+        ModelError: It failed, or gave a wrong number of values, no numbers, NaN or a value outside
+            [0, 1]; the message begins with ``who`` and may end with ``hint``.
+    """
     try:
-        scores = scorer.score(texts)
+        given = [*ask()]
+        wrong = [value for value in given if not (math.isfinite(value) and 0 <= value <= 1)]
     except AcftError:
         raise
     except _FAILURES as error:
         if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
             raise
         raise ModelError(
-            f"scorer {scorer.name!r} failed on {len(texts)} texts: {type(error).__name__}: {error}"
+            f"{who} failed on {n_texts} texts: {type(error).__name__}: {error}{_place(error)}"
         ) from error
-    if len(scores) != len(texts):
+    if len(given) != n_texts:
         raise ModelError(
-            f"scorer {scorer.name!r} gave {len(scores)} scores for {len(texts)} texts; "
-            "it must give one for each"
+            f"{who} gave {len(given)} values for {n_texts} texts; it must give one for each"
         )
-    wrong = [value for value in scores if not (math.isfinite(value) and 0 <= value <= 1)]
     if wrong:
         raise ModelError(
-            f"scorer {scorer.name!r} gave {wrong[0]!r} among others, {len(wrong)} of {len(texts)} "
-            "scores are not in [0, 1]; its weights or its label may be wrong"
+            f"{who} gave {wrong[0]!r} among others, {len(wrong)} of {n_texts} values are not in "
+            f"[0, 1]; {hint}"
         )
-    return scores
+    return [float(value) for value in given]
+
+
+def _place(error: BaseException) -> str:
+    """Where it arose, unless that is here: an answer of another type."""
+    inner = traceback.extract_tb(error.__traceback__)[-1]
+    return "" if inner.filename == __file__ else f" ({inner.filename}, line {inner.lineno})"
 
 
 def _key(scorer: Scorer, text: str) -> bytes:

@@ -181,5 +181,5 @@ class Suite:
         return NO_LIKELIHOODS if self.needs_likelihoods and bench.reader is None else ""
 
 
-SUITES: Registry[Suite] = Registry("suite", "acft.benchmarks")
+SUITES: Registry[Suite] = Registry("suite", "acft.benchmarks", Suite)
 """Every suite by name."""

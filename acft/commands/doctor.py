@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from acft.assets import ASSETS, NEEDED_BYTES, cache_folder, converted_model_folder, packaged_models
 from acft.commands._options import add_json, add_runs_dir
+from acft.commands.list import REGISTRIES, problems
 from acft.runs.sizes import size
 
 RUN_BYTES = 2_000_000_000
@@ -64,6 +65,7 @@ def findings(runs: Path) -> Iterator[Finding]:
     yield from _compute()
     yield from _assets()
     yield from _scorers()
+    yield from _files()
     yield _folder("runs directory", runs.absolute(), RUN_BYTES)
     yield _folder("asset cache", cache_folder(), NEEDED_BYTES)
     yield _hub()
@@ -139,6 +141,14 @@ def _scorers() -> Iterator[Finding]:
         problem = entry.problem()
         place = "can be loaded" if entry.is_packaged else entry.where
         yield Finding("scorer", "note" if problem else "ok", f"{name}: {problem or place}")
+
+
+def _files() -> Iterator[Finding]:
+    wrong = problems(REGISTRIES)
+    for text in wrong:
+        yield Finding("names", "problem", text)
+    if not wrong:
+        yield Finding("names", "ok", "every file that adds one is loaded; 'acft list' shows them")
 
 
 def _folder(about: str, folder: Path, needed: int) -> Finding:

@@ -3,7 +3,7 @@
 import argparse
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(found | known, indent=2))
         return 0
     texts = [_as_text(found)] if found else []
+    texts += filter(None, ["\n".join(f"[!] {problem}" for problem in problems(found))])
     print("\n\n".join([*texts, *([_settings_text(args.name, known)] if known else [])]))
     return 0
 
@@ -91,9 +92,17 @@ def entries(kind: str) -> Iterator[dict[str, str]]:
         problem = getattr(item, "problem", None)
         yield {
             "name": name,
-            "summary": getattr(item, "summary", "") or summary_of(item),
+            "summary": summary_of(item) if isinstance(item, type) else item.summary,
             "problem": problem() if problem else "",
         }
+
+
+def problems(kinds: Iterable[str]) -> list[str]:
+    """One sentence for each file of these kinds that is not there, or that claims a taken name."""
+    told = (
+        problem for kind in kinds if kind in REGISTRIES for problem in registry(kind).problems()
+    )
+    return list(dict.fromkeys(told))
 
 
 def settings_of(name: str) -> dict[str, list[dict[str, str]]]:

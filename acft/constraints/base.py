@@ -15,6 +15,7 @@ from acft.errors import ConfigError
 from acft.registry import Registry
 from acft.schema import SATISFIED_ABOVE
 from acft.scorers import Scorer
+from acft.scoring import checked_numbers
 
 Table = Mapping[str, Any]
 Tables = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
@@ -82,7 +83,8 @@ class CombinationSettings(Protocol):
         ...
 
 
-CONSTRAINTS: Registry[type[Config]] = Registry("constraint", "acft.constraints")
+SORTS = (LeafSettings, CombinationSettings)
+CONSTRAINTS: Registry[type[Config]] = Registry("constraint", "acft.constraints", type)
 """Classes of settings; their objects are ``LeafSettings`` or ``CombinationSettings``."""
 
 
@@ -108,7 +110,18 @@ class ParsedConstraint:
         return self.settings.describe()
 
     def grader(self, get_scorer: GetScorer) -> Grader:
-        """The judgement; loads the scorers."""
+        """The judgement, whose values are checked; loads the scorers."""
+        judge = self._judge(get_scorer)
+
+        def grade(prompts: Sequence[str], responses: Sequence[str]) -> Grades:
+            return checked_numbers(
+                lambda: judge(prompts, responses), len(responses), f"constraint {self.kind!r}",
+                "its file has to be mended",
+            )  # fmt: skip
+
+        return grade
+
+    def _judge(self, get_scorer: GetScorer) -> Grader:
         if not isinstance(self.settings, CombinationSettings):
             return self.settings.grader(get_scorer)
         combine = self.settings.combine
@@ -201,8 +214,17 @@ def _parse(table: Table, where: str, depth: int, problems: list[str]) -> ParsedC
 
 
 def _settings(kind: str, values: Table, where: str = "") -> LeafSettings | CombinationSettings:
-    settings = CONSTRAINTS.get(kind).parse(
-        {key: value for key, value in values.items() if key != "kind"}, where
-    )
-    assert isinstance(settings, LeafSettings | CombinationSettings), f"{kind} lacks a method"
+    holder = CONSTRAINTS.get(kind)
+    wanted = [f"{sort.__name__} ({', '.join(_methods(sort))})" for sort in SORTS]
+    is_one = any(all(hasattr(holder, name) for name in _methods(sort)) for sort in SORTS)
+    if not (is_one and issubclass(holder, Config)):
+        raise ConfigError(
+            f"constraint {kind!r} cannot be used: its class {holder.__module__}.{holder.__name__} "
+            f"must be a Config with the methods of {' or of '.join(wanted)}"
+        )
+    settings: Any = holder.parse({key: val for key, val in values.items() if key != "kind"}, where)
     return settings
+
+
+def _methods(sort: type) -> list[str]:
+    return sorted(name for name in vars(sort) if not name.startswith("_"))

@@ -39,10 +39,10 @@ class Source:
         return summary_of(self.load)
 
 
-PROMPT_SETS: Registry[Source] = Registry("prompt set", "acft.corpora")
+PROMPT_SETS: Registry[Source] = Registry("prompt set", "acft.corpora", Source)
 """Every prompt set by name."""
 
-CORPORA: Registry[Source] = Registry("corpus", "acft.corpora")
+CORPORA: Registry[Source] = Registry("corpus", "acft.corpora", Source)
 """Every corpus by name."""
 
 

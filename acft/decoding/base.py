@@ -182,5 +182,5 @@ class DecoderKind:
         return summary_of(self.build)
 
 
-DECODERS: Registry[DecoderKind] = Registry("decoder", "acft.decoding")
+DECODERS: Registry[DecoderKind] = Registry("decoder", "acft.decoding", DecoderKind)
 """Every decoder by name."""

@@ -84,7 +84,7 @@ class EngineKind:
         return summary_of(self.build)
 
 
-ENGINES: Registry[EngineKind] = Registry("engine", "acft.engines")
+ENGINES: Registry[EngineKind] = Registry("engine", "acft.engines", EngineKind)
 """Every engine by name."""
 
 

@@ -1,5 +1,6 @@
 """Fields of a settings class as plain records: name, kind, help, default, allowed values."""
 
+import types
 import typing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ class Field:
 
     name: str
     kind: str
-    """bool, int, float, text, list or table."""
+    """bool, flag (a bool by name), int, float, text, list, ints, floats or table."""
     help: str = ""
     default: Any = None
     choices: tuple[str, ...] = ()
@@ -62,18 +63,42 @@ def kind_of(annotation: Any) -> str:
         return "table"
     if annotation is bool:
         return "bool"
-    if typing.get_origin(annotation) in (tuple, list):
-        return "list"
+    bare = _bare(annotation)
+    if bare in (tuple, list) or typing.get_origin(bare) in (tuple, list):
+        return next((f"{kind.__name__}s" for kind in (float, int) if kind in parts), "list")
+    if typing.get_origin(bare) is typing.Literal:
+        parts = {type(value) for value in typing.get_args(bare)}
+    if bool in parts:
+        return "flag"
     if float in parts:
         return "float"
     return "int" if int in parts else "text"
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
-    """Allowed values of a Literal; empty for all other types."""
-    if typing.get_origin(annotation) is typing.Literal:
-        return tuple(map(str, typing.get_args(annotation)))
-    return ()
+    """Allowed values of a Literal, and of a yes or no that may be left open; else empty."""
+    bare = _bare(annotation)
+    if typing.get_origin(bare) is typing.Literal:
+        return tuple(map(as_text, typing.get_args(bare)))
+    return ("true", "false") if bare is bool and annotation is not bool else ()
+
+
+def as_text(value: Any) -> str:
+    """A value as forms show it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _bare(annotation: Any) -> Any:
+    """The type without what annotates it and without None, where one is left."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _bare(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        others = [each for each in arguments if each is not types.NoneType]
+        return _bare(others[0]) if len(others) == 1 else annotation
+    return annotation
 
 
 def _field(name: str, info: FieldInfo) -> Field:

@@ -5,18 +5,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from acft.benchmarks.base import SUITES
 from acft.config import Config
 from acft.constraints import CONSTRAINTS
-from acft.engines import refuse_places
+from acft.corpora.base import CORPORA
+from acft.decoding.base import DECODERS
+from acft.engines import ENGINES, refuse_places
 from acft.errors import ConfigError
 from acft.inference.fields import fields_of
 from acft.inference.server import Session
 from acft.methods.base import METHODS
-from acft.registry import summary_of
+from acft.metrics.base import METRICS
+from acft.oracle.base import ORACLES
+from acft.registry import Registry, summary_of
 from acft.runs import launcher
 from acft.runs.lineage import check_room, estimate, estimates
 from acft.runs.spec import parse_spec
 from acft.runs.sweep import Plan, parse_axis, plan, queue
+from acft.scorers import SCORERS
+
+REGISTRIES: tuple[Registry[Any], ...] = (
+    METHODS, CONSTRAINTS, SCORERS, ORACLES, DECODERS, ENGINES, CORPORA, METRICS, SUITES,
+)  # fmt: skip
+"""What settings may name."""
 
 
 def check(
@@ -106,8 +117,10 @@ def _planned(runs: Path, text: str, grid: Sequence[str]) -> Plan:
 
 
 def describe(_: Session) -> dict[str, Any]:
-    """Methods and constraints with their settings, for the form."""
+    """Methods and constraints with their settings, for the form, and which files are not there."""
+    told = (problem for registry in REGISTRIES for problem in registry.problems())
     return {
+        "not_loaded": list(dict.fromkeys(told)),
         "method": {
             name: _described(method.settings_type, method.summary)
             for name, method in METHODS.items()

@@ -47,5 +47,5 @@ class Method:
         return str(self.used_with(settings).get("decoder", ""))
 
 
-METHODS: Registry[Method] = Registry("method", "acft.methods")
+METHODS: Registry[Method] = Registry("method", "acft.methods", Method)
 """Every training method by name."""

@@ -7,6 +7,7 @@ paired bootstrap without code of its own.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,17 +38,31 @@ class Metric:
         """Sum and count of every prompt, in the order of prompt ids.
 
         Raises:
-            DataError: The metric needs a scorer and a response has no score of that name.
+            DataError: The metric needs a scorer and a response has no score of that name, or it
+                gives something else than a sum and a count.
         """
         if self.needs_scorer:
             _require_scores(scored, scorer, self.name)
         prompts = by_prompt(scored)
-        pairs = [self.of_prompt(responses, scorer) for responses in prompts.values()]
+        pairs = [self._of(prompt, responses, scorer) for prompt, responses in prompts.items()]
         columns = np.array(pairs, dtype=np.float64).reshape(-1, 2)
         return Totals(tuple(prompts), columns[:, 0], columns[:, 1])
 
+    def _of(self, prompt: str, responses: list[ScoredRollout], scorer: str) -> SumAndCount:
+        found: Any = self.of_prompt(responses, scorer)
+        try:
+            total, count = map(float, found)
+        except (TypeError, ValueError):
+            total = count = math.nan
+        if not (math.isfinite(total) and 0 <= count < math.inf):
+            raise DataError(
+                f"metric {self.name!r} gave {found!r} for the {len(responses)} responses to prompt "
+                f"{prompt!r}; its function must give a finite sum and a count, 0 or more"
+            )
+        return total, count
 
-METRICS: Registry[Metric] = Registry("metric", "acft.metrics")
+
+METRICS: Registry[Metric] = Registry("metric", "acft.metrics", Metric)
 """Every metric of sampled responses by name."""
 
 

@@ -141,7 +141,7 @@ class Shared(Generic[T]):
         return self
 
 
-ORACLES: Registry[OracleKind] = Registry("oracle", "acft.oracle")
+ORACLES: Registry[OracleKind] = Registry("oracle", "acft.oracle", OracleKind)
 
 
 def response_positions(window: Window) -> Bool[Tensor, "batch window"]:

@@ -19,6 +19,7 @@ from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
+from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.pace import steps_per_round
 from acft.runs.references import missing_files, names_alone, unknown_names
@@ -34,6 +35,7 @@ EVALUATE = "evaluate"
 GUARD = ".base_sha256"
 """Ending of settings that refuse a wrong model and change no number either."""
 GIT_SECONDS = 5.0
+ROOT = Path(__file__).resolve().parents[2]
 
 T = TypeVar("T")
 
@@ -172,7 +174,7 @@ def resolved(spec: Spec) -> dict[str, Any]:
         "seed_rule": "every consumer: seeding.derive_seed(seed, consumer's name, ...)",
         "acft": __version__,
         "git_commit": _git_commit(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in (*PACKAGES, *_extending())},
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
@@ -273,12 +275,27 @@ def _undividable(settings: RunSettings) -> list[str]:
     return found
 
 
+def _extending() -> list[str]:
+    """Installed packages that add names."""
+    joined = {
+        entry.dist.name
+        for entry in extensions()
+        if entry.group.startswith("acft.") and entry.dist is not None
+    }
+    return sorted(joined)
+
+
 @functools.cache
-def _git_commit() -> str:
-    """Commit of the code, with ``+changes`` when files differ from it; empty outside git."""
-    root = Path(__file__).resolve().parents[2]
+def _git_commit(root: Path = ROOT) -> str:
+    """Commit of the code, with ``+changes`` when files differ from it; empty outside git.
+
+    A new file counts where it may add a name.
+    """
     commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no") if commit else ""
+    changes = commit and (
+        _git(root, "status", "--porcelain", "--untracked-files=no")
+        or _git(root, "ls-files", "--others", "--exclude-standard", "acft")
+    )
     return commit + ("+changes" if changes else "")
 
 

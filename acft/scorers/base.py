@@ -57,7 +57,7 @@ class ScorerEntry:
     """The scorer made of its parts once these are loaded, where it has any."""
 
 
-SCORERS: Registry[ScorerEntry] = Registry("scorer", "acft.scorers")
+SCORERS: Registry[ScorerEntry] = Registry("scorer", "acft.scorers", ScorerEntry)
 
 
 def load_scorer(name: str, device: str = "cpu") -> Scorer:

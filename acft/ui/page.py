@@ -123,7 +123,7 @@ class Page:
     """One sentence under the title."""
 
 
-PAGES: Registry[Page] = Registry("page", "acft.ui.pages")
+PAGES: Registry[Page] = Registry("page", "acft.ui.pages", Page)
 """Every page by name."""
 
 Components = Sequence[Any]

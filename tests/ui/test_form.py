@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from acft.constraints import CONSTRAINTS
 from acft.errors import ConfigError
 from acft.inference.server import Session
 from acft.inference.settings import describe
@@ -71,6 +72,12 @@ def test_what_is_no_setting_of_the_chosen_kind_can_be_removed_in_the_form(text):
         assert problem in text_of(shown)
         text = draft.edited(text, {"path": key.split(".")})
     assert drawn(text)[1] == []
+
+
+def test_a_file_that_cannot_be_loaded_is_told_above_the_form(monkeypatch):
+    why = "acft.constraints.own is not loaded: SyntaxError"
+    monkeypatch.setattr(CONSTRAINTS, "problems", lambda: [why])
+    assert [text_of(each) for each in page.not_loaded(describe(SESSION))] == [why]
 
 
 def test_nothing_is_called_no_setting_before_the_kinds_are_described():

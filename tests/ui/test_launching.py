@@ -6,11 +6,13 @@ import threading
 from dataclasses import replace
 from datetime import date
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge
+from pydantic import Field as FromToml
 
-from acft.config import read_override
+from acft.config import Config, read_override
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.client import NEVER
 from acft.inference.fields import Field, fields_of, kind_of
@@ -100,6 +102,64 @@ def test_form_contents_become_values_of_their_kind():
     assert settings_text.written(" a, b ,", "list") == ["a", "b"]
     assert settings_text.written("", "text") is None
     assert settings_text.written(False, "bool") is False
+
+
+class EveryType(Config):
+    """An option of each type that somebody's own method may have."""
+
+    on: bool = True
+    """H."""
+    maybe: bool | None = None
+    """H."""
+    number: int | None = None
+    """H."""
+    rate: Annotated[float, Ge(0)] | None = None
+    """H."""
+    word: str | None = None
+    """H."""
+    size: Literal[1, 2] = 1
+    """H."""
+    side: Literal["a", "b"] | None = None
+    """H."""
+    share: float | Literal["auto"] = "auto"
+    """H."""
+    words: tuple[str, ...] | None = FromToml(None, strict=False)
+    """H."""
+    sizes: list[int] = [1]  # noqa: RUF012 - pydantic copies it
+    """H."""
+    rates: Annotated[tuple[float, ...], FromToml(strict=False)] = (0.5,)
+    """H."""
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value", "choices"),
+    [
+        ("on", False, False, ()),
+        ("maybe", "false", False, ("true", "false")),
+        ("number", "3", 3, ()),
+        ("rate", "3", 3.0, ()),
+        ("word", "3", "3", ()),
+        ("size", "2", 2, ("1", "2")),
+        ("side", "b", "b", ("a", "b")),
+        ("share", "auto", "auto", ()),
+        ("words", "a, b", ("a", "b"), ()),
+        ("sizes", "4, 5", [4, 5], ()),
+        ("rates", "4, 0.5", (4.0, 0.5), ()),
+    ],
+)
+def test_options_of_every_type_can_be_set_in_the_form(name, typed, value, choices):
+    (field,) = [each for each in fields_of(EveryType) if each.name == name]
+    assert field.choices == choices
+    written = settings_text.written(typed, field.kind)
+    assert getattr(EveryType.parse({name: written}), name) == value
+
+
+def test_a_menu_that_nothing_was_chosen_in_says_so():
+    described = {"own": {"summary": "", "fields": [f.description() for f in fields_of(EveryType)]}}
+    shown = form.form({"method": {"name": "own"}}, {"method": described}, [])
+    assert text_of(shown).count("not set") == 2
+    assert "not allowed" not in text_of(shown)
+    assert "true, " not in text_of(shown)
 
 
 def test_text_that_is_no_toml_is_an_error_with_its_place():

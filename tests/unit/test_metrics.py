@@ -1,3 +1,6 @@
+import dataclasses
+import math
+
 import pytest
 
 from acft.errors import DataError
@@ -94,3 +97,12 @@ def test_satisfaction_leaves_out_responses_nobody_judged() -> None:
     judged = [response("p", satisfaction=0.5), response("p", satisfaction=float("nan"))]
     assert value("satisfaction", judged) == 0.5
     assert value("satisfaction", judged[1:]) is None
+
+
+@pytest.mark.parametrize(
+    "given", [0.5, (0.5,), (1.0, 2.0, 3.0), (math.nan, 1.0), (1.0, -1.0), None, ("a", 1.0)]
+)
+def test_what_is_no_sum_and_count_names_the_metric_and_the_prompt(given) -> None:
+    own = dataclasses.replace(METRICS.get("distinct_1"), name="own", of_prompt=lambda *_: given)
+    with pytest.raises(DataError, match=r"metric 'own' gave .* 3 responses to prompt 'mild'"):
+        own.totals(TWO_PROMPTS)

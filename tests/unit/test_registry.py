@@ -1,11 +1,13 @@
-"""Names lead to objects, and a wrong name leads to the right one."""
+"""Names lead to objects, a wrong name to the right one, and a broken file takes nothing with it."""
 
+import logging
+import sys
 import threading
 
 import pytest
 
 from acft.errors import ConfigError
-from acft.registry import Registry, did_you_mean
+from acft.registry import FAILED, Registry, did_you_mean, extensions
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def registry(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "base.py").write_text(
-        "from acft.registry import Registry\nTOOLS = Registry('tool', 'drawer')\n"
+        "from acft.registry import Registry\nTOOLS = Registry('tool', 'drawer', str)\n"
     )
     (package / "saw.py").write_text(
         "from drawer.base import TOOLS\nTOOLS.add('saw')('cuts')\nTOOLS.add('axe')('chops')\n"
@@ -23,11 +25,22 @@ def registry(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import drawer.base  # pyright: ignore[reportMissingImports]
 
+    extensions.cache_clear()
     yield drawer.base.TOOLS
-    import sys
-
-    for name in [name for name in sys.modules if name.split(".")[0] == "drawer"]:
+    extensions.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("drawer", "workshop")]:
         del sys.modules[name]
+    for name in [name for name in FAILED if name.split(".")[0] in ("drawer", "workshop")]:
+        del FAILED[name]
+
+
+def add_package(folder, text):
+    """An installed package whose module joins the drawer."""
+    (folder / "workshop.py").write_text(text)
+    facts = folder / "workshop-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: workshop\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[drawer]\nplane = workshop\n")
 
 
 def test_every_file_of_the_folder_registers_itself(registry):
@@ -59,6 +72,56 @@ def test_a_second_thread_waits_until_every_file_is_imported(registry, tmp_path):
     for thread in threads:
         thread.join()
     assert seen == [["axe", "saw"]] * 2
+
+
+BROKEN = {
+    "import no_such_package\n": "ModuleNotFoundError: No module named 'no_such_package'",
+    "x = (\n": r"SyntaxError: '\(' was never closed \(file.py, line 1\)",
+    "print('x')\n1 / 0\n": r"ZeroDivisionError: division by zero \(.*file.py, line 2\)",
+    "import sys\nsys.exit(3)\n": r"SystemExit: 3 \(.*file.py, line 2\)",
+    "from drawer.base import TOOLS\nTOOLS.add('file')(7)\n": "tool 'file' is 7; register an object "
+    "of str",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_file_that_cannot_be_imported_is_told_and_takes_no_other_name_with_it(
+    registry, tmp_path, text, capsys, caplog
+):
+    (tmp_path / "drawer" / "file.py").write_text(text)
+    with caplog.at_level(logging.WARNING):
+        assert registry.names() == ["axe", "saw"]
+    why = f"drawer.file is not loaded: .*{BROKEN[text]}"
+    with pytest.raises(ConfigError, match=rf"unknown tool 'file'.*allowed: axe, saw\); {why}"):
+        registry.get("file")
+    assert registry.get("saw") == "cuts"
+    (problem,) = registry.problems()
+    assert caplog.messages == [problem]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_name_that_two_files_claim_is_nobodys_and_both_are_told(registry, tmp_path):
+    (tmp_path / "drawer" / "another.py").write_text(
+        "from drawer.base import TOOLS\nTOOLS.add('saw')('sings')\nTOOLS.add('file')('smooths')\n"
+    )
+    assert registry.names() == ["axe", "file"]
+    both = "two tools are called 'saw', one in drawer.another and one in drawer.saw"
+    with pytest.raises(ConfigError, match=both):
+        registry.get("saw")
+    (problem,) = registry.problems()
+    assert problem.startswith(both)
+
+
+def test_an_installed_package_adds_names_as_an_entry_point(registry, tmp_path):
+    add_package(tmp_path, "from drawer.base import TOOLS\nTOOLS.add('plane')('shaves')\n")
+    assert registry.get("plane") == "shaves"
+
+
+def test_an_installed_package_that_cannot_be_imported_is_named(registry, tmp_path):
+    add_package(tmp_path, "1 / 0\n")
+    assert registry.names() == ["axe", "saw"]
+    (problem,) = registry.problems()
+    assert problem.startswith("workshop of the package workshop is not loaded: ZeroDivisionError")
 
 
 def test_name_cannot_be_taken_twice():

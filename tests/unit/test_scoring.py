@@ -78,11 +78,14 @@ def test_a_text_that_utf_8_cannot_encode_is_scored():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ([0.5], "gave 1 scores for 2 texts"),
-        ([0.5, math.nan], r"gave nan among others, 1 of 2 scores are not in \[0, 1\]"),
+        ([0.5], "gave 1 values for 2 texts"),
+        ([0.5, math.nan], r"gave nan among others, 1 of 2 values are not in \[0, 1\]"),
         ([-0.1, 1.1], r"gave -0\.1 among others, 2 of 2"),
         (RuntimeError("no luck"), "failed on 2 texts: RuntimeError: no luck"),
-        (ValueError("bad"), "failed on 2 texts: ValueError: bad"),
+        (ValueError("bad"), r"failed on 2 texts: ValueError: bad \(.*fake_scorers.py, line \d+\)"),
+        (AttributeError("gone"), "failed on 2 texts: AttributeError: gone"),
+        (["0.5", 0.5], "failed on 2 texts: TypeError: must be real number, not str"),
+        (None, "failed on 2 texts: TypeError"),
     ],
 )
 def test_a_wrong_answer_names_the_scorer_and_how_many(answer, message):

@@ -1,7 +1,7 @@
 """Launch: one settings text, edited as text or by a form from the schema, checked as you type."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -234,7 +234,13 @@ def show(bench: Workbench, visit: Visit, text: str, *, is_thorough: bool = True)
         values = settings_text.parse(text)
     except ConfigError:
         return [el("p.side", "The form returns when the text is valid TOML."), aside]
-    return [form(values, described(bench.settings_process) if is_thorough else {}, found), aside]
+    known = described(bench.settings_process) if is_thorough else {}
+    return [el("div", not_loaded(known), form(values, known, found)), aside]
+
+
+def not_loaded(known: Mapping[str, Any]) -> list[Node]:
+    """One notice for each file that would add a name to the form and cannot be imported."""
+    return [el("div.notice.warn", problem) for problem in known.get("not_loaded", ())]
 
 
 def first(bench: Workbench, visit: Visit, kept: str) -> list[Any]:

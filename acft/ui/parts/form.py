@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from acft.config import toml_value
-from acft.inference.fields import Field, fields_of
+from acft.inference.fields import Field, as_text, fields_of
 from acft.settings import CorpusSettings, RunSettings
 from acft.ui.parts.settings_text import default_tables
 from acft.ui.web.dom import Node, act, choose, el
@@ -205,13 +205,13 @@ def _control(field: Field, value: Any, path: tuple[str, ...], *, is_wrong: bool)
     if field.kind == "bool":
         return el("input", type="checkbox", checked=bool(value), **common, **event)
     if field.choices:
-        chosen = str(value)
+        chosen, unset = as_text(value), "choose one" if field.required else "not set"
         stray = [] if chosen in field.choices else [
-            (chosen, f"{chosen} (not allowed)" if chosen else "choose one")
+            (chosen, f"{chosen} (not allowed)" if chosen else unset)
         ]  # fmt: skip
         pairs = [*stray, *((choice, choice) for choice in field.choices)]
         return choose(pairs, chosen, **common, **event)
-    shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(value)
+    shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else as_text(value)
     mode = "decimal" if field.kind in ("int", "float") else None
     return el("input", type="text", value=shown, inputmode=mode, autocomplete="off",
               maxlength="400", **common, **event)  # fmt: skip
@@ -221,10 +221,6 @@ def with_code(text: str) -> list[Node]:
     """Help text with what stands between double backticks as code."""
     parts = text.split("``")
     return [el("code", part) if index % 2 else part for index, part in enumerate(parts) if part]
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
 
 
 def _corpora(values: Mapping[str, Any], told: Told) -> Node:

@@ -89,8 +89,11 @@ def written(raw: Any, kind: str) -> Any:
         return None
     if kind in ("int", "float"):
         return _number(text, kind)
-    if kind == "list":
-        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind == "flag":
+        return {"true": True, "false": False}.get(text, text)
+    if kind in ("list", "ints", "floats"):
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return parts if kind == "list" else [_number(part, kind[:-1]) for part in parts]
     return text
 
 

@@ -9,6 +9,7 @@ import pytest
 from acft.__main__ import main
 from acft.assets import cache_folder
 from acft.commands import doctor
+from acft.metrics.base import METRICS
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +88,10 @@ def test_cache_that_does_not_exist_yet_is_fine(tmp_path, monkeypatch, capsys):
     (finding,) = found(capsys)["asset cache"]
     assert finding["state"] == "ok"
     assert not cache_folder().exists()
+
+
+def test_a_file_that_adds_a_name_and_cannot_be_loaded_is_a_problem(monkeypatch, capsys):
+    monkeypatch.setattr(METRICS, "problems", lambda: ["acft.metrics.own is not loaded: why"])
+    (name,) = found(capsys)["names"]
+    assert name["state"] == "problem"
+    assert name["text"] == "acft.metrics.own is not loaded: why"

@@ -6,6 +6,8 @@ import pytest
 
 from acft.__main__ import main
 from acft.commands.list import REGISTRIES, registry, sections, settings_of
+from acft.methods.base import METHODS, Method
+from acft.metrics.base import METRICS
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
@@ -74,3 +76,19 @@ def test_settings_of_every_table_of_a_settings_file_are_listed(capsys):
 def test_types_are_told_without_the_patterns_of_their_parts():
     tasks, _, local = settings_of("harness")["suites"][:3]
     assert (tasks["type"], local["type"]) == ("tuple[str, ...]", "dict[str, str]")
+
+
+def test_a_file_that_is_not_there_is_told_behind_the_names(monkeypatch, capsys):
+    monkeypatch.setattr(METRICS, "problems", lambda: ["acft.metrics.own is not loaded: why"])
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.endswith("\n[!] acft.metrics.own is not loaded: why\n")
+    assert main(["list", "scorers"]) == 0
+    assert "[!]" not in capsys.readouterr().out
+
+
+def test_what_its_author_says_nothing_of_has_no_summary(monkeypatch, capsys):
+    method = Method(METHODS.get("sft").settings_type, lambda *_: iter(()))
+    monkeypatch.setitem(METHODS._items, "own", method)
+    assert main(["list", "methods", "--json"]) == 0
+    (own,) = [e for e in json.loads(capsys.readouterr().out)["methods"] if e["name"] == "own"]
+    assert own["summary"] == ""

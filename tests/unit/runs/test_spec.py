@@ -1,9 +1,12 @@
+import subprocess
+
 import pytest
 
 from acft.config import flat
 from acft.errors import ConfigError
 from acft.events import Progress
 from acft.methods.evaluate import EvaluateSettings
+from acft.runs import spec
 from acft.runs.failures import classify, smaller
 from acft.runs.pace import Pace
 from acft.runs.references import unknown_names
@@ -326,3 +329,18 @@ def test_broken_toml_without_a_file_is_called_the_settings():
 def test_a_method_that_trains_on_a_corpus_wants_one_before_anything_is_drawn(method):
     with pytest.raises(ConfigError, match=r"\[corpus\] there is none to train on; add one"):
         parse_spec(f'corpus = []\n[method]\nname = "{method}"\n')
+
+
+def test_a_new_file_that_may_add_a_name_counts_as_a_change_of_the_code(tmp_path):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True)
+
+    (tmp_path / "acft").mkdir()
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    (tmp_path / "runs.txt").write_text("")
+    commit = spec._git_commit.__wrapped__(tmp_path)
+    assert len(commit) == 40
+    (tmp_path / "acft" / "own.py").write_text("")
+    assert spec._git_commit.__wrapped__(tmp_path) == f"{commit}+changes"
