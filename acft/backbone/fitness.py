@@ -1,11 +1,15 @@
 """Whether a model can be tuned here: what every other part of the workbench takes for granted."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from acft.backbone.forward import hidden_states, logits, text_config
+from acft.chat import as_chat
 from acft.errors import ModelError
+from acft.settings import ModelSettings
 
 N_TOKENS = 12
 """Length of the text that a model is tried on."""
@@ -33,6 +37,52 @@ def check_model_fits(model: PreTrainedModel, name: str) -> None:
             f"[model] name = {name!r}, a {model.config.model_type!r}, cannot be read as a plain "
             f"decoder of text ({type(error).__name__}: {error}); choose another model"
         ) from error
+
+
+@torch.no_grad()
+def check_finite(model: PreTrainedModel, name: str) -> None:
+    """Refuses weights that are no numbers, which show only in some texts.
+
+    Raises:
+        ModelError: A weight is infinite or NaN.
+    """
+    for weight, values in model.named_parameters():
+        if values.is_floating_point() and values.numel():
+            low, high = values.aminmax()
+            if not (low.isfinite() and high.isfinite()):
+                raise ModelError(
+                    f"[model] name = {name!r} has infinite or undefined numbers in its weights "
+                    f"{weight!r}; copy the file again, or take an earlier checkpoint of it"
+                )
+
+
+def check_tokens(model: PreTrainedModel, tokenizer: Any, settings: ModelSettings) -> None:
+    """Refuses a tokenizer or ends of responses that name tokens the model does not have.
+
+    Added tokens may lie beyond the model's where no text has them, as padding does.
+
+    Raises:
+        ModelError: There are such.
+    """
+    n_tokens = text_config(model).vocab_size
+    added = set(tokenizer.added_tokens_decoder)
+    highest = max((i for i in tokenizer.get_vocab().values() if i not in added), default=0)
+    if settings.chat_template:
+        text = as_chat([("user", "Why?")], tokenizer, settings.name)
+        highest = max([highest, *tokenizer.encode(text, add_special_tokens=False)])
+    if highest >= n_tokens:
+        raise ModelError(
+            f"[model] name = {settings.name!r} knows {n_tokens:,} tokens, but its tokenizer makes "
+            f"tokens up to number {highest:,}; take the tokenizer that belongs to it"
+        )
+    named = getattr(model.generation_config, "eos_token_id", None)
+    for end in named if isinstance(named, list) else [named]:
+        if end is not None and not (type(end) is int and 0 <= end < n_tokens):
+            raise ModelError(
+                f"[model] name = {settings.name!r} says that responses end at the token {end!r} "
+                f"(eos_token_id of generation_config.json), expected a number below {n_tokens:,}; "
+                "correct it there"
+            )
 
 
 @torch.no_grad()

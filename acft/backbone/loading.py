@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from acft.assets import converted_model_folder, packaged_model_path, packaged_mo
 from acft.atomic import replace_json
 from acft.backbone import toy
 from acft.backbone.attention import group_heads
-from acft.backbone.fitness import check_model_fits
+from acft.backbone.fitness import check_finite, check_model_fits, check_tokens
+from acft.backbone.folder import check_folder
 from acft.backbone.forward import text_config
 from acft.backbone.quantized import loading_options, make_shareable
 from acft.backbone.sharded import shard
 from acft.distributed import ranks
 from acft.errors import ModelError
+from acft.machine import peak_memory
 from acft.registry import did_you_mean
 from acft.settings import ModelSettings
 
@@ -34,6 +37,14 @@ NOT_A_MODEL = (
 )  # fmt: skip
 """What transformers raises for folders that hold something else, or damaged files."""
 
+PLAINLY = {
+    "ignore_mismatched_sizes": "its weights have other shapes than config.json says; take both "
+    "from one model",
+    "contains custom code": "it needs code of its own, and code from a model's folder is never "
+    "run; choose a model that transformers itself knows",
+    "Unrecognized configuration class": "it is no decoder that continues text; choose one that is",
+}
+"""What transformers says, and what it means here."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
 
@@ -79,6 +90,9 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     path, source = _locate(settings)
     disable_progress_bar()
     kind = resolve_dtype(dtype, device)
+    n_weights = check_folder(path, settings.name)
+    if device == "cpu" and settings.quantization == "none":
+        _require_memory(settings.name, n_weights * getattr(torch, kind).itemsize)
     if device == "cpu":
         use_wide_vectors()
     fewer_bits = loading_options(settings, device, getattr(torch, kind))
@@ -107,14 +121,17 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     if fewer_bits:
         make_shareable(model)
     elif settings.sharding == "fsdp" and ranks().size > 1:
+        check_finite(model, settings.name)
         shard(model, device)
     else:
         model.to(device)  # pyright: ignore[reportArgumentType]
+        check_finite(model, settings.name)
     model.eval().requires_grad_(requires_grad=False)
     # one that was added to the tokenizer alone has no row among the embeddings
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= text_config(model).vocab_size:
         tokenizer.pad_token = tokenizer.eos_token
     check_model_fits(model, settings.name)
+    check_tokens(model, tokenizer, settings)
     return Backbone(model, tokenizer, settings.name, source, _identity(path, settings))
 
 
@@ -152,7 +169,18 @@ def _tokenizer(place: str | Path, revision: str = "main") -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    plainly = (said for sign, said in PLAINLY.items() if sign in str(error))
+    return next(chain(plainly, str(error).strip().splitlines()), type(error).__name__)
+
+
+def _require_memory(name: str, needed: int) -> None:
+    """Weights beyond the machine's memory end the process before it can say why."""
+    _, present = peak_memory()
+    if needed > present:
+        raise ModelError(
+            f"[model] name = {name!r} needs {needed / 1e9:,.0f} GB for its weights alone, and this "
+            f"machine has {present / 1e9:,.0f} GB of memory; choose a smaller model or a GPU"
+        )
 
 
 def _require_all_weights(name: str, missing: Collection[str]) -> None:
@@ -211,7 +239,9 @@ def weights_sha256(folder: Path) -> str:
     A result is remembered beside the files' sizes and times, since hashing gigabytes takes a while.
     """
     files = sorted(folder.glob("*.safetensors"))
-    stamp = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    # the time of change, unlike that of writing, cannot come along with a folder from elsewhere
+    stats = [(file.name, file.stat()) for file in files]
+    stamp = [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats]
     memo = folder / ".sha256.json"
     known = _remembered(memo)
     if known.get("stamp") == stamp:
@@ -294,6 +324,7 @@ def _source(settings: ModelSettings) -> tuple[str, str]:
                 f"[model] name = {settings.name!r} has no .safetensors file; "
                 "convert the weights first, other formats can execute code when opened"
             )
+        check_folder(folder, settings.name)
         return str(folder), "local"
     if settings.name in packaged_models():
         return str(packaged_model_path(settings.name)), "packaged"

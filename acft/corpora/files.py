@@ -61,6 +61,11 @@ def records(
         prompt = (
             _text(_value(row, prompt_field, where), where, prompt_field) if prompt_field else ""
         )
+        if turns and row.get("tools") not in NO_TOOLS:
+            raise DataError(
+                f"{where}: the conversation has tools, which are not put into prompts here; leave "
+                "such conversations out, or remove 'tools'"
+            )
         if not prompt and turns:
             prompt = "\n".join(content for _, content in turns)
         if text.strip():
@@ -181,6 +186,10 @@ def _text(value: Any, where: str, field: str) -> str:
     return value
 
 
+NO_TOOLS = (None, [], "", "[]", "null")
+"""What the column of tools holds in conversations without."""
+CALLS = ("tool_calls", "function_call")
+"""Keys of a message that stand beside its text, or instead of it."""
 Turns = tuple[tuple[str, str], ...]
 """Role and content of each message."""
 
@@ -192,6 +201,17 @@ def _messages(value: list[Any], field: str, where: str) -> Turns:
         raise DataError(
             f"{where}: column {field!r} is a list, but not of messages with 'role' and 'content'"
         )
+    for turn in value:
+        if any(turn.get(key) for key in CALLS):
+            raise DataError(
+                f"{where}: a message by {turn['role']!r} calls tools, which is no text to learn; "
+                "leave such conversations out, or write the call into its content"
+            )
+        if isinstance(turn["content"], list):
+            raise DataError(
+                f"{where}: the content of a message by {turn['role']!r} is a list, not text; "
+                "join its parts to one text"
+            )
     return tuple(
         (_text(turn["role"], where, field), _text(turn["content"], where, field)) for turn in value
     )

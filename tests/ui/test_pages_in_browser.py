@@ -97,6 +97,30 @@ def test_every_attack_is_readable_where_texts_are_listed(page, served):
         assert attack in shown
 
 
+def test_texts_run_in_their_own_direction_and_no_token_turns_its_neighbours_round(page, served):
+    page.goto(served.link(f"/rollouts?run={HOSTILE}"))
+    ready(page)
+    edges = """([cls, inner, texts]) => {
+        const line = document.createElement("p");
+        line.className = cls;
+        line.dir = cls ? "auto" : "ltr";
+        line.append(...texts.map((text) => {
+            const part = document.createElement("span");
+            part.className = inner;
+            part.textContent = text;
+            return part;
+        }));
+        document.querySelector("#content").append(line);
+        return [...line.children].map((part) => part.getBoundingClientRect().left);
+    }"""
+    left = page.evaluate(edges, ["token-line", "tok", ["a\u202e", "b", "c"]])
+    assert left == sorted(left)
+    right = page.evaluate(edges, ["token-line", "tok", ["\u05d0", "b", "c"]])
+    assert right == sorted(right, reverse=True)
+    beside = page.evaluate(edges, ["", "text", ["turned\u202e", "b", "c"]])
+    assert beside == sorted(beside)
+
+
 def test_first_content_comes_within_a_second_and_a_half(page, served):
     page.goto(served.link("/"))
     ready(page)

@@ -618,3 +618,7 @@ def test_an_empty_table_of_tokens_says_that_texts_are_stored_but_not_of_this_kin
     )
     shown = text_of(tokens_page.paying(bench, visit(QUICK, among="violated")))
     assert "9 texts with token values none is a rollout that violated the constraint" in shown
+
+
+def test_a_title_turns_round_nothing_that_stands_beside_it():
+    assert words.short("\u202eevil\u202c \u2066title\u2069 \u0634", 48) == "evil title \u0634"

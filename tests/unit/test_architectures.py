@@ -303,11 +303,10 @@ def test_a_folder_without_some_of_the_weights_is_refused(tmp_path):
         opened(folder)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"model_type": "nonsense"}'])
-def test_a_folder_with_another_configuration_is_one_sentence(tmp_path, text):
+def test_a_folder_with_another_configuration_is_one_sentence(tmp_path):
     folder = saved(tmp_path / "model", "Llama", DECODERS["Llama"])
     assert json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(text)
+    (folder / "config.json").write_text('{"model_type": "nonsense"}')
     with pytest.raises(ModelError, match="does not open as a causal language model"):
         opened(folder)
 

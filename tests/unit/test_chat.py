@@ -2,7 +2,7 @@
 
 import pytest
 
-from acft.chat import as_chat, response_end
+from acft.chat import DAY, as_chat, response_end
 from acft.errors import DataError, ModelError
 from tests.fakes import END, PAD, ByteTokenizer, pretrained_byte_tokenizer
 
@@ -35,6 +35,44 @@ def test_a_template_that_is_none_is_told_with_its_place(tokenizer):
     tokenizer.chat_template = "{% for m in messages %}"
     with pytest.raises(DataError, match="chat template does not take"):
         as_chat([QUESTION], tokenizer)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages[0]['content'] + 1 }}", "{{ 1 / 0 }}", "{{ range(10 ** 9) | list }}"]
+)
+def test_a_template_that_breaks_while_it_writes_is_told_with_its_place(tokenizer, template):
+    tokenizer.chat_template = template
+    with pytest.raises(DataError, match="chat template does not take"):
+        as_chat([QUESTION], tokenizer)
+
+
+def test_several_templates_without_a_default_are_told(tokenizer):
+    tokenizer.chat_template = {"rag": NO_SYSTEM, "tool_use": NO_SYSTEM}
+    with pytest.raises(DataError, match="no default"):
+        as_chat([QUESTION], tokenizer)
+
+
+def test_a_template_that_leaves_the_question_out_is_told(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'].text }}{% endfor %}<assistant>"
+    )
+    with pytest.raises(
+        DataError, match=r"leaves out the text of the last message, by 'user' .* 'why"
+    ):
+        as_chat([QUESTION], tokenizer)
+
+
+@pytest.mark.parametrize("form", ["%d %b %Y", "%A, %B %-d, %Y %H:%M:%S"])
+def test_a_template_that_names_the_date_gives_the_same_prompt_on_every_day(tokenizer, form):
+    today = "{{ strftime_now('" + form + "') if strftime_now is defined }}"
+    tokenizer.chat_template = "\n" + today + "\n" + NO_SYSTEM
+    said = DAY.strftime(form)
+    assert as_chat([QUESTION], tokenizer) == f"\n{said}\n<user>why?\n<assistant>"
+
+
+def test_one_of_several_templates_may_name_the_date(tokenizer):
+    tokenizer.chat_template = {"default": "{{ strftime_now('%Y') }}" + NO_SYSTEM, "rag": "none"}
+    assert as_chat([QUESTION], tokenizer) == f"{DAY.year}<user>why?\n<assistant>"
 
 
 def test_a_tokenizer_without_template_is_told_with_the_model():

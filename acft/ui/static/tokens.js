@@ -177,7 +177,7 @@
       const channel = CHANNELS[name], scale = domain(channel, data.tokens, state.isAuto && !state.isThree);
       const second = borderName ? CHANNELS[borderName] : null;
       const secondScale = second ? domain(second, data.tokens, state.isAuto) : null;
-      const box = node("div", { class: `token-line${state.shown ? "" : " veiled"}`, role: "listbox", "aria-label": `Tokens coloured by ${channel.name}`, "aria-orientation": "horizontal" });
+      const box = node("div", { class: `token-line${state.shown ? "" : " veiled"}`, role: "listbox", dir: "auto", "aria-label": `Tokens coloured by ${channel.name}`, "aria-orientation": "horizontal" });
       const own = data.tokens.map((token, i) => {
         const value = channel.of(token), [rgb, isClipped] = colorOf(channel, value, scale);
         const isShown = sees(token);

@@ -6,6 +6,8 @@ import time
 DASH = "–"
 MINUS = "−"
 Number = float | int
+TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+"""Marks of direction, which would turn round what stands beside a text. Source: UAX 9."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -54,7 +56,11 @@ def count(n: int, noun: str) -> str:
 
 
 def short(text: str, letters: int) -> str:
-    """The text, or its beginning and end where it is longer: titles often differ at the end."""
+    """The text without marks of direction, or its beginning and end where it is longer.
+
+    Titles often differ at the end.
+    """
+    text = text.translate(TURNS)
     if len(text) <= letters:
         return text
     n_last = letters // 3

@@ -180,10 +180,22 @@ def test_a_number_is_not_taken_for_text(tmp_path):
         ([], "not of messages"),
         ([{"role": "user", "content": "hi"}], "end each conversation with the response"),
         ([{"role": "assistant", "content": 3}], "not text"),
+        ([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "join its parts"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "calls tools"),
+        ([{"role": "assistant", "content": "", "function_call": {"name": "f"}}], "calls tools"),
     ],
 )
 def test_a_list_that_is_no_conversation_is_refused(tmp_path, value, part):
     assert part in message(write(tmp_path, "a.jsonl", json.dumps({"text": value})))
+
+
+def test_tools_that_no_prompt_would_name_are_refused_and_none_are_not(tmp_path):
+    turns = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so"}]
+    for tools in ([], None, "[]"):
+        name = write(tmp_path, "a.jsonl", json.dumps({"messages": turns, "tools": tools}))
+        assert [record.text for record in read_file(name, "messages")] == ["so"]
+    name = write(tmp_path, "a.jsonl", json.dumps({"messages": turns, "tools": [{"name": "f"}]}))
+    assert "line 1: the conversation has tools" in message(name, "messages")
 
 
 @pytest.mark.parametrize(
