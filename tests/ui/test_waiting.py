@@ -208,6 +208,18 @@ def test_a_finished_run_is_asked_about_seldom(page, served):
 
 
 @pytest.mark.ui
+@pytest.mark.parametrize("route", ["/", f"/run?run={QUICK}"])
+def test_who_comes_back_to_a_page_that_asks_seldom_sees_it_as_it_is_now(page, served, route):
+    page.goto(served.link(route))
+    ready(page)
+    page.wait_for_timeout(2.5 * POLL_SECONDS * 1000)
+    page.evaluate("document.title = 'hidden'")
+    with page.expect_request(lambda request: "/run/" in request.url or "predict" in request.url,
+                             timeout=2000):  # fmt: skip
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+@pytest.mark.ui
 def test_a_button_whose_answer_takes_long_shows_a_clock_until_it_is_there(
     page, served, monkeypatch
 ):
