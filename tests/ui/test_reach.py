@@ -76,7 +76,8 @@ def test_a_phone_names_the_texts_and_can_sort_them(browser, served):
 
 TOO_SMALL = """() => [...document.querySelectorAll("button, a[href], summary")].filter((dom) => {
   const box = dom.getBoundingClientRect();
-  const isInText = dom.matches("p a, dd a, .side a, .notice a, .notice .problem") && !dom.closest("td, th");
+  const isInText = dom.matches("p a, dd a, .side a, .notice a, .notice .problem")
+    && !dom.closest("td, th");
   return box.width && !isInText && dom.checkVisibility() && box.right > 0
     && (box.height < 23.9 || box.width < 23.9);
 }).map((dom) => dom.outerHTML.slice(0, 120))"""
@@ -96,7 +97,7 @@ def test_the_head_of_a_phone_has_two_rows_and_nothing_to_press_is_too_small(brow
         assert top["height"] <= 84, each.route
         assert small == [], each.route
         assert page.evaluate("document.documentElement.scrollWidth") <= width, each.route
-        expect(page.get_by_role("link", name="ACFT workbench")).to_be_visible()
+        expect(page.get_by_role("link", name="ACFT workbench", exact=True)).to_be_visible()
     context.close()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from acft.store.queries.answer import Slice
 from acft.store.queries.evaluations import Measure
 from acft.store.queries.tokens import has_first_token, sequences
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
+from acft.ui import page
 from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import blind
@@ -283,6 +285,12 @@ def test_the_sql_panel_refuses_everything_but_a_plain_select(bench, sql):
 def test_the_sql_panel_answers_a_select(bench):
     shown = text_of(rollouts.query(bench, visit(QUICK), "SELECT count(*) AS n FROM rollouts"))
     assert "200" in shown
+
+
+def test_a_query_that_a_request_leaves_out_is_refused_in_a_sentence(bench):
+    assert "write exactly one SELECT" in text_of(rollouts.query(bench, visit(QUICK), ""))
+    box, state = gr.Textbox(), gr.State()
+    assert page._given([None, None, "a"], [box, state, box]) == ["", None, "a"]
 
 
 def test_the_sql_panel_asks_no_other_runs_where_the_one_named_is_gone(bench):
