@@ -172,7 +172,7 @@ class Wire:
         **options: Any,
     ) -> Any:
         """Connects a callback that changes nothing."""
-        handler = self._handler(callback, outputs, lambda error: _in_place(error, outputs))
+        handler = self._handler(callback, outputs, lambda error: _in_place(error, outputs), inputs)
         return self._connect(event, handler, inputs, outputs, options)
 
     def on_load(
@@ -202,7 +202,7 @@ class Wire:
         self.changing.append(callback.__name__)
         if self._bench.bind.is_demo:
             callback = _refuse_demo
-        handler = self._handler(_guarded(self._bench, callback), outputs, _as_notice)
+        handler = self._handler(_guarded(self._bench, callback), outputs, _as_notice, inputs)
         # Over the queue a refusal is an answer; without it, it would be a failed request.
         return self._connect(event, handler, inputs, outputs, {"queue": True, **options})
 
@@ -244,7 +244,7 @@ class Wire:
             if turn is None or turn.is_begun:  # stopped before it was this tab's turn
                 return
             turn.is_begun = True
-            parts = callback(replace(visit, data=turn.data), *values)
+            parts = callback(replace(visit, data=turn.data), *_given(values, inputs))
             nothing = gr.skip() if len(outputs) == 1 else [gr.skip() for _ in outputs]
             try:
                 for answer in with_beats(parts, nothing, visit.withdrawn):
@@ -284,10 +284,11 @@ class Wire:
         callback: Callable[..., Any],
         outputs: Components,
         on_error: Callable[[AcftError], Any],
+        inputs: Components = (),
     ) -> Callable[..., Any]:
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             try:
-                answer = callback(self._visit(request, event), *values)
+                answer = callback(self._visit(request, event), *_given(values, inputs))
             except AcftError as error:
                 answer = on_error(error)
             return _sent(answer, outputs)
@@ -317,6 +318,14 @@ class Wire:
     ) -> Any:
         defaults = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         return event(handler, list(inputs), list(outputs), **{**defaults, **options})
+
+
+def _given(values: Sequence[Any], inputs: Components) -> list[Any]:
+    """The values of inputs; a box that a request leaves out has no text."""
+    return [
+        "" if value is None and isinstance(component, gr.Textbox) else value
+        for value, component in zip(values, inputs, strict=True)
+    ]
 
 
 def _sent(answer: Any, outputs: Components) -> Any:

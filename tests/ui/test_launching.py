@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge
+from pydantic import BaseModel
 from pydantic import Field as FromToml
 
 from acft.config import Config, read_override
@@ -193,6 +194,29 @@ def test_every_setting_has_a_field_with_help():
         for field in form.section_fields(section):
             assert field.help, f"{section}.{field.name}"
             assert field.kind in ("bool", "int", "float", "text", "list")
+
+
+def test_the_form_has_every_setting_but_those_that_no_browser_may_give(bench):
+    shown = form.form({}, page.described(bench.settings_process), [])
+    ids = re.findall(r"'id': 'f-([\w.]+)'", str(shown))
+    for name, info in RunSettings.model_fields.items():
+        if name in form.CHOSEN:
+            assert any(each.startswith(f"{name}.") for each in ids), name
+            continue
+        inner = info.annotation
+        names = inner.model_fields if isinstance(inner, type) and issubclass(
+            inner, BaseModel) else None  # fmt: skip
+        for key in [name] if names is None else [f"{name}.{field}" for field in names]:
+            assert (key in ids) != (key in ("engine.address", "engine.folder")), key
+
+
+@pytest.mark.parametrize(("key", "place"), [("temperature", "[oracle]"), ("top_p", "[evaluation]")])
+def test_a_setting_that_takes_one_value_only_says_so_and_where_the_other_is(key, place):
+    [field] = [f for f in form.section_fields("sampling") if f.name == key]
+    assert "must" in field.help
+    assert place in field.help
+    section = form._section("sampling", {"sampling": {key: 0.5}}, {}, [])
+    assert field.help.split(";")[0].split("``")[0] in text_of(section)
 
 
 def test_fields_know_choices_and_unions_with_words():

@@ -66,6 +66,30 @@ def test_answers_grow_and_end_with_scores_and_a_passed_self_test(bench):
     assert "sha256 cdcdcdcdcdcd" in steps[-1]
 
 
+def test_a_public_space_ends_an_answer_in_time_and_says_so_beside_what_there_is(bench, monkeypatch):
+    ended = []
+
+    class Slow(FakeModelProcess):
+        def stream(self, operation, *args, **kwargs):
+            try:
+                return (yield from super().stream(operation, *args, **kwargs))
+            except GeneratorExit:
+                ended.append(operation)
+                raise
+
+    process: Any = Slow()
+    monkeypatch.setattr(live_compare, "SPACE_SECONDS", -1.0)
+    monkeypatch.setattr(live, "is_ready", lambda: True)
+    own = replace(bench, model_process=process)
+    assert "Done." in text_of(answered(own)[-1])
+    public = replace(own, bind=Bind(is_demo=True, is_space=True))
+    last = text_of(answered(public, visit(QUICK))[-1])
+    assert "Not all was answered and judged." in last
+    assert "public Space ends an answer after" in last
+    assert "kind" in last
+    assert ended == ["generate"]
+
+
 def test_models_that_are_open_are_asked_and_not_said_to_be_opened(bench):
     process: Any = FakeModelProcess()
     process.has_opened = [QUICK].__contains__

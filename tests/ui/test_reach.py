@@ -70,6 +70,33 @@ def test_a_phone_names_the_texts_and_can_sort_them(phone, served):
     assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+TOO_SMALL = """() => [...document.querySelectorAll("button, a[href], summary")].filter((dom) => {
+  const box = dom.getBoundingClientRect();
+  const isInText = dom.matches("p a, dd a, .side a, .notice a, .notice .problem")
+    && !dom.closest("td, th");
+  return box.width && !isInText && dom.checkVisibility() && box.right > 0
+    && (box.height < 23.9 || box.width < 23.9);
+}).map((dom) => dom.outerHTML.slice(0, 120))"""
+"""Targets below the least size of WCAG 2.2, those in running text aside, as there."""
+
+
+@pytest.mark.ui
+@pytest.mark.parametrize("width", [320, 390])
+def test_the_head_of_a_phone_has_two_rows_and_nothing_to_press_is_too_small(browser, served, width):
+    context = browser.new_context(viewport={"width": width, "height": 700})
+    page = context.new_page()
+    for each in dict(PAGES.items()).values():
+        page.goto(served.link(f"/{each.route}?run={QUICK}"))
+        ready(page)
+        page.wait_for_timeout(1000)
+        top, small = page.locator("header.top").bounding_box(), page.evaluate(TOO_SMALL)
+        assert top["height"] <= 84, each.route
+        assert small == [], each.route
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, each.route
+        expect(page.get_by_role("link", name="ACFT workbench", exact=True)).to_be_visible()
+    context.close()
+
+
 @pytest.mark.ui
 def test_every_page_has_a_title_of_its_own(page, served):
     titles = set()

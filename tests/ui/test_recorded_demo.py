@@ -1,6 +1,7 @@
 """The run that comes with the project: whole, small, real, and enough for every page."""
 
 import dataclasses
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -10,9 +11,10 @@ from acft.store.queries.tokens import sum_check
 from acft.ui import app
 from acft.ui.options import DEMO_RUNS, EXPERIMENTS, Options
 from acft.ui.page import PAGES
-from acft.ui.pages import compare, rollouts, tokens
+from acft.ui.pages import compare, rollouts, tokens, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
+from acft.ui.reading import checkpoints
 from acft.ui.reading.tokens import TOLERANCE
 from acft.ui.web.dom import text_of
 from tests.ui.conftest import make_bench, visit
@@ -69,6 +71,24 @@ def test_every_page_has_something_to_show(demo, run):
     assert tokens.tokens(demo, seen)["tokens"]
     assert compare.compared(demo, seen) is not None
     assert rollouts.answer(demo, seen, run).records()
+
+
+def test_a_checkpoint_that_validation_measured_leads_to_its_own_texts(demo, run):
+    up = next(m for m in checkpoints.measures([run]) if m.metric == "rollout/satisfaction")
+    points = tradeoff.drawn(demo, visit(y=tradeoff._key(up))).points
+    assert len(points) == 4
+    for point in points:
+        query = dict(parse_qsl(point["texts"].removeprefix("compare?")))
+        found = compare.compared(demo, visit(query.pop("run"), **query))
+        assert found is not None
+        assert found.split == "validation"
+        assert found.pairs
+        assert point["policy_version"] in (found.left.version, found.right.version)
+        if point["policy_version"]:
+            judged = [pair.right.satisfaction for pair in found.pairs]
+            assert sum(s > 0.5 for s in judged) / len(judged) == pytest.approx(point["y"])
+        assert "validation prompts ×" in text_of(compare.summary(demo, visit(
+            run.run_id, split="validation", right=found.right.key)))  # fmt: skip
 
 
 def test_the_first_home_has_one_quickstart_button_and_tells_whose_time_the_recorded_one_is(demo):

@@ -47,6 +47,30 @@ def test_a_run_that_has_not_answered_keeps_the_menus_of_the_runs(bench, monkeypa
     assert labelled(shown, "Other run")
 
 
+def in_two_ways(answers):
+    return [*answers, *(replace(a, round=a.round + 9, text=f"again {a.text}") for a in answers)]
+
+
+def test_of_two_drawings_of_the_same_prompts_one_is_shown_and_the_other_offered(bench, monkeypatch):
+    plain = compare.compared(bench, visit(QUICK))
+    change_answers(monkeypatch, QUICK, in_two_ways)
+    first, second = (compare.compared(bench, visit(QUICK, drawing=d)) for d in ("", "1"))
+    assert plain is not None
+    assert first is not None
+    assert second is not None
+    assert first.pairs == plain.pairs
+    assert len(second.pairs) == len(plain.pairs)
+    assert all(p.left.text.startswith("again ") for p in second.pairs)
+    menu = labelled(compare.summary(bench, visit(QUICK, drawing="1")), "Drawing")
+    assert menu["data-nav"] == "drawing"
+    told = text_of(compare.summary(bench, visit(QUICK, other=CONTROL)))
+    assert "was drawn in 2 ways, the right in 1" in told
+
+
+def test_one_drawing_offers_no_menu_of_drawings(bench):
+    assert "Drawing" not in text_of(compare.summary(bench, visit(QUICK)))
+
+
 def test_results_of_two_runs_are_compared_and_base_with_the_result_within_one(bench):
     def sides(**query):
         found = compare.compared(bench, visit(QUICK, **query))

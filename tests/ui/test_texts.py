@@ -5,8 +5,9 @@ import math
 import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from acft.store.queries.answer import Slice
 from acft.store.queries.evaluations import Measure
 from acft.store.queries.tokens import has_first_token, sequences
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
+from acft.ui import page
 from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import blind
@@ -55,6 +57,28 @@ def test_only_answers_to_the_same_prompt_and_sample_are_paired():
     answers = [answer("a", 0), answer("a", 1), answer("a", 0, subject="policy", version=1)]
     found = pairs.pair_up(answers, pairs.Subject("base", 0), pairs.Subject("policy", 1))
     assert [(p.left.prompt_id, p.left.sample) for p in found] == [("a", 0)]
+
+
+def twice(subject, version, order):
+    """Responses to one prompt drawn in two ways, the second of which has fewer samples."""
+    first, second = order
+    rows = [("long", 0, first), ("long", 1, first), ("short", 0, second)]
+    return [
+        replace(answer("a", sample, text, subject=subject, version=version), round=number)
+        for text, sample, number in rows
+    ]
+
+
+@pytest.mark.parametrize(("drawing", "texts"), [(0, ["long", "long"]), (1, ["short"])])
+def test_responses_of_two_drawings_of_one_prompt_are_never_in_one_comparison(drawing, texts):
+    base, tuned = pairs.Subject("base", 0), pairs.Subject("policy", 1)
+    answers = [*twice("base", 0, (1, 2)), *reversed(twice("policy", 1, (3, 4)))]
+    answers.append(replace(answer("only once", text="once"), round=2))
+    answers.append(replace(answer("only once", 0, "once", 0.1, "policy", 1), round=4))
+    assert [pairs.n_drawings(answers, who) for who in (base, tuned)] == [2, 2]
+    found = pairs.pair_up(answers, base, tuned, drawing=drawing)
+    told = [(p.left.text, p.right.text) for p in found]
+    assert sorted(told) == sorted((text, text) for text in [*texts, "once"])
 
 
 def test_a_verdict_counts_wins_ties_losses_and_shares():
@@ -174,6 +198,8 @@ def test_a_vote_is_kept_under_the_side_that_was_meant(bench):
         again = visit(QUICK, may_change=True, data={"choice": "tie", "item": name})
         comparison = blind.vote(bench.store, found, again, comparison if name == item else "")
     assert blind.votes(bench.store, found) == {item: "tie", other: "tie"}
+    # Of other prompts or another drawing the same sides have other pairs.
+    assert blind.votes(bench.store, replace(found, pairs=found.pairs[1:])) == {other: "tie"}
 
 
 def test_votes_are_counted_by_side_only_when_the_review_is_over(bench):
@@ -261,6 +287,12 @@ def test_the_sql_panel_answers_a_select(bench):
     assert "200" in shown
 
 
+def test_a_query_that_a_request_leaves_out_is_refused_in_a_sentence(bench):
+    assert "write exactly one SELECT" in text_of(rollouts.query(bench, visit(QUICK), ""))
+    box, state = gr.Textbox(), gr.State()
+    assert page._given([None, None, "a"], [box, state, box]) == ["", None, "a"]
+
+
 def test_the_sql_panel_asks_no_other_runs_where_the_one_named_is_gone(bench):
     shown: Any = rollouts.query(bench, visit("20200101-000000-gone"), "SELECT * FROM rollouts")
     assert shown[1]["role"] == "alert"
@@ -341,7 +373,7 @@ def test_the_trade_off_says_how_many_policies_have_both(bench):
 def test_runs_of_one_title_are_told_apart_in_the_trade_off():
     def point(run_id, title, method):
         ends = {f"{axis}_{end}": None for axis in "xy" for end in ("low", "high", "n")}
-        own = {"run_id": run_id, "title": title, "method": method, "x": 1.0, "y": 1.0}
+        own = {"run_id": run_id, "texts": "", "title": title, "method": method, "x": 1.0, "y": 1.0}
         return {**ends, **own, "subject": "policy", "policy_version": 1}
 
     runs = [("r1", "one", "acft"), ("r2", "one", "sft"), ("r3", "one", "sft"), ("r4", "two", "rl")]
@@ -370,7 +402,7 @@ def test_shares_are_in_percent_in_the_chart_its_hover_and_the_table(bench):
     hover = figure["data"][0]["hovertemplate"]
     assert "%{y:.1%}" in hover
     assert "%{x:.4g}" in hover
-    point = {"x": 21.0, "x_low": 20.0, "x_high": 22.0, "x_n": 32,
+    point = {"texts": "", "x": 21.0, "x_low": 20.0, "x_high": 22.0, "x_n": 32,
              "y": 0.0813, "y_low": 0.0437, "y_high": 0.122, "y_n": 16}  # fmt: skip
     assert text_of(tradeoff._value(point, "y", as_percent=True)) == "8.1 %4.4 – 12.2 % · n = 16"
     assert text_of(tradeoff._value(point, "x", as_percent=False)) == "21.0020.0 – 22.0 · n = 32"
@@ -385,9 +417,23 @@ def test_every_metric_that_counts_a_share_is_shown_as_one():
     assert not quantities.is_share("utility/perplexity_validation")
 
 
-def test_a_clicked_point_leads_to_its_texts():
-    shown: Any = tradeoff.picked(visit(data={"data": [QUICK, "x"]}))
-    assert shown[1]["data-goto"].endswith(QUICK)
+def test_a_clicked_point_leads_to_the_texts_of_the_policy_that_it_is(bench):
+    seen = visit(QUICK)
+    found = tradeoff.drawn(bench, seen)
+    trace = next(t for t in tradeoff.figure(found)["data"] if QUICK in t["customdata"][0][0])
+    for point in (each for each in found.points if each["run_id"] == QUICK):
+        [data] = [d for d in trace["customdata"] if d[1].startswith(point["subject"])]
+        shown: Any = tradeoff.picked(visit(data={"data": data}))
+        query = dict(parse_qsl(shown[1]["data-goto"].removeprefix("compare?")))
+        opened = compare.compared(bench, visit(query.pop("run"), **query))
+        assert opened is not None
+        assert opened.run.run_id == QUICK
+        assert point["policy_version"] in (opened.left.version, opened.right.version)
+        assert data[0] in str(tradeoff.numbers(found))
+
+
+def test_a_point_leads_nowhere_but_to_compare():
+    assert tradeoff.picked(visit(data={"data": ["https://example.org"]})) == ""
 
 
 def test_a_long_list_of_texts_asks_the_database_as_often_as_a_short_one(bench, monkeypatch):

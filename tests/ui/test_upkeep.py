@@ -12,6 +12,7 @@ from acft.runs.directory import read_status, write_status
 from acft.runs.exports import Export, exports
 from acft.runs.sizes import size
 from acft.schema import RunPaths
+from acft.ui.page import POLL_SECONDS, REST_SECONDS
 from acft.ui.pages import run as run_page
 from acft.ui.parts import run_details, upkeep
 from acft.ui.reading.reader import Reader
@@ -98,6 +99,7 @@ def test_while_an_export_is_written_every_tab_says_so_and_nothing_else_may_be_as
     assert run_page.marks_of(own, own.reader.run(QUICK)).texts != before.texts
     shown = part(own, QUICK)
     assert "Writing round-2-adapter" in text_of(shown)
+    assert run_page.paced(own, visit(QUICK), REST_SECONDS)[1] == POLL_SECONDS
     assert "['fieldset', {'class': 'toolbar', 'disabled': ''" in str(shown)
     for forbidden in (own.control.free, own.control.delete):
         with pytest.raises(RunError, match="round-2-adapter of this run is being written"):
@@ -106,6 +108,7 @@ def test_while_an_export_is_written_every_tab_says_so_and_nothing_else_may_be_as
     go_on.set()
     writing.join(10)
     assert "Writing" not in text_of(part(own, QUICK))
+    assert run_page.paced(own, visit(QUICK), POLL_SECONDS)[1] == REST_SECONDS
     own.control.delete(QUICK)
 
 

@@ -16,9 +16,10 @@ from acft.errors import ConfigError, DataError
 from acft.eventlog import EventWriter
 from acft.events import Scalars
 from acft.runs.directory import all_runs
+from acft.store.sandbox import Result
 from acft.ui.page import POLL_SECONDS, REST_SECONDS, Wire, _in_place, pace
+from acft.ui.pages import rollouts, runs, tokens
 from acft.ui.pages import run as run_page
-from acft.ui.pages import runs, tokens
 from acft.ui.reading.reader import Reader
 from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import text_of
@@ -205,6 +206,42 @@ def test_a_finished_run_is_asked_about_seldom(page, served):
     ready(page)
     page.wait_for_timeout(POLL_SECONDS * 1000)
     assert questions(page, 3 * POLL_SECONDS) >= 2
+
+
+@pytest.mark.ui
+def test_a_query_says_what_it_waits_for_with_a_clock_until_its_result_is_there(
+    page, served, monkeypatch
+):
+    go_on = threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Result:
+        go_on.wait(60)
+        return Result(["n"], [[41]], is_cut=False, seconds=0.5)
+
+    monkeypatch.setattr(rollouts, "run_query", slow)
+    page.goto(served.link(f"/rollouts?run={QUICK}"))
+    ready(page)
+    page.get_by_role("button", name="Run query").click()
+    told = page.get_by_text("then the query has 10 seconds")
+    told.wait_for(timeout=PATIENCE)
+    expect(told.locator("xpath=..").locator("[data-ticking]")).to_have_text(
+        re.compile(r"\d+ s"), timeout=PATIENCE
+    )
+    go_on.set()
+    expect(page.get_by_role("cell", name="41")).to_be_visible(timeout=PATIENCE)
+    expect(told).to_be_hidden()
+
+
+@pytest.mark.ui
+@pytest.mark.parametrize("route", ["/", f"/run?run={QUICK}"])
+def test_who_comes_back_to_a_page_that_asks_seldom_sees_it_as_it_is_now(page, served, route):
+    page.goto(served.link(route))
+    ready(page)
+    page.wait_for_timeout(2.5 * POLL_SECONDS * 1000)
+    page.evaluate("document.title = 'hidden'")
+    with page.expect_request(lambda request: "/run/" in request.url or "predict" in request.url,
+                             timeout=2000):  # fmt: skip
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 @pytest.mark.ui

@@ -23,8 +23,17 @@ from acft.ui.parts.side_by_side import (
     utility_table,
     verdict_table,
 )
-from acft.ui.parts.side_menus import badges, chooser, none_shared, same_sides, unanswered
+from acft.ui.parts.side_menus import (
+    badges,
+    chooser,
+    drawing_menu,
+    missing,
+    none_shared,
+    same_sides,
+    unanswered,
+)
 from acft.ui.reading.comparing import (
+    PURPOSES,
     Choice,
     Comparison,
     as_json_lines,
@@ -33,13 +42,20 @@ from acft.ui.reading.comparing import (
     counts,
     searched,
     select,
-    tests,
     view_name,
     viewed,
 )
 from acft.ui.reading.conditions import conditions
 from acft.ui.reading.measuring import judges_of
-from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, pair_up, subjects, verdict
+from acft.ui.reading.pairs import (
+    CONSTRAINT,
+    Pair,
+    Subject,
+    n_drawings,
+    pair_up,
+    subjects,
+    verdict,
+)
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, table, veil, veiled, view
@@ -73,13 +89,16 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     if run is None:
         return None
     other = _other_run(bench, visit, run)
-    answers = bench.reader.answers(run)
-    others = answers if other is run else bench.reader.answers(other)
+    split = _split(visit)
+    answers = bench.reader.answers(run, PURPOSES[split])
+    others = answers if other is run else bench.reader.answers(other, PURPOSES[split])
     left = _side(answers, visit.query.get("left", ""), wants_result=other is not run)
     right = _side(others, visit.query.get("right", ""), wants_result=True)
     if left is None or right is None:
         return None
-    pairs = pair_up(answers, left, right, others)
+    counts = n_drawings(answers, left), n_drawings(others, right)
+    drawing = next((n for n in range(max(counts)) if str(n) == visit.query.get("drawing")), 0)
+    pairs = pair_up(answers, left, right, others, drawing)
     names = judges(run, other, pairs)
     asked = visit.query.get("scorer", "")
     limit = _threshold(visit.query.get("threshold", ""))
@@ -91,7 +110,13 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
         find=visit.query.get("find", ""),
         category=visit.query.get("category", ""),
     )
-    return Comparison(run, other, left, right, pairs, choice, names)
+    return Comparison(run, other, left, right, pairs, choice, names, split, drawing, counts)
+
+
+def _split(visit: Visit) -> str:
+    """Of which prompts responses are compared."""
+    asked = visit.query.get("split", "")
+    return asked if asked in PURPOSES else "test"
 
 
 def _other_run(bench: Workbench, visit: Visit, run: Run) -> Run:
@@ -131,13 +156,14 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         run = opened_run(bench, visit)
         if run is None:
             return no_run(bench, visit)
-        return unanswered(bench, visit, run, _other_run(bench, visit, run))
+        return unanswered(bench, visit, run, _other_run(bench, visit, run), _split(visit))
+    menus = chooser(bench, found.run, found.other, found.split, found.left, found.right)
     if not found.pairs:
-        return el("section", chooser(bench, found.run, found.other, found.left, found.right),
-                  missing(found, visit), none_shared(found, visit))  # fmt: skip
+        return el("section", menus, missing(found, visit), none_shared(found, visit))
     return el(
         "section",
-        chooser(bench, found.run, found.other, found.left, found.right),
+        menus,
+        drawing_menu(found),
         missing(found, visit),
         same_sides(found),
         badges(found),
@@ -159,22 +185,6 @@ def _conclusions(found: Comparison) -> list[Node]:
 
 def _is_blind(visit: Visit) -> bool:
     return visit.query.get("blind") == "1"
-
-
-def missing(found: Comparison, visit: Visit) -> Node | None:
-    """What the address names and these runs do not have, with what is shown instead."""
-    left, right = found.heads
-    shown = {"other": (found.other.run_id, found.other.run_id), "left": (found.left.key, left),
-             "right": (found.right.key, right), "view": (found.choice.view, "all"),
-             "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
-    views = tests(found.choice)
-    lines = [
-        f"{name} {asked!r} is not there; {instead} is shown instead."
-        for name, (key, instead) in shown.items()
-        if (asked := visit.query.get(name, "")) and (
-            asked not in views if name == "view" else asked != key)
-    ]  # fmt: skip
-    return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 
 
 def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
@@ -309,7 +319,10 @@ def export(bench: Workbench, visit: Visit) -> Node:
         text, name = as_llm_comparator(chosen, found.names, found.choice.scorer), "comparison.json"
     else:
         sides = zip(("left", "right"), found.names, (found.run, found.other), strict=True)
-        facts = {side: {"name": name, **conditions(run)} for side, name, run in sides}
+        facts = {
+            side: {"name": name, **conditions(run), "split": found.split}
+            for side, name, run in sides
+        }
         text, name = as_json_lines(chosen, facts), "comparison.jsonl"
     note = f"Saved {len(chosen):,} pairs as {name}; it may contain offensive text."
     # A new key each time: the browser saves what it has not drawn yet.

@@ -1,6 +1,7 @@
 """Rollouts: every sampled response, by filter and by SQL."""
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -233,6 +234,17 @@ def query(bench: Workbench, visit: Visit, sql: str) -> Node:
     return el("div", el("p.side", note), table(result.columns, rows, caption="Result"))
 
 
+def copying() -> Node:
+    """What stands where the result will, with a clock: starting and copying take their own time."""
+    told = (
+        f"Copying the run's data for a process of its own; then the query has "
+        f"{SQL_CAPS.seconds:g} seconds … "
+    )
+    # A new key each time, so that the clock begins anew.
+    return el("p.side", el("span", told, role="status"), el("span", data_ticking=True),
+              key=str(time.monotonic_ns()))  # fmt: skip
+
+
 def _cell(value: Any) -> Node:
     if isinstance(value, float):
         return el("span.num", words.number(value, 4))
@@ -264,8 +276,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
     behind = view()
     view(el("div", el("h2", "Ask in SQL"), el(
         "p.side", "One SELECT over a copy of this run's sealed shards, in a process of its own: "
-        "no files, no settings, ten seconds, 200 rows. Tables: rollouts, scores, guidance, "
-        "metrics, evaluations, events, runs.")))  # fmt: skip
+        "no files, no settings, ten seconds once the data are copied, 200 rows. Tables: "
+        "rollouts, scores, guidance, metrics, evaluations, events, runs.")))  # fmt: skip
     sql = gr.Textbox(FIRST_SQL, label="SQL", lines=3, max_lines=12, elem_classes="code",
                      max_length=10_000)  # fmt: skip
     button = gr.Button("Run query", size="sm", elem_classes="narrow")
@@ -278,14 +290,17 @@ def _build(bench: Workbench, wire: Wire) -> None:
             drawn = charts.nothing("See the message above."), ""
         return [listing(bench, visit), *drawn]
 
+    def begin_sql(visit: Visit) -> Node:  # noqa: ARG001
+        return copying()
+
     def run_sql(visit: Visit, text: str) -> Node:
         return query(bench, visit, text)
 
     wire.on_load(show, outputs=[board, plot, behind])
     wire.read(board.refresh, show, outputs=[board, plot, behind], trigger_mode="always_last")
-    wire.read(button.click, run_sql, inputs=[sql], outputs=[result], queue=True,
-              concurrency_id="sql", concurrency_limit=2, show_progress="minimal",
-              trigger_mode="always_last")  # fmt: skip
+    begun = wire.read(button.click, begin_sql, outputs=[result], trigger_mode="always_last")
+    wire.read(begun.then, run_sql, inputs=[sql], outputs=[result], queue=True,
+              concurrency_id="sql", concurrency_limit=2, trigger_mode="always_last")  # fmt: skip
 
 
 PAGES.add("rollouts")(Page("Rollouts", "rollouts", 60, _build))

@@ -267,6 +267,8 @@ def paced(
     """The timer and its pace where the run asks for another one; a replay keeps its own."""
     run = find(bench, visit)
     seconds = pace([run] if run else [])
+    if run and bench.control.exported(run.run_id):
+        seconds = POLL_SECONDS  # so that the tabs that do not wait for it soon see it end
     return [gr.skip()] * 2 if clock or seconds == now else [gr.Timer(seconds), seconds]
 
 
@@ -285,7 +287,7 @@ EVERY_TURN = {"trigger_mode": "multiple", "queue": True, "concurrency_limit": 1}
 def _build(bench: Workbench, wire: Wire) -> None:
     seen, clock = gr.State(None), gr.State(None)
     controls, others = view(acts=("replay",)), view()
-    header = view(top_placeholder(), acts=("stop", "resume", "relabel"))
+    header = view(top_placeholder(), acts=("stop", "resume", "relabel", "look"))
     with gr.Column() as grid:
         plots = _figure_grid()
     pairs = view()
@@ -326,8 +328,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return top(bench, visit)
 
     wire.on_load(opened, outputs=[clock, timer, *shown, others])
-    wire.read(timer.tick, tick, inputs=[seen, clock, tempo],
-              outputs=[timer, tempo, *shown, others])  # fmt: skip
+    for event in (timer.tick, header.look):
+        wire.read(event, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown, others])
     wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown], **EVERY_TURN)
     wire.change(header.stop, stop, outputs=[header])
     for part in (header, rest):

@@ -289,7 +289,7 @@ def compare(bench: Workbench, visit: Visit, before: Progress | None = None) -> l
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Runs", "Every run on this machine, as it really is."))
-    board = view(acts=("refresh", "quickstart", "relabel"))
+    board = view(acts=("refresh", "quickstart", "relabel", "look"))
     with gr.Row(visible=False) as row:
         plots = []
         for name in OVERLAID:
@@ -314,8 +314,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return overview(bench, visit)
 
     wire.on_load(show, outputs=[board, *beside])
-    wire.read(timer.tick, tick, inputs=[shown, beside[0]],
-              outputs=[board, timer, shown, *beside])  # fmt: skip
+    for event in (timer.tick, board.look):
+        wire.read(event, tick, inputs=[shown, beside[0]], outputs=[board, timer, shown, *beside])
     wire.read(board.refresh, show, outputs=[board, *beside], trigger_mode="always_last")
     wire.change(board.quickstart, quickstart, outputs=[board])
     wire.change(board.relabel, relabel, outputs=[board], trigger_mode="multiple")

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from acft.store.queries.evaluations import Measure, measures, trade_off
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
 from acft.ui.reading import checkpoints
+from acft.ui.reading.pairs import Subject
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
@@ -127,9 +129,21 @@ def _points(
     """Every policy that has both measures."""
     if across is None or up is None:
         return []
-    if up.suite == checkpoints.SUITE:
-        return checkpoints.points(runs, across, up)
-    return trade_off(bench.store, [run.run_id for run in runs], across, up).records()
+    is_validation = up.suite == checkpoints.SUITE
+    found = (
+        checkpoints.points(runs, across, up)
+        if is_validation
+        else trade_off(bench.store, [run.run_id for run in runs], across, up).records()
+    )
+    return [point | {"texts": _texts_of(point, is_validation=is_validation)} for point in found]
+
+
+def _texts_of(point: Mapping[str, Any], *, is_validation: bool) -> str:
+    """Address of the comparison of a policy with its run's base; of the base, with the result."""
+    who = Subject(str(point["subject"]), int(point["policy_version"]))
+    query = {"run": point["run_id"], "split": "validation" if is_validation else "",
+             "right": "" if who.label == "base" else who.key}  # fmt: skip
+    return f"compare?{urlencode({name: value for name, value in query.items() if value})}"
 
 
 def menus(shown: Drawn) -> Node:
@@ -168,7 +182,7 @@ def numbers(shown: Drawn) -> Node:
     across, up = shown.across, shown.up
     in_percent = {a: m is not None and is_share(m.metric) for a, m in (("x", across), ("y", up))}
     rows = [
-        [el("span", el("a", str(p["title"] or p["run_id"]), href=f"compare?run={p['run_id']}"),
+        [el("span", el("a", str(p["title"] or p["run_id"]), href=p["texts"]),
             el("span.sub", _policy(p))),
          *[_value(p, axis, as_percent=in_percent[axis]) for axis in "yx"]]
         for p in shown.points
@@ -200,8 +214,8 @@ def parts(bench: Workbench, visit: Visit) -> list[Any]:
 
 def picked(visit: Visit) -> Node:
     """The way from a point to its texts."""
-    data = visit.data.get("data") or [""]
-    return el("div", data_goto=f"compare?run={data[0]}", key=str(data[0]))
+    where = str((visit.data.get("data") or [""])[0])
+    return el("div", data_goto=where, key=where) if where.startswith("compare?") else ""
 
 
 def _build(bench: Workbench, wire: Wire) -> None:

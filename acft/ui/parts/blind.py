@@ -54,7 +54,9 @@ def _texts(first: Answer, second: Answer) -> list[Node]:
 
 def votes(store: Store, found: Comparison) -> dict[str, str]:
     """The newest vote on each pair of these two sides, whichever review it was given in."""
-    return newest_votes(store, **_sides(found))
+    names = {item(pair) for pair in found.pairs}  # of other prompts and drawings there are more
+    given = newest_votes(store, **_sides(found))
+    return {name: choice for name, choice in given.items() if name in names}
 
 
 def tally(found: Comparison, given: Mapping[str, str], *, is_blind: bool) -> Node:

@@ -19,6 +19,7 @@ HEADINGS = {
     "adapter": "Adapter",
     "prompts": "Prompts",
     "sampling": "Sampling",
+    "engine": "Engine",
     "oracle": "Oracle",
     "schedule": "Schedule",
     "optimizer": "Optimiser",
@@ -30,10 +31,12 @@ HEADINGS = {
 }
 ORDER = (
     "", "method", "constraint", "model", "corpus", "prompts", "oracle", "schedule", "optimizer",
-    "adapter", "sampling", "evaluation", "limits",
+    "adapter", "sampling", "engine", "evaluation", "limits",
 )  # fmt: skip
 CHOSEN = ("corpus", "constraint", "method")
 """Sections whose fields depend on what they hold."""
+NEVER_TYPED = {"engine": ("address", "folder")}
+"""Settings that are refused from a browser, so that the form has no field for them."""
 OPEN = ("", "method", "constraint", "schedule")
 Described = Mapping[str, Mapping[str, Any]]
 Told = Mapping[str, str]
@@ -92,7 +95,8 @@ def section_fields(name: str) -> list[Field]:
     if name in CHOSEN:
         return []
     if name:
-        return fields_of(_class(name))
+        refused = NEVER_TYPED.get(name, ())
+        return [field for field in fields_of(_class(name)) if field.name not in refused]
     return [f for f in fields_of(RunSettings) if f.kind != "table"]
 
 

@@ -29,7 +29,8 @@ def _navigation(page: Page, pages: list[Page]) -> Node:
     return el(
         "header.top",
         el("button.skip", "Skip to content", type="button", data_do="skip"),
-        el("a.brand", el("span.mark", "A"), el("span", "ACFT workbench"), href="./"),
+        el("a.brand", el("span.mark", "A", aria_hidden="true"), el("span", "ACFT workbench"),
+           href="./"),
         el("nav", links, aria_label="Pages"),
         el(
             "div.tools",

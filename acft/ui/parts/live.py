@@ -1,6 +1,6 @@
 """Asking the process that holds the models: who may, on which device, and how it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from acft.assets import is_ready
@@ -14,7 +14,7 @@ NO_MODEL = (
     "live answers are off in this read-only demonstration: they need the packaged model, which a "
     "workbench of your own has"
 )
-WAITING = "Waiting for the models to be free"
+WAITING = "Waiting for the models to be free, one question is answered at a time"
 LOAD_SECONDS = 900.0
 """Opening a model on a busy machine takes minutes at worst."""
 
@@ -50,7 +50,7 @@ def ask(bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: A
 
 def follow(
     bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: Any
-) -> Iterator[Any]:
+) -> Generator[Any, None, Any]:
     """Partial results of an operation on a run's models; the generator returns the result.
 
     Raises:

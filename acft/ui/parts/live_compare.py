@@ -1,10 +1,12 @@
 """Fresh responses of base, tuned and guided policy to a typed prompt, growing side by side."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acft.errors import AcftError
+from acft.errors import AcftError, RunError
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
 from acft.ui.parts.live import (
@@ -23,6 +25,12 @@ from acft.ui.web.dom import Node, act, choose, el, veil
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
 
+SPACE_SECONDS = 120.0
+"""On a public Space others wait for the same two cores."""
+TOO_SLOW = (
+    f"this public Space ends an answer after {SPACE_SECONDS:g} s, so that others get their turn; "
+    "ask for fewer samples or a shorter horizon, or run the workbench yourself"
+)
 ANSWERING, DONE = "Answering …", "Done."
 
 
@@ -52,7 +60,8 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
     return el(
         "div",
         el("p.side", "Base, tuned and guided policy answer with the same random numbers, sampled "
-           "at temperature 1, top-p 0.9. The models are opened in a process of their own."),
+           "at temperature 1, top-p 0.9. The models are opened in a process of their own.",
+           f" Here an answer has {SPACE_SECONDS:g} s." if bench.bind.is_space else None),
         note,
         other_version(visit, run),
         el("div.toolbar", el("label.side", "Tuned: ", tuned),
@@ -107,11 +116,14 @@ def answers(
         if version:
             attempt.proof = ask(bench, visit, "identify", run, version=version)
         yield shown(attempt), attempt
-        for part in follow(bench, visit, "generate", run, prompt=prompt, sides=sides,
-                           **attempt.conditions):  # fmt: skip
-            attempt.texts[part["side"]] = part["texts"]
-            attempt.weights[part["side"]] = part.get("weights") or {}
-            yield shown(attempt), attempt
+        parts = follow(
+            bench, visit, "generate", run, prompt=prompt, sides=sides, **attempt.conditions
+        )
+        with closing(parts):  # which ends the drawing, too, where it takes too long
+            for part in _in_time(bench, parts):
+                attempt.texts[part["side"]] = part["texts"]
+                attempt.weights[part["side"]] = part.get("weights") or {}
+                yield shown(attempt), attempt
         for texts in attempt.texts:
             attempt.scores.append(ask(bench, visit, "judge", run, texts=texts))
         attempt.status = DONE
@@ -119,6 +131,19 @@ def answers(
         # Nothing is judged then: it would open models that a run may just have made give way.
         attempt.status, attempt.fault = "Not all was answered and judged.", str(error)
     yield shown(attempt), attempt
+
+
+def _in_time(bench: Workbench, parts: Iterable[Any]) -> Iterator[Any]:
+    """The parts that come before a public Space has given enough of its time.
+
+    Raises:
+        RunError: They took longer.
+    """
+    began = time.monotonic()
+    for part in parts:
+        yield part
+        if bench.bind.is_space and time.monotonic() - began > SPACE_SECONDS:
+            raise RunError(TOO_SLOW)
 
 
 def waiting() -> Node:

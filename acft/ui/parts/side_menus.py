@@ -5,29 +5,40 @@ from collections.abc import Sequence
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.parts.runs_menu import menu, run_menu
-from acft.ui.reading.comparing import Comparison
-from acft.ui.reading.conditions import conditions, identity, same_conditions
+from acft.ui.reading.comparing import PURPOSES, Comparison, tests
+from acft.ui.reading.conditions import conditions, identity, in_turn, same_conditions
 from acft.ui.reading.pairs import Subject, subjects
 from acft.ui.reading.reader import Run
+from acft.ui.web import words
 from acft.ui.web.dom import Node, choose, el
 from acft.ui.web.pager import PART, link
 
-NOTHING = (
-    "This run has not answered test prompts yet.",
-    "They are answered at the end of a run; the finished ones in the menu have them.",
-)
+NOTHING = {
+    "test": (
+        "This run has not answered test prompts yet.",
+        "They are answered at the end of a run; the finished ones in the menu have them.",
+    ),
+    "validation": (
+        "This run has not answered validation prompts yet.",
+        "A training run answers them before the first round and after each.",
+    ),
+}
+SPLITS = [("test", "test"), ("validation", "validation, every checkpoint")]
+"""The choices of prompts, in words."""
 
 
 def chooser(
-    bench: Workbench, run: Run, other: Run, left: Subject | None = None,
+    bench: Workbench, run: Run, other: Run, split: str, left: Subject | None = None,
     right: Subject | None = None,
 ) -> Node:  # fmt: skip
-    """The menus of both runs, and of their policies where any has answered."""
-    own, others = (subjects(bench.reader.answers(each)) for each in (run, other))
+    """The menus of prompts, of both runs, and of their policies where any has answered."""
+    own, others = (subjects(bench.reader.answers(each, PURPOSES[split])) for each in (run, other))
     runs = menu(bench.reader.runs(), other.run_id, "other", "Other run")
+    splits = choose(SPLITS, split, "Prompts", data_nav="split", data_clear=PART)
     return el(
         "div.choosers",
-        el("div", run_menu(bench, run), _subject_menu("left", own, left)),
+        el("div", run_menu(bench, run), _subject_menu("left", own, left),
+           el("p.side", "Prompts: ", splits)),
         el("div", el("p.runmenu", el("span.side", "Against run "), runs),
            _subject_menu("right", others, right)),
     )  # fmt: skip
@@ -41,26 +52,67 @@ def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject | None) -
     return el("p.side", f"{side}: ", choose(pairs, key, side, data_nav=name, data_clear=PART))
 
 
-def unanswered(bench: Workbench, visit: Visit, run: Run, other: Run) -> Node:
+def unanswered(bench: Workbench, visit: Visit, run: Run, other: Run, split: str) -> Node:
     """That one of the two runs has answered nothing, below the menus to choose others."""
-    why = empty(*NOTHING)
-    if run.run_id != other.run_id and bench.reader.answers(run):
-        why = empty(f"{other.title} has not answered test prompts yet.", _within(visit))
-    return el("div", chooser(bench, run, other), why)
+    why = empty(*NOTHING[split])
+    if run.run_id != other.run_id and bench.reader.answers(run, PURPOSES[split]):
+        why = empty(f"{other.title} has not answered {split} prompts yet.", _within(visit))
+    return el("div", chooser(bench, run, other, split), why)
+
+
+def missing(found: Comparison, visit: Visit) -> Node | None:
+    """What the address names and these runs do not have, with what is shown instead."""
+    left, right = found.heads
+    shown = {"split": (found.split, found.split), "other": (found.other.run_id, found.other.run_id),
+             "left": (found.left.key, left), "right": (found.right.key, right),
+             "view": (found.choice.view, "all"),
+             "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
+    views = tests(found.choice)
+    lines = [
+        f"{name} {asked!r} is not there; {instead} is shown instead."
+        for name, (key, instead) in shown.items()
+        if (asked := visit.query.get(name, "")) and (
+            asked not in views if name == "view" else asked != key)
+    ]  # fmt: skip
+    return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 
 
 def none_shared(found: Comparison, visit: Visit) -> Node:
     """That no prompt was answered by both sides, and a way on."""
     if found.run.run_id == found.other.run_id:
-        return empty("These two policies share no test prompts.", "Choose another one.")
+        return empty(f"These two policies share no {found.split} prompts.", "Choose another one.")
     told = "Only responses to the same prompts can be compared."
-    return empty("These two runs share no test prompts.", told, _within(visit))
+    return empty(f"These two runs share no {found.split} prompts.", told, _within(visit))
 
 
 def _within(visit: Visit) -> Node:
     """The way back to a comparison of policies of one run."""
     href = link("compare", visit.query, other="", left="", right="", part="")
     return el("a.do", "Compare within the first run", href=href)
+
+
+def drawing_menu(found: Comparison) -> Node | None:
+    """Which drawing is shown where suites have drawn the same prompts in several ways."""
+    counts = found.n_drawings
+    n = max(counts)
+    if n < 2:
+        return None
+    ways = in_turn(found.run if counts[0] == n else found.other)
+    names = [f"{i + 1} of {n}" for i in range(n)]
+    if len(ways) == n:
+        names = [
+            f"{name}: {way.horizon}, temperature {way.temperature}, top-p {way.top_p}"
+            for name, way in zip(names, ways, strict=True)
+        ]
+    pairs = [(str(i) if i else "", name) for i, name in enumerate(names)]
+    chosen = str(found.drawing) if found.drawing else ""
+    menu = choose(pairs, chosen, "Drawing", data_nav="drawing", data_clear=PART)
+    unequal = el(
+        "div.notice.bad", f"The left side was drawn in {words.count(counts[0], 'way')}, the right "
+        f"in {counts[1]}; where one has no such drawing its last one is shown.",
+    ) if counts[0] != counts[1] else None  # fmt: skip
+    told = "The suites drew these prompts in several ways, and one is compared at a time. Drawing "
+    return el("div", el("p.side", told, menu), unequal)
 
 
 def same_sides(found: Comparison) -> Node | None:
@@ -80,7 +132,8 @@ def badges(found: Comparison) -> Node:
         for (name, left), (_, right) in zip(facts[0].items(), facts[1].items(), strict=True)
     ]  # fmt: skip
     n_prompts = len({pair.left.prompt_id for pair in found.pairs})
-    first = el("span.chip", f"{n_prompts:,} prompts × {len(found.pairs) / max(1, n_prompts):.0f}")
+    each = f"{len(found.pairs) / max(1, n_prompts):.0f}"
+    first = el("span.chip", f"{n_prompts:,} {found.split} prompts × {each}")
     note = None
     if not same_conditions(found.run, found.other):
         note = el("div.notice.bad", "The two sides answered under different conditions (marked); "

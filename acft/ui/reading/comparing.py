@@ -18,6 +18,8 @@ from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
 
 MAX_PATTERN = 200
+PURPOSES = {"test": "test", "validation": "validation_policy"}
+"""Of the responses to each split that every policy was asked for, as rows of rollouts name it."""
 HEAD_LETTERS = 40
 """Of a run's title in the head of a column."""
 
@@ -46,6 +48,12 @@ class Comparison:
     choice: Choice
     judges: Sequence[str] = ()
     """Scorers, and the constraint where it is one of them."""
+    split: str = "test"
+    """Of which prompts; one of ``PURPOSES``."""
+    drawing: int = 0
+    """Which of several drawings of the same prompts."""
+    n_drawings: tuple[int, int] = (1, 1)
+    """How many there are of each side."""
 
     @property
     def names(self) -> tuple[str, str]:

@@ -25,7 +25,12 @@ class Drawing:
 
 
 def drawings(run: Run) -> list[Drawing]:
-    """How the run draws the responses that are compared, once for each different way."""
+    """How the run draws the responses that are compared, once for each different way, sorted."""
+    return sorted(in_turn(run), key=astuple)
+
+
+def in_turn(run: Run) -> list[Drawing]:
+    """The same in the order in which it draws them."""
     settings = run.settings
     own = str(table_of(settings, "prompts").get("source", "not recorded"))
     if run.status.kind == "training":
@@ -33,14 +38,14 @@ def drawings(run: Run) -> list[Drawing]:
         top_p = table_of(settings, "evaluation").get("top_p", "?")
         # The final evaluation leaves the temperature of the training's rollouts aside.
         return [Drawing(own, f"{horizon} tokens", "1", str(top_p))]
-    found = {
+    found = [
         Drawing(
             str(c.get("source") or own), f"{c.get('horizon', '?')} tokens",
             _short(c.get("temperature", "?")), str(c.get("top_p", "?")),
         )
         for c in _tables(table_of(run.facts, "drawings").values())
-    }  # fmt: skip
-    return sorted(found, key=astuple)
+    ]  # fmt: skip
+    return list(dict.fromkeys(found))
 
 
 def _tables(found: Any) -> list[dict[str, Any]]:

@@ -109,27 +109,53 @@ def subjects(answers: Sequence[Answer]) -> list[Subject]:
 
 
 def pair_up(
-    answers: Sequence[Answer], left: Subject, right: Subject, others: Sequence[Answer] | None = None
+    answers: Sequence[Answer],
+    left: Subject,
+    right: Subject,
+    others: Sequence[Answer] | None = None,
+    drawing: int = 0,
 ) -> list[Pair]:
-    """Responses to the same prompt and sample number, in order of prompts.
+    """Responses to the same prompt and sample number of one drawing, in order of prompts.
 
     Args:
         answers: Responses among which are those of ``left``.
         left: First policy.
         right: Second policy.
         others: Responses among which are those of ``right``; the same ones when not given.
+        drawing: Which one of prompts that suites have drawn several times, from 0; of prompts drawn
+            less often their last one.
     """
-    firsts = _by_prompt(answers, left)
-    seconds = _by_prompt(answers if others is None else others, right)
+    firsts = _of_drawing(answers, left, drawing)
+    seconds = _of_drawing(answers if others is None else others, right, drawing)
     return [Pair(answer, seconds[key]) for key, answer in firsts.items() if key in seconds]
 
 
-def _by_prompt(answers: Sequence[Answer], wanted: Subject) -> dict[tuple[str, int], Answer]:
+def n_drawings(answers: Sequence[Answer], wanted: Subject) -> int:
+    """In how many ways a policy has answered the same prompts; 0 where it answered none."""
+    return max(map(len, _rounds(answers, wanted).values()), default=0)
+
+
+def _of_drawing(
+    answers: Sequence[Answer], wanted: Subject, drawing: int
+) -> dict[tuple[str, int], Answer]:
+    """The responses by prompt and sample; suites follow each other in one order for each policy."""
+    rounds = _rounds(answers, wanted)
+    taken = {prompt: found[min(drawing, len(found) - 1)] for prompt, found in rounds.items()}
     return {
-        (a.prompt_id, a.sample): a
-        for a in answers
-        if (a.subject, a.version) == (wanted.subject, wanted.version)
+        (a.prompt_id, a.sample): a for a in _of(answers, wanted) if a.round == taken[a.prompt_id]
     }
+
+
+def _rounds(answers: Sequence[Answer], wanted: Subject) -> dict[str, list[int]]:
+    """In which rounds a policy answered each prompt."""
+    found: dict[str, set[int]] = {}
+    for answer in _of(answers, wanted):
+        found.setdefault(answer.prompt_id, set()).add(answer.round)
+    return {prompt: sorted(rounds) for prompt, rounds in found.items()}
+
+
+def _of(answers: Sequence[Answer], wanted: Subject) -> list[Answer]:
+    return [a for a in answers if (a.subject, a.version) == (wanted.subject, wanted.version)]
 
 
 def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = TOXIC_FROM) -> Verdict | None:

@@ -169,6 +169,8 @@ class Answer:
     scores: dict[str, float]
     satisfaction: float | None = None
     """How well the run's constraint is satisfied, 0 to 1."""
+    round: int = 0
+    """Round of its row. One that differs among responses of one policy tells another drawing."""
 
     @property
     def toxicity(self) -> float | None:
@@ -370,7 +372,7 @@ def _answers(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -> 
             row["rollout_id"], row["subject"], row["policy_version"], row["prompt_id"],
             row["prompt_text"], row["prompt_category"] or "", row["sample"], row["response_text"],
             row["n_tokens"], row["logprob"], scores.get(row["rollout_id"], {}),
-            row["satisfaction"],
+            row["satisfaction"], row["round"],
         )
         for row in rows
     ]  # fmt: skip

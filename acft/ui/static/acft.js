@@ -269,6 +269,12 @@
       control.acftTyping = setTimeout(() => changed(control), 350);
     });
     holder.addEventListener("focusout", (event) => event.target.acftLeft && event.target.acftLeft());
+    // Who comes back to a page that asks seldom sees it as it is now.
+    const look = () => document.hidden || trigger("look", {});
+    if (acts.includes("look")) {
+      document.addEventListener("visibilitychange", look);
+      window.addEventListener("focus", look);
+    }
     watch("value", () => {
       const answered = [...asking].filter((control) => !isPatient(control) || holder.contains(control));
       draw();

@@ -199,7 +199,7 @@ def _policies(
         "marker": {"size": 11, "color": color, "line": {"width": 2, "color": color},
                    "symbol": [SYMBOLS.get(p["subject"], "square") for p in own]},
         "error_x": _bars(own, "x", color), "error_y": _bars(own, "y", color),
-        "customdata": [[p["run_id"], plain(f"{p['subject']}, version {p['policy_version']}"),
+        "customdata": [[p["texts"], plain(f"{p['subject']}, version {p['policy_version']}"),
                         p["x_n"] or "?", p["y_n"] or "?"] for p in own],
         "hovertemplate": f"%{{customdata[1]}}<br>{plain(x_title)} %{{x:{x_form}}} (n = "
         f"%{{customdata[2]}})<br>{plain(y_title)} %{{y:{y_form}}} (n = %{{customdata[3]}})",
