@@ -12,6 +12,7 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
+from acft.events import Note, Scalars
 from acft.oracle import strength
 from acft.oracle.calibration import calibrate
 from acft.oracle.consistent import ConsistentOracle
@@ -116,6 +117,38 @@ def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_p
     drained(fit_job(world, optimizer, Regularizer(second.guide, world.base, 1.0), 1))
     settings = world.run.oracle
     assert len(asked) == 2 * (settings.rollouts_per_round + settings.validation_rollouts)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "is_told", "is_warned"),
+    [(1.0, False, False), (1.2, True, False), (0.1, True, True)],
+)
+def test_responses_drawn_at_another_temperature_are_told_as_how_many_they_count(
+    tmp_path, temperature, is_told, is_warned
+):
+    world = world_of(toy_run(tmp_path, f"oracle.temperature={temperature}"))
+    outputs = list(oracle_job(world, build_oracle(world), world.base, 1, []))
+    shares = [
+        output.values["oracle/effective_share"]
+        for output in outputs
+        if isinstance(output, Scalars) and "oracle/effective_share" in output.values
+    ]
+    assert len(shares) == is_told
+    assert all(0 < share < 1 and (share < 0.1) == is_warned for share in shares)
+    notes = [output.text for output in outputs if isinstance(output, Note)]
+    assert [("64 responses" in note, "[oracle] temperature" in note) for note in notes] == [
+        (True, True)
+    ] * is_warned
+
+
+def test_the_effective_share_of_responses_is_kishs():
+    window = response_windows(
+        TokenBatch(torch.zeros(4, 2, dtype=torch.long), *torch.ones(2, 4, 2).bool()),
+        torch.zeros(4, 2, 1), torch.ones(4, dtype=torch.long), 1,
+    )  # fmt: skip
+    log_weights = torch.tensor([0.0, math.log(2), 0.0, math.log(4)])
+    data = OracleData(window, torch.ones(4), ("p",) * 4, log_weights)
+    assert data.effective_share == pytest.approx(8**2 / (1 + 4 + 1 + 16) / 4)
 
 
 def test_responses_that_are_all_very_unlikely_weigh_by_their_differences():
