@@ -326,3 +326,13 @@ def test_broken_toml_without_a_file_is_called_the_settings():
 def test_a_method_that_trains_on_a_corpus_wants_one_before_anything_is_drawn(method):
     with pytest.raises(ConfigError, match=r"\[corpus\] there is none to train on; add one"):
         parse_spec(f'corpus = []\n[method]\nname = "{method}"\n')
+
+
+def test_an_engine_without_a_server_to_ask_is_told_before_the_run_starts(monkeypatch):
+    monkeypatch.delenv("ACFT_ENGINE_ADDRESS", raising=False)
+    asked = ["engine.kind='vllm'"]
+    parse_spec(SPEC, asked)
+    with pytest.raises(ConfigError, match=r"\[engine\] kind = 'vllm' needs a server, but address"):
+        parse_spec(SPEC, asked, has_files=True)
+    monkeypatch.setenv("ACFT_ENGINE_ADDRESS", "http://127.0.0.1:8000")
+    parse_spec(SPEC, asked, has_files=True)
