@@ -149,7 +149,7 @@ def oracle_job(
 
     if ORACLES.get(settings.kind).is_fitted:
         data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
-        yield from _told_weights(data, round_index)
+        yield from told_weights(data, round_index)
         is_fitted = yield from fit_oracle(
             oracle, data, validation, settings, world.run.seed, next_logprobs, round_index,
             should_stop,
@@ -346,7 +346,7 @@ def _with_replay(
     return data
 
 
-def _told_weights(data: OracleData, round_index: int) -> Iterator[Output]:
+def told_weights(data: OracleData, round_index: int) -> Iterator[Output]:
     """How much the responses count, where they weigh differently, and a warning where it is little.
 
     Those of earlier rounds and those of an engine that rounds weigh differently as well.

@@ -190,6 +190,8 @@ def with_changed_adapter(base):
     return tuned
 
 
+# peft's use of transformers
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", OTHER_LINEAR)
 @torch.no_grad()
 def test_an_adapter_leaves_layers_alone_that_compute_another_thing_than_a_product(tmp_path, name):

@@ -23,7 +23,13 @@ from acft.settings import OracleSettings, SamplingSettings
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import ScoredSamples as Scored
-from acft.training.oracle_job import build_oracle, oracle_data, oracle_job, with_verdicts
+from acft.training.oracle_job import (
+    build_oracle,
+    oracle_data,
+    oracle_job,
+    told_weights,
+    with_verdicts,
+)
 from acft.training.regularizer import Regularizer
 from acft.training.replay import replayed
 from acft.types import TokenBatch
@@ -119,12 +125,9 @@ def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_p
     assert len(asked) == 2 * (settings.rollouts_per_round + settings.validation_rollouts)
 
 
-@pytest.mark.parametrize(
-    ("temperature", "is_told", "is_warned"),
-    [(1.0, False, False), (1.2, True, False), (0.1, True, True)],
-)
+@pytest.mark.parametrize(("temperature", "is_told"), [(1.0, False), (1.2, True)])
 def test_responses_drawn_at_another_temperature_are_told_as_how_many_they_count(
-    tmp_path, temperature, is_told, is_warned
+    tmp_path, temperature, is_told
 ):
     world = world_of(toy_run(tmp_path, f"oracle.temperature={temperature}"))
     outputs = list(oracle_job(world, build_oracle(world), world.base, 1, []))
@@ -134,11 +137,25 @@ def test_responses_drawn_at_another_temperature_are_told_as_how_many_they_count(
         if isinstance(output, Scalars) and "oracle/effective_share" in output.values
     ]
     assert len(shares) == is_told
-    assert all(0 < share < 1 and (share < 0.1) == is_warned for share in shares)
-    notes = [output.text for output in outputs if isinstance(output, Note)]
-    assert [("64 responses" in note, "[oracle] temperature" in note) for note in notes] == [
-        (True, True)
-    ] * is_warned
+    assert all(0.1 < share < 1 for share in shares)
+    assert not [output for output in outputs if isinstance(output, Note)]
+
+
+def test_responses_of_which_few_count_are_a_warning():
+    n = 64
+    window = response_windows(
+        TokenBatch(torch.zeros(n, 2, dtype=torch.long), *torch.ones(2, n, 2).bool()),
+        torch.zeros(n, 2, 1), torch.ones(n, dtype=torch.long), 1,
+    )  # fmt: skip
+    log_weights = torch.full((n,), -20.0)
+    log_weights[:2] = 0.0
+    data = OracleData(window, torch.ones(n), ("p",) * n, log_weights)
+    scalars, note = told_weights(data, 3)
+    assert isinstance(scalars, Scalars)
+    assert scalars.values["oracle/effective_share"] == pytest.approx(2 / n)
+    assert isinstance(note, Note)
+    assert (note.level, note.round) == ("warning", 3)
+    assert "the 64 responses that the oracle learns from weigh like 2 drawn" in note.text
 
 
 def test_the_effective_share_of_responses_is_kishs():
