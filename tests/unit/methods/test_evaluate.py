@@ -204,8 +204,8 @@ def test_every_scorer_whose_files_are_missing_is_told_before(monkeypatch) -> Non
     asked = RunSettings.parse({"evaluation": evaluation, "model": {"name": "owner/name"}})
     first, last = missing_files(asked, ())
     assert first.startswith("[evaluation] scorers = 'jigsaw_tcc': toxic-comment-classifier not")
-    assert last.startswith("[evaluation] scorers = 'model:/no/such': ")
-    assert last.count("/no/such") == 2, "the setting, and the folder that is not there"
+    assert last.startswith("[evaluation] scorers = 'model:/no/such': cannot read '/no/such/config")
+    assert last.count("model:/no/such") == 1
 
 
 def test_a_missing_scorer_that_no_suite_asks_is_not_missed(run, tmp_path) -> None:
