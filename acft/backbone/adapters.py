@@ -267,9 +267,43 @@ def _lora_config(settings: AdapterSettings, model: PreTrainedModel) -> LoraConfi
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
         target_modules="all-linear",
-        exclude_modules=_beside_text(model) or None,
+        exclude_modules=_left_alone(model) or None,
         task_type="CAUSAL_LM",
     )
+
+
+def _left_alone(model: PreTrainedModel) -> list[str]:
+    """Names of the linear layers that no adapter can or should sit on."""
+    return [*_beside_text(model), *_of_other_products(model)]
+
+
+@torch.no_grad()
+def _of_other_products(model: PreTrainedModel) -> list[str]:
+    """Names of layers of a class made from a linear one that compute something else, as routers."""
+    if is_quantized(model):  # whose layers are of such classes all
+        return []
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and type(module).forward is not nn.Linear.forward
+        and not _is_product(module)
+    ]
+
+
+def _is_product(layer: nn.Linear) -> bool:
+    row = layer.weight.new_ones(1, layer.in_features)
+    was_training = layer.training
+    layer.eval()  # a router may draw numbers while it trains
+    try:
+        found: Any = layer(row)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    finally:
+        layer.train(was_training)
+    wanted = nn.functional.linear(row, layer.weight, layer.bias)
+    is_alike = isinstance(found, Tensor) and found.shape == wanted.shape
+    return is_alike and torch.allclose(found, wanted, rtol=1e-2, atol=1e-4)
 
 
 def _beside_text(model: PreTrainedModel) -> list[str]:
@@ -282,7 +316,7 @@ def _adapted_modules(model: PreTrainedModel) -> list[str]:
     """Ends of the names of adapted layers, each as short as no other module's name ends."""
     named = dict(model.named_modules())
     adapted = {name for name, module in named.items() if isinstance(module, LoraLayer)}
-    others = named.keys() - adapted - set(_beside_text(model))
+    others = named.keys() - adapted - set(_left_alone(model))
     taken = {end for name in others for end in _ends(name)}
     return sorted({next(end for end in _ends(name) if end not in taken) for name in adapted})
 

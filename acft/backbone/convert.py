@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ from acft.assets import (
     converted_model_folder,
     packaged_models,
 )
-from acft.atomic import sha256
+from acft.atomic import partial_folder, sha256
 from acft.errors import DataError, ModelError
 
 RECORD = "conversion.json"
@@ -51,8 +50,7 @@ def convert_gguf(source: Path, destination: Path) -> None:
         raise ModelError(f"no GGUF file at {str(source)!r}; run 'make assets'")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        # beside the destination, because a rename is atomic only within one file system
-        with tempfile.TemporaryDirectory(prefix="partial-", dir=destination.parent) as temporary:
+        with partial_folder(destination.parent) as temporary:
             folder = Path(temporary) / "model"
             _write_safetensors(source, folder)
             _write_record(source, folder)

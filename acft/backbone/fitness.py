@@ -3,16 +3,19 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from acft.backbone.forward import hidden_states, logits, text_config
+from acft.backbone.forward import CachedDecoder, hidden_states, logits, text_config
 from acft.chat import as_chat
 from acft.errors import ModelError
 from acft.settings import ModelSettings
 
 N_TOKENS = 12
 """Length of the text that a model is tried on."""
+N_STEPS = 2
+"""Tokens by which two beginnings of that text are continued."""
 HALVES_TOLERANCE = 0.02
 """Of the largest logit; half precision loses 0.004 of each."""
 CAUSAL_TOLERANCE = 0.1
@@ -27,8 +30,9 @@ def check_model_fits(model: PreTrainedModel, name: str) -> None:
     """Refuses a model whose log-probabilities would be wrong here, before anything trusts them.
 
     Raises:
-        ModelError: It reads future tokens, keeps no key-value cache, cannot be read without more
-            than text, or does more between hidden states and logits than ``forward.logits`` knows.
+        ModelError: It reads future tokens, keeps no key-value cache, predicts otherwise with it
+            or after padding, cannot be read without more than text, or does more between hidden
+            states and logits than ``forward.logits`` knows.
     """
     try:
         _check(model, name)
@@ -109,6 +113,37 @@ def _check(model: PreTrainedModel, name: str) -> None:
             f"[model] name = {name!r}, a {model.config.model_type!r}, turns hidden states into "
             "logits in a way that acft/backbone/forward.py does not know; choose another model"
         )
+    _check_drawing(model, name, token_ids[0], whole[0])
+
+
+def _check_drawing(
+    model: PreTrainedModel,
+    name: str,
+    token_ids: Int[Tensor, " time"],
+    whole: Float[Tensor, "time vocab"],
+) -> None:
+    """Goes on after two beginnings of unequal length, the shorter one padded, as drawing does.
+
+    Args:
+        model: To be checked.
+        name: For the message.
+        token_ids: A text.
+        whole: Logits of the text read at once.
+    """
+    lengths = torch.tensor([N_TOKENS // 2, N_TOKENS // 4], device=model.device)
+    places = torch.arange(N_TOKENS // 2, device=model.device) - N_TOKENS // 2 + lengths[:, None]
+    state = CachedDecoder(model, token_ids[places.clamp(min=0)], places >= 0)
+    for step in range(N_STEPS + 1):
+        at = lengths - 1 + step
+        change = (_centred(logits(model, state.hidden)) - whole[at]).abs().mean()
+        if change > CAUSAL_TOLERANCE * whole.abs().mean():
+            raise ModelError(
+                f"[model] name = {name!r}, a {model.config.model_type!r}, predicts otherwise when "
+                "it reads padded prompts and goes on token by token, as responses are drawn; "
+                "choose another model"
+            )
+        if step < N_STEPS:
+            state.append(token_ids[at + 1])
 
 
 def _centred(scores: Tensor) -> Tensor:

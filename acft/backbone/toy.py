@@ -6,7 +6,6 @@ prompts made of other words are one and the same world, in whichever split they 
 
 import shutil
 import string
-import tempfile
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from acft.atomic import partial_folder
 from acft.errors import DataError, ModelError
 
 NAME = "toy"
@@ -103,8 +103,7 @@ def ensure_toy_model(folder: Path) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # beside the destination, because a rename is atomic only within one file system
-        with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as temporary:
+        with partial_folder(folder.parent) as temporary:
             made = save_toy_model(Path(temporary) / "toy")
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)

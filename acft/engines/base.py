@@ -77,6 +77,8 @@ class EngineKind:
     """A registered engine."""
 
     build: Callable[[RunSettings], Engine]
+    needs_server: bool = False
+    """Whether a server must be running, whose address somebody says."""
 
     @property
     def summary(self) -> str:

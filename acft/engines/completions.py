@@ -10,4 +10,4 @@ def build(run: RunSettings) -> Engine:
     return CompletionEngine(run)
 
 
-ENGINES.add("completions")(EngineKind(build))
+ENGINES.add("completions")(EngineKind(build, needs_server=True))

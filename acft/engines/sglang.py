@@ -30,4 +30,4 @@ def build(run: RunSettings) -> Engine:
     return SglangEngine(run)
 
 
-ENGINES.add("sglang")(EngineKind(build))
+ENGINES.add("sglang")(EngineKind(build, needs_server=True))

@@ -47,4 +47,4 @@ def build(run: RunSettings) -> Engine:
     return TransformersEngine(run)
 
 
-ENGINES.add("transformers")(EngineKind(build))
+ENGINES.add("transformers")(EngineKind(build, needs_server=True))

@@ -32,4 +32,4 @@ def build(run: RunSettings) -> Engine:
     return VllmEngine(run)
 
 
-ENGINES.add("vllm")(EngineKind(build))
+ENGINES.add("vllm")(EngineKind(build, needs_server=True))

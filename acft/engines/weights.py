@@ -1,12 +1,12 @@
 """Names of weights, and folders that hold them whole or not at all."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from acft.atomic import partial_folder
 from acft.backbone.adapters import trainable_state
 from acft.backbone.loading import Backbone
 from acft.distributed import ranks
@@ -38,7 +38,7 @@ def write_once(folder: Path, write: Callable[[Path], None]) -> None:
 def _write(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as temporary:
+        with partial_folder(folder.parent) as temporary:
             made = Path(temporary) / folder.name
             made.mkdir(mode=0o755)
             write(made)

@@ -273,7 +273,8 @@ def _load_scorers(
         try:
             scorers.append(context.scorers(name))
         except AcftError as error:
-            lost[name] = ModelError(f"no number from scorer {name}: {error}")
+            why = str(error).removeprefix(f"scorer {name!r}").lstrip(": ")
+            lost[name] = ModelError(f"no number from scorer {name}: {why}")
             yield Note("warning", str(lost[name]), context.resume_round)
     return scorers, lost
 

@@ -67,6 +67,11 @@ class OracleData:
         return weights / weights.mean()
 
     @property
+    def effective_share(self) -> float:
+        """Effective number of responses under their weights, over their number."""
+        return float(1 / self.weights.double().square().mean())
+
+    @property
     def verdict(self) -> Float[Tensor, " batch"]:
         """1 where the constraint is satisfied, else 0."""
         return (self.satisfaction > SATISFIED_ABOVE).float()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from acft.errors import ConfigError
-from acft.machine import cores
+from acft.machine import VISIBLE_GPUS, cores
 from acft.runs.sizes import size
 
 CORES_PER_RUN = 2
@@ -20,8 +20,8 @@ CPU_RUNS = "ACFT_CPU_RUNS"
 """Environment variable: most runs on the CPU at once."""
 GPU_FREE_FRACTION = 0.5
 """A GPU with less free memory than this is taken by somebody else."""
-VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
-"""Environment variables: which GPUs a process sees, and how they are counted."""
+ORDER = "CUDA_DEVICE_ORDER"
+"""Environment variable: how GPUs are counted."""
 UUIDS = ("GPU-", "MIG-")
 """How names of GPUs begin that cluster schedulers write into ``CUDA_VISIBLE_DEVICES``."""
 
@@ -78,8 +78,8 @@ def variables(name: str) -> dict[str, str]:
     kind, _, index = name.partition(":")
     if kind != "cuda" or not index:
         return {}
-    chosen = {VISIBLE: index}
-    if VISIBLE not in os.environ:  # else our indices are those of whoever made the choice
+    chosen = {VISIBLE_GPUS: index}
+    if VISIBLE_GPUS not in os.environ:  # else our indices are those of whoever made the choice
         chosen |= {ORDER: "PCI_BUS_ID"}  # CUDA alone counts the fastest first
     return chosen
 
@@ -127,7 +127,7 @@ def _gpus() -> list[str]:
     names = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
     # a container that has one GPU of eight sees it as nvidia5, say, and its driver as the first
     found = [str(index) for index in range(sum(name.isdigit() for name in names))]
-    visible = os.environ.get(VISIBLE)
+    visible = os.environ.get(VISIBLE_GPUS)
     if visible is None or not found:
         return found
     wanted = [part.strip() for part in visible.split(",")]

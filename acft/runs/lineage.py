@@ -4,8 +4,8 @@ import dataclasses
 import os
 import shutil
 import statistics
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from acft.runs.locks import FileLock
 from acft.runs.recording import TAG as RECORDED
 from acft.runs.sizes import size
 from acft.runs.status import RESUMABLE, current_state
-from acft.schema import BEGINNING, Labels, RunPaths, Status
+from acft.schema import BEGINNING, LOCK, Labels, RunPaths, Status
 from acft.settings import as_used
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def delete(runs_dir: Path, run_id: str, confirmation: str) -> int:
     paths = find_run(runs_dir, run_id)
     if confirmation != run_id:
         raise RunError(f"deleting {run_id} needs its id as confirmation, not {confirmation!r}")
-    with _quiet(paths):
+    with _quiet(paths), _unexported(paths):
         freed = space(paths).total
         doomed = temporary(paths.root)
         paths.root.rename(doomed)
@@ -172,7 +172,7 @@ def delete_checkpoints(runs_dir: Path, run_id: str) -> int:
     """Bytes freed by deleting all checkpoints of a run but the last and the best."""
     paths = find_run(runs_dir, run_id)
     refuse_links(paths)
-    with _quiet(paths):
+    with _quiet(paths), _unexported(paths):
         spare = _spare_checkpoints(paths)
         freed = sum(_bytes(folder) for folder in spare)
         for folder in spare:
@@ -333,6 +333,25 @@ def _quiet(paths: RunPaths) -> FileLock:
     if state.is_live:
         raise RunError(f"run {paths.root.name} is {state.label}; stop it first")
     return FileLock(paths.lock)
+
+
+@contextmanager
+def _unexported(paths: RunPaths) -> Iterator[None]:
+    """Within it, nobody writes an export into the run's folder.
+
+    Raises:
+        RunError: Somebody does.
+    """
+    if not paths.exports.is_dir():  # whoever makes it finds what is gone
+        yield
+        return
+    lock = FileLock(paths.exports / LOCK, wait_seconds=0.0)
+    if not lock.acquire():
+        raise RunError(f"run {paths.root.name} is being exported; wait until that is done")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _bytes(folder: Path) -> int:

@@ -15,6 +15,7 @@ from acft.corpora.sources import FORMS, INLINE
 from acft.decoding.base import DECODERS
 from acft.engines import ENGINES
 from acft.engines.http import parse_address
+from acft.engines.places import address_of
 from acft.errors import AcftError
 from acft.oracle.base import ORACLES
 from acft.registry import Registry
@@ -77,6 +78,9 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
     What would come from a hub is not asked for.
     """
     found = [str(error) for error in _errors(lambda: check_model(settings.model))]
+    kind = settings.engine.kind
+    if kind in ENGINES.names() and ENGINES.get(kind).needs_server:
+        found += [str(error) for error in _errors(lambda: address_of(settings.engine))]
     for where, source, registry in _sources(settings):
         is_file = looks_like_file(source) and not source.startswith((PREFIX, INLINE))
         if not is_file or source in registry.names():
@@ -98,7 +102,7 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
     for where, name in asked:
         is_known = not _errors(functools.partial(check_scorer_name, name))
         if is_known and (problem := scorer_problem(name)):
-            found.append(f"{where} = {name!r}: {problem}")
+            found.append(f"{where} = {name!r}: {problem.removeprefix(f'scorer {name!r}: ')}")
     return found
 
 

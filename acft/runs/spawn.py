@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import acft
+from acft.machine import VISIBLE_GPUS
+from acft.runs.devices import ORDER
 
 PYTHON = (sys.executable, "-P", "-m")
 """``-P`` keeps the working directory off the import path."""
@@ -17,8 +19,7 @@ PASSED_ON = frozenset(
         "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV",
         "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
         "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
-        "https_proxy", "no_proxy", "XDG_CACHE_HOME", "XDG_DATA_HOME", "CUDA_VISIBLE_DEVICES",
-        "CUDA_DEVICE_ORDER",
+        "https_proxy", "no_proxy", "XDG_CACHE_HOME", "XDG_DATA_HOME", VISIBLE_GPUS, ORDER,
         "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS",
         "TORCH_HOME", "RAY_ADDRESS", "COVERAGE_PROCESS_START",
     ]

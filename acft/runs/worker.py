@@ -33,6 +33,7 @@ from acft.runs.checkpoints import verify
 from acft.runs.directory import (
     home_of,
     read_launch,
+    read_resolved,
     read_status,
     refuse_links,
     sealed_rounds,
@@ -194,6 +195,7 @@ class _Attempt:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
+        from acft.runs.sameness import require_same  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
 
@@ -206,11 +208,13 @@ class _Attempt:
         should_stop = agreed(self._should_stop)
         context = TrainContext(spec.settings, begin.folder, begin.round, begin.step, should_stop)
         self._recorder = Recorder(self._paths, self._observe)
+        facts = {**spec.method.facts(context), "processes": ranks().size}
+        if begin.folder is not None:  # before this attempt takes back later rounds
+            require_same(read_resolved(self._paths).get("facts", {}), facts)
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
         self._recorder.take(Started(status.pid, begin.round, proof))
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)
-        facts = {**spec.method.facts(context), "processes": ranks().size}
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
         method = spec.method.train(spec.method_settings, context)
         with context.opened, together(), closing(accounted(method, context)) as outputs:

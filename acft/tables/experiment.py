@@ -131,6 +131,7 @@ class TableSettings(Config):
 class Task:
     """A run that belongs to the table."""
 
+    variant: str
     row: str
     text: str
     overrides: tuple[str, ...]
@@ -149,8 +150,12 @@ class Task:
 
     @property
     def spec(self) -> Spec:
-        """The checked settings."""
-        return parse_spec(self.text, self.overrides, self.row)
+        """The checked settings.
+
+        Raises:
+            ConfigError: They are impossible.
+        """
+        return self._parsed(has_files=False)
 
     def checked(self) -> Spec:
         """The settings, when all that they name is on this machine.
@@ -158,7 +163,16 @@ class Task:
         Raises:
             ConfigError: A file, model or package is missing.
         """
-        return parse_spec(self.text, self.overrides, self.row, has_files=True)
+        return self._parsed(has_files=True)
+
+    def _parsed(self, *, has_files: bool) -> Spec:
+        try:
+            return parse_spec(self.text, self.overrides, self.row, has_files=has_files)
+        except ConfigError as error:
+            row = f"{'evaluation of ' if self.is_evaluation else ''}row {self.row!r}"
+            lines = str(error).splitlines()
+            told = [f"variant {self.variant!r}, {row}: {line}" for line in lines]
+            raise ConfigError("\n".join(told)) from None
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,7 @@ class Experiment:
         known = by_fingerprint(runs_dir, with_resumable=True)
         done, running, ready, waiting = [], [], [], 0
         for row, changes in self._repetitions():
-            training = Task(row.name, self.text, changes)
+            training = Task(self.variant_name, row.name, self.text, changes)
             if not row.is_base:
                 training = _found(training, known)
                 if training.state != "finished":
@@ -221,7 +235,7 @@ class Experiment:
             DataError: What is to be measured is incomplete or altered.
         """
         for row, changes in self._repetitions():
-            training = Task(row.name, self.text, changes)
+            training = Task(self.variant_name, row.name, self.text, changes)
             if not row.is_base:
                 training.checked()
             self._evaluation(runs_dir, training, changes).checked()
@@ -323,16 +337,18 @@ class Experiment:
         method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options, **judge)
         if variant.scorers:
             method.append(f"evaluation.scorers={toml_value(variant.scorers)}")
-        return Task(
-            training.row, self.text, (*changes, *method), is_evaluation=True, subject=measured
-        )
+        return replace(
+            training, overrides=(*changes, *method), run_id="", state="", is_evaluation=True,
+            subject=measured,
+        )  # fmt: skip
 
 
 def load_experiment(path: Path, variant: str = "") -> Experiment:
     """The experiment of a folder with a ``table.toml``, at one of its sizes.
 
     Raises:
-        ConfigError: Any number of problems, of the table or of any row, one line for each.
+        ConfigError: Any number of problems, of the table or of the first row that has some, one
+            line for each.
     """
     file = path / FILE
     settings = TableSettings.parse(read_toml(file), FILE)
@@ -347,7 +363,7 @@ def load_experiment(path: Path, variant: str = "") -> Experiment:
     experiment = Experiment(path.resolve().name, name, settings, text)
     for row in settings.rows:
         changes = (*experiment.variant.changes, *row.changes)
-        parse_spec(text, changes, f"{file}, row {row.name!r}")
+        _ = Task(name, row.name, text, changes).spec
     return experiment
 
 

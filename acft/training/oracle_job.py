@@ -3,7 +3,7 @@
 import copy
 import itertools
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,10 +19,15 @@ from acft.data import micro_batches
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
 from acft.distributed import ranks, settled
-from acft.events import Progress, Scalars
+from acft.events import Note, Progress, Scalars
 from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
 from acft.oracle.calibration import calibrate
-from acft.oracle.strength import STRENGTHS, guided_estimates, smallest_strength
+from acft.oracle.strength import (
+    EFFECTIVE_SHARE_MIN,
+    STRENGTHS,
+    guided_estimates,
+    smallest_strength,
+)
 from acft.oracle.training import NextLogprobs, OracleData, fit_oracle
 from acft.oracle.verdicts import token_verdicts
 from acft.policy import Policy
@@ -144,6 +149,7 @@ def oracle_job(
 
     if ORACLES.get(settings.kind).is_fitted:
         data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
+        yield from told_weights(data, round_index)
         is_fitted = yield from fit_oracle(
             oracle, data, validation, settings, world.run.seed, next_logprobs, round_index,
             should_stop,
@@ -338,6 +344,25 @@ def _with_replay(
     for old in list(earlier)[-settings.replay_rounds :] if settings.replay_rounds else []:
         data = _joined(data, replayed(world, policy, old.rollouts, old.satisfaction))
     return data
+
+
+def told_weights(data: OracleData, round_index: int) -> Iterator[Output]:
+    """How much the responses count, where they weigh differently, and a warning where it is little.
+
+    Those of earlier rounds and those of an engine that rounds weigh differently as well.
+    """
+    if bool((data.log_weights == 0).all()):
+        return
+    share = data.effective_share
+    yield Scalars(round_index, 0, {"oracle/effective_share": share})
+    if share < EFFECTIVE_SHARE_MIN:
+        yield Note(
+            "warning",
+            f"the {len(data)} responses that the oracle learns from weigh like "
+            f"{share * len(data):.0f} drawn from the policy itself; set [oracle] temperature "
+            "nearer to 1, shorten [sampling] horizon, or lower [oracle] replay_rounds",
+            round_index,
+        )
 
 
 def _joined(first: OracleData, second: OracleData) -> OracleData:

@@ -21,7 +21,8 @@ from acft.backbone.loading import resolve_device
 from acft.costs import BILL
 from acft.distributed import ranks
 from acft.errors import ConfigError
-from acft.events import Scalars
+from acft.events import Note, Scalars
+from acft.machine import VISIBLE_GPUS
 from acft.oracle.base import Oracle
 from acft.policy import Policy
 from acft.settings import RunSettings
@@ -30,8 +31,11 @@ from acft.training.outputs import Output, TrainContext
 from acft.training.world import World, load_world
 from acft.types import Rollout
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""Environment variable: which GPUs a process, or a cluster that it starts, may use."""
+SHARED_GPU = (
+    "both jobs of the parallel schedule share one GPU, since this run sees no other; a queued run "
+    "is given one, so start it with 'acft train' where there are several, or set RAY_ADDRESS to a "
+    "cluster"
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,8 @@ class RayOracle:
             own = {"_node_ip_address": "127.0.0.1"} if is_ours else {}
             with _other_gpus() if is_ours and needs_gpu else nullcontext():
                 ray.init(include_dashboard=False, log_to_driver=False, **own)
+            if is_ours and needs_gpu and torch.cuda.device_count() == 1:
+                yield Note("warning", SHARED_GPU, request.round_index)
         if self._actor is None:
             resources = {"num_cpus": self.threads, "num_gpus": int(needs_gpu)}
             # a stop has to reach it in the middle of a job
@@ -182,17 +188,17 @@ def _other_gpus() -> Iterator[None]:
 
     It would give its first one to the actor, which is ours. Where there is one only, both share it.
     """
-    before = os.environ.get(VISIBLE)
+    before = os.environ.get(VISIBLE_GPUS)
     names = before.split(",") if before else [str(i) for i in range(torch.cuda.device_count())]
     del names[torch.cuda.current_device()]
     if names:
-        os.environ[VISIBLE] = ",".join(names)
+        os.environ[VISIBLE_GPUS] = ",".join(names)
     try:
         yield
     finally:
-        os.environ.pop(VISIBLE, None)
+        os.environ.pop(VISIBLE_GPUS, None)
         if before is not None:
-            os.environ[VISIBLE] = before
+            os.environ[VISIBLE_GPUS] = before
 
 
 def remote_oracle_job(

@@ -14,7 +14,7 @@ import torch
 from acft.costs import bill
 from acft.distributed import Ranks
 from acft.errors import ConfigError
-from acft.events import Event, Progress
+from acft.events import Event, Note, Progress
 from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.training.outputs import Output, TrainContext
 from acft.training.remote import OracleRequest, OracleWorker, RayOracle, plain, remote_oracle_job
@@ -141,6 +141,38 @@ def test_a_cluster_of_our_own_leaves_our_gpu_to_us(tmp_path, monkeypatch, visibl
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     with pytest.raises(Started, match=f"^{visible}$"):
         list(RayOracle(toy_run(tmp_path), 1).stream(request))
+
+
+@pytest.mark.parametrize(("n_gpus", "is_told"), [(1, True), (2, False)])
+def test_a_run_that_sees_one_gpu_only_says_that_its_jobs_share_it(
+    tmp_path, monkeypatch, n_gpus, is_told
+):
+    class Worker:
+        def __getattr__(self, _):
+            return self
+
+        def __call__(self, *_, **__):
+            return self
+
+        def __iter__(self):
+            return iter(["what it says"])
+
+    is_begun = []
+    ray = types.SimpleNamespace(
+        __spec__=object(), is_initialized=lambda: bool(is_begun),
+        init=lambda **_: is_begun.append(True), get=lambda said: said,
+        remote=lambda **_: Worker(),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("acft.training.remote.resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    remote = RayOracle(toy_run(tmp_path), 1)
+    said = [[*remote.stream(OracleRequest(number, 0, {}, {}, 0))] for number in (2, 3)]
+    notes = [output for output in said[0] if isinstance(output, Note)]
+    assert ["share one GPU" in note.text for note in notes] == [True] * is_told
+    assert said[1] == ["what it says"], "once"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")

@@ -86,7 +86,9 @@ def test_a_checkpoint_that_validation_measured_leads_to_its_own_texts(demo, run)
         assert point["policy_version"] in (found.left.version, found.right.version)
         if point["policy_version"]:
             judged = [pair.right.satisfaction for pair in found.pairs]
-            assert sum(s > 0.5 for s in judged) / len(judged) == pytest.approx(point["y"])
+            assert sum(s is not None and s > 0.5 for s in judged) / len(judged) == pytest.approx(
+                point["y"]
+            )
         assert "validation prompts ×" in text_of(compare.summary(demo, visit(
             run.run_id, split="validation", right=found.right.key)))  # fmt: skip
 

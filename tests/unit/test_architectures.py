@@ -10,7 +10,7 @@ from acft.backbone.adapters import add_adapter
 from acft.backbone.compiled_layers import compile_layers
 from acft.backbone.forward import CachedDecoder, hidden_states, logits
 from acft.backbone.loading import load_backbone, load_tokenizer
-from acft.backbone.saving import write_model
+from acft.backbone.saving import write_adapter, write_model
 from acft.engines.compiled import CompiledEngine
 from acft.errors import ModelError
 from acft.policy import Policy, trainable_policy
@@ -151,10 +151,7 @@ def test_what_is_exported_has_the_tuned_logits(tmp_path, name):
     from transformers import AutoModelForCausalLM
 
     base = Policy(opened(saved(tmp_path / "model", name, DECODERS[name])))
-    tuned = trainable_policy(base, AdapterSettings(rank=4), seed=0)
-    generator = torch.Generator().manual_seed(2)
-    for parameter in tuned.parameters():
-        parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    tuned = with_changed_adapter(base)
     (tmp_path / "exported").mkdir()
     write_model(tuned.snapshot(base).backbone, tmp_path / "exported")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
@@ -164,6 +161,74 @@ def test_what_is_exported_has_the_tuned_logits(tmp_path, name):
     assert not torch.allclose(ours, logits(base.backbone.model, base.hidden(_batch())), atol=1e-2)
     theirs = plain(input_ids=ids, attention_mask=mask.long()).logits
     assert torch.allclose(ours.log_softmax(-1), theirs.log_softmax(-1), atol=1e-4)
+
+
+OTHER_LINEAR = {
+    "Phimoe": (SHAPE | {"num_local_experts": 4, "num_experts_per_tok": 2}, "router"),
+    "DeepseekV4": (
+        SHAPE | {
+            "moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2,
+            "q_lora_rank": 16, "o_lora_rank": 16, "head_dim": 16, "qk_rope_head_dim": 8,
+            "num_hash_layers": 1, "o_groups": 2, "index_n_heads": 2, "index_head_dim": 8,
+            "index_topk": 4, "sliding_window": 8,
+        },
+        "o_a_proj",
+    ),
+}  # fmt: skip
+"""Models with layers of a class made from a linear one that compute something else; their ends."""
+LAGUNA = SHAPE | {
+    "head_dim": 8, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2,
+    "shared_expert_intermediate_size": 32,
+}  # fmt: skip
+
+
+def with_changed_adapter(base):
+    tuned = trainable_policy(base, AdapterSettings(rank=4), seed=0)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in tuned.parameters():
+        parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return tuned
+
+
+# peft's use of transformers
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", OTHER_LINEAR)
+@torch.no_grad()
+def test_an_adapter_leaves_layers_alone_that_compute_another_thing_than_a_product(tmp_path, name):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    shape, ending = OTHER_LINEAR[name]
+    folder = saved(tmp_path / "model", name, shape)
+    base = Policy(opened(folder))
+    tuned = with_changed_adapter(base)
+    layers = [n for n, _ in tuned.backbone.model.named_parameters() if "lora_" in n]
+    assert layers
+    assert not any(f".{ending}." in layer for layer in layers)
+    tuned.save(tmp_path / "policy")
+    (tmp_path / "adapter").mkdir()
+    write_adapter(tmp_path / "policy", base.backbone, "", tmp_path / "adapter")
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    ids, mask = tokens()
+    ours = logits(tuned.backbone.model.eval(), hidden_states(tuned.backbone.model, ids))
+    merged = tuned.snapshot(base).backbone.model
+    for other in (
+        theirs(input_ids=ids, attention_mask=mask.long()).logits,
+        logits(merged, hidden_states(merged, ids)),
+    ):
+        assert torch.allclose(ours.log_softmax(-1), other.log_softmax(-1), atol=1e-4)
+    before = logits(base.backbone.model, hidden_states(base.backbone.model, ids))
+    assert not torch.allclose(ours.log_softmax(-1), before.log_softmax(-1), atol=1e-2)
+
+
+@torch.no_grad()
+def test_an_adapter_that_peft_would_read_in_part_is_not_exported(tmp_path):
+    base = Policy(opened(saved(tmp_path / "model", "Laguna", LAGUNA)))
+    with_changed_adapter(base).save(tmp_path / "policy")
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(ModelError, match=r"reads 6 of 32 weights .* 'laguna' .* export it merged"):
+        write_adapter(tmp_path / "policy", base.backbone, "", tmp_path / "adapter")
 
 
 def _batch():
@@ -211,7 +276,14 @@ def test_training_drops_nothing_but_what_the_adapter_is_set_to(tmp_path, name, k
 REFUSED = {
     "Bert": (SHAPE, "key-value cache"),
     "Mamba": (dict(hidden_size=32, state_size=4, num_hidden_layers=1, **IDS), "key-value cache"),
-}
+    "TrOCR": (
+        dict(
+            d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=64,
+            max_position_embeddings=64, cross_attention_hidden_size=32, **IDS,
+        ),
+        "predicts otherwise when it reads padded prompts",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)

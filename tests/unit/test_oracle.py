@@ -12,6 +12,7 @@ from acft.backbone.toy import START_ID, symbol_ids
 from acft.data import TokenizedDocument, collate
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
+from acft.events import Note, Scalars
 from acft.oracle import strength
 from acft.oracle.calibration import calibrate
 from acft.oracle.consistent import ConsistentOracle
@@ -22,7 +23,13 @@ from acft.settings import OracleSettings, SamplingSettings
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
 from acft.training.oracle_job import ScoredSamples as Scored
-from acft.training.oracle_job import build_oracle, oracle_data, oracle_job, with_verdicts
+from acft.training.oracle_job import (
+    build_oracle,
+    oracle_data,
+    oracle_job,
+    told_weights,
+    with_verdicts,
+)
 from acft.training.regularizer import Regularizer
 from acft.training.replay import replayed
 from acft.types import TokenBatch
@@ -116,6 +123,49 @@ def test_prefixes_are_judged_only_for_kinds_that_read_what_is_said_of_them(tmp_p
     drained(fit_job(world, optimizer, Regularizer(second.guide, world.base, 1.0), 1))
     settings = world.run.oracle
     assert len(asked) == 2 * (settings.rollouts_per_round + settings.validation_rollouts)
+
+
+@pytest.mark.parametrize(("temperature", "is_told"), [(1.0, False), (1.2, True)])
+def test_responses_drawn_at_another_temperature_are_told_as_how_many_they_count(
+    tmp_path, temperature, is_told
+):
+    world = world_of(toy_run(tmp_path, f"oracle.temperature={temperature}"))
+    outputs = list(oracle_job(world, build_oracle(world), world.base, 1, []))
+    shares = [
+        output.values["oracle/effective_share"]
+        for output in outputs
+        if isinstance(output, Scalars) and "oracle/effective_share" in output.values
+    ]
+    assert len(shares) == is_told
+    assert all(0.1 < share < 1 for share in shares)
+    assert not [output for output in outputs if isinstance(output, Note)]
+
+
+def test_responses_of_which_few_count_are_a_warning():
+    n = 64
+    window = response_windows(
+        TokenBatch(torch.zeros(n, 2, dtype=torch.long), *torch.ones(2, n, 2).bool()),
+        torch.zeros(n, 2, 1), torch.ones(n, dtype=torch.long), 1,
+    )  # fmt: skip
+    log_weights = torch.full((n,), -20.0)
+    log_weights[:2] = 0.0
+    data = OracleData(window, torch.ones(n), ("p",) * n, log_weights)
+    scalars, note = told_weights(data, 3)
+    assert isinstance(scalars, Scalars)
+    assert scalars.values["oracle/effective_share"] == pytest.approx(2 / n)
+    assert isinstance(note, Note)
+    assert (note.level, note.round) == ("warning", 3)
+    assert "the 64 responses that the oracle learns from weigh like 2 drawn" in note.text
+
+
+def test_the_effective_share_of_responses_is_kishs():
+    window = response_windows(
+        TokenBatch(torch.zeros(4, 2, dtype=torch.long), *torch.ones(2, 4, 2).bool()),
+        torch.zeros(4, 2, 1), torch.ones(4, dtype=torch.long), 1,
+    )  # fmt: skip
+    log_weights = torch.tensor([0.0, math.log(2), 0.0, math.log(4)])
+    data = OracleData(window, torch.ones(4), ("p",) * 4, log_weights)
+    assert data.effective_share == pytest.approx(8**2 / (1 + 4 + 1 + 16) / 4)
 
 
 def test_responses_that_are_all_very_unlikely_weigh_by_their_differences():

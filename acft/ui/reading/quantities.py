@@ -45,6 +45,7 @@ QUANTITIES: dict[str, Quantity] = {
     "utility/perplexity_validation": Quantity("Perplexity, validation texts"),
     "oracle/bce_validation": Quantity("Oracle BCE", "nats"),
     "oracle/strength": Quantity("Strength"),
+    "oracle/effective_share": Quantity("Share of the oracle's responses that counts", SHARE),
     "time/tokens_per_second": Quantity("Throughput", "tokens/s"),
     "memory/peak_bytes": Quantity("Peak memory", "bytes"),
 }

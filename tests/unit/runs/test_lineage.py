@@ -25,7 +25,7 @@ from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 from acft.runs.sizes import size
 from acft.runs.spec import parse_spec, spec_of
-from acft.schema import Labels, RunPaths, Status
+from acft.schema import LOCK, Labels, RunPaths, Status
 from tests import fake_method
 from tests.fake_runs import SPEC, create, do
 
@@ -153,6 +153,23 @@ def test_spare_checkpoints_are_not_looked_for_behind_links(tmp_path, done):
     with pytest.raises(DataError, match="checkpoints"):
         lineage.delete_checkpoints(tmp_path, done.root.name)
     assert (elsewhere / "photos").is_dir()
+
+
+@pytest.mark.parametrize("what", ["run", "checkpoints"])
+def test_nothing_of_a_run_is_deleted_while_somebody_exports_it(tmp_path, done, what):
+    def deleted():
+        if what == "run":
+            return lineage.delete(tmp_path, done.root.name, done.root.name)
+        return lineage.delete_checkpoints(tmp_path, done.root.name)
+
+    done.exports.mkdir()
+    with (
+        FileLock(done.exports / LOCK),
+        pytest.raises(RunError, match="is being exported; wait until that is done"),
+    ):
+        deleted()
+    assert len(list(done.checkpoints.iterdir())) == 3
+    assert deleted() > 0
 
 
 def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done):

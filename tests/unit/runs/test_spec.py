@@ -344,3 +344,13 @@ def test_a_new_file_that_may_add_a_name_counts_as_a_change_of_the_code(tmp_path)
     assert len(commit) == 40
     (tmp_path / "acft" / "own.py").write_text("")
     assert spec._git_commit.__wrapped__(tmp_path) == f"{commit}+changes"
+
+
+def test_an_engine_without_a_server_to_ask_is_told_before_the_run_starts(monkeypatch):
+    monkeypatch.delenv("ACFT_ENGINE_ADDRESS", raising=False)
+    asked = ["engine.kind='vllm'"]
+    parse_spec(SPEC, asked)
+    with pytest.raises(ConfigError, match=r"\[engine\] kind = 'vllm' needs a server, but address"):
+        parse_spec(SPEC, asked, has_files=True)
+    monkeypatch.setenv("ACFT_ENGINE_ADDRESS", "http://127.0.0.1:8000")
+    parse_spec(SPEC, asked, has_files=True)

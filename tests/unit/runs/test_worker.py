@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -19,13 +20,15 @@ from acft.events import (
     ShardSealed,
     Started,
 )
+from acft.methods.base import METHODS
 from acft.runs import launcher
 from acft.runs.checkpoints import verify
-from acft.runs.directory import read_status, write_status
+from acft.runs.directory import read_resolved, read_status, write_status
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 from acft.runs.worker import DONE, FAILED, NOT_OURS, RESERVE, USER_ERROR, main
 from acft.schema import FAILURES, RunPaths, Status
+from tests import fake_method
 from tests.fake_method import numbers
 from tests.fake_runs import SPEC, create, do
 
@@ -216,6 +219,78 @@ def test_resuming_from_the_beginning_does_everything_again(tmp_path, whole):
     assert launcher.resume(tmp_path, paths.root.name, from_round=0) == 0
     assert do(paths) == DONE
     assert numbers(paths) == whole
+
+
+FACTS = {
+    "model_sha256": "ab", "prompts_sha256": "cd", "cores": 2,
+    "scorers": [
+        {"name": "vowels", "version": "1", "sha256": "0"},
+        {"name": "lost", "version": "missing: it is not there", "sha256": ""},
+    ],
+}  # fmt: skip
+
+
+def find(monkeypatch, **facts) -> None:
+    """What the fake method finds on the machine from here on."""
+    fake_method.register()
+    found = dataclasses.replace(METHODS.get("fake"), facts=lambda _: FACTS | facts)
+    monkeypatch.setitem(METHODS._items, "fake", found)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"model_sha256": "ba"}, "the model is 'ba' and was 'ab'"),
+        ({"prompts_sha256": "dc"}, "the set of prompts is 'dc' and was 'cd'"),
+        (
+            {"scorers": [{"name": "vowels", "version": "2", "sha256": "0"}]},
+            "scorer 'vowels' is '2 0' and was '1 0'",
+        ),
+    ],
+)
+def test_a_run_that_would_go_on_with_others_is_refused_and_its_folder_left_as_it_is(
+    tmp_path, monkeypatch, facts, told, whole
+):
+    find(monkeypatch)
+    paths = create(tmp_path, "method.fail=bug", "method.fail_round=3")
+    do(paths)
+    paths.launch.write_text(json.dumps({"created": 0.0}))
+    kept = {path: path.read_bytes() for path in files_of(paths)}
+    find(monkeypatch, **facts)
+    launcher.resume(tmp_path, paths.root.name, from_round=1)
+    assert do(paths) == USER_ERROR
+    status = read_status(paths)
+    assert (status.state, status.failure) == ("failed", "model")
+    assert told in status.message
+    assert {path: path.read_bytes() for path in files_of(paths)} == kept
+    find(monkeypatch)
+    assert launcher.resume(tmp_path, paths.root.name) == 2
+    assert do(paths) == DONE
+    assert numbers(paths) == whole
+
+
+def files_of(paths: RunPaths):
+    """Its record, rows and checkpoints."""
+    return [
+        paths.resolved,
+        *paths.shards.rglob("*.parquet"),
+        *(path for path in paths.checkpoints.rglob("*") if path.is_file()),
+    ]
+
+
+def test_a_run_goes_on_on_other_hardware_and_with_a_scorer_that_was_missing(
+    tmp_path, monkeypatch, whole
+):
+    find(monkeypatch)
+    paths = create(tmp_path, "method.fail=bug")
+    do(paths)
+    paths.launch.write_text(json.dumps({"created": 0.0}))
+    scorers = [{**scorer, "version": "1", "sha256": "0"} for scorer in FACTS["scorers"]]
+    find(monkeypatch, scorers=scorers, cores=64)
+    launcher.resume(tmp_path, paths.root.name)
+    assert do(paths) == DONE
+    assert numbers(paths) == whole
+    assert read_resolved(paths)["facts"]["cores"] == 64
 
 
 def test_remains_that_no_event_names_are_removed_by_the_next_attempt(tmp_path):

@@ -85,6 +85,42 @@ def test_seeds_of_two_rows_are_paired_and_a_single_run_meets_all_of_them(tmp_pat
     assert (table.rows[0].cells["Ours"].value, table.rows[0].cells["Ours"].runs) == (0.5, 2)
 
 
+def of_seed(runs_dir: Path, row: str, seed: int, nats: float) -> Member:
+    run = measured(runs_dir, "win_rate", {JUDGED: by_response(nats, nats)})
+    run.resolved.write_text(json.dumps({"settings": {"seed": seed}, "method": {}}))
+    return Member(run, row)
+
+
+def test_runs_are_paired_by_seed_and_one_without_a_partner_counts_for_nobody(tmp_path):
+    base = [of_seed(tmp_path, "Base", seed, 10.0 + seed) for seed in (0, 1, 2)]
+    ours = [of_seed(tmp_path, "Ours", seed, 11.5) for seed in (1, 2)]
+    table = win_table([*base, *ours], "judge")
+    assert table is not None
+    cells = {row.variant: row.cells for row in table.rows}
+    assert (cells["Base"]["Ours"].value, cells["Base"]["Ours"].runs) == (0.5, 2)
+    assert (cells["Ours"]["Base"].value, cells["Ours"]["Base"].runs) == (0.5, 2)
+    assert "unequal numbers of runs (Base 3, Ours 2)" in table.markdown
+
+
+def test_runs_of_no_common_seed_are_paired_in_their_order_once_each(tmp_path):
+    base = [of_seed(tmp_path, "Base", seed, 10.0) for seed in (0, 1, 2)]
+    ours = [of_seed(tmp_path, "Ours", seed, 1.0) for seed in (3, 4)]
+    table = win_table([*base, *ours], "judge")
+    assert table is not None
+    assert table.rows[0].cells["Ours"].runs == 2
+
+
+def test_rows_whose_responses_answer_other_prompts_have_no_win_rate(tmp_path):
+    base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0)})
+    other = Totals(("q0-0", "q0-1"), np.array([1.0, 1.0]), np.ones(2))
+    ours = measured(tmp_path, "win_rate", {JUDGED: other})
+    table = win_table([Member(base, "Base"), Member(ours, "Ours")], "judge")
+    assert table is not None
+    cell = table.rows[0].cells["Ours"]
+    assert (cell.value, cell.low) == (None, None)
+    assert table.markdown
+
+
 def test_rows_that_other_weights_of_the_judge_judged_do_not_play(tmp_path):
     members = []
     for sha256, name in (("aa", "Base"), ("bb", "Ours")):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from acft.__main__ import main
 from acft.errors import ConfigError
 from acft.eventlog import Entry, read_events
 from acft.events import RoundFinished, Started
+from acft.methods.base import METHODS
 from acft.runs.directory import all_runs, read_launch, read_status, write_status
 from acft.runs.launcher import stop
 from acft.runs.measure import best_checkpoint, measurement
@@ -238,6 +240,27 @@ def test_a_wrong_table_is_refused_before_anything_runs(folder, old, new, says):
     (folder / "table.toml").write_text(TABLE.replace(old, new, 1))
     with pytest.raises(ConfigError, match=says):
         load_experiment(folder)
+
+
+def test_a_wrong_setting_is_told_with_the_size_and_the_row_it_is_of(folder):
+    table = TABLE.replace('{name="sft"}', '{name="sfd"}', 1)
+    (folder / "table.toml").write_text(table)
+    with pytest.raises(ConfigError, match=r"^variant 'small', row 'SFT': \[method\] name = 'sfd'"):
+        load_experiment(folder)
+
+
+def test_what_an_evaluation_lacks_is_told_with_the_size_and_the_row_it_measures(
+    folder, tmp_path, monkeypatch
+):
+    experiment = load_experiment(folder)
+    lost = ["[method] judge = 'm': no such folder", "another line"]
+    kind = METHODS.get("evaluate")
+    monkeypatch.setitem(METHODS._items, "evaluate", replace(kind, missing=lambda *_: lost))
+    with pytest.raises(ConfigError) as caught:
+        experiment.check(tmp_path / "runs")
+    first, second = str(caught.value).splitlines()[:2]
+    assert first == f"variant 'small', evaluation of row 'Base': {lost[0]}"
+    assert second == "variant 'small', evaluation of row 'Base': another line"
 
 
 def test_an_unknown_size_is_named_with_those_there_are(folder):
