@@ -208,11 +208,14 @@ class _Attempt:
         should_stop = agreed(self._should_stop)
         context = TrainContext(spec.settings, begin.folder, begin.round, begin.step, should_stop)
         self._recorder = Recorder(self._paths, self._observe)
-        facts = {**spec.method.facts(context), "processes": ranks().size}
-        if begin.folder is not None:  # before this attempt takes back later rounds
-            require_same(read_resolved(self._paths).get("facts", {}), facts)
         proof = {"pid_started": status.pid_started, "boot_id": status.boot_id}
-        self._recorder.take(Started(status.pid, begin.round, proof))
+        started = Started(status.pid, begin.round, proof)
+        if begin.folder is None:
+            self._recorder.take(started)
+        facts = {**spec.method.facts(context), "processes": ranks().size}
+        if begin.folder is not None:  # what is refused takes no later round back
+            require_same(read_resolved(self._paths).get("facts", {}), facts)
+            self._recorder.take(started)
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})

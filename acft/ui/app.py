@@ -248,6 +248,8 @@ def serve(options: Options) -> int:
     try:
         options = replace(options, port=check_port(options.bind))
         with closing(workbench(options)) as bench:
+            if bench.bind.is_space:
+                bench.obtaining.start()
             blocks = launch(bench, options)
             announce(bench, blocks, options)
             blocks.block_thread()

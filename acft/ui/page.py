@@ -17,6 +17,7 @@ from gradio.context import Context
 
 from acft.errors import AcftError
 from acft.inference.client import Inference
+from acft.inference.obtaining import Obtaining
 from acft.registry import Registry
 from acft.runs.supervisor import Supervisor
 from acft.store.connection import Store
@@ -65,9 +66,10 @@ class Workbench:
     """Process that takes one step of a form's settings; it lives no longer than that."""
     export_process: Inference = field(default_factory=Inference)
     """Process that writes a tuned policy for other programs; it lives no longer than that."""
+    obtaining: Obtaining = field(default_factory=Obtaining)
+    """What obtains the model of a Space; idle elsewhere."""
     supervisor: Supervisor | None = None
-    """Starts and watches runs, or waits until another process no longer does; none in a
-    demonstration."""
+    """Starts and watches runs, or waits until nobody else does; none in a demonstration."""
 
     def request_id(self, visit: "Visit", what: str) -> str:
         """Name of a click that asks for a run: repeated, it is the same until the run is there."""
@@ -80,10 +82,10 @@ class Workbench:
         self.ingester.stop()
         if self.supervisor is not None:
             self.supervisor.close()
-        self.settings_process.close()
-        self.model_process.close()
-        self.rehearsal_process.close()
-        self.export_process.close()
+        self.obtaining.close()
+        held = (self.settings_process, self.model_process, self.rehearsal_process)
+        for process in (*held, self.export_process):
+            process.close()
         self.store.close()
 
 
@@ -98,8 +100,7 @@ class Visit:
     session: str = ""
     """Differs for every opened tab."""
     may_change: bool = False
-    """The browser holds the launch token, and no other process supervises the runs; never in a
-    demonstration."""
+    """The browser holds the launch token, and we supervise the runs; never in a demonstration."""
     withdrawn: Event = field(default_factory=Event, compare=False)
     """Set when nobody waits any longer for what a stream makes."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.events import BestCheckpoint
+from acft.inference.obtaining import Obtaining
 from acft.store.queries.tokens import guidance, sequences
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import live, live_compare, live_tokens
@@ -34,6 +35,18 @@ def test_visitors_of_a_space_may_ask_for_live_results_where_the_model_is(bench, 
     assert live.ask(space, visit(QUICK), "score", run_of(bench))["rows"]
     monkeypatch.setattr(live, "is_ready", lambda: False)
     with pytest.raises(AcftError, match="need the packaged model"):
+        live.ask(space, visit(QUICK), "score", run_of(bench))
+
+
+def test_a_space_that_obtains_the_model_offers_live_answers_for_later(bench, monkeypatch):
+    monkeypatch.setattr(live, "is_ready", lambda: False)
+    monkeypatch.setattr(Obtaining, "is_going", property(lambda self: self is busy))
+    busy = Obtaining()
+    space = replace(bench, bind=Bind(is_demo=True, is_space=True))
+    assert not live.is_possible(space)
+    space = replace(space, obtaining=busy)
+    assert live.is_possible(space)
+    with pytest.raises(AcftError, match="once this Space has obtained the model"):
         live.ask(space, visit(QUICK), "score", run_of(bench))
 
 

@@ -14,6 +14,10 @@ NO_MODEL = (
     "live answers are off in this read-only demonstration: they need the packaged model, which a "
     "workbench of your own has"
 )
+OBTAINING = (
+    "live answers begin here once this Space has obtained the model, some minutes after it "
+    "started; try again in a while"
+)
 WAITING = "Waiting for the models to be free, one question is answered at a time"
 LOAD_SECONDS = 900.0
 """Opening a model on a busy machine takes minutes at worst."""
@@ -21,7 +25,8 @@ LOAD_SECONDS = 900.0
 
 def is_possible(bench: Workbench) -> bool:
     """Whether anybody who opens this workbench could get live results."""
-    return not bench.bind.is_demo or (bench.bind.is_space and is_ready())
+    on_space = is_ready() or bench.obtaining.is_going
+    return not bench.bind.is_demo or (bench.bind.is_space and on_space)
 
 
 def may_compute(bench: Workbench, visit: Visit) -> bool:
@@ -31,6 +36,8 @@ def may_compute(bench: Workbench, visit: Visit) -> bool:
 
 def refusal(bench: Workbench) -> str:
     """Why a visit may not compute."""
+    if bench.obtaining.is_going:
+        return OBTAINING
     return NO_MODEL if bench.bind.is_demo else page.refusal(bench)
 
 
