@@ -38,7 +38,8 @@ CHOSEN = ("corpus", "constraint", "method")
 NEVER_TYPED = {"engine": ("address", "folder")}
 """Settings that are refused from a browser, so that the form has no field for them."""
 OPEN = ("", "method", "constraint", "schedule")
-Described = Mapping[str, Mapping[str, Any]]
+Described = Mapping[str, Any]
+"""Methods and constraints with their settings, as the settings process tells them."""
 Told = Mapping[str, str]
 """Problem of each setting, by its dotted name."""
 PLACE = re.compile(r"(?:\[([\w.]*)\] ?)?(?:(\w+)(?: = |: ))?")
