@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """A 63-bit seed that depends on the run's seed and on who asks, and on nothing else."""
@@ -26,6 +24,8 @@ def hash_fraction(text: str) -> float:
 @contextmanager
 def local_torch_seed(seed: int) -> Iterator[None]:
     """Seeds torch's generator within it and restores it afterwards."""
+    import torch  # noqa: PLC0415 - seeds are also derived where torch is not needed
+
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:

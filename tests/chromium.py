@@ -18,6 +18,8 @@ OPTIONS = (
 )  # fmt: skip
 PHONE = {"width": 390, "height": 844}
 
+SEEN_WITHIN = 30_000.0
+"""Milliseconds until what a test expects to see must be there; busy machines take seconds."""
 CLOSES_WITHIN = 60.0
 """Seconds after which a browser that does not close a page is ended.
 
@@ -60,6 +62,10 @@ def profiles(
     browser_type_launch_args: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Profiles]:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=SEEN_WITHIN)
+
     def launch() -> Any:
         folder: Path = tmp_path_factory.mktemp("profile")
         return browser_type.launch_persistent_context(folder, **browser_type_launch_args)

@@ -15,7 +15,10 @@ FOLDER = '[engine]\nkind = "vllm"\nfolder = "somewhere"\n'
 
 
 @pytest.mark.parametrize(("text", "name"), [(ELSEWHERE, "address"), (FOLDER, "folder")])
-def test_an_address_from_the_browser_is_refused_by_check_and_launch(tmp_path, text, name):
+def test_an_address_from_the_browser_is_refused_by_check_and_launch(
+    tmp_path, monkeypatch, text, name
+):
+    monkeypatch.setenv("ACFT_ENGINE_ADDRESS", "http://127.0.0.1:9")
     session = Session("cpu")
     found = desk.check(session, text)
     assert len(found) == 1
