@@ -17,7 +17,6 @@ from acft.runs.devices import Device
 from acft.runs.directory import all_runs, create_run, find_run, read_launch
 from acft.runs.exports import Export
 from acft.runs.supervisor import Supervisor
-from acft.runs.sweep import parse_axis
 from acft.schema import Launch, Status
 from acft.settings import RunSettings
 from acft.ui import app
@@ -44,6 +43,8 @@ class StorySettingsProcess(FakeSettingsProcess):
                 return str(error).splitlines()
             return []
         if operation == "plan_grid":
+            from acft.runs.sweep import parse_axis  # loads torch
+
             RunSettings.parse(settings_text.parse(arguments["text"]))
             return [{"changes": [each], "run_id": ""} for each in parse_axis(arguments["grid"][0])]
         if operation == "launch_grid":

@@ -1,5 +1,6 @@
 """Whole stories in a real browser, against a workbench that is a process of its own."""
 
+import functools
 import re
 import socket
 import subprocess
@@ -38,7 +39,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.runs, self.experiments = folder / "runs", folder / "experiments"
         self.experiments.mkdir()
-        self.port = _free_port()
+        self.port = _usual_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 
@@ -79,6 +80,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
     yield made
     made.kill()
     made.open_gate()  # workers that wait there end
+
+
+@functools.cache
+def _usual_port() -> int:
+    """The port of every workbench of this process, whose scripts the browser has compiled then."""
+    return _free_port()
 
 
 def _free_port() -> int:
