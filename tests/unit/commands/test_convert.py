@@ -1,0 +1,45 @@
+"""``acft convert``: what it writes, and what it leaves alone."""
+
+import pytest
+
+from acft.__main__ import main
+from acft.backbone import convert
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A file that is taken for a GGUF model."""
+
+    def write(source, folder):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(convert, "_write_safetensors", write)
+    file = tmp_path / "a.gguf"
+    file.write_bytes(b"weights")
+    return file
+
+
+def test_a_folder_is_made_and_left_alone_the_second_time(model, tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert main(["convert", str(model), str(folder)]) == 0
+    assert f"[model] name = '{folder}'" in capsys.readouterr().out
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    model.write_bytes(b"others")
+    assert main(["convert", str(model), str(folder)]) == 0
+    assert "nothing is written" in capsys.readouterr().out
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(model, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert main(["convert", str(model), str(tmp_path / "out")]) == 2
+    assert "holds something already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path, capsys):
+    assert main(["convert", str(tmp_path / "none.gguf"), str(tmp_path / "out")]) == 2
+    assert "no GGUF file at" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
