@@ -20,8 +20,8 @@ TEMPORARY = ".tmp-"
 """How names of unfinished files and folders begin."""
 
 
-PARTIAL = "partial-"
-"""How names of folders begin in which something is made that may take minutes."""
+PARTIAL = ".acft-partial-"
+"""How names of folders begin in which something is made that may take minutes; nobody else's do."""
 STALE_SECONDS = 86_400.0
 """Nothing takes that long to be made."""
 

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     if is_converted(folder):
         print(f"{folder} holds a conversion already; nothing is written")
         return
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{str(folder)!r} holds something already; name a new folder")
     print(f"converting {args.file} (a few minutes at most)")
     convert_gguf(args.file.absolute(), folder)
