@@ -66,25 +66,21 @@ def test_a_step_that_failed_takes_the_place_of_ready_and_is_in_sight(page, serve
     expect(ready).to_be_visible(timeout=PATIENCE)
 
 
-def test_what_is_printed_in_the_dark_is_dark_on_paper(browser, served):
-    context = browser.new_context(color_scheme="dark")
-    page = context.new_page()
+def test_what_is_printed_in_the_dark_is_dark_on_paper(page, served):
+    page.emulate_media(color_scheme="dark")
     page.goto(served.link(f"/run?run={QUICK}"))
     name = page.locator("h1.runname")
     name.wait_for(timeout=PATIENCE)
     expect(name).to_have_css("color", "rgb(230, 233, 236)")
     page.emulate_media(media="print")
     expect(name).to_have_css("color", "rgb(28, 33, 38)")
-    context.close()
 
 
-def test_tokens_keep_the_colours_that_tell_their_values_where_colours_are_forced(browser, served):
-    context = browser.new_context(forced_colors="active")
-    page = context.new_page()
+def test_tokens_keep_the_colours_that_tell_their_values_where_colours_are_forced(page, served):
+    page.emulate_media(forced_colors="active")
     page.goto(served.link(f"/tokens?run={QUICK}"))
     page.locator(".tok").first.wait_for(timeout=PATIENCE)
     grounds = page.locator(".tok").evaluate_all(
         "all => [...new Set(all.map((dom) => getComputedStyle(dom).backgroundColor))]"
     )
     assert len(grounds) > 2
-    context.close()

@@ -82,9 +82,8 @@ TOO_SMALL = """() => [...document.querySelectorAll("button, a[href], summary")].
 
 @pytest.mark.ui
 @pytest.mark.parametrize("width", [320, 390])
-def test_the_head_of_a_phone_has_two_rows_and_nothing_to_press_is_too_small(browser, served, width):
-    context = browser.new_context(viewport={"width": width, "height": 700})
-    page = context.new_page()
+def test_the_head_of_a_phone_has_two_rows_and_nothing_to_press_is_too_small(page, served, width):
+    page.set_viewport_size({"width": width, "height": 700})
     for each in dict(PAGES.items()).values():
         page.goto(served.link(f"/{each.route}?run={QUICK}"))
         ready(page)
@@ -94,7 +93,6 @@ def test_the_head_of_a_phone_has_two_rows_and_nothing_to_press_is_too_small(brow
         assert small == [], each.route
         assert page.evaluate("document.documentElement.scrollWidth") <= width, each.route
         expect(page.get_by_role("link", name="ACFT workbench", exact=True)).to_be_visible()
-    context.close()
 
 
 @pytest.mark.ui

@@ -189,9 +189,8 @@ def test_a_scorer_that_is_missing_costs_its_numbers_and_the_evaluation_is_not_wh
     run, tmp_path
 ) -> None:
     found: list = []
-    with pytest.raises(
-        ModelError, match=r"no number from scorer gone: cannot be loaded: it is not"
-    ):
+    told = "no number from scorer gone: cannot be loaded: it is not there"
+    with pytest.raises(ModelError, match=told):
         collect(found, settings(["rtp"]), judged_by(run, "vowels", "gone"), tmp_path)
     assert any("no number from scorer gone" in note.text for note in of_type(found, Note))
     assert {e.suite for e in of_type(found, Evaluated)} == {"rtp", "rtp/vowels"}
