@@ -10,9 +10,9 @@ import importlib
 import pkgutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from acft.errors import ConfigError
 
@@ -150,6 +150,11 @@ class Registry(Generic[T]):
                 _load(module, origin)
             for problem in self.problems():
                 _warn(problem)
+
+
+def all_problems(registries: Iterable[Registry[Any]]) -> list[str]:
+    """The problems of several registries, each once: two of them may share a folder."""
+    return list(dict.fromkeys(told for registry in registries for told in registry.problems()))
 
 
 def _load(module: str, origin: str) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from acft.commands._options import add_json
-from acft.registry import Registry, summary_of
+from acft.registry import Registry, all_problems, summary_of
 
 REGISTRIES: dict[str, str] = {
     "methods": "acft.methods.base:METHODS",
@@ -99,10 +99,7 @@ def entries(kind: str) -> Iterator[dict[str, str]]:
 
 def problems(kinds: Iterable[str]) -> list[str]:
     """One sentence for each file of these kinds that is not there, or that claims a taken name."""
-    told = (
-        problem for kind in kinds if kind in REGISTRIES for problem in registry(kind).problems()
-    )
-    return list(dict.fromkeys(told))
+    return all_problems(registry(kind) for kind in kinds if kind in REGISTRIES)
 
 
 def settings_of(name: str) -> dict[str, list[dict[str, str]]]:

@@ -17,7 +17,7 @@ from acft.inference.server import Session
 from acft.methods.base import METHODS
 from acft.metrics.base import METRICS
 from acft.oracle.base import ORACLES
-from acft.registry import Registry, summary_of
+from acft.registry import Registry, all_problems, summary_of
 from acft.runs import launcher
 from acft.runs.lineage import check_room, estimate, estimates
 from acft.runs.spec import parse_spec
@@ -118,9 +118,8 @@ def _planned(runs: Path, text: str, grid: Sequence[str]) -> Plan:
 
 def describe(_: Session) -> dict[str, Any]:
     """Methods and constraints with their settings, for the form, and which files are not there."""
-    told = (problem for registry in REGISTRIES for problem in registry.problems())
     return {
-        "not_loaded": list(dict.fromkeys(told)),
+        "not_loaded": all_problems(REGISTRIES),
         "method": {
             name: _described(method.settings_type, method.summary)
             for name, method in METHODS.items()

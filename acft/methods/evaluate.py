@@ -30,6 +30,7 @@ from acft.scorers import Scorer
 from acft.settings import ModelSettings, Names, RunSettings, Seed
 from acft.threads import use_threads
 from acft.training.outputs import Output, TrainContext
+from acft.training.sameness import require_same
 from acft.training.subjects import (
     SubjectSettings,
     decoder_problems,
@@ -92,7 +93,8 @@ def evaluate(settings: EvaluateSettings, context: TrainContext) -> Iterator[Outp
     use_threads(context.run.schedule.threads)
     results = Results.load(context.resume_from) if context.resume_from else Results({})
     scorers, lost = yield from _load_scorers(settings, context)
-    _require_the_same(results.made_by, made_by := _made_by(settings, scorers, context))
+    made_by = _made_by(settings, scorers, context)
+    require_same(results.made_by, made_by, "evaluation", "measure anew with 'acft evaluate'")
     results.made_by.update(made_by)
     suites = {name: _suite(name, settings) for name in settings.suites}
     runs = SuiteRuns(suites, [*settings.subjects], results, context.resume_round)
@@ -133,24 +135,6 @@ def _checkpoints(settings: EvaluateSettings) -> dict[str, str]:
     folders = {name: subject.checkpoint for name, subject in settings.subjects.items()}
     found = {name: policy_sha256(Path(folder)) for name, folder in folders.items() if folder}
     return {name: sha256 for name, sha256 in found.items() if sha256}
-
-
-def _require_the_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Returns if a resumed evaluation goes on with what it began with.
-
-    Raises:
-        ModelError: Something is another than it was.
-    """
-    other = [
-        f"{name} is {value!r} and was {before[name]!r}"
-        for name, value in now.items()
-        if before.get(name, value) != value
-    ]
-    if other:
-        raise ModelError(
-            f"this evaluation began with others than are here: {'; '.join(other)}; restore what "
-            "was there, or measure anew with 'acft evaluate'"
-        )
 
 
 def _bench_opener(

@@ -58,6 +58,7 @@ RESERVE = ".reserve"
 RESERVE_BYTES = 256 * 1024
 """Set aside at the start, so that a full disk still leaves room to say so."""
 USER_FAILURES = ("config", "data", "model", "disk")
+ANEW = "start a new run with the same settings ('acft launch ID')"
 NO_RUN = "has no settings; it is not a run directory"
 STDERR = 2
 NOTICED = b"\nending after the current step; Ctrl-C once more ends now\n"
@@ -195,9 +196,9 @@ class _Attempt:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
-        from acft.runs.sameness import require_same  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
+        from acft.training.sameness import named, require_same  # noqa: PLC0415
 
         spec = self._spec
         assert spec is not None
@@ -214,7 +215,8 @@ class _Attempt:
             self._recorder.take(started)
         facts = {**spec.method.facts(context), "processes": ranks().size}
         if begin.folder is not None:  # what is refused takes no later round back
-            require_same(read_resolved(self._paths).get("facts", {}), facts)
+            before = named(read_resolved(self._paths).get("facts", {}))
+            require_same(before, named(facts), "run", ANEW)
             self._recorder.take(started)
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)

@@ -8,7 +8,7 @@ import pytest
 
 from acft.atomic import TEMPORARY, sha256
 from acft.distributed import Ranks
-from acft.errors import DataError
+from acft.errors import DataError, ModelError
 from acft.eventlog import read_events
 from acft.events import (
     BestCheckpoint,
@@ -416,6 +416,23 @@ def test_a_damaged_checkpoint_is_not_continued(tmp_path):
     with pytest.raises(DataError, match=r"policy/state.json.*sealed before it: none"):
         launcher.resume(tmp_path, paths.root.name)
     assert read_status(paths).state == "failed"
+
+
+def test_an_attempt_whose_model_cannot_be_found_begins_and_ends_in_the_record(
+    tmp_path, monkeypatch
+):
+    def lost(_):
+        raise ModelError("it is not there")
+
+    fake_method.register()
+    found = dataclasses.replace(METHODS.get("fake"), facts=lost)
+    monkeypatch.setitem(METHODS._items, "fake", found)
+    paths = create(tmp_path)
+    assert do(paths) == USER_ERROR
+    first, *_, last = (entry.event for entry in read_events(paths.events))
+    assert isinstance(first, Started)
+    assert isinstance(last, Finished)
+    assert last.message == "it is not there"
 
 
 def test_the_worker_proves_which_process_it_is(tmp_path):
