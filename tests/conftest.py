@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -70,6 +72,14 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
             return connect(self, address)
 
         monkeypatch.setattr(socket.socket, name, checked_connect)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_again() -> Iterator[None]:
+    """A run in a test's own process takes all cores; the tests after it do not."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _refuse_remote(host: str | bytes | None) -> None:
