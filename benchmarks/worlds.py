@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from acft.backbone.attention import group_heads
-from acft.backbone.loading import Backbone, resolve_device, resolve_dtype, use_wide_vectors
+from acft.backbone.loading import Backbone, resolve_device, resolve_dtype
+from acft.backbone.products import lay_out_by_input, use_wide_vectors
 from acft.constraints import build_constraint
 from acft.data import TokenizedDocument
 from acft.policy import Policy, trainable_policy
@@ -72,6 +73,7 @@ def random_backbone(shape: str, device: str = "auto", dtype: str = "auto") -> Ba
     model.set_attn_implementation("eager" if device == "cpu" else "sdpa")
     if device == "cpu":
         group_heads(model)
+        lay_out_by_input(model)
     model.eval().requires_grad_(requires_grad=False)
     return Backbone(model, word_tokenizer(config.vocab_size), shape, "local", f"random-{shape}")
 

@@ -23,6 +23,7 @@ from acft.backbone.attention import group_heads
 from acft.backbone.fitness import check_finite, check_model_fits, check_tokens
 from acft.backbone.folder import check_folder
 from acft.backbone.forward import text_config
+from acft.backbone.products import lay_out_by_input, use_wide_vectors
 from acft.backbone.quantized import loading_options, make_shareable
 from acft.backbone.sharded import shard
 from acft.distributed import ranks
@@ -126,6 +127,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     else:
         model.to(device)  # pyright: ignore[reportArgumentType]
         check_finite(model, settings.name)
+        if device == "cpu":
+            lay_out_by_input(model)
     model.eval().requires_grad_(requires_grad=False)
     # one that was added to the tokenizer alone has no row among the embeddings
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= text_config(model).vocab_size:
@@ -216,21 +219,6 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype != "auto":
         return dtype
     return "bfloat16" if device == "cuda" else "float32"
-
-
-def use_wide_vectors() -> bool:
-    """Whether float32 products of this process go through oneDNN from now on.
-
-    MKL keeps to 256-bit vectors on other makers' CPUs, oneDNN does not: about twice the products a
-    second with like rounding error (``python -m benchmarks.products``). PyTorch chooses oneDNN
-    when bfloat16 factors are permitted; only CPUs with matrix units would make use of the
-    permission, so those are left alone.
-    """
-    cpu = torch.cpu.get_capabilities()
-    is_better = bool(cpu.get("avx512_f")) and not cpu.get("amx_tile")
-    if is_better:
-        torch.set_float32_matmul_precision("medium")
-    return is_better
 
 
 def weights_sha256(folder: Path) -> str:
