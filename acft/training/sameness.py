@@ -1,4 +1,4 @@
-"""Whether what is resumed finds the models, scorers, prompts and checkpoints that it began with."""
+"""Whether what is resumed finds the models, scorers, texts and checkpoints that it began with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ WHOLE = {
     "judge_sha256": "the judge",
     "prompts_sha256": "the set of prompts",
 }
-NAMED = {"scorers": "scorer", "policies": "checkpoint of"}
-"""Facts that are lists of who has a name; texts that a base policy wrote depend on the device."""
+NAMED = {"scorers": "scorer", "corpora": "corpus", "policies": "checkpoint of"}
+"""Facts that are lists of what has a name; texts that a base policy wrote depend on the device."""
 
 
 def require_same(

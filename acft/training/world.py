@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -221,6 +222,15 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "dtype": resolve_dtype(run.dtype, resolve_device(run.device)),
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
         "prompts_sha256": fingerprint(prompts),
+        "corpora": [
+            {
+                "name": f"{number}. {corpus.source}",
+                "version": "",
+                "sha256": _texts_sha256(corpus, run),
+            }
+            for number, corpus in enumerate(run.corpus, start=1)
+            if not needs_policy(corpus)
+        ],
         "base_rollouts": [
             base_rollouts_key(corpus, sha256, for_base, run)
             for corpus in run.corpus
@@ -229,6 +239,10 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "cores": cores(),
         "threads": run.schedule.threads or cores(),
     }
+
+
+def _texts_sha256(corpus: CorpusSettings, run: RunSettings) -> str:
+    return fingerprint(chain.from_iterable(load_documents(corpus, run.seed).values()))
 
 
 def prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:

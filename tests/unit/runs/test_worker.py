@@ -227,6 +227,7 @@ FACTS = {
         {"name": "vowels", "version": "1", "sha256": "0"},
         {"name": "lost", "version": "missing: it is not there", "sha256": ""},
     ],
+    "corpora": [{"name": "1. texts.txt", "version": "", "sha256": "ef"}],
 }  # fmt: skip
 
 
@@ -245,6 +246,10 @@ def find(monkeypatch, **facts) -> None:
         (
             {"scorers": [{"name": "vowels", "version": "2", "sha256": "0"}]},
             "scorer 'vowels' is '2 0' and was '1 0'",
+        ),
+        (
+            {"corpora": [{"name": "1. texts.txt", "version": "", "sha256": "fe"}]},
+            "corpus '1. texts.txt' is 'fe' and was 'ef'",
         ),
     ],
 )
