@@ -48,6 +48,9 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, seed: int) ->
                 "[adapter] kind = 'full' trains every weight, but [model] quantization stores them "
                 "in few bits; set kind to 'lora', or quantization to 'none'"
             )
+        for parameter in model.parameters():
+            # a fused optimiser goes through weights, gradients and moments as they lie in memory
+            parameter.data = parameter.data.contiguous()
         return model.requires_grad_(requires_grad=True)
     with local_torch_seed(seed):
         try:

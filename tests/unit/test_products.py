@@ -63,10 +63,14 @@ def test_the_layout_changes_no_value_and_leaves_the_head_as_it_is():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_opened_model_its_copies_and_its_snapshots_have_the_layout(tmp_path):
+def test_an_opened_model_and_its_snapshots_have_the_layout_and_trained_weights_their_own(tmp_path):
     base = base_policy(toy_run(tmp_path))
     tuned = trainable_policy(base, AdapterSettings(rank=4), seed=0)
-    full = trainable_copy(base.backbone.model, AdapterSettings(kind="full"), seed=0)
-    for model in (base.backbone.model, tuned.snapshot(base).backbone.model, full):
+    for model in (base.backbone.model, tuned.snapshot(base).backbone.model):
         found = layers(model)
         assert all(is_by_input(found[name].weight) for name in found.keys() - {"lm_head"})
+    for kind in ("lora", "full"):
+        model = trainable_copy(base.backbone.model, AdapterSettings(kind=kind), seed=0)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert trained
+        assert all(parameter.is_contiguous() for parameter in trained)
