@@ -17,6 +17,7 @@ def start_light() -> None:
         "acft.runs.references",
         unknown_names=lambda *_: [],
         missing_files=lambda *_: [],
+        unreadable_texts=lambda _: [],
         names_alone=lambda _: None,
     )
 

@@ -57,10 +57,10 @@ def records(
     """
     for where, row in rows:
         read = _question if are_prompts else _conversation
-        turns, text = read(_value(row, text_field, where), text_field, where)
-        prompt = (
-            _text(_value(row, prompt_field, where), where, prompt_field) if prompt_field else ""
-        )
+        turns, text = read(_value(row, text_field, where, "text_field"), text_field, where)
+        prompt = ""
+        if prompt_field:
+            prompt = _text(_value(row, prompt_field, where, "prompt_field"), where, prompt_field)
         if turns and row.get("tools") not in NO_TOOLS:
             raise DataError(
                 f"{where}: the conversation has tools, which are not put into prompts here; leave "
@@ -156,14 +156,16 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise DataError(f"{str(path)!r} is not Parquet: {first_line(str(error))}") from None
 
 
-def _value(row: Mapping[str, Any], field: str, where: str) -> Any:
+def _value(row: Mapping[str, Any], field: str, where: str, setting: str) -> Any:
     value: Any = row
     for name in [field] if field in row else field.split("."):
         if not isinstance(value, Mapping) or name not in value:
             columns = [str(column) for column in row]
+            talk = next((column for column, held in row.items() if _is_conversation(held)), None)
+            advice = "to one of them" if talk is None else f'= "{talk}", which holds messages'
             raise DataError(
                 f"{where} has no column {field!r}{did_you_mean(field, columns)} "
-                f"(columns: {', '.join(columns)}); set text_field or prompt_field"
+                f"(columns: {', '.join(columns)}); set {setting} {advice}"
             )
         value = value[name]
     return value
@@ -194,10 +196,14 @@ Turns = tuple[tuple[str, str], ...]
 """Role and content of each message."""
 
 
-def _messages(value: list[Any], field: str, where: str) -> Turns:
-    if not value or not all(
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(
         isinstance(turn, Mapping) and {"role", "content"} <= turn.keys() for turn in value
-    ):
+    )  # fmt: skip
+
+
+def _messages(value: list[Any], field: str, where: str) -> Turns:
+    if not _is_conversation(value):
         raise DataError(
             f"{where}: column {field!r} is a list, but not of messages with 'role' and 'content'"
         )

@@ -11,7 +11,7 @@ from acft.constraints import ParsedConstraint
 from acft.corpora.base import CORPORA, PROMPT_SETS, Source
 from acft.corpora.files import looks_like_file
 from acft.corpora.hub import PREFIX, check_name
-from acft.corpora.sources import FORMS, INLINE
+from acft.corpora.sources import FORMS, INLINE, source_problem
 from acft.decoding.base import DECODERS
 from acft.engines import ENGINES
 from acft.engines.http import parse_address
@@ -82,8 +82,7 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
     if kind in ENGINES.names() and ENGINES.get(kind).needs_server:
         found += [str(error) for error in _errors(lambda: address_of(settings.engine))]
     for where, source, registry in _sources(settings):
-        is_file = looks_like_file(source) and not source.startswith((PREFIX, INLINE))
-        if not is_file or source in registry.names():
+        if not _is_file(source, registry):
             continue
         path = Path(source).expanduser()
         if not path.is_file():
@@ -104,6 +103,26 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
         if is_known and (problem := scorer_problem(name)):
             found.append(f"{where} = {name!r}: {problem.removeprefix(f'scorer {name!r}: ')}")
     return found
+
+
+def unreadable_texts(settings: RunSettings) -> list[str]:
+    """One sentence for each file of texts whose first record does not read as the settings say.
+
+    Later records are not looked at. A file that is missing or empty is left to ``missing_files``.
+    """
+    found = []
+    sections = (settings.prompts, *settings.corpus)
+    for (where, source, registry), section in zip(_sources(settings), sections, strict=True):
+        path = Path(source).expanduser()
+        if _is_file(source, registry) and path.is_file() and path.stat().st_size:
+            found.append(source_problem(where, section))
+    return list(filter(None, found))
+
+
+def _is_file(source: str, registry: Registry[Source]) -> bool:
+    """Whether a source is a file of this machine."""
+    is_named = source.startswith((PREFIX, INLINE)) or source in registry.names()
+    return looks_like_file(source) and not is_named
 
 
 def _told(where: str, name: str, find: Callable[[str], Any]) -> list[str]:

@@ -22,7 +22,12 @@ from acft.methods.base import METHODS, Method
 from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.pace import steps_per_round
-from acft.runs.references import missing_files, names_alone, unknown_names
+from acft.runs.references import (
+    missing_files,
+    names_alone,
+    unknown_names,
+    unreadable_texts,
+)
 from acft.schema import CHECKPOINTS, RunPaths
 from acft.settings import UNMEASURED, RunSettings, as_asked
 
@@ -155,6 +160,7 @@ def parse_spec(
     problems += unknown_names(named, method[2] if method else None)
     if has_files:
         problems += missing_files(named, constraints or ())
+        problems += unreadable_texts(settings) if settings else ()
         problems += method[1].missing(method[2], named) if method else ()
     problems += _contradictions(settings) if settings else ()
     if settings and method:

@@ -18,11 +18,15 @@ NOT_THERE = {
     "a missing corpus": ([f"corpus.1.source='{NOWHERE}.txt'"], NOWHERE),
     "an empty corpus": (["corpus.1.source='EMPTY'"], "[corpus.1] source = "),
     "empty prompts": (["prompts.source='EMPTY'"], "the file is empty; name another"),
+    "a corpus of blank lines": (["corpus.1.source='BLANK'"], "it has no texts; name a source"),
+    "blank prompts": (["prompts.source='BLANK'"], "it has no texts; name a source"),
+    "a column that is not there": (
+        ["corpus.1.source='TALK'", "corpus.1.text_field='talk'"],
+        "did you mean 'talks'?",
+    ),
 }
 """Told before there is a run."""
 CASES = {
-    "a corpus of blank lines": (["corpus.1.source='BLANK'"], "has no texts; name another"),
-    "blank prompts": (["prompts.source='BLANK'"], "has no prompts; name another"),
     "a constraint nobody satisfies": (NOBODY, "none of 72 responses satisfies the constraint"),
     "a constraint everybody satisfies": (EVERYBODY, "all 72 responses satisfy the constraint"),
     "prompts longer than the context": (
@@ -45,8 +49,9 @@ def train(tmp_path, capsys):
     config.write_text(tiny_settings(tmp_path))
 
     def trained(*changes):
-        for word in ("EMPTY", "BLANK"):
-            file = str(tmp_path / f"{word.lower()}.txt")
+        (tmp_path / "talk.jsonl").write_text('{"talks": "One text."}')
+        for word, ending in (("EMPTY", "txt"), ("BLANK", "txt"), ("TALK", "jsonl")):
+            file = str(tmp_path / f"{word.lower()}.{ending}")
             changes = [change.replace(word, file) for change in changes]
         options = [word for change in changes for word in ("--set", change)]
         capsys.readouterr()

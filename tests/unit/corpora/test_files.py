@@ -119,13 +119,22 @@ def test_a_wrong_column_suggests_the_right_one(tmp_path):
     )
 
 
+def test_a_column_of_messages_is_pointed_at(tmp_path):
+    turn = '{"role": "user", "content": "Hello?"}'
+    name = write(tmp_path, "a.jsonl", f'{{"id": 1, "chat": [{turn}]}}\n')
+    told = message(name)
+    assert told.endswith("""(columns: id, chat); set text_field = "chat", which holds messages""")
+
+
 def test_a_csv_without_the_column_is_refused(tmp_path):
     assert "(columns: id, words)" in message(write(tmp_path, "a.csv", "id,words\n1,a b\n"))
 
 
 def test_a_missing_prompt_column_is_refused(tmp_path):
     name = write(tmp_path, "a.jsonl", '{"text": "a"}')
-    assert "no column 'question'" in message(name, prompt_field="question")
+    told = message(name, prompt_field="question")
+    assert "no column 'question'" in told
+    assert told.endswith("set prompt_field to one of them")
 
 
 @pytest.mark.parametrize("line", ['{"text": ', "plain words", "[" * 100_000, '"text"', "3"])

@@ -311,6 +311,22 @@ def test_a_file_without_a_text_is_told_before_anything_is_opened(tmp_path):
         parse_spec(SPEC, [f"prompts.source={str(empty)!r}"], has_files=True)
 
 
+def test_a_first_record_that_does_not_read_is_told_with_its_section(tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    turns = '[{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}]'
+    chats.write_text(f'{{"messages": {turns}}}\n')
+    asked = [f"prompts.source={str(chats)!r}", f"corpus.1.source={str(chats)!r}"]
+    with pytest.raises(ConfigError) as error:
+        parse_spec(SPEC, asked, has_files=True)
+    found = str(error.value).splitlines()
+    for line, section in zip(found, ("[prompts]", "[corpus.1]"), strict=True):
+        assert line.startswith(f"{section} source = ")
+        assert line.endswith('set text_field = "messages", which holds messages')
+    parse_spec(SPEC, asked)
+    named = ["prompts.text_field='messages'", "corpus.1.text_field='messages'"]
+    parse_spec(SPEC, [*asked, *named], has_files=True)
+
+
 def test_settings_of_an_old_run_are_read_although_its_files_are_gone():
     parse_spec(SPEC, ["model.name='/no/such/model'", "corpus.0.source='/no/such.txt'"])
 
