@@ -200,10 +200,10 @@ def test_choices_are_the_values_that_occur(two_runs):
 
 def test_sequences_are_sorted_by_their_kl_with_their_text(two_runs):
     answer = tokens.sequences(two_runs, RUN)
-    assert values(answer, "sequence_id", "step", "kl_sum", "n_in_loss", "text") == [
-        ("b", 10, 0.75, 1, " sky"),
-        ("a", 20, 0.5, 1, "The"),
-        ("a", 10, 0.25, 1, "The sky"),
+    assert values(answer, "sequence_id", "step", "kl_sum", "n_in_loss", "text", "response") == [
+        ("b", 10, 0.75, 1, " sky", " sky"),
+        ("a", 20, 0.5, 1, "The", "The"),
+        ("a", 10, 0.25, 1, "The sky", " sky"),
     ]
     assert values(answer, "sequence_id", "toxicity") == [("b", 0.9), ("a", 1.0), ("a", 1.0)]
     assert all(values(answer, "prompt_text"))

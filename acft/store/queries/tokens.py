@@ -28,8 +28,8 @@ def sequences(
 ) -> Answer:
     """Sequences with stored guidance: their KL (nats, tokens in the loss) and their text.
 
-    ``toxicity`` is the highest score of the response and ``prompt_text`` its prompt; None for texts
-    of a corpus.
+    ``response`` is the text from its first token in the loss on, None without one; ``toxicity`` the
+    highest score of the response and ``prompt_text`` its prompt, None for texts of a corpus.
     """
     where = "FROM sequences WHERE run_key = $run_key"
     order = f"ORDER BY {SEQUENCE_ORDERS[order_by]}, sequence_id, shard_seq"
@@ -40,10 +40,16 @@ WITH page AS (
     {where}
     {order} {part.clause()}
 ), texts AS (
-    SELECT shard_seq, sequence_id, step, string_agg(token_text, '' ORDER BY position) AS text
-    FROM guidance
-    WHERE run_key = $run_key AND shard_seq IN (SELECT shard_seq FROM page)
-        AND sequence_id IN (SELECT sequence_id FROM page)
+    SELECT shard_seq, sequence_id, step, string_agg(token_text, '' ORDER BY position) AS text,
+        string_agg(token_text, '' ORDER BY position) FILTER (position >= start) AS response
+    FROM (
+        SELECT *, min(position) FILTER (in_loss) OVER (
+            PARTITION BY shard_seq, sequence_id, step
+        ) AS start
+        FROM guidance
+        WHERE run_key = $run_key AND shard_seq IN (SELECT shard_seq FROM page)
+            AND sequence_id IN (SELECT sequence_id FROM page)
+    )
     GROUP BY ALL
 ), judged AS (
     SELECT rollout_id AS sequence_id, max(value) AS toxicity FROM scores
@@ -54,7 +60,7 @@ WITH page AS (
     WHERE run_key = $run_key AND rollout_id IN (SELECT sequence_id FROM page)
     GROUP BY rollout_id
 )
-SELECT page.*, texts.text, judged.toxicity, answered.prompt_text
+SELECT page.*, texts.text, texts.response, judged.toxicity, answered.prompt_text
 FROM page LEFT JOIN texts USING (shard_seq, sequence_id, step)
     LEFT JOIN judged USING (sequence_id) LEFT JOIN answered USING (sequence_id)
 {order}

@@ -91,7 +91,8 @@ def _item(run_id: str, row: dict[str, Any], current: str) -> Node:
     logged = known(row["kl_logged"])
     is_wrong = logged is not None and abs(row["kl_sum"] - logged) > TOLERANCE
     facts = f"Σ KL {paid} nats · round {row['round']} · {row['n_tokens']} tokens"
-    text = "…" + str(row["text"] or "")
+    # conversations all begin alike
+    text = "…" + str(row["response"] or row["text"] or "")
     return el(
         "li",
         el("a", el("span.line", _in_list(text, known(row["toxicity"]), row["prompt_text"])),
