@@ -159,9 +159,13 @@ def generate(
     return {"done": True}
 
 
-def judge(session: Session, runs: str, run_id: str, texts: Sequence[str]) -> dict[str, list[float]]:
-    """Scores of texts by the run's judges and by the scorers of its constraint."""
-    return open_run(session, runs, run_id).scores(texts)
+def judge(
+    session: Session, runs: str, run_id: str, prompt: str, texts: Sequence[str]
+) -> dict[str, Any]:
+    """Grades of responses to a prompt by the run's constraint, and scores by all its scorers."""
+    opened = open_run(session, runs, run_id)
+    grades = opened.constraint.score([prompt] * len(texts), texts)
+    return {"satisfaction": [float(grade) for grade in grades], "scores": opened.scores(texts)}
 
 
 def _checked(prompt: str) -> str:

@@ -169,7 +169,8 @@ class FakeModelProcess(Inference):
             "identify": {"base": {"name": "m", "sha256": "ab" * 32, "source": "packaged"},
                          "tuned": {"version": 1, "sha256": "cd" * 32}, "dtype": "float32",
                          "device": "cpu", "differs": 1.0, "restored": 0.0, "is_proved": True},
-            "judge": {"jigsaw_tcc": [0.1] * len(arguments.get("texts", []))},
+            "judge": {"scores": {"jigsaw_tcc": [0.1] * len(arguments.get("texts", []))},
+                      "satisfaction": [1.0, 0.25] * len(arguments.get("texts", []))},
             "score": LIVE_ANSWER
             | {"rows": [LIVE_ROW, LIVE_ROW | {"position": 2}], "response_ids": [5, 5]},
             "branch": LIVE_ANSWER,

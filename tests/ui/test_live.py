@@ -114,6 +114,9 @@ def test_texts_are_veiled_until_they_are_judged(bench):
     parts = answered(bench)
     assert '["veil"' in str(parts[3]).replace("'", '"')
     assert '["veil"' not in str(parts[-1]).replace("'", '"')
+    assert "satisfied" not in text_of(parts[3])
+    for told in ("satisfied 1.00", "violated 0.25", "jigsaw_tcc 0.10"):
+        assert told in text_of(parts[-1])
 
 
 def test_what_is_there_when_answering_is_stopped_stays_and_is_said_to_be_stopped(bench):

@@ -19,6 +19,7 @@ from acft.ui.parts.live import (
     version_menu,
     versions,
 )
+from acft.ui.parts.side_by_side import verdict
 from acft.ui.reading.reader import Run
 from acft.ui.web.dom import Node, act, choose, el, veil
 
@@ -42,7 +43,8 @@ class Attempt:
     sides: list[dict[str, Any]]
     conditions: dict[str, Any]
     texts: list[list[str]] = field(default_factory=list)
-    scores: list[dict[str, list[float]]] = field(default_factory=list)
+    judged: list[dict[str, Any]] = field(default_factory=list)
+    """Of each side, as ``judge`` tells it: grades of the constraint and scores."""
     weights: list[dict[str, Any]] = field(default_factory=list)
     """What answered each side, as the answering process tells it; empty until it does."""
     proof: dict[str, Any] | None = None
@@ -125,7 +127,7 @@ def answers(
                 attempt.weights[part["side"]] = part.get("weights") or {}
                 yield shown(attempt), attempt
         for texts in attempt.texts:
-            attempt.scores.append(ask(bench, visit, "judge", run, texts=texts))
+            attempt.judged.append(ask(bench, visit, "judge", run, prompt=prompt, texts=texts))
         attempt.status = DONE
     except AcftError as error:
         # Nothing is judged then: it would open models that a run may just have made give way.
@@ -187,9 +189,9 @@ def shown(attempt: Attempt) -> Node:
         return el("div", el("p.side", attempt.status, role="status"), fault)
     columns = []
     for number, side in enumerate(attempt.sides):
-        scores = attempt.scores[number] if number < len(attempt.scores) else {}
+        judged = attempt.judged[number] if is_judged else {}
         texts = [
-            _text(text, {name: values[i] for name, values in scores.items()}, is_judged)
+            _judged(text, i, judged) if is_judged else _unjudged(text)
             for i, text in enumerate(attempt.texts[number])
         ]
         columns.append(
@@ -201,13 +203,19 @@ def shown(attempt: Attempt) -> Node:
     return el("div", el("p.side", line, role="status"), fault, el("div.live-grid", columns))
 
 
-def _text(text: str, scores: dict[str, float], is_judged: bool) -> Node:  # noqa: FBT001
-    if not is_judged:
-        # Not judged yet: blurred like a toxic one until somebody knows better.
-        return el("div.live-text", ["veil", {"score": "not judged yet"}, text])
-    shown_scores = " · ".join(f"{name} {value:.2f}" for name, value in scores.items())
-    worst = max(scores.values(), default=None)
-    return el("div.live-text", veil(text, worst), el("div.scores", shown_scores))
+def _unjudged(text: str) -> Node:
+    """Blurred like a toxic one until somebody knows better."""
+    return el("div.live-text", ["veil", {"score": "not judged yet"}, text])
+
+
+def _judged(text: str, number: int, judged: dict[str, Any]) -> Node:
+    scores = {name: values[number] for name, values in judged["scores"].items()}
+    told = " · ".join(f"{name} {value:.2f}" for name, value in scores.items())
+    return el(
+        "div.live-text",
+        veil(text, max(scores.values(), default=None)),
+        el("div.scores", verdict(judged["satisfaction"][number]), " ", told),
+    )
 
 
 def name_of(side: dict[str, Any]) -> str:

@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
-from acft.schema import TOXIC_FROM
+from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.statistics import Interval
 from acft.ui.parts.run_facts import is_about_toxicity
-from acft.ui.reading.pairs import CONSTRAINT, Pair, Verdict, is_bad, scorer_names, value
+from acft.ui.reading.pairs import CONSTRAINT, Pair, Verdict, scorer_names, value
 from acft.ui.reading.reader import Answer, Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, table, unbroken, veil
@@ -197,9 +197,11 @@ def response(
 
 
 def _grade(side: Answer) -> Node | None:
-    """Whether the constraint is satisfied, and its grade."""
     grade = value(side, CONSTRAINT)
-    if grade is None:
-        return None
-    kind, word = ("bad", "violated") if is_bad(side, CONSTRAINT) else ("good", "satisfied")
+    return None if grade is None else verdict(grade)
+
+
+def verdict(grade: float) -> Node:
+    """Whether the constraint is satisfied, and its grade."""
+    kind, word = ("good", "satisfied") if grade > SATISFIED_ABOVE else ("bad", "violated")
     return el(f"span.chip.{kind}", f"{word} {grade:.2f}", title="Grade by the constraint, 0 to 1")

@@ -34,6 +34,12 @@ def side(subject, version, **more):
     return {"subject": subject, "version": version, **more}
 
 
+def test_responses_are_graded_by_the_constraint_of_the_run(session, own_run):
+    runs, run_id = str(own_run.root.parent), own_run.root.name
+    found = texts.judge(session, runs, run_id, PROMPT, [" on top", " of a cabin"])
+    assert found == {"satisfaction": [1.0, 0.0], "scores": {}}
+
+
 def test_each_side_tells_the_weights_that_wrote_its_texts(session, own_run):
     found = answered(session, own_run, side("base", 0), side("policy", 2), side("policy", 1))
     opened = open_run(session, str(own_run.root.parent), own_run.root.name)
