@@ -228,7 +228,7 @@ def test_a_query_says_what_it_waits_for_with_a_clock_until_its_result_is_there(
         re.compile(r"\d+ s"), timeout=PATIENCE
     )
     go_on.set()
-    expect(page.get_by_role("cell", name="41")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("cell", name="41", exact=True)).to_be_visible(timeout=PATIENCE)
     expect(told).to_be_hidden()
 
 
