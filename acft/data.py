@@ -147,8 +147,11 @@ def fingerprint(items: Iterable[Prompt | Document]) -> str:
     """SHA-256 over the texts in their order, in hexadecimal: what a run really read."""
     digest = hashlib.sha256()
     for item in items:
-        name = item.prompt_id if isinstance(item, Prompt) else item.document_id
-        digest.update(name.encode())
+        if isinstance(item, Prompt):
+            digest.update(item.prompt_id.encode())
+        else:  # whose name tells its texts, not who said them
+            digest.update(item.document_id.encode())
+            digest.update(repr(item.turns).encode())
     return digest.hexdigest()
 
 

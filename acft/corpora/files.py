@@ -73,8 +73,16 @@ def records(
             yield Record(text, prompt, turns, category if isinstance(category, str) else "")
 
 
+def local_path(name: str) -> Path:
+    """The path that a source names; ``~`` stays where it names nobody of this machine."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def _plain_file(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = local_path(name)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -154,6 +162,11 @@ def _parquet(path: Path) -> Iterator[Row]:
                     yield f"{str(path)!r} row {number}", row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{str(path)!r} is not Parquet: {first_line(str(error))}") from None
+    except (ValueError, ArithmeticError, LookupError) as error:  # a date beyond Python's, or zone
+        raise DataError(
+            f"{str(path)!r} has a value that cannot be read: {first_line(str(error))}; leave its "
+            "column out"
+        ) from None
 
 
 def _value(row: Mapping[str, Any], field: str, where: str, setting: str) -> Any:
@@ -161,10 +174,11 @@ def _value(row: Mapping[str, Any], field: str, where: str, setting: str) -> Any:
     for name in [field] if field in row else field.split("."):
         if not isinstance(value, Mapping) or name not in value:
             columns = [str(column) for column in row]
-            talk = next((column for column, held in row.items() if _is_conversation(held)), None)
-            advice = "to one of them" if talk is None else f'= "{talk}", which holds messages'
+            near, talk = did_you_mean(field, columns), _conversation_column(row)
+            is_talk_meant = setting == "text_field" and talk and not near
+            advice = f'= "{talk}", which holds messages' if is_talk_meant else "to one of them"
             raise DataError(
-                f"{where} has no column {field!r}{did_you_mean(field, columns)} "
+                f"{where} has no column {field!r}{near} "
                 f"(columns: {', '.join(columns)}); set {setting} {advice}"
             )
         value = value[name]
@@ -194,6 +208,12 @@ CALLS = ("tool_calls", "function_call")
 """Keys of a message that stand beside its text, or instead of it."""
 Turns = tuple[tuple[str, str], ...]
 """Role and content of each message."""
+
+
+def _conversation_column(row: Mapping[str, Any]) -> str:
+    """One that holds messages, best with an answer at their end; empty where there is none."""
+    talks = [column for column, held in row.items() if _is_conversation(held)]
+    return max(talks, key=lambda column: row[column][-1]["role"] == "assistant", default="")
 
 
 def _is_conversation(value: Any) -> bool:

@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from acft.backbone.loading import check_model
 from acft.config import Config
 from acft.constraints import ParsedConstraint
 from acft.corpora.base import CORPORA, PROMPT_SETS, Source
-from acft.corpora.files import looks_like_file
+from acft.corpora.files import local_path, looks_like_file
 from acft.corpora.hub import PREFIX, check_name
 from acft.corpora.sources import FORMS, INLINE, source_problem
 from acft.decoding.base import DECODERS
@@ -84,7 +83,7 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
     for where, source, registry in _sources(settings):
         if not _is_file(source, registry):
             continue
-        path = Path(source).expanduser()
+        path = local_path(source)
         if not path.is_file():
             found.append(
                 f"[{where}] source = {source!r}: no such file; check the path, relative ones "
@@ -106,16 +105,17 @@ def missing_files(settings: RunSettings, constraints: Sequence[ParsedConstraint]
 
 
 def unreadable_texts(settings: RunSettings) -> list[str]:
-    """One sentence for each file of texts whose first record does not read as the settings say.
+    """One sentence for each file of texts whose first text does not read as the settings say.
 
-    Later records are not looked at. A file that is missing or empty is left to ``missing_files``.
+    What follows it is not looked at. A missing or empty file is left to ``missing_files``.
     """
     found = []
     sections = (settings.prompts, *settings.corpus)
     for (where, source, registry), section in zip(_sources(settings), sections, strict=True):
-        path = Path(source).expanduser()
-        if _is_file(source, registry) and path.is_file() and path.stat().st_size:
-            found.append(source_problem(where, section))
+        if _is_file(source, registry):
+            path = local_path(source)
+            if path.is_file() and path.stat().st_size:
+                found.append(source_problem(where, section))
     return list(filter(None, found))
 
 

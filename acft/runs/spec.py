@@ -139,8 +139,9 @@ def parse_spec(
         text: The settings.
         overrides: ``section.key=value`` on top of them.
         where: File or run that messages name.
-        has_files: Models, texts and scorers on this machine must be where the settings say. Not for
-            the settings of old runs, which outlive such files, nor for who may only look.
+        has_files: Models, texts and scorers on this machine must be where the settings say, and the
+            first text of each file that is trained on must read as they say. Not for the settings
+            of old runs, which outlive such files, nor for who may only look.
 
     Raises:
         ConfigError: Any number of problems, one line for each.
@@ -160,7 +161,8 @@ def parse_spec(
     problems += unknown_names(named, method[2] if method else None)
     if has_files:
         problems += missing_files(named, constraints or ())
-        problems += unreadable_texts(settings) if settings else ()
+        if settings and method and method[0] != EVALUATE:
+            problems += unreadable_texts(settings)
         problems += method[1].missing(method[2], named) if method else ()
     problems += _contradictions(settings) if settings else ()
     if settings and method:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
 from acft.constraints import Constraint, build_constraint
-from acft.corpora.sources import needs_policy
+from acft.corpora.sources import INLINE, needs_policy
 from acft.data import TokenizedDocument, fingerprint, load_documents, load_prompts, tokenize
 from acft.distributed import ranks
 from acft.engines import build_engine
@@ -223,12 +223,8 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
         "prompts_sha256": fingerprint(prompts),
         "corpora": [
-            {
-                "name": f"{number}. {corpus.source}",
-                "version": "",
-                "sha256": _texts_sha256(corpus, run),
-            }
-            for number, corpus in enumerate(run.corpus, start=1)
+            {"name": _place(index, corpus), "version": "", "sha256": _texts_sha256(corpus, run)}
+            for index, corpus in enumerate(run.corpus)
             if not needs_policy(corpus)
         ],
         "base_rollouts": [
@@ -239,6 +235,11 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "cores": cores(),
         "threads": run.schedule.threads or cores(),
     }
+
+
+def _place(index: int, corpus: CorpusSettings) -> str:
+    source = "its texts" if corpus.source.startswith(INLINE) else corpus.source
+    return f"[corpus.{index}] {source}"
 
 
 def _texts_sha256(corpus: CorpusSettings, run: RunSettings) -> str:

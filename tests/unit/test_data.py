@@ -151,6 +151,8 @@ def test_the_fingerprint_tells_texts_and_their_order():
     assert fingerprint(train) == fingerprint(documents()["train"])
     others = [train[1:], train[::-1], documents(seed=1)["train"], prompts()]
     assert fingerprint(train) not in [fingerprint(other) for other in others]
+    said = [Document("d", "p", "r", "general", ((role, "p"),)) for role in ("user", "system")]
+    assert fingerprint(said[:1]) != fingerprint(said[1:])
 
 
 # tokens

@@ -69,8 +69,5 @@ def test_an_opened_model_and_its_snapshots_have_the_layout_and_trained_weights_t
     for model in (base.backbone.model, tuned.snapshot(base).backbone.model):
         found = layers(model)
         assert all(is_by_input(found[name].weight) for name in found.keys() - {"lm_head"})
-    for kind in ("lora", "full"):
-        model = trainable_copy(base.backbone.model, AdapterSettings(kind=kind), seed=0)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        assert trained
-        assert all(parameter.is_contiguous() for parameter in trained)
+    full = trainable_copy(base.backbone.model, AdapterSettings(kind="full"), seed=0)
+    assert all(parameter.is_contiguous() for parameter in full.parameters())

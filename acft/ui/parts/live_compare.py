@@ -234,13 +234,13 @@ def badge(attempt: Attempt, number: int) -> Node | None:
     proof, used = attempt.proof, attempt.weights[number]
     if proof is None or not used:
         return None
-    verdict = el("span.chip.good", "self-test passed", title=(
+    outcome = el("span.chip.good", "self-test passed", title=(
         f"base and tuned differ by up to {proof['differs']:.3g} nats on a probe; switching the "
         f"adapter off gives the base back within {proof['restored']:.1g}"))  # fmt: skip
     if not proof["is_proved"]:
-        verdict = el("span.chip.bad", "self-test FAILED: these may not be the named weights")
+        outcome = el("span.chip.bad", "self-test FAILED: these may not be the named weights")
     digest = str(used["sha256"])
     if digest != proof["tuned" if used["version"] else "base"]["sha256"]:
-        verdict = el("span.chip.bad", "these are not the weights that the self-test proved")
-    return el("p.side", el("code", f"sha256 {digest[:12]}…", title=digest), " ", verdict,
+        outcome = el("span.chip.bad", "these are not the weights that the self-test proved")
+    return el("p.side", el("code", f"sha256 {digest[:12]}…", title=digest), " ", outcome,
               f" {proof['dtype']}, {proof['device']}")  # fmt: skip

@@ -124,6 +124,24 @@ def test_a_column_of_messages_is_pointed_at(tmp_path):
     name = write(tmp_path, "a.jsonl", f'{{"id": 1, "chat": [{turn}]}}\n')
     told = message(name)
     assert told.endswith("""(columns: id, chat); set text_field = "chat", which holds messages""")
+    both = write(tmp_path, "b.jsonl", f'{{"text": "Yes.", "chat": [{turn}]}}')
+    told = message(both, prompt_field="question")
+    assert told.endswith("(columns: text, chat); set prompt_field to one of them")
+    told = message(name, text_field="chats")
+    assert told.endswith("did you mean 'chat'? (columns: id, chat); set text_field to one of them")
+
+
+def test_of_two_columns_of_messages_the_one_with_an_answer_is_pointed_at(tmp_path):
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}]
+    row = json.dumps({"prompt": turns[:1], "whole": turns})
+    assert 'set text_field = "whole"' in message(write(tmp_path, "a.jsonl", row))
+
+
+def test_a_date_that_python_cannot_hold_is_told_and_the_path_of_nobody_is_no_file(tmp_path):
+    far = pa.array([2**60], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": ["a"], "when": far}), tmp_path / "a.parquet")
+    assert "has a value that cannot be read" in message(str(tmp_path / "a.parquet"))
+    assert "no file at '~nobody-of-this-name/a.txt'" in message("~nobody-of-this-name/a.txt")
 
 
 def test_a_csv_without_the_column_is_refused(tmp_path):

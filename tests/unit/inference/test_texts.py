@@ -34,10 +34,17 @@ def side(subject, version, **more):
     return {"subject": subject, "version": version, **more}
 
 
-def test_responses_are_graded_by_the_constraint_of_the_run(session, own_run):
+def test_responses_are_graded_by_the_constraint_of_the_run(session, own_run, monkeypatch):
     runs, run_id = str(own_run.root.parent), own_run.root.name
     found = texts.judge(session, runs, run_id, PROMPT, [" on top", " of a cabin"])
     assert found == {"satisfaction": [1.0, 0.0], "scores": {}}
+    asked = []
+    constraint = open_run(session, runs, run_id).constraint
+    monkeypatch.setattr(
+        type(constraint), "score", lambda _, *both: asked.append(both) or [1.0] * len(both[1])
+    )
+    texts.judge(session, runs, run_id, PROMPT, ["a", "b"])
+    assert asked == [([PROMPT, PROMPT], ["a", "b"])]
 
 
 def test_each_side_tells_the_weights_that_wrote_its_texts(session, own_run):

@@ -327,6 +327,14 @@ def test_a_first_record_that_does_not_read_is_told_with_its_section(tmp_path):
     parse_spec(SPEC, [*asked, *named], has_files=True)
 
 
+def test_a_source_of_nobodys_folder_is_told_in_a_sentence():
+    with pytest.raises(ConfigError) as error:
+        parse_spec(SPEC, ["prompts.source='~nobody-of-this-name/x.txt'"], has_files=True)
+    assert str(error.value).startswith("[prompts] source = '~nobody-of-this-name/x.txt': no such")
+    with pytest.raises(ConfigError, match=r"^\[prompts\] source = '~nobody-of-this-name'"):
+        parse_spec(SPEC, ["prompts.source='~nobody-of-this-name'"], has_files=True)
+
+
 def test_settings_of_an_old_run_are_read_although_its_files_are_gone():
     parse_spec(SPEC, ["model.name='/no/such/model'", "corpus.0.source='/no/such.txt'"])
 

@@ -227,7 +227,7 @@ FACTS = {
         {"name": "vowels", "version": "1", "sha256": "0"},
         {"name": "lost", "version": "missing: it is not there", "sha256": ""},
     ],
-    "corpora": [{"name": "1. texts.txt", "version": "", "sha256": "ef"}],
+    "corpora": [{"name": "[corpus.0] texts.txt", "version": "", "sha256": "ef"}],
 }  # fmt: skip
 
 
@@ -248,8 +248,8 @@ def find(monkeypatch, **facts) -> None:
             "scorer 'vowels' is '2 0' and was '1 0'",
         ),
         (
-            {"corpora": [{"name": "1. texts.txt", "version": "", "sha256": "fe"}]},
-            "corpus '1. texts.txt' is 'fe' and was 'ef'",
+            {"corpora": [{"name": "[corpus.0] texts.txt", "version": "", "sha256": "fe"}]},
+            "corpus '[corpus.0] texts.txt' is 'fe' and was 'ef'",
         ),
     ],
 )

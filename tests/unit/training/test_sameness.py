@@ -15,7 +15,8 @@ def found(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "name"), [("lines.txt", r"corpus '2\. .*lines\.txt'"), ("prompts.txt", "prompts")]
+    ("file", "name"),
+    [("lines.txt", r"corpus '\[corpus\.1\] .*lines\.txt'"), ("prompts.txt", "prompts")],
 )
 def test_a_text_more_is_noticed_and_the_same_texts_pass(tmp_path, monkeypatch, file, name):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
