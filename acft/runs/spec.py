@@ -22,12 +22,7 @@ from acft.methods.base import METHODS, Method
 from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.pace import steps_per_round
-from acft.runs.references import (
-    missing_files,
-    names_alone,
-    unknown_names,
-    unreadable_texts,
-)
+from acft.runs.references import missing_files, names_alone, unknown_names, unreadable_texts
 from acft.schema import CHECKPOINTS, RunPaths
 from acft.settings import UNMEASURED, RunSettings, as_asked
 

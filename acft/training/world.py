@@ -158,7 +158,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     base = base_policy(run)
     _require_room(run, base, prompts)
     yield Progress("load", 2, 4, context.resume_round, "parts")
-    corpora, held_out = yield from _load_corpora(run, base, prompts["train"])
+    corpora, held_out = yield from _load_corpora(context, base, prompts["train"])
     yield Progress("load", 3, 4, context.resume_round, "parts")
     # only now: texts that the base policy writes as a corpus are the same for all engines
     base.engine = engine
@@ -182,16 +182,17 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
 
 
 def _load_corpora(
-    run: RunSettings, base: Policy, prompts: Sequence[Prompt]
+    context: TrainContext, base: Policy, prompts: Sequence[Prompt]
 ) -> Generator[Event, None, tuple[Corpora, dict[str, dict[str, list[Document]]]]]:
     """Progress of what the base policy writes; returns training and held-out documents."""
+    run = context.run
     corpora: Corpora = []
     held_out: dict[str, dict[str, list[Document]]] = {}
-    for corpus in run.corpus:
+    for index, corpus in enumerate(run.corpus):
         if needs_policy(corpus):
             documents = yield from base_rollouts(corpus, base, prompts, run)
         else:
-            splits = load_documents(corpus, run.seed)
+            splits = context.documents.pop(index, None) or load_documents(corpus, run.seed)
             if corpus.domain == "general":
                 held_out[corpus.source] = {name: splits[name] for name in ("validation", "test")}
             documents = tokenize(
@@ -223,7 +224,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
         "prompts_sha256": fingerprint(prompts),
         "corpora": [
-            {"name": _place(index, corpus), "version": "", "sha256": _texts_sha256(corpus, run)}
+            {"name": _place(index, corpus), "version": "", "sha256": _texts_sha256(context, index)}
             for index, corpus in enumerate(run.corpus)
             if not needs_policy(corpus)
         ],
@@ -242,8 +243,10 @@ def _place(index: int, corpus: CorpusSettings) -> str:
     return f"[corpus.{index}] {source}"
 
 
-def _texts_sha256(corpus: CorpusSettings, run: RunSettings) -> str:
-    return fingerprint(chain.from_iterable(load_documents(corpus, run.seed).values()))
+def _texts_sha256(context: TrainContext, index: int) -> str:
+    splits = load_documents(context.run.corpus[index], context.run.seed)
+    context.documents[index] = splits  # large ones are not read twice
+    return fingerprint(chain.from_iterable(splits.values()))
 
 
 def prompts_by_split(run: RunSettings) -> dict[str, list[Prompt]]:

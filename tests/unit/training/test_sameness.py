@@ -6,8 +6,9 @@ from acft.errors import ModelError
 from acft.runs.spec import parse_spec
 from acft.training.outputs import TrainContext
 from acft.training.sameness import named, require_same
-from acft.training.world import facts
-from tests.tiny_run import tiny_settings
+from acft.training.world import facts, load_world
+from tests.tiny_run import LINES, tiny_settings
+from tests.toy_runs import drained
 
 
 def found(text: str) -> dict[str, str]:
@@ -28,3 +29,17 @@ def test_a_text_more_is_noticed_and_the_same_texts_pass(tmp_path, monkeypatch, f
         texts.write("\nOne line more, which was not there.")
     with pytest.raises(ModelError, match=name):
         require_same(before, found(text), "run", "begin anew")
+
+
+def test_a_file_that_was_read_for_the_record_is_not_read_again_for_the_training(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    context = TrainContext(parse_spec(tiny_settings(tmp_path)).settings)
+    facts(context)
+    (tmp_path / "lines.txt").unlink()
+    world = drained(load_world(context))
+    own, lines = (documents for _, documents in world.corpora)
+    assert len(own) == 8
+    assert 0 < len(lines) < len(LINES)
+    assert not context.documents
