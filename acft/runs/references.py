@@ -22,8 +22,13 @@ from acft.scorers import check_scorer_name, scorer_problem
 from acft.settings import RunSettings
 from acft.training.subjects import SubjectSettings
 
-NAMES = {"model": "name", "prompts": "source", "oracle": "kind", "engine": "kind"}
-"""Section and the setting in it that is a name."""
+NAMES = {
+    "model": ("name",), "prompts": ("source", "text_field"), "oracle": ("kind",),
+    "engine": ("kind",),
+}  # fmt: skip
+"""Sections and what in them names something, columns of files too."""
+COLUMNS = ("text_field", "prompt_field")
+"""What names something in a corpus, beside its source."""
 
 
 def names_alone(values: Mapping[str, Any]) -> RunSettings:
@@ -33,21 +38,23 @@ def names_alone(values: Mapping[str, Any]) -> RunSettings:
     """
     sections = {key: table for key, table in values.items() if isinstance(table, Mapping)}
     kept: dict[str, Any] = {
-        section: {name: sections[section][name]}
-        for section, name in NAMES.items()
-        if isinstance(sections.get(section, {}).get(name), str)
+        section: _texts_of(sections.get(section, {}), names) for section, names in NAMES.items()
     }
     scorers = sections.get("evaluation", {}).get("scorers")
     if isinstance(scorers, list):
         kept["evaluation"] = {"scorers": [name for name in scorers if isinstance(name, str)]}
     if isinstance(values.get("corpus"), list):
-        kept["corpus"] = [{"source": _source_of(table)} for table in values["corpus"]]
+        kept["corpus"] = [
+            {"source": INLINE} | _texts_of(table, ("source", *COLUMNS))
+            for table in values["corpus"]
+        ]
     return RunSettings.parse(kept)
 
 
-def _source_of(table: Any) -> str:
-    source = table.get("source") if isinstance(table, Mapping) else None
-    return source if isinstance(source, str) else INLINE
+def _texts_of(table: Any, names: Sequence[str]) -> dict[str, str]:
+    """Those of the settings that are texts, as they should be."""
+    found = table if isinstance(table, Mapping) else {}
+    return {name: found[name] for name in names if isinstance(found.get(name), str)}
 
 
 def unknown_names(settings: RunSettings, method_settings: Config | None) -> list[str]:

@@ -156,8 +156,8 @@ def parse_spec(
     problems += unknown_names(named, method[2] if method else None)
     if has_files:
         problems += missing_files(named, constraints or ())
-        if settings and method and method[0] != EVALUATE:
-            problems += unreadable_texts(settings)
+        if method and method[0] != EVALUATE:
+            problems += unreadable_texts(named)
         problems += method[1].missing(method[2], named) if method else ()
     problems += _contradictions(settings) if settings else ()
     if settings and method:

@@ -322,6 +322,9 @@ def test_a_first_record_that_does_not_read_is_told_with_its_section(tmp_path):
     for line, section in zip(found, ("[prompts]", "[corpus.1]"), strict=True):
         assert line.startswith(f"{section} source = ")
         assert line.endswith('set text_field = "messages", which holds messages')
+    with pytest.raises(ConfigError) as error:
+        parse_spec(SPEC, [*asked, "schedule.rounds=-2"], has_files=True)
+    assert len(str(error.value).splitlines()) == 3
     parse_spec(SPEC, asked)
     named = ["prompts.text_field='messages'", "corpus.1.text_field='messages'"]
     parse_spec(SPEC, [*asked, *named], has_files=True)
