@@ -10,7 +10,6 @@ from typing import Any
 from acft.events import Event
 from acft.scoring import ScorerPool, TextCounts
 from acft.settings import RunSettings
-from acft.types import Document, Split
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class TrainContext:
     """Asked between steps; when true the method ends after sealing what it has."""
     texts: TextCounts = field(default_factory=TextCounts)
     """Counts what the run's scorers are asked; see accounting.py."""
-    documents: dict[int, dict[Split, list[Document]]] = field(default_factory=dict)
-    """By split, of corpora that were read for the run's record and wait to be tokenized; by their
-    place in the settings."""
+    documents: dict[int, Any] = field(default_factory=dict)  # their type would load torch
+    """Documents by split of corpora that were read for the run's record and wait to be tokenized;
+    by their place in the settings."""
     opened: ExitStack = field(default_factory=ExitStack)
     """Closes what was opened for the run; who runs a method exits it when that ends, however it
     ends."""
