@@ -22,7 +22,7 @@ from acft.errors import AcftError
 from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
-from acft.inference.workload import COUNTED, Speeds, expected_work, steps_per_round
+from acft.inference.workload import Speeds, expected_work
 from acft.machine import peak_memory
 from acft.methods.acft import AcftSettings
 from acft.oracle.windows import response_windows
@@ -83,25 +83,27 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
     if not checks[0].is_ok:
         return {**found, "checks": [check.plain() for check in checks]}
     speeds, rule, ce_weight = Speeds(0.0, drawing), None, 1.0
-    if isinstance(method, AcftSettings):
-        ce_weight = method.ce_weight
+    if spec.method.has_oracle:
         trained, judged, read = yield from _small_oracle(world)
         speeds = replace(speeds, judged_response=judged, oracle_pass=read)
         checks.append(check_oracle(world.base.backbone, _judged_tokens(world, trained.guide)))
-        rule = _regularizer(method, world, trained) if method.kl_weight else None
-    yield {"doing": "taking one optimiser step"}
-    is_measured = run.corpus and steps_per_round(run, spec.method_name)
-    values = _step(world, rule, ce_weight) if is_measured else {}
+        if isinstance(method, AcftSettings):
+            ce_weight = method.ce_weight
+            rule = _regularizer(method, world, trained) if method.kl_weight else None
+    values: dict[str, float] = {}
+    if run.corpus and spec.steps_per_round:
+        yield {"doing": "taking one optimiser step"}
+        values = _step(world, rule, ce_weight)
     speeds = replace(speeds, step=values.get("time/step_seconds", 0.0))
     n_drawn = sum(n_base_rollouts(corpus) for corpus in run.corpus if needs_policy(corpus))
-    work = expected_work(run, spec.method_name, speeds, n_drawn)
+    work = expected_work(spec, speeds, n_drawn)
     peak, total = peak_memory()
     return {
         **found,
         "checks": [check.plain() for check in checks],
         "step": {name: float(value) for name, value in values.items()},
         "has_kl": rule is not None,
-        "is_whole": spec.method_name in COUNTED,
+        "is_whole": spec.method.is_counted,
         "work": [part.plain() for part in work],
         "seconds": [sum(part.low for part in work), sum(part.high for part in work)],
         "peak_bytes": peak,

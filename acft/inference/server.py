@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 OPERATIONS = {
     "check": "acft.inference.settings:check",
+    "outline": "acft.inference.settings:outline",
     "launch": "acft.inference.settings:launch",
     "plan_grid": "acft.inference.settings:plan_grid",
     "launch_grid": "acft.inference.settings:launch_grid",

@@ -47,6 +47,21 @@ def check(
     return []
 
 
+def outline(_: Session, text: str) -> dict[str, Any]:
+    """Number of rounds; of each, judged responses and steps; whether these are the method's all.
+
+    Raises:
+        ConfigError: The settings have problems.
+    """
+    spec = parse_spec(text)
+    return {
+        "rounds": spec.settings.schedule.rounds,
+        "judged": spec.judged_per_round,
+        "steps": spec.steps_per_round,
+        "is_counted": spec.method.is_counted,
+    }
+
+
 def launch(
     _: Session,
     runs: str,

@@ -3,12 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from acft.runs.pace import steps_per_round
+from acft.runs.spec import Spec
 from acft.settings import RunSettings
-
-WITH_ORACLE = ("acft", "nado_decoding")
-COUNTED = ("acft", "sft", "dapt", "nado_decoding")
-"""Methods whose work is what is counted here; others draw or compute more."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +37,15 @@ class Work:
         return asdict(self)
 
 
-def judged_per_round(run: RunSettings, method: str) -> int:
-    """Responses of a round that the oracle learns from or is tested on; 0 without oracle."""
-    n = run.oracle.rollouts_per_round + run.oracle.validation_rollouts
-    return n if method in WITH_ORACLE else 0
-
-
-def expected_work(
-    run: RunSettings, method: str, speeds: Speeds, n_drawn_for_corpora: int
-) -> list[Work]:
+def expected_work(spec: Spec, speeds: Speeds, n_drawn_for_corpora: int) -> list[Work]:
     """Work of a whole run in the order of the screen; kinds that do not occur are left out."""
-    rounds, oracle = run.schedule.rounds, run.oracle
-    steps = rounds * steps_per_round(run, method)
-    judged = rounds * judged_per_round(run, method)
-    others = n_drawn_for_corpora + _measured_responses(run)
+    rounds, oracle = spec.settings.schedule.rounds, spec.settings.oracle
+    judged = rounds * spec.judged_per_round
+    others = n_drawn_for_corpora + _measured_responses(spec.settings)
     few, many = min(oracle.patience + 1, oracle.max_epochs), oracle.max_epochs
     once = judged * speeds.oracle_pass
     work = [
-        _work("optimiser steps", steps, speeds.step),
+        _work("optimiser steps", spec.steps, speeds.step),
         _work("responses for the oracle, judged at every prefix", judged, speeds.judged_response),
         Work("responses read by the oracle in each pass", judged, few * once, many * once),
         _work("responses for corpus, validation and test", others, speeds.response),

@@ -329,4 +329,9 @@ def contradictions(settings: AcftSettings, run: RunSettings) -> list[str]:
     return found
 
 
-METHODS.add("acft")(Method(AcftSettings, train, facts, contradictions=contradictions))
+METHODS.add("acft")(
+    Method(
+        AcftSettings, train, facts,
+        contradictions=contradictions, has_oracle=True, is_counted=True,
+    )
+)  # fmt: skip

@@ -32,6 +32,13 @@ class Method:
     missing: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the method's settings and the run's; one sentence for each file, model or package that
     the method's need and this machine lacks."""
+    takes_steps: Callable[[Any], bool] = lambda _: True
+    """Takes the method's settings; whether each round takes ``[optimizer] steps_per_round``."""
+    has_oracle: bool = False
+    """Whether each round trains an oracle on responses that are judged at every prefix."""
+    is_counted: bool = False
+    """Whether these steps, these responses, and those of corpora, validation and test are all its
+    work; what else a method draws or computes is told by no estimate."""
 
     @property
     def summary(self) -> str:

@@ -302,5 +302,8 @@ def _raise(failures: list[AcftError]) -> None:
 
 
 METHODS.add("evaluate")(
-    Method(EvaluateSettings, evaluate, facts, contradictions=contradictions, missing=missing)
-)
+    Method(
+        EvaluateSettings, evaluate, facts,
+        contradictions=contradictions, missing=missing, takes_steps=lambda _: False,
+    )
+)  # fmt: skip

@@ -116,5 +116,8 @@ def contradictions(settings: NadoDecodingSettings, run: RunSettings) -> list[str
 
 
 METHODS.add("nado_decoding")(
-    Method(NadoDecodingSettings, train, facts, used_with, contradictions=contradictions)
-)
+    Method(
+        NadoDecodingSettings, train, facts, used_with, contradictions,
+        takes_steps=lambda settings: settings.start == "sft", has_oracle=True, is_counted=True,
+    )
+)  # fmt: skip

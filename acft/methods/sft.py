@@ -38,4 +38,4 @@ def needs_corpus(_: Any, run: RunSettings) -> list[str]:
     return [] if run.corpus else ["[corpus] there is none to train on; add one: source = 'sotu'"]
 
 
-METHODS.add("sft")(Method(SftSettings, train, facts, contradictions=needs_corpus))
+METHODS.add("sft")(Method(SftSettings, train, facts, contradictions=needs_corpus, is_counted=True))

@@ -3,18 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from acft.events import Progress
-
-if TYPE_CHECKING:
-    from acft.settings import RunSettings
-
-
-def steps_per_round(run: "RunSettings", method: str) -> int:
-    """Optimiser steps of a round; 0 where nothing is trained."""
-    is_frozen = method == "nado_decoding" and run.method.get("start") != "sft"
-    return 0 if method == "evaluate" or is_frozen else run.optimizer.steps_per_round
 
 
 @dataclass

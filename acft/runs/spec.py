@@ -21,7 +21,6 @@ from acft.events import COUNT_END
 from acft.methods.base import METHODS, Method
 from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
-from acft.runs.pace import steps_per_round
 from acft.runs.references import missing_files, names_alone, unknown_names, unreadable_texts
 from acft.schema import CHECKPOINTS, RunPaths
 from acft.settings import UNMEASURED, RunSettings, as_asked
@@ -64,9 +63,22 @@ class Spec:
         return "evaluation" if self.method_name == EVALUATE else "training"
 
     @property
+    def steps_per_round(self) -> int:
+        """Optimiser steps of a round; 0 where nothing is trained."""
+        is_trained = self.method.takes_steps(self.method_settings)
+        return self.settings.optimizer.steps_per_round if is_trained else 0
+
+    @property
+    def judged_per_round(self) -> int:
+        """Responses of a round that the oracle learns from or is tested on; 0 without oracle."""
+        oracle = self.settings.oracle
+        n_judged = oracle.rollouts_per_round + oracle.validation_rollouts
+        return n_judged if self.method.has_oracle else 0
+
+    @property
     def steps(self) -> int:
         """Optimiser steps of the whole run; 0 where nothing is trained."""
-        return self.settings.schedule.rounds * steps_per_round(self.settings, self.method_name)
+        return self.settings.schedule.rounds * self.steps_per_round
 
     @property
     def values(self) -> dict[str, Any]:

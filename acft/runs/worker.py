@@ -213,7 +213,11 @@ class _Attempt:
         started = Started(status.pid, begin.round, proof)
         if begin.folder is None:
             self._recorder.take(started)
-        facts = {**spec.method.facts(context), "processes": ranks().size}
+        facts = {
+            **spec.method.facts(context),
+            "processes": ranks().size,
+            "has_oracle": spec.method.has_oracle,
+        }
         if begin.folder is not None:  # what is refused takes no later round back
             before = named(read_resolved(self._paths).get("facts", {}))
             require_same(before, named(facts), "run", ANEW)

@@ -70,6 +70,10 @@ class Control:
         limit_text(text)
         return self._settings_process.call("check", text=text, has_files=has_files)
 
+    def outline(self, text: str) -> dict[str, Any]:
+        """What a run with these settings, which have no problems, will do in each round."""
+        return self._settings_process.call("outline", text=text)
+
     def preflight(
         self, text: str, process: Inference, withdrawn: threading.Event
     ) -> dict[str, Any]:

@@ -101,6 +101,19 @@ def test_base_and_result_are_evaluated_alike_in_the_end(name, whole):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_a_method_says_of_its_work_is_what_it_does(name, place, whole):
+    said, run = METHODS.get(name), whole(name)
+    scalars = [output for output in run.outputs if isinstance(output, Scalars)]
+    last = max(scalar.step for scalar in scalars if scalar.is_of_policy)
+    takes_steps = said.takes_steps(said.settings_type.parse(OWN.get(name, {}), "method"))
+    assert last == (3 * settings(place).optimizer.steps_per_round if takes_steps else 0)
+    measured = {value for scalar in scalars for value in scalar.values}
+    assert said.has_oracle == any(value.startswith("oracle/") for value in measured)
+    if said.is_counted:
+        assert "train" not in {row["purpose"] for row in run.rows("rollouts")}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_events_can_be_written_and_rows_are_those_of_the_tables(name, whole, tmp_path):
     writer = EventWriter(tmp_path / "events.jsonl")
     for output in whole(name).outputs:

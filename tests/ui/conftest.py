@@ -11,6 +11,8 @@ import pytest
 
 from acft.errors import AcftError
 from acft.inference.client import NEVER, Inference
+from acft.inference.server import Session
+from acft.inference.settings import outline
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
@@ -133,6 +135,8 @@ class FakeSettingsProcess(Inference):
     def call(self, operation: str, seconds: float = 1.0, **arguments: Any) -> Any:
         if operation == "check":
             return self.problems
+        if operation == "outline":
+            return outline(Session("cpu"), **arguments)
         if operation == "launch":
             self.launched.append(arguments)
             return QUICK

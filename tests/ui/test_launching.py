@@ -74,7 +74,7 @@ def test_a_list_written_on_one_line_stays_one():
 
 
 def test_the_only_entry_of_a_list_cannot_be_removed(bench):
-    form, _ = page.show(bench, visit(), '[[constraint]]\nkind = "length"\n')
+    form, _ = page.show(bench, visit(), '[[constraint]]\nkind = "length"\nmaximum = 9\n')
     assert "Remove constraint" not in str(form)
     assert "Remove corpus 1" in str(form)
 
@@ -265,14 +265,16 @@ def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
 @pytest.mark.parametrize(
     ("method", "shown", "hidden"),
     [
-        ("sft", "90 steps in all", ("rollouts", "on top")),
-        ("nado_decoding", "rollouts in all", ("optimiser steps", "on top")),
+        ("sft", "90 steps in all", ("rollouts", "beside this")),
+        ("nado_decoding", "rollouts in all", ("optimiser steps", "beside this")),
         ("rl", "what rl draws or measures beside this is not counted", ("rollouts",)),
+        ("dapt", "what dapt draws or measures beside this is not counted", ("rollouts",)),
         ("evaluate", "what evaluate draws or measures beside this", ("round", "before and after")),
     ],
 )
 def test_the_plan_counts_what_the_method_does(bench, method, shown, hidden):
-    plan = text_of(page._plan(f'[schedule]\nrounds = 3\n\n[method]\nname = "{method}"\n'))
+    text = f'[schedule]\nrounds = 3\n\n[method]\nname = "{method}"\n'
+    plan = text_of(page._plan(bench, text))
     assert shown in plan
     assert not [words for words in hidden if words in plan]
 
@@ -654,7 +656,7 @@ def test_no_step_is_tried_where_the_data_have_problems(bench):
 def test_a_method_that_computes_more_is_said_to(bench):
     shown = text_of(preflight.measured({**REHEARSED, "is_whole": False, "method": "rl"}, ["Other"]))
     assert "over 5 min 12 s" in shown
-    assert "rl computes more" in shown
+    assert "rl draws or computes more than this" in shown
     assert "while Other was at work" in shown
 
 

@@ -668,7 +668,8 @@ def test_guidance_is_absorbed_only_where_several_steps_say_so(bench):
 def test_a_method_without_an_oracle_shows_nothing_that_an_oracle_would_measure(bench):
     quick = bench.reader.run(QUICK)
     settings = {**quick.settings, "method": {"name": "sft"}}
-    sft = replace(quick, settings=settings, history=History())
+    facts = {**quick.facts, "has_oracle": False}
+    sft = replace(quick, settings=settings, facts=facts, history=History())
     for draw in (run_charts.reliability, run_charts.by_position, run_charts.divergences,
                  run_charts.steering):  # fmt: skip
         assert draw(sft)["empty"] == "Not measured: the method sft has no oracle."

@@ -11,7 +11,6 @@ import gradio as gr
 from acft.atomic import read_own_text
 from acft.errors import AcftError, ConfigError, DataError
 from acft.inference.client import Inference
-from acft.inference.workload import COUNTED, judged_per_round, steps_per_round
 from acft.runs.directory import read_launch
 from acft.settings import RunSettings
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
@@ -105,7 +104,7 @@ def side(bench: Workbench, visit: Visit, text: str, found: list[str], *, is_thor
             _verdict(found) if is_thorough or found else checking,
             _launch_button(bench, visit, is_ready=is_thorough and not found),
         ),
-        _plan(text) if not found else None,
+        _plan(bench, text) if is_thorough and not found else None,
         preflight.button(visit) if not found and not bench.bind.is_demo else None,
         _command(bench, visit, text),
     )
@@ -133,14 +132,11 @@ def _problem(line: str) -> Node:
     return el("button.problem", line, type="button", data_do="field", data_field=key)
 
 
-def _plan(text: str) -> Node:
+def _plan(bench: Workbench, text: str) -> Node:
     """The work the settings ask for, in numbers."""
-    try:
-        settings = RunSettings.parse(settings_text.parse(text))
-    except ConfigError:
-        return el("div")
-    method, rounds = str(settings.method.get("name", "")), settings.schedule.rounds
-    rollouts, steps = judged_per_round(settings, method), steps_per_round(settings, method)
+    settings, asked = RunSettings.parse(settings_text.parse(text)), bench.control.outline(text)
+    rounds, rollouts, steps = asked["rounds"], asked["judged"], asked["steps"]
+    method = settings.method["name"]
     of_each = {
         f"{rollouts:,} rollouts of up to {settings.sampling.horizon} tokens": rollouts,
         f"{steps:,} optimiser steps of {settings.optimizer.batch_size} documents": steps,
@@ -152,7 +148,9 @@ def _plan(text: str) -> Node:
     lines = [
         f"{words.count(rounds, 'round')}, each {each}" if each else "",
         f"{total} in all" if total else "",
-        "" if method in COUNTED else f"what {method} draws or measures beside this is not counted",
+        ""
+        if asked["is_counted"]
+        else f"what {method} draws or measures beside this is not counted",
         f"before and after: {judged:,} responses judged by {judges}" if each else "",
     ]
     return el(

@@ -161,8 +161,8 @@ def _numbers(found: Mapping[str, Any]) -> Node:
                   f"{share:.0%} of {size(found['memory_bytes'])}"),
         ),
         None if found["is_whole"] else el(
-            "div.notice", f"{found['method']} computes more than this in each step or round; its "
-            "own loss is not measured here."),
+            "div.notice", f"{found['method']} draws or computes more than this in each step or "
+            "round, which is not measured here."),
         el("details", el("summary", "What the time is made of"), _work(found["work"]),
            el("p.side", NOT_COUNTED)),
     )  # fmt: skip

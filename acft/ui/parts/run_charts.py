@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from acft.inference.workload import WITH_ORACLE
 from acft.ui.reading.measuring import goes_on
 from acft.ui.reading.quantities import SATISFIED, quantity
 from acft.ui.reading.reader import History, Point, Run, table_of
@@ -88,7 +87,7 @@ def steering(run: Run) -> Figure:
 def _of_oracle(run: Run, figure: Figure) -> Figure:
     """The figure, or why it stays empty where a method without an oracle has ended."""
     is_over = not figure["data"] and not goes_on(run)
-    if is_over and run.method and run.method not in WITH_ORACLE:
+    if is_over and not run.may_have_oracle:
         return charts.nothing(f"Not measured: the method {run.method} has no oracle.")
     return figure
 

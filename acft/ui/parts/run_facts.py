@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from acft.costs import bill_in_words
 from acft.events import Evaluated
-from acft.inference.workload import WITH_ORACLE
 from acft.runs.sizes import size
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.reading.measuring import JUDGED, judges_of, may_tell
@@ -50,7 +49,7 @@ def facts(run: Run) -> Node | None:
 
 def _may_have(run: Run, name: str) -> bool:
     """Whether a quantity of runs with an oracle is measured in this run, or may still be."""
-    return name in run.history.scalars or not run.method or run.method in WITH_ORACLE
+    return name in run.history.scalars or run.may_have_oracle
 
 
 def _judged_by_evaluation(run: Run) -> Node | None:

@@ -150,6 +150,11 @@ class Run:
         """Name of the training method."""
         return str(table_of(self.settings, "method").get("name", ""))
 
+    @property
+    def may_have_oracle(self) -> bool:
+        """Whether its method trains an oracle; yes while nothing is known of it."""
+        return bool(self.facts.get("has_oracle", True))
+
 
 @dataclass(frozen=True)
 class Answer:

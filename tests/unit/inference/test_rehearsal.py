@@ -87,10 +87,7 @@ def test_a_source_that_is_not_there_is_told_in_a_sentence(tmp_path):
 def test_the_expected_time_counts_everything_a_run_does(tmp_path):
     text = tiny(tmp_path, '[method]\nname = "acft"').replace("max_epochs = 2", "max_epochs = 30")
     spec = parse_spec(text)
-    work = {
-        part.what: part
-        for part in expected_work(spec.settings, spec.method_name, Speeds(2.0, 0.1, 0.3, 0.01), 8)
-    }
+    work = {part.what: part for part in expected_work(spec, Speeds(2.0, 0.1, 0.3, 0.01), 8)}
     assert work["optimiser steps"].low == 2 * 2 * 2.0
     judged = work["responses for the oracle, judged at every prefix"]
     assert judged.n == 2 * (48 + 24)
@@ -99,6 +96,17 @@ def test_the_expected_time_counts_everything_a_run_does(tmp_path):
     assert work["responses for corpus, validation and test"].n == 8 + 3 * 8 + 2 * 8
 
 
+def test_decoding_has_an_oracle_to_train_and_no_step_to_take(tmp_path):
+    parts, found = rehearsed(tiny(tmp_path, '[method]\nname = "nado_decoding"'))
+    kinds = {part["what"] for part in found["work"]}
+    assert "responses for the oracle, judged at every prefix" in kinds
+    assert "responses read by the oracle in each pass" in kinds
+    assert "optimiser steps" not in kinds
+    assert "taking one optimiser step" not in parts
+    assert not found["step"]
+    assert found["is_whole"]
+
+
 def test_a_control_without_oracle_has_no_oracle_work(tmp_path):
     spec = parse_spec(tiny(tmp_path, '[method]\nname = "sft"'))
-    assert len(expected_work(spec.settings, spec.method_name, Speeds(2.0, 0.1, 0.3, 0.01), 0)) == 2
+    assert len(expected_work(spec, Speeds(2.0, 0.1, 0.3, 0.01), 0)) == 2
