@@ -17,6 +17,8 @@ Groups = Sequence[Hashable] | NDArray
 
 LEVEL = 0.95
 RESAMPLES = 2000
+BLOCK = 200_000
+"""Rows of all resamples that are weighed at once: a few megabytes."""
 UNDEFINED_LIMIT = 0.01
 """Largest share of resamples without a value (a ratio over zero) that still gives an interval."""
 FLOOR = 1e-12
@@ -54,17 +56,45 @@ def bootstrap(
     rows_of = group_rows(groups)
     if not rows_of:
         return NOTHING
-    value = _number(statistic(np.arange(len(groups))))
-    by_group = np.concatenate(rows_of)
-    sizes = np.array([len(rows) for rows in rows_of])
-    starts = sizes.cumsum() - sizes
+    value = np.array(statistic(np.arange(len(groups))), dtype=np.float64)  # None becomes NaN
     rng = np.random.default_rng(seed)
-    draws = np.empty(n_resamples)
-    for index in range(n_resamples):
-        chosen = rng.integers(len(rows_of), size=len(rows_of))
-        rows = by_group[_ranges(starts[chosen], sizes[chosen])]
-        draws[index] = _number(statistic(rows))
-    return percentile_interval(value, draws, len(rows_of))
+    resamples = (rng.integers(len(rows_of), size=len(rows_of)) for _ in range(n_resamples))
+    rows = (np.concatenate([rows_of[group] for group in chosen]) for chosen in resamples)
+    draws = np.array([*map(statistic, rows)], dtype=np.float64)
+    return percentile_interval(float(value), draws, len(rows_of))
+
+
+def auc_bootstrap(
+    scores: Sequence[ArrayLike],
+    labels: ArrayLike,
+    statistic: Callable[..., Floats],
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a function of AUCs over the same rows, each a group of its own.
+
+    ``statistic`` gets one array of AUCs for each of ``scores``, NaN where a class is missing.
+    """
+    sides, flags = [_floats(side) for side in scores], _flags(labels)
+    if not len(flags):
+        return NOTHING
+
+    def values(weights: Floats) -> Floats:
+        parts = [_concordance(side, flags, weights) for side in sides]
+        with np.errstate(invalid="ignore"):
+            return statistic(*(concordant / pairs for concordant, pairs in parts))
+
+    n = len(flags)
+    at_once = max(1, BLOCK // n)
+    rng = np.random.default_rng(seed)
+    draws = []
+    for start in range(0, n_resamples, at_once):
+        chosen = rng.integers(n, size=(min(at_once, n_resamples - start), n))
+        own_rows = np.arange(len(chosen))[:, None] * n
+        counts = np.bincount((chosen + own_rows).ravel(), minlength=chosen.size)
+        draws.append(values(counts.reshape(chosen.shape).astype(np.float64)))
+    value = float(values(np.ones((1, n)))[0])
+    return percentile_interval(value, np.concatenate(draws), n)
 
 
 def group_rows(groups: Groups) -> list[Rows]:
@@ -196,7 +226,7 @@ def auc(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) 
     None when a class is missing. Source: Mann and Whitney 1947.
     """
     concordant, pairs = _concordance(_floats(scores), _flags(labels), _weights(weights, scores))
-    return concordant / pairs if pairs > 0 else None
+    return float(concordant / pairs) if pairs > 0 else None
 
 
 def auc_within(
@@ -210,8 +240,8 @@ def auc_within(
         _concordance(all_scores[rows], all_labels[rows], all_weights[rows])
         for rows in group_rows(groups)
     ]
-    pairs = sum(pair for _, pair in parts)
-    return sum(concordant for concordant, _ in parts) / pairs if pairs > 0 else None
+    concordant, pairs = sum(parts, start=np.zeros(2))
+    return float(concordant / pairs) if pairs > 0 else None
 
 
 def brier(
@@ -330,26 +360,24 @@ def _same_length(*columns: Groups | Floats | NDArray[np.bool_]) -> None:
         raise ValueError(f"columns differ in length: {[len(column) for column in columns]}")
 
 
-def _ranges(starts: Rows, sizes: Rows) -> Rows:
-    """The numbers from each start on, as many as its size, one range after the other."""
-    ends = sizes.cumsum()
-    return np.arange(ends[-1]) + np.repeat(starts - (ends - sizes), sizes)
+def _concordance(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Weight of ordered positive-negative pairs (ties half), stacked on that of all such pairs.
 
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def _concordance(scores: Floats, labels: NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
-    """Weight of correctly ordered positive-negative pairs (ties half), and of all such pairs."""
-    _same_length(scores, labels, weights)
+    Rows are the last axis of the weights; the others stay.
+    """
+    _same_length(scores, labels, weights.T)
     if len(scores) == 0:
-        return 0.0, 0.0
-    values, index = np.unique(scores, return_inverse=True)
-    positive = np.bincount(index, weights * labels, len(values))
-    negative = np.bincount(index, weights * ~labels, len(values))
-    below = np.cumsum(negative) - negative
-    return float(positive @ (below + negative / 2)), float(positive.sum() * negative.sum())
+        return np.zeros((2, *weights.shape[:-1]))
+    rank = np.unique(scores, return_inverse=True)[1]
+    order = np.argsort(rank)
+    firsts = np.flatnonzero(np.diff(rank[order], prepend=-1))
+    positive, negative = (
+        np.add.reduceat((weights * of_class)[..., order], firsts, axis=-1)
+        for of_class in (labels, ~labels)
+    )
+    below = negative.cumsum(axis=-1) - negative
+    concordant = (positive * (below + negative / 2)).sum(axis=-1)
+    return np.stack([concordant, positive.sum(axis=-1) * negative.sum(axis=-1)])
 
 
 def _ranks(values: Floats) -> Floats:

@@ -26,8 +26,8 @@ from acft.events import Evaluated, Progress
 from acft.policy import Policy
 from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
-from acft.statistics import Floats, Rows, auc, bootstrap, widened
-from acft.totals import Totals, shared_groups
+from acft.statistics import Floats, auc_bootstrap, widened
+from acft.totals import Totals, ratio_difference, shared_groups
 from acft.types import Prompt, TokenBatch
 
 NAME = "detection"
@@ -189,16 +189,11 @@ def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
 
     Source: van Dantzig 1951, a bound on the variance of Mann and Whitney's statistic.
     """
-    labels, texts = measured["label"].sums, measured["label"].groups
+    labels = measured["label"].sums
     smaller = int(min(labels.sum(), len(labels) - labels.sum()))
     events = []
     for name in ("probe", "zero_shot"):
-        scores = measured[name].sums
-
-        def statistic(rows: Rows, scores: Floats = scores) -> float | None:
-            return auc(scores[rows], labels[rows])
-
-        found = bootstrap(texts, statistic, seed=label.seed)
+        found = auc_bootstrap([measured[name].sums], labels, lambda value: value, seed=label.seed)
         bounds = widened(replace(found, n=smaller))
         events.append(event_of(f"auc_{name}", replace(bounds, n=found.n), label))
     return events
@@ -216,13 +211,8 @@ def compare(
     labels = base["label"].select(texts).sums
     events = []
     for name in ("probe", "zero_shot"):
-        before, after = (measured[name].select(texts).sums for measured in (base, policy))
-
-        def statistic(rows: Rows, a: Floats = before, b: Floats = after) -> float | None:
-            old, new = auc(a[rows], labels[rows]), auc(b[rows], labels[rows])
-            return None if old is None or new is None else new - old
-
-        estimate = bootstrap(texts, statistic, seed=label.seed)
+        sides = [measured[name].select(texts).sums for measured in (base, policy)]
+        estimate = auc_bootstrap(sides, labels, ratio_difference, seed=label.seed)
         events.append(event_of(f"auc_{name}", estimate, label, "difference"))
     return events
 

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,10 +12,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from acft import statistics
 from acft.statistics import (
+    NOTHING,
     Interval,
     agreement,
     auc,
+    auc_bootstrap,
     auc_within,
     bce,
     bootstrap,
@@ -25,6 +30,7 @@ from acft.statistics import (
     reliability_bins,
     wilson,
 )
+from acft.totals import ratio_difference
 
 
 @pytest.fixture
@@ -209,14 +215,6 @@ def test_one_group_gives_a_value_without_an_interval() -> None:
     assert (interval.value, interval.low, interval.n) == (0.5, None, 1)
 
 
-def test_the_few_ratios_over_nothing_count_among_the_largest() -> None:
-    draws = np.concatenate([np.arange(991.0), np.full(9, np.inf)])
-    found = percentile_interval(500.0, draws, n=10)
-    assert found.high == pytest.approx(np.quantile(np.arange(1000.0), 0.975))
-    assert found.low == pytest.approx(np.quantile(np.arange(1000.0), 0.025))
-    assert found.stderr == pytest.approx(np.arange(991.0).std(ddof=1))
-
-
 def test_a_statistic_that_is_undefined_has_no_number() -> None:
     interval = bootstrap([1, 2], lambda rows: None)
     assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)
@@ -229,6 +227,44 @@ def test_bootstrap_accepts_any_statistic_of_rows(judged) -> None:
     assert interval.low is not None
     assert interval.high is not None
     assert interval.low < roc_auc_score(labels, scores) < interval.high
+
+
+def test_an_interval_of_an_auc_is_that_of_resamples_judged_one_by_one(judged, monkeypatch) -> None:
+    monkeypatch.setattr(statistics, "BLOCK", 7 * 300)  # does not divide their number
+    scores, labels, _ = judged
+    found = auc_bootstrap([scores, -scores], labels, ratio_difference, n_resamples=100, seed=4)
+    rng = np.random.default_rng(4)
+    draws = []
+    for _ in range(100):
+        rows = rng.integers(len(scores), size=len(scores))
+        sides = (roc_auc_score(labels[rows], side[rows]) for side in (scores, -scores))
+        draws.append(-np.subtract(*sides))
+    expected = percentile_interval(1 - 2 * roc_auc_score(labels, scores), np.array(draws), 300)
+    assert asdict(found) == pytest.approx(asdict(expected), rel=1e-9)
+
+
+def test_an_interval_of_an_auc_changes_with_its_seed_alone(judged) -> None:
+    scores, labels, _ = judged
+
+    def interval(seed: int) -> Interval:
+        return auc_bootstrap([scores], labels, lambda value: value, n_resamples=50, seed=seed)
+
+    assert interval(4) == interval(4)
+    assert interval(4) != interval(5)
+
+
+def test_an_auc_of_one_class_or_of_nothing_has_no_number() -> None:
+    interval = auc_bootstrap([[0.1, 0.2]], [1, 1], lambda value: value)
+    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)
+    assert auc_bootstrap([[]], [], lambda value: value) == NOTHING
+
+
+def test_the_few_ratios_over_nothing_count_among_the_largest() -> None:
+    draws = np.concatenate([np.arange(991.0), np.full(9, np.inf)])
+    found = percentile_interval(500.0, draws, n=10)
+    assert found.high == pytest.approx(np.quantile(np.arange(1000.0), 0.975))
+    assert found.low == pytest.approx(np.quantile(np.arange(1000.0), 0.025))
+    assert found.stderr == pytest.approx(np.arange(991.0).std(ddof=1))
 
 
 @pytest.mark.parametrize(
