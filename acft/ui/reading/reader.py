@@ -300,17 +300,8 @@ class Reader:
 
 def file_marks(paths: RunPaths) -> Marks:
     """What changes whenever a file of the run does that ``Reader.run`` reads."""
-    return tuple(
-        _mark(path)
-        for path in (
-            paths.status,
-            paths.events,
-            paths.resolved,
-            paths.spec,
-            paths.launch,
-            paths.labels,
-        )
-    )
+    read = (paths.status, paths.events, paths.resolved, paths.spec, paths.launch, paths.labels)
+    return tuple(map(_mark, read))
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
