@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from acft.assets import asset_path, has_asset
@@ -37,11 +38,12 @@ def load() -> Iterator[Record]:
     )
 
 
-def _paragraphs(path: Path) -> Iterator[Record]:
-    for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
-        text = _untagged(paragraph)
-        if text:
-            yield Record(text, category=GENRES[path.name[1]])
+@cache
+def _paragraphs(path: Path) -> list[Record]:
+    """Those of one file; kept, since an evaluation reads all of them for each of its policies."""
+    paragraphs = re.split(r"\n\s*\n", path.read_text(encoding="utf-8"))
+    texts = filter(None, map(_untagged, paragraphs))
+    return [Record(text, category=GENRES[path.name[1]]) for text in texts]
 
 
 def _untagged(paragraph: str) -> str:

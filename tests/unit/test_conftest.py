@@ -5,8 +5,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import numpy as np
 import psutil
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 
 from tests import chromium
 
@@ -23,9 +26,17 @@ def test_loopback_is_allowed():
 
 
 def test_torch_has_one_thread():
-    import torch
-
     assert torch.get_num_threads() == 1
+
+
+def test_an_array_of_another_shape_or_type_than_annotated_is_refused():
+    from acft.objective import token_mean
+    from acft.statistics import _concordance
+
+    with pytest.raises(TypeCheckError, match="mask"):
+        token_mean(torch.zeros(2, 3), torch.ones(2, 4, dtype=torch.bool), 1)
+    with pytest.raises(TypeCheckError, match="weights"):
+        _concordance(np.zeros(2), np.ones(2, dtype=bool), np.ones(2, dtype=int))
 
 
 @pytest.mark.ui
