@@ -18,8 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints how much space was freed."""
     from acft.runs.directory import find_run
-    from acft.runs.lineage import delete, delete_checkpoints, space
     from acft.runs.sizes import size
+    from acft.runs.space import delete, delete_checkpoints, space
 
     taken = space(find_run(args.runs, args.run_id))
     if args.checkpoints:

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints one line for each setting: name, first value, second value."""
-    from acft.runs.lineage import differences
+    from acft.runs.comparison import differences
 
     found = differences(args.runs, args.first, args.second)
     if args.json:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the labels as they are then; without changes as they are."""
     from acft.errors import ConfigError, RunError
     from acft.runs.directory import find_run, read_labels
-    from acft.runs.lineage import label
+    from acft.runs.labels import label
 
     if not all(map(str.strip, args.tag)):
         raise ConfigError("--tag '' is empty; give a word")

@@ -153,8 +153,9 @@ def _queue_grid(args: argparse.Namespace, source: _Source, planned: "Plan") -> l
 
 def _check_room(args: argparse.Namespace, specs: Sequence["Spec"]) -> None:
     """Tells what the runs will need, and returns if there is room for it."""
-    from acft.runs.lineage import check_room, estimates
+    from acft.runs.estimates import estimates
     from acft.runs.sizes import size
+    from acft.runs.space import check_room
 
     known = [expected for expected in estimates(args.runs, specs) if expected is not None]
     needed = sum(expected.bytes for expected in known)

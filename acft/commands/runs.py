@@ -144,8 +144,8 @@ def _what(info: "RunInfo") -> str:
 
 
 def _space(info: "RunInfo") -> str:
-    from acft.runs.lineage import space
     from acft.runs.sizes import size
+    from acft.runs.space import space
 
     taken = space(info.paths)
     return f"  {size(taken.total)} ({size(taken.checkpoints)} in checkpoints)"

@@ -6,7 +6,7 @@ from acft.export import export_within, hints
 from acft.inference.server import Session
 from acft.runs.directory import find_run
 from acft.runs.exports import Export
-from acft.runs.lineage import check_room
+from acft.runs.space import check_room
 
 
 def export(

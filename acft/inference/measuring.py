@@ -13,8 +13,8 @@ from acft.inference.server import Session
 from acft.methods.evaluate import EvaluateSettings, contradictions, missing
 from acft.runs import launcher
 from acft.runs.directory import find_run, read_launch
-from acft.runs.lineage import check_room
 from acft.runs.measure import measurement
+from acft.runs.space import check_room
 from acft.runs.spec import parse_spec
 from acft.settings import RunSettings
 

@@ -11,7 +11,8 @@ from acft.data import load_documents, load_prompts, tokenize
 from acft.errors import AcftError, RunError
 from acft.inference.preview import preview
 from acft.inference.server import Session
-from acft.runs.lineage import Estimate, check_room, estimate
+from acft.runs.estimates import Estimate, estimate
+from acft.runs.space import check_room
 from acft.runs.spec import parse_spec
 from acft.settings import CorpusSettings, RunSettings
 

@@ -19,7 +19,8 @@ from acft.metrics.base import METRICS
 from acft.oracle.base import ORACLES
 from acft.registry import Registry, all_problems, summary_of
 from acft.runs import launcher
-from acft.runs.lineage import check_room, estimate, estimates
+from acft.runs.estimates import estimate, estimates
+from acft.runs.space import check_room
 from acft.runs.spec import parse_spec
 from acft.runs.sweep import Plan, parse_axis, plan, queue
 from acft.scorers import SCORERS

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acft.errors import ConfigError, RunError
+from acft.runs.comparison import by_fingerprint
 from acft.runs.directory import new_run_id
 from acft.runs.launcher import launch
-from acft.runs.lineage import by_fingerprint
 from acft.runs.spec import Spec, parse_spec
 
 MAX_RUNS = 200

@@ -19,8 +19,8 @@ from acft.config import Config, checked, read_text, read_toml, toml_value
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.checkpoints import verify
+from acft.runs.comparison import by_fingerprint
 from acft.runs.directory import RUN_ID
-from acft.runs.lineage import by_fingerprint
 from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, result_of
 from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE

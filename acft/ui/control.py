@@ -11,7 +11,7 @@ from typing import Any
 
 from acft.errors import ConfigError, RunError
 from acft.inference.client import Inference
-from acft.runs import launcher, lineage
+from acft.runs import labels, launcher, space
 from acft.runs.exports import Export
 from acft.ui.reading.reader import Reader
 
@@ -205,7 +205,7 @@ class Control:
             RunError: The run is live or being exported, or another process supervises it.
         """
         self._own_unread(run_id)
-        return lineage.delete_checkpoints(self._reader.runs_dir, run_id)
+        return space.delete_checkpoints(self._reader.runs_dir, run_id)
 
     def delete(self, run_id: str) -> int:
         """Bytes freed by deleting a run and all that lies in its folder.
@@ -214,7 +214,7 @@ class Control:
             RunError: The run is live or being exported, or another process supervises it.
         """
         self._own_unread(run_id)
-        return lineage.delete(self._reader.runs_dir, run_id, run_id)
+        return space.delete(self._reader.runs_dir, run_id, run_id)
 
     def label(self, run_id: str, **changes: Any) -> None:
         """Sets tags, notes or the archived flag of a run.
@@ -224,7 +224,7 @@ class Control:
         """
         self._own()
         with self._lock:
-            lineage.label(self._reader.runs_dir, run_id, **changes)
+            labels.label(self._reader.runs_dir, run_id, **changes)
 
     def _own(self) -> None:
         if obstacle := self.obstacle():

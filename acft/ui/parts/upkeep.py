@@ -7,9 +7,10 @@ from typing import Any
 import gradio as gr
 
 from acft.errors import AcftError, RunError
-from acft.runs import exports, lineage
+from acft.runs import exports
 from acft.runs.exports import Export
 from acft.runs.sizes import size
+from acft.runs.space import space
 from acft.ui.page import Visit, Wire, Workbench
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.web.dom import Node, act, choose, el
@@ -183,7 +184,7 @@ def _there(run: Run) -> Node | None:
 
 def _space(run: Run) -> Node:
     """What the run takes, and the buttons that give some or all of it back."""
-    taken = lineage.space(run.paths)
+    taken = space(run.paths)
     free = el("button.do", f"Free {size(taken.spare)}", type="button",
               **act("free", run=run.run_id))  # fmt: skip
     delete = el("button.do.danger", "Delete for good", type="button", data_patient=True,

@@ -12,9 +12,11 @@ import pytest
 
 from acft.__main__ import main
 from acft.atomic import replace_json
-from acft.runs import launcher, lineage
+from acft.runs import launcher
 from acft.runs.directory import all_runs, read_launch, read_status, write_status
+from acft.runs.labels import label
 from acft.runs.process import this_process
+from acft.runs.space import space
 from acft.runs.worker import run_worker
 from acft.schema import Status
 from acft.ui.options import GIBIBYTE
@@ -229,7 +231,7 @@ def test_quota_and_mirror_hold_for_whatever_is_launched(
 def test_the_need_of_a_grid_is_that_of_all_its_runs(tmp_path, config, share, code):
     done = create(tmp_path / "runs", "seed=7")
     do(done)
-    quota = share * lineage.space(done).total / GIBIBYTE
+    quota = share * space(done).total / GIBIBYTE
     assert grid(tmp_path / "runs", config, "--yes", "--quota", quota) == code
 
 
@@ -269,7 +271,7 @@ def test_a_live_run_shows_its_pace(tmp_path, capsys):
 
 def test_archived_runs_are_listed_only_on_request(tmp_path, capsys):
     paths = create(tmp_path, "seed=8")
-    lineage.label(tmp_path, paths.root.name, archived=True)
+    label(tmp_path, paths.root.name, archived=True)
     acft("runs", "--runs", tmp_path)
     assert "no runs" in capsys.readouterr().out
     acft("runs", "--runs", tmp_path, "--all")

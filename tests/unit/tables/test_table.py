@@ -11,8 +11,8 @@ from acft.config import apply_overrides
 from acft.errors import DataError, RunError
 from acft.eventlog import EventWriter
 from acft.events import BestCheckpoint, Evaluated, Scalars
-from acft.runs import lineage
 from acft.runs.directory import all_runs, create_run, write_status
+from acft.runs.labels import label
 from acft.runs.measure import CONTROL, POLICY, measurement
 from acft.schema import Launch, RunPaths, Status
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, result_table
@@ -104,7 +104,7 @@ def test_an_evaluation_counts_for_the_run_it_measured(tmp_path):
 def test_tags_and_sweeps_select_runs_too(tmp_path):
     finished(tmp_path, shares(0.1), sweep="sweep-1")
     tagged = finished(tmp_path, shares(0.2), experiment="")
-    lineage.label(tmp_path, tagged.root.name, tags=["paper"])
+    label(tmp_path, tagged.root.name, tags=["paper"])
     for name, value in (("sweep-1", 0.1), ("paper", 0.2)):
         (row,) = result_table(tmp_path, name).rows
         assert row.cells["rtp/judge toxic_share"] == Cell(value, 1)
@@ -112,7 +112,7 @@ def test_tags_and_sweeps_select_runs_too(tmp_path):
 
 def test_an_evaluation_belongs_to_the_tag_and_the_sweep_of_its_run(tmp_path):
     run = finished(tmp_path, [], created=1.0, experiment="", sweep="sweep-1")
-    lineage.label(tmp_path, run.root.name, tags=["paper"])
+    label(tmp_path, run.root.name, tags=["paper"])
     finished(tmp_path, shares(0.3), created=2.0, experiment="", subject=run.root.name)
     finished(tmp_path, shares(0.9), created=3.0, experiment="", subject="some-model")
     for name in ("paper", "sweep-1"):
