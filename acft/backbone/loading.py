@@ -66,6 +66,10 @@ class Backbone:
         """Text of tokens, without special ones."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Text of tokens, special ones by their names."""
+        return str(self.tokenizer.decode(list(token_ids)))
+
     @property
     def context_length(self) -> int:
         """Longest input in tokens."""

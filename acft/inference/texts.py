@@ -236,7 +236,7 @@ def _valued(opened: OpenedRun, version: int, text: _Text) -> dict[str, Any]:
             "tuned": _weights(opened, opened.policy(version)),
             "guided": opened.anchor(version) if guide else None,
         },
-        "first": TokenTexts(lambda some: str(backbone.tokenizer.decode(some))).add(text.ids[0]),
+        "first": TokenTexts(backbone.spell).add(text.ids[0]),
         "prompt": text.prompt,
         "prompt_ids": text.ids[: text.start],
         "response_ids": text.ids[text.start :],

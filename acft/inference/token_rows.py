@@ -119,8 +119,7 @@ def _rows(
     log_r: Tensor | None,
 ) -> list[dict[str, Any]]:
     base_lp, policy_lp, guided_lp = sides
-    tokenizer = opened.base.backbone.tokenizer
-    texts = TokenTexts(lambda some: str(tokenizer.decode(some)))
+    texts = TokenTexts(opened.base.backbone.spell)
     texts.add(ids[0])
     n_guided = 0 if guided_lp is None else len(guided_lp)
     entropies = entropy(policy_lp)

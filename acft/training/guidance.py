@@ -116,7 +116,7 @@ class GuidanceTap:
             "oracle_version": self.oracle_version,
             "kl_logged": float(kls[is_penalised].double().sum()),
         }
-        texts = TokenTexts(self.world.decode)
+        texts = TokenTexts(self.world.base.backbone.spell)
         # Nothing predicts the first token, but without it the text could not be read again.
         self._pending.append({**shared, **_named(0, document, texts), "in_loss": False})
         guided = iter(read.guided)

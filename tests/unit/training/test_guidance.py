@@ -1,14 +1,18 @@
 """Which sequences the token values belong to, and that each can be read again."""
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from acft.backbone.loading import load_backbone
+from acft.runs.spec import parse_spec
 from acft.training.fit_job import _forward, _pieces
 from acft.training.guidance import GuidanceTap
 from acft.training.oracle_job import Guide
 from acft.training.regularizer import Regularizer
 from acft.training.world import World
+from tests.tiny_run import tiny_settings, train
 from tests.toy_runs import ConstantOracle, Trained, toy_run, trained, world_of
 
 ACFT = {"name": "acft"}
@@ -35,6 +39,19 @@ def test_a_sequence_drawn_by_the_run_is_a_rollout_of_its_table(on_policy):
         assert {row["source"] for row in rows} == {"rollout"}
         stored = [row["token_id"] for row in rows if row["in_loss"]]
         assert stored == rollouts[name]["response_ids"]
+
+
+def test_special_tokens_are_stored_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    text, lines = tiny_settings(tmp_path), tmp_path / "ends.txt"
+    backbone = load_backbone(parse_spec(text).settings.model, "cpu", "float32")
+    end = backbone.tokenizer.eos_token
+    lines.write_text("\n".join(f"Hear the sea {n} times.{end} And the sand." for n in range(9)))
+    paths, _ = train(text, tmp_path / "runs", f"corpus.0.source={str(lines)!r}")
+    shards = map(pq.read_table, paths.shards.glob("guidance-*"))
+    rows = [row for shard in shards for row in shard.to_pylist()]
+    ends = [row["token_text"] for row in rows if row["token_id"] in backbone.end_ids]
+    assert set(ends) == {end}
 
 
 def test_a_text_of_the_corpus_is_stored_whole_with_its_first_token(tmp_path):
