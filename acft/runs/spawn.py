@@ -39,9 +39,15 @@ def environment(mirrors: Sequence[str] = (), **extra: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in PASSED_ON or name.startswith(prefixes)
     }
-    # Found also where the package is used from its source folder without installation.
+    return {**kept, "PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1", **extra}
+
+
+def _import_path() -> str:
+    """Where a child finds what is found here, whatever folder it works in."""
+    # the package also where it is used from its source folder without installation
     package_parent = str(Path(acft.__file__).resolve().parents[1])
-    return {**kept, "PYTHONPATH": package_parent, "PYTHONUNBUFFERED": "1", **extra}
+    ours = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return os.pathsep.join([package_parent, *map(os.path.abspath, ours)])
 
 
 def spawn(

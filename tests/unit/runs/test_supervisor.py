@@ -19,7 +19,7 @@ from acft.runs.directory import read_status, stop_request
 from acft.runs.locks import FileLock
 from acft.runs.ownership import HAND_OVER, LOCK, RECORD, Ownership, owner
 from acft.runs.process import this_process
-from acft.runs.spawn import environment
+from acft.runs.spawn import PYTHON, environment
 from acft.runs.stopping import _span, outlook, stop_action
 from acft.runs.supervisor import Supervisor
 from acft.schema import RunPaths, Status
@@ -97,6 +97,19 @@ def test_the_environment_is_an_allow_list(monkeypatch):
     passed = environment()
     assert "GITHUB_TOKEN" not in passed
     assert passed["HF_HOME"] == "/models"
+
+
+def test_what_is_imported_here_is_imported_by_children_whatever_folder_they_work_in(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "added_names.py").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "acft.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["mine", "", str(tmp_path / "elsewhere")]))
+    command = [*PYTHON[:-1], "-c", "import acft.runs, added_names"]
+    subprocess.run(command, env=environment(), cwd=tmp_path / "elsewhere", check=True)
 
 
 @pytest.mark.parametrize(
