@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from acft.runs.spec import parse_spec
 from acft.runs.worker import run_worker
 from acft.schema import RunPaths
 from acft.settings import ModelSettings, RunSettings
+from tests.equivalence.forked_pair import ForkedPairs, forked_pairs
 from tests.equivalence.judged_parts import judged
 from tests.equivalence.measured_parts import measured
 from tests.fake_scorers import save_classifier
@@ -42,6 +44,7 @@ KEPT = 'method={name="acft", prefixes=["corpus", "on_policy"], guidance_top_k=4}
 
 
 LAUNCHERS = {
+    "forked": (),  # see forked_pair.py
     "torchrun": ("torch.distributed.run", "--standalone", "--nproc-per-node=2"),
     # its multi-GPU launcher starts processes as torchrun does; without GPUs they talk through gloo
     "accelerate": (
@@ -51,18 +54,33 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[ForkedPairs]:
+    with forked_pairs() as started:
+        yield started
+
+
+@pytest.fixture
+def printed(pairs):
+    """What two processes of a module print."""
+
+    def run(module: str, *arguments: str, launcher: str = "forked", **environment: str) -> str:
+        everything = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment
+        if launcher == "forked":
+            return pairs.run(module, *arguments, environment=everything)
+        command = [sys.executable, "-m", *LAUNCHERS[launcher], "--module", module, *arguments]
+        return output_of(command, everything, SECONDS)
+
+    return run
+
+
 def launched(
-    config: Path, runs_dir: Path, cache: Path, launcher: str = "torchrun", *more: str
+    printed, config: Path, runs_dir: Path, cache: Path, launcher: str, *more: str
 ) -> RunPaths:
     """A run trained by two processes."""
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], "--module", "acft", "train", str(config)]
-    command += [
-        "--runs",
-        str(runs_dir),
-        *(part for c in (*CHANGES, *more) for part in ("--set", c)),
-    ]
-    environment = os.environ | {"ACFT_ASSETS": str(cache), "CUDA_VISIBLE_DEVICES": ""}
-    output_of(command, environment, SECONDS)
+    changes = [part for change in (*CHANGES, *more) for part in ("--set", change)]
+    train = ("acft", "train", str(config), "--runs", str(runs_dir), *changes)
+    printed(*train, launcher=launcher, ACFT_ASSETS=str(cache))
     (paths,) = [
         RunPaths(folder) for folder in runs_dir.iterdir() if (folder / "spec.toml").exists()
     ]
@@ -74,23 +92,23 @@ def launched(
     [
         ("torchrun", CHANGES[1]),
         pytest.param("accelerate", CHANGES[1], marks=pytest.mark.slow),
-        pytest.param("torchrun", 'method={name="dpg"}', marks=pytest.mark.slow),
+        pytest.param("forked", 'method={name="dpg"}', marks=pytest.mark.slow),
     ],
     ids=["torchrun", "accelerate", "dpg"],
 )
-def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, launcher, method):
+def test_two_processes_give_the_trajectory_of_one(tmp_path, monkeypatch, printed, launcher, method):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     text = tiny_settings(tmp_path)
     (tmp_path / "tiny.toml").write_text(text)
     alone, code = train(text, tmp_path / "alone", *CHANGES, method)
     assert code == 0
     together = launched(
-        tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher, method
+        printed, tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher, method
     )
     check_same(alone, together, "adapter_model.safetensors")
 
 
-def test_a_run_that_ended_early_goes_on_in_two_processes(tmp_path, monkeypatch):
+def test_a_run_that_ended_early_goes_on_in_two_processes(tmp_path, monkeypatch, printed):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     text = tiny_settings(tmp_path)
     alone, code = train(text, tmp_path / "alone", *CHANGES)
@@ -114,7 +132,7 @@ def test_a_run_that_ended_early_goes_on_in_two_processes(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_two_processes_measure_a_run_as_one(tmp_path, monkeypatch, sharding):
+def test_two_processes_measure_a_run_as_one(tmp_path, monkeypatch, printed, sharding):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     trained, _ = train(tiny_settings(tmp_path), tmp_path / "runs", *CHANGES)
     options = "method.options.perplexity={documents=4}"
@@ -138,16 +156,16 @@ def test_two_processes_measure_a_run_as_one(tmp_path, monkeypatch, sharding):
 @pytest.mark.parametrize(
     ("kind", "weights", "lr", "method", "launcher"),
     [
-        ("lora", "adapter_model.safetensors", "1e-2", KEPT, "torchrun"),
+        ("lora", "adapter_model.safetensors", "1e-2", KEPT, "forked"),
         pytest.param(
             "lora",
             "adapter_model.safetensors",
             "1e-2",
             'method={name="sft"}',
-            "torchrun",
+            "forked",
             marks=pytest.mark.slow,
         ),
-        ("full", "model.safetensors", "1e-3", CHANGES[1], "torchrun"),
+        ("full", "model.safetensors", "1e-3", CHANGES[1], "forked"),
         pytest.param(
             "lora",
             "adapter_model.safetensors",
@@ -160,7 +178,7 @@ def test_two_processes_measure_a_run_as_one(tmp_path, monkeypatch, sharding):
     ids=["kept guidance", "sft", "full", "accelerate"],
 )
 def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
-    tmp_path, monkeypatch, kind, weights, lr, method, launcher
+    tmp_path, monkeypatch, printed, kind, weights, lr, method, launcher
 ):
     changes = (f'adapter.kind="{kind}"', f"optimizer.lr={lr}", method)
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
@@ -169,21 +187,14 @@ def test_two_processes_with_half_the_layers_each_give_the_trajectory_of_one(
     alone, code = train(text, tmp_path / "alone", *CHANGES, *changes)
     assert code == 0
     together = launched(
-        tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher,
+        printed, tmp_path / "tiny.toml", tmp_path / "together", tmp_path / "cache", launcher,
         *changes, 'model.sharding="fsdp"',
     )  # fmt: skip
     check_same(alone, together, weights)
 
 
-def printed(module: str, *arguments: str, **environment: str) -> str:
-    """What two processes of a test's own module print."""
-    command = [sys.executable, "-m", *LAUNCHERS["torchrun"], "--module", module, *arguments]
-    everything = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment
-    return output_of(command, everything, SECONDS)
-
-
 @pytest.mark.slow
-def test_weights_in_parts_and_their_moments_go_on_from_a_checkpoint_to_the_bit(tmp_path):
+def test_weights_in_parts_and_their_moments_go_on_from_a_checkpoint_to_the_bit(tmp_path, printed):
     toy_run(tmp_path)
     said = printed(
         "tests.equivalence.resumed_parts", str(tmp_path), ACFT_ASSETS=str(tmp_path / "cache")
@@ -191,7 +202,7 @@ def test_weights_in_parts_and_their_moments_go_on_from_a_checkpoint_to_the_bit(t
     assert re.findall(r"differs by (\S+)", said) == ["0.0"]
 
 
-def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(tmp_path):
+def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(tmp_path, printed):
     save_tiny_model(tmp_path / "model")
     copies = {"lora": 1, "full": 3}
     said = printed("tests.equivalence.held_parts", str(tmp_path / "model"), *copies)
@@ -209,7 +220,7 @@ def test_each_process_holds_half_of_the_layers_once_where_no_copy_changes_them(t
 
 
 def test_each_process_asks_about_its_share_and_the_bill_is_that_of_a_single_one(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, printed
 ):
     monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
     save_classifier(tmp_path / "scorer", ["fine", "rude"])
@@ -226,7 +237,9 @@ def test_each_process_asks_about_its_share_and_the_bill_is_that_of_a_single_one(
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_each_process_measures_its_share_and_all_know_what_one_alone_would(tmp_path, sharding):
+def test_each_process_measures_its_share_and_all_know_what_one_alone_would(
+    tmp_path, printed, sharding
+):
     save_tiny_model(tmp_path / "model")
     alone = measured(tmp_path / "model", "none")
     said = printed("tests.equivalence.measured_parts", str(tmp_path / "model"), sharding)
@@ -240,7 +253,7 @@ def test_each_process_measures_its_share_and_all_know_what_one_alone_would(tmp_p
         assert one["nll"] == pytest.approx(alone["nll"], rel=TOLERANCE)
 
 
-def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_path):
+def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_path, printed):
     text = tiny_settings(tmp_path).replace("rollouts_per_round = 48", "rollouts_per_round = 400")
     (tmp_path / "tiny.toml").write_text(text)
     said = printed(
@@ -254,7 +267,9 @@ def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_p
     ]
 
 
-def test_weights_for_a_server_are_whole_in_all_processes_until_the_last_one_has_done(tmp_path):
+def test_weights_for_a_server_are_whole_in_all_processes_until_the_last_one_has_done(
+    tmp_path, printed
+):
     save_tiny_model(tmp_path / "model")
     said = printed(
         "tests.equivalence.published_parts", str(tmp_path / "model"), str(tmp_path / "weights")
