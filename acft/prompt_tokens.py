@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from acft.backbone.loading import Backbone
 
 Decode = Callable[[Sequence[int]], str]
-"""Tokens to their text, without special ones."""
+"""Tokens to their text, with or without special ones."""
 
 SHOWN = 40
 """Letters of a prompt in an error, enough to find it by."""
@@ -94,14 +94,14 @@ def check_lengths(
 
 
 def response_text(decode: Decode, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
-    """Text of a response as it follows its prompt, without special tokens."""
+    """Text of a response as it follows its prompt."""
     return response_texts(decode, prompt_ids, [response_ids])[0]
 
 
 def response_texts(
     decode: Decode, prompt_ids: Sequence[int], responses: Iterable[Sequence[int]]
 ) -> list[str]:
-    """Texts of responses as they follow one prompt, without special tokens.
+    """Texts of responses as they follow one prompt.
 
     Some tokenizers drop the space before the first word of whatever they decode, so prompt and
     response are decoded together.

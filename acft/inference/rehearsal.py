@@ -37,7 +37,7 @@ from acft.threads import use_threads
 from acft.training.base_rollouts import n_base_rollouts
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
-from acft.training.oracle_job import Guide, OracleRound, build_oracle, oracle_job
+from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.training.regularizer import Regularizer
 from acft.training.world import World, prompts_by_split
 from acft.types import Rollout
@@ -86,7 +86,7 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
     if spec.method.has_oracle:
         trained, judged, read = yield from _small_oracle(world)
         speeds = replace(speeds, judged_response=judged, oracle_pass=read)
-        checks.append(check_oracle(world.base.backbone, _judged_tokens(world, trained.guide)))
+        checks.append(check_oracle(world.base.backbone, _judged_tokens(world, trained)))
         if isinstance(method, AcftSettings):
             ce_weight = method.ce_weight
             rule = _regularizer(method, world, trained) if method.kl_weight else None
@@ -174,9 +174,9 @@ def _small_oracle(world: World) -> Generator[Part, None, tuple[OracleRound, floa
             yield {"doing": PHASES.get(event.phase, event.phase)}
 
 
-def _judged_tokens(world: World, guide: Guide) -> int:
+def _judged_tokens(world: World, trained: OracleRound) -> int:
     """Tokens that the oracle has an opinion on."""
-    document = world.corpora[0][1][0]
+    guide, [document] = trained.guide, documents_from_rollouts(trained.rollouts[:1], "attribute")
     batch = collate([document], pad_token(world.base.backbone.tokenizer), world.horizon)
     with torch.inference_mode():
         batch = batch.to(world.base.device)

@@ -22,7 +22,7 @@ class Method:
     train: Callable[[Any, TrainContext], Iterator[Output]]
     """Takes the method's settings and the context."""
     facts: Callable[[TrainContext], dict[str, Any]] = lambda _: {}
-    """Hashes and versions of models and scorers, recorded before the first step."""
+    """Hashes and versions of models, scorers and texts, recorded before the first step."""
     used_with: Callable[[Any], dict[str, Any]] = lambda _: {}
     """Takes the method's settings; the decoder or control text with which an evaluation uses the
     policy as the method intends (see training/subjects.py)."""
@@ -37,8 +37,8 @@ class Method:
     has_oracle: bool = False
     """Whether each round trains an oracle on responses that are judged at every prefix."""
     is_counted: bool = False
-    """Whether these steps, these responses, and those of corpora, validation and test are all its
-    work; what else a method draws or computes is told by no estimate."""
+    """Whether these steps, these responses, and plain ones for corpora, validation and test are all
+    its work; what else a method draws or computes is told by no estimate."""
 
     @property
     def summary(self) -> str:

@@ -118,6 +118,6 @@ def contradictions(settings: NadoDecodingSettings, run: RunSettings) -> list[str
 METHODS.add("nado_decoding")(
     Method(
         NadoDecodingSettings, train, facts, used_with, contradictions,
-        takes_steps=lambda settings: settings.start == "sft", has_oracle=True, is_counted=True,
+        takes_steps=lambda settings: settings.start == "sft", has_oracle=True,
     )
 )  # fmt: skip

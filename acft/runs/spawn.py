@@ -29,7 +29,7 @@ PASSED_PREFIXES = ("LC_", "HF_", "TRANSFORMERS_", "ACFT_", "NVIDIA_", "PYTORCH_"
 
 
 def environment(mirrors: Sequence[str] = (), **extra: str) -> dict[str, str]:
-    """The variables a child gets; nothing else of ours reaches it.
+    """The variables a child gets, with where it imports from; nothing else of ours reaches it.
 
     Those of a tracker, such as its key, are passed on only to runs that are mirrored to it.
     """
@@ -43,11 +43,12 @@ def environment(mirrors: Sequence[str] = (), **extra: str) -> dict[str, str]:
 
 
 def _import_path() -> str:
-    """Where a child finds what is found here, whatever folder it works in."""
-    # the package also where it is used from its source folder without installation
+    """Where a child looks before what is installed, whatever folder it works in."""
+    # this very package, also where it is used from its source folder without installation
     package_parent = str(Path(acft.__file__).resolve().parents[1])
-    ours = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return os.pathsep.join([package_parent, *map(os.path.abspath, ours)])
+    named = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
+    ours = map(os.path.abspath, filter(None, named.split(os.pathsep)))
+    return os.pathsep.join([package_parent, *ours])
 
 
 def spawn(

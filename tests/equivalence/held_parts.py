@@ -1,6 +1,6 @@
 """Prints how many weights of linear layers this process holds for base, policy and a snapshot.
 
-Started in several processes by ``torchrun``: MODEL KIND ..., kinds of adapters.
+Started in several processes: MODEL KIND ..., kinds of adapters.
 """
 
 import sys

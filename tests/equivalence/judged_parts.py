@@ -1,6 +1,6 @@
 """Prints what an oracle's job asks the constraint in this process, is billed for and learns.
 
-Started in several processes by ``torchrun``: FOLDER, that of a toy run and of a scorer.
+Started in several processes: FOLDER, that of a toy run and of a scorer.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Prints what this process draws and reads of a measurement, and what it is measured to be.
 
-Started in several processes by ``torchrun``: MODEL SHARDING.
+Started in several processes: MODEL SHARDING.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Prints what lies in the folder of published weights for as long as one process uses them.
 
-Started in several processes by ``torchrun``: MODEL FOLDER.
+Started in several processes: MODEL FOLDER.
 """
 
 import sys

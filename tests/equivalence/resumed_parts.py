@@ -1,6 +1,6 @@
 """Prints how far a resumed run ends from the whole one where every layer lies in parts.
 
-Started in several processes by ``torchrun``: FOLDER, which holds the toy model.
+Started in several processes: FOLDER, which holds the toy model.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Stops runs at once, each in the first round's first part of a phase, and prints how they ended.
 
-Started in several processes by ``torchrun``: CONFIG RUNS PHASE...
+Started in several processes: CONFIG RUNS PHASE...
 """
 
 import sys

@@ -43,8 +43,8 @@ KEPT = 'method={name="acft", prefixes=["corpus", "on_policy"], guidance_top_k=4}
 """Of passes side by side that ask for no guidance, one has texts with it and the other none."""
 
 
+FORKED = "forked"
 LAUNCHERS = {
-    "forked": (),  # see forked_pair.py
     "torchrun": ("torch.distributed.run", "--standalone", "--nproc-per-node=2"),
     # its multi-GPU launcher starts processes as torchrun does; without GPUs they talk through gloo
     "accelerate": (
@@ -61,12 +61,13 @@ def pairs() -> Iterator[ForkedPairs]:
 
 
 @pytest.fixture
-def printed(pairs):
-    """What two processes of a module print."""
+def printed(request):
+    """What two processes of a module print, forked where no launcher is named."""
 
-    def run(module: str, *arguments: str, launcher: str = "forked", **environment: str) -> str:
+    def run(module: str, *arguments: str, launcher: str = FORKED, **environment: str) -> str:
         everything = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment
-        if launcher == "forked":
+        if launcher == FORKED:
+            pairs = request.getfixturevalue("pairs")
             return pairs.run(module, *arguments, environment=everything)
         command = [sys.executable, "-m", *LAUNCHERS[launcher], "--module", module, *arguments]
         return output_of(command, everything, SECONDS)
@@ -92,7 +93,7 @@ def launched(
     [
         ("torchrun", CHANGES[1]),
         pytest.param("accelerate", CHANGES[1], marks=pytest.mark.slow),
-        pytest.param("forked", 'method={name="dpg"}', marks=pytest.mark.slow),
+        pytest.param(FORKED, 'method={name="dpg"}', marks=pytest.mark.slow),
     ],
     ids=["torchrun", "accelerate", "dpg"],
 )
@@ -156,16 +157,16 @@ def test_two_processes_measure_a_run_as_one(tmp_path, monkeypatch, printed, shar
 @pytest.mark.parametrize(
     ("kind", "weights", "lr", "method", "launcher"),
     [
-        ("lora", "adapter_model.safetensors", "1e-2", KEPT, "forked"),
+        ("lora", "adapter_model.safetensors", "1e-2", KEPT, FORKED),
         pytest.param(
             "lora",
             "adapter_model.safetensors",
             "1e-2",
             'method={name="sft"}',
-            "forked",
+            FORKED,
             marks=pytest.mark.slow,
         ),
-        ("full", "model.safetensors", "1e-3", CHANGES[1], "forked"),
+        ("full", "model.safetensors", "1e-3", CHANGES[1], FORKED),
         pytest.param(
             "lora",
             "adapter_model.safetensors",

@@ -105,11 +105,13 @@ def test_what_a_method_says_of_its_work_is_what_it_does(name, place, whole):
     said, run = METHODS.get(name), whole(name)
     scalars = [output for output in run.outputs if isinstance(output, Scalars)]
     last = max(scalar.step for scalar in scalars if scalar.is_of_policy)
-    takes_steps = said.takes_steps(said.settings_type.parse(OWN.get(name, {}), "method"))
-    assert last == (3 * settings(place).optimizer.steps_per_round if takes_steps else 0)
+    own = said.settings_type.parse(OWN.get(name, {}), "method")
+    n_steps = 3 * settings(place).optimizer.steps_per_round
+    assert last == (n_steps if said.takes_steps(own) else 0)
     measured = {value for scalar in scalars for value in scalar.values}
     assert said.has_oracle == any(value.startswith("oracle/") for value in measured)
     if said.is_counted:
+        assert not said.decoder(own)
         assert "train" not in {row["purpose"] for row in run.rows("rollouts")}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,7 @@ import pytest
 
 from acft.errors import AcftError
 from acft.inference.client import NEVER, Inference
-from acft.inference.server import Session
-from acft.inference.settings import outline
+from acft.settings import RunSettings
 from acft.store.connection import open_memory_store
 from acft.store.ingest import Ingester
 from acft.ui.control import Control
@@ -136,7 +136,9 @@ class FakeSettingsProcess(Inference):
         if operation == "check":
             return self.problems
         if operation == "outline":
-            return outline(Session("cpu"), **arguments)
+            settings = RunSettings.parse(tomllib.loads(arguments["text"]))
+            return {"rounds": settings.schedule.rounds, "judged": 700,
+                    "steps": settings.optimizer.steps_per_round, "is_counted": True}  # fmt: skip
         if operation == "launch":
             self.launched.append(arguments)
             return QUICK

@@ -5,6 +5,7 @@ import re
 import threading
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from threading import Lock
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,8 @@ from acft.config import Config, read_override
 from acft.errors import AcftError, ConfigError, RunError
 from acft.inference.client import NEVER
 from acft.inference.fields import Field, fields_of, kind_of
+from acft.inference.server import Session
+from acft.inference.settings import outline
 from acft.settings import OptimizerSettings, OracleSettings, RunSettings, as_asked
 from acft.ui import control
 from acft.ui.app import STATIC
@@ -266,14 +269,16 @@ def test_the_plan_counts_rollouts_steps_and_judged_responses(bench):
     ("method", "shown", "hidden"),
     [
         ("sft", "90 steps in all", ("rollouts", "beside this")),
-        ("nado_decoding", "rollouts in all", ("optimiser steps", "beside this")),
+        ("acft", "2,100 rollouts and 90 steps in all", ("beside this",)),
+        ("nado_decoding", "rollouts in all", ("optimiser steps",)),
         ("rl", "what rl draws or measures beside this is not counted", ("rollouts",)),
         ("dapt", "what dapt draws or measures beside this is not counted", ("rollouts",)),
         ("evaluate", "what evaluate draws or measures beside this", ("round", "before and after")),
     ],
 )
-def test_the_plan_counts_what_the_method_does(bench, method, shown, hidden):
+def test_the_plan_counts_what_the_method_does(bench, monkeypatch, method, shown, hidden):
     text = f'[schedule]\nrounds = 3\n\n[method]\nname = "{method}"\n'
+    monkeypatch.setattr(bench.control, "outline", partial(outline, Session("cpu")))
     plan = text_of(page._plan(bench, text))
     assert shown in plan
     assert not [words for words in hidden if words in plan]

@@ -665,15 +665,18 @@ def test_guidance_is_absorbed_only_where_several_steps_say_so(bench):
     assert not warns(5e-4, 5e-4)
 
 
-def test_a_method_without_an_oracle_shows_nothing_that_an_oracle_would_measure(bench):
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_method_without_an_oracle_shows_nothing_that_an_oracle_would_measure(bench, is_recorded):
     quick = bench.reader.run(QUICK)
     settings = {**quick.settings, "method": {"name": "sft"}}
-    facts = {**quick.facts, "has_oracle": False}
-    sft = replace(quick, settings=settings, facts=facts, history=History())
+    facts = {**quick.facts, "has_oracle": False} if is_recorded else quick.facts
+    history = History() if is_recorded else History(rounds=quick.history.rounds)
+    sft = replace(quick, settings=settings, facts=facts, history=history)
     for draw in (run_charts.reliability, run_charts.by_position, run_charts.divergences,
                  run_charts.steering):  # fmt: skip
         assert draw(sft)["empty"] == "Not measured: the method sft has no oracle."
-    assert run_charts.losses(sft)["empty"] == "Nothing measured yet."
+    unbegun = replace(sft, history=History())
+    assert run_charts.losses(unbegun)["empty"] == "Nothing measured yet."
     shown = text_of(run_facts.facts(sft))
     assert "KL(guided" not in shown
     assert "Satisfaction" not in shown

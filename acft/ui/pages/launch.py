@@ -134,7 +134,10 @@ def _problem(line: str) -> Node:
 
 def _plan(bench: Workbench, text: str) -> Node:
     """The work the settings ask for, in numbers."""
-    settings, asked = RunSettings.parse(settings_text.parse(text)), bench.control.outline(text)
+    try:
+        settings, asked = RunSettings.parse(settings_text.parse(text)), bench.control.outline(text)
+    except AcftError:  # as when the process that knows has ended meanwhile
+        return el("div")
     rounds, rollouts, steps = asked["rounds"], asked["judged"], asked["steps"]
     method = settings.method["name"]
     of_each = {

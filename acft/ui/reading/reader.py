@@ -136,7 +136,7 @@ class Run:
     settings: dict[str, Any]
     """Resolved settings; empty until the worker wrote them."""
     facts: dict[str, Any]
-    """Hashes and versions of models and scorers."""
+    """Hashes and versions of models, scorers and texts, and what the method is like."""
     launch: Launch
     """How the run came about; nothing of it where the record is damaged."""
 
@@ -152,8 +152,9 @@ class Run:
 
     @property
     def may_have_oracle(self) -> bool:
-        """Whether its method trains an oracle; yes while nothing is known of it."""
-        return bool(self.facts.get("has_oracle", True))
+        """Whether its method trains an oracle; where that was not recorded, by what came of it."""
+        may = not self.history.rounds or any(n.startswith("oracle/") for n in self.history.scalars)
+        return bool(self.facts.get("has_oracle", may))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The inference process: asked over a pipe, withdrawn from, killed, silent."""
 
+import inspect
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,7 +14,9 @@ import pytest
 from acft.errors import AcftError
 from acft.inference.client import Inference
 from acft.inference.protocol import MAX_LINE, pack, unpack
+from acft.inference.server import OPERATIONS, _find
 from tests.fake_runs import wait_until
+from tests.programs import ROOT
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_server.py")))
 
@@ -22,6 +26,15 @@ def inference():
     made = Inference(command=FAKE)
     yield made
     made.close()
+
+
+def test_every_operation_is_there_and_all_that_pages_ask_for_is_one():
+    for place in OPERATIONS.values():
+        assert next(iter(inspect.signature(_find(place)).parameters)) in ("session", "_")
+    asked = re.compile(r"""\.(?:call|stream)\(\s*"(\w+)\"""")
+    pages = [file.read_text() for file in (ROOT / "acft" / "ui").rglob("*.py")]
+    named = {name for text in pages for name in asked.findall(text)}
+    assert {"check", "outline", "launch_grid"} <= named <= OPERATIONS.keys()
 
 
 def test_the_process_starts_when_first_asked_and_ends_when_closed(inference):

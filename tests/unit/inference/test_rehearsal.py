@@ -96,15 +96,19 @@ def test_the_expected_time_counts_everything_a_run_does(tmp_path):
     assert work["responses for corpus, validation and test"].n == 8 + 3 * 8 + 2 * 8
 
 
-def test_decoding_has_an_oracle_to_train_and_no_step_to_take(tmp_path):
-    parts, found = rehearsed(tiny(tmp_path, '[method]\nname = "nado_decoding"'))
+@pytest.mark.parametrize("corpora", ["", "corpus = []\n"])
+def test_decoding_has_an_oracle_to_train_and_no_step_to_take(tmp_path, corpora):
+    text = tiny(tmp_path, '[method]\nname = "nado_decoding"')
+    if corpora:
+        text = corpora + re.sub(r"\[\[corpus\]\][^\[]*", "", text)
+    parts, found = rehearsed(text)
     kinds = {part["what"] for part in found["work"]}
     assert "responses for the oracle, judged at every prefix" in kinds
     assert "responses read by the oracle in each pass" in kinds
     assert "optimiser steps" not in kinds
     assert "taking one optimiser step" not in parts
     assert not found["step"]
-    assert found["is_whole"]
+    assert not found["is_whole"]
 
 
 def test_a_control_without_oracle_has_no_oracle_work(tmp_path):

@@ -108,6 +108,9 @@ def test_what_is_imported_here_is_imported_by_children_whatever_folder_they_work
     (tmp_path / "elsewhere" / "acft.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["mine", "", str(tmp_path / "elsewhere")]))
+    own, *named = environment()["PYTHONPATH"].split(os.pathsep)
+    assert named == [str(tmp_path / "mine"), str(tmp_path / "elsewhere")]
+    assert (Path(own) / "acft" / "runs").is_dir()
     command = [*PYTHON[:-1], "-c", "import acft.runs, added_names"]
     subprocess.run(command, env=environment(), cwd=tmp_path / "elsewhere", check=True)
 
