@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from acft.eventlog import Entry
+from acft.runs import launcher
 from acft.runs.devices import Device
-from acft.runs.directory import create_run
+from acft.runs.directory import create_run, find_run
 from acft.runs.spawn import environment
 from acft.runs.status import current_state
 from acft.runs.supervisor import Supervisor
@@ -37,6 +38,11 @@ def create(runs_dir: Path, *overrides: str) -> RunPaths:
     now = time.time()
     launch = Launch(created=now, device="cpu", overrides=overrides)
     return create_run(runs_dir, SPEC, launch, Status(state="queued", created=now))
+
+
+def launched(runs_dir: Path, *overrides: str) -> RunPaths:
+    """The same, as a launch makes it."""
+    return find_run(runs_dir, launcher.launch(runs_dir, SPEC, overrides))
 
 
 def do(paths: RunPaths, listen: Callable[[Entry], None] = lambda _: None) -> int:

@@ -2,29 +2,11 @@ import json
 
 import pytest
 
-from acft.runs import launcher
 from acft.runs.comparison import differences
-from acft.runs.directory import find_run
 from acft.runs.spec import parse_spec
-from acft.schema import RunPaths
-from tests import fake_method
-from tests.fake_runs import SPEC, create, do
+from tests.fake_runs import SPEC, launched
 
-
-@pytest.fixture(autouse=True)
-def _fake():
-    fake_method.register()
-
-
-@pytest.fixture
-def done(tmp_path):
-    paths = create(tmp_path)
-    assert do(paths) == 0
-    return paths
-
-
-def launched(runs_dir, *overrides) -> RunPaths:
-    return find_run(runs_dir, launcher.launch(runs_dir, SPEC, overrides))
+pytestmark = pytest.mark.usefixtures("fake_method_known")
 
 
 def test_only_differing_settings_are_shown_and_missing_ones_are_none(tmp_path, done):

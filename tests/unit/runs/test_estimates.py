@@ -10,20 +10,9 @@ from acft.runs.estimates import estimate, estimates
 from acft.runs.space import space
 from acft.runs.spec import parse_spec, spec_of
 from acft.schema import Labels, Status
-from tests import fake_method
 from tests.fake_runs import SPEC, create, do
 
-
-@pytest.fixture(autouse=True)
-def _fake():
-    fake_method.register()
-
-
-@pytest.fixture
-def done(tmp_path):
-    paths = create(tmp_path)
-    assert do(paths) == 0
-    return paths
+pytestmark = pytest.mark.usefixtures("fake_method_known")
 
 
 def test_an_estimate_is_told_from_finished_runs_of_the_same_kind(tmp_path, done):

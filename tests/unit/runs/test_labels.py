@@ -4,20 +4,8 @@ import pytest
 
 from acft.runs.directory import read_labels
 from acft.runs.labels import label
-from tests import fake_method
-from tests.fake_runs import create, do
 
-
-@pytest.fixture(autouse=True)
-def _fake():
-    fake_method.register()
-
-
-@pytest.fixture
-def done(tmp_path):
-    paths = create(tmp_path)
-    assert do(paths) == 0
-    return paths
+pytestmark = pytest.mark.usefixtures("fake_method_known")
 
 
 def test_labels_change_one_by_one(tmp_path, done):

@@ -14,20 +14,9 @@ from acft.runs.process import this_process
 from acft.runs.sizes import size
 from acft.runs.space import check_room, clean_up_advice, delete, delete_checkpoints, space
 from acft.schema import LOCK, Status
-from tests import fake_method
 from tests.fake_runs import create, do
 
-
-@pytest.fixture(autouse=True)
-def _fake():
-    fake_method.register()
-
-
-@pytest.fixture
-def done(tmp_path):
-    paths = create(tmp_path)
-    assert do(paths) == 0
-    return paths
+pytestmark = pytest.mark.usefixtures("fake_method_known")
 
 
 class Stale(Iterator[os.DirEntry[str]]):

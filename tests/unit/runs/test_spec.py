@@ -16,10 +16,7 @@ from acft.training.subjects import SubjectSettings
 from tests import fake_method
 from tests.fake_runs import SPEC, create
 
-
-@pytest.fixture(autouse=True)
-def _fake():
-    fake_method.register()
+pytestmark = pytest.mark.usefixtures("fake_method_known")
 
 
 def problems(*overrides, text=SPEC):

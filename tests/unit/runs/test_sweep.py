@@ -6,25 +6,10 @@ import pytest
 from acft.errors import ConfigError, RunError
 from acft.runs import launcher, sweep
 from acft.runs.directory import find_run, read_launch, write_status
-from acft.schema import RunPaths, Status
-from tests import fake_method
-from tests.fake_runs import SPEC, create, do
+from acft.schema import Status
+from tests.fake_runs import SPEC, launched
 
-
-@pytest.fixture(autouse=True)
-def _fake():
-    fake_method.register()
-
-
-@pytest.fixture
-def done(tmp_path):
-    paths = create(tmp_path)
-    assert do(paths) == 0
-    return paths
-
-
-def launched(runs_dir, *overrides) -> RunPaths:
-    return find_run(runs_dir, launcher.launch(runs_dir, SPEC, overrides))
+pytestmark = pytest.mark.usefixtures("fake_method_known")
 
 
 def test_a_grid_queues_each_combination_once(tmp_path):
