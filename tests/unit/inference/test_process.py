@@ -89,15 +89,18 @@ def test_closing_the_stream_withdraws_the_request(inference):
 
 
 def test_a_request_given_up_before_its_turn_is_never_carried_out(inference, tmp_path):
-    gate, made, begun = tmp_path / "gate", tmp_path / "made", tmp_path / "begun"
-    asked = {"until": str(gate), "begun": str(begun)}
-    before = threading.Thread(target=inference.call, args=("sleep",), kwargs=asked)
+    made, begun, outlasted = tmp_path / "made", tmp_path / "begun", []
+
+    def go_before():
+        outlasted.append(inference.call("outlast", begun=str(begun)))
+
+    before = threading.Thread(target=go_before)
     before.start()
     wait_until(begun.exists)
     with pytest.raises(AcftError, match="no sign of life"):
         inference.call("touch", seconds=0.2, path=str(made))
-    gate.touch()
     before.join(20)
+    assert outlasted == [True]
     assert inference.call("echo", value="later") == "later"
     assert not made.exists()
 
