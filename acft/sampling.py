@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from acft.backbone.forward import CachedDecoder, logits
+from acft.backbone.cached_decoder import CachedDecoder
+from acft.backbone.forward import logits
 from acft.backbone.loading import Backbone
 from acft.data import pad_token
 from acft.prompt_tokens import check_lengths, encode_prompt, response_text

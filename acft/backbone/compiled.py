@@ -19,8 +19,8 @@ from transformers.cache_utils import DynamicLayer
 
 from acft.backbone.adapters import sharing_copy
 from acft.backbone.attention import group_heads
+from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.compiler import Backend, compiling
-from acft.backbone.forward import CachedDecoder
 from acft.errors import ModelError
 
 LENGTH_STEP = 64

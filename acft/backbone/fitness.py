@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from acft.backbone.forward import CachedDecoder, hidden_states, logits, text_config
+from acft.backbone.cached_decoder import CachedDecoder
+from acft.backbone.forward import hidden_states, logits, text_config
 from acft.chat import as_chat
 from acft.errors import ModelError
 from acft.settings import ModelSettings

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acft.backbone.forward import CachedDecoder, head_weight, logits
+from acft.backbone.cached_decoder import CachedDecoder
+from acft.backbone.forward import head_weight, logits
 from acft.backbone.loading import Backbone, load_backbone
 from acft.config import Config
 from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext, DecoderKind, Sampler

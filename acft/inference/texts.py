@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acft.backbone.forward import CachedDecoder, logits
+from acft.backbone.cached_decoder import CachedDecoder
+from acft.backbone.forward import logits
 from acft.data import pad_token
 from acft.errors import DataError
 from acft.inference.opened import OpenedRun, open_run

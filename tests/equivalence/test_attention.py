@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedModel
 
 from acft.backbone.attention import GROUPED, group_heads
-from acft.backbone.forward import CachedDecoder
+from acft.backbone.cached_decoder import CachedDecoder
 
 pytestmark = pytest.mark.equivalence
 SHAPE = {

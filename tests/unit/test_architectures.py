@@ -7,8 +7,9 @@ import torch
 
 from acft.backbone import compiled_layers
 from acft.backbone.adapters import add_adapter
+from acft.backbone.cached_decoder import ROWS_AT_ONCE, CachedDecoder
 from acft.backbone.compiled_layers import compile_layers
-from acft.backbone.forward import CachedDecoder, hidden_states, logits
+from acft.backbone.forward import hidden_states, logits
 from acft.backbone.loading import load_backbone, load_tokenizer
 from acft.backbone.saving import write_adapter, write_model
 from acft.engines.compiled import CompiledEngine
@@ -142,6 +143,39 @@ def test_token_by_token_after_padding_is_all_at_once(tmp_path, name):
     for step in range(5, 14):
         assert torch.allclose(state.hidden, whole[:, step - 1], atol=1e-4)
         state.append(ids[:, step])
+
+
+@pytest.mark.equivalence
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_many_prompts_of_unequal_length_are_continued_each_as_by_itself(tmp_path, name):
+    model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
+    lengths = 1 + torch.arange(2 * ROWS_AT_ONCE + 3) % 19
+    ids = torch.randint(0, 250, (len(lengths), 24), generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(-19, 0) >= -lengths[:, None]
+    filled = torch.full(mask.shape, PAD).masked_scatter(
+        mask, ids[torch.arange(24) < lengths[:, None]]
+    )
+    whole = hidden_states(model, ids)
+    chosen = torch.tensor([0, 5, 18, 18, len(lengths) - 1])
+    state = CachedDecoder(model, filled, mask)
+    state.select(chosen)
+    for step in range(5):
+        places = lengths[chosen] + step
+        assert torch.allclose(state.hidden, whole[chosen, places - 1], atol=1e-4)
+        state.append(ids[chosen, places])
+
+
+@pytest.mark.parametrize(("name", "n_read"), [("Llama", 16 * 2 + 16 * 9 + 3 * 9), ("Mistral", 315)])
+@torch.no_grad()
+def test_long_prompts_lengthen_few_others_where_each_token_is_kept(tmp_path, name, n_read):
+    model = opened(saved(tmp_path / "model", name, DECODERS[name])).model
+    mask = torch.arange(9) >= 9 - torch.tensor([1] * 15 + [2, *[2] * 15, 9, 9, 9, 9])[:, None]
+    passed = []
+    embedding = model.get_input_embeddings()
+    embedding.register_forward_hook(lambda _, given, __: passed.append(given[0].numel()))
+    CachedDecoder(model, torch.full(mask.shape, PAD), mask)
+    assert sum(passed) == n_read
 
 
 @pytest.mark.equivalence

@@ -13,8 +13,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import StaticCache
 
 from acft.backbone import compiler
+from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.compiled import CompiledModel, CompiledSteps
-from acft.backbone.forward import CachedDecoder
 from acft.backbone.loading import load_backbone
 from acft.engines import build_engine
 from acft.engines.compiled import CompiledEngine
