@@ -13,6 +13,7 @@ PACKAGE = "toxic-comment-classifier"
 def _load(_device: str) -> Scorer:
     from acft.scorers.ports.keras_bilstm import (  # noqa: PLC0415 - loads torch
         ArrayNames,
+        Classifier,
         KerasBiLstmScorer,
         read_weights,
     )
@@ -31,7 +32,7 @@ def _load(_device: str) -> Scorer:
         name=NAME,
         version=asset(PACKAGE).version,
         sha256=sha256(weights_path),
-        weights=read_weights(weights_path, arrays),
+        classifier=Classifier(read_weights(weights_path, arrays), hard_gates=False),
         tokenizer=read_tokenizer(folder / "tokenizer.pickle"),
     )
 

@@ -16,6 +16,7 @@ TOXIC_RANGE = (0.002116, 0.999858)
 def _load(_device: str) -> Scorer:
     from acft.scorers.ports.keras_bilstm import (  # noqa: PLC0415 - loads torch
         ArrayNames,
+        Classifier,
         KerasBiLstmScorer,
         read_weights,
     )
@@ -35,9 +36,9 @@ def _load(_device: str) -> Scorer:
         name=NAME,
         version=asset(PACKAGE).version,
         sha256=sha256(weights_path),
-        weights=read_weights(weights_path, arrays),
+        # "recurrent_activation": "hard_sigmoid" in the file's model_config
+        classifier=Classifier(read_weights(weights_path, arrays), hard_gates=True),
         tokenizer=read_tokenizer(folder / "encoder_0.1.2.pkl"),
-        hard_gates=True,  # "recurrent_activation": "hard_sigmoid" in the file's model_config
         rescale_from=TOXIC_RANGE,
     )
 

@@ -74,46 +74,103 @@ def read_weights(path: Path, names: ArrayNames) -> Weights:
         raise ModelError(f"cannot read weights {str(path)!r}: {error}; run 'make assets'") from None
 
 
-@torch.inference_mode()
-def label_probabilities(
-    weights: Weights, word_ids: Int[Tensor, "batch time"], *, hard_gates: bool
-) -> Float[Tensor, "batch label"]:
-    """Probability of each label.
+class _State(NamedTuple):
+    """An LSTM between two words."""
 
-    Args:
-        weights: Arrays of the classifier.
-        word_ids: Zeros before the words; they are read like words, as in training.
-        hard_gates: Gates are clip(0.2 x + 0.5, 0, 1), the default of old Keras, not the sigmoid.
-    """
-    words = weights.embedding[word_ids.T]  # [time batch input]
-    both = torch.stack([words, words.flip(0)], dim=1)
-    inputs = both @ weights.kernel + weights.bias  # [time 2 batch gates]
-    forward, backward = _lstm_max(inputs, weights.recurrent_kernel, hard_gates=hard_gates)
-    pooled = torch.cat([forward, backward], dim=-1)
-    hidden = torch.relu(pooled @ weights.hidden_kernel + weights.hidden_bias)
-    # so narrow a float32 product rounds rows differently by where in the batch they stand
-    logits = hidden.double() @ weights.output_kernel.double() + weights.output_bias
-    return torch.sigmoid(logits.float())
+    cell: Float[Tensor, "batch unit"]
+    output: Float[Tensor, "batch unit"]
+    largest: Float[Tensor, "batch unit"]
+    """Of each unit's outputs so far."""
 
 
-def _lstm_max(
-    inputs: Float[Tensor, "time 2 batch gates"],
-    recurrent_kernel: Float[Tensor, "2 unit gates"],
-    *,
-    hard_gates: bool,
-) -> Float[Tensor, "2 batch unit"]:
-    """Maximum over time of each unit's output."""
-    units = recurrent_kernel.shape[1]
-    state = output = inputs.new_zeros(2, inputs.shape[2], units)
-    largest = torch.full_like(output, -1.0)
-    for step in inputs:
-        gates = torch.baddbmm(step, output, recurrent_kernel)
-        opened = (0.2 * gates + 0.5).clamp(0, 1) if hard_gates else gates.sigmoid()
-        admit, keep, _, emit = opened.split(units, dim=-1)
-        state = keep * state + admit * gates[..., 2 * units : 3 * units].tanh()
-        output = emit * state.tanh()
-        largest = torch.maximum(largest, output)
-    return largest
+@dataclass(frozen=True)
+class _Lstm:
+    """One direction; the gates lie as i f o g."""
+
+    words: Float[Tensor, "word gates"]
+    """What each word of the vocabulary adds to the gates."""
+    recurrent_kernel: Float[Tensor, "unit gates"]
+    hard_gates: bool
+
+    @classmethod
+    def of(cls, weights: Weights, direction: int, *, hard_gates: bool) -> "_Lstm":
+        """One of the two directions of a classifier."""
+        # clip(0.2 x + 0.5, 0, 1), of which only the clip is left for each step
+        scale, shift = (0.2, 0.5) if hard_gates else (1.0, 0.0)
+        words = weights.embedding @ weights.kernel[direction] + weights.bias[direction]
+        recurrent_kernel = weights.recurrent_kernel[direction]
+        return cls(
+            _candidate_last(words, scale, shift),
+            _candidate_last(recurrent_kernel, scale),
+            hard_gates,
+        )
+
+    def before(self, batch: int) -> _State:
+        """The state before the first word."""
+        zeros = self.words.new_zeros(batch, len(self.recurrent_kernel))
+        return _State(zeros, zeros, torch.full_like(zeros, -1.0))
+
+    def after(self, state: _State, word_ids: Int[Tensor, "time batch"]) -> _State:
+        """The state after these words."""
+        cell, output, largest = state
+        units = cell.shape[1]
+        for step in self.words[word_ids]:
+            gates = torch.addmm(step, output, self.recurrent_kernel)
+            opened, candidate = gates[:, : 3 * units], gates[:, 3 * units :].tanh()
+            opened = opened.clamp(0, 1) if self.hard_gates else opened.sigmoid()
+            admit, keep, emit = opened.split(units, dim=1)
+            cell = torch.addcmul(admit * candidate, keep, cell)
+            output = emit * cell.tanh()
+            largest = torch.maximum(largest, output)
+        return _State(cell, output, largest)
+
+
+def _candidate_last(
+    gates: Float[Tensor, "row gates"], scale: float, shift: float = 0.0
+) -> Float[Tensor, "row gates"]:
+    """The gates i f g o as i f o g, all but g scaled and shifted."""
+    admit, keep, candidate, emit = gates.chunk(4, dim=1)
+    return torch.cat([*(scale * gate + shift for gate in (admit, keep, emit)), candidate], dim=1)
+
+
+class Classifier:
+    """Probabilities of labels, by word ids."""
+
+    @torch.inference_mode()
+    def __init__(self, weights: Weights, *, hard_gates: bool) -> None:
+        """Take the arrays of a Keras file.
+
+        Args:
+            weights: Arrays of the classifier.
+            hard_gates: Gates are clip(0.2 x + 0.5, 0, 1), the default of old Keras, not the
+                sigmoid.
+        """
+        self._weights = weights
+        self._forward = _Lstm.of(weights, 0, hard_gates=hard_gates)
+        self._backward = _Lstm.of(weights, 1, hard_gates=hard_gates)
+        self._after_blanks = [self._forward.before(BATCH_SIZE)]
+        blank = torch.zeros(1, BATCH_SIZE, dtype=torch.long)
+        for _ in range(MAX_WORDS):
+            self._after_blanks.append(self._forward.after(self._after_blanks[-1], blank))
+
+    @torch.inference_mode()
+    def probabilities(self, word_ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch label"]:
+        """Probability of each label of ``BATCH_SIZE`` texts, best of like length.
+
+        Args:
+            word_ids: Zeros before the words; they are read like words, as in training. Those that
+                all texts begin with have been read already.
+        """
+        weights = self._weights
+        in_order = word_ids.T
+        n_blanks = int((in_order == 0).all(dim=1).cumprod(dim=0).sum())
+        forward = self._forward.after(self._after_blanks[n_blanks], in_order[n_blanks:])
+        backward = self._backward.after(self._backward.before(len(word_ids)), in_order.flip(0))
+        pooled = torch.cat([forward.largest, backward.largest], dim=-1)
+        hidden = torch.relu(pooled @ weights.hidden_kernel + weights.hidden_bias)
+        # so narrow a float32 product rounds rows differently by where in the batch they stand
+        logits = hidden.double() @ weights.output_kernel.double() + weights.output_bias
+        return torch.sigmoid(logits.float())
 
 
 @dataclass(frozen=True)
@@ -123,9 +180,8 @@ class KerasBiLstmScorer:
     name: str
     version: str
     sha256: str
-    weights: Weights
+    classifier: Classifier
     tokenizer: KerasTokenizer
-    hard_gates: bool = False
     rescale_from: tuple[float, float] = (0.0, 1.0)
     """This range of probabilities is stretched to [0, 1]."""
 
@@ -138,11 +194,11 @@ class KerasBiLstmScorer:
 
     def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "batch 6"]:
         """Probability of each of ``LABELS`` as the network gives it, before any rescaling."""
-        word_ids = [self.tokenizer.encode(text, MAX_WORDS) for text in texts]
-        empty = [[0] * MAX_WORDS] * (-len(word_ids) % BATCH_SIZE)
-        rows = torch.tensor(word_ids + empty, dtype=torch.long).reshape(-1, MAX_WORDS)
-        batches = [
-            label_probabilities(self.weights, batch, hard_gates=self.hard_gates)
-            for batch in rows.split(BATCH_SIZE)
-        ]
-        return torch.cat(batches)[: len(word_ids)]
+        if not texts:
+            return torch.empty(0, len(LABELS))
+        encoded = [tuple(self.tokenizer.encode(text, MAX_WORDS)) for text in texts]
+        distinct = sorted(set(encoded))  # by their zeros, so by length
+        rows = [(0,) * MAX_WORDS] * (-len(distinct) % BATCH_SIZE) + distinct
+        found = [self.classifier.probabilities(b) for b in torch.tensor(rows).split(BATCH_SIZE)]
+        places = {row: place for place, row in enumerate(rows)}
+        return torch.cat(found)[[places[row] for row in encoded]]

@@ -8,9 +8,9 @@ from acft.scorers.ports.keras_bilstm import (
     BATCH_SIZE,
     LABELS,
     ArrayNames,
+    Classifier,
     KerasBiLstmScorer,
     Weights,
-    label_probabilities,
     read_weights,
 )
 from acft.scorers.ports.keras_pickle import KerasTokenizer
@@ -50,23 +50,38 @@ def pytorch_lstm(weights):
     return lstm
 
 
-WORD_IDS = torch.randint(WORDS, (7, 11), generator=torch.Generator().manual_seed(1))
+@torch.inference_mode()
+def by_pytorch(weights, word_ids):
+    """Probabilities of the labels, with sigmoid gates."""
+    outputs, _ = pytorch_lstm(weights)(weights.embedding[word_ids.T])
+    hidden = torch.relu(outputs.amax(0) @ weights.hidden_kernel + weights.hidden_bias)
+    return torch.sigmoid(hidden @ weights.output_kernel + weights.output_bias)
+
+
+WORD_IDS = torch.randint(WORDS, (BATCH_SIZE, 11), generator=torch.Generator().manual_seed(1))
 
 
 def test_with_sigmoid_gates_it_is_pytorchs_lstm():
     weights = random_weights()
-    with torch.inference_mode():
-        outputs, _ = pytorch_lstm(weights)(weights.embedding[WORD_IDS.T])
-    pooled = outputs.amax(0)
-    hidden = torch.relu(pooled @ weights.hidden_kernel + weights.hidden_bias)
-    expected = torch.sigmoid(hidden @ weights.output_kernel + weights.output_bias)
-    found = label_probabilities(weights, WORD_IDS, hard_gates=False)
+    expected = by_pytorch(weights, WORD_IDS)
+    found = Classifier(weights, hard_gates=False).probabilities(WORD_IDS)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_zeros_that_all_texts_begin_with_are_read_like_words():
+    weights = random_weights()
+    word_ids = WORD_IDS.clamp(min=1)
+    word_ids[:, :4] = 0
+    word_ids[0, :9] = 0
+    expected = by_pytorch(weights, word_ids)
+    found = Classifier(weights, hard_gates=False).probabilities(word_ids)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_hard_gates_are_another_network():
     soft, hard = (
-        label_probabilities(random_weights(), WORD_IDS, hard_gates=gates) for gates in (False, True)
+        Classifier(random_weights(), hard_gates=gates).probabilities(WORD_IDS)
+        for gates in (False, True)
     )
     assert (soft - hard).abs().max() > 0.01
 
@@ -86,18 +101,20 @@ def test_hard_gates_by_hand_for_one_step():
             "output_kernel": torch.eye(HIDDEN, len(LABELS)),
         }
     )
-    found = label_probabilities(weights, torch.zeros(1, 1, dtype=torch.long), hard_gates=True)
+    blanks = torch.zeros(BATCH_SIZE, 1, dtype=torch.long)
+    found = Classifier(weights, hard_gates=True).probabilities(blanks)
     output = torch.tanh(0.7 * torch.tanh(torch.tensor(2.0)))
     torch.testing.assert_close(found[0, 0], torch.sigmoid(output))
 
 
 def tiny_scorer(**settings):
     tokenizer = KerasTokenizer({f"w{n}": n for n in range(1, WORDS)}, filters=".")
-    return KerasBiLstmScorer("tiny", "1", "0", random_weights(), tokenizer, **settings)
+    classifier = Classifier(random_weights(), hard_gates=False)
+    return KerasBiLstmScorer("tiny", "1", "0", classifier, tokenizer, **settings)
 
 
 def test_more_texts_than_a_batch_keep_their_order():
-    texts = [f"w{1 + n % 7} w{1 + n % 5}" for n in range(BATCH_SIZE + 3)]
+    texts = [" ".join(f"w{1 + n * k % 7}" for k in range(n % 29)) for n in range(3 * BATCH_SIZE)]
     scorer = tiny_scorer()
     assert scorer.score(texts) == [scorer.score([text])[0] for text in texts]
 
