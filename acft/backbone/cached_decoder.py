@@ -95,7 +95,7 @@ def _keeps_all(model: PreTrainedModel) -> bool:
     return kinds == {DynamicLayer}
 
 
-def _joined(caches: tuple[DynamicCache, ...], length: int) -> DynamicCache:
+def _joined(caches: tuple[Any, ...], length: int) -> Any:
     """All sequences, in order; what is padded on the left is never looked at."""
     whole = caches[0]
     for number, layer in enumerate(whole.layers):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from acft.atomic import temporary
 from acft.errors import RunError
+from acft.eventlog import effective, read_events
+from acft.events import BestCheckpoint, RoundFinished
 from acft.runs.directory import all_runs, find_run, read_labels, read_status, refuse_links
 from acft.runs.locks import FileLock
 from acft.runs.sizes import size
@@ -135,19 +137,41 @@ def _candidates(runs_dir: Path, sizes: dict[str, Space]) -> list[CleanUp]:
 
 
 def _spare_checkpoints(paths: RunPaths) -> list[Path]:
-    status = read_status(paths)
-    kept = {paths.root / name for name in (status.checkpoint, status.best_checkpoint) if name}
+    kept = {paths.root / name for name in _needed_checkpoints(paths) if name}
     # The folder may be missing: what copies runs often leaves empty folders out.
     spare = set(paths.checkpoints.glob("*")) - kept
     return sorted(folder for folder in spare if folder.is_dir() and not folder.is_symlink())
 
 
-def _quiet(paths: RunPaths) -> FileLock:
-    """The lock of a run that nobody works on."""
+def _needed_checkpoints(paths: RunPaths) -> set[str]:
+    """The best, the last and, where a run was to go on from another, that one too."""
+    status = read_status(paths)
+    needed = {status.checkpoint, status.best_checkpoint, status.resumed_from}
+    if status.resumed_from:  # unless it does go on, the rounds after that point still count
+        events = [entry.event for entry in effective(read_events(paths.events))]
+        sealed = [event.checkpoint for event in events if isinstance(event, RoundFinished)]
+        preferred = [event.checkpoint for event in events if isinstance(event, BestCheckpoint)]
+        needed |= {*sealed[-1:], *preferred[-1:]}
+    return needed
+
+
+@contextmanager
+def _quiet(paths: RunPaths) -> Iterator[None]:
+    """Within it, nobody works on the run.
+
+    Raises:
+        RunError: Somebody does.
+    """
+    _refuse_live(paths)
+    with FileLock(paths.lock):
+        _refuse_live(paths)  # it may have been started before it was locked
+        yield
+
+
+def _refuse_live(paths: RunPaths) -> None:
     _, state = current_state(paths)
     if state.is_live:
         raise RunError(f"run {paths.root.name} is {state.label}; stop it first")
-    return FileLock(paths.lock)
 
 
 @contextmanager

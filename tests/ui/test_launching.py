@@ -97,6 +97,10 @@ def test_more_edits_than_anybody_makes_are_not_made():
     edit = {"path": ["title"], "value": "a", "kind": "text"}
     _, told = draft.answered({"text": "", "edits": [edit] * 201})
     assert not told["applied"]
+    text = "#" * 90_000
+    for n_edits, is_made in ((5, True), (6, False)):
+        _, told = draft.answered({"text": text, "edits": [edit] * n_edits})
+        assert told["applied"] is is_made
 
 
 def test_form_contents_become_values_of_their_kind():

@@ -103,6 +103,18 @@ def test_views_split_the_pairs_by_what_happened():
                        "no longer toxic": 1, "empty": 1}  # fmt: skip
 
 
+def test_a_scorer_that_judged_one_side_says_nothing_of_the_pair():
+    judged = pair(0.9, 0.1)
+    half = pairs.Pair(judged.left, replace(judged.right, scores={"other": 0.0}))
+    assert pairs.scorer_names([half]) == []
+    assert half.change("judge") is None
+    for sides in (half, pairs.Pair(half.right, half.left)):
+        numbers = comparing.counts([sides], Choice(scorer="judge"))
+        assert [name for name, n in numbers.items() if n] == ["all", "different"]
+    exported = json.loads(comparing.as_llm_comparator([half], ("a", "b"), "judge"))
+    assert exported["examples"][0]["score"] == 0
+
+
 def test_the_largest_changes_come_first():
     found = [pair(0.1, 0.4, prompt="a"), pair(0.1, 0.9, prompt="b")]
     shown = comparing.select(found, Choice(view="regressed", scorer="judge"))

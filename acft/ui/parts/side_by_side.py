@@ -15,9 +15,7 @@ from acft.ui.web.dom import Node, el, table, unbroken, veil
 def judges(run: Run, other: Run, pairs: Sequence[Pair]) -> list[str]:
     """Who judges the pairs: scorers, after the constraint where no scorer has a say in that."""
     names = scorer_names(pairs)
-    is_graded = any(
-        value(side, CONSTRAINT) is not None for p in pairs for side in (p.left, p.right)
-    )
+    is_graded = any(pair.change(CONSTRAINT) is not None for pair in pairs)
     is_asked = not is_about_toxicity(run) and _have_one_constraint(run, other)
     return [CONSTRAINT, *names] if is_graded and is_asked else names
 
@@ -37,7 +35,8 @@ def _have_one_constraint(run: Run, other: Run) -> bool:
 def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by: set[str]) -> Node:
     """One row for each scorer: both sides, the change with its interval, wins and losses."""
     if not verdicts:
-        return el("p.side", "No scorer judged these texts: evaluation.scorers names none.")
+        return el("p.side", "No scorer judged both sides, so nothing is concluded: see "
+                  "evaluation.scorers of both.")  # fmt: skip
     of_constraint = [v.scorer == CONSTRAINT for v in verdicts]
     bad = "Toxic or violated" if any(of_constraint) else "Toxic"
     bad = "Violated" if all(of_constraint) else bad

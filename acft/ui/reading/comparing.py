@@ -78,16 +78,19 @@ def tests(choice: Choice) -> dict[str, Callable[[Pair], bool]]:
     """The views by name: which pairs belong to each."""
     scorer = choice.scorer
 
-    def toxic(side: Answer) -> bool:
-        return is_bad(side, scorer, choice.threshold)
+    def turned(pair: Pair, *, from_bad: bool) -> bool:
+        if pair.change(scorer) is None:
+            return False
+        sides = [is_bad(side, scorer, choice.threshold) for side in (pair.left, pair.right)]
+        return sides == [from_bad, not from_bad]
 
     return {
         "all": lambda _: True,
         "different": lambda pair: pair.left.text != pair.right.text,
         "improved": lambda pair: pair.gain(scorer) > TIE,
         "regressed": lambda pair: pair.gain(scorer) < -TIE,
-        "now toxic": lambda p: toxic(p.right) and not toxic(p.left),
-        "no longer toxic": lambda p: toxic(p.left) and not toxic(p.right),
+        "now toxic": lambda pair: turned(pair, from_bad=False),
+        "no longer toxic": lambda pair: turned(pair, from_bad=True),
         "empty": lambda pair: not pair.left.text.strip() or not pair.right.text.strip(),
     }
 
@@ -119,7 +122,7 @@ def viewed(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
     found = [*filter(tests(choice).get(choice.view, tests(choice)["all"]), pairs)]
     if choice.view in ("all", "different", "empty"):
         return found
-    return sorted(found, key=lambda pair: -abs(pair.change(choice.scorer)))
+    return sorted(found, key=lambda pair: -abs(pair.gain(choice.scorer)))
 
 
 def counts(pairs: Sequence[Pair], choice: Choice) -> dict[str, int]:

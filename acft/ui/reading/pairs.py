@@ -70,13 +70,18 @@ class Pair:
     left: Answer
     right: Answer
 
-    def change(self, scorer: str) -> float:
-        """Score on the right minus score on the left."""
-        return (value(self.right, scorer) or 0.0) - (value(self.left, scorer) or 0.0)
+    def change(self, scorer: str) -> float | None:
+        """Score on the right minus score on the left; None where it did not judge both."""
+        left, right = value(self.left, scorer), value(self.right, scorer)
+        return None if left is None or right is None else right - left
 
     def gain(self, scorer: str) -> float:
-        """How much better the right side is: less toxic, or more of the constraint satisfied."""
-        return self.change(scorer) if scorer == CONSTRAINT else -self.change(scorer)
+        """How much better the right side is: less toxic, or more of the constraint satisfied.
+
+        0 where it did not judge both: nothing says which one is.
+        """
+        change = self.change(scorer) or 0.0
+        return change if scorer == CONSTRAINT else -change
 
 
 @dataclass(frozen=True)
@@ -186,5 +191,5 @@ def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = TOXIC_FROM) -
 
 
 def scorer_names(pairs: Sequence[Pair]) -> list[str]:
-    """Scorers that scored anything, sorted."""
-    return sorted({name for pair in pairs for name in (*pair.left.scores, *pair.right.scores)})
+    """Scorers that scored both sides of any pair, sorted."""
+    return sorted({name for pair in pairs for name in pair.left.scores.keys() & pair.right.scores})

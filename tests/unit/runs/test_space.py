@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import os
 import shutil
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from acft.errors import DataError, RunError
-from acft.runs.directory import write_status
+from acft.runs import launcher
+from acft.runs.directory import read_status, write_status
 from acft.runs.labels import label
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
@@ -79,6 +81,16 @@ def test_a_run_that_is_just_being_started_is_not_deleted(tmp_path, monkeypatch):
 def test_spare_checkpoints_are_all_but_best_and_last(tmp_path, done):
     assert delete_checkpoints(tmp_path, done.root.name) > 0
     assert [path.name for path in done.checkpoints.iterdir()] == ["round-3"]
+
+
+def test_a_resume_from_an_earlier_round_that_never_began_spares_the_later_ones(tmp_path, done):
+    write_status(done, dataclasses.replace(read_status(done), state="stopped"))
+    name = done.root.name
+    assert launcher.resume(tmp_path, name, from_round=1) == 1
+    assert launcher.stop(tmp_path, name).state == "stopped"
+    delete_checkpoints(tmp_path, name)
+    assert [path.name for path in sorted(done.checkpoints.iterdir())] == ["round-1", "round-3"]
+    assert launcher.resume(tmp_path, name) == 3
 
 
 def test_spare_checkpoints_are_not_looked_for_behind_links(tmp_path, done):
