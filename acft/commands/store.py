@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from acft.commands._options import add_json, add_runs_dir
+from acft.commands._printable import printable
 from acft.ui.options import add_guidance_rounds
 
 LONGEST_SECONDS = 24 * 3600
@@ -112,9 +113,12 @@ def _query(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
         return 0
+    shown = printable if sys.stdout.isatty() else str  # texts of a model may steer a terminal
     writer = csv.writer(sys.stdout, delimiter="\t")
     writer.writerow(result.columns)
-    writer.writerows(result.rows)
+    writer.writerows(
+        [shown(cell) if isinstance(cell, str) else cell for cell in row] for row in result.rows
+    )
     if result.is_cut:
         print(f"only the first {len(result.rows)} rows; raise --limit for more", file=sys.stderr)
     return 0

@@ -41,8 +41,8 @@ PROBE_TOLERANCE = 1e-6
 def identify(session: Session, runs: str, run_id: str, version: int) -> dict[str, Any]:
     """Which weights answer, and a test that base and tuned are who they claim to be.
 
-    The probe's distributions must differ between base and tuned, and switching the trained part
-    off must give the base back exactly.
+    The probe's distributions must differ between base and tuned, and switching an adapter off must
+    give the base back exactly.
     """
     opened = open_run(session, runs, run_id)
     opened.policy(version)
@@ -59,7 +59,8 @@ def identify(session: Session, runs: str, run_id: str, version: int) -> dict[str
         "device": str(backbone.model.device),
         "differs": gap,
         "restored": restored,
-        "is_proved": (gap > PROBE_TOLERANCE or version == 0) and restored <= PROBE_TOLERANCE,
+        "is_proved": (gap > PROBE_TOLERANCE or version == 0)
+        and (restored is None or restored <= PROBE_TOLERANCE),
     }
 
 
@@ -271,10 +272,13 @@ def _probe(policy: Policy) -> Float[Tensor, " vocab"]:
 
 
 @torch.inference_mode()
-def _switched_off(opened: OpenedRun) -> float:
-    """Largest difference from the base when the trained part of the tuned copy is set to zero."""
+def _switched_off(opened: OpenedRun) -> float | None:
+    """Largest difference from the base when the trained part of the tuned copy is set to zero.
+
+    None where all weights are tuned: nothing can be set to zero.
+    """
     if opened.run.adapter.kind == "full":
-        return 0.0
+        return None
     model = opened.tuned.backbone.model
     kept = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_B" in n}
     parameters = dict(model.named_parameters())

@@ -1,5 +1,6 @@
 """The database made again from the run directories, and consistent copies of it."""
 
+import logging
 import uuid
 from pathlib import Path
 
@@ -10,11 +11,26 @@ from acft.store.ingest import KEEP_ALL, Ingester, Retention
 from acft.store.journal import load_journal
 from acft.store.queries.answer import literal
 
+LOG = logging.getLogger(__name__)
 
-def rebuild(root: Path, path: Path | None = None, retention: Retention = KEEP_ALL) -> int:
+
+def rebuild(
+    root: Path,
+    path: Path | None = None,
+    retention: Retention = KEEP_ALL,
+    *,
+    may_miss_runs: bool = False,
+) -> int:
     """Number of runs in the new database, which takes the place of the old one when complete.
 
+    Args:
+        root: Directory of the runs.
+        path: The database, where it is not the one among them.
+        retention: What is kept of old rounds.
+        may_miss_runs: A run that cannot be taken in is told in the log and keeps no other one out.
+
     Raises:
+        StoreError: A run cannot be taken in, and none may be missing; the old one stays.
         StoreLockedError: A running workbench has the old one open.
     """
     path = path or root / FILE
@@ -22,7 +38,7 @@ def rebuild(root: Path, path: Path | None = None, retention: Retention = KEEP_AL
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     store = open_store(root, unfinished)
     try:
-        n_runs = bring_up_to_date(store, retention)
+        n_runs = bring_up_to_date(store, retention, may_miss_runs=may_miss_runs)
         store.close()
         # Before the file: a log of the old one must never be found beside the new one.
         _log_of(path).unlink(missing_ok=True)
@@ -33,9 +49,20 @@ def rebuild(root: Path, path: Path | None = None, retention: Retention = KEEP_AL
     return n_runs
 
 
-def bring_up_to_date(store: Store, retention: Retention = KEEP_ALL) -> int:
-    """Number of runs in the store after everything new was taken in."""
-    Ingester(store, retention).poll()
+def bring_up_to_date(
+    store: Store, retention: Retention = KEEP_ALL, *, may_miss_runs: bool = False
+) -> int:
+    """Number of runs in the store after everything new was taken in.
+
+    Raises:
+        StoreError: A run cannot be taken in, and none may be missing; all others were taken in.
+    """
+    try:
+        Ingester(store, retention).poll()
+    except StoreError as error:
+        if not may_miss_runs:
+            raise
+        LOG.warning("%s", error)
     load_journal(store)
     return int(store.rows("SELECT count(*) FROM runs")[0][0])
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from acft.atomic import open_own
 from acft.schema import TABLES
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def problems(shards: Sequence[Shard]) -> list[str]:
 def problem(shard: Shard) -> str:
     """Why a shard must not be loaded, or an empty string."""
     try:
-        with shard.path.open("rb") as file:
+        with open_own(shard.path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != shard.sha256:
-            return f"content has hash {digest[:12]}, its event says {shard.sha256[:12]}"
-        metadata = pq.read_metadata(shard.path)
+            if digest != shard.sha256:
+                return f"content has hash {digest[:12]}, its event says {shard.sha256[:12]}"
+            metadata = pq.read_metadata(file)
     except (OSError, pa.ArrowInvalid) as error:
         return f"cannot be read: {error}"
     if metadata.num_rows != shard.rows:

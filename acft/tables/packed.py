@@ -46,6 +46,8 @@ NAMES = re.compile(
 """Files of a run that a packed table can have."""
 TOTAL_BYTES = 1 << 28
 """No table's measurements are larger; more is an attack on the disk."""
+HEADER_BYTES = 1 << 24
+"""Room for what the archive adds to them."""
 
 
 def pack(runs: Iterable[RunPaths], file: Path) -> None:
@@ -71,7 +73,10 @@ def unpack(file: Path, runs_dir: Path) -> list[str]:
     """
     staging = temporary(runs_dir / file.name)
     try:
-        with tarfile.open(file, mode="r:xz") as archive:
+        with (
+            lzma.open(file) as content,
+            tarfile.open(fileobj=_Capped(content), mode="r|") as archive,
+        ):
             found = sorted({_extract(member, archive, staging) for member in _checked(archive)})
         for run_id in found:
             _accept(RunPaths(staging / run_id))
@@ -85,6 +90,22 @@ def unpack(file: Path, runs_dir: Path) -> list[str]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return added
+
+
+class _Capped:
+    """Content that is unpacked no further than that of a table goes, whatever its headers say."""
+
+    def __init__(self, content: lzma.LZMAFile) -> None:
+        self._content = content
+        self._left = TOTAL_BYTES + HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        found = self._content.read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise DataError(f"it is larger than {TOTAL_BYTES >> 20} MiB")
+        return found
 
 
 def _checked(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

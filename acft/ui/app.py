@@ -117,7 +117,7 @@ def _own_store(runs: Path) -> Store:
         return open_store(runs)
     except StoreDamagedError as error:
         LOG.warning("%s\nMaking it again from the files of the runs.", error)
-        rebuild(runs)
+        rebuild(runs, may_miss_runs=True)
         return open_store(runs)
 
 

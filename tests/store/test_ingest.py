@@ -114,6 +114,15 @@ def test_a_missing_shard_is_refused(store, ingester, run):
     assert "cannot be read" in refusal(store)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_shard_that_is_no_file_of_the_run_is_refused(store, ingester, run, tmp_path, kind):
+    path = run.seal("rollouts", {"rollout_id": "a"})
+    path.rename(tmp_path / "elsewhere.parquet")
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(tmp_path / "elsewhere.parquet")
+    ingester.poll()
+    assert "cannot be read" in refusal(store)
+
+
 def test_a_shard_that_is_no_parquet_file_is_refused(store, ingester, run):
     (run.paths.shards / "rollouts-000001.parquet").write_bytes(b"not parquet at all")
     digest = "99e06a5e33e5ff2b0fcf1a6d9ef5a6b4"

@@ -117,12 +117,25 @@ def test_a_lost_or_damaged_database_is_made_again(tmp_path, damage):
     store.close()
 
 
+def test_a_run_that_cannot_be_read_keeps_no_other_out_of_the_new_database(tmp_path, caplog):
+    first, _ = two_runs(tmp_path)
+    first.paths.events.rename(tmp_path / "elsewhere")
+    first.paths.events.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="mend its folder"):
+        rebuild(tmp_path)
+    rebuild(tmp_path, may_miss_runs=True)
+    store = open_store(tmp_path)
+    assert store.rows("SELECT count(*) FROM rollouts") == [(3,)]
+    store.close()
+    assert "mend its folder" in caplog.text
+
+
 def test_the_old_database_stays_when_rebuilding_fails(tmp_path, monkeypatch):
     two_runs(tmp_path)
     rebuild(tmp_path)
     content = (tmp_path / "store.duckdb").read_bytes()
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("disk full")
 
     monkeypatch.setattr("acft.store.rebuild.bring_up_to_date", fail)

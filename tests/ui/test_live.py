@@ -143,6 +143,15 @@ def test_a_failed_self_test_is_said_loudly():
     assert "FAILED" in text_of(live_compare.badge(attempt, 0))
 
 
+def test_the_self_test_of_all_weights_claims_nothing_of_an_adapter():
+    proof = {"base": {"sha256": "a"}, "tuned": {"sha256": "b"}, "differs": 1.0, "restored": None,
+             "is_proved": True, "dtype": "float32", "device": "cpu"}  # fmt: skip
+    weights = [{"version": 1, "sha256": "b"}]
+    badge = live_compare.badge(live_compare.Attempt("p", [], {}, weights=weights, proof=proof), 0)
+    assert "self-test passed" in text_of(badge)
+    assert "adapter" not in str(badge)
+
+
 def test_other_weights_than_the_proved_ones_are_said_loudly():
     proof = {"base": {"sha256": "a"}, "tuned": {"sha256": "b"}, "differs": 1.0, "restored": 0.0,
              "is_proved": True, "dtype": "float32", "device": "cpu"}  # fmt: skip

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import tomllib
 import weakref
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,29 @@ def read(folder: Path, run_id: str) -> Run:
     run = Reader(folder).run(run_id)
     assert run is not None
     return run
+
+
+def test_events_that_a_machine_lost_with_its_power_are_forgotten(tmp_path):
+    paths = create(tmp_path)
+    reader = Reader(tmp_path)
+
+    def losses() -> list[float]:
+        run = reader.run(paths.root.name)
+        assert run is not None
+        return [point.value for point in run.history.scalars.get("loss", [])]
+
+    def tell(*values: float) -> None:
+        with closing(EventWriter(paths.events)) as events:
+            for value in values:
+                events.append(Scalars(1, 1, {"loss": value}))
+
+    tell(1.0, 2.0)
+    kept = paths.events.read_bytes()
+    tell(3.0)
+    assert losses() == [1.0, 2.0, 3.0]
+    paths.events.write_bytes(kept)
+    tell(2.5, 2.25, 2.125)
+    assert losses() == [1.0, 2.0, 2.5, 2.25, 2.125]
 
 
 def test_every_run_is_listed_with_its_true_state(bench):

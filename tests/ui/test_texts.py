@@ -22,8 +22,8 @@ from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import blind
 from acft.ui.reading import checkpoints, comparing, pairs, quantities, tokens
+from acft.ui.reading.answers import Answer
 from acft.ui.reading.comparing import Choice
-from acft.ui.reading.reader import Answer
 from acft.ui.web import charts, words
 from acft.ui.web.dom import el, sent, sparkline, text_of
 from tests.ui import synthetic

@@ -32,6 +32,7 @@ from acft.ui.parts.side_menus import (
     same_sides,
     unanswered,
 )
+from acft.ui.reading.answers import Answer
 from acft.ui.reading.comparing import (
     PURPOSES,
     Choice,
@@ -56,7 +57,7 @@ from acft.ui.reading.pairs import (
     subjects,
     verdict,
 )
-from acft.ui.reading.reader import Answer, Run
+from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, table, veil, veiled, view
 from acft.ui.web.pager import PART, current_page, link, pager

@@ -86,8 +86,8 @@ def _texts_pay(history: History) -> list[Alert]:
     if rise < 0.03 or satisfied[-1].value <= satisfied[0].value:
         return []
     text = (
-        f"satisfaction rises, but so did the perplexity of held-out text, by {rise:.1%} since the "
-        "first round: the policy pays with fluency"
+        f"satisfaction rises, but so did the perplexity of held-out text, by {rise:.1%} against "
+        "the base: the policy pays with fluency"
     )
     return [Alert("warning", text, perplexity[-1].step)]
 

@@ -9,9 +9,9 @@ from acft.store.journal import record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
 from acft.ui.page import Visit
 from acft.ui.parts.side_by_side import prompt
+from acft.ui.reading.answers import Answer
 from acft.ui.reading.comparing import Comparison, is_swapped
 from acft.ui.reading.pairs import TIE, Pair
-from acft.ui.reading.reader import Answer
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el, fact, table, veil, veiled
 

@@ -234,9 +234,10 @@ def badge(attempt: Attempt, number: int) -> Node | None:
     proof, used = attempt.proof, attempt.weights[number]
     if proof is None or not used:
         return None
-    outcome = el("span.chip.good", "self-test passed", title=(
-        f"base and tuned differ by up to {proof['differs']:.3g} nats on a probe; switching the "
-        f"adapter off gives the base back within {proof['restored']:.1g}"))  # fmt: skip
+    passed = f"base and tuned differ by up to {proof['differs']:.3g} nats on a probe"
+    if proof["restored"] is not None:
+        passed += f"; switching the adapter off gives the base back within {proof['restored']:.1g}"
+    outcome = el("span.chip.good", "self-test passed", title=passed)
     if not proof["is_proved"]:
         outcome = el("span.chip.bad", "self-test FAILED: these may not be the named weights")
     digest = str(used["sha256"])

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.statistics import Interval
 from acft.ui.parts.run_facts import is_about_toxicity
+from acft.ui.reading.answers import Answer
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Verdict, scorer_names, value
-from acft.ui.reading.reader import Answer, Run
+from acft.ui.reading.reader import Run
 from acft.ui.web import words
 from acft.ui.web.dom import Node, el, table, unbroken, veil
 

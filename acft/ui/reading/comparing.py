@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
+from acft.ui.reading.answers import Answer
 from acft.ui.reading.pairs import CONSTRAINT, TIE, Pair, Subject, is_bad
-from acft.ui.reading.reader import Answer, Run
+from acft.ui.reading.reader import Run
 from acft.ui.web import words
 
 MAX_PATTERN = 200

@@ -8,7 +8,7 @@ from statistics import fmean
 from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.statistics import Interval
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
-from acft.ui.reading.reader import Answer
+from acft.ui.reading.answers import Answer
 
 RESULTS = ("policy", "guided")
 """Subjects of what methods make: a tuned policy, or one that is guided while it draws."""

@@ -12,13 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from acft.atomic import open_own, read_own_text
 from acft.costs import bill_of
 from acft.errors import AcftError, DataError
-from acft.eventlog import Entry, EventReader, effective, read_events
+from acft.eventlog import Entry, effective, read_events
 from acft.events import (
     BestCheckpoint,
     Calibration,
@@ -32,8 +29,10 @@ from acft.events import (
 )
 from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_resolved
 from acft.runs.status import FINAL, RunState, current_state
-from acft.schema import TABLES, Labels, Launch, RunPaths, Status
+from acft.schema import Labels, Launch, RunPaths, Status
 from acft.settings import as_asked, as_used
+from acft.store.tail import Position, read_on
+from acft.ui.reading.answers import Answer, answers_of
 
 LOG_TAIL_BYTES = 20_000
 RESTING = ("queued", *FINAL, "lost")
@@ -44,7 +43,7 @@ Marks = tuple[tuple[int, int, int] | None, ...]
 """Number, size and time of some files."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """One measured value."""
 
@@ -157,46 +156,22 @@ class Run:
         return bool(self.facts.get("has_oracle", may))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One response to a prompt."""
-
-    rollout_id: str
-    subject: str
-    """base, policy or guided."""
-    version: int
-    prompt_id: str
-    prompt: str
-    category: str
-    sample: int
-    text: str
-    n_tokens: int
-    logprob: float
-    scores: dict[str, float]
-    satisfaction: float | None = None
-    """How well the run's constraint is satisfied, 0 to 1."""
-    round: int = 0
-    """Round of its row. One that differs among responses of one policy tells another drawing."""
-
-    @property
-    def toxicity(self) -> float | None:
-        """The highest score any scorer gave."""
-        return max(self.scores.values(), default=None)
-
-
 class _Tail:
     """Follows one event file."""
 
     def __init__(self, paths: RunPaths) -> None:
         self.path = paths.events
-        self.reader = EventReader(self.path)
+        self.position = Position()
         self.history = History()
 
     def poll(self) -> History:
         """The history so far; earlier ones stay as they were, since pages may still draw them."""
-        n_known = self.reader.seq
+        n_known = self.position.seq
         try:
-            fresh = self.reader.poll()
+            fresh = self._read_on()
+            if fresh is None:  # a machine that lost power lost some of what was read
+                n_known, self.position, self.history = 0, Position(), History()
+                fresh = self._read_on()
         except OSError:  # of one run, whose state tells; the others are to be seen
             return self.history
         if fresh:
@@ -208,8 +183,21 @@ class _Tail:
                 self.history = self.history.copy()
                 for entry in fresh:
                     self.history.take(entry)
-            self.history.n_events = self.reader.seq
+            self.history.n_events = self.position.seq
         return self.history
+
+    def _read_on(self) -> list[Entry] | None:
+        """What was written since; None where the file does not continue what was read before."""
+        fresh: list[Entry] = []
+        position, is_last = self.position, False
+        while not is_last:
+            chunk = read_on(self.path, position)
+            if chunk is None:
+                return None
+            fresh += [line.entry for line in chunk.lines]
+            position, is_last = chunk.position, chunk.is_last
+        self.position = position
+        return fresh
 
 
 class Reader:
@@ -281,8 +269,12 @@ class Reader:
 
     def answers(self, run: Run, purpose: str = "test") -> list[Answer]:
         """Every response given for a purpose, with its scores."""
-        names = tuple((shard.table, shard.name) for shard in run.history.shards)
-        return _answers(run.paths.shards, names, purpose)
+        names = tuple(
+            (shard.table, shard.name)
+            for shard in run.history.shards
+            if shard.table in ("rollouts", "scores")
+        )
+        return answers_of(run.paths.shards, names, purpose)
 
     def log_size(self, run: Run) -> int:
         """Bytes the worker has printed."""
@@ -355,40 +347,3 @@ def table_of(values: dict[str, Any], name: str) -> dict[str, Any]:
     """A table inside of another; empty where it is missing or something else."""
     found = values.get(name)
     return found if isinstance(found, dict) else {}
-
-
-@lru_cache(maxsize=16)
-def _answers(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -> list[Answer]:
-    rows = _rows(folder, names, "rollouts", ("purpose", "=", purpose))
-    wanted = {row["rollout_id"] for row in rows}
-    scores: dict[str, dict[str, float]] = {}
-    for row in _rows(folder, names, "scores", ("rollout_id", "in", wanted)) if wanted else ():
-        scores.setdefault(row["rollout_id"], {})[row["scorer"]] = row["value"]
-    return [
-        Answer(
-            row["rollout_id"], row["subject"], row["policy_version"], row["prompt_id"],
-            row["prompt_text"], row["prompt_category"] or "", row["sample"], row["response_text"],
-            row["n_tokens"], row["logprob"], scores.get(row["rollout_id"], {}),
-            row["satisfaction"], row["round"],
-        )
-        for row in rows
-    ]  # fmt: skip
-
-
-def _rows(
-    folder: Path, names: tuple[tuple[str, str], ...], table: str, condition: tuple[str, str, Any]
-) -> list[dict[str, Any]]:
-    """Rows of a table that meet a condition, from shards whose names have no folder part."""
-    found: list[dict[str, Any]] = []
-    for kind, name in names:
-        if kind == table and name == Path(name).name:
-            try:
-                part = pq.read_table(folder / name, schema=TABLES[table], filters=[condition])
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(
-                    f"shard {name} of run {folder.parent.name} cannot be read "
-                    f"({type(error).__name__}), so its texts are not shown; a run that is resumed "
-                    "writes it again, else restore it from a copy"
-                ) from None
-            found.extend(part.to_pylist())
-    return found

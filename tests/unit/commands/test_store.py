@@ -52,6 +52,16 @@ def test_snapshot_of_a_database_in_use_is_made_from_the_run_directories(
     store.close()
 
 
+def test_texts_in_an_answer_do_not_steer_a_terminal(folder, capsys, monkeypatch):
+    sql = "SELECT chr(27) || ']52;c;x' AS steers, 1 AS number"
+    asked = ["store", "query", sql, "--runs", str(folder)]
+    assert main(asked) == 0
+    assert capsys.readouterr().out == "steers\tnumber\n\x1b]52;c;x\t1\n".replace("\n", "\r\n")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(asked) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_query_prints_a_table_or_json(folder, capsys):
     sql = "SELECT rollout_id, satisfaction FROM rollouts ORDER BY 1"
     assert main(["store", "query", sql, "--runs", str(folder), "--run", RUN]) == 0

@@ -98,6 +98,20 @@ def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
     assert left_in(tmp_path / "runs") == []
 
 
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "TOTAL_BYTES", 20)
+    monkeypatch.setattr(packed, "HEADER_BYTES", 1 << 20)
+    bomb = tmp_path / "bomb.tar.xz"
+    with tarfile.open(bomb, "w:xz", format=tarfile.PAX_FORMAT) as made:
+        member = tarfile.TarInfo(f"{RUN}/status.json")
+        member.pax_headers = {"comment": "a" * (4 << 20)}
+        made.addfile(member)
+    assert bomb.stat().st_size < 10_000
+    with pytest.raises(DataError, match="it is larger than"):
+        unpack(bomb, tmp_path / "runs")
+    assert left_in(tmp_path / "runs") == []
+
+
 def left_in(runs: Path) -> list[Path]:
     return list(runs.rglob("*"))
 
