@@ -13,8 +13,9 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 TEMPORARY = ".tmp-"
 """How names of unfinished files and folders begin."""
@@ -78,7 +79,7 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def open_own(path: Path) -> BinaryIO:
+def open_own(path: Path) -> BufferedReader:
     """A file to be read, in bytes, which is where its name says.
 
     Raises:

@@ -92,16 +92,16 @@ def unpack(file: Path, runs_dir: Path) -> list[str]:
     return added
 
 
-class _Capped:
+class _Capped(io.BufferedIOBase):
     """Content that is unpacked no further than that of a table goes, whatever its headers say."""
 
     def __init__(self, content: lzma.LZMAFile) -> None:
         self._content = content
         self._left = TOTAL_BYTES + HEADER_BYTES
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         """The next bytes."""
-        found = self._content.read(size)
+        found = self._content.read(-1 if size is None else size)
         self._left -= len(found)
         if self._left < 0:
             raise DataError(f"it is larger than {TOTAL_BYTES >> 20} MiB")
