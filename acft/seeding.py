@@ -23,7 +23,7 @@ def hash_fraction(text: str) -> float:
 
 @contextmanager
 def local_torch_seed(seed: int) -> Iterator[None]:
-    """Seeds torch's generator within it and restores it afterwards."""
+    """Seeds torch's generators within it and restores the CPU's afterwards."""
     import torch  # noqa: PLC0415 - seeds are also derived where torch is not needed
 
     state = torch.get_rng_state()

@@ -24,7 +24,7 @@ class Workers:
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``work`` of every item, in the order of the items, ``count`` of them at once.
 
-        Each call runs on one thread, so its result does not depend on the number of workers.
+        With several workers and items each call runs on one thread.
         """
         if min(self.count, len(items)) < 2:
             return [work(item) for item in items]

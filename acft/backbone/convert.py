@@ -57,9 +57,13 @@ def convert_gguf(source: Path, destination: Path) -> None:
             folder = Path(temporary) / "model"
             _write_safetensors(source, folder)
             _write_record(source, folder)
+            if is_converted(destination):  # another process was faster, and may use it already
+                return
             shutil.rmtree(destination, ignore_errors=True)
             folder.rename(destination)
     except OSError as error:
+        if is_converted(destination):
+            return
         raise DataError(f"cannot write {str(destination)!r}: {error}; is the disk full?") from None
 
 

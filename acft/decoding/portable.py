@@ -74,6 +74,11 @@ class PortableOracle:
             ModelError: A file is missing or damaged, or ``base`` is not the model it was built for.
         """
         record = PortableRecord.parse(_json(folder / RECORD), RECORD)
+        if record.format != FORMAT:
+            raise ModelError(
+                f"the oracle in {str(folder)!r} has format {record.format}, written by acft "
+                f"{record.acft}; this version reads format {FORMAT}"
+            )
         if embedding_sha256(base.model) != record.embedding_sha256:
             raise ModelError(
                 f"the oracle in {str(folder)!r} was built for a model with another input embedding "

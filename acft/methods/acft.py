@@ -10,6 +10,7 @@ gradients up and applies them.
 import math
 from collections import defaultdict
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -152,14 +153,14 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
     oracle_part = _run_oracle_job(training, plan)
     if plan.is_concurrent:
         fit_part = _run_fit_job(training, plan, state.recent[-1])
-        with world.divided_threads(jobs=2):
-            # torch has one generator for dropout, which two jobs at once would draw from in turns.
-            # Likewise, processes that train together would agree with another job than their own.
-            is_alone = ranks().size == 1
-            can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
-            at_once = can_overlap or state.remote is not None
-            if not at_once:
-                yield from _take_turns(world, plan)
+        # torch has one generator for dropout, which two jobs at once would draw from in turns.
+        # Likewise, processes that train together would agree with another job than their own.
+        is_alone = ranks().size == 1
+        can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
+        at_once = can_overlap or state.remote is not None
+        if not at_once:
+            yield from _take_turns(world, plan)
+        with world.divided_threads(jobs=2) if at_once else nullcontext():
             new, _ = yield from both(oracle_part, fit_part, at_once=at_once)
     else:
         new = yield from oracle_part
@@ -195,8 +196,8 @@ def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, 
             delta=settings.delta,
         )  # fmt: skip
     following = plan.index + 1 if plan.is_concurrent else plan.index
-    is_wanted = settings.guidance_top_k > 0 and following <= world.run.schedule.rounds
-    if not (is_wanted and new.is_whole):
+    is_wanted = settings.guidance_top_k > 0 and state.kl_weight > 0
+    if not (is_wanted and following <= world.run.schedule.rounds and new.is_whole):
         return new
     regularizer = _regularizer(settings, state, new, policy)
     guide = yield from precompute_guidance(
@@ -229,7 +230,7 @@ def _run_fit_job(
     assert guide_round.guide.oracle.version == plan.guide_with
     anchor = state.snapshot(plan.anchor) if settings.anchor == "snapshot" else None
     regularizer = _regularizer(settings, state, guide_round, anchor)
-    if settings.guidance_top_k:
+    if settings.guidance_top_k and state.kl_weight > 0:
         # what the oracle's job left is complete, except in round 2 and after a resumed round
         guide = yield from precompute_guidance(
             world, regularizer, plan.index, settings.guidance_top_k, should_stop

@@ -1,10 +1,9 @@
 """R by trying: the policy goes on from a prefix many times, and the constraint judges the results.
 
-Nothing is learned, so this is ground truth with a standard error: slow, and meant for audits of
-other oracles on a few prefixes.
+Nothing is learned, so this is ground truth up to chance: slow, and meant for audits of other
+oracles on a few prefixes.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,25 +31,6 @@ TokenIds = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """R of one prefix as far as tries can tell."""
-
-    r: float
-    n: int
-
-    @property
-    def stderr(self) -> float:
-        """Standard error of ``r``; no success, or no failure, counts as half a one."""
-        r = min(max(self.r, 0.5 / self.n), 1 - 0.5 / self.n)
-        return math.sqrt(r * (1 - r) / self.n)
-
-    @property
-    def log_r(self) -> float:
-        """Log R in nats; minus infinity without any success."""
-        return math.log(self.r) if self.r > 0 else -math.inf
-
-
-@dataclass(frozen=True)
 class Prefix:
     """A prompt and the first tokens of a response."""
 
@@ -69,12 +49,12 @@ def estimate(
     horizon: int,
     n: int,
     seed: int,
-) -> list[Estimate]:
+) -> list[float]:
     """R of each prefix from ``n`` continuations up to ``horizon`` response tokens.
 
     Equal prefixes get equal estimates; an ended or full-length response is its own only one.
     """
-    found: dict[Prefix, Estimate] = {}
+    found: dict[Prefix, float] = {}
     wanted = dict.fromkeys(prefixes)
     for length in sorted({len(prefix.response_ids) for prefix in wanted}):
         same = [prefix for prefix in wanted if len(prefix.response_ids) == length]
@@ -89,7 +69,7 @@ def _estimate(
     horizon: int,
     n: int,
     seed: int,
-) -> Iterator[Estimate]:
+) -> Iterator[float]:
     end_ids = set(policy.end_ids)
     remaining = horizon - len(prefixes[0].response_ids)
     open_ones = [p for p in prefixes if remaining > 0 and end_ids.isdisjoint(p.response_ids)]
@@ -105,8 +85,7 @@ def _estimate(
         question = policy.decode(prefix.prompt_ids)
         values = verdicts([question] * len(texts), texts)
         satisfied = [value > SATISFIED_ABOVE for value in values]
-        # A response that is complete is certain, however many tries were asked for.
-        yield Estimate(sum(satisfied) / len(satisfied), n)
+        yield sum(satisfied) / len(satisfied)
 
 
 class MonteCarloOracle(Oracle):
@@ -178,7 +157,7 @@ class MonteCarloOracle(Oracle):
             self._policy.value, self._verdicts.value, prefixes, self._horizon, CONTINUATIONS,
             self._seed,
         )  # fmt: skip
-        return torch.tensor([e.log_r for e in found]).clamp(min=self.log_r_min)
+        return torch.tensor(found, dtype=torch.float64).log().float().clamp(min=self.log_r_min)
 
 
 def _prefix(state: Float[Tensor, " state"]) -> Prefix:

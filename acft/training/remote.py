@@ -162,18 +162,20 @@ class RayOracle:
         import ray  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
 
         needs_gpu = resolve_device(self.run.device) == "cuda"
+        is_shared = False
         if not ray.is_initialized():
             is_ours = not os.environ.get("RAY_ADDRESS")
             own = {"_node_ip_address": "127.0.0.1"} if is_ours else {}
             with _other_gpus() if is_ours and needs_gpu else nullcontext():
                 ray.init(include_dashboard=False, log_to_driver=False, **own)
-            if is_ours and needs_gpu and torch.cuda.device_count() == 1:
-                yield Note("warning", SHARED_GPU, request.round_index)
+            is_shared = is_ours and needs_gpu and torch.cuda.device_count() == 1
         if self._actor is None:
             resources = {"num_cpus": self.threads, "num_gpus": int(needs_gpu)}
             # a stop has to reach it in the middle of a job
             actor = ray.remote(**resources, max_concurrency=2)(OracleWorker)
             self._actor = actor.remote(self.run, self.threads)
+        if is_shared:  # only now: whoever is told may ask for a stop
+            yield Note("warning", SHARED_GPU, request.round_index)
         for reference in self._actor.job.options(num_returns="streaming").remote(request):
             yield ray.get(reference)
 

@@ -34,6 +34,8 @@ def all_rounds(
         state.restore(context.resume_from)
         yield from state.best_again()
     else:
+        if settled(context.should_stop):
+            return
         state.base_validation = yield from validate(state.world, state.world.base, 0, 0)
     for index in range(context.resume_round + 1, state.world.run.schedule.rounds + 1):
         if settled(context.should_stop):

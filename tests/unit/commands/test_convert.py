@@ -1,5 +1,7 @@
 """``acft convert``: what it writes, and what it leaves alone."""
 
+import shutil
+
 import pytest
 
 from acft.__main__ import main
@@ -29,6 +31,22 @@ def test_a_folder_is_made_and_left_alone_the_second_time(model, tmp_path, capsys
     assert main(["convert", str(model), str(folder)]) == 0
     assert "nothing is written" in capsys.readouterr().out
     assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_of_two_that_convert_at_once_the_slower_one_leaves_the_folder_alone(
+    model, tmp_path, monkeypatch
+):
+    slow, folder = convert._write_record, tmp_path / "out"
+
+    def write_while_another_ends(source, unfinished):
+        slow(source, unfinished)
+        shutil.copytree(unfinished, folder)
+        (folder / "being-read").touch()
+
+    monkeypatch.setattr(convert, "_write_record", write_while_another_ends)
+    convert.convert_gguf(model, folder)
+    assert (folder / "being-read").exists()
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["out"]
 
 
 def test_a_folder_that_holds_something_else_is_not_touched(model, tmp_path, capsys):

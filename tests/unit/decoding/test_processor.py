@@ -199,6 +199,14 @@ def test_another_model_is_refused(backbone, portable, tmp_path):
         OracleLogitsProcessor.load(tmp_path / "oracle", other.model, other.tokenizer)
 
 
+def test_an_oracle_of_another_format_is_refused(backbone, portable, tmp_path):
+    portable.save(tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text())
+    (tmp_path / RECORD).write_text(json.dumps(record | {"format": 2}))
+    with pytest.raises(ModelError, match=r"has format 2, .*reads format 1"):
+        OracleLogitsProcessor.load(tmp_path, backbone.model, backbone.tokenizer)
+
+
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # two adapters are meant
 @pytest.mark.parametrize("kind", [k for k, entry in ORACLES.items() if entry.runs_backbone])
 def test_an_oracle_that_runs_the_base_is_not_put_on_tuned_weights(backbone, tmp_path, kind):

@@ -46,6 +46,13 @@ def phases(outputs: list[Output]) -> list[str]:
     return [output.phase for output in outputs if isinstance(output, Progress)]
 
 
+@pytest.mark.parametrize("name", ["sft", *METHODS_WITH_ORACLE])
+def test_a_stop_while_all_is_loaded_comes_before_the_base_is_validated(tmp_path, name):
+    sealed, after = until_stopped(name, toy_run(tmp_path), comes_to("load", 0, done=4))
+    assert sealed == []
+    assert phases(after) == ["load"]
+
+
 @pytest.mark.parametrize("name", METHODS_WITH_ORACLE)
 def test_nothing_is_learned_from_a_part_of_the_responses(tmp_path, name):
     """All that were drawn satisfy, which is an error only where they are all there should be."""
