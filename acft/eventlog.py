@@ -82,32 +82,15 @@ class EventWriter:
         self._file.close()
 
 
-class EventReader:
-    """Reads an event file that may still grow; remembers where it was."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self.seq = 0
-        """Number of the last entry read."""
-
-    def poll(self) -> list[Entry]:
-        """Entries written since the last call; none when the file does not exist yet."""
-        try:
-            with open_own(self._path) as file:
-                file.seek(self._offset)
-                content = file.read()
-        except FileNotFoundError:
-            return []
-        lines, length, _ = whole_lines(content, self.seq)
-        self._offset += length
-        self.seq += len(lines)
-        return [line.entry for line in lines]
-
-
 def read_events(path: Path) -> list[Entry]:
-    """All whole entries of a file."""
-    return EventReader(path).poll()
+    """All whole entries of a file; none when it does not exist yet."""
+    try:
+        with open_own(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    lines, _, _ = whole_lines(content, 0)
+    return [line.entry for line in lines]
 
 
 def whole_lines(content: bytes, seq: int) -> tuple[list[Line], int, str]:

@@ -19,7 +19,7 @@ import pytest
 
 from acft.atomic import replace_json
 from acft.errors import DataError
-from acft.eventlog import EventReader, read_events
+from acft.eventlog import read_events
 from acft.runs import launcher
 from acft.runs.directory import read_status, write_status
 from acft.runs.process import Identity, is_alive, kill, start_time, this_boot
@@ -29,6 +29,7 @@ from acft.schema import RunPaths
 from acft.store.connection import Store, open_memory_store, open_store
 from acft.store.ingest import Ingester
 from acft.store.rebuild import bring_up_to_date, fingerprint, rebuild
+from acft.store.tail import Position, read_on
 from tests.fake_method import numbers
 from tests.fake_runs import app, become, create, do, wait_until
 
@@ -47,7 +48,7 @@ class Bench:
     runs_dir: Path
     dice: random.Random
     paths: RunPaths = field(init=False)
-    reader: EventReader = field(init=False)
+    position: Position = field(default_factory=Position)
     supervisor: "subprocess.Popen[bytes]" = field(init=False)
     seen: list[int] = field(default_factory=list)
     live: Store = field(init=False)
@@ -63,11 +64,14 @@ class Bench:
         """Queues the run."""
         slow = f"method.step_seconds={self.dice.choice([0.0, 0.005])}"
         self.paths = create(self.runs_dir, slow, *overrides)
-        self.reader = EventReader(self.paths.events)
+        self.position = Position()
 
     def follow(self) -> int:
         """Number of events so far, after noting the new ones."""
-        self.seen += [entry.seq for entry in self.reader.poll()]
+        chunk = read_on(self.paths.events, self.position)
+        assert chunk is not None, "events that were read are gone"
+        self.seen += [line.entry.seq for line in chunk.lines]
+        self.position = chunk.position
         self.ingester.poll()
         return len(self.seen)
 

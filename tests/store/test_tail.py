@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from acft.eventlog import EventReader, EventWriter, last_entry
+from acft.eventlog import EventWriter, last_entry, read_events
 from acft.events import Note, to_json
 from acft.store import tail
 from acft.store.tail import Chunk, Position, read_on
@@ -99,7 +99,7 @@ def test_all_readers_end_at_the_same_line_with_a_field_of_another_type(tmp_path,
     damaged = json.dumps(json.loads(line(2)) | field) + "\n"
     path.write_text(line(1) + damaged + line(3))
     assert numbers(read(path, Position())) == [1]
-    assert [entry.seq for entry in EventReader(path).poll()] == [1]
+    assert [entry.seq for entry in read_events(path)] == [1]
     path.write_text(line(1) + damaged)
     assert last_entry(path) is None
     writer = EventWriter(path)

@@ -1,7 +1,7 @@
 import pytest
 
 from acft.errors import NonFiniteError
-from acft.eventlog import Entry, EventReader, EventWriter, effective, read_events
+from acft.eventlog import Entry, EventWriter, effective, read_events
 from acft.events import Event, Finished, Note, RoundFinished, Scalars, Started
 
 
@@ -64,18 +64,16 @@ def test_garbage_inside_is_kept_beside_the_file_and_numbering_stays_contiguous(t
     assert (tmp_path / "events.jsonl.damaged-2").read_bytes() == b"\0\0\0\n" + good
 
 
-def test_a_reader_follows_a_growing_file_and_waits_for_line_ends(tmp_path):
+def test_a_growing_file_is_read_to_the_end_of_its_last_line(tmp_path):
     path = tmp_path / "events.jsonl"
-    reader = EventReader(path)
-    assert reader.poll() == []
+    assert read_events(path) == []
     write(path, note("a"))
     line = path.read_bytes()
     path.write_bytes(line + b'{"seq": 2, "ti')
-    assert texts(reader.poll()) == ["a"]
-    assert reader.poll() == []
+    assert texts(read_events(path)) == ["a"]
     write(path, note("b"))
-    assert texts(reader.poll()) == ["b"]
-    assert reader.seq == 2
+    assert texts(read_events(path)) == ["a", "b"]
+    assert [entry.seq for entry in read_events(path)] == [1, 2]
 
 
 def test_a_value_that_is_not_finite_is_refused_and_leaves_nothing(tmp_path):

@@ -44,13 +44,13 @@ def test_one_real_step_with_its_kl_is_taken_and_nothing_is_left_behind(tmp_path)
 def test_the_step_is_the_one_that_the_run_takes_first(tmp_path):
     text = tiny(tmp_path, '[method]\nname = "sft"').replace('source = "base_rollouts"', "source = "
                 + json.dumps(str(tmp_path / "lines.txt")))  # fmt: skip
-    from acft.eventlog import EventReader
+    from acft.eventlog import read_events
     from acft.events import Scalars
     from tests.tiny_run import train
 
     paths, code = train(text, tmp_path / "runs")
     assert code == 0
-    events = [entry.event for entry in EventReader(paths.events).poll()]
+    events = [entry.event for entry in read_events(paths.events)]
     first = next(e for e in events if isinstance(e, Scalars) and "policy/loss" in e.values)
     _, found = rehearsed(text)
     assert found["step"]["policy/loss"] == pytest.approx(first.values["policy/loss"], rel=1e-5)
