@@ -27,7 +27,7 @@ from acft.events import Progress, Scalars
 from acft.objective import Aligned, align
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.training.guidance import GuidanceTap
+from acft.training.guidance import GuidanceTap, Seen
 from acft.training.optimization import PolicyOptimizer, accumulate
 from acft.training.outputs import Output
 from acft.training.regularizer import Regularizer
@@ -172,16 +172,19 @@ def take_steps(
         started = time.monotonic()
         step = optimizer.finished + 1
         own = _share(next(steps), even=is_divided)
-        # what is kept of the first step is kept in order
-        seen = tap if number == 1 else None
-        passes = [partial(_forward, world, piece, seen) for piece in own]
-        found = accumulate(world, passes, step, in_order=seen is not None)
-        sums = sum((added() for added in found), Sums()).over_ranks()
+        keeps = tap is not None and number == 1
+        passes = [partial(_forward, world, piece, keeps=keeps) for piece in own]
+        found = accumulate(world, passes, step)
+        sums = sum((done.added() for done in found), Sums()).over_ranks()
         where = f"in step {step} (documents {', '.join(sums.documents[:4])}, ...)"
         if not math.isfinite(sums.loss):
             raise NonFiniteError(
                 f"the loss is {sums.loss} {where}; lower [optimizer] lr or [method] kl_weight"
             )
+        if tap is not None and keeps:
+            # precomputed guidance lets a process without penalty stand beside one with it
+            with uneven_passes(world.base.backbone.model):
+                tap.take(done.seen for done in found if done.seen is not None)
         means = kls(sums, where)
         if sums.n_tokens:
             means["policy/ce"] = sums.nll / sums.n_tokens
@@ -201,13 +204,19 @@ def take_steps(
     world.policy.version = round_index
 
 
-def _forward(
-    world: World, piece: Piece, tap: GuidanceTap | None
-) -> tuple[Float[Tensor, ""], Callable[[], Sums]]:
-    """Loss of one piece, and a call that tells what it adds to the step's sums.
+@dataclass(frozen=True)
+class _Done:
+    """What a forward pass leaves beside its loss."""
 
-    The call waits for a GPU, so it is made when all passes of the step are under way.
-    """
+    added: Callable[[], Sums] = Sums
+    """Tells what it adds to the step's sums. The call waits for a GPU, so it is made when all
+    passes of the step are under way."""
+    seen: Seen | None = None
+    """Where it is kept, and a KL was taken."""
+
+
+def _forward(world: World, piece: Piece, *, keeps: bool = False) -> tuple[Float[Tensor, ""], _Done]:
+    """Loss of one piece, and what else is asked of it; ``keeps`` what a tap reads."""
     policy, device = world.policy, world.policy.device
     batch = collate(piece.documents, pad_token(policy.backbone.tokenizer), world.horizon)
     aligned = numbered(batch)
@@ -224,15 +233,13 @@ def _forward(
         penalty = piece.penalty(world, batch, hidden.detach(), kl_weights)
         kl_weights = penalty.weights
     losses = losses_at(policy, hidden.flatten(0, 1)[chosen], targets, ce_weights, penalty)
-    if tap is not None:
-        # precomputed guidance lets a process without penalty stand beside one with it
-        with uneven_passes(world.base.backbone.model):
-            if penalty is not None and piece.is_counted:
-                tap.take(piece.documents, inside, hidden.detach(), losses, penalty)
     if not piece.is_counted:
-        return 0.0 * losses.total.sum(), Sums
+        return 0.0 * losses.total.sum(), _Done()
     added = partial(Sums.of, losses, ce_weights != 0, kl_weights != 0, piece.documents)
-    return losses.total.sum(), added
+    seen = None
+    if keeps and penalty is not None:
+        seen = Seen.of(piece.documents, inside, hidden, losses, penalty)
+    return losses.total.sum(), _Done(added, seen)
 
 
 def numbered(batch: TokenBatch) -> Aligned:

@@ -71,8 +71,6 @@ def accumulate(
     world: World,
     passes: Sequence[Callable[[], tuple[Float[Tensor, ""], T]]],
     step: int,
-    *,
-    in_order: bool = False,
 ) -> list[T]:
     """What ``backward`` returns of this process's passes of a step; gradients are of all processes.
 
@@ -80,11 +78,10 @@ def accumulate(
         world: Its policy is trained, its base's threads do the passes.
         passes: This process's forward passes.
         step: From 1. Dropout follows it; without dropout no random number is touched.
-        in_order: One pass after the other, however many threads there are.
     """
     has_dropout = world.run.adapter.dropout > 0
     # dropout draws from one generator
-    workers = Workers() if in_order or has_dropout else world.base.workers
+    workers = Workers() if has_dropout else world.base.workers
     parameters = world.policy.parameters()
     # the first process draws what one alone would
     others = [ranks().rank] if ranks().rank else []

@@ -196,7 +196,7 @@ def test_a_given_prompt_is_no_part_of_the_cross_entropy(world):
     found = []
     for documents in (whole, given):
         (piece,) = _pieces(documents, [], None, 2, 1.0)
-        found.append(_forward(world, piece, None)[1]())
+        found.append(_forward(world, piece)[1].added())
     log_p = world.policy.next_logprobs(collate(whole, 0, HORIZON))[0].detach()
     each = [-float(log_p[t, token]) for t, token in enumerate((2, 3, 4))]
     assert [sums.n_tokens for sums in found] == [3, 2]
