@@ -237,6 +237,12 @@ def micro_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def even_parts(items: Sequence[T], count: int) -> list[Sequence[T]]:
+    """Consecutive parts of sizes that differ by one at most, ``count`` of them; none is empty."""
+    ends = [len(items) * number // count for number in range(count + 1)] if items else []
+    return [items[start:end] for start, end in pairwise(ends) if start < end]
+
+
 def balanced_batches(
     documents: Sequence[TokenizedDocument], size: int
 ) -> list[Sequence[TokenizedDocument]]:

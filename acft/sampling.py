@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch.nn.functional import pad
 from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.forward import logits
 from acft.backbone.loading import Backbone
-from acft.data import pad_token
+from acft.data import even_parts, pad_token
 from acft.prompt_tokens import check_lengths, encode_prompt, response_text
 from acft.settings import SamplingSettings
 from acft.threads import Workers
@@ -148,7 +147,7 @@ def draw(
     at_once = CPU_BATCHES if backbone.model.device.type == "cpu" else 1
     order, batches = _batches(items, request.sampling.batch_size, at_once)
 
-    def run(batch: list[int]) -> tuple[list[Rollout], Window | None]:
+    def run(batch: Sequence[int]) -> tuple[list[Rollout], Window | None]:
         with torch.no_grad():  # which the threads of the workers do not inherit
             return _draw_batch(backbone, [items[i] for i in batch], request, decoder, continued)
 
@@ -180,15 +179,14 @@ def continuations(
     ]
 
 
-def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], list[list[int]]]:
+def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], list[Sequence[int]]]:
     """The order in which items are drawn, whole and in batches of at most ``size``."""
     # Equal lengths side by side waste no padding and share one prefill per prompt.
     order = sorted(range(len(items)), key=lambda i: (len(items[i].prompt_ids), i))
     n_batches = math.ceil(len(order) / size)
     if len(order) > min(size, CPU_UNDIVIDED):
         n_batches = at_once * math.ceil(n_batches / at_once)
-    ends = [len(order) * number // n_batches for number in range(n_batches + 1)] if order else []
-    return order, [order[start:end] for start, end in pairwise(ends) if start < end]
+    return order, even_parts(order, n_batches)
 
 
 def _draw_batch(

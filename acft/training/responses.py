@@ -1,12 +1,13 @@
 """Own responses that a method learns from: drawn, judged and recorded, at the budget of a round."""
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from acft.backbone.sharded import uneven_passes
-from acft.data import TokenizedDocument
+from acft.data import TokenizedDocument, even_parts
 from acft.distributed import ranks
 from acft.evaluation import CHUNK_RESPONSES
 from acft.events import Progress, Scalars
@@ -136,10 +137,12 @@ def evenly(prompts: Sequence[Prompt], wanted: int) -> list[tuple[Sequence[Prompt
 def pieces(
     groups: Sequence[tuple[Sequence[Prompt], int]], at_once: int
 ) -> list[tuple[Sequence[Prompt], int]]:
-    """Pieces of work of about ``at_once`` responses: prompts and how many responses to each."""
+    """Pieces of work of about ``at_once`` responses: prompts and how many responses to each.
+
+    Those of a group are equally large: a small rest would take nearly as long as a whole piece.
+    """
     return [
-        (some[start : start + size], n)
-        for some, n in groups
-        for size in [max(1, at_once // n)]
-        for start in range(0, len(some), size)
+        (some, n)
+        for prompts, n in groups
+        for some in even_parts(prompts, math.ceil(len(prompts) / max(1, at_once // n)))
     ]

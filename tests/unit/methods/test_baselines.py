@@ -23,7 +23,7 @@ from acft.settings import SamplingSettings
 from acft.training.concurrency import emitted
 from acft.training.controlled import ControlledPolicy
 from acft.training.optimization import PolicyOptimizer
-from acft.training.responses import Judged, own_responses, portions
+from acft.training.responses import Judged, own_responses, pieces, portions
 from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
 from acft.types import Document, Prompt, Rollout
 from tests.bench import Power
@@ -49,11 +49,19 @@ def judged(prompt: str, response: int, satisfaction: float) -> Judged:
 @pytest.mark.parametrize(("wanted", "each"), [(7, 1), (20, 1), (7, 3), (2, 8), (23, 4)])
 def test_exactly_the_wanted_number_is_drawn_and_prompts_get_their_share(wanted, each):
     prompts = [Prompt(str(i), "", "train") for i in range(10)]
-    pieces = portions(prompts, wanted, each, seed=1)
-    counts = {p.prompt_id: n for some, n in pieces for p in some}
+    chosen = portions(prompts, wanted, each, seed=1)
+    counts = {p.prompt_id: n for some, n in chosen for p in some}
     assert sum(counts.values()) == wanted
     assert max(counts.values()) - min(counts.values()) <= 1
     assert min(counts.values()) >= min(each, wanted)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [125, 125]), (2, [62, 63, 62, 63]), (200, [1] * 250)])
+def test_no_piece_of_work_is_a_small_rest(n, sizes):
+    prompts = [Prompt(str(i), "", "train") for i in range(250)]
+    found = pieces([(prompts, n)], at_once=128)
+    assert [len(some) for some, _ in found] == sizes
+    assert [prompt for some, _ in found for prompt in some] == prompts
 
 
 def test_other_prompts_have_their_turn_in_other_rounds(tmp_path):
