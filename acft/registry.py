@@ -6,12 +6,14 @@ A file that cannot be imported takes nothing with it but its own names: it is to
 
 import difflib
 import functools
+import hashlib
 import importlib
 import pkgutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from acft.errors import ConfigError
@@ -122,6 +124,15 @@ class Registry(Generic[T]):
         """Name and object of everything registered, sorted by name."""
         for name in self.names():
             yield name, self._items[name]
+
+    def code_sha256(self) -> str:
+        """SHA-256 over the files that register names: what was made by another is out of date."""
+        self._discover()
+        files = [
+            sys.modules[module].__file__ for module in self._modules() if module in sys.modules
+        ]
+        digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file]
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def problems(self) -> list[str]:
         """One sentence for each file that is not there and each name that two files claim."""

@@ -1,8 +1,10 @@
 """What can be told of a model's folder, which may come from anybody, before anything opens it."""
 
+import hashlib
 import json
 import stat
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from acft.errors import ModelError
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*")
 """Files of which parts can come back in prompts, tokenizers and exports."""
+SAYS_NOTHING = ("*.index.json", "conversion.json", ".*")
+"""Those of them that change nothing about what is said and how it is read."""
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """What settings of models call the number of layers."""
 ATTENTION = ("attn_implementation", "_attn_implementation")
@@ -33,6 +37,19 @@ def check_folder(folder: Path, name: str) -> int:
         return _checked(folder)
     except (_UnfitError, OSError) as fault:
         raise ModelError(f"[model] name = {name!r} {fault}") from None
+
+
+def texts_sha256(folder: Path) -> str:
+    """SHA-256 over the files beside the weights: tokenizer, chat template, settings of the model.
+
+    The same weights say something else with others.
+    """
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in TEXTS for file in folder.glob(pattern)}):
+        if not any(fnmatch(file.name, pattern) for pattern in SAYS_NOTHING):
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file.relative_to(folder).as_posix()}\x1f{content}\n".encode())
+    return digest.hexdigest()
 
 
 class _UnfitError(Exception):

@@ -21,7 +21,7 @@ from acft.atomic import replace_json
 from acft.backbone import toy
 from acft.backbone.attention import group_heads
 from acft.backbone.fitness import check_finite, check_model_fits, check_tokens
-from acft.backbone.folder import check_folder
+from acft.backbone.folder import check_folder, texts_sha256
 from acft.backbone.forward import text_config
 from acft.backbone.products import lay_out_by_input, use_wide_vectors
 from acft.backbone.quantized import loading_options, make_shareable
@@ -61,6 +61,8 @@ class Backbone:
     """local, packaged or hub."""
     sha256: str
     """Of all weight files, in name order."""
+    texts_sha256: str = ""
+    """Of tokenizer, chat template and settings; see ``folder.texts_sha256``."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, without special ones."""
@@ -139,7 +141,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
         tokenizer.pad_token = tokenizer.eos_token
     check_model_fits(model, settings.name)
     check_tokens(model, tokenizer, settings)
-    return Backbone(model, tokenizer, settings.name, source, _identity(path, settings))
+    sha256 = _identity(path, settings)
+    return Backbone(model, tokenizer, settings.name, source, sha256, texts_sha256(path))
 
 
 def load_tokenizer(settings: ModelSettings) -> Any:
@@ -264,6 +267,15 @@ def model_sha256(settings: ModelSettings) -> str:
         ModelError: The model cannot be had.
     """
     return _identity(_locate(settings)[0], settings)
+
+
+def model_texts_sha256(settings: ModelSettings) -> str:
+    """SHA-256 over what lies beside the weights of the model a run names; see ``texts_sha256``.
+
+    Raises:
+        ModelError: The model cannot be had.
+    """
+    return texts_sha256(_locate(settings)[0])
 
 
 def _identity(folder: Path, settings: ModelSettings) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from acft.backbone.loading import model_sha256
+from acft.backbone.loading import model_sha256, model_texts_sha256
 from acft.benchmarks.base import SUITES, Bench, Suite
 from acft.benchmarks.results import Results
 from acft.config import Config, checked
@@ -30,7 +30,7 @@ from acft.scorers import Scorer
 from acft.settings import ModelSettings, Names, RunSettings, Seed
 from acft.threads import use_threads
 from acft.training.outputs import Output, TrainContext
-from acft.training.sameness import require_same
+from acft.training.sameness import beside, require_same
 from acft.training.subjects import (
     SubjectSettings,
     decoder_problems,
@@ -126,6 +126,7 @@ def _made_by(
     for name, model in models.items():
         with suppress(ModelError):  # told where it is opened
             found[name] = model_sha256(model)
+            found[beside(name)] = model_texts_sha256(model)
     checkpoints = _checkpoints(settings).items()
     return found | {f"checkpoint of {name!r}": sha256 for name, sha256 in checkpoints}
 
@@ -185,12 +186,15 @@ def facts(context: TrainContext) -> dict[str, Any]:
         {"name": name, "version": str(given[name].get("version", "")), "sha256": sha256}
         for name, sha256 in _checkpoints(settings).items()
     ]
+    judge = _judge_model(settings, run)
     is_judged = any(suite.needs_judge for suite, _ in suites) and bool(settings.judge)
     return {
         "model_sha256": model_sha256(run.model),
+        "model_texts_sha256": model_texts_sha256(run.model),
         "scorers": scorers,
         "policies": policies,
-        "judge_sha256": model_sha256(_judge_model(settings, run)) if is_judged else "",
+        "judge_sha256": model_sha256(judge) if is_judged else "",
+        "judge_texts_sha256": model_texts_sha256(judge) if is_judged else "",
         "drawings": {
             name: suite.drawing(options).model_dump(mode="json")
             for name, (suite, options) in zip(settings.suites, suites, strict=True)

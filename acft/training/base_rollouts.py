@@ -33,7 +33,8 @@ def base_rollouts(
     It is remembered across runs under its ``base_rollouts_key``.
     """
     wanted = n_base_rollouts(corpus)
-    key = base_rollouts_key(corpus, base.backbone.sha256, prompts, run)
+    model = base.backbone.sha256 + base.backbone.texts_sha256
+    key = base_rollouts_key(corpus, model, prompts, run)
     file = cache_folder() / "base-rollouts" / f"{key}.json"
     # processes that train together must all draw, or none
     if known := ranks().from_first(file.read_text() if file.exists() else ""):
@@ -47,11 +48,15 @@ def base_rollouts(
 
 
 def base_rollouts_key(
-    corpus: CorpusSettings, model_sha256: str, prompts: Sequence[Prompt], run: RunSettings
+    corpus: CorpusSettings, model: str, prompts: Sequence[Prompt], run: RunSettings
 ) -> str:
-    """Names a corpus that the base policy writes by all that it depends on."""
+    """Names a corpus that the base policy writes by all that it depends on.
+
+    Args:
+        model: Hashes of its weights and of what lies beside them.
+    """
     dtype = resolve_dtype(run.dtype, resolve_device(run.device))
-    parts = [model_sha256, dtype, fingerprint(prompts), n_base_rollouts(corpus)]
+    parts = [model, dtype, fingerprint(prompts), n_base_rollouts(corpus)]
     parts += [run.sampling.horizon, run.model.chat_template]
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:32]
 

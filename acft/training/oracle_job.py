@@ -14,7 +14,7 @@ from acft.assets import cache_folder
 from acft.backbone.forward import head_weight, logits
 from acft.backbone.loading import Backbone
 from acft.backbone.sharded import uneven_passes
-from acft.constraints import Constraint
+from acft.constraints import CONSTRAINTS, Constraint
 from acft.data import micro_batches
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
@@ -101,7 +101,8 @@ def vocabulary_verdicts(
         return None
     # The description leaves out how satisfaction is graded, so the tables count as well.
     tables = json.dumps(run.constraint, sort_keys=True, default=str)
-    identity = [constraint.describe(), tables, base.sha256]
+    identity = [constraint.describe(), tables, CONSTRAINTS.code_sha256()]
+    identity += [base.sha256, base.texts_sha256]
     identity += [f"{scorer.name}{scorer.sha256}" for scorer in scorers]
     return token_verdicts(
         base.decode,

@@ -5,9 +5,17 @@ from typing import Any
 
 from acft.errors import ModelError
 
+
+def beside(who: str) -> str:
+    """What a model's folder holds that changes what the same weights say."""
+    return f"the folder of {who} beside the weights (tokenizer, chat template, settings)"
+
+
 WHOLE = {
     "model_sha256": "the model",
+    "model_texts_sha256": beside("the model"),
     "judge_sha256": "the judge",
+    "judge_texts_sha256": beside("the judge"),
     "prompts_sha256": "the set of prompts",
 }
 NAMED = {"scorers": "scorer", "corpora": "corpus", "policies": "checkpoint of"}

@@ -10,7 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acft.backbone.loading import model_sha256, resolve_device, resolve_dtype
+from acft.backbone.loading import (
+    model_sha256,
+    model_texts_sha256,
+    resolve_device,
+    resolve_dtype,
+)
 from acft.constraints import Constraint, build_constraint
 from acft.corpora.sources import INLINE, needs_policy
 from acft.data import TokenizedDocument, fingerprint, load_documents, load_prompts, tokenize
@@ -216,10 +221,12 @@ def facts(context: TrainContext) -> dict[str, Any]:
     pool = context.scorers
     names = {*build_constraint(run.constraint, pool).scorers, *run.evaluation.scorers}
     scorers = [pool(name) for name in sorted(names)]
-    sha256, prompts = model_sha256(run.model), load_prompts(run.prompts, run.seed)
+    sha256, texts = model_sha256(run.model), model_texts_sha256(run.model)
+    prompts = load_prompts(run.prompts, run.seed)
     for_base = [prompt for prompt in prompts if prompt.split == "train"]
     return {
         "model_sha256": sha256,
+        "model_texts_sha256": texts,
         "dtype": resolve_dtype(run.dtype, resolve_device(run.device)),
         "scorers": [{"name": s.name, "version": s.version, "sha256": s.sha256} for s in scorers],
         "prompts_sha256": fingerprint(prompts),
@@ -229,7 +236,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
             if not needs_policy(corpus)
         ],
         "base_rollouts": [
-            base_rollouts_key(corpus, sha256, for_base, run)
+            base_rollouts_key(corpus, sha256 + texts, for_base, run)
             for corpus in run.corpus
             if needs_policy(corpus)
         ],

@@ -43,6 +43,14 @@ def add_package(folder, text):
     (facts / "entry_points.txt").write_text("[drawer]\nplane = workshop\n")
 
 
+def test_another_line_in_any_file_is_other_code(registry, tmp_path):
+    before = registry.code_sha256()
+    assert registry.code_sha256() == before
+    with (tmp_path / "drawer" / "saw.py").open("a") as file:
+        file.write("# cuts deeper\n")
+    assert registry.code_sha256() != before
+
+
 def test_every_file_of_the_folder_registers_itself(registry):
     assert registry.names() == ["axe", "saw"]
     assert dict(registry.items()) == {"axe": "chops", "saw": "cuts"}

@@ -222,7 +222,7 @@ def test_resuming_from_the_beginning_does_everything_again(tmp_path, whole):
 
 
 FACTS = {
-    "model_sha256": "ab", "prompts_sha256": "cd", "cores": 2,
+    "model_sha256": "ab", "model_texts_sha256": "13", "prompts_sha256": "cd", "cores": 2,
     "scorers": [
         {"name": "vowels", "version": "1", "sha256": "0"},
         {"name": "lost", "version": "missing: it is not there", "sha256": ""},
@@ -242,6 +242,10 @@ def find(monkeypatch, **facts) -> None:
     ("facts", "told"),
     [
         ({"model_sha256": "ba"}, "the model is 'ba' and was 'ab'"),
+        (
+            {"model_texts_sha256": "31"},
+            "beside the weights (tokenizer, chat template, settings) is '31' and was '13'",
+        ),
         ({"prompts_sha256": "dc"}, "the set of prompts is 'dc' and was 'cd'"),
         (
             {"scorers": [{"name": "vowels", "version": "2", "sha256": "0"}]},
