@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from acft.backbone.toy import save_toy_model
+from acft.checkpoints import seal
 from acft.config import apply_overrides
 from acft.events import BestCheckpoint, Scalars
 from acft.methods.base import METHODS
@@ -139,8 +140,7 @@ def trained(
         for output in entry.train(entry.settings_type.parse(own, "method"), context):
             if isinstance(output, Checkpoint):
                 place = folder / f"round-{output.round}"
-                place.mkdir(parents=True)
-                output.save(place)
+                seal(place, output.save)
                 result.checkpoints[output.round] = place
             result.outputs.append(output)
     return result

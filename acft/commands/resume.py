@@ -62,7 +62,7 @@ def _here(args: argparse.Namespace) -> int:
 @contextmanager
 def _advice() -> Iterator[None]:
     """Says of a damaged checkpoint how to choose another."""
-    from acft.runs.checkpoints import DamagedCheckpointError
+    from acft.checkpoints import DamagedCheckpointError
 
     try:
         yield

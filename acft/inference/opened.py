@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from acft.checkpoints import verify
 from acft.constraints import Constraint
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
@@ -13,7 +14,6 @@ from acft.errors import DataError, ModelError
 from acft.inference.server import Session
 from acft.oracle.base import ORACLES
 from acft.policy import Policy, trainable_policy
-from acft.runs.checkpoints import verify
 from acft.runs.directory import find_run
 from acft.runs.restore import origin_of
 from acft.runs.spec import Spec, spec_of

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acft.atomic import replace_bytes
+from acft.checkpoints import DamagedCheckpointError, verify
 from acft.errors import DataError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, Finished, RoundFinished, Started
-from acft.runs.checkpoints import DamagedCheckpointError, verify
 from acft.runs.devices import candidates, devices
 from acft.runs.directory import (
     all_runs,

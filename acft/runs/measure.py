@@ -6,12 +6,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from acft.atomic import read_own_text
+from acft.checkpoints import verify
 from acft.config import toml_value
 from acft.corpora.files import looks_like_file
 from acft.corpora.hub import PREFIX
 from acft.corpora.sources import INLINE
 from acft.errors import RunError
-from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch, read_resolved, read_status
 from acft.runs.spec import EVALUATE, Spec, parse_spec, spec_of
 from acft.schema import RunPaths

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from acft.atomic import sha256, sync_file, sync_folder, temporary
+from acft.checkpoints import seal
 from acft.errors import NonFiniteError
 from acft.eventlog import Entry, EventWriter, effective, read_events
 from acft.events import Event, RoundFinished, ShardSealed
-from acft.runs.checkpoints import seal
 from acft.schema import TABLES, RunPaths
 from acft.training.outputs import Checkpoint, Output, Rows
 

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from acft.atomic import replace_bytes, replace_json, sha256, temporary
+from acft.checkpoints import seal, verify
 from acft.errors import DataError, RunError
 from acft.eventlog import read_events
 from acft.events import Started, to_json
-from acft.runs.checkpoints import seal, verify
 from acft.runs.directory import (
     all_runs,
     read_launch,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from acft.atomic import read_own_text
 from acft.backbone.loading import Backbone, resolve_device
+from acft.checkpoints import verify
 from acft.config import Config
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
@@ -26,7 +27,6 @@ from acft.events import BestCheckpoint, RoundFinished
 from acft.methods.base import METHODS, Method
 from acft.oracle.base import Oracle
 from acft.policy import Policy, base_policy, trainable_policy
-from acft.runs.checkpoints import verify
 from acft.runs.directory import RUN_ID, find_run, read_launch
 from acft.runs.spec import EVALUATE
 from acft.schema import RunPaths

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acft.atomic import replace_json
+from acft.checkpoints import verify
 from acft.errors import DataError
 from acft.eventlog import Entry
 from acft.events import (
@@ -29,7 +30,6 @@ from acft.events import (
     Scalars,
     Started,
 )
-from acft.runs.checkpoints import verify
 from acft.runs.directory import (
     home_of,
     read_launch,

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from pydantic import Field, field_validator, model_validator
 
 from acft.benchmarks.base import SUITES
+from acft.checkpoints import verify
 from acft.config import Config, checked, read_text, read_toml, toml_value
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
-from acft.runs.checkpoints import verify
 from acft.runs.comparison import by_fingerprint
 from acft.runs.directory import RUN_ID
 from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, result_of

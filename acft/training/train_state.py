@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from acft.backbone.adapters import save_whole, trainable_state
 from acft.backbone.sharded import laid_out
+from acft.checkpoints import verify
 from acft.errors import ModelError
 from acft.events import BestCheckpoint
 from acft.oracle.base import Oracle
@@ -175,6 +176,7 @@ class TrainState:
 
         Raises:
             ModelError: A file is missing, damaged or of another run.
+            DamagedCheckpointError: The best round so far is not as it was sealed.
         """
         facts = read_state(folder)
         version = int(facts["version"])
@@ -204,7 +206,9 @@ class TrainState:
         if self.best.round not in self._trainable:
             model = self.world.policy.backbone.model
             now = trainable_state(model)
-            self.world.policy.load(folder.parent / f"round-{self.best.round}" / "policy", version)
+            best = folder.parent / f"round-{self.best.round}"
+            verify(best)  # whoever resumes has looked at the round it goes on from alone
+            self.world.policy.load(best / "policy", version)
             self._trainable[self.best.round] = trainable_state(model)
             _assign(model, now)
         self._best_weights = self._trainable[self.best.round]

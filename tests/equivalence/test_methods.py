@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import acft.methods.acft as acft_module
+from acft.checkpoints import DamagedCheckpointError
 from acft.oracle.base import ORACLES, OracleKind
+from acft.training import train_state
 from tests.toy_runs import ALWAYS, ConstantOracle, Trained, largest_difference, toy_run, trained
 
 pytestmark = pytest.mark.equivalence
@@ -147,6 +149,21 @@ def test_a_resumed_run_ends_with_the_numbers_of_the_uninterrupted_one(
         for table in ("rollouts", "guidance"):
             assert resumed.rows(table, following) == whole.rows(table, following)
         assert largest_difference(resumed.weights(3), whole.weights(3)) == 0.0
+
+
+def test_a_best_checkpoint_that_was_altered_is_not_gone_back_to(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_state, "better", lambda new, *_: new.round == 1)
+    run = toy_run(place)
+    whole = trained(tmp_path / "whole", run, SFT)
+    assert whole.bests[-1].round == 1
+    resume = (whole.checkpoints[2], 2)
+    assert trained(tmp_path / "again", run, SFT, resume=resume).bests[-1].round == 1
+    (file,) = (whole.checkpoints[1] / "policy").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedCheckpointError, match=r"round-1.*differs from its recorded hash"):
+        trained(tmp_path / "refused", run, SFT, resume=resume)
 
 
 def test_a_run_stopped_within_a_round_and_resumed_is_the_uninterrupted_one(place, tmp_path):

@@ -1,10 +1,10 @@
 import pyarrow.parquet as pq
 import pytest
 
+from acft.checkpoints import seal, verify
 from acft.errors import DataError, NonFiniteError
 from acft.eventlog import read_events
 from acft.events import ShardSealed
-from acft.runs.checkpoints import seal, verify
 from acft.runs.recorder import Recorder
 from acft.schema import TABLES
 from acft.training.outputs import Checkpoint, Rows

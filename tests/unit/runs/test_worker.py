@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from acft.atomic import TEMPORARY, sha256
+from acft.checkpoints import verify
 from acft.distributed import Ranks
 from acft.errors import DataError, ModelError
 from acft.eventlog import read_events
@@ -22,7 +23,6 @@ from acft.events import (
 )
 from acft.methods.base import METHODS
 from acft.runs import launcher
-from acft.runs.checkpoints import verify
 from acft.runs.directory import read_resolved, read_status, write_status
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
