@@ -48,6 +48,7 @@ from acft.ui.options import DEMO_RUNS, Options, configure, from_arguments
 from acft.ui.page import PAGES, Page, Wire, Workbench
 from acft.ui.parts import frame
 from acft.ui.reading.reader import Reader
+from acft.ui.web.absent import absent
 from acft.ui.web.dom import ASSETS
 from acft.ui.web.guard import LOOPBACK, Bind, Gate, Guard, check_bind, launch_token, read_auth
 from acft.ui.web.theme import theme
@@ -150,10 +151,15 @@ def _elsewhere(runs: Path, supervisor: Supervisor | None) -> str:
     return current.label if current else "a process that is going"
 
 
+def in_order() -> list[Page]:
+    """All pages, as the navigation names them."""
+    return sorted((page for _, page in PAGES.items()), key=lambda page: page.order)
+
+
 def build(bench: Workbench) -> gr.Blocks:
     """All pages as one Gradio application."""
     wire = Wire(bench)
-    pages = sorted((page for _, page in PAGES.items()), key=lambda page: page.order)
+    pages = in_order()
     blocks = gr.Blocks(title="ACFT workbench", analytics_enabled=False, fill_width=True)
     for page in pages:
         with blocks if page.route == "" else blocks.route(page.title, f"/{page.route}"):
@@ -225,6 +231,7 @@ def app_arguments(bench: Workbench) -> dict[str, Any]:
             Route(f"/{ASSETS}/plotly.min.js", lambda _: FileResponse(PLOTLY)),
             Mount(f"/{ASSETS}", StaticFiles(directory=STATIC)),
         ],
+        "exception_handlers": {404: absent({page.route: page.title for page in in_order()})},
         "openapi_url": None,
     }
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,36 @@ def test_files_of_the_machine_cannot_be_read(served):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{served.address}{path}", timeout=20)
         assert caught.value.code in (403, 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [("trade-off?run=x", "tradeoff"), ("Token", "tokens"), ("runs/20261202", ""), ("xyz", None)],
+)
+def test_a_browser_is_told_which_page_there_is_instead(served, path, meant):
+    status, headers, page = ask(served, path, "text/html,*/*")
+    assert (status, headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    question = re.search(r'Did you mean <a href="/(\w*)">', page)
+    assert (question and question[1]) == meant
+    linked = re.findall(r'<a href="/(\w*)">', page.partition("Pages: ")[2])
+    assert {ask(served, route, "text/html")[0] for route in linked} == {200}
+    assert {"", "tradeoff", "tokens"} <= {*linked}
+
+
+def test_what_is_asked_for_is_not_repeated_and_programs_get_no_page(served):
+    path = "%3Cscript%3Ealert(1)%3C/script%3E"
+    assert "alert" not in ask(served, path, "text/html")[2]
+    assert json.loads(ask(served, path, "*/*")[2]) == {"detail": "Not Found"}
+
+
+def ask(served, path, accept):
+    request = urllib.request.Request(f"{served.address}/{path}", headers={"Accept": accept})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode()
 
 
 @pytest.mark.parametrize("route", ["", "rollouts", "compare", "tokens"])
