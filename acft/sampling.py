@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -180,13 +181,33 @@ def continuations(
 
 
 def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], list[Sequence[int]]]:
-    """The order in which items are drawn, whole and in batches of at most ``size``."""
-    # Equal lengths side by side waste no padding and share one prefill per prompt.
-    order = sorted(range(len(items)), key=lambda i: (len(items[i].prompt_ids), i))
-    n_batches = math.ceil(len(order) / size)
-    if len(order) > min(size, CPU_UNDIVIDED):
-        n_batches = at_once * math.ceil(n_batches / at_once)
-    return order, even_parts(order, n_batches)
+    """The order in which items are drawn, whole and in batches of at most ``size``.
+
+    Similar lengths side by side waste little padding; the longest come first, so memory fails
+    early. What is drawn at once has prompts of all lengths of its share, so that it ends at once.
+    """
+    order = sorted(range(len(items)), key=lambda i: (-len(items[i].prompt_ids), i))
+    n_turns = math.ceil(len(order) / (size * at_once))
+    if len(order) <= min(size, CPU_UNDIVIDED):
+        at_once = 1
+    batches = [
+        batch for turn in even_parts(order, n_turns) for batch in _dealt(items, turn, at_once)
+    ]
+    return [index for batch in batches for index in batch], batches
+
+
+def _dealt(items: list[_Item], turn: Sequence[int], count: int) -> list[list[int]]:
+    """``count`` batches of equal size; who shares a prompt, which is read once, stays together."""
+    size = math.ceil(len(turn) / count)
+    batches: list[list[int]] = [[] for _ in range(count)]
+    for _, same in groupby(turn, key=lambda index: items[index].prompt_ids):
+        left = list(same)
+        while left:
+            batch = min(batches, key=len)
+            room = size - len(batch)
+            batch += left[:room]
+            left = left[room:]
+    return [batch for batch in batches if batch]
 
 
 def _draw_batch(

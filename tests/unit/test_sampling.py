@@ -15,7 +15,7 @@ from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
 from acft.decoding.guided import GuidedDecoder, GuidedSettings
 from acft.errors import DataError
 from acft.policy import Policy
-from acft.sampling import continuations
+from acft.sampling import _batches, _Item, continuations
 from acft.settings import ModelSettings, SamplingSettings
 from acft.threads import Workers
 from acft.token_choice import (
@@ -251,6 +251,21 @@ def test_batches_of_a_cpu_are_even_in_number_and_in_size_but_for_a_few_responses
     assert len(sizes) == n_batches
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= batch_size
+
+
+def test_batches_that_are_drawn_at_once_read_as_much_and_each_prompt_once():
+    lengths = [3, 4, 5, 6, 7, 8, 30, 31]
+    items = [
+        _Item(Prompt(str(n), "", "train"), tuple(range(n)), sample)
+        for n in lengths
+        for sample in range(4)
+    ]
+    order, batches = _batches(items, 8, 2)
+    assert sorted(order) == list(range(32))
+    assert [index for batch in batches for index in batch] == order
+    assert [len(batch) for batch in batches] == [8, 8, 8, 8]
+    prompts = [{len(items[index].prompt_ids) for index in batch} for batch in batches]
+    assert prompts == [{31, 8}, {30, 7}, {6, 4}, {5, 3}]
 
 
 def test_continuations_depend_on_the_sequence_alone(toy_policy):
