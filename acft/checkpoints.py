@@ -32,6 +32,11 @@ def seal(folder: Path, save: Callable[[Path], None]) -> None:
     sync_folder(folder.parent)
 
 
+def is_sealed(folder: Path) -> bool:
+    """Whether it was sealed and is still there; its files are not read."""
+    return (folder / MANIFEST).is_file()
+
+
 def verify(folder: Path) -> None:
     """Returns if every file is as it was sealed.
 

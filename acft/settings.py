@@ -321,6 +321,8 @@ class RunSettings(Config):
 
 UNMEASURED = ("title", "notes")
 """Settings that change no number."""
+EVALUATE = "evaluate"
+"""The method that measures policies and trains none."""
 PARTLY_WRITTEN = ("corpus", "constraint", "method")
 """Settings whose default is filled in before a part of them is changed."""
 

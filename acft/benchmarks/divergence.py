@@ -73,6 +73,8 @@ def _none_at(prompts: Sequence[Prompt]) -> Totals:
 def _measured(
     sampler: Policy | DecodedPolicy, rollouts: Sequence[Rollout], base: Policy, bench: Bench
 ) -> Generator[SuiteOutput, None, Measured]:
+    if not rollouts:  # a stop came before the first
+        return {}
     parts: list[Totals] = []
     for start in range(0, len(rollouts), CHUNK_RESPONSES):
         if bench.stops():

@@ -128,12 +128,13 @@ def read_questions(path: str) -> list[Doc]:
         DataError: The file is missing or empty, or a line is not a question.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read questions {path!r}: {error}") from None
-    if not lines:
+    if not text.strip():
         raise DataError(f"{path!r} is empty; write a question in each line")
-    docs = [_question(line) for line in lines]
+    # texts in JSON may hold what str.splitlines takes for the end of a line
+    docs = [_question(line) for line in text.removesuffix("\n").split("\n")]
     if None in docs:
         raise DataError(
             f"{path!r} line {docs.index(None) + 1} is not a question; each needs 'question' "

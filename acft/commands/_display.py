@@ -4,6 +4,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -63,7 +65,9 @@ def do_here(begin: Callable[[], RunPaths], spec: Spec) -> int:
         paths = begin()
         team.from_first(worker.starting_point(paths, read_status(paths)))
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-        with Display(spec.title, paths, spec.settings.schedule.rounds) as display:
+        rounds = spec.settings.schedule.rounds
+        # a worker goes to where its run's names start, and another run's may start here
+        with chdir(Path.cwd()), Display(spec.title, paths, rounds) as display:
             code = worker.run_worker(paths, display.show)
         code = display.report(code)
     if code == worker.DONE:  # after a failure the launcher ends the others

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plan or args.queue:
         _plan(experiment, args)
         return 0
-    code = _run_missing(experiment, args.runs) if args.run else 0
+    code = _run_missing(experiment, args.runs.resolve()) if args.run else 0
     if not code:
         table = experiment.table(args.runs, args.against, margin, args.metric)
         _print(table, args)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acft.checkpoints import is_sealed
 from acft.config import flat
 from acft.errors import ConfigError, DataError
 from acft.runs.directory import all_runs, find_run, read_resolved
 from acft.runs.status import RESUMABLE, current_state
-from acft.schema import RunPaths
+from acft.schema import RunPaths, Status
 from acft.settings import as_used
 
 
@@ -29,15 +30,19 @@ def differences(runs_dir: Path, first: str, second: str) -> list[Difference]:
     return [pair for pair in pairs if pair.first != pair.second]
 
 
-def by_fingerprint(runs_dir: Path, *, with_resumable: bool = False) -> dict[str, tuple[str, str]]:
+def by_fingerprint(
+    runs_dir: Path, *, with_resumable: bool = False, with_weights: bool = False
+) -> dict[str, tuple[str, str]]:
     """Id and state by fingerprint, of all runs that are or may yet be done; finished ones win.
 
     Args:
         runs_dir: Directory of all runs.
+        with_weights: Of finished ones those win that have their best checkpoint, which packed runs
+            come without.
         with_resumable: Also runs that ended early after a sealed round, where no other run is or
             may yet be done; of several the one that came furthest.
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, tuple[int, str, str]] = {}
     ended: dict[str, tuple[int, str, str]] = {}
     for paths in all_runs(runs_dir):
         fingerprint = _fingerprint(paths)
@@ -48,9 +53,14 @@ def by_fingerprint(runs_dir: Path, *, with_resumable: bool = False) -> dict[str,
             if with_resumable and status.checkpoint:
                 this = (status.round, paths.root.name, seen.state)
                 ended[fingerprint] = max(this, ended.get(fingerprint, this))
-        elif found.get(fingerprint, ("", ""))[1] != "finished":
-            found[fingerprint] = (paths.root.name, seen.state)
-    return {name: (run_id, state) for name, (_, run_id, state) in ended.items()} | found
+        else:
+            is_finished = seen.state == "finished"
+            is_whole = is_finished and with_weights and _has_best(paths, status)
+            this = (is_finished + is_whole, paths.root.name, seen.state)
+            earlier = found.get(fingerprint)
+            if earlier is None or this[0] > earlier[0]:
+                found[fingerprint] = this
+    return {name: (run_id, state) for name, (_, run_id, state) in (ended | found).items()}
 
 
 def values_of(paths: RunPaths) -> dict[str, Any]:
@@ -67,6 +77,11 @@ def values_of(paths: RunPaths) -> dict[str, Any]:
         return spec_of(paths).values
     except ConfigError as error:
         raise DataError(f"the settings of run {paths.root.name} cannot be read: {error}") from None
+
+
+def _has_best(paths: RunPaths, status: Status) -> bool:
+    name = status.best_checkpoint or status.checkpoint
+    return bool(name) and is_sealed(paths.root / name)
 
 
 def _fingerprint(paths: RunPaths) -> str:

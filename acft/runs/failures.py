@@ -4,13 +4,13 @@ import errno
 from dataclasses import dataclass
 
 from acft.errors import AcftError
-from acft.settings import RunSettings
+from acft.settings import EVALUATE, RunSettings
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 TRAINING = ("fit_policy", "guide")
 """Beginnings of phases whose memory follows from ``optimizer.micro_batch_size``."""
-DRAWING = ("sample_", "validate", "corpus")
+DRAWING = ("sample_", "validate", "corpus", "evaluate")
 """Beginnings of phases in which responses are drawn, ``sampling.batch_size`` at once."""
 ADVICE = {
     "config": "change the settings and launch again; earlier rounds are kept",
@@ -64,6 +64,8 @@ def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:
     Micro-batches and sampling batches change speed only. When both are down to one, documents are
     cut shorter, which changes what is trained on.
     """
+    if settings.method.get("name") == EVALUATE:
+        return _smaller_suites(settings)
     optimizer, batch = settings.optimizer, settings.sampling.batch_size
     changes: dict[tuple[str, ...], str] = {}
     if optimizer.micro_batch_size > 1:
@@ -79,6 +81,18 @@ def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:
     return tuple(concerned)
 
 
+def _smaller_suites(settings: RunSettings) -> tuple[str, ...]:
+    """The same of an evaluation, each of whose suites draws or reads so many at once."""
+    from acft.methods.evaluate import EvaluateSettings  # noqa: PLC0415 - imports torch
+
+    given = {key: value for key, value in settings.method.items() if key != "name"}
+    options = EvaluateSettings.parse(given).options
+    sizes = {name: own.get("batch_size", 1) for name, own in options.items()}
+    return tuple(
+        f"method.options.{name}.batch_size={size // 2}" for name, size in sizes.items() if size > 1
+    )
+
+
 def _out_of_memory(
     error: BaseException, settings: RunSettings | None, phase: str, where: str
 ) -> Failure:
@@ -88,6 +102,10 @@ def _out_of_memory(
     if settings is None:
         return Failure("oom", message, knobs)
     changes = smaller(settings, phase)
+    if settings.method.get("name") == EVALUATE:
+        knobs = "lower batch_size of the suites under method.options, or measure a smaller model"
+    if not changes:
+        return Failure("oom", message, knobs)
     return Failure("oom", message, f"{knobs}; retry with {' '.join(changes)}", changes)
 
 

@@ -13,9 +13,10 @@ from acft.corpora.hub import PREFIX
 from acft.corpora.sources import INLINE
 from acft.errors import RunError
 from acft.runs.directory import RUN_ID, find_run, read_launch, read_resolved, read_status
-from acft.runs.spec import EVALUATE, Spec, parse_spec, spec_of
+from acft.runs.spec import Spec, parse_spec, spec_of
 from acft.schema import RunPaths
 from acft.scorers import local
+from acft.settings import EVALUATE
 
 POLICY, CONTROL, BASE = "policy", "control", "base"
 OPENED_BY = (

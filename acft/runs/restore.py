@@ -28,11 +28,10 @@ from acft.methods.base import METHODS, Method
 from acft.oracle.base import Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.runs.directory import RUN_ID, find_run, read_launch
-from acft.runs.spec import EVALUATE
 from acft.schema import RunPaths
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
-from acft.settings import RunSettings
+from acft.settings import EVALUATE, RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide, new_oracle, vocabulary_verdicts
 from acft.training.subjects import PLAIN, require_weights

@@ -23,14 +23,12 @@ from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.references import missing_files, names_alone, unknown_names, unreadable_texts
 from acft.schema import CHECKPOINTS, RunPaths
-from acft.settings import UNMEASURED, RunSettings, as_asked
+from acft.settings import EVALUATE, UNMEASURED, RunSettings, as_asked
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
     "pyarrow", "pydantic", "datasets", "detoxify", "alt-profanity-check",
 )  # fmt: skip
-EVALUATE = "evaluate"
-"""The method that measures policies and trains none."""
 GUARD = ".base_sha256"
 """Ending of settings that refuse a wrong model and change no number either."""
 GIT_SECONDS = 5.0

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, field_validator, model_validator
 
 from acft.benchmarks.base import SUITES
-from acft.checkpoints import verify
+from acft.checkpoints import is_sealed, verify
 from acft.config import Config, checked, read_text, read_toml, toml_value
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
@@ -212,6 +212,7 @@ class Experiment:
             ConfigError: A row's settings are impossible.
         """
         known = by_fingerprint(runs_dir, with_resumable=True)
+        whole = by_fingerprint(runs_dir, with_resumable=True, with_weights=True)
         done, running, ready, waiting = [], [], [], 0
         for row, changes in self._repetitions():
             training = Task(self.variant_name, row.name, self.text, changes)
@@ -221,8 +222,13 @@ class Experiment:
                     (ready if training.is_ready else running).append(training)
                     waiting += 1
                     continue
-                done.append(training)
             evaluation = _found(self._evaluation(runs_dir, training, changes), known)
+            if evaluation.state != "finished" and not row.is_base:
+                # what was unpacked is shown, but only weights can be measured anew
+                training = _found(training, whole)
+                evaluation = _found(self._evaluation(runs_dir, training, changes), known)
+            if not row.is_base:
+                done.append(training)
             is_done = evaluation.state == "finished"
             (done if is_done else ready if evaluation.is_ready else running).append(evaluation)
         return Progress(done, running, ready, waiting)
@@ -241,7 +247,14 @@ class Experiment:
             self._evaluation(runs_dir, training, changes).checked()
         for task in self.progress(runs_dir).ready:
             if task.is_evaluation and RUN_ID.fullmatch(task.subject):
-                verify(best_checkpoint(RunPaths(runs_dir / task.subject)))
+                best = best_checkpoint(RunPaths(runs_dir / task.subject))
+                if not is_sealed(best):
+                    raise DataError(
+                        f"row {task.row!r}: run {task.subject} has no weights, as those of a "
+                        "packed table, so it cannot be measured anew; delete it (acft delete "
+                        f"{task.subject}), and the row is trained, or use another --runs folder"
+                    )
+                verify(best)
 
     def table(
         self,

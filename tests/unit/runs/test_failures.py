@@ -17,7 +17,7 @@ KNOBS = {
     "fit_policy": (MICRO_BATCH,),
     "fit_oracle": (MICRO_BATCH, SAMPLING),
     "load": (MICRO_BATCH, SAMPLING),
-    "evaluate": (MICRO_BATCH, SAMPLING),
+    "evaluate": (SAMPLING,),
     "perplexity": (MICRO_BATCH, SAMPLING),
 }
 
@@ -36,3 +36,21 @@ def test_memory_that_ends_after_a_phase_is_not_blamed_on_it(phase):
     assert f"in phase {phase!r}" in during.message
     assert after.retry_with == (MICRO_BATCH, SAMPLING)
     assert f"after phase {phase!r}" in after.message
+
+
+@pytest.mark.parametrize("phase", ["evaluate", "judge", "load"])
+def test_an_evaluation_is_told_to_draw_and_read_less_at_once_and_nothing_that_it_does_not_use(
+    phase,
+):
+    method = {
+        "name": "evaluate", "suites": ["rtp", "harness", "perplexity"],
+        "options": {"rtp": {"batch_size": 24}},
+    }  # fmt: skip
+    failure = classify(MemoryError("no room"), RunSettings(method=method), phase)
+    changes = ("method.options.rtp.batch_size=12", "method.options.harness.batch_size=4")
+    assert failure.retry_with == changes
+    assert "optimizer" not in failure.advice
+    single = RunSettings(method=method | {"suites": ["perplexity"], "options": {}})
+    failure = classify(MemoryError("no room"), single, phase)
+    assert failure.retry_with == ()
+    assert "retry" not in failure.advice

@@ -174,7 +174,14 @@ def test_a_run_that_ended_early_goes_on_instead_of_starting_anew(folder, tmp_pat
     assert counts(experiment, runs) == (0, 1, 0, 1)
     assert read_status(paths).resumed_from == "checkpoints/round-1"
     stop(runs, paths.root.name)
-    assert main(["table", str(folder), "--run", "--runs", str(runs)]) == 0
+    began_in, here = tmp_path / "began-in", Path.cwd()
+    began_in.mkdir()
+    launch = json.loads(paths.launch.read_text()) | {"working_directory": str(began_in)}
+    paths.launch.write_text(json.dumps(launch))
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", str(folder), "--run", "--runs", "runs"]) == 0
+    assert Path.cwd() == tmp_path, "where the worker went is left again"
+    monkeypatch.chdir(here)
     assert counts(experiment, runs) == (2, 0, 0, 0)
     assert len(all_runs(runs)) == 2, "the training that went on, and its evaluation"
     starts = [e.event for e in read_events(paths.events) if isinstance(e.event, Started)]
@@ -206,6 +213,31 @@ def test_nothing_is_started_when_what_measures_the_rows_is_not_here(folder, tmp_
         assert main(["table", str(folder), way, "--runs", str(tmp_path / "runs")]) != 0
         assert "judge = 'gone'" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_what_came_without_weights_is_shown_and_what_has_them_is_measured_anew(
+    folder, tmp_path, capsys
+):
+    sft = TABLE.index('[[rows]]\nname = "SFT"'), TABLE.index('[[rows]]\nname = "Guided"')
+    sizes = TABLE[TABLE.index("[variants.small]") :]
+    table = f'title = "t"\nseeds = [0]\n{TABLE[slice(*sft)]}{sizes}'
+    (folder / "table.toml").write_text(table)
+    there, here, file = tmp_path / "there", tmp_path / "here", tmp_path / "packed.tar.xz"
+    command = ["table", str(folder), "--runs"]
+    assert main([*command, str(there), "--run", "--pack", str(file)]) == 0
+    assert main([*command, str(here), "--unpack", str(file)]) == 0
+    assert counts(load_experiment(folder), here) == (2, 0, 0, 0)
+    (folder / "table.toml").write_text(table.replace("horizon = 4", "horizon = 5"))
+    capsys.readouterr()
+    assert main([*command, str(here), "--run"]) != 0
+    told = capsys.readouterr().err
+    assert "row 'SFT'" in told
+    assert "has no weights" in told
+    own, _ = train(load_experiment(folder).text, here, 'method={name="sft"}', "seed=0")
+    (measured,) = load_experiment(folder).progress(here).ready
+    assert measured.subject == own.root.name
+    (folder / "table.toml").write_text(table)
+    assert counts(load_experiment(folder), here) == (2, 0, 0, 0), "what was measured there counts"
 
 
 def test_a_damaged_result_is_told_before_anything_is_measured(folder, tmp_path, capsys):
