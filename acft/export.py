@@ -3,7 +3,7 @@
 import errno
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ CARD = "README.md"
 ORACLE_FOLDER = "oracle"
 MARGIN_BYTES = 50 * 2**20
 """Room for everything beside the weights: tokenizer, card, oracle."""
-SUBJECTS = ("base", "policy")
+BASE = "base"
+SUBJECTS = (BASE, "policy")
 
 
 def export_run(
@@ -181,7 +182,8 @@ _Told = tuple[RunPaths, list[Evaluated]]
 def _by_suite(run: RestoredRun) -> dict[str, _Told]:
     """What is known about exactly this checkpoint and its base, and who says it, by suite.
 
-    A later evaluation replaces what the run or an earlier one says about the same suite.
+    A later evaluation replaces what the run or an earlier one says about the same suite, unless it
+    says nothing of the base, as those of a table, where that is known.
     """
     found: dict[str, _Told] = {}
     for paths in [run.paths, *_evaluations(run)]:
@@ -190,8 +192,14 @@ def _by_suite(run: RestoredRun) -> dict[str, _Told]:
         versions = {e.policy_version for e in evaluated if e.subject == "policy"}
         if versions == {run.sealed.policy_version}:
             for suite in dict.fromkeys(e.suite for e in evaluated):
-                found[suite] = paths, [e for e in evaluated if e.suite == suite]
+                said = [e for e in evaluated if e.suite == suite]
+                if _tells_base(said) or not _tells_base(found.get(suite, (paths, []))[1]):
+                    found[suite] = paths, said
     return found
+
+
+def _tells_base(said: Sequence[Evaluated]) -> bool:
+    return any(event.subject == BASE for event in said)
 
 
 def _evaluations(run: RestoredRun) -> list[RunPaths]:

@@ -25,6 +25,7 @@ from acft.runs.launcher import create_here
 from acft.runs.measure import measurement
 from acft.runs.restore import open_run
 from acft.runs.worker import run_worker
+from acft.schema import RunPaths
 from tests.tiny_run import tiny_settings, train
 
 TEXT = "See the rain in the year 7"
@@ -248,6 +249,28 @@ def test_only_what_was_measured_on_these_weights_is_claimed(tiny_run, tmp_path, 
     assert claimed() == is_told
     write_status(paths, dataclasses.replace(read_status(paths), state="stopped"))
     assert not claimed()
+
+
+def test_an_evaluation_without_the_base_takes_no_comparison_from_the_card(tiny_run, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(tiny_run.root, runs / tiny_run.root.name)
+    wanted = measurement(runs, tiny_run.root.name, ["perplexity"], ())
+    paths = create_here(runs, wanted.spec, subject=wanted.subject)
+    assert run_worker(paths) == 0
+    alone = RunPaths(runs / f"{paths.root.name[:-4]}zzzz")
+    shutil.copytree(paths.root, alone.root)
+    events = [json.loads(line) for line in alone.events.read_text().splitlines()]
+    kept = [event for event in events if event.get("subject") != "base"]
+    assert len(kept) < len(events)
+    alone.events.write_text(
+        "".join(f"{json.dumps(event | {'seq': n})}\n" for n, event in enumerate(kept, start=1))
+    )
+    run = open_run(runs / tiny_run.root.name)
+    told = card_facts(run, Base.of(run.base.backbone), merge=True, with_oracle=False).measured
+    assert {e.subject for e in told if e.metric == "bits_per_byte"} == {"base", "policy"}
+    shutil.rmtree(paths.root)
+    told = card_facts(run, Base.of(run.base.backbone), merge=True, with_oracle=False).measured
+    assert {e.subject for e in told if e.metric == "perplexity"} == {"base", "policy"}
 
 
 def test_what_a_decoder_drew_is_no_claim_about_the_weights_and_the_card_says_how_was_drawn(
