@@ -137,6 +137,10 @@ class Compare(Protocol):
         ...
 
 
+Source = PromptSettings | CorpusSettings
+"""Where texts come from."""
+
+
 @dataclass(frozen=True)
 class Suite:
     """A registered suite."""
@@ -161,11 +165,9 @@ class Suite:
     left_out: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the suite's settings and the run's; one sentence for each optional part that is not
     here and will be left out."""
-    sources: Callable[[Any, RunSettings], Sequence[PromptSettings | CorpusSettings]] = (
-        lambda _, __: []
-    )
-    """Takes the suite's settings and the run's; prompt sets and corpora that the suite's settings
-    name."""
+    reads: Callable[[Any, RunSettings], Sequence[Source]] = lambda _, __: []
+    """Takes the suite's settings and the run's; prompt sets and corpora that it cannot be without,
+    those of the run too."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each other file or package that is not here."""
 

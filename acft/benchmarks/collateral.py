@@ -13,7 +13,7 @@ from acft.benchmarks.base import (
     Work,
 )
 from acft.benchmarks.perplexity import likelihoods
-from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, named_prompts
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, read_prompts
 from acft.config import Config
 from acft.evaluation import measure
 from acft.events import Note
@@ -69,7 +69,7 @@ SUITES.add("collateral")(
         run,
         drawing=CollateralSettings.drawing,
         work=work,
-        sources=named_prompts,
+        reads=read_prompts,
         asks_scorers=lambda _: True,
     )
 )

@@ -225,7 +225,7 @@ SUITES.add(NAME)(
         compare=compare,
         work=work,
         asks_scorers=lambda settings: not settings.source,
-        sources=lambda settings, run: [_source(settings, run)] if settings.source else [],
+        reads=lambda settings, run: [_source(settings, run)],
         reads_with_policy=True,
     )
 )

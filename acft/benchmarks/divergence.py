@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from acft.benchmarks.base import DRAWN, READ, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import PromptedSettings, held_out_prompts, named_prompts
+from acft.benchmarks.responses import PromptedSettings, held_out_prompts, read_prompts
 from acft.decoding.base import DecodedPolicy
 from acft.divergence import kl_totals
 from acft.evaluation import CHUNK_RESPONSES, draw_and_score
@@ -97,5 +97,5 @@ def _not_comparable(policy: Policy, base: Policy) -> str:
 
 SUITES.add(NAME)(
     # what it measures is a comparison with base already
-    Suite(DivergenceSettings, run, compare=lambda *_: [], work=work, sources=named_prompts)
+    Suite(DivergenceSettings, run, compare=lambda *_: [], work=work, reads=read_prompts)
 )

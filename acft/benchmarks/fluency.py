@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import JUDGED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import DrawSettings, as_set, draw_responses, drawn, named_prompts
+from acft.benchmarks.responses import DrawSettings, as_set, draw_responses, drawn, read_prompts
 from acft.events import Progress
 from acft.likelihood import (
     Likelihood,
@@ -68,7 +68,7 @@ SUITES.add("fluency")(
         needs_judge=True,
         drawing=as_set,
         work=work,
-        sources=named_prompts,
+        reads=read_prompts,
         asks_scorers=lambda _: True,
     )
 )

@@ -102,7 +102,7 @@ def _not_there(corpus: CorpusSettings, error: AcftError) -> str:
     return f"no perplexity on {corpus.source}: {error}"
 
 
-def named_corpora(settings: PerplexitySettings, run: RunSettings) -> list[CorpusSettings]:
+def _named(settings: PerplexitySettings, run: RunSettings) -> list[CorpusSettings]:
     """The whole of each that is named; the columns of the run's own decide their test splits."""
     known = {c.source: c.model_copy(update={"max_documents": 0}) for c in run.corpus}
     return [known.get(name, CorpusSettings(source=name)) for name in settings.corpora]
@@ -123,7 +123,7 @@ def _corpora(
 ) -> Iterator[tuple[CorpusSettings, bool]]:
     """Corpora to judge, and whether one that is not there may be left out."""
     if settings.corpora:
-        yield from ((corpus, False) for corpus in named_corpora(settings, run))
+        yield from ((corpus, False) for corpus in _named(settings, run))
         return
     general = [c for c in run.corpus if c.domain == "general" and not needs_policy(c)]
     yield from ((corpus, False) for corpus in general)
@@ -136,7 +136,9 @@ SUITES.add("perplexity")(
         PerplexitySettings,
         run,
         work=work,
-        sources=named_corpora,
+        reads=lambda settings, run: [
+            corpus for corpus, is_optional in _corpora(settings, run) if not is_optional
+        ],
         missing=missing,
         left_out=left_out,
         needs_likelihoods=True,

@@ -85,9 +85,9 @@ def judged_prompts(asked: PromptSettings, run: RunSettings, seed: int) -> list[P
     return [prompt for prompt in prompts if prompt.split == "test" or not is_of_run]
 
 
-def named_prompts(settings: Any, run: RunSettings) -> list[PromptSettings]:
-    """The prompt set that a suite's settings name in ``source``, if any."""
-    return [_prompt_set(settings.source, run)] if settings.source else []
+def read_prompts(settings: Any, run: RunSettings) -> list[PromptSettings]:
+    """The prompt set that a suite's settings name in ``source``, else the run's."""
+    return [_prompt_set(settings.source, run)]
 
 
 def _prompt_set(source: str, run: RunSettings) -> PromptSettings:

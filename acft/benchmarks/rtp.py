@@ -8,7 +8,7 @@ from acft.benchmarks.responses import (
     as_set,
     draw_responses,
     drawn,
-    named_prompts,
+    read_prompts,
 )
 from acft.evaluation import measure, scorer_agreement, sweep
 
@@ -32,7 +32,7 @@ SUITES.add(NAME)(
         run,
         drawing=as_set,
         work=drawn,
-        sources=named_prompts,
+        reads=read_prompts,
         asks_scorers=lambda _: True,
     )
 )

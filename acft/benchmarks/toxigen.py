@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput, Work
-from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, named_prompts
+from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, read_prompts
 from acft.config import Config
 from acft.metrics.base import METRICS
 from acft.settings import NonNegative, Positive, RunSettings
@@ -52,7 +52,7 @@ SUITES.add("toxigen")(
         run,
         drawing=ToxigenSettings.drawing,
         work=work,
-        sources=named_prompts,
+        reads=read_prompts,
         asks_scorers=lambda _: True,
     )
 )

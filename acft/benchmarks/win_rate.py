@@ -6,7 +6,7 @@ import numpy as np
 
 from acft.benchmarks.base import SUITES, Bench, Measured, Suite, SuiteOutput
 from acft.benchmarks.fluency import judge_responses, work
-from acft.benchmarks.responses import DrawSettings, as_set, named_prompts
+from acft.benchmarks.responses import DrawSettings, as_set, read_prompts
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated
 from acft.totals import Totals, interval
@@ -80,7 +80,7 @@ SUITES.add(NAME)(
         needs_judge=True,
         drawing=as_set,
         work=work,
-        sources=named_prompts,
+        reads=read_prompts,
         asks_scorers=lambda _: True,
     )
 )

@@ -17,9 +17,10 @@ from acft.benchmarks.base import SUITES, Bench, Suite
 from acft.benchmarks.results import Results
 from acft.config import Config, checked
 from acft.constraints import build_constraint
-from acft.corpora.sources import source_problem
+from acft.corpora.sources import INLINE, source_problem
+from acft.data import texts_sha256
 from acft.distributed import settled
-from acft.errors import AcftError, ConfigError, ModelError
+from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.evaluation import scorer_versions
 from acft.events import Note
 from acft.likelihood import Judge
@@ -131,6 +132,22 @@ def _made_by(
     return found | {f"checkpoint of {name!r}": sha256 for name, sha256 in checkpoints}
 
 
+def _texts(settings: EvaluateSettings, run: RunSettings) -> list[dict[str, str]]:
+    """What each suite reads, by hash, as far as it is here."""
+    known: dict[str, str] = {}
+    found = []
+    for name in settings.suites:
+        suite, options = _suite(name, settings)
+        for source in suite.reads(options, run):
+            key = source.model_dump_json()
+            with suppress(DataError, ModelError):  # told where they are read
+                known[key] = known.get(key) or texts_sha256(source, settings.seed)
+                place = "its texts" if source.source.startswith(INLINE) else source.source
+                told = {"name": f"{name}: {place}", "version": "", "sha256": known[key]}
+                found.append(told)
+    return found
+
+
 def _checkpoints(settings: EvaluateSettings) -> dict[str, str]:
     """SHA-256 of what was trained of each subject, by its name, as far as it is here."""
     folders = {name: subject.checkpoint for name, subject in settings.subjects.items()}
@@ -193,6 +210,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "model_texts_sha256": model_texts_sha256(run.model),
         "scorers": scorers,
         "policies": policies,
+        "texts": _texts(settings, run),
         "judge_sha256": model_sha256(judge) if is_judged else "",
         "judge_texts_sha256": model_texts_sha256(judge) if is_judged else "",
         "drawings": {
@@ -235,11 +253,16 @@ def missing(settings: EvaluateSettings, run: RunSettings) -> list[str]:
         for name in settings.options
         if name not in settings.suites
     ]
+    own = {run.prompts.source, *(corpus.source for corpus in run.corpus)}  # looked up already
     for name in settings.suites:
         suite, options = _suite(name, settings)
         found += suite.missing(options)
         place = f"method.options.{name}"
-        found += [source_problem(place, source) for source in suite.sources(options, run)]
+        found += [
+            source_problem(place, source)
+            for source in suite.reads(options, run)
+            if source.source not in own
+        ]
     found.append(model_problem("[method] judge", settings.judge))
     for name, subject in settings.subjects.items():
         found += missing_parts(f"method.subjects.{name}", subject)

@@ -406,3 +406,11 @@ def test_files_that_are_missing_are_told_before_anything_is_opened(tmp_path) -> 
     assert [sentence.rpartition("'")[2] for sentence in found[:3]] == [
         ": no such file", ": must end in .json, .jsonl, .parquet, .csv", ": no such file",
     ]  # fmt: skip
+
+
+def test_a_text_may_hold_what_ends_lines_elsewhere(tmp_path) -> None:
+    file = tmp_path / "questions.jsonl"
+    question = {"question": "a\u2028b\u0085c", "choices": ["d\u2029", "e"], "answer": 1}
+    lines = [json.dumps(question, ensure_ascii=False)] * 2
+    file.write_bytes("\r\n".join([*lines, ""]).encode())
+    assert read_questions(str(file)) == [question] * 2

@@ -137,7 +137,7 @@ def test_a_corpus_of_the_run_is_read_by_its_columns_when_it_is_named(model, poli
 def test_a_corpus_that_is_named_is_read_whole_however_little_the_run_takes(model) -> None:
     file = str(model / "held_out.txt")
     capped = run_settings(model, corpus=[{"source": file, "max_documents": 2}])
-    (corpus,) = SUITES.get("perplexity").sources(PerplexitySettings(corpora=(file,)), capped)
+    (corpus,) = SUITES.get("perplexity").reads(PerplexitySettings(corpora=(file,)), capped)
     assert isinstance(corpus, CorpusSettings)
     documents = [
         load_documents(asked, 0)["test"] for asked in (corpus, CorpusSettings(source=file))
@@ -363,7 +363,7 @@ def test_labelled_texts_are_in_the_usual_column_whatever_that_of_the_run_s_promp
     for source, n_texts in ((str(labelled), 80), (str(prompts), len(held_out(bench)))):
         chosen = detection.DetectionSettings(source=source)
         assert len(detection.labelled_texts(chosen, bench)[0]) == n_texts
-        (read,) = suite.sources(chosen, bench.run)
+        (read,) = suite.reads(chosen, bench.run)
         assert source_problem("here", read) == ""
 
 
@@ -397,6 +397,26 @@ def test_the_answers_are_told_apart_by_the_first_token_that_differs() -> None:
 def test_a_tokenizer_that_writes_both_answers_alike_is_an_error() -> None:
     with pytest.raises(ModelError, match=r"does not tell apart \(tokens \[0, 1, 99\]"):
         detection.answer_tokens(Words("Answer", ":"))
+
+
+@pytest.mark.parametrize("name", sorted(SUITES.names()))
+def test_a_stop_before_the_first_response_or_text_ends_every_suite(model, policy, name) -> None:
+    bench = bench_of(
+        run_settings(model), get_judge=lambda: UniformJudge(7), get_base=lambda: policy,
+        subject="policy", policy=policy, should_stop=lambda: True,
+    )  # fmt: skip
+    questions, labelled = model / "questions.jsonl", model / "labelled.jsonl"
+    question = {"question": "Is it wet?", "choices": ["yes", "no"], "answer": 0}
+    questions.write_text(json.dumps(question))
+    rows = [{"text": f"text {i}", "category": ["clean", "toxic"][i % 2]} for i in range(80)]
+    labelled.write_text("\n".join(map(json.dumps, rows)))
+    options = {
+        "harness": {"files": [str(questions)]},
+        "detection": {"source": str(labelled)},
+        "toxigen": {"source": str(model / "held_out.txt")},
+    }
+    suite = SUITES.get(name)
+    [*suite.run(suite.settings_type.parse(options.get(name, {})), bench)]
 
 
 @pytest.mark.parametrize("name", ["detection", "fluency"])

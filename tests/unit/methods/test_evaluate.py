@@ -22,6 +22,7 @@ from acft.schema import TABLES
 from acft.scoring import ScorerPool
 from acft.settings import RunSettings
 from acft.training.outputs import Checkpoint, Rows, TrainContext
+from acft.training.sameness import named, require_same
 from acft.training.subjects import SubjectSettings, open_policy
 from acft.types import Document
 from tests.bench import FailingScorer, VowelScorer, run_settings, tiny_model
@@ -265,6 +266,31 @@ def test_facts_tell_who_judges_and_whose_weights_answer(run, tmp_path) -> None:
     judge, lost = facts["scorers"]
     assert judge == {"name": "vowels", "version": "1", "sha256": "0"}
     assert lost["version"].startswith("missing: ")
+
+
+def test_a_text_more_in_what_a_suite_reads_is_noticed(run, tmp_path) -> None:
+    prompts, texts = tmp_path / "prompts.txt", tmp_path / "texts.txt"
+    prompts.write_text("\n".join(f"the river rose {n} feet and" for n in range(40)))
+    texts.write_text("\n".join(f"In year {n} the river rose." for n in range(40)))
+    options = OPTIONS | {"perplexity": {"documents": 3, "corpora": [str(texts)]}}
+    method = {"name": "evaluate", "suites": ["rtp", "fluency", "perplexity"], "options": options}
+    own = run.prompts.model_copy(update={"source": str(prompts)})
+    asked = run.model_copy(update={"method": method, "prompts": own})
+
+    def found() -> dict[str, str]:
+        return named(METHODS.get("evaluate").facts(TrainContext(asked)))
+
+    before = found()
+    require_same(before, found(), "evaluation", "measure anew")
+    read = {f"texts of '{name}: {prompts}'" for name in ("rtp", "fluency")}
+    assert {name for name in before if name.startswith("texts of")} == read | {
+        f"texts of 'perplexity: {texts}'"
+    }
+    for file, suite in ((texts, "perplexity"), (prompts, "rtp")):
+        with file.open("a") as more:
+            more.write("\nand one line more")
+        with pytest.raises(ModelError, match=f"texts of '{suite}: "):
+            require_same(before, found(), "evaluation", "measure anew")
 
 
 def test_a_scorer_whose_hash_is_recorded_is_not_loaded_again_to_judge(run, loaded) -> None:

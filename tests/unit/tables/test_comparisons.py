@@ -132,6 +132,24 @@ def test_rows_that_other_weights_of_the_judge_judged_do_not_play(tmp_path):
         win_table(members, "a-model")
 
 
+def test_rows_that_answered_other_texts_do_not_play(tmp_path):
+    members = []
+    for sha256, name in (("aa", "Base"), ("bb", "Ours")):
+        run = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0)})
+        method = {"suites": ["win_rate"], "options": {}, "judge": "a-model"}
+        texts = [
+            {"name": f"{suite}: p.txt", "sha256": sha256 if suite == "win_rate" else name}
+            for suite in ("win_rate", "rtp")
+        ]
+        run.resolved.write_text(json.dumps({"method": method, "facts": {"texts": texts}}))
+        members.append(Member(run, name))
+    with pytest.raises(DataError, match=r'win_rate: p\.txt = "aa", .* = "bb"\)'):
+        win_table(members, "a-model")
+    alike = members[0].paths.resolved.read_text().replace('"Base"', '"Ours"')
+    members[1].paths.resolved.write_text(alike)  # what rtp read is no matter of the win rate
+    assert win_table([Member(member.paths, member.variant) for member in members], "a-model")
+
+
 def test_a_win_rate_is_never_above_one_however_few_seeds_there_are(tmp_path):
     loser = measured(tmp_path, "win_rate", {JUDGED: by_response(*[1.0] * 20)})
     winners = [
