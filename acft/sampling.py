@@ -180,7 +180,7 @@ def continuations(
     ]
 
 
-def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], list[Sequence[int]]]:
+def _batches(items: list[_Item], size: int, at_once: int) -> tuple[list[int], list[list[int]]]:
     """The order in which items are drawn, whole and in batches of at most ``size``.
 
     Similar lengths side by side waste little padding; the longest come first, so memory fails

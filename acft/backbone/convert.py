@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from acft.assets import (
     PACKAGED_MODELS,
@@ -88,11 +90,18 @@ def _write_safetensors(source: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**place)
         # without dequantize the weights stay marked as quantized and cannot be trained or saved
-        model = AutoModelForCausalLM.from_pretrained(
-            **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
-    except (ValueError, KeyError, RuntimeError) as error:
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (ValueError, KeyError, RuntimeError, struct.error) as error:
         raise ModelError(f"{str(source)!r} does not open as a GGUF model: {error}") from error
+    model, told = opened
+    if lost := sorted({*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}):
+        raise ModelError(
+            f"{str(source)!r} lacks {len(lost)} of the model's weights ({lost[0]}, ...), which "
+            "would be random; join the parts of a split file first (gguf-split --merge)"
+        )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

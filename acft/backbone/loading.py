@@ -83,9 +83,13 @@ class Backbone:
 
         Models that were taught to answer may end their turns otherwise than texts.
         """
-        named: Any = getattr(self.model.generation_config, "eos_token_id", None)
-        ids = [self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
-        return tuple(sorted({int(token_id) for token_id in ids if token_id is not None}))
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        return _end_ids(self.tokenizer, named)
+
+
+def _end_ids(tokenizer: Any, named: Any) -> tuple[int, ...]:
+    ids = [tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+    return tuple(sorted({int(token_id) for token_id in ids if token_id is not None}))
 
 
 def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
@@ -160,6 +164,18 @@ def load_tokenizer(settings: ModelSettings) -> Any:
         raise ModelError(
             f"[model] name = {settings.name!r} has no tokenizer that opens: {_first_line(error)}"
         ) from error
+
+
+def load_end_ids(settings: ModelSettings, tokenizer: Any) -> tuple[int, ...]:
+    """Tokens that end a response, as ``Backbone.end_ids`` has them, without the weights.
+
+    Raises:
+        ModelError: The model cannot be had.
+    """
+    folder = _locate(settings)[0]
+    files = (_remembered(folder / name) for name in ("generation_config.json", "config.json"))
+    named = next((file["eos_token_id"] for file in files if "eos_token_id" in file), None)
+    return _end_ids(tokenizer, named)
 
 
 def _tokenizer(place: str | Path, revision: str = "main") -> Any:
@@ -251,10 +267,10 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _remembered(memo: Path) -> dict[str, Any]:
-    """What a memo says; empty where there is none that can be read."""
+def _remembered(file: Path) -> dict[str, Any]:
+    """What a file of JSON says; empty where there is none that can be read."""
     try:
-        known = json.loads(memo.read_text())
+        known = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -259,4 +259,6 @@ def _private(backbone: Backbone) -> PreTrainedModel:
     model = copy.copy(backbone.model)
     model.config = copy.deepcopy(model.config)
     model.generation_config = copy.deepcopy(model.generation_config)
+    # the trainer refuses few bits without an adapter that it has put there itself
+    model.is_quantized = False  # pyright: ignore[reportArgumentType]
     return model

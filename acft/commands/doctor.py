@@ -12,6 +12,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -170,6 +171,10 @@ def _hub() -> Finding:
     endpoint = importlib.import_module("huggingface_hub.constants").ENDPOINT
     try:
         urllib.request.urlopen(endpoint, timeout=HUB_SECONDS).close()  # noqa: S310 - a constant
+    except (ValueError, HTTPException):
+        return Finding(
+            "hub", "problem", f"HF_ENDPOINT = {endpoint!r} is no address; begin it with https://"
+        )
     except OSError:
         return Finding("hub", "note", "not reachable: packaged and local models only")
     return Finding("hub", "ok", "reachable: models and data sets can be named by hub id")

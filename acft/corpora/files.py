@@ -16,6 +16,8 @@ from acft.registry import did_you_mean
 
 Row = tuple[str, Mapping[str, Any]]
 """Where a row stands in its file, for messages, and its columns."""
+FIELD_LETTERS = (1 << 31) - 1
+"""Of a CSV field at most; the reader's own limit is less than a chapter of a book."""
 
 
 def read_file(
@@ -134,7 +136,8 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader(_lines(path), restkey="", strict=True)
+    csv.field_size_limit(FIELD_LETTERS)
+    reader = csv.DictReader(_lines(path), strict=True)
     try:
         header = "".join(reader.fieldnames or ()) if len(reader.fieldnames or ()) == 1 else ""
         if mark := next((mark for mark in ";\t" if mark in header), ""):
@@ -143,7 +146,7 @@ def _csv(path: Path) -> Iterator[Row]:
             )
         for row in reader:
             where = f"{str(path)!r} line {reader.line_num}"
-            if "" in row:
+            if None in row:
                 raise DataError(f"{where} has more values than the header; quote texts with commas")
             yield where, row
     except csv.Error as error:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class OpenedRun:
     """One trainable copy; holds the weights of ``tuned.version``."""
     constraint: Constraint
     pool: ScorerPool
+    home: Path
+    """Where relative names in the settings start."""
     _guides: dict[int, Guide] = field(default_factory=dict)
     tuned_sha256: str = ""
     """Of the files that ``tuned`` was read from, taken when it was."""
@@ -125,7 +128,9 @@ class OpenedRun:
     def scores(self, texts: Sequence[str]) -> dict[str, list[float]]:
         """What the run's judges and the scorers of its constraint give each text."""
         names = dict.fromkeys([*self.run.evaluation.scorers, *self.constraint.scorers])
-        return score_texts([self.pool(name) for name in names], texts)
+        with chdir(self.home):
+            scorers = [self.pool(name) for name in names]
+        return score_texts(scorers, texts)
 
     @property
     def reads_verdicts(self) -> bool:
@@ -161,11 +166,19 @@ def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:
     base = origin.base(settings)
     tuned = trainable_policy(base, settings.adapter, derive_seed(settings.seed, "adapter"))
     tuned.version = -1
-    pool = session.kept.setdefault("pool", ScorerPool(session.device))
+    pool = _pool(session, origin.home)
     constraint = origin.constraint(settings, pool)
     spec = dataclasses.replace(spec, settings=settings)
-    opened[run_id] = OpenedRun(paths, spec, base, tuned, constraint, pool)
+    opened[run_id] = OpenedRun(paths, spec, base, tuned, constraint, pool, origin.home)
     return opened[run_id]
+
+
+def _pool(session: Session, home: Path) -> ScorerPool:
+    """Scorers that runs begun in one folder share; elsewhere the same name may be another one."""
+    kept = session.kept.get("pool")
+    if kept is None or kept[0] != home:
+        kept = session.kept["pool"] = (home, ScorerPool(session.device))
+    return kept[1]
 
 
 def file_hash(folder: Path) -> str:

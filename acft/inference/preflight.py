@@ -2,10 +2,11 @@
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from acft.backbone.loading import load_tokenizer
+from acft.backbone.loading import load_end_ids, load_tokenizer
 from acft.corpora.sources import check_sources, needs_policy
 from acft.data import load_documents, load_prompts, tokenize
 from acft.errors import AcftError, RunError
@@ -46,7 +47,8 @@ def preflight(
         splits = ("train", "validation", "test")
         found["prompts"] = {s: sum(p.split == s for p in prompts) for s in splits}
         tokenizer = load_tokenizer(run.model)
-        found["corpora"] = [_corpus(run, corpus, tokenizer) for corpus in run.corpus]
+        end_ids = load_end_ids(run.model, tokenizer)
+        found["corpora"] = [_corpus(run, corpus, tokenizer, end_ids) for corpus in run.corpus]
     return found
 
 
@@ -58,7 +60,9 @@ def _no_room(runs: str, expected: Estimate | None, quota_bytes: int) -> list[str
     return []
 
 
-def _corpus(run: RunSettings, corpus: CorpusSettings, tokenizer: Any) -> dict[str, Any]:
+def _corpus(
+    run: RunSettings, corpus: CorpusSettings, tokenizer: Any, end_ids: Sequence[int]
+) -> dict[str, Any]:
     facts: dict[str, Any] = {"source": corpus.source, "domain": corpus.domain}
     if needs_policy(corpus):
         return {**facts, "note": "written by the policy when the run starts"}
@@ -66,7 +70,7 @@ def _corpus(run: RunSettings, corpus: CorpusSettings, tokenizer: Any) -> dict[st
         splits = load_documents(corpus, run.seed)
         made = tokenize(
             splits["train"][:500], tokenizer, run.optimizer.max_tokens, run.seed,
-            chat_template=run.model.chat_template, loss=corpus.loss,
+            chat_template=run.model.chat_template, loss=corpus.loss, end_ids=end_ids,
         )  # fmt: skip
     except AcftError as error:
         return {**facts, "note": str(error)}

@@ -234,8 +234,7 @@ class RestoredRun:
             self.verdicts if kind.asks_verdicts(self.settings.oracle.kind) else None,
             self.settings.sampling.horizon,
         )
-        with chdir(self.origin.home):
-            return kind.build(settings, context)
+        return kind.build(settings, context)  # whose files are named by who asks, not by the run
 
     def verdicts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
         """Graded satisfaction of responses; the scorers are loaded when first asked."""

@@ -93,6 +93,18 @@ def test_training_every_weight_and_writing_whole_weights_are_refused(model, tmp_
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["dpo", "rl"])
+def test_another_trainer_takes_the_adapter_over_few_bits(tmp_path, kind, method):
+    save_toy_model(tmp_path / "wide", N_SYMBOLS, width=64, context=32)
+    run = toy_run(tmp_path, "schedule.rounds=1", "optimizer.lr=0.01")
+    chosen = ModelSettings(name=str(tmp_path / "wide"), quantization=kind)
+    result = trained(tmp_path / "a", run.model_copy(update={"model": chosen}), {"name": method})
+    moved = [value for name, value in result.weights(1).items() if "lora_B" in name]
+    assert moved
+    assert any(bool(value.any()) for value in moved)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_trains_validates_and_resumes(tmp_path, kind):
     run = toy_run(tmp_path, "schedule.rounds=2")
     save_toy_model(tmp_path / "wide", N_SYMBOLS, width=64, context=32)

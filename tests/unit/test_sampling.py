@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from acft import sampling as drawing
 from acft.backbone.adapters import sharing_copy
-from acft.backbone.loading import load_backbone
+from acft.backbone.loading import load_backbone, load_end_ids, load_tokenizer
 from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
 from acft.decoding.guided import GuidedDecoder, GuidedSettings
 from acft.errors import DataError
@@ -224,6 +225,20 @@ def test_a_prompt_that_leaves_no_room_is_named(policy):
     long = Prompt("long", "x" * 126, "train")
     with pytest.raises(DataError, match=r"begins 'x{40}' and has 126 tokens"):
         policy.sample([*PROMPTS, long], 1, SamplingSettings(horizon=HORIZON), 0)
+
+
+@pytest.mark.parametrize("named", [None, 3, [3, END]])
+def test_the_ends_of_responses_are_known_without_the_weights(tmp_path, named):
+    folder = save_tiny_model(tmp_path)
+    file = tmp_path / "generation_config.json"
+    told = json.loads(file.read_text()) | {"eos_token_id": named}
+    file.write_text(json.dumps(told))
+    settings = ModelSettings(name=str(folder))
+    backbone = load_backbone(settings, "cpu", "float32")
+    assert load_end_ids(settings, load_tokenizer(settings)) == backbone.end_ids
+    file.unlink()
+    backbone = load_backbone(settings, "cpu", "float32")
+    assert load_end_ids(settings, load_tokenizer(settings)) == backbone.end_ids
 
 
 def test_an_empty_prompt_is_named(policy):

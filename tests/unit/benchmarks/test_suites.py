@@ -402,8 +402,8 @@ def test_a_tokenizer_that_writes_both_answers_alike_is_an_error() -> None:
 @pytest.mark.parametrize("name", sorted(SUITES.names()))
 def test_a_stop_before_the_first_response_or_text_ends_every_suite(model, policy, name) -> None:
     bench = bench_of(
-        run_settings(model), get_judge=lambda: UniformJudge(7), get_base=lambda: policy,
-        subject="policy", policy=policy, should_stop=lambda: True,
+        run_settings(model), get_judge=lambda: UniformJudge(7), subject="policy", policy=policy,
+        should_stop=lambda: True,
     )  # fmt: skip
     questions, labelled = model / "questions.jsonl", model / "labelled.jsonl"
     question = {"question": "Is it wet?", "choices": ["yes", "no"], "answer": 0}
@@ -416,7 +416,7 @@ def test_a_stop_before_the_first_response_or_text_ends_every_suite(model, policy
         "toxigen": {"source": str(model / "held_out.txt")},
     }
     suite = SUITES.get(name)
-    [*suite.run(suite.settings_type.parse(options.get(name, {})), bench)]
+    finish(suite.run(suite.settings_type.parse(options.get(name, {})), bench))
 
 
 @pytest.mark.parametrize("name", ["detection", "fluency"])

@@ -45,6 +45,15 @@ def test_offline_mode_is_told(capsys):
     assert (hub["state"], "HF_HUB_OFFLINE" in hub["text"]) == ("note", True)
 
 
+@pytest.mark.parametrize("endpoint", ["hub.example", "http://["])
+def test_an_address_of_a_hub_that_is_none_is_told(monkeypatch, capsys, endpoint):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    (hub,) = found(capsys)["hub"]
+    assert hub["state"] == "problem"
+    assert f"HF_ENDPOINT = {endpoint!r} is no address" in hub["text"]
+
+
 def test_version_below_the_floor_is_a_problem(monkeypatch, capsys):
     monkeypatch.setattr(metadata, "requires", lambda _: ["gradio>=99", "no-such-package>=1"])
     texts = [finding["text"] for finding in found(capsys)["packages"]]

@@ -173,6 +173,20 @@ def test_half_a_surrogate_pair_is_refused(tmp_path):
     assert "surrogate" in message(write(tmp_path, "a.jsonl", r'{"text": "\ud800"}'))
 
 
+@pytest.mark.parametrize(
+    "content", [",text\n0,one fish\n1,two fish\n", "text,\none fish,\ntwo fish,\n"]
+)
+def test_a_csv_may_have_a_column_without_a_name(tmp_path, content):
+    records = read_file(write(tmp_path, "a.csv", content), "text")
+    assert [record.text for record in records] == ["one fish", "two fish"]
+
+
+def test_a_csv_text_may_be_as_long_as_a_book(tmp_path):
+    book = "word " * 200_000
+    (record,) = read_file(write(tmp_path, "a.csv", f"text\n{book}\n"), "text")
+    assert record.text.strip() == book.strip()
+
+
 def test_a_csv_row_with_too_many_values_is_refused(tmp_path):
     assert "line 2 has more values" in message(write(tmp_path, "a.csv", "text\nyes, please\n"))
 

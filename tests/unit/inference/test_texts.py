@@ -1,7 +1,9 @@
 """Operations on texts with a real run of a tiny model."""
 
 import dataclasses
+import functools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from acft.inference import texts
 from acft.inference.opened import file_hash, open_run
 from acft.inference.server import Session
 from acft.training.train_state import ORACLE
+from tests.bench import VowelScorer
 
 PROMPT = "See the rain"
 
@@ -86,6 +89,31 @@ def test_relative_names_start_where_the_run_was_launched(
     monkeypatch.chdir(own_run.root)
     opened = open_run(session, str(own_run.root.parent), own_run.root.name)
     assert opened.base.backbone.source == "local"
+
+
+def test_a_judge_of_a_relative_name_is_that_of_the_folder_the_run_was_launched_in(
+    session, own_run, tmp_path, monkeypatch
+):
+    seen = []
+
+    def load(name, device):
+        seen.append((name, Path.cwd()))
+        return VowelScorer()
+
+    monkeypatch.setattr(
+        opened_module, "ScorerPool", functools.partial(opened_module.ScorerPool, load=load)
+    )
+    launch = json.loads(own_run.launch.read_text())
+    launch["overrides"] = [*launch["overrides"], 'evaluation.scorers=["model:near"]']
+    homes = [tmp_path / name for name in ("one", "other")]
+    for home in homes:
+        home.mkdir()
+        own_run.launch.write_text(json.dumps(launch | {"working_directory": str(home)}))
+        session.kept.pop("runs", None)
+        opened = open_run(session, str(own_run.root.parent), own_run.root.name)
+        for _ in range(2):
+            assert opened.scores(["a text"]).keys() == {"vowels"}
+    assert seen == [("model:near", home) for home in homes]
 
 
 @pytest.mark.parametrize("weights", [0, 2])
