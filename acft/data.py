@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, count, pairwise
+from itertools import count, pairwise
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -153,18 +153,6 @@ def fingerprint(items: Iterable[Prompt | Document]) -> str:
             digest.update(item.document_id.encode())
             digest.update(repr(item.turns).encode())
     return digest.hexdigest()
-
-
-def texts_sha256(source: PromptSettings | CorpusSettings, seed: int) -> str:
-    """SHA-256 over all prompts or documents of a source, in hexadecimal.
-
-    Raises:
-        DataError: The source is unknown, missing, malformed, empty or written by the policy.
-        ModelError: It comes with a package that has not been obtained.
-    """
-    if isinstance(source, PromptSettings):
-        return fingerprint(load_prompts(source, seed))
-    return fingerprint(chain.from_iterable(load_documents(source, seed).values()))
 
 
 def tokenize(

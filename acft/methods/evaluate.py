@@ -7,18 +7,19 @@ is interrupted, or one of whose suites fails, goes on with what is missing.
 import functools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from acft.backbone.loading import model_sha256, model_texts_sha256
-from acft.benchmarks.base import SUITES, Bench, Suite
+from acft.benchmarks.base import SUITES, Bench, Source, Suite
 from acft.benchmarks.results import Results
 from acft.config import Config, checked
 from acft.constraints import build_constraint
 from acft.corpora.sources import INLINE, source_problem
-from acft.data import texts_sha256
+from acft.data import fingerprint, load_documents, load_prompts
 from acft.distributed import settled
 from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.evaluation import scorer_versions
@@ -28,7 +29,7 @@ from acft.methods.base import METHODS, Method
 from acft.policy import Policy
 from acft.schema import policy_sha256
 from acft.scorers import Scorer
-from acft.settings import ModelSettings, Names, RunSettings, Seed
+from acft.settings import ModelSettings, Names, PromptSettings, RunSettings, Seed
 from acft.threads import use_threads
 from acft.training.outputs import Output, TrainContext
 from acft.training.sameness import beside, require_same
@@ -141,11 +142,18 @@ def _texts(settings: EvaluateSettings, run: RunSettings) -> list[dict[str, str]]
         for source in suite.reads(options, run):
             key = source.model_dump_json()
             with suppress(DataError, ModelError):  # told where they are read
-                known[key] = known.get(key) or texts_sha256(source, settings.seed)
+                known[key] = known.get(key) or _texts_sha256(source, settings.seed)
                 place = "its texts" if source.source.startswith(INLINE) else source.source
                 told = {"name": f"{name}: {place}", "version": "", "sha256": known[key]}
                 found.append(told)
     return found
+
+
+def _texts_sha256(source: Source, seed: int) -> str:
+    """SHA-256 over all prompts or documents of a source."""
+    if isinstance(source, PromptSettings):
+        return fingerprint(load_prompts(source, seed))
+    return fingerprint(chain.from_iterable(load_documents(source, seed).values()))
 
 
 def _checkpoints(settings: EvaluateSettings) -> dict[str, str]:
