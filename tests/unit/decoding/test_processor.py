@@ -20,7 +20,7 @@ from acft.types import Window
 from tests.fakes import save_tiny_model
 
 HORIZON = 5
-PROMPTS = ["Rain", "The river rose in the night"]
+PROMPTS = ["The river rose in the night", "Rain"]
 
 
 def few_vowels(prompts, responses):
@@ -108,7 +108,7 @@ def own_distributions(backbone, portable, response_ids):
 
 
 def by_length(backbone):
-    """The workbench sorts prompts by length; these are sorted already."""
+    """The workbench sorts prompts by length, the longest first; these are sorted already."""
     return [len(backbone.tokenizer(text)["input_ids"]) for text in PROMPTS]
 
 
@@ -118,7 +118,7 @@ def test_generate_draws_from_the_same_distribution_as_the_workbench(backbone, po
     processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
     response_ids = generate(backbone, [processor, recorder], n_tokens)
     processor.close()
-    assert by_length(backbone) == sorted(by_length(backbone))
+    assert by_length(backbone) == sorted(by_length(backbone), reverse=True)
     expected = own_distributions(backbone, portable, response_ids)
     assert len(recorder.seen) == len(expected) == n_tokens
     for here, there in zip(recorder.seen, expected, strict=True):
