@@ -180,6 +180,11 @@ class Status:
     """Folder of the checkpoint to continue, or ``BEGINNING``; empty: the last sealed, if any."""
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def result(self) -> str:
+        """Folder of the best checkpoint, or of the last where none was called best."""
+        return self.best_checkpoint or self.checkpoint
+
 
 @dataclass(frozen=True)
 class Launch:

@@ -45,11 +45,15 @@ def texts_sha256(folder: Path) -> str:
     The same weights say something else with others.
     """
     digest = hashlib.sha256()
-    for file in sorted({file for pattern in TEXTS for file in folder.glob(pattern)}):
+    for file in _texts(folder):
         if not any(fnmatch(file.name, pattern) for pattern in SAYS_NOTHING):
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{file.relative_to(folder).as_posix()}\x1f{content}\n".encode())
     return digest.hexdigest()
+
+
+def _texts(folder: Path) -> list[Path]:
+    return sorted({file for pattern in TEXTS for file in folder.glob(pattern)})
 
 
 class _UnfitError(Exception):
@@ -88,7 +92,7 @@ def _checked(folder: Path) -> int:
 def _require_own_texts(folder: Path) -> None:
     cache = folder.parent.parent if folder.parent.name == "snapshots" else folder
     inside = (folder.resolve(), cache.resolve())  # the hub's cache links to files beside
-    for file in sorted(file for pattern in TEXTS for file in folder.glob(pattern)):
+    for file in _texts(folder):
         if file.is_symlink() and not any(file.resolve().is_relative_to(own) for own in inside):
             raise _UnfitError(
                 f"has a link out of the folder, {file.name!r}; put the file itself there"

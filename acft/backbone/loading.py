@@ -13,7 +13,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from acft.assets import converted_model_folder, packaged_model_path, packaged_models
@@ -155,9 +161,7 @@ def load_tokenizer(settings: ModelSettings) -> Any:
     Raises:
         ModelError: Nothing of that name, or the files do not open.
     """
-    place, source = _source(settings)
-    if source != "hub":
-        place = str(_locate(settings)[0])
+    place = _small_files(settings)
     try:
         return _tokenizer(place, settings.revision or "main")
     except NOT_A_MODEL as error:
@@ -170,12 +174,26 @@ def load_end_ids(settings: ModelSettings, tokenizer: Any) -> tuple[int, ...]:
     """Tokens that end a response, as ``Backbone.end_ids`` has them, without the weights.
 
     Raises:
-        ModelError: The model cannot be had.
+        ModelError: Nothing of that name, or the files do not open.
     """
-    folder = _locate(settings)[0]
-    files = (_remembered(folder / name) for name in ("generation_config.json", "config.json"))
-    named = next((file["eos_token_id"] for file in files if "eos_token_id" in file), None)
-    return _end_ids(tokenizer, named)
+    place, revision = _small_files(settings), settings.revision or "main"
+    try:
+        try:
+            told = GenerationConfig.from_pretrained(place, revision=revision)
+        except OSError:  # it has no such file; whoever opens the model takes them from the other
+            config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+            told = GenerationConfig.from_model_config(config)
+    except NOT_A_MODEL as error:
+        raise ModelError(
+            f"[model] name = {settings.name!r} has no settings that open: {_first_line(error)}"
+        ) from error
+    return _end_ids(tokenizer, told.eos_token_id)
+
+
+def _small_files(settings: ModelSettings) -> str:
+    """Where to read what is not weights, of which none are fetched from a hub."""
+    place, source = _source(settings)
+    return place if source == "hub" else str(_locate(settings)[0])
 
 
 def _tokenizer(place: str | Path, revision: str = "main") -> Any:
@@ -267,10 +285,10 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _remembered(file: Path) -> dict[str, Any]:
-    """What a file of JSON says; empty where there is none that can be read."""
+def _remembered(memo: Path) -> dict[str, Any]:
+    """What a memo says; empty where there is none that can be read."""
     try:
-        known = json.loads(file.read_text())
+        known = json.loads(memo.read_text())
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

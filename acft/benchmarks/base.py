@@ -137,7 +137,7 @@ class Compare(Protocol):
         ...
 
 
-Source = PromptSettings | CorpusSettings
+TextSource = PromptSettings | CorpusSettings
 """Where texts come from."""
 
 
@@ -165,7 +165,7 @@ class Suite:
     left_out: Callable[[Any, RunSettings], list[str]] = lambda _, __: []
     """Takes the suite's settings and the run's; one sentence for each optional part that is not
     here and will be left out."""
-    reads: Callable[[Any, RunSettings], Sequence[Source]] = lambda _, __: []
+    reads: Callable[[Any, RunSettings], Sequence[TextSource]] = lambda _, __: []
     """Takes the suite's settings and the run's; prompt sets and corpora that it cannot be without,
     those of the run too."""
     missing: Callable[[Any], list[str]] = lambda _: []

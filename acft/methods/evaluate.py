@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from acft.backbone.loading import model_sha256, model_texts_sha256
-from acft.benchmarks.base import SUITES, Bench, Source, Suite
+from acft.benchmarks.base import SUITES, Bench, Suite, TextSource
 from acft.benchmarks.results import Results
 from acft.config import Config, checked
 from acft.constraints import build_constraint
@@ -149,7 +149,7 @@ def _texts(settings: EvaluateSettings, run: RunSettings) -> list[dict[str, str]]
     return found
 
 
-def _texts_sha256(source: Source, seed: int) -> str:
+def _texts_sha256(source: TextSource, seed: int) -> str:
     """SHA-256 over all prompts or documents of a source."""
     if isinstance(source, PromptSettings):
         return fingerprint(load_prompts(source, seed))

@@ -55,7 +55,7 @@ def by_fingerprint(
                 ended[fingerprint] = max(this, ended.get(fingerprint, this))
         else:
             is_finished = seen.state == "finished"
-            is_whole = is_finished and with_weights and _has_best(paths, status)
+            is_whole = is_finished and with_weights and _has_result(paths, status)
             this = (is_finished + is_whole, paths.root.name, seen.state)
             earlier = found.get(fingerprint)
             if earlier is None or this[0] > earlier[0]:
@@ -79,9 +79,8 @@ def values_of(paths: RunPaths) -> dict[str, Any]:
         raise DataError(f"the settings of run {paths.root.name} cannot be read: {error}") from None
 
 
-def _has_best(paths: RunPaths, status: Status) -> bool:
-    name = status.best_checkpoint or status.checkpoint
-    return bool(name) and is_sealed(paths.root / name)
+def _has_result(paths: RunPaths, status: Status) -> bool:
+    return bool(status.result) and is_sealed(paths.root / status.result)
 
 
 def _fingerprint(paths: RunPaths) -> str:

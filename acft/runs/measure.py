@@ -131,8 +131,7 @@ def best_checkpoint(paths: RunPaths) -> Path:
     Raises:
         RunError: No round of the run is sealed.
     """
-    status = read_status(paths)
-    name = status.best_checkpoint or status.checkpoint
+    name = read_status(paths).result
     if not name:
         raise RunError(f"run {paths.root.name} has no sealed checkpoint to measure")
     return (paths.root / name).resolve()

@@ -212,7 +212,7 @@ class Experiment:
             ConfigError: A row's settings are impossible.
         """
         known = by_fingerprint(runs_dir, with_resumable=True)
-        whole = by_fingerprint(runs_dir, with_resumable=True, with_weights=True)
+        whole: dict[str, tuple[str, str]] = {}
         done, running, ready, waiting = [], [], [], 0
         for row, changes in self._repetitions():
             training = Task(self.variant_name, row.name, self.text, changes)
@@ -225,6 +225,7 @@ class Experiment:
             evaluation = _found(self._evaluation(runs_dir, training, changes), known)
             if evaluation.state != "finished" and not row.is_base:
                 # what was unpacked is shown, but only weights can be measured anew
+                whole = whole or by_fingerprint(runs_dir, with_resumable=True, with_weights=True)
                 training = _found(training, whole)
                 evaluation = _found(self._evaluation(runs_dir, training, changes), known)
             if not row.is_base:

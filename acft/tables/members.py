@@ -124,10 +124,11 @@ class Member:
                     options |= {"judge": method["judge"]}
                     if sha256 := self.resolved.get("facts", {}).get("judge_sha256"):
                         options |= {"SHA-256 of the judge": sha256}
-            told = self.resolved.get("facts", {}).get("texts", ())
-            read = {text["name"]: text["sha256"] for text in told}
-            mine = {name: sha256 for name, sha256 in read.items() if name.startswith(f"{suite}: ")}
-            options |= {f"SHA-256 of {name}": sha256 for name, sha256 in mine.items()}
+            options |= {
+                f"SHA-256 of {text['name']}": text["sha256"]
+                for text in self.resolved.get("facts", {}).get("texts", ())
+                if text["name"].startswith(f"{suite}: ")
+            }
             if SEED in method:
                 options |= {"seed of the evaluation": method[SEED]}
             kept = options.keys() - {BESIDE_NUMBERS}

@@ -59,6 +59,7 @@ class GuidanceTap:
     _taken: set[str] = field(default_factory=set)
     _pending: list[dict[str, Any]] = field(default_factory=list)
 
+    @torch.no_grad()
     def take(self, passes: Iterable[Seen]) -> None:
         """Keep what is needed of a step's passes; called before the optimiser changes anything."""
         chosen = [sequence for seen in passes for sequence in self._new(seen)]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from acft import sampling as drawing
+from acft.backbone import loading
 from acft.backbone.adapters import sharing_copy
 from acft.backbone.loading import load_backbone, load_end_ids, load_tokenizer
 from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
@@ -239,6 +240,17 @@ def test_the_ends_of_responses_are_known_without_the_weights(tmp_path, named):
     file.unlink()
     backbone = load_backbone(settings, "cpu", "float32")
     assert load_end_ids(settings, load_tokenizer(settings)) == backbone.end_ids
+
+
+def test_no_weights_are_fetched_from_a_hub_for_the_ends_of_responses(tmp_path, monkeypatch):
+    folder, fetched = save_tiny_model(tmp_path), []
+    monkeypatch.setattr(loading, "_source", lambda settings: (str(folder), "hub"))
+    monkeypatch.setattr(
+        loading, "_locate", lambda settings: fetched.append(settings) or (folder, "")
+    )
+    settings = ModelSettings(name="somebody/large")
+    assert load_end_ids(settings, load_tokenizer(settings)) == (END,)
+    assert not fetched
 
 
 def test_an_empty_prompt_is_named(policy):
