@@ -91,6 +91,18 @@ def test_relative_names_start_where_the_run_was_launched(own_run, session_folder
     assert open_run(own_run.root).base.backbone.source == "local"
 
 
+def test_models_that_a_decoder_is_given_are_looked_up_where_it_is_asked_for(
+    own_run, session_folder, tmp_path, monkeypatch
+):
+    launch = json.loads(own_run.launch.read_text())
+    own_run.launch.write_text(json.dumps(launch | {"working_directory": str(session_folder)}))
+    (tmp_path / "here").mkdir()
+    save_tiny_model(tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    given = {"expert": "here", "anti_expert": "here"}
+    assert texts(open_run(own_run.root).sampler(decoder="dexperts", options=given))
+
+
 def test_tuned_differs_from_base_and_carries_its_version(tiny_run):
     run = open_run(tiny_run.root, 2)
     assert (run.base.version, run.tuned.version) == (0, 2)
