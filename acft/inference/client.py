@@ -64,12 +64,7 @@ class Inference:
             AcftError: The operation refused or was withdrawn, the process ended, or the time was
                 over.
         """
-        parts = self.stream(operation, seconds, **arguments)
-        while True:
-            try:
-                next(parts)
-            except StopIteration as end:
-                return end.value
+        return result_of(self.stream(operation, seconds, **arguments))
 
     def stream(
         self,
@@ -208,6 +203,15 @@ class Inference:
                 process.stdin.flush()
             except (BrokenPipeError, ValueError):
                 return  # the listening thread tells everybody who waits
+
+
+def result_of(parts: Iterator[Any]) -> Any:
+    """What a generator returns, whose partial results nobody looks at."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value
 
 
 def _end(process: Process) -> None:

@@ -31,7 +31,7 @@ from acft.training.controlled import with_control
 from acft.types import Prompt, TokenBatch
 
 MAX_TOKENS = 512
-MAX_PROMPT_LETTERS = 4000
+MAX_LETTERS = 4000
 MAX_SAMPLES = 8
 MAX_HORIZON = 200
 PROBE = "The weather today is"
@@ -173,11 +173,13 @@ def judge(
 def _checked(prompt: str) -> str:
     if not prompt.strip():
         raise DataError("the prompt is empty; type a beginning to continue")
-    if len(prompt) > MAX_PROMPT_LETTERS:
-        raise DataError(
-            f"the prompt has {len(prompt):,} letters; at most {MAX_PROMPT_LETTERS:,} are read"
-        )
-    return prompt
+    return _bounded("prompt", prompt)
+
+
+def _bounded(name: str, text: str) -> str:
+    if len(text) > MAX_LETTERS:
+        raise DataError(f"the {name} has {len(text):,} letters; at most {MAX_LETTERS:,} are read")
+    return text
 
 
 def _fits(opened: OpenedRun, prompt: Prompt, horizon: int) -> None:
@@ -215,6 +217,7 @@ def _text_ids(
         prompt_ids = encode_prompt(backbone, item, chat_template=is_chat)
     if response_ids is None:
         read = full_prompt(backbone, item, chat_template=is_chat)
+        _bounded("response", response)
         response_ids = encoded_pair(backbone.tokenizer, read, response, is_chat=is_chat)[1]
     ids = [int(token) for token in [*prompt_ids, *response_ids]]
     longest = min(MAX_TOKENS, opened.context_length)

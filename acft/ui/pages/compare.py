@@ -345,7 +345,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     view(el("h2.part", "Try a prompt of your own"))
     settings = view(acts=("refresh",))
     with gr.Row(elem_classes="prompt-row", visible=is_possible(bench)):
-        prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000, scale=5)
+        prompt = gr.Textbox(label="Prompt", lines=2, scale=5)
         go = gr.Button("Answer", variant="primary", scale=1, min_width=90)
         halt = gr.Button("Stop", scale=1, min_width=80)
     answer, attempt = view(), gr.State(None)

@@ -308,8 +308,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
             with gr.Column(visible=is_possible(bench)):
                 view(el("h2.part", "Score a text of your own"))
                 with gr.Row():
-                    prompt = gr.Textbox(label="Prompt", lines=2, max_length=4000)
-                    response = gr.Textbox(label="Response", lines=2, max_length=4000)
+                    prompt = gr.Textbox(label="Prompt", lines=2)
+                    response = gr.Textbox(label="Response", lines=2)
                 go = gr.Button("Score", size="sm", elem_classes="narrow")
     vocabulary, request = view(acts=("refresh",)), gr.State({})
     live = [about, shown, request, left]

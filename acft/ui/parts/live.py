@@ -5,6 +5,7 @@ from typing import Any
 
 from acft.assets import is_ready
 from acft.errors import AcftError, RunError
+from acft.inference.client import result_of
 from acft.ui import page
 from acft.ui.page import Visit, Workbench
 from acft.ui.reading.reader import Run
@@ -47,12 +48,7 @@ def ask(bench: Workbench, visit: Visit, operation: str, run: Run, **arguments: A
     Raises:
         AcftError: The visit may not compute, the device is training, or the operation failed.
     """
-    parts = follow(bench, visit, operation, run, **arguments)
-    while True:
-        try:
-            next(parts)
-        except StopIteration as end:
-            return end.value
+    return result_of(follow(bench, visit, operation, run, **arguments))
 
 
 def follow(

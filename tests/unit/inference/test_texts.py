@@ -214,3 +214,10 @@ def test_a_prompt_with_no_room_for_a_response_is_refused_in_a_sentence(session, 
     with pytest.raises(DataError, match=f"may follow; the model reads {room.context_length:,}"):
         list(texts.generate(session, str(own_run.root.parent), own_run.root.name, long,
                             [side("base", 0)], horizon=200))  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["prompt", "response"])
+def test_a_text_of_too_many_letters_is_refused_before_it_is_tokenised(session, own_run, part):
+    typed = {"prompt": PROMPT, "response": "a b", part: "a " * 30_000}
+    with pytest.raises(DataError, match=f"the {part} has 60,000 letters; at most 4,000 are read"):
+        texts.score(session, str(own_run.root.parent), own_run.root.name, 0, **typed)
