@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from acft.errors import ConfigError, DataError, RunError
+from acft.errors import ConfigError, DataError
 from acft.schema import TOXIC_FROM
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts import blind
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty, title
-from acft.ui.parts.live import is_possible
+from acft.ui.parts.live import is_possible, policies_of, trained, unavailable
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
 from acft.ui.parts.runs_menu import chosen_run, no_run
 from acft.ui.parts.side_by_side import (
@@ -333,8 +333,10 @@ def export(bench: Workbench, visit: Visit) -> Node:
 def live(bench: Workbench, visit: Visit) -> Node:
     """Conditions of the live comparison."""
     run = opened_run(bench, visit)
-    return controls(bench, visit, run) if run and run.history.rounds else el(
-        "p.side", "Live answers need a run with a sealed round.")  # fmt: skip
+    policies = trained(bench, run)
+    if policies is None or not policies.history.rounds:
+        return unavailable(run)
+    return controls(bench, visit, policies)
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -369,10 +371,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return kept, listing(bench, visit, found)
 
     def reply(visit: Visit, text: str) -> Iterator[tuple[Node, Attempt]]:
-        run = opened_run(bench, visit)
-        if run is None:
-            raise RunError("there is no run yet whose policies could answer")
-        yield from answers(bench, visit, run, text)
+        policies = policies_of(bench, opened_run(bench, visit))
+        yield from answers(bench, visit, policies, text)
 
     def halted(visit: Visit, last: Attempt | None) -> Node:  # noqa: ARG001
         return stopped(last)

@@ -21,7 +21,7 @@ from acft.store.queries.tokens import (
 )
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import title, underway
-from acft.ui.parts.live import WAITING, is_possible
+from acft.ui.parts.live import WAITING, is_possible, policies_of, trained
 from acft.ui.parts.live_compare import other_version
 from acft.ui.parts.live_tokens import (
     Request,
@@ -199,7 +199,8 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
         lines.append(el("p.side", f"Rollout {sequence} of round {found['round']}, "
                         f"{found['prompt_split']} prompt, policy version "
                         f"{found['policy_version']}. Scores: {scores or 'none'}."))  # fmt: skip
-    lines.append(other_version(visit, run) if run.history.rounds else None)
+    policies = trained(bench, run)
+    lines.append(other_version(visit, policies) if policies and policies.history.rounds else None)
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
     lines.append(_other_step(visit, moments))
     if len(moments) > 1:
@@ -276,18 +277,24 @@ def _token(text: str) -> Node:
     return veiled(shown) if is_hot(text) else el("code", shown)
 
 
-def _run_of(bench: Workbench, visit: Visit) -> Run:
+def shown_text(bench: Workbench, visit: Visit) -> Request:
+    """The request for the text on the page, which its own run keeps though another may score it.
+
+    Raises:
+        RunError: There is no run.
+        ConfigError: There is no such text, or its first token was not stored.
+    """
     run = chosen_run(bench, visit)
     if run is None:
-        raise RunError("there is no run yet whose policies could score a text")
-    return run
+        raise RunError(absent(visit))
+    return of_stored(bench, run, current_sequence(bench, visit, run.run_id))
 
 
 def computed(
     bench: Workbench, visit: Visit, work: Callable[[Run], tuple[dict[str, Any], Request]]
 ) -> Iterator[list[Any]]:
     """What is done and for how long, then heading, values and the request that they answer."""
-    run = _run_of(bench, visit)
+    run = policies_of(bench, chosen_run(bench, visit))
     what = READING if bench.model_process.has_opened(run.run_id) else OPENING_AND_READING
     yield [underway(what, "halt"), *[gr.skip()] * 3]
     value, asked = work(run)
@@ -322,8 +329,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
 
     def compute(visit: Visit) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(bench, visit, run, of_stored(
-            bench, run, current_sequence(bench, visit, run.run_id))))  # fmt: skip
+        yield from computed(bench, visit, lambda run: scored(
+            bench, visit, run, shown_text(bench, visit)))  # fmt: skip
 
     def own(visit: Visit, first: str, second: str) -> Iterator[list[Any]]:
         yield from computed(bench, visit, lambda run: scored(

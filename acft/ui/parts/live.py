@@ -9,7 +9,7 @@ from acft.inference.client import result_of
 from acft.ui import page
 from acft.ui.page import Visit, Workbench
 from acft.ui.reading.reader import Run
-from acft.ui.web.dom import Node, choose
+from acft.ui.web.dom import Node, choose, el
 
 NO_MODEL = (
     "live answers are off in this read-only demonstration: they need the packaged model, which a "
@@ -82,6 +82,45 @@ def not_while_training(bench: Workbench) -> None:
             f"{device} is training {busy[0]!r}; live results return when it has finished, "
             "or stop the run"
         )
+
+
+def trained(bench: Workbench, run: Run | None) -> Run | None:
+    """The run that trained the policies a run is about: itself, or the one a measurement measures.
+
+    A measurement keeps numbers in its checkpoints and no policy. None where there is no such run.
+    """
+    if run is None or run.status.kind == "training":
+        return run
+    return bench.reader.run(run.launch.subject)
+
+
+def policies_of(bench: Workbench, run: Run | None) -> Run:
+    """As ``trained``, for who is going to ask it.
+
+    Raises:
+        RunError: There is no such run.
+    """
+    found = trained(bench, run)
+    if found is None:
+        raise RunError(_nobody(run))
+    return found
+
+
+def unavailable(run: Run | None) -> Node:
+    """Why no policy of a run can answer or score a text live."""
+    why = _nobody(run)
+    return el("p.side", f"{why[:1].upper()}{why[1:]}.")
+
+
+def _nobody(run: Run | None) -> str:
+    if run is None:
+        return "there is no run yet whose policies could answer or score a text"
+    if run.status.kind == "training":
+        return "live answers need a run with a sealed round"
+    return (
+        f"live answers need the run that {run.run_id} measures, and "
+        f"{run.launch.subject or 'what it measures'} is no run here with a sealed round"
+    )
 
 
 def versions(run: Run) -> list[int]:

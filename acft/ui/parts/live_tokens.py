@@ -7,7 +7,7 @@ from acft.errors import ConfigError
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import guidance
 from acft.ui.page import Visit, Workbench
-from acft.ui.parts.live import ask, may_compute, version_menu
+from acft.ui.parts.live import ask, may_compute, trained, version_menu
 from acft.ui.parts.live_compare import other_version, version_of
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import payload
@@ -134,6 +134,7 @@ def _guided(weights: dict[str, Any], version: int) -> str:
 
 def offer(bench: Workbench, visit: Visit, run: Run) -> Node | None:
     """The button that computes values which were not stored."""
-    if not may_compute(bench, visit) or not run.history.rounds:
+    policies = trained(bench, run)
+    if not may_compute(bench, visit) or policies is None or not policies.history.rounds:
         return None
     return el("button.do", "Compute the values now", type="button", **act("compute"))

@@ -15,11 +15,11 @@ TITLE_LETTERS = 48
 
 
 def chosen_run(bench: Workbench, visit: Visit) -> Run | None:
-    """The run of the address; without one the newest that has finished a round, else the newest."""
+    """The run of the address; without one the newest that has trained a round, else the newest."""
     if visit.run_id:
         return bench.reader.run(visit.run_id)
     runs = bench.reader.runs()
-    ripe = [run for run in runs if run.history.rounds]
+    ripe = [run for run in runs if run.status.kind == "training" and run.history.rounds]
     return next(iter(ripe or runs), None)
 
 
