@@ -261,8 +261,7 @@ class Wire:
         often = {"trigger_mode": "multiple"}
         begun = first(event, begin, outputs=outputs, **often)
         one = {"concurrency_id": "inference", "concurrency_limit": 1, "queue": True}
-        running = self._connect(begun.success, handler, inputs, outputs, {**one, **often})
-        return Stream(running, place)
+        return Stream(self._connect(begun.success, handler, inputs, outputs, one | often), place)
 
     def cancel(self, event: Callable[..., Any], streams: Sequence[Stream]) -> None:
         """Makes an event end whatever of the streams waits or is under way."""
@@ -373,10 +372,11 @@ def drawn(draw: Callable[[], Node]) -> Node:
     try:
         return draw()
     except AcftError as error:
-        return _notice(error)
+        return notice(error)
 
 
-def _notice(error: AcftError) -> Node:
+def notice(error: AcftError) -> Node:
+    """What went wrong, in the place of a part of a page."""
     return el("div.notice.bad", str(error), role="alert")
 
 
@@ -386,7 +386,7 @@ def _in_place(error: AcftError, outputs: Components) -> Any:
     if not parts:
         raise _shown(error)
     shown: list[Any] = [gr.skip() for _ in outputs]
-    shown[parts[0]] = _notice(error)
+    shown[parts[0]] = notice(error)
     return shown if len(outputs) > 1 else shown[0]
 
 

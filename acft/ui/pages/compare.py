@@ -14,7 +14,7 @@ from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible, policies_of, trained, unavailable
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
-from acft.ui.parts.runs_menu import chosen_run, no_run
+from acft.ui.parts.runs_menu import chosen_run, follow_state, no_run
 from acft.ui.parts.side_by_side import (
     judges,
     not_graded,
@@ -341,7 +341,7 @@ def live(bench: Workbench, visit: Visit) -> Node:
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Compare", "The same prompts and random numbers on both sides."))
-    top, note = view(), view()
+    top, note = view(acts=("look",)), view()
     body = view(acts=("refresh", "search", "export", "vote"))
     review = gr.State("")
     view(el("h2.part", "Try a prompt of your own"))
@@ -379,6 +379,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     parts = [top, body, settings]
     wire.on_load(show, outputs=parts)
+    follow_state(bench, wire, top, opened_run, lambda visit: summary(bench, visit))
     wire.read(body.refresh, show, outputs=parts, trigger_mode="always_last")
     # What is looked for changes no conclusion, and drawing them again for each letter costs most.
     wire.read(body.search, search, outputs=[body], trigger_mode="always_last")

@@ -14,7 +14,7 @@ from acft.store.queries.rollouts import RolloutFilter, ScoreRange
 from acft.store.sandbox import EXPLAIN, Caps, run_query
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
-from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
+from acft.ui.parts.runs_menu import absent, chosen_run, follow_state, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, veiled, view
@@ -270,7 +270,7 @@ def _refused(run_id: str, error: AcftError) -> list[Node]:
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Rollouts", "Every response the run has sampled."))
-    board = view(acts=("refresh",))
+    board = view(acts=("refresh", "look"))
     view(el("h2.part", "Satisfaction over rounds"))
     plot = chart()
     behind = view()
@@ -297,6 +297,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return query(bench, visit, text)
 
     wire.on_load(show, outputs=[board, plot, behind])
+    follow_state(bench, wire, board, chosen_run, lambda visit: listing(bench, visit))
     wire.read(board.refresh, show, outputs=[board, plot, behind], trigger_mode="always_last")
     begun = wire.read(button.click, begin_sql, outputs=[result], trigger_mode="always_last")
     wire.read(begun.then, run_sql, inputs=[sql], outputs=[result], queue=True,

@@ -210,7 +210,7 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
         0,
         f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
         f"{seen} {len(history.shards)} {best} {unread(bench, run)} "
-        f"{bench.control.exported(run.run_id)}",
+        f"{bench.control.exported(run.run_id)} {measuring.states(bench, run)}",
         f"{run.run_id} {bench.reader.log_size(run)}",
     )
 

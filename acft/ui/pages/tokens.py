@@ -33,7 +33,7 @@ from acft.ui.parts.live_tokens import (
     scored,
     scrubber,
 )
-from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
+from acft.ui.parts.runs_menu import absent, chosen_run, follow_state, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
@@ -308,7 +308,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Tokens", "Which tokens pay for the constraint."))
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            left = view()
+            left = view(acts=("look",))
         with gr.Column(scale=3, min_width=340):
             about = view(acts=("refresh", "compute", "again", "halt"))
             shown = token_view()
@@ -348,14 +348,13 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
+    follow_state(bench, wire, left, chosen_run, lambda visit: pick(bench, settled(bench, visit)))
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
-    filled: dict[str, Any] = {
-        "outputs": live,
-        "waiting": [underway(WAITING, "halt"), *[gr.skip()] * 3],
-    }
+    waiting = [underway(WAITING, "halt"), *[gr.skip()] * 3]
+    filled: dict[str, Any] = {"outputs": live, "waiting": waiting}
     running = [
         wire.stream(about.compute, compute, **filled),
         wire.stream(about.again, again, inputs=[request], **filled),

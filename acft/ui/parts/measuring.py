@@ -190,10 +190,21 @@ def _in_words(work: Mapping[str, int], each: float | None) -> str:
     return f"{told}, and a little more to load the models."
 
 
-def _past(bench: Workbench, run: Run) -> Node | None:
+def states(bench: Workbench, run: Run) -> str:
+    """The measurements of a run with their states, for telling whether one has changed."""
+    past = _measurements(bench, run) if _is_measurable(bench, run) else []
+    return " ".join(f"{each.run_id} {each.state.label}" for each in past)
+
+
+def _measurements(bench: Workbench, run: Run) -> list[Run]:
     """Measurements of this run so far."""
     rows = measurements(bench.store, run.run_id, part=Slice(MOST_PAST)).records()
-    found = [past for row in rows if (past := bench.reader.run(row["run_id"])) is not None]
+    return [past for row in rows if (past := bench.reader.run(row["run_id"])) is not None]
+
+
+def _past(bench: Workbench, run: Run) -> Node | None:
+    """A list of them; nothing where there are none."""
+    found = _measurements(bench, run)
     if not found:
         return None
     items = [

@@ -1,8 +1,12 @@
 """Which run a page is about, and the menu to choose another."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from acft.ui.page import Visit, Workbench
+import gradio as gr
+
+from acft.errors import AcftError
+from acft.ui.page import REST_SECONDS, Visit, Wire, Workbench, notice
 from acft.ui.parts.frame import empty
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
@@ -49,3 +53,42 @@ def run_menu(bench: Workbench, run: Run | None = None) -> Node:
     """A menu of all runs with the state of the chosen one, if one is chosen."""
     all_runs = menu(bench.reader.runs(), run.run_id if run else "")
     return el("p.runmenu", el("span.side", "Run "), all_runs, " ", state_chip(run) if run else None)
+
+
+def follow_state(
+    bench: Workbench,
+    wire: Wire,
+    part: Any,
+    find: Callable[[Workbench, Visit], Run | None],
+    draw: Callable[[Visit], Node],
+) -> None:
+    """Draws a part with a run's menu anew when the run's state has changed.
+
+    Asked seldom, since nothing else of the part depends on it, and by who comes back to the page.
+
+    Args:
+        bench: Where the run is.
+        wire: Connects it.
+        part: A view with the act ``look``.
+        find: The run of a visit.
+        draw: The part as it is now.
+    """
+    timer, seen = gr.Timer(REST_SECONDS), gr.State(None)
+
+    def opened(visit: Visit) -> str:
+        return _state(find(bench, visit))
+
+    def follow(visit: Visit, last: str | None) -> list[Any]:
+        try:
+            now = _state(find(bench, visit))
+            return [gr.skip() if now == last else draw(visit), now]
+        except AcftError as error:  # which the next turn draws over
+            return [notice(error), None]
+
+    wire.on_load(opened, outputs=[seen])
+    for event in (timer.tick, part.look):
+        wire.read(event, follow, inputs=[seen], outputs=[part, seen])
+
+
+def _state(run: Run | None) -> str:
+    return f"{run.run_id} {run.state.label}" if run else ""
