@@ -13,6 +13,7 @@ import pytest
 
 from acft.errors import ConfigError
 from acft.metrics.base import METRICS
+from acft.runs.status import RunState
 from acft.store.queries.answer import Slice
 from acft.store.queries.evaluations import Measure
 from acft.store.queries.tokens import has_first_token, sequences
@@ -518,6 +519,31 @@ def test_a_text_whose_first_token_was_not_stored_is_not_whole(bench):
 def test_a_text_without_stored_tokens_says_so(bench):
     shown = tokens_page.tokens(bench, visit(QUICK, sequence="e0-base-0-0"))
     assert "No token values are stored" in shown["empty"]
+
+
+@pytest.mark.parametrize(("kind", "has_oracle", "state", "said"), [
+    ("training", True, "running", "stored yet: they are written at the end of each round"),
+    ("training", True, "stopped", "no round has kept any"),
+    ("training", False, "running", "The method acft has no oracle"),
+    ("training", False, "finished", "The method acft has no oracle"),
+    ("evaluation", False, "running", "A measurement keeps those of no text"),
+])  # fmt: skip
+def test_who_has_no_token_values_is_told_whether_any_will_come(
+    bench, monkeypatch, kind, has_oracle, state, said
+):
+    run = bench.reader.run(QUICK)
+    run = replace(
+        run, status=replace(run.status, kind=kind), state=RunState(state),
+        facts=run.facts | {"has_oracle": has_oracle},
+    )  # fmt: skip
+    monkeypatch.setattr(tokens_page, "chosen_run", lambda *_: run)
+    unstored = tokens_page.tokens(bench, visit(QUICK, sequence="e0-base-0-0"))["empty"]
+    assert ("method.guidance_sequences" in unstored) == has_oracle
+    assert (said in unstored) != has_oracle
+    nothing = replace(sequences(bench.store, "20200101-000000-none"), total=0)
+    monkeypatch.setattr(tokens_page, "sequences", lambda *_, **__: nothing)
+    assert said in text_of(tokens_page.pick(bench, visit(QUICK)))
+    assert said in tokens_page.tokens(bench, visit(QUICK))["empty"]
 
 
 def test_model_text_in_figures_is_escaped():

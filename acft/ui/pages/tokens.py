@@ -35,7 +35,7 @@ from acft.ui.parts.live_tokens import (
 )
 from acft.ui.parts.runs_menu import absent, chosen_run, follow_state, no_run, run_menu
 from acft.ui.reading.reader import Run
-from acft.ui.reading.tokens import TOLERANCE, payload, token_view
+from acft.ui.reading.tokens import TOLERANCE, never_stored, none_stored, payload, token_view
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, veiled, view
 from acft.ui.web.hot_words import is_hot
@@ -53,10 +53,8 @@ ABOUT_CORPUS_TEXT = (
 )
 READING = "Reading the text under base, guided and tuned policy"
 OPENING_AND_READING = "Opening the models, then reading the text under each of them"
-UNSTORED = (
-    "No token values are stored for this text. Each round keeps those of a few rollouts "
-    "(method.guidance_sequences)."
-)
+UNSTORED = "No token values are stored for this text."
+FEW_STORED = "Each round keeps those of a few rollouts (method.guidance_sequences)."
 
 
 def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
@@ -77,7 +75,7 @@ def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
     orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order",
                     data_clear=PART)  # fmt: skip
     heading = el("h2", words.count(found.total, "text"), " with token values")
-    nothing = el("p.side", "None yet: they are written at the end of each round.")
+    nothing = el("p.side", none_stored(run))
     return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),
               el("p.side", "Order: ", orders),
               el("ul.pick", items) if items else nothing,
@@ -151,12 +149,13 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
         return {"empty": absent(visit)}
     sequence = current_sequence(bench, visit, run.run_id)
     if not sequence:
-        return {"empty": "Choose a text on the left."}
+        return {"empty": none_stored(run)}
     step = visit.query.get("step", "")
     moments = sequence_versions(bench.store, run.run_id, sequence).records()
     if not moments:
         is_known = rollout(bench.store, run.run_id, sequence) is not None
-        return {"empty": UNSTORED if is_known else f"There is no text {sequence} in this run."}
+        unstored = f"{UNSTORED} {never_stored(run) or FEW_STORED}"
+        return {"empty": unstored if is_known else f"There is no text {sequence} in this run."}
     moment = next((m for m in moments if str(m["step"]) == step), moments[-1])
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
@@ -250,7 +249,7 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     if rows:
         body = table(columns, rows, caption="Tokens that pay most", numeric={1, 2, 3, 4, 5})
     else:
-        body = el("p.side", _no_values(bench, run.run_id, among))
+        body = el("p.side", _no_values(bench, run, among))
     return el(
         "section", el("h2", "Tokens that pay most"),
         el("p.side", "Over all stored texts of the run, among ",
@@ -260,11 +259,11 @@ def paying(bench: Workbench, visit: Visit) -> Node:
     )  # fmt: skip
 
 
-def _no_values(bench: Workbench, run_id: str, among: str) -> str:
+def _no_values(bench: Workbench, run: Run, among: str) -> str:
     """Why the table is empty."""
-    n = sequences(bench.store, run_id, part=Slice(1)).total
+    n = sequences(bench.store, run.run_id, part=Slice(1)).total
     if not n or among == "all":
-        return "No token values are stored yet."
+        return none_stored(run)
     return (
         f"Of the {words.count(n, 'text')} with token values none is a rollout that {among} the "
         "constraint; texts of the corpus are judged by nobody."

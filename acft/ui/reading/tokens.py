@@ -8,6 +8,8 @@ from typing import Any
 import gradio as gr
 
 from acft.schema import TOXIC_FROM
+from acft.ui.reading.measuring import goes_on
+from acft.ui.reading.reader import Run
 from acft.ui.web import hot_words
 from acft.ui.web.dom import HEAD, scripts, sent
 from acft.ui.web.hot_words import hot_tokens
@@ -23,6 +25,22 @@ TOLERANCE = 1e-4
 """Nats by which a sum of shown values may differ from the one the training pass logged."""
 LOWEST = -60.0
 """Stands for minus infinity, which JSON cannot carry; e^-60 is shown as 0."""
+
+
+def none_stored(run: Run) -> str:
+    """That a run has no token values, and why it never will or when they come."""
+    if why := never_stored(run):
+        return f"No token values are stored. {why}"
+    if goes_on(run):
+        return "No token values are stored yet: they are written at the end of each round."
+    return "No token values are stored: no round has kept any."
+
+
+def never_stored(run: Run) -> str:
+    """Why a run can never store token values; empty where it can."""
+    if run.status.kind != "training":
+        return "A measurement keeps those of no text."
+    return "" if run.may_have_oracle else f"The method {run.method} has no oracle to guide a token."
 
 
 def payload(
