@@ -133,6 +133,29 @@ def test_an_error_while_a_runs_page_opens_goes_with_the_next_tick(bench):
     assert tick(visit(QUICK), run_page.Marks(head=1), None, REST_SECONDS)[-1] == SKIPPED
 
 
+@pytest.mark.parametrize("broken", ["news", "compare"])
+def test_an_error_in_the_place_of_the_table_goes_with_the_next_tick(bench, monkeypatch, broken):
+    wired = {}
+
+    class Recorder(Wire):
+        def read(self, event, callback, inputs=(), outputs=(), **options):
+            wired[callback.__name__] = callback
+
+    def fail(*_):
+        raise DataError("torn")
+
+    with gr.Blocks():
+        runs._build(bench, Recorder(bench))
+    table, _, seen, before, *_ = wired["tick"](visit(), None, None)
+    with monkeypatch.context() as torn:
+        torn.setattr(runs, broken, fail)
+        notice, _, known, *rest = wired["tick"](visit(), seen, before)
+    assert "torn" in text_of(notice)
+    assert rest == [SKIPPED] * len(rest)
+    again, *_ = wired["tick"](visit(), known, before)
+    assert text_of(again) == text_of(table)
+
+
 def test_a_lost_run_is_read_once_until_one_of_its_files_changes(bench):
     assert bench.reader.run(LOST).state.state == "lost"
     assert bench.reader.run(LOST) is bench.reader.run(LOST)

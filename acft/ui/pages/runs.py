@@ -6,11 +6,12 @@ from weakref import WeakKeyDictionary
 
 import gradio as gr
 
+from acft.errors import AcftError
 from acft.schema import Status
 from acft.settings import ScheduleSettings
 from acft.store.queries.runs import settings_difference
 from acft.ui.control import preset, preset_names
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace, why_not
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, notice, pace, why_not
 from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
@@ -304,7 +305,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
         return [overview(bench, visit), *compare(bench, visit)]
 
     def tick(visit: Visit, last: Shown | None, before: Progress | None) -> list[Any]:
-        return [*news(bench, visit, last), *compare(bench, visit, before)]
+        try:
+            return [*news(bench, visit, last), *compare(bench, visit, before)]
+        except AcftError as error:  # which the next turn draws over, though the table is the same
+            return [notice(error), gr.skip(), None, *[gr.skip() for _ in beside]]
 
     def quickstart(visit: Visit) -> Node:
         return start_quickstart(bench, visit)
