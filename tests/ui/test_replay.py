@@ -1,11 +1,14 @@
 """A run played as if live: what is known at a moment, the clock, the page, the first screen."""
 
+import time
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 from acft.runs.recording import TAG
 from acft.runs.supervisor import Adoption, Supervisor
+from acft.ui.page import POLL_SECONDS, REST_SECONDS, Wire
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.parts import demonstration, replay
@@ -121,6 +124,37 @@ def test_an_unchanged_moment_is_not_drawn_again(bench):
     first = run_page.show(bench, visit(QUICK), clock=clock)
     again = run_page.show(bench, visit(QUICK), first[2], clock)
     assert all(isinstance(part, dict) and part.get("__type__") for part in again[2:])
+
+
+def test_a_replay_asks_often_while_it_moves_and_rests_while_paused_and_when_over(bench, recorded):
+    length = replay.duration(recorded[1])
+    moving, since = Clock(time.monotonic(), 0.0, 0.001), time.monotonic()
+    timer, frame = run_page.paced(bench, visit(QUICK), POLL_SECONDS, moving)
+    assert (timer.value, frame) == (replay.FRAME_SECONDS, replay.FRAME_SECONDS)
+    assert run_page.paced(bench, visit(QUICK), frame, moving) == [gr.skip()] * 2
+    for still in (Clock(since, 1.0, 0.0), Clock(since, length, 30.0)):
+        timer, rest = run_page.paced(bench, visit(QUICK), frame, still)
+        assert (timer.value, rest) == (REST_SECONDS, REST_SECONDS)
+        assert run_page.paced(bench, visit(QUICK), rest, still) == [gr.skip()] * 2
+    assert run_page.paced(bench, visit(QUICK), rest, moving)[1] == replay.FRAME_SECONDS
+
+
+@pytest.mark.parametrize("data", [{"do": "continue"}, {"do": "place", "value": 1},
+                                  {"do": "speed", "value": 10}])  # fmt: skip
+def test_whoever_moves_a_resting_replay_makes_it_ask_often_at_once(bench, recorded, data):
+    turns = {}
+
+    class Recorder(Wire):
+        def read(self, event, callback, inputs=(), outputs=(), **options):
+            turns[callback.__name__] = callback
+
+    with gr.Blocks():
+        run_page._build(bench, Recorder(bench))
+    speed = 0.0 if data["do"] == "continue" else 0.001
+    at = 0.0 if data["do"] == "speed" else replay.duration(recorded[1]) / 2
+    still = Clock(time.monotonic(), at, speed, 10.0)
+    _, timer, tempo, *_ = turns["turn"](visit(QUICK, data=data), None, still, REST_SECONDS)
+    assert (timer.value, tempo) == (replay.FRAME_SECONDS, replay.FRAME_SECONDS)
 
 
 def test_a_machine_with_recorded_runs_alone_is_led_to_them(tmp_path, experiments):

@@ -9,7 +9,17 @@ from typing import Any
 import gradio as gr
 
 from acft.schema import TOXIC_FROM
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, drawn, pace
+from acft.ui.page import (
+    PAGES,
+    POLL_SECONDS,
+    REST_SECONDS,
+    Page,
+    Visit,
+    Wire,
+    Workbench,
+    drawn,
+    pace,
+)
 from acft.ui.parts import labels, measuring, replay, run_charts, upkeep
 from acft.ui.parts.alerts import training_scorers
 from acft.ui.parts.frame import empty
@@ -264,12 +274,16 @@ def show(
 def paced(
     bench: Workbench, visit: Visit, now: float, clock: replay.Clock | None = None
 ) -> list[Any]:
-    """The timer and its pace where the run asks for another one; a replay keeps its own."""
+    """The timer and its pace where the run or its replay asks for another one."""
     run = find(bench, visit)
     seconds = pace([run] if run else [])
-    if run and bench.control.exported(run.run_id):
+    if clock and run:
+        length = replay.duration(bench.reader.entries(run.run_id))
+        is_moving = clock.is_moving(time.monotonic(), length)
+        seconds = replay.FRAME_SECONDS if is_moving else REST_SECONDS
+    elif run and bench.control.exported(run.run_id):
         seconds = POLL_SECONDS  # so that the tabs that do not wait for it soon see it end
-    return [gr.skip()] * 2 if clock or seconds == now else [gr.Timer(seconds), seconds]
+    return [gr.skip()] * 2 if seconds == now else [gr.Timer(seconds), seconds]
 
 
 def news(
@@ -296,6 +310,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     rest, printed = view(acts=("resume",)), view()
     timer, tempo = gr.Timer(POLL_SECONDS), gr.State(POLL_SECONDS)
     shown = [controls, header, seen, grid, *plots, pairs, measure, files, rest, printed]
+    turned = [clock, timer, tempo, *shown]
 
     def opened(visit: Visit) -> list[Any]:
         begun = replay.started(visit.query)
@@ -305,13 +320,15 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def tick(visit: Visit, *last: Any) -> list[Any]:
         return news(bench, visit, *last)
 
-    def turn(visit: Visit, last: Marks | None, playing: replay.Clock | None) -> list[Any]:
+    def turn(
+        visit: Visit, last: Marks | None, playing: replay.Clock | None, now: float
+    ) -> list[Any]:
         run = find(bench, visit)
         if playing is None or run is None:
-            return [gr.skip() for _ in (clock, *shown)]
+            return [gr.skip() for _ in turned]
         length = replay.duration(bench.reader.entries(run.run_id))
         changed = playing.changed(time.monotonic(), length, visit.data)
-        return [changed, *show(bench, visit, last, changed)]
+        return [changed, *paced(bench, visit, now, changed), *show(bench, visit, last, changed)]
 
     def stop(visit: Visit) -> Node:
         bench.control.stop(visit.data.get("run", ""), visit.data.get("mode", "save"))
@@ -330,7 +347,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(opened, outputs=[clock, timer, *shown, others])
     for event in (timer.tick, header.look):
         wire.read(event, tick, inputs=[seen, clock, tempo], outputs=[timer, tempo, *shown, others])
-    wire.read(controls.replay, turn, inputs=[seen, clock], outputs=[clock, *shown], **EVERY_TURN)
+    wire.read(controls.replay, turn, inputs=[seen, clock, tempo], outputs=turned, **EVERY_TURN)
     wire.change(header.stop, stop, outputs=[header])
     for part in (header, rest):
         wire.change(part.resume, resume, outputs=[header, timer, tempo])

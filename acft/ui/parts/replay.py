@@ -37,6 +37,10 @@ class Clock:
         """Recorded seconds since the run began."""
         return self.at + (now - self.since) * self.speed
 
+    def is_moving(self, now: float, length: float) -> bool:
+        """Whether the next picture will differ: neither paused nor over."""
+        return self.speed > 0 and self.position(now) < length
+
     def changed(self, now: float, length: float, data: dict[str, Any]) -> "Clock":
         """The clock after a control was used: pause, continue, speed or place."""
         at, do = min(self.position(now), length), data.get("do")
