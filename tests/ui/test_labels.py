@@ -7,8 +7,9 @@ import pytest
 from playwright.sync_api import expect
 
 from acft.errors import AcftError, ConfigError
+from acft.ui.pages import compare, tradeoff
 from acft.ui.pages import runs as page
-from acft.ui.parts import labels
+from acft.ui.parts import labels, runs_menu
 from acft.ui.parts.run_head import head
 from acft.ui.web.dom import text_of
 from tests.ui.browser import ready
@@ -50,6 +51,37 @@ def test_a_refusal_of_tags_names_the_limit_that_was_broken():
 def test_a_row_of_a_run_is_known_by_the_run_so_that_a_new_run_does_not_close_its_editor(bench):
     drawn = json.dumps(page.overview(bench, visit()))
     assert f'["tr", {{"key": "{QUICK}"}}' in drawn
+
+
+def test_archived_runs_are_in_no_menu_but_their_own(labelled):
+    labelled.control.label(QUICK, archived=True)
+    runs = labelled.reader.runs()
+    assert QUICK not in str(runs_menu.menu(runs, CONTROL))
+    assert CONTROL in str(runs_menu.menu(runs, CONTROL))
+    assert QUICK in str(runs_menu.menu(runs, QUICK))
+
+
+def test_no_page_opens_an_archived_run_unasked_while_there_is_another(labelled):
+    pages = (runs_menu.chosen_run, compare.opened_run)
+    for find in pages:
+        first = find(labelled, visit())
+        labelled.control.label(first.run_id, archived=True)
+        second = find(labelled, visit()).run_id
+        asked = find(labelled, visit(first.run_id)).run_id
+        labelled.control.label(first.run_id, archived=False)
+        assert second != first.run_id
+        assert asked == first.run_id
+
+
+def test_archived_runs_are_left_out_of_the_trade_off(labelled):
+    before = tradeoff.drawn(labelled, visit())
+    labelled.control.label(QUICK, archived=True)
+    shown = tradeoff.drawn(labelled, visit())
+    assert QUICK in {point["run_id"] for point in before.points}
+    assert {point["run_id"] for point in shown.points} == {
+        point["run_id"] for point in before.points
+    } - {QUICK}
+    assert shown.n_policies < before.n_policies
 
 
 def test_runs_are_found_by_tag_and_by_note(labelled):

@@ -69,7 +69,7 @@ def opened_run(bench: Workbench, visit: Visit) -> Run | None:
     """The run of the address; without one the newest in which two policies have answered."""
     if not visit.run_id:
         for run in bench.reader.runs():
-            if _has_sides(bench, run):
+            if not run.labels.archived and _has_sides(bench, run):
                 return run
     return chosen_run(bench, visit)
 

@@ -39,11 +39,15 @@ class Drawn:
 def drawn(bench: Workbench, visit: Visit) -> Drawn:
     """The quantities that the address names, else those that most policies have both of."""
     rows = sorted(measures(bench.store).records(), key=lambda row: -row["n_runs"])
+    runs = [run for run in bench.reader.runs() if not run.labels.archived]
+    present = {run.run_id for run in runs}
     of: dict[Measure, set[str]] = {
-        Measure(row["suite"], row["metric"]): set(row["policies"] or ()) for row in rows
+        Measure(row["suite"], row["metric"]): {
+            policy for policy in row["policies"] or () if policy.partition(" ")[0] in present
+        }
+        for row in rows
     }
     plain = [m for m in of if not comparison(m.metric)]
-    runs = bench.reader.runs()
     after_rounds = checkpoints.measures(runs)
     of |= {measure: checkpoints.measured_in(runs, measure) for measure in after_rounds}
     everything = [*sorted(plain, key=lambda m: (m.suite, m.metric)), *after_rounds]
@@ -55,8 +59,7 @@ def drawn(bench: Workbench, visit: Visit) -> Drawn:
     same = after_rounds if up in after_rounds else plain
     across = _named(same, visit.query.get("x", "")) or across
     points = _points(bench, runs, across, up)
-    present = {run.run_id for run in runs}
-    policies = {p for m in same for p in of[m] if p.partition(" ")[0] in present}
+    policies = {policy for measure in same for policy in of[measure]}
     return Drawn(everything, across, up, points, len(policies))
 
 

@@ -23,8 +23,9 @@ def chosen_run(bench: Workbench, visit: Visit) -> Run | None:
     if visit.run_id:
         return bench.reader.run(visit.run_id)
     runs = bench.reader.runs()
-    ripe = [run for run in runs if run.status.kind == "training" and run.history.rounds]
-    return next(iter(ripe or runs), None)
+    listed = [run for run in runs if not run.labels.archived]
+    ripe = [run for run in listed if run.status.kind == "training" and run.history.rounds]
+    return next(iter(ripe or listed or runs), None)
 
 
 def no_run(bench: Workbench, visit: Visit) -> Node:
@@ -41,10 +42,15 @@ def absent(visit: Visit) -> str:
 
 
 def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run") -> Node:
-    """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address."""
+    """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address.
+
+    Archived runs are left out, except the chosen one.
+    """
     nothing = [] if chosen else [("", "choose a run")]
     pairs = [
-        (run.run_id, f"{words.short(run.title, TITLE_LETTERS)} · {run.run_id}") for run in runs
+        (run.run_id, f"{words.short(run.title, TITLE_LETTERS)} · {run.run_id}")
+        for run in runs
+        if not run.labels.archived or run.run_id == chosen
     ]
     return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=PART)
 
