@@ -195,8 +195,10 @@ def chosen(bench: Workbench, visit: Visit) -> list[str]:
 def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
     """One quantity of the ticked runs in one figure."""
     found = [run for run in map(bench.reader.run, chosen(bench, visit)) if run is not None]
-    facts = [{"run_id": run.run_id, "title": run.title, "method": run.method} for run in found]
-    names = charts.run_names(facts)
+    names = charts.run_names([
+        {"run_id": run.run_id, "title": run.title, "method": run.method, "overrides": run.overrides}
+        for run in found
+    ])  # fmt: skip
     curves = [
         charts.Line(
             names[run.run_id],

@@ -138,7 +138,12 @@ def _points(
         if is_validation
         else trade_off(bench.store, [run.run_id for run in runs], across, up).records()
     )
-    return [point | {"texts": _texts_of(point, is_validation=is_validation)} for point in found]
+    asked = {run.run_id: run.overrides for run in runs}
+    return [
+        point | {"texts": _texts_of(point, is_validation=is_validation),
+                 "overrides": asked[point["run_id"]]}
+        for point in found
+    ]  # fmt: skip
 
 
 def _texts_of(point: Mapping[str, Any], *, is_validation: bool) -> str:

@@ -119,8 +119,8 @@ def _origin(run: Run) -> str:
 
 def changed(run: Run) -> list[Node]:
     """What was asked for on top of the run's settings file, and the way to others of its grid."""
-    changes = " ".join(run.launch.overrides)
-    if run.status.kind != "training" or not changes:
+    changes = " ".join(run.overrides)
+    if not changes:
         return []
     shown: list[Node] = [" · ", el("code", words.short(changes, CHANGES_LETTERS), title=changes)]
     if run.launch.sweep:

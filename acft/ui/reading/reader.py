@@ -150,6 +150,11 @@ class Run:
         return str(table_of(self.settings, "method").get("name", ""))
 
     @property
+    def overrides(self) -> tuple[str, ...]:
+        """What a training was asked for on top of its settings file; none of a measurement."""
+        return self.launch.overrides if self.status.kind == "training" else ()
+
+    @property
     def may_have_oracle(self) -> bool:
         """Whether its method trains an oracle; where that was not recorded, by what came of it."""
         may = not self.history.rounds or any(n.startswith("oracle/") for n in self.history.scalars)

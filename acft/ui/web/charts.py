@@ -172,18 +172,30 @@ def trade_off(
 
 
 def run_names(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What each run is called: its title, with its method and then its id where others share it."""
+    """What each run is called: its title, and what tells it from others of that title.
+
+    That is the method, else the overrides that they do not share, else the id.
+    """
     runs = {p["run_id"]: p for p in points}
     names = {
         run_id: words.short(str(p["title"] or run_id), TITLE_LETTERS) for run_id, p in runs.items()
     }
-    for more in ("method", "run_id"):
-        known = Counter(names.values())
-        names = {
-            run_id: f"{runs[run_id][more]} · {name}" if known[name] > 1 else name
-            for run_id, name in names.items()
-        }
+    for more in ("method", "overrides", "run_id"):
+        for name in [name for name, n in Counter(names.values()).items() if n > 1]:
+            alike = {run_id: runs[run_id] for run_id, other in names.items() if other == name}
+            own = _overrides(alike) if more == "overrides" else {i: alike[i][more] for i in alike}
+            names |= {run_id: f"{said} · {name}" for run_id, said in own.items() if said}
     return names
+
+
+def _overrides(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Of each run its overrides that not all of the runs have."""
+    asked = {run_id: run.get("overrides", ()) for run_id, run in runs.items()}
+    common = set.intersection(*map(set, asked.values()))
+    return {
+        run_id: words.short(" ".join(o for o in own if o not in common), TITLE_LETTERS)
+        for run_id, own in asked.items()
+    }
 
 
 def _policies(
