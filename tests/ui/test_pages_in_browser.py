@@ -389,10 +389,10 @@ def test_a_warning_leads_to_its_step_in_the_curves_and_the_address_keeps_it(page
     page.get_by_role("button", name="Step 24").click()
     marked = """() => [...document.querySelectorAll(".js-plotly-plot")].filter(
       (plot) => (plot.layout.shapes || []).some((s) => s.x0 === 24 && s.line.width === 2)).length"""
-    page.wait_for_function(f"({marked})() === 4")
+    page.wait_for_function(f"({marked})() === 6")
     assert "step=24" in page.url
     page.reload()
-    page.wait_for_function(f"({marked})() === 4")
+    page.wait_for_function(f"({marked})() === 6")
     shoot(page, "run-step")
     watch.check()
 

@@ -498,6 +498,21 @@ def test_a_figure_spans_all_steps_of_the_run_from_the_start(bench):
     assert layout["yaxis"]["rangemode"] == "tozero"
 
 
+def test_speed_memory_and_the_oracles_accuracy_are_drawn_as_the_run_recorded_them(bench):
+    run = bench.reader.run(QUICK)
+    tests = run.history.calibrations
+    drawn = {trace["name"]: trace for _, _, draw in run_page.FIGURES for trace in draw(run)["data"]
+             if "name" in trace}  # fmt: skip
+    for name, metric in (
+        ("AUC", "auc"), ("Brier", "brier"), ("Brier of a constant", "brier_constant"),
+    ):  # fmt: skip
+        assert drawn[name]["x"] == [test.round for test in tests] == [1, 2, 3]
+        assert drawn[name]["y"] == [test.metrics[metric] for test in tests]
+    speeds = run.history.scalars["time/tokens_per_second"]
+    assert drawn["Throughput"]["y"] == [point.value for point in speeds]
+    assert drawn["Peak memory"]["y"] == pytest.approx([1.4e9 / 2**30] * 3)
+
+
 def test_figures_of_a_queued_run_say_that_nothing_is_measured(bench, tmp_path):
     run = bench.reader.run(QUICK)
     from acft.ui.reading.reader import History

@@ -57,7 +57,10 @@ FIGURES = (
     (quantity(SATISFIED).label, "share; dashed = delta", run_charts.satisfaction),
     ("Calibration of the oracle", "latest round, held out by prompt", run_charts.reliability),
     ("Oracle along the response", "AUC against the hard label", run_charts.by_position),
+    ("Accuracy of the oracle", "AUC, Brier score; held out by prompt", run_charts.accuracy),
     ("Steering", "KL weight and oracle strength", run_charts.steering),
+    (quantity("time/tokens_per_second").label, "tokens per second", run_charts.speed),
+    (quantity("memory/peak_bytes").label, "of the worker, GiB", run_charts.memory),
 )
 
 

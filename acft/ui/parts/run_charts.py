@@ -1,6 +1,7 @@
 """A run's history to figures: losses, divergences, satisfaction, oracle, speed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from acft.ui.reading.measuring import goes_on
@@ -9,6 +10,8 @@ from acft.ui.reading.reader import History, Point, Run, table_of
 from acft.ui.web import charts
 from acft.ui.web.charts import Figure, Line
 
+GIB = 2**30
+UNTESTED = "The oracle has not been tested yet."
 TOXIC_SHARE = "rollout/toxic_share/"
 COLORS = {
     "policy/loss": charts.BASE,
@@ -55,7 +58,7 @@ def satisfaction(run: Run) -> Figure:
 def reliability(run: Run) -> Figure:
     """Calibration of the latest oracle."""
     if not run.history.calibrations:
-        return _of_oracle(run, charts.nothing("The oracle has not been tested yet."))
+        return _of_oracle(run, charts.nothing(UNTESTED))
     latest = run.history.calibrations[-1]
     return charts.reliability(latest.reliability, latest.n_rollouts)
 
@@ -64,7 +67,7 @@ def by_position(run: Run) -> Figure:
     """AUC of the oracle along the response, first and latest round."""
     tests = run.history.calibrations
     if not tests:
-        return _of_oracle(run, charts.nothing("The oracle has not been tested yet."))
+        return _of_oracle(run, charts.nothing(UNTESTED))
     chosen = [tests[0], tests[-1]] if len(tests) > 1 else tests
     shades = (charts.BASE, charts.POLICY) if len(chosen) > 1 else (charts.POLICY,)
     curves = [
@@ -82,6 +85,37 @@ def by_position(run: Run) -> Figure:
 def steering(run: Run) -> Figure:
     """What moves by itself: KL weight under dual ascent, strength of the oracle."""
     return _of_oracle(run, _figure(run, ("policy/kl_weight", "oracle/strength"), "value"))
+
+
+def accuracy(run: Run) -> Figure:
+    """AUC and Brier score of the oracle after each round, beside the Brier score of a constant."""
+    tests = run.history.calibrations
+    if not tests:
+        return _of_oracle(run, charts.nothing(UNTESTED))
+    rounds = [test.round for test in tests]
+    curves = [
+        Line(label, rounds, [test.metrics.get(name) for test in tests], color, marks=True)
+        for name, label, color in (
+            ("auc", "AUC", charts.POLICY),
+            ("brier", "Brier", charts.GUIDED),
+            ("brier_constant", "Brier of a constant", charts.BASE),
+        )
+    ]
+    return charts.lines(curves, "value", x_title="round", until=run.status.rounds)
+
+
+def speed(run: Run) -> Figure:
+    """Tokens that training reads in a second, over steps."""
+    if not takes_steps(run):
+        return charts.nothing("Not measured: no weights are trained.")
+    return _figure(run, ("time/tokens_per_second",), "tokens per second")
+
+
+def memory(run: Run) -> Figure:
+    """Peak memory of the worker over steps."""
+    line = _line(run, "memory/peak_bytes")
+    in_gib = replace(line, y=[value / GIB for value in line.y if value is not None])
+    return charts.lines([in_gib], "GiB", **_axis(run))
 
 
 def _of_oracle(run: Run, figure: Figure) -> Figure:
