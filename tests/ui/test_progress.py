@@ -9,11 +9,12 @@ import pytest
 import acft.methods
 from acft.events import Progress, Started
 from acft.runs.status import RunState
+from acft.schema import BEGINNING
 from acft.ui.pages import run as run_page
 from acft.ui.parts import run_head
 from acft.ui.reading.reader import History
 from acft.ui.web.dom import text_of
-from tests.ui.conftest import LIVE, visit
+from tests.ui.conftest import CONTROL, LIVE, QUICK, visit
 
 BEGUN = 1_000.0
 
@@ -76,3 +77,21 @@ def _phases(tree):
             given = node.args[:1] if is_progress else []
             given += [k.value for k in node.keywords if k.arg == "phase"]
             yield from (v.value for v in given if isinstance(v, ast.Constant))
+
+
+@pytest.mark.parametrize(("kind", "begun", "tells"), [
+    ("training", "checkpoints/round-2", "resumed after round 2"),
+    ("training", BEGINNING, "resumed from the beginning"),
+    ("evaluation", "checkpoints/round-1", "resumed after part 1"),
+])  # fmt: skip
+def test_a_runs_page_tells_whose_settings_it_had_and_where_it_went_on(bench, kind, begun, tells):
+    run = bench.reader.run(QUICK)
+    assert "from run" not in text_of(run_head.head(run, visit(QUICK)))
+    assert "resumed" not in text_of(run_head.head(run, visit(QUICK)))
+    later = replace(
+        run, launch=replace(run.launch, cloned_from=CONTROL),
+        status=replace(run.status, kind=kind, resumed_from=begun),
+    )  # fmt: skip
+    head = run_head.head(later, visit(QUICK))
+    assert f"from run {CONTROL} · {tells}" in text_of(head)
+    assert f"'href': 'run?run={CONTROL}'" in str(head)

@@ -7,7 +7,7 @@ from acft.events import Progress
 from acft.runs.directory import RUN_ID
 from acft.runs.status import FINAL, RESUMABLE
 from acft.runs.supervisor import Adoption
-from acft.schema import Status
+from acft.schema import BEGINNING, Status
 from acft.ui.page import Visit
 from acft.ui.parts import labels
 from acft.ui.parts.alerts import Alert, alerts
@@ -99,7 +99,7 @@ def _in_one_process(run: Run) -> str | None:
 
 def _about(run: Run) -> Node:
     chips, notes = labels.chips(run), labels.notes(run)
-    return el("p.side", _origin(run), changed(run), measured_run(run),
+    return el("p.side", _origin(run), _lineage(run), changed(run), measured_run(run),
               [" · ", chips] if chips else None,
               [" · ", notes] if notes else None)  # fmt: skip
 
@@ -115,6 +115,20 @@ def _origin(run: Run) -> str:
     if run.state.is_live and len(run.history.attempts) > 1:
         parts.append(f"attempt {len(run.history.attempts)}")
     return " · ".join(parts)
+
+
+def _lineage(run: Run) -> list[Node]:
+    """The run whose settings these were, and where an attempt after the first one began."""
+    source, begun = run.launch.cloned_from, run.status.resumed_from
+    shown: list[Node] = []
+    if source:
+        link = el("a", source, href=f"run?run={source}", title="Whose settings these were")
+        shown += [" · from run ", link if RUN_ID.fullmatch(source) else source]
+    if begun:
+        what = "round" if run.status.kind == "training" else "part"
+        after = f"after {what} {begun.rpartition('-')[2]}"
+        shown.append(f" · resumed {'from the beginning' if begun == BEGINNING else after}")
+    return shown
 
 
 def changed(run: Run) -> list[Node]:
