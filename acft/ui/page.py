@@ -25,7 +25,7 @@ from acft.store.ingest import Ingester
 from acft.ui.control import Control
 from acft.ui.reading.reader import Reader, Run
 from acft.ui.web.beats import with_beats
-from acft.ui.web.dom import Node, el, sent
+from acft.ui.web.dom import Node, el, notice, sent
 from acft.ui.web.guard import Bind, Gate
 
 REFUSED = (
@@ -373,11 +373,7 @@ def drawn(draw: Callable[[], Node]) -> Node:
     try:
         return draw()
     except AcftError as error:
-        return _notice(error)
-
-
-def _notice(error: AcftError) -> Node:
-    return el("div.notice.bad", str(error), role="alert")
+        return notice(error)
 
 
 def _in_place(error: AcftError, outputs: Components) -> Any:
@@ -386,7 +382,7 @@ def _in_place(error: AcftError, outputs: Components) -> Any:
     if not parts:
         raise _shown(error)
     shown: list[Any] = [gr.skip() for _ in outputs]
-    shown[parts[0]] = _notice(error)
+    shown[parts[0]] = notice(error)
     return shown if len(outputs) > 1 else shown[0]
 
 

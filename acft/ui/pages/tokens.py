@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from acft.errors import RunError
+from acft.errors import AcftError, RunError
 from acft.schema import TOXIC_FROM
 from acft.store.queries.answer import Answer, Slice
 from acft.store.queries.rollouts import rollout
@@ -25,19 +25,29 @@ from acft.ui.parts.live import WAITING, is_possible
 from acft.ui.parts.live_compare import other_version
 from acft.ui.parts.live_tokens import (
     Request,
-    address,
+    about_computed,
     branched,
     of_stored,
     of_text,
     offer,
     scored,
-    scrubber,
 )
 from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, veiled, view
+from acft.ui.web.dom import (
+    Node,
+    act,
+    choose,
+    el,
+    notice,
+    sql_behind,
+    table,
+    veil,
+    veiled,
+    view,
+)
 from acft.ui.web.hot_words import is_hot
 from acft.ui.web.pager import PART, asked_part, pager
 
@@ -284,17 +294,34 @@ def _run_of(bench: Workbench, visit: Visit) -> Run:
 
 
 def computed(
-    bench: Workbench, visit: Visit, work: Callable[[Run], tuple[dict[str, Any], Request]]
+    bench: Workbench,
+    visit: Visit,
+    last: Request,
+    work: Callable[[Run], tuple[dict[str, Any], Request]],
 ) -> Iterator[list[Any]]:
-    """What is done and for how long, then heading, values and the request that they answer."""
+    """What is done and for how long, then heading, values and the request that they answer.
+
+    A refusal stands above the heading of what was shown before, which was ``last``'s answer if any.
+    """
     run = _run_of(bench, visit)
     what = READING if bench.model_process.has_opened(run.run_id) else OPENING_AND_READING
     yield [underway(what, "halt"), *[gr.skip()] * 3]
-    value, asked = work(run)
+    try:
+        value, asked = work(run)
+    except AcftError as error:
+        yield [el("div", notice(error), _about_shown(bench, visit, run, last)),
+               *[gr.skip()] * 3]  # fmt: skip
+        return
     texts = pick(bench, visit, is_marked=asked["is_stored"])
-    under = scrubber(visit, run, asked["weights"])
-    heading = el("h2", "A text computed now")
-    yield [el("div", heading, under, address(visit, asked)), value, asked, texts]
+    yield [about_computed(visit, run, asked), value, asked, texts]
+
+
+def _about_shown(bench: Workbench, visit: Visit, run: Run, last: Request) -> Node:
+    """What stands above the values on the page, which the last request or the store gave."""
+    if not last:
+        return about_text(bench, settled(bench, visit))
+    version = str(last["weights"]["tuned"]["version"])
+    return about_computed(replace(visit, query={**visit.query, "live_version": version}), run, last)
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
@@ -321,19 +348,19 @@ def _build(bench: Workbench, wire: Wire) -> None:
         # Whoever types before the page has answered keeps what is typed.
         return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
 
-    def compute(visit: Visit) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(bench, visit, run, of_stored(
+    def compute(visit: Visit, last: Request) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, last, lambda run: scored(bench, visit, run, of_stored(
             bench, run, current_sequence(bench, visit, run.run_id))))  # fmt: skip
 
-    def own(visit: Visit, first: str, second: str) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(
+    def own(visit: Visit, first: str, second: str, last: Request) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, last, lambda run: scored(
             bench, visit, run, of_text(run, first, second)))  # fmt: skip
 
     def again(visit: Visit, last: Request) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(bench, visit, run, last))
+        yield from computed(bench, visit, last, lambda run: scored(bench, visit, run, last))
 
     def branch(visit: Visit, last: Request) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: branched(bench, visit, run, last))
+        yield from computed(bench, visit, last, lambda run: branched(bench, visit, run, last))
 
     def halted(visit: Visit) -> list[Any]:
         visit = settled(bench, visit)
@@ -350,10 +377,10 @@ def _build(bench: Workbench, wire: Wire) -> None:
         "waiting": [underway(WAITING, "halt"), *[gr.skip()] * 3],
     }
     running = [
-        wire.stream(about.compute, compute, **filled),
+        wire.stream(about.compute, compute, inputs=[request], **filled),
         wire.stream(about.again, again, inputs=[request], **filled),
         wire.stream(shown.branch, branch, inputs=[request], **filled),
-        wire.stream(go.click, own, inputs=[prompt, response], **filled),
+        wire.stream(go.click, own, inputs=[prompt, response, request], **filled),
     ]
     wire.cancel(about.halt, running)
     wire.read(about.halt, halted, outputs=live)

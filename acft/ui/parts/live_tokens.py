@@ -91,6 +91,12 @@ def _shown(found: dict[str, Any], request: Request, own: int) -> tuple[dict[str,
     return value, {**kept, "run": request["run"], "own": own, "is_stored": False}
 
 
+def about_computed(visit: Visit, run: Run, request: Request) -> Node:
+    """What stands above values that a request gave: heading, checkpoint, address."""
+    under = scrubber(visit, run, request["weights"])
+    return el("div", el("h2", "A text computed now"), under, address(visit, request))
+
+
 def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
     """Which checkpoint looks at the text, and the weights behind the three distributions."""
     chosen = version_of(visit, run)

@@ -120,6 +120,11 @@ def _name_of(column: Child) -> str:
     return "".join(map(str, lead)) or text_of(column)
 
 
+def notice(error: Exception) -> Node:
+    """What an error says, in place of a part of a page or above it."""
+    return el("div.notice.bad", str(error), role="alert")
+
+
 def fact(name: str, value: str, note: str = "") -> Node:
     """A tile with one number, what it is called and what must be known about it."""
     below = el("span.note", note) if note else None
