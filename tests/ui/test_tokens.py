@@ -7,8 +7,9 @@ import pytest
 from acft.errors import DataError
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import live_tokens
+from acft.ui.reading.tokens import payload
 from acft.ui.web.dom import text_of
-from tests.ui.conftest import QUICK, visit
+from tests.ui.conftest import LIVE_ROW, QUICK, visit
 from tests.ui.test_live import run_of
 
 
@@ -36,3 +37,39 @@ def test_a_refused_version_is_not_said_to_have_given_the_values_that_stay(bench)
     assert last["weights"]["tuned"]["version"] == 1
     *_, (about, *_) = tokens_page.computed(bench, seen, last, refused)
     assert "under the oracle of version 1" in text_of(about)
+
+
+def open_component(page: Any, served: Any, value: dict[str, Any], query: str = "") -> Any:
+    """A token component with this value, drawn below those of the page."""
+    page.goto(served.link(f"/tokens?run={QUICK}{query}"))
+    page.locator(".tok").first.wait_for()
+    page.evaluate(
+        """value => {
+            const element = document.createElement("div");
+            element.id = "alone";
+            element.append(document.createElement("div"));
+            document.body.append(element);
+            window.sent = [];
+            window.acftTokens.view(element, { value: JSON.stringify(value) },
+              (...told) => window.sent.push(told), () => {});
+        }""",
+        value,
+    )
+    return page.locator("#alone")
+
+
+@pytest.mark.ui
+def test_only_tokens_of_the_response_offer_alternatives_to_exchange_them(page, served):
+    rows = [LIVE_ROW | {"position": i} for i in (1, 2, 3)]
+    alone = open_component(page, served, payload(rows, can_branch=True, start=2))
+    for place, n_buttons in enumerate([0, 1, 1]):
+        alone.locator(".tok").nth(place).click()
+        assert alone.locator(".token-popup td button").count() == n_buttons
+    alone.locator(".token-popup td button").click()
+    assert page.evaluate("window.sent") == [["branch", {"position": 3, "id": 5}]]
+
+
+def test_a_computed_text_tells_where_its_response_begins(bench):
+    seen, run = visit(QUICK, may_change=True), run_of(bench)
+    value, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b"))
+    assert value["start"] == len(request["prompt_ids"]) == 1

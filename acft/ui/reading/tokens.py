@@ -32,6 +32,7 @@ def payload(
     toxicity: float | None = None,
     logged_kl: float | None = None,
     can_branch: bool = False,
+    start: int = 0,
     first: str = "",
     own: int = 0,
 ) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def payload(
             reader's own.
         logged_kl: What the training pass summed, in nats.
         can_branch: Whether alternatives can be chosen.
+        start: Position of the response's first token; those before it cannot be exchanged.
         first: Text of the first token where it has no row; empty where it is not known.
         own: So many tokens, from the first on, were typed by the reader and are never blurred.
     """
@@ -60,6 +62,7 @@ def payload(
         "toxicity": toxicity,
         "veil": is_foreign and toxicity is not None and toxicity >= TOXIC_FROM,
         "canBranch": can_branch,
+        "start": start,
         "first": "" if not own and hot_words.is_hot(first) else first,
     }
     if logged_kl is not None:

@@ -287,7 +287,7 @@
         node("tbody", {}, rows.map((a) => {
           const isShown = state.shown && (!a.hot || state.showHot || state.opened.has(token.i));
           const name = node("td", { class: "mono" }, isShown ? glyphs(a.t) : state.shown ? node("button", { type: "button", class: "quiet", title: "A toxic word", onclick: () => reveal(token, i) }, "hidden · show") : "hidden");
-          if (data.canBranch && isShown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
+          if (data.canBranch && token.i >= data.start && isShown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
           return node("tr", { class: a.id === token.id ? "chosen" : "" }, name, bar(a.b, "base"), bar(a.q, "guided"), bar(a.p, "tuned"), node("td", { class: "num" }, number(a.p - a.b, 2)));
         })));
     }
