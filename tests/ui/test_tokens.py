@@ -1,6 +1,7 @@
 """Tokens: what a refusal leaves, what can be exchanged, where links lead, what files hold."""
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -10,6 +11,7 @@ from acft.ui.parts import live_tokens
 from acft.ui.reading.tokens import payload
 from acft.ui.web.dom import text_of
 from tests.ui.conftest import LIVE_ROW, QUICK, visit
+from tests.ui.test_filters import nodes
 from tests.ui.test_live import run_of
 
 
@@ -73,3 +75,29 @@ def test_a_computed_text_tells_where_its_response_begins(bench):
     seen, run = visit(QUICK, may_change=True), run_of(bench)
     value, request = live_tokens.scored(bench, seen, run, live_tokens.of_text(run, "a", "b"))
     assert value["start"] == len(request["prompt_ids"]) == 1
+
+
+def test_another_text_is_opened_in_the_same_order_and_part_and_without_the_step_of_this_one(bench):
+    seen = visit(QUICK, sequence="x", step="7", at="3", order="newest", among="violated", part="1",
+                 prompt="a", response="b", live_version="2")  # fmt: skip
+    hrefs = [n[1]["href"] for n in nodes(tokens_page.pick(bench, seen)) if n[0] == "a"]
+    kept = {"run": QUICK, "order": "newest", "among": "violated", "part": "1", "live_version": "2"}
+    first = dict(parse_qsl(hrefs[0].partition("?")[2]))
+    assert first.pop("sequence") != "x"
+    assert first == kept
+
+
+@pytest.mark.ui
+def test_another_text_is_opened_in_the_same_colours_and_rows(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}"))
+    page.locator(".tok").first.wait_for()
+    page.get_by_label("Channel shown as colour").select_option("entropy")
+    page.get_by_label("Second channel shown as underline").select_option("r")
+    page.get_by_role("button", name="Three rows").click()
+    page.locator("ul.pick a").nth(1).click()
+    page.wait_for_url("**/tokens?*sequence=*")
+    page.locator(".tok").first.wait_for()
+    assert page.get_by_label("Channel shown as colour").input_value() == "entropy"
+    assert page.get_by_label("Second channel shown as underline").input_value() == "r"
+    three = page.get_by_role("button", name="Three rows")
+    assert three.get_attribute("aria-pressed") == "true"

@@ -49,11 +49,13 @@ from acft.ui.web.dom import (
     view,
 )
 from acft.ui.web.hot_words import is_hot
-from acft.ui.web.pager import PART, asked_part, pager
+from acft.ui.web.pager import PART, asked_part, link, pager
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
 AMONG = ("all", "satisfied", "violated")
+OF_ONE_TEXT = dict.fromkeys(("sequence", "step", "at", "prompt", "response"), "")
+"""Parameters of the address that are about one text and do not go to the next."""
 MOST_PAYING = 25
 """Rows of the table of tokens that pay most."""
 ABOUT_CORPUS_TEXT = (
@@ -83,7 +85,7 @@ def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
 
     found = asked_part(visit.query, PER_PAGE, part)
     current = current_sequence(bench, visit, run.run_id) if is_marked else ""
-    items = [_item(run.run_id, row, current) for row in found.records()]
+    items = [_item(visit, run.run_id, row, current) for row in found.records()]
     orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order",
                     data_clear=PART)  # fmt: skip
     heading = el("h2", words.count(found.total, "text"), " with token values")
@@ -95,7 +97,7 @@ def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
               if found.total > PER_PAGE else None)  # fmt: skip
 
 
-def _item(run_id: str, row: dict[str, Any], current: str) -> Node:
+def _item(visit: Visit, run_id: str, row: dict[str, Any], current: str) -> Node:
     sequence = str(row["sequence_id"])
     paid = words.number(row["kl_sum"])
     logged = known(row["kl_logged"])
@@ -103,11 +105,12 @@ def _item(run_id: str, row: dict[str, Any], current: str) -> Node:
     facts = f"Σ KL {paid} nats · round {row['round']} · {row['n_tokens']} tokens"
     # conversations all begin alike
     text = "…" + str(row["response"] or row["text"] or "")
+    href = link("tokens", {**visit.query, **OF_ONE_TEXT}, run=run_id, sequence=sequence)
     return el(
         "li",
         el("a", el("span.line", _in_list(text, known(row["toxicity"]), row["prompt_text"])),
            el("span.sub", facts, " ", el("b.bad", "sum differs") if is_wrong else None),
-           href=f"tokens?run={run_id}&sequence={sequence}",
+           href=href,
            aria_current="true" if sequence == current else None),
     )  # fmt: skip
 

@@ -318,5 +318,15 @@
     draw();
   }
 
+  // How a text is coloured is known here only, and stays so when another one is opened.
+  function carry(event) {
+    const link = event.target.closest('a[href^="tokens?"]');
+    if (!link) return;
+    const here = new URLSearchParams(location.search), there = new URLSearchParams(link.getAttribute("href").slice("tokens?".length));
+    for (const name of ["channel", "border", "view"]) here.get(name) ? there.set(name, here.get(name)) : there.delete(name);
+    link.setAttribute("href", `tokens?${there}`);
+  }
+  for (const kind of ["click", "auxclick"]) document.addEventListener(kind, carry, true);
+
   window.acftTokens.view = view;
 })();
