@@ -10,7 +10,8 @@ from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import live_tokens
 from acft.ui.reading.tokens import payload
 from acft.ui.web.dom import text_of
-from tests.ui.conftest import LIVE_ROW, QUICK, visit
+from tests.ui.browser import ready
+from tests.ui.conftest import CONTROL, LIVE_ROW, QUICK, visit
 from tests.ui.test_filters import nodes
 from tests.ui.test_live import run_of
 
@@ -101,3 +102,34 @@ def test_another_text_is_opened_in_the_same_colours_and_rows(page, served):
     assert page.get_by_label("Second channel shown as underline").input_value() == "r"
     three = page.get_by_role("button", name="Three rows")
     assert three.get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.ui
+@pytest.mark.parametrize("name", ["tokens", "compare"])
+def test_the_address_names_what_the_page_has_chosen_itself(page, served, name):
+    page.goto(served.link(f"/{name}"))
+    ready(page)
+    chosen = page.get_by_label("Run", exact=True).input_value()
+    page.wait_for_url(f"**/{name}?*run={chosen}*")
+    if name == "tokens":
+        first = tokens_page.current_sequence(served.bench, visit(), chosen)
+        assert f"sequence={first}" in page.url
+
+
+@pytest.mark.ui
+def test_another_run_is_opened_without_the_text_of_this_one(page, served):
+    page.goto(served.link("/tokens"))
+    ready(page)
+    page.wait_for_url("**/tokens?*sequence=*")
+    with page.expect_navigation():
+        page.get_by_label("Run", exact=True).select_option(CONTROL)
+    page.locator(".tok").first.wait_for()
+    assert f"run={CONTROL}" in page.url
+
+
+@pytest.mark.ui
+def test_values_that_no_address_leads_to_have_no_link_to_copy(page, served):
+    alone = open_component(page, served, payload([LIVE_ROW]))
+    assert alone.get_by_role("button", name="CSV", exact=True).count() == 1
+    assert alone.get_by_role("button", name="Copy link").count() == 0
+    assert page.get_by_role("button", name="Copy link").count() == 1

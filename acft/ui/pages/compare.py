@@ -59,7 +59,7 @@ from acft.ui.reading.pairs import (
 )
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, table, veil, veiled, view
+from acft.ui.web.dom import Node, act, choose, el, settle, table, veil, veiled, view
 from acft.ui.web.pager import PART, current_page, link, pager
 
 PER_PAGE = 20
@@ -169,6 +169,7 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         same_sides(found),
         badges(found),
         el("p.side", blind.HIDDEN) if _is_blind(visit) else _conclusions(found),
+        **settle(run=found.run.run_id),
     )
 
 

@@ -14,7 +14,6 @@ from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import (
     guidance,
     has_first_token,
-    most_shifted,
     sequence_versions,
     sequences,
     sum_check,
@@ -33,6 +32,7 @@ from acft.ui.parts.live_tokens import (
     scored,
 )
 from acft.ui.parts.runs_menu import absent, chosen_run, no_run, run_menu
+from acft.ui.parts.vocabulary import paying
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, payload, token_view
 from acft.ui.web import words
@@ -42,10 +42,8 @@ from acft.ui.web.dom import (
     choose,
     el,
     notice,
-    sql_behind,
-    table,
+    settle,
     veil,
-    veiled,
     view,
 )
 from acft.ui.web.hot_words import is_hot
@@ -53,11 +51,8 @@ from acft.ui.web.pager import PART, asked_part, link, pager
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
-AMONG = ("all", "satisfied", "violated")
 OF_ONE_TEXT = dict.fromkeys(("sequence", "step", "at", "prompt", "response"), "")
 """Parameters of the address that are about one text and do not go to the next."""
-MOST_PAYING = 25
-"""Rows of the table of tokens that pay most."""
 ABOUT_CORPUS_TEXT = (
     "A text of the corpus, as one training step saw it: which of its tokens cost the policy "
     "anything, and where the oracle changes its mind. Nobody scored it; words that are toxic by "
@@ -90,7 +85,7 @@ def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
                     data_clear=PART)  # fmt: skip
     heading = el("h2", words.count(found.total, "text"), " with token values")
     nothing = el("p.side", "None yet: they are written at the end of each round.")
-    return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),
+    return el("div", run_menu(bench, run, (PART, *OF_ONE_TEXT)), heading, sums(bench, run.run_id),
               el("p.side", "Order: ", orders),
               el("ul.pick", items) if items else nothing,
               pager("tokens", visit.query, found.total, PER_PAGE)
@@ -174,7 +169,7 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
     return payload(rows, name=sequence, toxicity=toxicity(bench, run.run_id, sequence),
-                   logged_kl=known(moment["kl_logged"]))  # fmt: skip
+                   logged_kl=known(moment["kl_logged"]), has_address=True)  # fmt: skip
 
 
 def known(value: Any) -> float | None:
@@ -219,7 +214,8 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
         lines.append(_scrubber(visit, moments))
     if found or has_first_token(bench.store, run.run_id, sequence):
         lines.append(offer(bench, visit, run))
-    return el("div", el("h2", "The chosen text"), lines)
+    here = settle(run=run.run_id, sequence=sequence)
+    return el("div", el("h2", "The chosen text"), lines, **here)
 
 
 def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
@@ -240,53 +236,6 @@ def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
     ]  # fmt: skip
     menu = choose(pairs, chosen, "Checkpoint", data_query="step", **act("refresh"))
     return el("p.side", "Values of ", menu)
-
-
-def paying(bench: Workbench, visit: Visit) -> Node:
-    """The vocabulary that pays most over all stored texts of the run."""
-    run = chosen_run(bench, visit)
-    if run is None:
-        return ""
-    among: Any = visit.query.get("among", "all")
-    among = among if among in AMONG else "all"
-    found = most_shifted(bench.store, run.run_id, among=among, part=Slice(MOST_PAYING))
-    rows = [
-        [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
-         words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
-         words.signed(row["pull_mean"])]
-        for row in found.records()
-    ]  # fmt: skip
-    menu = choose([(name, name) for name in AMONG], among, "Among", data_query="among",
-                  **act("refresh"))  # fmt: skip
-    columns = ["Token", "n", "Σ KL (nats)", "Mean KL", "Tuned − base", "Guided − tuned"]
-    if rows:
-        body = table(columns, rows, caption="Tokens that pay most", numeric={1, 2, 3, 4, 5})
-    else:
-        body = el("p.side", _no_values(bench, run.run_id, among))
-    return el(
-        "section", el("h2", "Tokens that pay most"),
-        el("p.side", "Over all stored texts of the run, among ",
-           menu, " rollouts."),
-        el("div.compact", body),
-        sql_behind("table", found.sql),
-    )  # fmt: skip
-
-
-def _no_values(bench: Workbench, run_id: str, among: str) -> str:
-    """Why the table is empty."""
-    n = sequences(bench.store, run_id, part=Slice(1)).total
-    if not n or among == "all":
-        return "No token values are stored yet."
-    return (
-        f"Of the {words.count(n, 'text')} with token values none is a rollout that {among} the "
-        "constraint; texts of the corpus are judged by nobody."
-    )
-
-
-def _token(text: str) -> Node:
-    """A token with its spaces visible; blurred when it is toxic by itself."""
-    shown = text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") or "∅"
-    return veiled(shown) if is_hot(text) else el("code", shown)
 
 
 def _run_of(bench: Workbench, visit: Visit) -> Run:

@@ -1,6 +1,6 @@
 """Which run a page is about, and the menu to choose another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
@@ -36,16 +36,22 @@ def absent(visit: Visit) -> str:
     return f"There is no run {visit.run_id}." if visit.run_id else "No runs yet."
 
 
-def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run") -> Node:
-    """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address."""
+def menu(
+    runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run",
+    clear: Sequence[str] = (PART,),
+) -> Node:  # fmt: skip
+    """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address.
+
+    Parameters named in ``clear`` leave the address.
+    """
     nothing = [] if chosen else [("", "choose a run")]
     pairs = [
         (run.run_id, f"{words.short(run.title, TITLE_LETTERS)} · {run.run_id}") for run in runs
     ]
-    return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=PART)
+    return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=",".join(clear))
 
 
-def run_menu(bench: Workbench, run: Run | None = None) -> Node:
+def run_menu(bench: Workbench, run: Run | None = None, clear: Sequence[str] = (PART,)) -> Node:
     """A menu of all runs with the state of the chosen one, if one is chosen."""
-    all_runs = menu(bench.reader.runs(), run.run_id if run else "")
+    all_runs = menu(bench.reader.runs(), run.run_id if run else "", clear=clear)
     return el("p.runmenu", el("span.side", "Run "), all_runs, " ", state_chip(run) if run else None)

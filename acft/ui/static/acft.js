@@ -32,6 +32,7 @@
     if (name === "data-show") requestAnimationFrame(() => dom.scrollIntoView({ block: "nearest" }));
     // Who leaves a replay and comes back finds it where it was.
     if (name === "data-place") setQuery({ place: value });
+    if (name === "data-here") setQuery(JSON.parse(value));
     if (name === "data-forget") setQuery(Object.fromEntries(value.split(",").map((key) => [key, ""])));
     if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);

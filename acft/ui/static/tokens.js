@@ -305,7 +305,7 @@
       const name = `tokens-${data.name || "text"}`, channel = CHANNELS[state.channel];
       const picture = () => svg(data.tokens, channel, domain(channel, data.tokens, state.isAuto), sees);
       return node("div", { class: "token-exports actions" },
-        button("Copy link", (event) => window.acft.copy(event.target, location.href)),
+        data.hasAddress ? button("Copy link", (event) => window.acft.copy(event.target, location.href)) : null,
         button("CSV", () => window.acft.download(`${name}.csv`, csv(data.tokens), "text/csv")),
         button("SVG", () => window.acft.download(`${name}.svg`, picture(), "image/svg+xml")),
         button("PNG", () => png(picture(), `${name}.png`)));

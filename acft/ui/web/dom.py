@@ -51,6 +51,14 @@ def act(event: str, **argument: Any) -> dict[str, str]:
     return {"data_act": event, "data_arg": json.dumps(argument)}
 
 
+def settle(**shown: str) -> dict[str, str]:
+    """Attributes that put what is shown into the address, which named it or left it out.
+
+    The address then leads to the same when something newer is there.
+    """
+    return {"data_here": json.dumps(shown)}
+
+
 def choose(
     pairs: Iterable[tuple[str, str]], chosen: str, label: str = "", **attributes: Any
 ) -> Node:
