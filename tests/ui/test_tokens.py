@@ -1,5 +1,6 @@
 """Tokens: what a refusal leaves, what can be exchanged, where links lead, what files hold."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,6 +14,7 @@ from acft.ui.web.dom import text_of
 from tests.ui.browser import ready
 from tests.ui.conftest import CONTROL, LIVE_ROW, QUICK, visit
 from tests.ui.test_filters import nodes
+from tests.ui.test_hot_words import MILD
 from tests.ui.test_live import run_of
 
 
@@ -133,3 +135,23 @@ def test_values_that_no_address_leads_to_have_no_link_to_copy(page, served):
     assert alone.get_by_role("button", name="CSV", exact=True).count() == 1
     assert alone.get_by_role("button", name="Copy link").count() == 0
     assert page.get_by_role("button", name="Copy link").count() == 1
+
+
+@pytest.mark.ui
+def test_a_file_of_values_leaves_out_the_tokens_that_are_blurred(page, served):
+    rows = [LIVE_ROW, LIVE_ROW | {"position": 2, "token_text": f" {MILD}"}]
+    alone = open_component(page, served, payload(rows))
+
+    def saved() -> str:
+        with page.expect_download() as saving:
+            alone.get_by_role("button", name="CSV", exact=True).click()
+        return Path(saving.value.path()).read_text("utf-8")
+
+    told = alone.get_by_text("Files leave out what is blurred.")
+    assert told.count() == 1
+    assert " typed" in (blurred := saved())
+    assert MILD not in blurred
+    assert '"2","hidden","5"' in blurred
+    alone.get_by_role("button", name="Show 1 blurred token").click()
+    assert f'"2"," {MILD}","5"' in saved()
+    assert told.count() == 0

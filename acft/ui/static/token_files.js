@@ -5,13 +5,14 @@
   const { COLUMNS, number, glyphs, css, inkOn, colorOf } = window.acftTokens;
   const WHITE = [255, 255, 255];
 
-  // A cell that a spreadsheet would compute is made text by a leading apostrophe.
-  function csv(tokens) {
+  // A cell that a spreadsheet would compute is made text by a leading apostrophe. The tokens that are
+  // not seen are not written either, here and in the picture.
+  function csv(tokens, sees) {
     const safe = (value) => { const text = String(value); const plain = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; return `"${plain.replace(/"/g, '""')}"`; };
-    return [COLUMNS.map(([name]) => safe(name)).join(","), ...tokens.map((t) => COLUMNS.map(([, of]) => safe(of(t))).join(","))].join("\r\n");
+    const cell = (name, of, t) => safe(name === "token" && !sees(t) ? "hidden" : of(t));
+    return [COLUMNS.map(([name]) => safe(name)).join(","), ...tokens.map((t) => COLUMNS.map(([name, of]) => cell(name, of, t)).join(","))].join("\r\n");
   }
 
-  // The tokens that are not seen stay hidden in the picture too.
   function svg(tokens, channel, scale, sees) {
     const escape = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`).replace(/[\u0000-\u0008\u000b-\u001f]/g, "�");
     const unit = 8, step = 26, limit = 900;

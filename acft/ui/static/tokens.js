@@ -306,9 +306,10 @@
       const picture = () => svg(data.tokens, channel, domain(channel, data.tokens, state.isAuto), sees);
       return node("div", { class: "token-exports actions" },
         data.hasAddress ? button("Copy link", (event) => window.acft.copy(event.target, location.href)) : null,
-        button("CSV", () => window.acft.download(`${name}.csv`, csv(data.tokens), "text/csv")),
+        button("CSV", () => window.acft.download(`${name}.csv`, csv(data.tokens, sees), "text/csv")),
         button("SVG", () => window.acft.download(`${name}.svg`, picture(), "image/svg+xml")),
-        button("PNG", () => png(picture(), `${name}.png`)));
+        button("PNG", () => png(picture(), `${name}.png`)),
+        data.tokens.every(sees) ? null : node("span", { class: "side" }, "Files leave out what is blurred."));
     }
 
     document.addEventListener("acft-theme", draw);
