@@ -155,3 +155,34 @@ def test_a_file_of_values_leaves_out_the_tokens_that_are_blurred(page, served):
     alone.get_by_role("button", name="Show 1 blurred token").click()
     assert f'"2"," {MILD}","5"' in saved()
     assert told.count() == 0
+
+
+@pytest.mark.ui
+def test_title_and_scale_of_a_picture_do_not_lie_upon_each_other(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}"))
+    page.locator(".tok").first.wait_for()
+    n_boxes, overlaps = page.evaluate(
+        """() => {
+            const { CHANNELS, known, files } = window.acftTokens;
+            const token = known({ i: 1, t: " a", b: -1, p: -1, q: -1, r: 0, k: 1, h: 1 });
+            const found = [];
+            let n = 0;
+            for (const channel of Object.values(CHANNELS)) {
+              const holder = document.createElement("div");
+              holder.innerHTML = files.svg([token], channel, [-12, 12], () => true);
+              document.body.append(holder);
+              const paper = holder.querySelector("rect");
+              const boxes = [...holder.querySelectorAll("text, rect[width='10']")].slice(0, -1)
+                .filter((part) => part !== paper).map((part) => part.getBoundingClientRect());
+              n = boxes.length;
+              boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {
+                const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                if (wide > 0.5 && high > 0.5) found.push(channel.name);
+              }));
+            }
+            return [n, found];
+        }"""
+    )
+    assert n_boxes == 3 + 21
+    assert overlaps == []
