@@ -186,3 +186,37 @@ def test_title_and_scale_of_a_picture_do_not_lie_upon_each_other(page, served):
     )
     assert n_boxes == 3 + 21
     assert overlaps == []
+
+
+@pytest.mark.ui
+def test_every_space_at_the_ends_of_a_token_is_seen(page, served):
+    texts = ["  two ", "   ", " one", "mid dle", "\n  "]
+    rows = [LIVE_ROW | {"position": i, "token_text": text} for i, text in enumerate(texts, 1)]
+    alone = open_component(page, served, payload(rows))
+    shown = alone.locator(".tok").all_text_contents()
+    assert shown == ["··two·", "···", "·one", "mid dle", "⏎\n··"]
+    assert alone.locator(".tok").first.locator(".gap").all_text_contents() == ["··", "·"]
+
+
+@pytest.mark.ui
+def test_a_scale_from_the_text_ends_where_its_values_end(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}"))
+    page.locator(".tok").first.wait_for()
+    scales = page.evaluate(
+        """() => {
+            const { CHANNELS, domain } = window.acftTokens;
+            const tokens = [{ b: -2, k: 0 }, { b: 0, k: 0 }];
+            return ["base", "kl"].map((name) => domain(CHANNELS[name], tokens, true));
+        }"""
+    )
+    assert scales == [[-2, 0], [0, 1]]
+
+
+@pytest.mark.ui
+def test_a_key_that_leaves_the_three_rows_leaves_them_in_the_address_too(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}&view=three"))
+    page.locator(".tok").first.focus()
+    page.keyboard.press("2")
+    three = page.get_by_role("button", name="Three rows")
+    assert three.get_attribute("aria-pressed") == "false"
+    assert "view=" not in page.url

@@ -104,7 +104,7 @@
 
     function set(changes) {
       Object.assign(state, changes);
-      window.acft.setQuery({ channel: state.channel, border: state.border });
+      window.acft.setQuery({ channel: state.channel, border: state.border, view: state.isThree ? "three" : "" });
       draw();
     }
 
@@ -186,7 +186,7 @@
           class: `tok${token.in ? "" : " outside"}${isSpecial(token.t) ? " special" : ""}${isClipped ? " clip" : ""}${state.shown && !isShown ? " hot" : ""}`,
           role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
           "aria-label": `${isShown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
-        }, text.startsWith("·") ? [node("span", { class: "gap" }, "·"), text.slice(1)] : text);
+        }, text.split(/^(·+)|(·+)$/).filter(Boolean).map((part) => (part.startsWith("·") ? node("span", { class: "gap" }, part) : part)));
         if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = inkOn(rgb); }
         if (second) {
           const [under] = colorOf(second, second.of(token), secondScale);
