@@ -220,3 +220,32 @@ def test_a_key_that_leaves_the_three_rows_leaves_them_in_the_address_too(page, s
     three = page.get_by_role("button", name="Three rows")
     assert three.get_attribute("aria-pressed") == "false"
     assert "view=" not in page.url
+
+
+@pytest.mark.ui
+def test_every_colour_of_a_text_has_a_scale_with_numbers(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}&channel=kl&border=guidance"))
+    page.locator(".tok").first.wait_for()
+    keys = page.locator(".token-key")
+    assert keys.all_text_contents() == [
+        "KL(guided ‖ policy)0.01.0 nats", "Underline: Guidance−3.03.0 nats",
+    ]  # fmt: skip
+    page.get_by_role("button", name="Three rows").click()
+    assert keys.all_text_contents() == [
+        f"log p, {name}−8.00.0 nats" for name in ("base", "guided", "tuned")
+    ]
+    bars = [bar.inner_html() for bar in page.locator(".token-scale").all()]
+    assert len(set(bars)) == 3
+
+
+@pytest.mark.ui
+def test_an_underline_tells_its_value_and_marks_what_lies_beyond_its_scale(page, served):
+    rows = [LIVE_ROW, LIVE_ROW | {"position": 2, "logprob_guided": -7.5}]
+    alone = open_component(page, served, payload(rows), "&border=guidance")
+    tokens = alone.locator(".tok")
+    assert [t.get_attribute("aria-label") for t in tokens.all()] == [
+        f"typed, KL(guided ‖ policy) 0.01 nats, Guidance {value} nats"
+        for value in ("−0.10", "−6.40")
+    ]
+    assert ["clip-under" in (t.get_attribute("class") or "") for t in tokens.all()] == [False, True]
+    assert "▾ those of the underline" in alone.inner_text()
