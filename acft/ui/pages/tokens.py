@@ -81,8 +81,8 @@ def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
     found = asked_part(visit.query, PER_PAGE, part)
     current = current_sequence(bench, visit, run.run_id) if is_marked else ""
     items = [_item(visit, run.run_id, row, current) for row in found.records()]
-    orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order",
-                    data_clear=PART)  # fmt: skip
+    orders = choose(ORDERS.items(), order, "Order of texts", data_query="order",
+                    data_clear=PART, **act("refresh"))  # fmt: skip
     heading = el("h2", words.count(found.total, "text"), " with token values")
     nothing = el("p.side", "None yet: they are written at the end of each round.")
     return el("div", run_menu(bench, run, (PART, *OF_ONE_TEXT)), heading, sums(bench, run.run_id),
@@ -276,11 +276,17 @@ def _about_shown(bench: Workbench, visit: Visit, run: Run, last: Request) -> Nod
     return about_computed(replace(visit, query={**visit.query, "live_version": version}), run, last)
 
 
+def typed(visit: Visit) -> list[Any]:
+    """The text of the address, for the boxes of prompt and response."""
+    # Whoever types before the page has answered keeps what is typed.
+    return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
+
+
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Tokens", "Which tokens pay for the constraint."))
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            left = view()
+            left = view(acts=("refresh",))
         with gr.Column(scale=3, min_width=340):
             about = view(acts=("refresh", "compute", "again", "halt"))
             shown = token_view()
@@ -295,10 +301,6 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def show(visit: Visit) -> list[Any]:
         return page(bench, visit)
-
-    def typed(visit: Visit) -> list[Any]:
-        # Whoever types before the page has answered keeps what is typed.
-        return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
 
     def compute(visit: Visit, last: Request) -> Iterator[list[Any]]:
         yield from computed(bench, visit, last, lambda run: scored(bench, visit, run, of_stored(
@@ -322,6 +324,9 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.on_load(show, outputs=outputs)
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
+    wire.read(left.refresh, lambda visit, last: pick(
+        bench, visit, is_marked=last.get("is_stored", True)), inputs=[request], outputs=[left],
+        trigger_mode="always_last")  # fmt: skip
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
     filled: dict[str, Any] = {
