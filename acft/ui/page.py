@@ -25,7 +25,7 @@ from acft.store.ingest import Ingester
 from acft.ui.control import Control
 from acft.ui.reading.reader import Reader, Run
 from acft.ui.web.beats import with_beats
-from acft.ui.web.dom import Node, el, sent
+from acft.ui.web.dom import Node, el, notice, sent
 from acft.ui.web.guard import Bind, Gate
 
 REFUSED = (
@@ -373,11 +373,6 @@ def drawn(draw: Callable[[], Node]) -> Node:
         return draw()
     except AcftError as error:
         return notice(error)
-
-
-def notice(error: AcftError) -> Node:
-    """What went wrong, in the place of a part of a page."""
-    return el("div.notice.bad", str(error), role="alert")
 
 
 def _in_place(error: AcftError, outputs: Components) -> Any:

@@ -133,6 +133,7 @@ def test_responses_come_with_one_column_for_each_scorer(two_runs):
         (RolloutFilter(text="the SKY is"), ["a", "b", "c"]),
         (RolloutFilter(text="100%"), []),
         (RolloutFilter(regex=r"\d+$"), ["b"]),
+        (RolloutFilter(regex=r"^The sky is$"), ["a", "b", "c"]),
         (RolloutFilter(scores=(ScoreRange("kind", 0.5, 1.0),)), ["b", "c"]),
         (RolloutFilter(scores=(ScoreRange("kind"), ScoreRange("it's", 0.9))), ["a"]),
         (RolloutFilter(scores=(ScoreRange("", 0.9),)), ["a", "b"]),

@@ -81,6 +81,16 @@ def test_another_order_of_texts_begins_with_the_first_part(bench):
     assert order["data-clear"] == "part"
 
 
+def test_a_prompt_that_the_address_asks_for_is_shown_and_can_be_left(bench):
+    run = bench.reader.run(QUICK)
+    name = rollouts.answer(bench, visit(QUICK), run).records()[0]["prompt_id"]
+    shown = rollouts.listing(bench, visit(QUICK, prompt=name, find="a", part="1"))
+    way_out = labelled(shown, f"prompt {name}, show all prompts")
+    assert way_out["href"] == f"rollouts?run={QUICK}&find=a"
+    assert f"prompt {name} ✕" in text_of(shown)
+    assert "✕" not in text_of(rollouts.listing(bench, visit(QUICK)))
+
+
 @pytest.mark.parametrize(
     ("query", "label", "told"),
     [

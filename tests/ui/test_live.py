@@ -223,7 +223,7 @@ def test_only_a_text_of_the_list_stays_marked_in_it_while_it_is_computed_anew(be
     stored = live_tokens.of_stored(bench, run, sequence)
 
     def marked(work):
-        *_, (_, _, request, texts) = tokens_page.computed(bench, seen, work)
+        *_, (_, _, request, texts) = tokens_page.computed(bench, seen, {}, work)
         return "aria-current" in str(texts), request
 
     is_marked, request = marked(lambda run: live_tokens.scored(bench, seen, run, stored))

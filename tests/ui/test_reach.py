@@ -1,6 +1,7 @@
 """Focus, titles, sliders and phones: what is used or read stays where it is and has its name."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
@@ -12,7 +13,7 @@ from acft.ui.parts.replay import Clock
 from acft.ui.web.dom import table
 from tests.chromium import PHONE
 from tests.ui.browser import ready, shoot
-from tests.ui.conftest import QUICK, visit
+from tests.ui.conftest import CONTROL, QUICK, visit
 from tests.ui.test_filters import nodes
 
 
@@ -177,3 +178,54 @@ def test_noise_below_zero_is_neither_beyond_the_scale_nor_shown_as_negative(page
     )
     assert [clipped for clipped, _ in shown] == [False, False, True, False]
     assert "KL(guided ‖ policy) 0.00 nats" in shown[0][1]
+
+
+def choose_another(page, label: str) -> str:
+    """Picks a choice of a menu that is not the present one, waits for the answer, tells it."""
+    menu = page.get_by_label(label, exact=True)
+    values = menu.locator("option").evaluate_all("found => found.map((each) => each.value)")
+    other = next(value for value in values if value != menu.input_value())
+    before = page.evaluate("Number(document.body.dataset.drawn)")
+    menu.focus()
+    menu.select_option(other)
+    page.wait_for_function(f"Number(document.body.dataset.drawn) > {before}")
+    expect(menu).to_be_focused()
+    expect(menu).to_have_value(other)
+    return other
+
+
+@pytest.mark.ui
+def test_menus_of_a_comparison_leave_what_is_typed_and_keep_the_focus(page, served):
+    page.goto(served.link(f"/compare?run={QUICK}&part=1"))
+    ready(page)
+    page.get_by_label("Prompt", exact=True).fill("mine")
+    for label, name in (("Left", "left"), ("Right", "right"), ("Scorer", "scorer"),
+                        ("Prompt category", "category"), ("Prompts", "split")):  # fmt: skip
+        chosen = choose_another(page, label)
+        assert f"{name}={quote(chosen)}" in page.url
+    assert "part=" not in page.url
+    assert page.get_by_label("Prompt", exact=True).input_value() == "mine"
+    assert page.get_by_text("This run has not answered validation prompts yet.").count() == 1
+
+
+@pytest.mark.ui
+def test_another_order_of_texts_leaves_what_is_typed(page, served):
+    page.goto(served.link(f"/tokens?run={QUICK}"))
+    ready(page)
+    page.get_by_label("Response").fill("mine")
+    choose_another(page, "Order of texts")
+    assert page.get_by_label("Response").input_value() == "mine"
+
+
+@pytest.mark.ui
+def test_a_menu_of_runs_has_the_focus_again_on_the_page_of_the_other_run(page, served):
+    page.goto(served.link(f"/compare?run={QUICK}"))
+    ready(page)
+    for label, run_id in (("Run", CONTROL), ("Other run", QUICK)):
+        with page.expect_navigation():
+            page.get_by_label(label, exact=True).select_option(run_id)
+        expect(page.get_by_label(label, exact=True)).to_be_focused()
+        expect(page.get_by_label(label, exact=True)).to_have_value(run_id)
+    page.reload()
+    ready(page)
+    assert page.evaluate("document.activeElement === document.body")

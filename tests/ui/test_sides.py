@@ -33,7 +33,7 @@ def test_two_runs_without_a_shared_prompt_keep_their_menus_and_say_so(bench, mon
     assert "These two runs share no test prompts." in text_of(shown)
     assert "has not answered" not in text_of(shown)
     for name in MENUS:
-        assert labelled(shown, name)["data-nav"]
+        assert {"data-nav", "data-query"} & labelled(shown, name).keys()
     assert f"'compare?run={QUICK}'" in str(shown)
     assert compare.listing(bench, asked) == ""
 
@@ -62,7 +62,7 @@ def test_of_two_drawings_of_the_same_prompts_one_is_shown_and_the_other_offered(
     assert len(second.pairs) == len(plain.pairs)
     assert all(p.left.text.startswith("again ") for p in second.pairs)
     menu = labelled(compare.summary(bench, visit(QUICK, drawing="1")), "Drawing")
-    assert menu["data-nav"] == "drawing"
+    assert menu["data-query"] == "drawing"
     told = text_of(compare.summary(bench, visit(QUICK, other=CONTROL)))
     assert "was drawn in 2 ways, the right in 1" in told
 

@@ -22,7 +22,7 @@ from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
 from acft.ui import page
 from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
-from acft.ui.parts import blind
+from acft.ui.parts import blind, vocabulary
 from acft.ui.reading import checkpoints, comparing, pairs, quantities, tokens
 from acft.ui.reading.answers import Answer
 from acft.ui.reading.comparing import Choice
@@ -724,14 +724,14 @@ def test_a_change_to_no_toxic_response_is_as_unsure_as_the_run_says_it_is():
 def test_an_empty_table_of_tokens_says_that_texts_are_stored_but_not_of_this_kind(
     bench, monkeypatch
 ):
-    none = tokens_page.Slice(1, 10**6)
-    asked = tokens_page.most_shifted
+    none = vocabulary.Slice(1, 10**6)
+    asked = vocabulary.most_shifted
     monkeypatch.setattr(
-        tokens_page,
+        vocabulary,
         "most_shifted",
         lambda *known, **named: asked(*known, **{**named, "part": none}),
     )
-    shown = text_of(tokens_page.paying(bench, visit(QUICK, among="violated")))
+    shown = text_of(vocabulary.paying(bench, visit(QUICK, among="violated")))
     assert "9 texts with token values none is a rollout that violated the constraint" in shown
 
 

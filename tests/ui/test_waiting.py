@@ -165,13 +165,13 @@ def test_scoring_says_first_what_it_does_and_offers_to_stop(bench):
     def work(_: Any) -> Any:
         raise AssertionError("not before the reader was told")
 
-    first = next(tokens.computed(bench, visit(QUICK, may_change=True), work))
+    first = next(tokens.computed(bench, visit(QUICK, may_change=True), {}, work))
     assert "Opening the models" in text_of(first[0])
     assert "Stop" in text_of(first[0])
     process: Any = FakeModelProcess()
     process.has_opened = [QUICK].__contains__
     opened = replace(bench, model_process=process)
-    seen = [next(tokens.computed(opened, visit(run), work))[0] for run in (QUICK, LIVE)]
+    seen = [next(tokens.computed(opened, visit(run), {}, work))[0] for run in (QUICK, LIVE)]
     assert ["Opening" in text_of(node) for node in seen] == [False, True]
 
 

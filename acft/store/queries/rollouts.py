@@ -41,7 +41,7 @@ class RolloutFilter:
     text: str = ""
     """Searched for in prompt and response, upper and lower case alike."""
     regex: str = ""
-    """Searched for in the response (RE2 syntax)."""
+    """Searched for in prompt and response, each by itself (RE2 syntax)."""
     scores: tuple[ScoreRange, ...] = ()
 
 
@@ -163,7 +163,10 @@ def _where(run_id: str, wanted: RolloutFilter) -> tuple[str, dict[str, Any]]:
         )
         values["text"] = wanted.text
     if wanted.regex:
-        conditions.append("regexp_matches(rollouts.response_text, $regex)")
+        conditions.append(
+            "(regexp_matches(rollouts.response_text, $regex) "
+            "OR regexp_matches(rollouts.prompt_text, $regex))"
+        )
         values["regex"] = wanted.regex
     for index, score in enumerate(wanted.scores):
         by_scorer = f"AND scorer = $scorer{index} " if score.scorer else ""

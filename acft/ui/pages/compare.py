@@ -27,6 +27,7 @@ from acft.ui.parts.side_menus import (
     badges,
     chooser,
     drawing_menu,
+    menu_here,
     missing,
     none_shared,
     same_sides,
@@ -59,7 +60,7 @@ from acft.ui.reading.pairs import (
 )
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, table, veil, veiled, view
+from acft.ui.web.dom import Node, act, el, settle, table, veil, veiled, view
 from acft.ui.web.pager import PART, current_page, link, pager
 
 PER_PAGE = 20
@@ -169,6 +170,7 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         same_sides(found),
         badges(found),
         el("p.side", blind.HIDDEN) if _is_blind(visit) else _conclusions(found),
+        **settle(run=found.run.run_id),
     )
 
 
@@ -241,8 +243,7 @@ def _filters(
                value=found.choice.find, data_clear=PART, aria_label="Find in texts",
                aria_invalid="true" if problem else None, maxlength="200", **act("search")),
             None if is_blind else judged_by,
-            choose(kinds, found.choice.category, "Prompt category", data_nav="category",
-                   data_clear=PART)
+            menu_here("category", kinds, found.choice.category, "Prompt category")
             if categories else None,
             None if is_blind else marks,
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",
@@ -272,8 +273,8 @@ def _judged_by(found: Comparison, visit: Visit) -> tuple[list[Node], str]:
     is_limit = _threshold(asked) is not None
     wrong = "" if is_limit else (
         f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
-    scorers = choose([(name, name) for name in found.judges], found.choice.scorer, "Scorer",
-                     data_nav="scorer", data_clear=PART)  # fmt: skip
+    names = [(name, name) for name in found.judges]
+    scorers = menu_here("scorer", names, found.choice.scorer, "Scorer")
     limit = el(
         "input", type="number", min="0", max="1", step="0.05", data_query="threshold",
         value=f"{found.choice.threshold:g}" if is_limit else asked, data_clear=PART,
@@ -341,7 +342,7 @@ def live(bench: Workbench, visit: Visit) -> Node:
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Compare", "The same prompts and random numbers on both sides."))
-    top, note = view(acts=("look",)), view()
+    top, note = view(acts=("refresh", "look")), view()
     body = view(acts=("refresh", "search", "export", "vote"))
     review = gr.State("")
     view(el("h2.part", "Try a prompt of your own"))
@@ -354,7 +355,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def show(visit: Visit) -> list[Any]:
         found = compared(bench, visit)
-        return [summary(bench, visit, found), listing(bench, visit, found), live(bench, visit)]
+        # What was judged of other sides is another comparison.
+        return [summary(bench, visit, found), listing(bench, visit, found), live(bench, visit), ""]
 
     def search(visit: Visit) -> Node:
         return listing(bench, visit)
@@ -377,10 +379,11 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def halted(visit: Visit, last: Attempt | None) -> Node:  # noqa: ARG001
         return stopped(last)
 
-    parts = [top, body, settings]
+    parts = [top, body, settings, review]
     wire.on_load(show, outputs=parts)
     follow_state(bench, wire, top, opened_run, lambda visit: summary(bench, visit))
-    wire.read(body.refresh, show, outputs=parts, trigger_mode="always_last")
+    for event in (top.refresh, body.refresh):
+        wire.read(event, show, outputs=parts, trigger_mode="always_last")
     # What is looked for changes no conclusion, and drawing them again for each letter costs most.
     wire.read(body.search, search, outputs=[body], trigger_mode="always_last")
     # Links of the list keep the conditions; what scorers conclude above it does not depend on them.

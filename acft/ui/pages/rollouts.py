@@ -193,7 +193,15 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str], wrong: 
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
                 aria_invalid="true" if wrong == "find" else None, **FILTER)  # fmt: skip
     scorer = choose(scorers, chosen, "Scorer", data_query="scorer", **FILTER)
-    return el("div.toolbar", search, menus, scorer, limits)
+    return el("div.toolbar", search, menus, scorer, limits, _of_prompt(visit))
+
+
+def _of_prompt(visit: Visit) -> Node | None:
+    """The one prompt that the address asks for, and the way to the others."""
+    name = visit.query.get("prompt", "")
+    everything = link("rollouts", visit.query, prompt="", part="")
+    return el("a.chip", f"prompt {name[:40]} ✕", href=everything,
+              aria_label=f"prompt {name[:40]}, show all prompts") if name else None  # fmt: skip
 
 
 def _menu(visit: Visit, column: str, label: str, values: list[Any]) -> Node:

@@ -11,7 +11,7 @@ from acft.schema import Status
 from acft.settings import ScheduleSettings
 from acft.store.queries.runs import settings_difference
 from acft.ui.control import preset, preset_names
-from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, notice, pace, why_not
+from acft.ui.page import PAGES, POLL_SECONDS, Page, Visit, Wire, Workbench, pace, why_not
 from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
@@ -20,7 +20,7 @@ from acft.ui.reading.quantities import SATISFIED, SHARE, quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, el, sent, sparkline, table, view
+from acft.ui.web.dom import Node, act, chart, el, notice, sent, sparkline, table, view
 from acft.ui.web.pager import PART, current_page, pager
 
 QUICKSTART = "quickstart"

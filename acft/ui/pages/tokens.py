@@ -7,14 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from acft.errors import RunError
+from acft.errors import AcftError, RunError
 from acft.schema import TOXIC_FROM
 from acft.store.queries.answer import Answer, Slice
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import (
     guidance,
     has_first_token,
-    most_shifted,
     sequence_versions,
     sequences,
     sum_check,
@@ -25,27 +24,35 @@ from acft.ui.parts.live import WAITING, is_possible, policies_of, trained
 from acft.ui.parts.live_compare import other_version
 from acft.ui.parts.live_tokens import (
     Request,
-    address,
+    about_computed,
     branched,
     of_stored,
     of_text,
     offer,
     scored,
-    scrubber,
 )
 from acft.ui.parts.runs_menu import absent, chosen_run, follow_state, no_run, run_menu
+from acft.ui.parts.vocabulary import paying
 from acft.ui.reading.reader import Run
 from acft.ui.reading.tokens import TOLERANCE, never_stored, none_stored, payload, token_view
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, choose, el, sql_behind, table, veil, veiled, view
+from acft.ui.web.dom import (
+    Node,
+    act,
+    choose,
+    el,
+    notice,
+    settle,
+    veil,
+    view,
+)
 from acft.ui.web.hot_words import is_hot
-from acft.ui.web.pager import PART, asked_part, pager
+from acft.ui.web.pager import PART, asked_part, link, pager
 
 PER_PAGE = 30
 ORDERS = {"kl_sum": "most KL", "kl_max": "highest single token", "newest": "newest"}
-AMONG = ("all", "satisfied", "violated")
-MOST_PAYING = 25
-"""Rows of the table of tokens that pay most."""
+OF_ONE_TEXT = dict.fromkeys(("sequence", "step", "at", "prompt", "response"), "")
+"""Parameters of the address that are about one text and do not go to the next."""
 ABOUT_CORPUS_TEXT = (
     "A text of the corpus, as one training step saw it: which of its tokens cost the policy "
     "anything, and where the oracle changes its mind. Nobody scored it; words that are toxic by "
@@ -71,19 +78,19 @@ def pick(bench: Workbench, visit: Visit, *, is_marked: bool = True) -> Node:
 
     found = asked_part(visit.query, PER_PAGE, part)
     current = current_sequence(bench, visit, run.run_id) if is_marked else ""
-    items = [_item(run.run_id, row, current) for row in found.records()]
-    orders = choose(ORDERS.items(), order, "Order of texts", data_nav="order",
-                    data_clear=PART)  # fmt: skip
+    items = [_item(visit, run.run_id, row, current) for row in found.records()]
+    orders = choose(ORDERS.items(), order, "Order of texts", data_query="order",
+                    data_clear=PART, **act("refresh"))  # fmt: skip
     heading = el("h2", words.count(found.total, "text"), " with token values")
     nothing = el("p.side", none_stored(run))
-    return el("div", run_menu(bench, run), heading, sums(bench, run.run_id),
+    return el("div", run_menu(bench, run, (PART, *OF_ONE_TEXT)), heading, sums(bench, run.run_id),
               el("p.side", "Order: ", orders),
               el("ul.pick", items) if items else nothing,
               pager("tokens", visit.query, found.total, PER_PAGE)
               if found.total > PER_PAGE else None)  # fmt: skip
 
 
-def _item(run_id: str, row: dict[str, Any], current: str) -> Node:
+def _item(visit: Visit, run_id: str, row: dict[str, Any], current: str) -> Node:
     sequence = str(row["sequence_id"])
     paid = words.number(row["kl_sum"])
     logged = known(row["kl_logged"])
@@ -91,11 +98,12 @@ def _item(run_id: str, row: dict[str, Any], current: str) -> Node:
     facts = f"Σ KL {paid} nats · round {row['round']} · {row['n_tokens']} tokens"
     # conversations all begin alike
     text = "…" + str(row["response"] or row["text"] or "")
+    href = link("tokens", {**visit.query, **OF_ONE_TEXT}, run=run_id, sequence=sequence)
     return el(
         "li",
         el("a", el("span.line", _in_list(text, known(row["toxicity"]), row["prompt_text"])),
            el("span.sub", facts, " ", el("b.bad", "sum differs") if is_wrong else None),
-           href=f"tokens?run={run_id}&sequence={sequence}",
+           href=href,
            aria_current="true" if sequence == current else None),
     )  # fmt: skip
 
@@ -160,7 +168,7 @@ def tokens(bench: Workbench, visit: Visit) -> dict[str, Any]:
     rows = guidance(bench.store, run.run_id, sequence, shard_seq=moment["shard_seq"],
                     step=moment["step"]).records()  # fmt: skip
     return payload(rows, name=sequence, toxicity=toxicity(bench, run.run_id, sequence),
-                   logged_kl=known(moment["kl_logged"]))  # fmt: skip
+                   logged_kl=known(moment["kl_logged"]), has_address=True)  # fmt: skip
 
 
 def known(value: Any) -> float | None:
@@ -206,7 +214,8 @@ def about_text(bench: Workbench, visit: Visit) -> Node:
         lines.append(_scrubber(visit, moments))
     if found or has_first_token(bench.store, run.run_id, sequence):
         lines.append(offer(bench, visit, run))
-    return el("div", el("h2", "The chosen text"), lines)
+    here = settle(run=run.run_id, sequence=sequence)
+    return el("div", el("h2", "The chosen text"), lines, **here)
 
 
 def _other_step(visit: Visit, moments: list[dict[str, Any]]) -> Node | None:
@@ -229,53 +238,6 @@ def _scrubber(visit: Visit, moments: list[dict[str, Any]]) -> Node:
     return el("p.side", "Values of ", menu)
 
 
-def paying(bench: Workbench, visit: Visit) -> Node:
-    """The vocabulary that pays most over all stored texts of the run."""
-    run = chosen_run(bench, visit)
-    if run is None:
-        return ""
-    among: Any = visit.query.get("among", "all")
-    among = among if among in AMONG else "all"
-    found = most_shifted(bench.store, run.run_id, among=among, part=Slice(MOST_PAYING))
-    rows = [
-        [_token(str(row["token_text"])), f"{row['n']:,}", words.number(row["kl_sum"]),
-         words.number(row["kl_mean"]), words.signed(row["shift_mean"]),
-         words.signed(row["pull_mean"])]
-        for row in found.records()
-    ]  # fmt: skip
-    menu = choose([(name, name) for name in AMONG], among, "Among", data_query="among",
-                  **act("refresh"))  # fmt: skip
-    columns = ["Token", "n", "Σ KL (nats)", "Mean KL", "Tuned − base", "Guided − tuned"]
-    if rows:
-        body = table(columns, rows, caption="Tokens that pay most", numeric={1, 2, 3, 4, 5})
-    else:
-        body = el("p.side", _no_values(bench, run, among))
-    return el(
-        "section", el("h2", "Tokens that pay most"),
-        el("p.side", "Over all stored texts of the run, among ",
-           menu, " rollouts."),
-        el("div.compact", body),
-        sql_behind("table", found.sql),
-    )  # fmt: skip
-
-
-def _no_values(bench: Workbench, run: Run, among: str) -> str:
-    """Why the table is empty."""
-    n = sequences(bench.store, run.run_id, part=Slice(1)).total
-    if not n or among == "all":
-        return none_stored(run)
-    return (
-        f"Of the {words.count(n, 'text')} with token values none is a rollout that {among} the "
-        "constraint; texts of the corpus are judged by nobody."
-    )
-
-
-def _token(text: str) -> Node:
-    """A token with its spaces visible; blurred when it is toxic by itself."""
-    shown = text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") or "∅"
-    return veiled(shown) if is_hot(text) else el("code", shown)
-
-
 def shown_text(bench: Workbench, visit: Visit) -> Request:
     """The request for the text on the page, which its own run keeps though another may score it.
 
@@ -290,24 +252,47 @@ def shown_text(bench: Workbench, visit: Visit) -> Request:
 
 
 def computed(
-    bench: Workbench, visit: Visit, work: Callable[[Run], tuple[dict[str, Any], Request]]
+    bench: Workbench,
+    visit: Visit,
+    last: Request,
+    work: Callable[[Run], tuple[dict[str, Any], Request]],
 ) -> Iterator[list[Any]]:
-    """What is done and for how long, then heading, values and the request that they answer."""
+    """What is done and for how long, then heading, values and the request that they answer.
+
+    A refusal stands above the heading of what was shown before, which was ``last``'s answer if any.
+    """
     run = policies_of(bench, chosen_run(bench, visit))
     what = READING if bench.model_process.has_opened(run.run_id) else OPENING_AND_READING
     yield [underway(what, "halt"), *[gr.skip()] * 3]
-    value, asked = work(run)
+    try:
+        value, asked = work(run)
+    except AcftError as error:
+        yield [el("div", notice(error), _about_shown(bench, visit, run, last)),
+               *[gr.skip()] * 3]  # fmt: skip
+        return
     texts = pick(bench, visit, is_marked=asked["is_stored"])
-    under = scrubber(visit, run, asked["weights"])
-    heading = el("h2", "A text computed now")
-    yield [el("div", heading, under, address(visit, asked)), value, asked, texts]
+    yield [about_computed(visit, run, asked), value, asked, texts]
+
+
+def _about_shown(bench: Workbench, visit: Visit, run: Run, last: Request) -> Node:
+    """What stands above the values on the page, which the last request or the store gave."""
+    if not last:
+        return about_text(bench, settled(bench, visit))
+    version = str(last["weights"]["tuned"]["version"])
+    return about_computed(replace(visit, query={**visit.query, "live_version": version}), run, last)
+
+
+def typed(visit: Visit) -> list[Any]:
+    """The text of the address, for the boxes of prompt and response."""
+    # Whoever types before the page has answered keeps what is typed.
+    return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
 
 
 def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Tokens", "Which tokens pay for the constraint."))
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            left = view(acts=("look",))
+            left = view(acts=("refresh", "look"))
         with gr.Column(scale=3, min_width=340):
             about = view(acts=("refresh", "compute", "again", "halt"))
             shown = token_view()
@@ -323,23 +308,19 @@ def _build(bench: Workbench, wire: Wire) -> None:
     def show(visit: Visit) -> list[Any]:
         return page(bench, visit)
 
-    def typed(visit: Visit) -> list[Any]:
-        # Whoever types before the page has answered keeps what is typed.
-        return [visit.query.get(name) or gr.skip() for name in ("prompt", "response")]
-
-    def compute(visit: Visit) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(
+    def compute(visit: Visit, last: Request) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, last, lambda run: scored(
             bench, visit, run, shown_text(bench, visit)))  # fmt: skip
 
-    def own(visit: Visit, first: str, second: str) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(
+    def own(visit: Visit, first: str, second: str, last: Request) -> Iterator[list[Any]]:
+        yield from computed(bench, visit, last, lambda run: scored(
             bench, visit, run, of_text(run, first, second)))  # fmt: skip
 
     def again(visit: Visit, last: Request) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: scored(bench, visit, run, last))
+        yield from computed(bench, visit, last, lambda run: scored(bench, visit, run, last))
 
     def branch(visit: Visit, last: Request) -> Iterator[list[Any]]:
-        yield from computed(bench, visit, lambda run: branched(bench, visit, run, last))
+        yield from computed(bench, visit, last, lambda run: branched(bench, visit, run, last))
 
     def halted(visit: Visit) -> list[Any]:
         visit = settled(bench, visit)
@@ -350,15 +331,18 @@ def _build(bench: Workbench, wire: Wire) -> None:
     follow_state(bench, wire, left, chosen_run, lambda visit: pick(bench, settled(bench, visit)))
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
+    wire.read(left.refresh, lambda visit, last: pick(
+        bench, visit, is_marked=last.get("is_stored", True)), inputs=[request], outputs=[left],
+        trigger_mode="always_last")  # fmt: skip
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
     waiting = [underway(WAITING, "halt"), *[gr.skip()] * 3]
     filled: dict[str, Any] = {"outputs": live, "waiting": waiting}
     running = [
-        wire.stream(about.compute, compute, **filled),
+        wire.stream(about.compute, compute, inputs=[request], **filled),
         wire.stream(about.again, again, inputs=[request], **filled),
         wire.stream(shown.branch, branch, inputs=[request], **filled),
-        wire.stream(go.click, own, inputs=[prompt, response], **filled),
+        wire.stream(go.click, own, inputs=[prompt, response, request], **filled),
     ]
     wire.cancel(about.halt, running)
     wire.read(about.halt, halted, outputs=live)

@@ -85,10 +85,18 @@ def branched(
 
 def _shown(found: dict[str, Any], request: Request, own: int) -> tuple[dict[str, Any], Request]:
     worst = max(found["scores"].values(), default=None)
-    value = payload(found["rows"], name="live", toxicity=worst, can_branch=True,
-                    first=str(found.get("first", "")), own=own)  # fmt: skip
+    value = payload(
+        found["rows"], name="live", toxicity=worst, can_branch=True,
+        start=len(found["prompt_ids"]), first=str(found.get("first", "")), own=own,
+    )  # fmt: skip
     kept = {name: found[name] for name in ("prompt", "prompt_ids", "response_ids", "weights")}
     return value, {**kept, "run": request["run"], "own": own, "is_stored": False}
+
+
+def about_computed(visit: Visit, run: Run, request: Request) -> Node:
+    """What stands above values that a request gave: heading, checkpoint, address."""
+    under = scrubber(visit, run, request["weights"])
+    return el("div", el("h2", "A text computed now"), under, address(visit, request))
 
 
 def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
@@ -99,7 +107,7 @@ def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
         "div",
         other_version(visit, run),
         el("p.side", "Values computed on demand under ", menu,
-           " · click an alternative in the pop-up to exchange a token."),
+           " · click an alternative in the pop-up to exchange a token of the response."),
         el("p.side", _weights("base", weights["base"]), _weights("tuned", weights["tuned"]),
            el("span.chip.guided", _guided(weights, chosen))),
     )  # fmt: skip

@@ -1,17 +1,17 @@
 """Which run a page is about, and the menu to choose another."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gradio as gr
 
 from acft.errors import AcftError
-from acft.ui.page import REST_SECONDS, Visit, Wire, Workbench, notice
+from acft.ui.page import REST_SECONDS, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
-from acft.ui.web.dom import Node, choose, el
+from acft.ui.web.dom import Node, choose, el, notice
 from acft.ui.web.pager import PART
 
 TITLE_LETTERS = 48
@@ -41,10 +41,14 @@ def absent(visit: Visit) -> str:
     return f"There is no run {visit.run_id}." if visit.run_id else "No runs yet."
 
 
-def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run") -> Node:
+def menu(
+    runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run",
+    clear: Sequence[str] = (PART,),
+) -> Node:  # fmt: skip
     """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address.
 
-    Archived runs are left out, except the chosen one.
+    Archived runs are left out, except the chosen one. Parameters named in ``clear`` leave the
+    address.
     """
     nothing = [] if chosen else [("", "choose a run")]
     pairs = [
@@ -52,12 +56,12 @@ def menu(runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = 
         for run in runs
         if not run.labels.archived or run.run_id == chosen
     ]
-    return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=PART)
+    return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=",".join(clear))
 
 
-def run_menu(bench: Workbench, run: Run | None = None) -> Node:
+def run_menu(bench: Workbench, run: Run | None = None, clear: Sequence[str] = (PART,)) -> Node:
     """A menu of all runs with the state of the chosen one, if one is chosen."""
-    all_runs = menu(bench.reader.runs(), run.run_id if run else "")
+    all_runs = menu(bench.reader.runs(), run.run_id if run else "", clear=clear)
     return el("p.runmenu", el("span.side", "Run "), all_runs, " ", state_chip(run) if run else None)
 
 

@@ -10,7 +10,7 @@ from acft.ui.reading.conditions import conditions, identity, in_turn, same_condi
 from acft.ui.reading.pairs import Subject, subjects
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, choose, el
+from acft.ui.web.dom import Node, act, choose, el
 from acft.ui.web.pager import PART, link
 
 NOTHING = {
@@ -34,11 +34,11 @@ def chooser(
     """The menus of prompts, of both runs, and of their policies where any has answered."""
     own, others = (subjects(bench.reader.answers(each, PURPOSES[split])) for each in (run, other))
     runs = menu(bench.reader.runs(), other.run_id, "other", "Other run")
-    splits = choose(SPLITS, split, "Prompts", data_nav="split", data_clear=PART)
+    splits = menu_here("split", SPLITS, split, "Prompts")
     return el(
         "div.choosers",
         el("div", run_menu(bench, run), _subject_menu("left", own, left),
-           el("p.side", "Prompts: ", splits)),
+           el("p.side", "Prompts: ", splits, key="split")),
         el("div", el("p.runmenu", el("span.side", "Against run "), runs),
            _subject_menu("right", others, right)),
     )  # fmt: skip
@@ -49,7 +49,15 @@ def _subject_menu(name: str, found: Sequence[Subject], chosen: Subject | None) -
         return None
     side, key = "Left" if name == "left" else "Right", chosen.key if chosen else ""
     pairs = [(s.key, s.label) for s in found]
-    return el("p.side", f"{side}: ", choose(pairs, key, side, data_nav=name, data_clear=PART))
+    return el("p.side", f"{side}: ", menu_here(name, pairs, key, side), key=name)
+
+
+def menu_here(name: str, pairs: Sequence[tuple[str, str]], chosen: str, label: str) -> Node:
+    """A menu whose pick becomes a parameter of the address without loading the page anew."""
+    # A browser keeps what was picked, so a menu of other choices has to be another menu.
+    key = "|".join(value for value, _ in pairs)
+    return choose(pairs, chosen, label, data_query=name, data_clear=PART, key=key,
+                  **act("refresh"))  # fmt: skip
 
 
 def unanswered(bench: Workbench, visit: Visit, run: Run, other: Run, split: str) -> Node:
@@ -57,7 +65,7 @@ def unanswered(bench: Workbench, visit: Visit, run: Run, other: Run, split: str)
     why = empty(*NOTHING[split])
     if run.run_id != other.run_id and bench.reader.answers(run, PURPOSES[split]):
         why = empty(f"{other.title} has not answered {split} prompts yet.", _within(visit))
-    return el("div", chooser(bench, run, other, split), why)
+    return el("section", chooser(bench, run, other, split), why)
 
 
 def missing(found: Comparison, visit: Visit) -> Node | None:
@@ -106,13 +114,13 @@ def drawing_menu(found: Comparison) -> Node | None:
         ]
     pairs = [(str(i) if i else "", name) for i, name in enumerate(names)]
     chosen = str(found.drawing) if found.drawing else ""
-    menu = choose(pairs, chosen, "Drawing", data_nav="drawing", data_clear=PART)
+    drawings = menu_here("drawing", pairs, chosen, "Drawing")
     unequal = el(
         "div.notice.bad", f"The left side was drawn in {words.count(counts[0], 'way')}, the right "
         f"in {counts[1]}; where one has no such drawing its last one is shown.",
     ) if counts[0] != counts[1] else None  # fmt: skip
     told = "The suites drew these prompts in several ways, and one is compared at a time. Drawing "
-    return el("div", el("p.side", told, menu), unequal)
+    return el("div", el("p.side", told, drawings), unequal)
 
 
 def same_sides(found: Comparison) -> Node | None:

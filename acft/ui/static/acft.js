@@ -17,11 +17,7 @@
   const CAMEL = { viewbox: "viewBox", preserveaspectratio: "preserveAspectRatio" };
 
   function setAttribute(dom, name, value) {
-    if (name === "style") {
-      for (const [property, text] of Object.entries(value))
-        dom.style.setProperty(property, String(text));
-      return;
-    }
+    if (name === "style") return Object.entries(value).forEach(([property, text]) => dom.style.setProperty(property, String(text)));
     if (!ATTRIBUTE.test(name)) return;
     if (name === "href" && !SAFE_LINK.test(value)) return;
     // Elsewhere means another tab: a Space is shown inside its host's frame.
@@ -32,6 +28,7 @@
     if (name === "data-show") requestAnimationFrame(() => dom.scrollIntoView({ block: "nearest" }));
     // Who leaves a replay and comes back finds it where it was.
     if (name === "data-place") setQuery({ place: value });
+    if (name === "data-here") setQuery(JSON.parse(value));
     if (name === "data-forget") setQuery(Object.fromEntries(value.split(",").map((key) => [key, ""])));
     if (name === "data-save") return download(value.slice(0, value.indexOf("\n")), value.slice(value.indexOf("\n") + 1));
     dom.setAttribute(CAMEL[name] || name, value);
@@ -218,6 +215,8 @@
       shown = next;
       const heading = holder.querySelector("h1")?.textContent;
       if (heading) document.title = `${heading} · ACFT workbench`;
+      const menu = history.state?.menu && holder.querySelector(`[data-nav="${history.state.menu}"]`);
+      if (menu) { menu.focus({ preventScroll: true }); history.replaceState(null, ""); }
       const current = holder.querySelector("header.top nav [aria-current]");
       if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.clientWidth / 2;
     };
@@ -249,7 +248,7 @@
     });
     const changed = async (control) => {
       if (control.dataset.clear) setQuery(Object.fromEntries(control.dataset.clear.split(",").map((name) => [name, ""])));
-      if (control.dataset.nav) return navigate({ [control.dataset.nav]: control.value });
+      if (control.dataset.nav) return navigate(control.dataset.nav, control.value);
       const value = control.type === "checkbox" ? control.checked
         : control.type === "file" ? await readFile(control) : control.value;
       if (control.dataset.query) setQuery({ [control.dataset.query]: value });
@@ -373,8 +372,10 @@
     content?.focus();
   }
 
-  function navigate(changes) {
-    setQuery(changes);
+  // Who chose from a menu that loads the page anew goes on there.
+  function navigate(menu, value) {
+    setQuery({ [menu]: value });
+    history.replaceState({ menu }, "");
     location.reload();
   }
 
@@ -390,7 +391,7 @@
     const query = new URLSearchParams(location.search);
     for (const [key, value] of Object.entries(changes))
       value === "" || value === null ? query.delete(key) : query.set(key, value);
-    history.replaceState(null, "", `${location.pathname}?${query}`);
+    history.replaceState(history.state, "", `${location.pathname}?${query}`);
   }
 
   window.acft = { copy, download, view, revealAll, setQuery };

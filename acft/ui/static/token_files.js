@@ -5,17 +5,18 @@
   const { COLUMNS, number, glyphs, css, inkOn, colorOf } = window.acftTokens;
   const WHITE = [255, 255, 255];
 
-  // A cell that a spreadsheet would compute is made text by a leading apostrophe.
-  function csv(tokens) {
+  // A cell that a spreadsheet would compute is made text by a leading apostrophe. The tokens that are
+  // not seen are not written either, here and in the picture.
+  function csv(tokens, sees) {
     const safe = (value) => { const text = String(value); const plain = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; return `"${plain.replace(/"/g, '""')}"`; };
-    return [COLUMNS.map(([name]) => safe(name)).join(","), ...tokens.map((t) => COLUMNS.map(([, of]) => safe(of(t))).join(","))].join("\r\n");
+    const cell = (name, of, t) => safe(name === "token" && !sees(t) ? "hidden" : of(t));
+    return [COLUMNS.map(([name]) => safe(name)).join(","), ...tokens.map((t) => COLUMNS.map(([name, of]) => cell(name, of, t)).join(","))].join("\r\n");
   }
 
-  // The tokens that are not seen stay hidden in the picture too.
   function svg(tokens, channel, scale, sees) {
     const escape = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`).replace(/[\u0000-\u0008\u000b-\u001f]/g, "�");
     const unit = 8, step = 26, limit = 900;
-    let x = 16, y = 62;
+    let x = 16, y = 88;
     const parts = [];
     for (const token of tokens) {
       const text = sees(token) ? glyphs(token.t).replace(/\n/g, "") : "•";
@@ -26,9 +27,9 @@
       x += width;
       if (token.t.includes("\n")) { x = 16; y += step; }
     }
-    const marks = Array.from({ length: 21 }, (_, i) => { const [rgb] = colorOf(channel, scale[0] + ((scale[1] - scale[0]) * i) / 20, scale); return `<rect x="${240 + i * 10}" y="18" width="10" height="10" fill="${css(rgb || WHITE)}"/>`; }).join("");
+    const marks = Array.from({ length: 21 }, (_, i) => { const [rgb] = colorOf(channel, scale[0] + ((scale[1] - scale[0]) * i) / 20, scale); return `<rect x="${80 + i * 10}" y="42" width="10" height="10" fill="${css(rgb || WHITE)}"/>`; }).join("");
     const height = y + 24;
-    return `<svg xmlns="http://www.w3.org/2000/svg" width="${limit + 16}" height="${height}" font-family="monospace" font-size="13"><rect width="100%" height="100%" fill="#fff"/><text x="16" y="28">${escape(channel.name)} (${escape(channel.unit)})</text><text x="200" y="28">${number(scale[0], 2)}</text>${marks}<text x="460" y="28">${number(scale[1], 2)}</text>${parts.join("")}</svg>`;
+    return `<svg xmlns="http://www.w3.org/2000/svg" width="${limit + 16}" height="${height}" font-family="monospace" font-size="13"><rect width="100%" height="100%" fill="#fff"/><text x="16" y="28">${escape(channel.name)} (${escape(channel.unit)})</text><text x="74" y="52" text-anchor="end">${number(scale[0], 2)}</text>${marks}<text x="296" y="52">${number(scale[1], 2)}</text>${parts.join("")}</svg>`;
   }
 
   function png(picture, name) {

@@ -40,7 +40,7 @@
   const SHIFTS = { 1: "unshifted", 2.5: "marginal", 4: "shifted" };
   function glyphs(text) {
     if (/^<0x[0-9A-F]{2}>$/.test(text) || /^<\|.*\|>$/.test(text) || text === "<s>" || text === "</s>") return text;
-    return text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t").replace(/\r/g, "␍").replace(/^ /, "·") || "∅";
+    return text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t").replace(/\r/g, "␍").replace(/^ +| +$/g, (spaces) => "·".repeat(spaces.length)) || "∅";
   }
   const isSpecial = (text) => /^<(\|.*\||0x[0-9A-F]{2}|s|\/s|pad|unk)>$/.test(text);
 
@@ -62,7 +62,8 @@
     if (!isAuto) return [channel.low, channel.high];
     const values = tokens.map(channel.of).filter(Number.isFinite);
     if (!values.length) return [channel.low, channel.high];
-    if (channel.color) return [Math.min(...values), Math.max(...values) || 1];
+    // A scale needs a length; log-probabilities end at zero and have theirs below it.
+    if (channel.color) return [Math.min(...values), Math.max(...values) || (channel.low === 0 ? 1 : 0)];
     const most = Math.max(...values.map(Math.abs)) || 1;
     return [-most, most];
   }

@@ -5,6 +5,7 @@
 
   const { CHANNELS, COLUMNS, SHIFTS, known, number, rankOf, shiftClass, glyphs, isSpecial, css, inkOn, domain, colorOf } = window.acftTokens;
   const NAMES = Object.keys(CHANNELS);
+  const ROWS = [["base", "Base"], ["guided", "Guided"], ["policy", "Tuned"]];
   const OPEN_MS = 150, HIDE_MS = 80;
 
   const node = (tag, attributes, ...children) => {
@@ -19,6 +20,8 @@
     for (const child of children.flat()) if (child !== null && child !== undefined) dom.append(child);
     return dom;
   };
+
+  const worth = (channel, token) => `${channel.name} ${number(channel.of(token), 2)} ${channel.unit}`;
 
   function view(element, props, trigger, watch) {
     const holder = element.firstElementChild;
@@ -65,7 +68,7 @@
       const body = node("div", { class: "token-body" });
       if (state.isTable) body.append(table());
       else if (state.isThree)
-        for (const [name, label] of [["base", "Base"], ["guided", "Guided"], ["policy", "Tuned"]])
+        for (const [name, label] of ROWS)
           body.append(node("h3", { class: `row-name ${name}` }, label), line(name, ""));
       else body.append(line(state.channel, state.border));
       popup = node("div", { class: "token-popup", role: "dialog", "aria-label": "Token details", hidden: true });
@@ -104,24 +107,30 @@
 
     function set(changes) {
       Object.assign(state, changes);
-      window.acft.setQuery({ channel: state.channel, border: state.border });
+      window.acft.setQuery({ channel: state.channel, border: state.border, view: state.isThree ? "three" : "" });
       draw();
     }
 
+    // Every colour that is on the page has its scale: of the text, of the underline, of each row.
     function legend() {
-      const name = state.isThree ? "policy" : state.channel;
-      const channel = CHANNELS[name], [low, high] = domain(channel, data.tokens, state.isAuto && !state.isThree);
-      const bar = node("span", { class: "token-scale", role: "img", "aria-label": `colour scale from ${low.toFixed(2)} to ${high.toFixed(2)} ${channel.unit}` });
+      const isAuto = state.isAuto && !state.isThree, isUnder = !state.isThree && state.border !== "";
+      const named = state.isThree ? ROWS.map(([name]) => name) : isUnder ? [state.channel, state.border] : [state.channel];
+      const helps = [...new Set(named.map((name) => CHANNELS[name].help).filter(Boolean))];
+      return node("div", { class: "token-legend" },
+        named.map((name, i) => scaleOf(CHANNELS[name], isUnder && i === 1 ? "Underline: " : "", isAuto)),
+        node("span", { class: "side" }, isAuto ? "scale from this text: not comparable with others" : `fixed scale, the same everywhere; ▴ marks values beyond it${isUnder ? ", ▾ those of the underline" : ""}`),
+        helps.map((help) => node("span", { class: "side" }, help)), badge());
+    }
+
+    function scaleOf(channel, before, isAuto) {
+      const [low, high] = domain(channel, data.tokens, isAuto), digits = Math.abs(high - low) < 0.1 ? 3 : 1;
+      const bar = node("span", { class: "token-scale", role: "img", "aria-label": `colour scale of ${channel.name} from ${low.toFixed(2)} to ${high.toFixed(2)} ${channel.unit}` });
       for (let i = 0; i <= 20; i++) {
         const [rgb] = colorOf(channel, low + ((high - low) * i) / 20, [low, high]);
         bar.append(node("i", { style: rgb ? `background:${css(rgb)}` : "" }));
       }
-      const ticks = [low, (low + high) / 2, high].map((v) => number(v, Math.abs(high - low) < 0.1 ? 3 : 1));
-      return node("div", { class: "token-legend" },
-        node("b", {}, state.isThree ? "log p of the chosen token" : channel.name),
-        node("span", {}, ticks[0]), bar, node("span", {}, `${ticks[2]} ${channel.unit}`),
-        node("span", { class: "side" }, state.isAuto && !state.isThree ? "scale from this text: not comparable with others" : "fixed scale, the same everywhere; ▴ marks values beyond it"),
-        channel.help ? node("span", { class: "side" }, channel.help) : null, badge());
+      return node("span", { class: "token-key" }, node("b", {}, before + channel.name),
+        node("span", {}, number(low, digits)), bar, node("span", {}, `${number(high, digits)} ${channel.unit}`));
     }
 
     function badge() {
@@ -185,12 +194,13 @@
         const span = node("span", {
           class: `tok${token.in ? "" : " outside"}${isSpecial(token.t) ? " special" : ""}${isClipped ? " clip" : ""}${state.shown && !isShown ? " hot" : ""}`,
           role: "option", tabindex: i === state.focus ? "0" : "-1", "aria-selected": "false",
-          "aria-label": `${isShown ? token.t.trim() || "space" : "hidden token"}, ${channel.name} ${number(value, 2)} ${channel.unit}`,
-        }, text.startsWith("·") ? [node("span", { class: "gap" }, "·"), text.slice(1)] : text);
+          "aria-label": [isShown ? token.t.trim() || "space" : "hidden token", worth(channel, token), ...(second ? [worth(second, token)] : [])].join(", "),
+        }, text.split(/^(·+)|(·+)$/).filter(Boolean).map((part) => (part.startsWith("·") ? node("span", { class: "gap" }, part) : part)));
         if (rgb) { span.style.backgroundColor = css(rgb); span.style.color = inkOn(rgb); }
         if (second) {
-          const [under] = colorOf(second, second.of(token), secondScale);
+          const [under, isBeyond] = colorOf(second, second.of(token), secondScale);
           span.style.boxShadow = under ? `inset 0 -3px 0 ${css(under)}` : "";
+          span.classList.toggle("clip-under", isBeyond);
         }
         span.addEventListener("mouseenter", () => { mark(i); enter(i, span); });
         span.addEventListener("mouseleave", () => { mark(null); leave(); });
@@ -287,7 +297,7 @@
         node("tbody", {}, rows.map((a) => {
           const isShown = state.shown && (!a.hot || state.showHot || state.opened.has(token.i));
           const name = node("td", { class: "mono" }, isShown ? glyphs(a.t) : state.shown ? node("button", { type: "button", class: "quiet", title: "A toxic word", onclick: () => reveal(token, i) }, "hidden · show") : "hidden");
-          if (data.canBranch && isShown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
+          if (data.canBranch && token.i >= data.start && isShown) name.replaceChildren(node("button", { type: "button", class: "quiet mono", title: "Continue from here with this token instead", onclick: () => trigger("branch", { position: token.i, id: a.id }) }, glyphs(a.t)));
           return node("tr", { class: a.id === token.id ? "chosen" : "" }, name, bar(a.b, "base"), bar(a.q, "guided"), bar(a.p, "tuned"), node("td", { class: "num" }, number(a.p - a.b, 2)));
         })));
     }
@@ -305,10 +315,11 @@
       const name = `tokens-${data.name || "text"}`, channel = CHANNELS[state.channel];
       const picture = () => svg(data.tokens, channel, domain(channel, data.tokens, state.isAuto), sees);
       return node("div", { class: "token-exports actions" },
-        button("Copy link", (event) => window.acft.copy(event.target, location.href)),
-        button("CSV", () => window.acft.download(`${name}.csv`, csv(data.tokens), "text/csv")),
+        data.hasAddress ? button("Copy link", (event) => window.acft.copy(event.target, location.href)) : null,
+        button("CSV", () => window.acft.download(`${name}.csv`, csv(data.tokens, sees), "text/csv")),
         button("SVG", () => window.acft.download(`${name}.svg`, picture(), "image/svg+xml")),
-        button("PNG", () => png(picture(), `${name}.png`)));
+        button("PNG", () => png(picture(), `${name}.png`)),
+        data.tokens.every(sees) ? null : node("span", { class: "side" }, "Files leave out what is blurred."));
     }
 
     document.addEventListener("acft-theme", draw);
@@ -317,6 +328,16 @@
     watch("value", () => { state.shown = state.showHot = false; state.opened.clear(); draw(); });
     draw();
   }
+
+  // How a text is coloured is known here only, and stays so when another one is opened.
+  function carry(event) {
+    const link = event.target.closest('a[href^="tokens?"]');
+    if (!link) return;
+    const here = new URLSearchParams(location.search), there = new URLSearchParams(link.getAttribute("href").slice("tokens?".length));
+    for (const name of ["channel", "border", "view"]) here.get(name) ? there.set(name, here.get(name)) : there.delete(name);
+    link.setAttribute("href", `tokens?${there}`);
+  }
+  for (const kind of ["click", "auxclick"]) document.addEventListener(kind, carry, true);
 
   window.acftTokens.view = view;
 })();

@@ -51,6 +51,14 @@ def act(event: str, **argument: Any) -> dict[str, str]:
     return {"data_act": event, "data_arg": json.dumps(argument)}
 
 
+def settle(**shown: str) -> dict[str, str]:
+    """Attributes that put what is shown into the address, which named it or left it out.
+
+    The address then leads to the same when something newer is there.
+    """
+    return {"data_here": json.dumps(shown)}
+
+
 def choose(
     pairs: Iterable[tuple[str, str]], chosen: str, label: str = "", **attributes: Any
 ) -> Node:
@@ -118,6 +126,11 @@ def _name_of(column: Child) -> str:
     own = column[2:] if isinstance(column, list) else []
     lead = list(itertools.takewhile(lambda child: isinstance(child, str), own))
     return "".join(map(str, lead)) or text_of(column)
+
+
+def notice(error: Exception) -> Node:
+    """What an error says, in place of a part of a page or above it."""
+    return el("div.notice.bad", str(error), role="alert")
 
 
 def fact(name: str, value: str, note: str = "") -> Node:
