@@ -21,8 +21,8 @@ def redacted(text: str) -> str:
 
 
 def longest_secret() -> int:
-    """Letters of the longest secret of this process, 0 without any."""
-    return max(map(len, secrets()), default=0)
+    """Bytes of the longest secret of this process, 0 without any."""
+    return max((len(value.encode()) for value in secrets()), default=0)
 
 
 def secrets(variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,4 +42,12 @@ def end_of_log(file: BinaryIO, n_bytes: int) -> str:
     end = file.seek(0, os.SEEK_END)
     before = min(longest_secret(), max(0, end - n_bytes))
     file.seek(max(0, end - n_bytes - before))
-    return redacted(file.read().decode("utf-8", "replace"))[before:]
+    content = file.read()
+    starts = [before]
+    for secret in map(str.encode, secrets()):
+        at = content.find(secret)
+        while 0 <= at < before:
+            if at + len(secret) > before:  # it would be cut
+                starts.append(at)
+            at = content.find(secret, at + 1)
+    return redacted(content[min(starts) :].decode("utf-8", "replace"))
