@@ -177,21 +177,22 @@ def test_text_that_is_no_toml_is_an_error_with_its_place():
 
 def test_the_command_names_the_preset_and_only_what_differs():
     after = settings_text.assign(TEXT, ["method", "kl_weight"], 2.5)
-    assert settings_text.command(after, "quickstart", TEXT) == (
+    assert settings_text.command(after, "experiments/quickstart.toml", TEXT) == (
         "acft launch experiments/quickstart.toml \\\n  --set method.kl_weight=2.5"
     )
 
 
 def test_the_command_survives_values_with_quotes_and_spaces():
     after = settings_text.assign(TEXT, ["title"], "it's; rm -rf $HOME")
-    command = settings_text.command(after, "quickstart", TEXT)
+    command = settings_text.command(after, "experiments/quickstart.toml", TEXT)
     import shlex
 
     assert shlex.split(command.replace("\\\n", ""))[-1] == 'title="it\'s; rm -rf $HOME"'
 
 
 def test_changes_that_a_command_cannot_say_become_a_file():
-    assert settings_text.command("", "quickstart", TEXT) == "acft launch settings.toml"
+    shown = settings_text.command("", "experiments/quickstart.toml", TEXT)
+    assert shown == "acft launch settings.toml"
 
 
 def test_every_setting_has_a_field_with_help():
@@ -433,6 +434,7 @@ def test_the_quickstart_is_launched_once_for_a_double_click(bench):
     shown: Any = [runs_page.start_quickstart(bench, visit(may_change=True)) for _ in range(2)]
     requests = {launch["request_id"] for launch in bench.settings_process.launched}
     assert len(requests) == 1
+    assert {launch["experiment"] for launch in bench.settings_process.launched} == {"quickstart"}
     assert shown[0][1]["data-goto"] == f"run?run={QUICK}"
 
 
