@@ -40,6 +40,8 @@ class Inference:
         """Who was asked, and where its answers are waited for, by number of the request."""
         self._opened: Any = None
         """The run that the process answered about last, whose models it holds."""
+        self._reasons: dict[Process, str] = {}
+        """Why processes are being ended, where there is more to say than that."""
         self._failed_log: Any = None
         """File of what the process that failed last had printed; an error told its place."""
 
@@ -100,10 +102,15 @@ class Inference:
             is_opening = withdrawn.is_set() and about != self._opened
             self._leave(number, process, is_over=is_over, is_opening=is_opening)
 
-    def close(self) -> None:
-        """Ends the process and with it everything it holds in memory."""
+    def close(self, reason: str = "") -> None:
+        """Ends the process and with it everything it holds in memory.
+
+        Whoever waits for an answer of it is told the reason.
+        """
         with self._lock:
             process, self._process = self._process, None
+            if process is not None and reason:
+                self._reasons[process] = reason
         if process is not None:
             _end(process)
 
@@ -182,8 +189,9 @@ class Inference:
             if asked is not None:
                 asked[1].put(message)
         process.wait()
+        why = self._reasons.pop(process, "")
         if self._process is not process:  # closed by us, or replaced
-            reason = "the inference process was ended; ask again"
+            reason = f"the inference process was ended{why and f', since {why}'}; ask again"
         else:
             self._failed_log = log
             reason = (

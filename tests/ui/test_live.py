@@ -8,8 +8,10 @@ import pytest
 
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.events import BestCheckpoint
+from acft.inference.client import Inference
 from acft.inference.obtaining import Obtaining
 from acft.store.queries.tokens import guidance, sequences
+from acft.ui.app import _give_way
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import live, live_compare, live_tokens
 from acft.ui.web.dom import text_of
@@ -353,3 +355,12 @@ def test_a_corpus_text_stored_without_its_first_token_says_what_to_do(bench, mon
 def test_an_empty_response_is_refused(bench):
     with pytest.raises(ConfigError, match="type a response"):
         live_tokens.of_text(run_of(bench), "a", "  ")
+
+
+def test_models_on_the_device_of_a_run_that_starts_give_way_and_say_to_which(monkeypatch):
+    told: dict[str, list[str]] = {"cuda:0": [], "cpu": []}
+    processes = [Inference(device) for device in told]
+    for process in processes:
+        monkeypatch.setattr(process, "close", told[process.device].append)
+    _give_way(processes, "cuda:0", QUICK)
+    assert told == {"cuda:0": [f"run {QUICK} was to start on cuda:0"], "cpu": []}

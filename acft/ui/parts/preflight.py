@@ -75,7 +75,7 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
         yield el("div", _underway(steps), read), read
         not_while_training(bench)
         # Two models at once may not fit; live results open theirs again when they are asked for.
-        bench.model_process.close()
+        bench.model_process.close("settings are being tried out on its device")
         parts = process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
         try:
             while True:

@@ -45,6 +45,23 @@ def test_the_process_starts_when_first_asked_and_ends_when_closed(inference):
     assert not inference.is_running
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("", "the inference process was ended; ask again"),
+        ("run a was to start on cuda:0",
+         "the inference process was ended, since run a was to start on cuda:0; ask again"),
+    ],
+)  # fmt: skip
+def test_who_waits_for_a_process_that_is_ended_is_told_why(inference, reason, told):
+    parts = inference.stream("forever")
+    assert next(parts) == 0
+    inference.close(reason)
+    with pytest.raises(AcftError, match=f"^{re.escape(told)}$"):
+        list(parts)
+    assert not inference._reasons
+
+
 def test_it_starts_again_after_it_was_released(inference):
     inference.call("echo", value=1)
     inference.close()
