@@ -671,6 +671,15 @@ def test_a_method_that_computes_more_is_said_to(bench):
     assert "while Other was at work" in shown
 
 
+def test_a_step_that_needs_more_memory_than_is_free_is_warned_of():
+    enough = text_of(preflight.measured(REHEARSED))
+    assert "of which 5.59 GiB were free" in enough
+    assert "out of memory" not in enough
+    scarce = text_of(preflight.measured({**REHEARSED, "free_bytes": 1_200_000_000}))
+    assert "took 1.4 GiB at its peak, and 1.12 GiB were free on cpu" in scarce
+    assert "the run may end out of memory" in scarce
+
+
 def test_looking_at_the_data_is_only_for_who_may_launch(bench):
     assert "'disabled': ''" in str(preflight.button(visit()))
     assert "disabled" not in str(preflight.button(visit(may_change=True)))
