@@ -27,6 +27,10 @@ Process = subprocess.Popen[bytes]
 Answers = queue.Queue[dict[str, Any]]
 
 
+class OperationError(AcftError):
+    """An operation refused or failed; the process is there and answers other questions."""
+
+
 class Inference:
     """One inference process; safe to use from several threads."""
 
@@ -81,8 +85,8 @@ class Inference:
         waited for. A process that then still opens the models of a run for nobody else is ended.
 
         Raises:
-            AcftError: The operation refused or was withdrawn, the process ended, or nothing came
-                for ``seconds``.
+            OperationError: The operation refused or failed.
+            ModelError: It was withdrawn, the process ended, or nothing came for ``seconds``.
         """
         about = arguments.get("run_id")
         number, process, answers = self._ask(operation, arguments)
@@ -96,7 +100,8 @@ class Inference:
                     continue
                 is_over = True
                 if "error" in message:
-                    raise AcftError(message["error"])
+                    is_ended = message.get("is_ended", False)
+                    raise (ModelError if is_ended else OperationError)(message["error"])
                 return message.get("result")
         finally:
             is_opening = withdrawn.is_set() and about != self._opened
@@ -201,7 +206,7 @@ class Inference:
         with self._lock:  # whoever finds the process at work is in the list before this is read
             waiting = [answers for asked, answers in self._answers.values() if asked is process]
         for answers in waiting:
-            answers.put({"error": reason})
+            answers.put({"error": reason, "is_ended": True})
 
     def _send(self, process: Process, line: bytes) -> None:
         assert process.stdin is not None

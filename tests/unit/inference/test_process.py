@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from acft.errors import AcftError
-from acft.inference.client import Inference
+from acft.errors import AcftError, ModelError
+from acft.inference.client import Inference, OperationError
 from acft.inference.protocol import MAX_LINE, pack, unpack
 from acft.inference.server import OPERATIONS, _find
 from tests.fake_runs import wait_until
@@ -43,6 +43,16 @@ def test_the_process_starts_when_first_asked_and_ends_when_closed(inference):
     assert inference.is_running
     inference.close()
     assert not inference.is_running
+
+
+def test_what_an_operation_refuses_is_told_apart_from_the_end_of_its_process(inference):
+    with pytest.raises(OperationError):
+        inference.call("refuse")
+    parts = inference.stream("forever")
+    assert next(parts) == 0
+    inference.close()
+    with pytest.raises(ModelError, match="was ended"):
+        list(parts)
 
 
 @pytest.mark.parametrize(
