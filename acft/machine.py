@@ -1,8 +1,10 @@
-"""What this process may use of its machine, and what it needed at most."""
+"""What this process may use of its machine, what it needed at most, and what is free."""
 
 import os
 import resource
 import sys
+
+import psutil
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 """Environment variable: which GPUs a process sees."""
@@ -22,3 +24,14 @@ def peak_memory() -> tuple[int, int]:
         return torch.cuda.max_memory_reserved(), int(total)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
     return peak, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory(device: str) -> int:
+    """Bytes this process could hold in all now, beside what others hold: of that GPU, if it is one.
+
+    Of other devices it is the machine's memory, with what this process holds of it already.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss

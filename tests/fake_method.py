@@ -36,7 +36,9 @@ POLL_SECONDS = 0.005
 class FakeSettings(Config):
     """What the fake does."""
 
-    fail: Literal["", "oom", "data", "disk", "nonfinite", "bug", "exit", "kill", "deaf"] = ""
+    fail: Literal[
+        "", "oom", "data", "disk", "nonfinite", "bug", "secret", "exit", "kill", "deaf"
+    ] = ""
     """How the run ends in ``fail_round``."""
     fail_round: int = 2
     """The round that fails."""
@@ -117,6 +119,9 @@ def _fail(settings: FakeSettings, number: int) -> None:
         "disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shards/x.parquet"),
         "bug": KeyError("no such thing"),
     }
+    if settings.fail == "secret":
+        print("asking with", os.environ["HF_TOKEN"], flush=True)
+        raise RuntimeError(f"the hub refused {os.environ['HF_TOKEN']}")
     if settings.fail in errors:
         raise errors[settings.fail]
     if settings.fail == "exit":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from acft.commands._options import on
 from acft.errors import DataError
+from acft.redaction import end_of_log, redacted
 from acft.runs.directory import read_labels, read_launch
 from acft.runs.launcher import RunInfo
 from acft.runs.status import RESUMABLE
@@ -41,7 +42,7 @@ def measured(launch: Launch) -> str:
 
 def _reasons(info: RunInfo) -> dict[str, str]:
     return {
-        "message": info.state.message.partition("\n")[0],
+        "message": redacted(info.state.message).partition("\n")[0],
         "advice": "" if info.state.is_live else info.status.advice,
     }
 
@@ -106,7 +107,6 @@ def _log_of_failure(info: RunInfo) -> list[str]:
 def _end(file: Path) -> list[str]:
     try:
         with file.open("rb") as opened:
-            opened.seek(max(0, file.stat().st_size - LOG_BYTES))
-            return opened.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+            return end_of_log(opened, LOG_BYTES).splitlines()[-LOG_LINES:]
     except OSError:
         return []

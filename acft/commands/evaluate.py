@@ -1,9 +1,14 @@
 """Measure a run's policy, or any model, with registered suites."""
 
 import argparse
+import json
 import sys
+from typing import TYPE_CHECKING, Any
 
-from acft.commands._options import add_runs_dir, add_set
+from acft.commands._options import add_json, add_runs_dir, add_set
+
+if TYPE_CHECKING:
+    from acft.schema import RunPaths
 
 DEFAULT_SUITES = ["rtp", "perplexity"]
 
@@ -21,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_set(parser)
     parser.add_argument("--background", action="store_true", help="queue it instead of waiting")
     add_runs_dir(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +48,36 @@ def run(args: argparse.Namespace) -> int:
     names = {"experiment": wanted.experiment, "subject": wanted.subject}
     if args.background:
         run_id = launch(args.runs, wanted.text, wanted.overrides, **names, where=args.subject)
-        print(f"{run_id} queued; {ensure_supervisor(args.runs)} starts it")
+        supervisor = ensure_supervisor(args.runs)
+        queued = {"run_ids": [run_id], "supervisor": supervisor}
+        print(json.dumps(queued) if args.json else f"{run_id} queued; {supervisor} starts it")
         return 0
-    spec = wanted.checked()
-    return do_here(lambda: create_here(args.runs, spec, **names), spec)
+    spec, made = wanted.checked(), []
+
+    def begin() -> "RunPaths":
+        made.append(create_here(args.runs, spec, **names))
+        return made[0]
+
+    code = do_here(begin, spec)
+    for paths in made if args.json else ():  # of several processes, the first one's
+        print(json.dumps(_record(paths), indent=2))
+    return code
+
+
+def _record(paths: "RunPaths") -> dict[str, Any]:
+    """The evaluation's id, how it ended, and everything it measured."""
+    from dataclasses import asdict
+
+    from acft.eventlog import effective, read_events
+    from acft.events import Evaluated
+    from acft.runs.directory import read_status
+
+    status = read_status(paths)
+    events = [entry.event for entry in effective(read_events(paths.events))]
+    return {
+        "run_id": paths.root.name,
+        "state": status.state,
+        "failure": status.failure,
+        "message": status.message,
+        "results": [asdict(event) for event in events if isinstance(event, Evaluated)],
+    }

@@ -27,6 +27,10 @@ Process = subprocess.Popen[bytes]
 Answers = queue.Queue[dict[str, Any]]
 
 
+class OperationError(AcftError):
+    """An operation refused or failed; the process is there and answers other questions."""
+
+
 class Inference:
     """One inference process; safe to use from several threads."""
 
@@ -40,6 +44,8 @@ class Inference:
         """Who was asked, and where its answers are waited for, by number of the request."""
         self._opened: Any = None
         """The run that the process answered about last, whose models it holds."""
+        self._reasons: dict[Process, str] = {}
+        """Why processes are being ended, where there is more to say than that."""
         self._failed_log: Any = None
         """File of what the process that failed last had printed; an error told its place."""
 
@@ -79,8 +85,8 @@ class Inference:
         waited for. A process that then still opens the models of a run for nobody else is ended.
 
         Raises:
-            AcftError: The operation refused or was withdrawn, the process ended, or nothing came
-                for ``seconds``.
+            OperationError: The operation refused or failed.
+            ModelError: It was withdrawn, the process ended, or nothing came for ``seconds``.
         """
         about = arguments.get("run_id")
         number, process, answers = self._ask(operation, arguments)
@@ -94,16 +100,22 @@ class Inference:
                     continue
                 is_over = True
                 if "error" in message:
-                    raise AcftError(message["error"])
+                    is_ended = message.get("is_ended", False)
+                    raise (ModelError if is_ended else OperationError)(message["error"])
                 return message.get("result")
         finally:
             is_opening = withdrawn.is_set() and about != self._opened
             self._leave(number, process, is_over=is_over, is_opening=is_opening)
 
-    def close(self) -> None:
-        """Ends the process and with it everything it holds in memory."""
+    def close(self, reason: str = "") -> None:
+        """Ends the process and with it everything it holds in memory.
+
+        Whoever waits for an answer of it is told the reason.
+        """
         with self._lock:
             process, self._process = self._process, None
+            if process is not None and reason:
+                self._reasons[process] = reason
         if process is not None:
             _end(process)
 
@@ -182,8 +194,9 @@ class Inference:
             if asked is not None:
                 asked[1].put(message)
         process.wait()
+        why = self._reasons.pop(process, "")
         if self._process is not process:  # closed by us, or replaced
-            reason = "the inference process was ended; ask again"
+            reason = f"the inference process was ended{why and f', since {why}'}; ask again"
         else:
             self._failed_log = log
             reason = (
@@ -193,7 +206,7 @@ class Inference:
         with self._lock:  # whoever finds the process at work is in the list before this is read
             waiting = [answers for asked, answers in self._answers.values() if asked is process]
         for answers in waiting:
-            answers.put({"error": reason})
+            answers.put({"error": reason, "is_ended": True})
 
     def _send(self, process: Process, line: bytes) -> None:
         assert process.stdin is not None

@@ -23,7 +23,7 @@ from acft.events import Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import Speeds, expected_work
-from acft.machine import peak_memory
+from acft.machine import free_memory, peak_memory
 from acft.methods.acft import AcftSettings
 from acft.oracle.windows import response_windows
 from acft.policy import base_policy, trainable_policy
@@ -73,6 +73,7 @@ def rehearse(session: Session, text: str) -> Generator[Part, None, dict[str, Any
 
 def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
     run, method = spec.settings, spec.method_settings
+    free = free_memory(resolve_device(run.device))  # before this process takes some of it
     yield {"doing": "opening the model"}
     world, drawing = yield from _small_world(run)
     everyone = [prompt for part in world.prompts.values() for prompt in part]
@@ -108,6 +109,7 @@ def _rehearsed(spec: Spec) -> Generator[Part, None, dict[str, Any]]:
         "seconds": [sum(part.low for part in work), sum(part.high for part in work)],
         "peak_bytes": peak,
         "memory_bytes": total,
+        "free_bytes": free,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from acft.errors import AcftError
 from acft.inference.protocol import pack, unpack
+from acft.redaction import redacted
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,11 @@ class Server:
                     return
                 self._send({"id": number, **part})
         except AcftError as error:
-            self._send({"id": number, "error": str(error)})
+            self._send({"id": number, "error": redacted(str(error))})
         except Exception as error:
             log.exception("operation %s failed", request.get("op"))
-            self._send({"id": number, "error": f"{type(error).__name__}: {error}"})
+            said = redacted(f"{type(error).__name__}: {error}")
+            self._send({"id": number, "error": said})
         finally:
             self._cancelled.discard(number)
 

@@ -69,6 +69,7 @@ def launch(
     text: str,
     request_id: str,
     cloned_from: str = "",
+    experiment: str = "",
     quota_bytes: int = 0,
 ) -> str:
     """Id of the queued run.
@@ -81,7 +82,9 @@ def launch(
     refuse_places(spec.settings)
     expected = estimate(Path(runs), spec)
     check_room(Path(runs), expected.bytes if expected else 0, quota_bytes)
-    return launcher.launch(Path(runs), text, request_id=request_id, cloned_from=cloned_from)
+    return launcher.launch(
+        Path(runs), text, request_id=request_id, cloned_from=cloned_from, experiment=experiment
+    )
 
 
 def plan_grid(
@@ -108,6 +111,7 @@ def launch_grid(
     n_confirmed: int,
     request_id: str,
     cloned_from: str = "",
+    experiment: str = "",
     quota_bytes: int = 0,
 ) -> list[str]:
     """Ids of the queued runs, one for each combination that no run has yet.
@@ -116,7 +120,7 @@ def launch_grid(
         ConfigError: As ``plan_grid``.
         RunError: Others would be queued than were confirmed, or they would not fit on the disk.
     """
-    planned = _planned(Path(runs), text, grid)
+    planned = _planned(Path(runs), text, grid, experiment)
     expected = estimates(Path(runs), [variant.spec for variant in planned.fresh])
     check_room(Path(runs), sum(each.bytes for each in expected if each is not None), quota_bytes)
     return queue(
@@ -125,8 +129,8 @@ def launch_grid(
     )  # fmt: skip
 
 
-def _planned(runs: Path, text: str, grid: Sequence[str]) -> Plan:
-    planned = plan(runs, text, [parse_axis(line) for line in grid])
+def _planned(runs: Path, text: str, grid: Sequence[str], experiment: str = "") -> Plan:
+    planned = plan(runs, text, [parse_axis(line) for line in grid], experiment=experiment)
     for variant in planned.variants:
         refuse_places(variant.spec.settings)
     return planned

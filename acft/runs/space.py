@@ -17,6 +17,10 @@ from acft.runs.sizes import size
 from acft.runs.status import current_state
 from acft.schema import LOCK, RunPaths
 
+LEAST_FREE_BYTES = 300 * 1024**2
+"""What must be free for anything new, also where no earlier run tells what it will take: about a
+checkpoint of a small model with its optimiser's state."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -95,14 +99,18 @@ def clean_up_advice(runs_dir: Path, quota_bytes: int) -> list[CleanUp]:
 def check_room(runs_dir: Path, needed_bytes: int, quota_bytes: int = 0) -> None:
     """Returns if a run of this size fits on the disk and into the quota (0 = none).
 
+    A size that nobody knows is 0; the disk must have ``LEAST_FREE_BYTES`` for it all the same.
+
     Raises:
         RunError: It does not; says what may be deleted.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(runs_dir).free
-    if needed_bytes > free:
+    if max(needed_bytes, LEAST_FREE_BYTES) > free:
+        is_known = needed_bytes > LEAST_FREE_BYTES
+        needs = f"about {size(needed_bytes)}" if is_known else f"at least {size(LEAST_FREE_BYTES)}"
         raise RunError(
-            f"the run needs about {size(needed_bytes)} and the disk of {str(runs_dir)!r} has "
+            f"the run needs {needs} and the disk of {str(runs_dir)!r} has "
             f"{size(free)} free; delete runs or choose another directory"
         )
     used = sum(space(paths).total for paths in all_runs(runs_dir)) if quota_bytes else 0

@@ -70,7 +70,7 @@ class Supervisor:
         role: str = "app",
         command: Sequence[str] = WORKER,
         places: list[Device] | None = None,
-        make_room: Callable[[str], object] = lambda _: None,
+        make_room: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         """A supervisor that has claimed nothing yet.
 
@@ -79,7 +79,7 @@ class Supervisor:
             role: ``app`` in a workbench, else ``detached``.
             command: Program that does a run; the run's folder is appended.
             places: Devices to use; those of the machine when not given.
-            make_room: Called with the name of a device where a run wants to start; releases models.
+            make_room: Called with a device and the run that wants to start there; releases models.
         """
         self._runs_dir = runs_dir
         self._ownership = Ownership(runs_dir, role)
@@ -227,11 +227,11 @@ class Supervisor:
             obstacle, place = gpu_obstacle(device.name), (run_id, device.name)
             if obstacle and place not in self._made_room:
                 # Once: it may be our own models, but while it is others, no model would live long.
-                self._make_room(device.name)
+                self._make_room(device.name, run_id)
                 self._made_room.add(place)
                 obstacle = gpu_obstacle(device.name)
             elif not obstacle:
-                self._make_room(device.name)
+                self._make_room(device.name, run_id)
             if not obstacle:
                 return device, ""
             obstacles.append(obstacle)

@@ -30,6 +30,7 @@ from acft.events import (
     Scalars,
     Started,
 )
+from acft.redaction import redacted
 from acft.runs.directory import (
     home_of,
     read_launch,
@@ -272,13 +273,13 @@ class _Attempt:
 
         (self._paths.root / RESERVE).unlink(missing_ok=True)
         with suppress(OSError), self._paths.log.open("a", encoding="utf-8") as output:
-            traceback.print_exception(error, file=output)
+            output.write(redacted("".join(traceback.format_exception(error))))
         settings, status = self._spec.settings if self._spec else None, self._file.status
         is_over = 0 < status.phase_total <= status.phase_done
         failure = classify(error, settings, status.phase, is_over=is_over)
         with suppress(OSError):
-            self._file.change(advice=failure.advice, retry_with=failure.retry_with)
-        ending = Finished("failed", failure.kind, failure.message)
+            self._file.change(advice=redacted(failure.advice), retry_with=failure.retry_with)
+        ending = Finished("failed", failure.kind, redacted(failure.message))
         return ending, USER_ERROR if failure.kind in USER_FAILURES else FAILED
 
     def _end(self, ending: Finished, code: int) -> None:
@@ -307,7 +308,7 @@ class _Attempt:
             problems.append(f"{self._mirror.n_dropped} steps were not mirrored")
         if not is_complete:
             problems.append("a mirror did not take everything before the run ended")
-        return [Note("warning", problem) for problem in problems]
+        return [Note("warning", redacted(problem)) for problem in problems]
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:

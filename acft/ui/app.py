@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -81,14 +82,8 @@ def workbench(options: Options) -> Workbench:
     reader = Reader(runs)
     settings_process = Inference("cpu")
     model_process, rehearsal_process = Inference(device), Inference(device)
-
-    def make_room(place: str) -> None:
-        """Models for live results give way before a run starts; they come back when asked for."""
-        for process in (model_process, rehearsal_process):
-            if process.device == place:
-                process.close()
-
-    supervisor = None if bind.is_demo else Supervisor(runs, make_room=make_room)
+    give_way = partial(_give_way, (model_process, rehearsal_process))
+    supervisor = None if bind.is_demo else Supervisor(runs, make_room=give_way)
     is_ours = supervisor is not None and supervisor.start()
     # Only the process that supervises the runs may write the database file.
     store = _own_store(runs) if is_ours else open_memory_store(runs)
@@ -110,6 +105,13 @@ def workbench(options: Options) -> Workbench:
         rehearsal_process=rehearsal_process,
         supervisor=supervisor,
     )
+
+
+def _give_way(processes: Sequence[Inference], place: str, run_id: str) -> None:
+    """Models for live results give way before a run starts; they come back when asked for."""
+    for process in processes:
+        if process.device == place:
+            process.close(f"run {run_id} was to start on {place}")
 
 
 def _own_store(runs: Path) -> Store:

@@ -87,8 +87,16 @@ class Control:
             text=text, quota_bytes=self._quota_bytes,
         )  # fmt: skip
 
-    def launch(self, text: str, request_id: str = "", cloned_from: str = "") -> str:
+    def launch(
+        self, text: str, request_id: str = "", cloned_from: str = "", experiment: str = ""
+    ) -> str:
         """Id of the queued run; a repeated request gives the same run.
+
+        Args:
+            text: Settings as TOML.
+            request_id: Name of the request; empty means a new one.
+            cloned_from: Run whose settings these were.
+            experiment: Name of the settings file whose settings these are.
 
         Raises:
             ConfigError: The settings have problems.
@@ -101,6 +109,7 @@ class Control:
             text=text,
             request_id=request_id or secrets.token_hex(8),
             cloned_from=cloned_from,
+            experiment=experiment,
             quota_bytes=self._quota_bytes,
         )
 
@@ -116,7 +125,13 @@ class Control:
         )
 
     def launch_grid(
-        self, text: str, grid: Sequence[str], n_confirmed: int, request_id: str, cloned_from: str
+        self,
+        text: str,
+        grid: Sequence[str],
+        n_confirmed: int,
+        request_id: str,
+        cloned_from: str,
+        experiment: str = "",
     ) -> list[str]:
         """Ids of the queued runs, one for each combination that no run has yet.
 
@@ -130,7 +145,7 @@ class Control:
         queued: list[str] = self._settings_process.call(
             "launch_grid", runs=str(self._reader.runs_dir), text=text, grid=list(grid),
             n_confirmed=n_confirmed, request_id=request_id, cloned_from=cloned_from,
-            quota_bytes=self._quota_bytes,
+            experiment=experiment, quota_bytes=self._quota_bytes,
         )  # fmt: skip
         self._count(queued)
         return queued

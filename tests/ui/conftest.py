@@ -77,6 +77,7 @@ REHEARSED: dict[str, Any] = {
     "work": [{"what": "optimiser steps", "n": 60, "low": 252.0, "high": 252.0},
              {"what": "responses read by the oracle", "n": 9, "low": 60.0, "high": 300.0}],
     "seconds": [312.0, 552.0], "peak_bytes": 1_500_000_000, "memory_bytes": 8_000_000_000,
+    "free_bytes": 6_000_000_000,
 }  # fmt: skip
 
 

@@ -100,6 +100,52 @@ def test_prompts_that_only_one_side_has_do_not_count(quick):
     assert "9 tokens (neutral)" in shown["horizon"]
 
 
+def judged(run, revision="", **versions):
+    """The run with a revision of its model, judged by versions of scorers."""
+    scorers = [{"name": n, "version": v, "sha256": "ab" * 32} for n, v in versions.items()]
+    settings = run.settings | {"model": {"name": "m", "revision": revision}}
+    return replace(run, settings=settings, facts=run.facts | {"scorers": scorers})
+
+
+def test_runs_judged_by_other_versions_of_a_scorer_are_not_alike(quick):
+    first, second = judged(quick, detoxify="0.5.2"), judged(quick, detoxify="0.5.4")
+    assert not conditions.same_conditions(first, second)
+    assert conditions.conditions(first, second)["scorers"] == "detoxify 0.5.2 abababab"
+    facts = {"scorers": [{"name": "detoxify", "version": "0.5.2", "sha256": "cd" * 32}]}
+    assert not conditions.same_conditions(first, replace(first, facts=facts))
+
+
+def test_scorers_that_only_one_side_has_or_nobody_recorded_are_no_difference(quick):
+    one, both = judged(quick, a="1"), judged(quick, b="7", a="1")
+    assert conditions.same_conditions(one, both)
+    assert conditions.conditions(both)["scorers"] == "a 1 abababab, b 7 abababab"
+    old = judged(quick)
+    assert conditions.same_conditions(old, both)
+    assert conditions.conditions(both, old)["scorers"] == "not recorded"
+    nonsense = replace(quick, facts={"scorers": [3, {"version": 1}]})
+    assert conditions.conditions(nonsense)["scorers"] == "? 1"
+
+
+def test_other_revisions_of_a_model_are_other_conditions(quick):
+    first, second = judged(quick, "v1", a="1"), judged(quick, "", a="1")
+    assert not conditions.same_conditions(first, second)
+    assert conditions.conditions(second)["revision"] == "none named"
+
+
+def test_a_badge_names_revision_adapter_and_device(quick):
+    run = judged(replace(quick, status=replace(quick.status, device="cuda:1")), "v1")
+    lora, full = (
+        replace(run, settings=run.settings | {"adapter": {"kind": kind, "rank": 8}})
+        for kind in ("lora", "full")
+    )
+    tuned = text_of(conditions.identity(lora, Subject("policy", 3)))
+    for told in ("revision v1", "adapter of rank 8", "on cuda:1"):
+        assert told in tuned
+    assert "every weight" in text_of(conditions.identity(full, Subject("policy", 3)))
+    assert "adapter" not in text_of(conditions.identity(lora, Subject("base", 0)))
+    assert "adapter" not in text_of(conditions.identity(evaluation(lora), Subject("policy", 3)))
+
+
 # ---- run page --------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from acft.errors import ConfigError
 from acft.ui.options import configure, from_arguments
-from acft.ui.web.guard import Bind, Gate, Guard, check_bind, launch_token, read_auth
+from acft.ui.web.guard import CONTENT_POLICY, Bind, Gate, Guard, check_bind, launch_token, read_auth
 
 TOKEN = "s" * 40
 
@@ -264,3 +264,19 @@ def test_auth_files_need_safe_mode_and_long_passwords(tmp_path):
     file.write_text("ann:short\n")
     with pytest.raises(ConfigError, match="8 or more"):
         read_auth(file)
+
+
+def test_search_engines_are_told_not_to_list_a_demonstration_or_a_space():
+    for bind in (Bind(is_demo=True), Bind(is_space=True), Bind(is_demo=True, is_space=True)):
+        for path in ("/", "/rollouts", "/robots.txt"):
+            assert client(bind).get(path).headers["X-Robots-Tag"] == "noindex"
+    assert "X-Robots-Tag" not in client().get("/").headers
+
+
+def test_a_space_may_be_framed_by_its_host_and_still_loads_nothing_foreign():
+    headers = client(Bind(is_demo=True, is_space=True)).get("/").headers
+    assert headers["Content-Security-Policy"] == CONTENT_POLICY
+    assert "X-Frame-Options" not in headers
+    own = client().get("/").headers
+    assert own["Content-Security-Policy"] == CONTENT_POLICY + "; frame-ancestors 'none'"
+    assert own["X-Frame-Options"] == "DENY"

@@ -177,21 +177,22 @@ def test_text_that_is_no_toml_is_an_error_with_its_place():
 
 def test_the_command_names_the_preset_and_only_what_differs():
     after = settings_text.assign(TEXT, ["method", "kl_weight"], 2.5)
-    assert settings_text.command(after, "quickstart", TEXT) == (
+    assert settings_text.command(after, "experiments/quickstart.toml", TEXT) == (
         "acft launch experiments/quickstart.toml \\\n  --set method.kl_weight=2.5"
     )
 
 
 def test_the_command_survives_values_with_quotes_and_spaces():
     after = settings_text.assign(TEXT, ["title"], "it's; rm -rf $HOME")
-    command = settings_text.command(after, "quickstart", TEXT)
+    command = settings_text.command(after, "experiments/quickstart.toml", TEXT)
     import shlex
 
     assert shlex.split(command.replace("\\\n", ""))[-1] == 'title="it\'s; rm -rf $HOME"'
 
 
 def test_changes_that_a_command_cannot_say_become_a_file():
-    assert settings_text.command("", "quickstart", TEXT) == "acft launch settings.toml"
+    shown = settings_text.command("", "experiments/quickstart.toml", TEXT)
+    assert shown == "acft launch settings.toml"
 
 
 def test_every_setting_has_a_field_with_help():
@@ -433,6 +434,7 @@ def test_the_quickstart_is_launched_once_for_a_double_click(bench):
     shown: Any = [runs_page.start_quickstart(bench, visit(may_change=True)) for _ in range(2)]
     requests = {launch["request_id"] for launch in bench.settings_process.launched}
     assert len(requests) == 1
+    assert {launch["experiment"] for launch in bench.settings_process.launched} == {"quickstart"}
     assert shown[0][1]["data-goto"] == f"run?run={QUICK}"
 
 
@@ -667,6 +669,15 @@ def test_a_method_that_computes_more_is_said_to(bench):
     assert "over 5 min 12 s" in shown
     assert "rl draws or computes more than this" in shown
     assert "while Other was at work" in shown
+
+
+def test_a_step_that_needs_more_memory_than_is_free_is_warned_of():
+    enough = text_of(preflight.measured(REHEARSED))
+    assert "of which 5.59 GiB were free" in enough
+    assert "out of memory" not in enough
+    scarce = text_of(preflight.measured({**REHEARSED, "free_bytes": 1_200_000_000}))
+    assert "took 1.4 GiB at its peak, and 1.12 GiB were free on cpu" in scarce
+    assert "the run may end out of memory" in scarce
 
 
 def test_looking_at_the_data_is_only_for_who_may_launch(bench):

@@ -1,5 +1,6 @@
 """Live results: who may ask, progressive answers, one side failing, values of tokens."""
 
+import re
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -8,8 +9,10 @@ import pytest
 
 from acft.errors import AcftError, ConfigError, ModelError
 from acft.events import BestCheckpoint
+from acft.inference.client import Inference, OperationError
 from acft.inference.obtaining import Obtaining
 from acft.store.queries.tokens import guidance, sequences
+from acft.ui.app import _give_way
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import live, live_compare, live_tokens
 from acft.ui.web.dom import text_of
@@ -194,6 +197,77 @@ def test_a_failure_leaves_what_was_written_unjudged_and_opens_no_models_again(be
     assert asked == ["identify", "generate"]
 
 
+class Damaged(FakeModelProcess):
+    """A process that refuses what concerns some versions or subjects, and answers the rest."""
+
+    def __init__(self, operation, subjects, judged=()):
+        super().__init__()
+        self.refused, self.subjects, self.judged = operation, subjects, list(judged)
+
+    def stream(self, operation, *options, **arguments):
+        who = [side["subject"] for side in arguments.get("sides", ())]
+        if operation in self.refused and (not who or who[0] in self.subjects):
+            raise OperationError("checkpoint round-3 is damaged")
+        if operation == "judge" and self.judged:
+            raise OperationError(self.judged.pop(0))
+        return (yield from super().stream(operation, *options, **arguments))
+
+
+def columns(shown):
+    """What stands in the column of each side."""
+    names = ("base", "tuned version 3", "tuned version 3, guided by the oracle of version 3")
+    told = text_of(shown)
+    _, *found = re.split("|".join(re.escape(name) for name in sorted(names, key=len)[::-1]), told)
+    return found
+
+
+def test_a_damaged_tuned_checkpoint_leaves_the_answers_of_the_base_judged(bench):
+    process: Any = Damaged(("identify", "generate"), ("policy", "guided"))
+    last = answered(replace(bench, model_process=process))[-1]
+    base, tuned, guided = columns(last)
+    assert "jigsaw_tcc 0.10" in base
+    assert "damaged" not in base
+    for told in (tuned, guided):
+        assert "no answer" in told
+        assert "checkpoint round-3 is damaged" in told
+    assert "Not all was answered and judged." in text_of(last)
+    assert "could not be tested" not in text_of(last)
+
+
+def test_one_side_that_fails_last_leaves_the_others_judged_and_open(bench):
+    process: Any = Damaged(("generate",), ("guided",))
+    last = answered(replace(bench, model_process=process))[-1]
+    base, tuned, guided = columns(last)
+    assert "jigsaw_tcc 0.10" in base
+    assert "jigsaw_tcc 0.10" in tuned
+    assert "is damaged" in guided
+    assert '["veil"' not in str(last).replace("'", '"')
+
+
+def test_a_failed_test_of_the_weights_keeps_no_side_from_answering(bench):
+    process: Any = Damaged(("identify",), ())
+    last = text_of(answered(replace(bench, model_process=process))[-1])
+    assert "which weights answered could not be tested: checkpoint round-3 is damaged" in last
+    assert last.count("jigsaw_tcc 0.10") == 6
+    assert "Done." in last
+
+
+def test_a_side_that_cannot_be_judged_stays_veiled_beside_those_that_can(bench):
+    process: Any = Damaged((), (), judged=["the scorer gave no score"])
+    last = answered(replace(bench, model_process=process))[-1]
+    base, tuned, guided = columns(last)
+    assert "not judged: the scorer gave no score" in base
+    assert "jigsaw_tcc" not in base
+    assert "jigsaw_tcc 0.10" in tuned
+    assert "jigsaw_tcc 0.10" in guided
+    assert str(last).count("not judged yet") == 2
+
+
+def test_what_every_side_says_is_said_once(bench):
+    process: Any = Damaged(("identify", "generate"), ("base", "policy", "guided"))
+    assert text_of(answered(replace(bench, model_process=process))[-1]).count("is damaged") == 1
+
+
 @pytest.mark.parametrize("text", ["0", "9", "many", "-1", "1e3", "²", "1" * 5000])
 def test_conditions_out_of_range_are_named(text):
     with pytest.raises(ConfigError, match="samples"):
@@ -353,3 +427,12 @@ def test_a_corpus_text_stored_without_its_first_token_says_what_to_do(bench, mon
 def test_an_empty_response_is_refused(bench):
     with pytest.raises(ConfigError, match="type a response"):
         live_tokens.of_text(run_of(bench), "a", "  ")
+
+
+def test_models_on_the_device_of_a_run_that_starts_give_way_and_say_to_which(monkeypatch):
+    told: dict[str, list[str]] = {"cuda:0": [], "cpu": []}
+    processes = [Inference(device) for device in told]
+    for process in processes:
+        monkeypatch.setattr(process, "close", told[process.device].append)
+    _give_way(processes, "cuda:0", QUICK)
+    assert told == {"cuda:0": [f"run {QUICK} was to start on cuda:0"], "cpu": []}

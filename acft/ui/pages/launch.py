@@ -15,7 +15,7 @@ from acft.runs.directory import read_launch
 from acft.settings import RunSettings
 from acft.ui.control import MAX_SPEC_LETTERS, preset, preset_names
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench, why_not
-from acft.ui.parts import grid, preflight, settings_text
+from acft.ui.parts import grid, origin, preflight, settings_text
 from acft.ui.parts.demonstration import reason, way_out
 from acft.ui.parts.draft import CHECK, KEEP, RESTORE, answered
 from acft.ui.parts.draft import draft as made
@@ -164,10 +164,7 @@ def _plan(bench: Workbench, text: str) -> Node:
 
 
 def _command(bench: Workbench, visit: Visit, text: str) -> Node:
-    name = visit.query.get("preset", "")
-    known = name in preset_names(bench.experiments)
-    shown = settings_text.command(text, name if known else "",
-                                  preset(bench.experiments, name) if known else "")  # fmt: skip
+    shown = origin.command(bench, visit, text)
     return el(
         "div",
         el("h2", "The same from the command line"),
@@ -328,7 +325,8 @@ def _build(bench: Workbench, wire: Wire) -> None:
 
     def launch(visit: Visit, content: str) -> Node:
         request = bench.request_id(visit, content)
-        run_id = bench.control.launch(content, request, visit.query.get("from", ""))
+        named = origin.experiment(bench, visit, content)
+        run_id = bench.control.launch(content, request, visit.query.get("from", ""), named)
         return el("div", el("p", "Queued; opening the run …"), data_goto=f"run?run={run_id}")
 
     wire.on_load(

@@ -245,7 +245,7 @@ def _value(value: Any) -> Node:
 def start_quickstart(bench: Workbench, visit: Visit) -> Node:
     """Launches the packaged preset and leads to the run's page."""
     text = preset(bench.experiments, QUICKSTART)
-    run_id = bench.control.launch(text, bench.request_id(visit, text))
+    run_id = bench.control.launch(text, bench.request_id(visit, text), experiment=QUICKSTART)
     return el("div", el("p.side", "Started; opening the run …"), data_goto=f"run?run={run_id}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from acft.errors import AcftError, ConfigError
 from acft.ui.control import MAX_QUEUED
 from acft.ui.page import Visit, Wire, Workbench
+from acft.ui.parts import origin
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el
 
@@ -56,8 +57,9 @@ def connect(bench: Workbench, wire: Wire, part: Any, text: Any) -> None:
             raise ConfigError("nothing was confirmed; reload the page")
         request = bench.request_id(visit, f"{content} {lines}")
         queued = bench.control.launch_grid(
-            content, read(lines), n_confirmed, request, visit.query.get("from", "")
-        )
+            content, read(lines), n_confirmed, request, visit.query.get("from", ""),
+            origin.experiment(bench, visit, content),
+        )  # fmt: skip
         told = f"{words.count(len(queued), 'run')} queued; opening the list …"
         return el("div", el("p", told), data_goto="./")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from acft.errors import AcftError, RunError
+from acft.inference.client import OperationError
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
 from acft.ui.parts.live import (
@@ -33,6 +34,7 @@ TOO_SLOW = (
     "ask for fewer samples or a shorter horizon, or run the workbench yourself"
 )
 ANSWERING, DONE = "Answering …", "Done."
+UNFINISHED = "Not all was answered and judged."
 
 
 @dataclass
@@ -43,14 +45,16 @@ class Attempt:
     sides: list[dict[str, Any]]
     conditions: dict[str, Any]
     texts: list[list[str]] = field(default_factory=list)
-    judged: list[dict[str, Any]] = field(default_factory=list)
-    """Of each side, as ``judge`` tells it: grades of the constraint and scores."""
+    judged: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By number of a side, as ``judge`` tells it: grades of the constraint and scores."""
+    faults: dict[int, str] = field(default_factory=dict)
+    """By number of a side, what kept that one from answering or from being judged."""
     weights: list[dict[str, Any]] = field(default_factory=list)
     """What answered each side, as the answering process tells it; empty until it does."""
     proof: dict[str, Any] | None = None
     status: str = ANSWERING
     fault: str = ""
-    """What kept it from being answered or judged."""
+    """What kept it as a whole from being answered or judged, or its weights from being tested."""
 
 
 def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
@@ -114,34 +118,77 @@ def answers(
     )
     doing = "Asking" if bench.model_process.has_opened(run.run_id) else "Opening"
     yield _doing(f"{doing} the models"), attempt
+    began = time.monotonic()
     try:
-        if version:
-            attempt.proof = ask(bench, visit, "identify", run, version=version)
+        unproved = _prove(bench, visit, run, attempt, version)
         yield shown(attempt), attempt
-        parts = follow(
-            bench, visit, "generate", run, prompt=prompt, sides=sides, **attempt.conditions
-        )
-        with closing(parts):  # which ends the drawing, too, where it takes too long
-            for part in _in_time(bench, parts):
-                attempt.texts[part["side"]] = part["texts"]
-                attempt.weights[part["side"]] = part.get("weights") or {}
-                yield shown(attempt), attempt
-        for texts in attempt.texts:
-            attempt.judged.append(ask(bench, visit, "judge", run, prompt=prompt, texts=texts))
-        attempt.status = DONE
+        for number in range(len(sides)):
+            yield from _answered(bench, visit, run, attempt, number, began)
+        for number in [n for n in range(len(sides)) if n not in attempt.faults]:
+            _judge(bench, visit, run, attempt, number)
     except AcftError as error:
         # Nothing is judged then: it would open models that a run may just have made give way.
-        attempt.status, attempt.fault = "Not all was answered and judged.", str(error)
+        attempt.status, attempt.fault = UNFINISHED, str(error)
+    else:
+        _conclude(attempt, unproved)
     yield shown(attempt), attempt
 
 
-def _in_time(bench: Workbench, parts: Iterable[Any]) -> Iterator[Any]:
+def _prove(bench: Workbench, visit: Visit, run: Run, attempt: Attempt, version: int) -> str:
+    """Why the weights could not be tested; where they could, the attempt has the proof."""
+    if not version:
+        return ""
+    try:
+        attempt.proof = ask(bench, visit, "identify", run, version=version)
+    except OperationError as error:
+        return str(error)  # the base may answer all the same
+    return ""
+
+
+def _answered(
+    bench: Workbench, visit: Visit, run: Run, attempt: Attempt, number: int, began: float
+) -> Iterator[tuple[Node, Attempt]]:
+    """The page's part while one side's texts grow; what goes wrong with it is that side's fault."""
+    parts = follow(
+        bench, visit, "generate", run, prompt=attempt.prompt, sides=[attempt.sides[number]],
+        **attempt.conditions,
+    )  # fmt: skip
+    try:
+        with closing(parts):  # which ends the drawing, too, where it takes too long
+            for part in _in_time(bench, parts, began):
+                attempt.texts[number] = part["texts"]
+                attempt.weights[number] = part.get("weights") or {}
+                yield shown(attempt), attempt
+    except OperationError as error:
+        attempt.faults[number] = str(error)
+        yield shown(attempt), attempt
+
+
+def _judge(bench: Workbench, visit: Visit, run: Run, attempt: Attempt, number: int) -> None:
+    """Has one side judged, or keeps why it could not be."""
+    texts = attempt.texts[number]
+    try:
+        attempt.judged[number] = ask(bench, visit, "judge", run, prompt=attempt.prompt, texts=texts)
+    except OperationError as error:
+        attempt.faults[number] = f"not judged: {error}"
+
+
+def _conclude(attempt: Attempt, unproved: str) -> None:
+    """Says how it ended; what is true of all sides is said once."""
+    faults = list(attempt.faults.values())
+    attempt.status = UNFINISHED if faults else DONE
+    if unproved and unproved not in faults:
+        attempt.fault = f"which weights answered could not be tested: {unproved}"
+    if len(faults) == len(attempt.sides) and len(set(faults)) == 1:
+        attempt.faults, attempt.fault = {}, faults[0]
+
+
+def _in_time(bench: Workbench, parts: Iterable[Any], began: float) -> Iterator[Any]:
     """The parts that come before a public Space has given enough of its time.
 
     Raises:
         RunError: They took longer.
     """
-    began = time.monotonic()
     for part in parts:
         yield part
         if bench.bind.is_space and time.monotonic() - began > SPACE_SECONDS:
@@ -184,19 +231,20 @@ def _sides(version: int, guided: int) -> list[dict[str, Any]]:
 def shown(attempt: Attempt) -> Node:
     """All sides as they are now."""
     fault = el("div.notice.bad", attempt.fault, role="alert") if attempt.fault else None
-    is_ended, is_judged = attempt.status != ANSWERING, attempt.status == DONE
-    if is_ended and not any(attempt.texts):
+    is_ended = attempt.status != ANSWERING
+    if is_ended and not any(attempt.texts) and not attempt.faults:
         return el("div", el("p.side", attempt.status, role="status"), fault)
     columns = []
     for number, side in enumerate(attempt.sides):
-        judged = attempt.judged[number] if is_judged else {}
+        judged, own = attempt.judged.get(number), attempt.faults.get(number)
         texts = [
-            _judged(text, i, judged) if is_judged else _unjudged(text)
+            _judged(text, i, judged) if judged else _unjudged(text)
             for i, text in enumerate(attempt.texts[number])
         ]
         columns.append(
             el(f"div.live-side.{side['subject']}", el("h3", name_of(side)), badge(attempt, number),
-               texts or el("p.side", "no answer" if is_ended else "…"))
+               texts or el("p.side", "no answer" if is_ended or own else "…"),
+               el("div.notice.bad", own, role="alert") if own else None)
         )  # fmt: skip
     facts = ", ".join(f"{name} {value}" for name, value in attempt.conditions.items())
     line = f"{attempt.status} {facts}, top-p 0.9, temperature 1."

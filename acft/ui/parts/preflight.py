@@ -75,7 +75,7 @@ def flight(bench: Workbench, visit: Visit, text: str, turn: Lock) -> Generator[t
         yield el("div", _underway(steps), read), read
         not_while_training(bench)
         # Two models at once may not fit; live results open theirs again when they are asked for.
-        bench.model_process.close()
+        bench.model_process.close("settings are being tried out on its device")
         parts = process.stream("rehearse", LOAD_SECONDS, visit.withdrawn, text=text)
         try:
             while True:
@@ -158,13 +158,27 @@ def _numbers(found: Mapping[str, Any]) -> Node:
             fact("One optimiser step", seconds, terms + loss),
             fact("The whole run", whole, f"on {found['device']}, {found['dtype']}"),
             fact("Peak memory", size(found["peak_bytes"]),
-                  f"{share:.0%} of {size(found['memory_bytes'])}"),
+                  f"{share:.0%} of {size(found['memory_bytes'])}, of which "
+                  f"{size(found['free_bytes'])} were free"),
         ),
+        _scarce(found),
         None if found["is_whole"] else el(
             "div.notice", f"{found['method']} draws or computes more than this in each step or "
             "round, which is not measured here."),
         el("details", el("summary", "What the time is made of"), _work(found["work"]),
            el("p.side", NOT_COUNTED)),
+    )  # fmt: skip
+
+
+def _scarce(found: Mapping[str, Any]) -> Node | None:
+    """That others hold memory which the run would need; nothing where enough was free."""
+    peak, free = found["peak_bytes"], found["free_bytes"]
+    if peak <= free:
+        return None
+    return el(
+        "div.notice.warn", f"The step took {size(peak)} at its peak, and {size(free)} were free on "
+        f"{found['device']} before it; the run may end out of memory. End what else uses it, or "
+        "lower optimizer.micro_batch_size or sampling.batch_size.", role="status",
     )  # fmt: skip
 
 

@@ -97,13 +97,20 @@ def written(raw: Any, kind: str) -> Any:
     return text
 
 
-def command(text: str, preset_name: str, preset_text: str) -> str:
-    """The command line that launches exactly this text."""
-    changes = overrides(preset_text, text) if preset_name else None
+def command(text: str, file: str, before: str, options: str = "") -> str:
+    """The command line that launches exactly this text, which was made from that of a file.
+
+    Args:
+        text: The settings.
+        file: Path of the file; empty where they come from none.
+        before: Its text.
+        options: What else the command says, quoted.
+    """
+    changes = overrides(before, text) if file else None
     if changes is None:
-        return "acft launch settings.toml"
-    options = "".join(f" \\\n  --set {shlex.quote(change)}" for change in changes)
-    return f"acft launch experiments/{preset_name}.toml{options}"
+        return f"acft launch settings.toml{options}"
+    changed = "".join(f" \\\n  --set {shlex.quote(change)}" for change in changes)
+    return f"acft launch {shlex.quote(file)}{options}{changed}"
 
 
 def overrides(before: str, after: str) -> list[str] | None:

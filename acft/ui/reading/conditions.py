@@ -7,9 +7,10 @@ from typing import Any
 from acft.schema import policy_sha256
 from acft.ui.reading.pairs import Subject
 from acft.ui.reading.reader import Run, table_of
-from acft.ui.web.dom import Node, el
+from acft.ui.web.dom import Node, el, unbroken
 
 HASH_LETTERS = 12
+UNKNOWN = "not recorded"
 HOW = ("horizon", "temperature", "top_p")
 """Of drawing: fields of ``Drawing`` beside its prompts."""
 
@@ -32,7 +33,7 @@ def drawings(run: Run) -> list[Drawing]:
 def in_turn(run: Run) -> list[Drawing]:
     """The same in the order in which it draws them."""
     settings = run.settings
-    own = str(table_of(settings, "prompts").get("source", "not recorded"))
+    own = str(table_of(settings, "prompts").get("source", UNKNOWN))
     if run.status.kind == "training":
         horizon = table_of(settings, "sampling").get("horizon", "?")
         top_p = table_of(settings, "evaluation").get("top_p", "?")
@@ -62,20 +63,41 @@ def conditions(run: Run, beside: Run | None = None) -> dict[str, str]:
 
     Args:
         run: Whose responses are meant.
-        beside: The run it is compared with; prompts that only one of them has are left out.
+        beside: The run it is compared with; prompts and scorers that only one of them has are
+            left out.
     """
     settings = run.settings
     model, drawn = table_of(settings, "model"), drawings(run)
     others = {drawing.prompts for drawing in drawings(beside)} if beside else set()
     drawn = [drawing for drawing in drawn if drawing.prompts in others] or drawn
     return {
-        "model": str(model.get("name", "not recorded")),
+        "model": str(model.get("name", UNKNOWN)),
+        "revision": str(model.get("revision") or "none named"),
         "chat template": "yes" if model.get("chat_template") else "no",
-        "prompts": ", ".join(dict.fromkeys(d.prompts for d in drawn)) or "not recorded",
+        "prompts": ", ".join(dict.fromkeys(d.prompts for d in drawn)) or UNKNOWN,
         **{name.replace("_", "-"): _of_each(drawn, name) for name in HOW},
         "seed": _seed(run),
         "dtype": str(settings.get("dtype", "?")),
+        "scorers": _judged_by(_scorers(run), _scorers(beside or run)),
     }
+
+
+def _scorers(run: Run) -> dict[str, str]:
+    """Versions and the beginnings of hashes of a run's scorers, by name."""
+    return {
+        str(scorer.get("name", "?")): " ".join(
+            filter(None, [str(scorer.get("version", "")), str(scorer.get("sha256", ""))[:8]])
+        )
+        for scorer in _tables(run.facts.get("scorers"))
+    }
+
+
+def _judged_by(own: dict[str, str], others: dict[str, str]) -> str:
+    """The scorers that both have; what either did not record is no difference."""
+    if not own or not others:
+        return UNKNOWN
+    shared = {name: said for name, said in own.items() if name in others} or own
+    return ", ".join(f"{name} {shared[name]}".rstrip() for name in sorted(shared))
 
 
 def _of_each(drawn: Sequence[Drawing], name: str) -> str:
@@ -99,13 +121,26 @@ def same_conditions(first: Run, second: Run) -> bool:
 
 
 def identity(run: Run, subject: Subject) -> Node:
-    """A badge with the weights that answered."""
+    """A badge with the weights that answered, what was trained of them, and where they did."""
     kind = "base" if subject.label == "base" else "tuned"
     kind = "guided" if subject.subject == "guided" else kind
     digest = weight_hash(run, subject)
     shown = f"sha256 {digest[:HASH_LETTERS]}…" if digest else "weight hash not recorded"
     return el("span.identity", el(f"span.chip.{kind}", subject.label), " ",
-              el("code", shown, title=digest or None), " ")  # fmt: skip
+              el("code", shown, title=digest or None), " ",
+              el("span.side", unbroken(_about(run, kind))), " ")  # fmt: skip
+
+
+def _about(run: Run, kind: str) -> list[str]:
+    """Revision of the model, what was trained where that is known, and the device."""
+    adapter = table_of(run.settings, "adapter")
+    found = (
+        [f"revision {named}"] if (named := table_of(run.settings, "model").get("revision")) else []
+    )
+    if kind != "base" and run.status.kind == "training" and adapter:
+        is_full = adapter.get("kind") == "full"
+        found.append("every weight" if is_full else f"adapter of rank {adapter.get('rank', '?')}")
+    return [*found, *([f"on {run.status.device}"] if run.status.device else [])]
 
 
 def weight_hash(run: Run, subject: Subject) -> str:

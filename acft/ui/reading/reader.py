@@ -7,7 +7,7 @@ ask ``store.queries``.
 import threading
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from acft.events import (
     ShardSealed,
     Started,
 )
+from acft.redaction import end_of_log, redacted
 from acft.runs.directory import RUN_ID, all_runs, read_labels, read_launch, read_resolved
 from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import Labels, Launch, RunPaths, Status
@@ -252,7 +253,7 @@ class Reader:
             run_id=run_id,
             paths=paths,
             status=status,
-            state=state,
+            state=replace(state, message=redacted(state.message)),
             labels=read_labels(paths),
             history=history,
             settings=_settings(paths, resolved, launch.overrides),
@@ -286,12 +287,10 @@ class Reader:
         return run.paths.log.stat().st_size if run.paths.log.exists() else 0
 
     def log_tail(self, run: Run) -> str:
-        """The last lines the worker printed."""
+        """The last lines the worker printed, without the secrets of this process."""
         try:
             with open_own(run.paths.log) as file:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-                return file.read().decode("utf-8", "replace")
+                return end_of_log(file, LOG_TAIL_BYTES)
         except OSError:
             return ""
 

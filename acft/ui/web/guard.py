@@ -229,9 +229,12 @@ class Guard:
                 headers = MutableHeaders(raw=message["headers"])
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "same-origin"
+                headers["Content-Security-Policy"] = CONTENT_POLICY
                 if not self.bind.is_space:  # a Space lives in its host's frame
                     headers["Content-Security-Policy"] = CONTENT_POLICY + "; frame-ancestors 'none'"
                     headers["X-Frame-Options"] = "DENY"
+                if self.bind.is_demo or self.bind.is_space:  # its texts are for no search engine
+                    headers["X-Robots-Tag"] = "noindex"
             await send(message)
 
         return sending

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from acft.errors import AcftError
-from acft.inference.client import Inference
+from acft.errors import AcftError, ModelError
+from acft.inference.client import Inference, OperationError
 from acft.inference.protocol import MAX_LINE, pack, unpack
 from acft.inference.server import OPERATIONS, _find
 from tests.fake_runs import wait_until
@@ -43,6 +43,33 @@ def test_the_process_starts_when_first_asked_and_ends_when_closed(inference):
     assert inference.is_running
     inference.close()
     assert not inference.is_running
+
+
+def test_what_an_operation_refuses_is_told_apart_from_the_end_of_its_process(inference):
+    with pytest.raises(OperationError):
+        inference.call("refuse")
+    parts = inference.stream("forever")
+    assert next(parts) == 0
+    inference.close()
+    with pytest.raises(ModelError, match="was ended"):
+        list(parts)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("", "the inference process was ended; ask again"),
+        ("run a was to start on cuda:0",
+         "the inference process was ended, since run a was to start on cuda:0; ask again"),
+    ],
+)  # fmt: skip
+def test_who_waits_for_a_process_that_is_ended_is_told_why(inference, reason, told):
+    parts = inference.stream("forever")
+    assert next(parts) == 0
+    inference.close(reason)
+    with pytest.raises(AcftError, match=f"^{re.escape(told)}$"):
+        list(parts)
+    assert not inference._reasons
 
 
 def test_it_starts_again_after_it_was_released(inference):

@@ -38,6 +38,7 @@ def test_one_real_step_with_its_kl_is_taken_and_nothing_is_left_behind(tmp_path)
     assert found["has_kl"]
     assert "taking one optimiser step" in parts
     assert found["peak_bytes"] > 0
+    assert 0 < found["free_bytes"] <= found["memory_bytes"]
     json.dumps(found, allow_nan=False)
 
 

@@ -14,7 +14,14 @@ from acft.runs.labels import label
 from acft.runs.locks import FileLock
 from acft.runs.process import this_process
 from acft.runs.sizes import size
-from acft.runs.space import check_room, clean_up_advice, delete, delete_checkpoints, space
+from acft.runs.space import (
+    LEAST_FREE_BYTES,
+    check_room,
+    clean_up_advice,
+    delete,
+    delete_checkpoints,
+    space,
+)
 from acft.schema import LOCK, Status
 from tests.fake_runs import create, do
 
@@ -137,6 +144,20 @@ def test_a_run_that_does_not_fit_is_refused_with_advice(tmp_path, done):
         check_room(tmp_path, shutil.disk_usage(tmp_path).total * 2)
     with pytest.raises(RunError, match=rf"delete \(acft delete\): {done.root.name}"):
         check_room(tmp_path, 1000, quota_bytes=1)
+
+
+@pytest.mark.parametrize("needed", [0, 1000])
+def test_a_run_of_unknown_size_is_refused_where_the_disk_is_nearly_full(
+    tmp_path, monkeypatch, needed
+):
+    usage = shutil.disk_usage(tmp_path)
+    for free in (LEAST_FREE_BYTES, LEAST_FREE_BYTES - 1):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        if free == LEAST_FREE_BYTES:
+            check_room(tmp_path, needed)
+            continue
+        with pytest.raises(RunError, match=r"needs at least 300 MiB and the disk .* free; delete"):
+            check_room(tmp_path, needed)
 
 
 def test_a_neighbour_without_its_empty_folders_is_no_obstacle_to_a_new_run(tmp_path):

@@ -538,13 +538,14 @@ def test_runs_wait_for_the_device_they_ask_for(wanted, names, expected):
 
 def test_models_are_released_before_a_run_starts(tmp_path):
     released = []
-    create(tmp_path)
+    paths = create(tmp_path)
     watcher = Supervisor(
-        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], make_room=released.append
-    )
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")],
+        make_room=lambda *told: released.append(told),
+    )  # fmt: skip
     assert watcher.claim()
     watcher.tick()
-    assert released == ["cpu"]
+    assert released == [("cpu", paths.root.name)]
     wait_until(lambda: (watcher.tick(), not watcher._children)[1])
     watcher.close()
 
@@ -557,7 +558,7 @@ def test_models_of_our_own_do_not_keep_a_run_waiting_for_the_device_they_fill(
     paths = create(tmp_path)
     watcher = Supervisor(
         tmp_path, command=fake_method.WORKER, places=[Device("cpu")],
-        make_room=lambda name: used.pop(name, None),
+        make_room=lambda name, _: used.pop(name, None),
     )  # fmt: skip
     assert watcher.claim()
     watcher.tick()
@@ -571,8 +572,9 @@ def test_models_give_way_once_to_a_run_that_must_wait_for_others(tmp_path, monke
     monkeypatch.setattr(supervisor, "gpu_obstacle", lambda name: used.get(name, ""))
     paths = create(tmp_path)
     watcher = Supervisor(
-        tmp_path, command=fake_method.WORKER, places=[Device("cpu")], make_room=released.append
-    )
+        tmp_path, command=fake_method.WORKER, places=[Device("cpu")],
+        make_room=lambda name, _: released.append(name),
+    )  # fmt: skip
     assert watcher.claim()
     for _ in range(3):
         watcher.tick()
@@ -589,7 +591,7 @@ def test_models_give_way_once_to_a_run_that_must_wait_for_others(tmp_path, monke
 def test_supervision_goes_on_after_any_error_and_says_it_once(tmp_path, caplog):
     troubles = iter([RuntimeError("no answer"), RuntimeError("no answer")])
 
-    def release(_):
+    def release(*_):
         if error := next(troubles, None):
             raise error
 
