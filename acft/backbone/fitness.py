@@ -103,13 +103,13 @@ def _check(model: PreTrainedModel, name: str) -> None:
     whole = _centred(output.logits)
     half = model(input_ids=token_ids[:, : N_TOKENS // 2], use_cache=False).logits
     change = (_centred(half) - whole[:, : N_TOKENS // 2]).abs().mean()
-    if change > CAUSAL_TOLERANCE * whole.abs().mean():
+    if not change <= CAUSAL_TOLERANCE * whole.abs().mean():  # nor may either be no number
         raise ModelError(
             f"[model] name = {name!r}, a {model.config.model_type!r}, looks at later tokens when "
             "it predicts earlier ones; choose a model that was trained to continue text"
         )
     ours = _centred(logits(model, hidden_states(model, token_ids)))
-    if (ours - whole).abs().max() > HALVES_TOLERANCE * whole.abs().max():
+    if not (ours - whole).abs().max() <= HALVES_TOLERANCE * whole.abs().max():
         raise ModelError(
             f"[model] name = {name!r}, a {model.config.model_type!r}, turns hidden states into "
             "logits in a way that acft/backbone/forward.py does not know; choose another model"
@@ -137,7 +137,7 @@ def _check_drawing(
     for step in range(N_STEPS + 1):
         at = lengths - 1 + step
         change = (_centred(logits(model, state.hidden)) - whole[at]).abs().mean()
-        if change > CAUSAL_TOLERANCE * whole.abs().mean():
+        if not change <= CAUSAL_TOLERANCE * whole.abs().mean():
             raise ModelError(
                 f"[model] name = {name!r}, a {model.config.model_type!r}, predicts otherwise when "
                 "it reads padded prompts and goes on token by token, as responses are drawn; "

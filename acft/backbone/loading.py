@@ -126,6 +126,8 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
             trust_remote_code=False,
             **fewer_bits,
         )
+    except torch.OutOfMemoryError:  # which is one of the next
+        raise
     except NOT_A_MODEL as error:
         raise ModelError(
             f"[model] name = {settings.name!r} does not open as a causal language model: "
@@ -256,10 +258,11 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
-    """Name of the weights' dtype; ``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    """Name of the weights' dtype; ``auto`` is bfloat16 on GPUs that compute in it, else float32."""
     if dtype != "auto":
         return dtype
-    return "bfloat16" if device == "cuda" else "float32"
+    has_it = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_it else "float32"
 
 
 def weights_sha256(folder: Path) -> str:

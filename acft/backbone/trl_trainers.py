@@ -259,6 +259,8 @@ def _private(backbone: Backbone) -> PreTrainedModel:
     model = copy.copy(backbone.model)
     model.config = copy.deepcopy(model.config)
     model.generation_config = copy.deepcopy(model.generation_config)
-    # the trainer refuses few bits without an adapter that it has put there itself
-    model.is_quantized = False  # pyright: ignore[reportArgumentType]
+    # the trainer refuses few bits without an adapter that it has put there itself, and rounds the
+    # adapter over them to bfloat16
+    for name in ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit"):
+        setattr(model, name, False)
     return model

@@ -79,7 +79,10 @@ class OracleLogitsProcessor(LogitsProcessor):
         portable = PortableOracle.load(Path(folder), built_for)
         portable.oracle.follow(_backbone(model, tokenizer))
         if verdicts is None and ORACLES.get(portable.record.oracle.kind).reads_verdicts:
-            verdicts = build_constraint(portable.record.constraint, ScorerPool()).score
+            verdicts = build_constraint(
+                portable.record.constraint,
+                ScorerPool(str(_backbone(model, tokenizer).model.device)),
+            ).score
         return cls(model, tokenizer, portable, verdicts)
 
     def save(self, folder: str | Path) -> None:

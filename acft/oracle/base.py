@@ -1,5 +1,6 @@
 """What an oracle is: log R = log Pr[C = 1 | prefix] for prefixes and for all their next tokens."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -92,6 +93,14 @@ class Oracle(nn.Module):
 
         Kinds that only read what is in a window have nothing to do.
         """
+
+    def copied(self) -> "Oracle":
+        """A copy that trains apart from this one."""
+        copied = copy.deepcopy(self)
+        for module in copied.modules():
+            if isinstance(module, nn.RNNBase):  # cuDNN wants the weights in one piece of memory
+                module.flatten_parameters()
+        return copied
 
     def _log_r(self, logit: Tensor) -> Tensor:
         return logsigmoid(logit.float()).clamp(min=self.log_r_min)

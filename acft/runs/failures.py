@@ -7,7 +7,10 @@ from acft.errors import AcftError
 from acft.settings import EVALUATE, RunSettings
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+MEMORY_WORDS = (
+    "out of memory", "can't allocate memory", "cannot allocate memory",
+    "status_alloc_failed",  # of cuBLAS and cuDNN
+)  # fmt: skip
 TRAINING = ("fit_policy", "guide")
 """Beginnings of phases whose memory follows from ``optimizer.micro_batch_size``."""
 DRAWING = ("sample_", "validate", "corpus", "evaluate")

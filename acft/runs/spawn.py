@@ -21,10 +21,11 @@ PASSED_ON = frozenset(
         "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
         "https_proxy", "no_proxy", "XDG_CACHE_HOME", "XDG_DATA_HOME", VISIBLE_GPUS, ORDER,
         "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS",
-        "TORCH_HOME", "RAY_ADDRESS", "COVERAGE_PROCESS_START",
+        "TORCH_HOME", "RAY_ADDRESS", "COVERAGE_PROCESS_START", "CC", "CXX", "CUDA_HOME",
     ]
 )  # fmt: skip
-PASSED_PREFIXES = ("LC_", "HF_", "TRANSFORMERS_", "ACFT_", "NVIDIA_", "PYTORCH_")
+PASSED_PREFIXES = ("LC_", "HF_", "TRANSFORMERS_", "ACFT_", "NVIDIA_", "PYTORCH_", "TRITON_",
+                   "TORCHINDUCTOR_")  # fmt: skip
 """``HF_`` includes the hub token: gated models are loaded by the worker."""
 
 

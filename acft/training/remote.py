@@ -5,7 +5,6 @@ trainable weights, oracle weights and earlier rollouts. Its numbers are those of
 the same number of threads.
 """
 
-import copy
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -84,12 +83,13 @@ class OracleWorker:
                 break
         torch.set_num_threads(threads)
         self._world.threads = threads
-        self._world.base.workers.count = threads
+        if self._world.base.device == "cpu":  # one thread feeds a GPU
+            self._world.base.workers.count = threads
         self._oracle = build_oracle(self._world)
 
     def job(self, request: OracleRequest) -> Iterator[Output | OracleReply]:
         """Outputs of the job as they come, what it asked scorers, and last its reply."""
-        oracle = copy.deepcopy(self._oracle)
+        oracle = self._oracle.copied()
         oracle.load_state_dict(request.oracle_weights)
         oracle.version = request.oracle_version
         policy = self._policy(request)
@@ -215,7 +215,7 @@ def remote_oracle_job(
         if should_stop():
             remote.stop()
         if isinstance(item, OracleReply):
-            oracle = copy.deepcopy(oracle)
+            oracle = oracle.copied()
             oracle.load_state_dict(item.oracle_weights)
             oracle.version = item.oracle_version
             oracle.follow(policy.backbone)

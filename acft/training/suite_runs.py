@@ -1,10 +1,11 @@
-"""Suites on policies, one after the other: what is whole is sealed, what fails takes nothing along.
+"""Suites on policies, one after the other; a suite that fails leaves the others as they are.
 
-A (subject, suite) pair is a round. What a suite says comes just before its own checkpoint. What is
-not whole comes after the last one: a resumed run says it again, and only what follows its
-checkpoint is taken back.
+A (subject, suite) pair is a round: its events come just before the checkpoint that seals it. Events
+of an unfinished suite therefore follow the last checkpoint, and a resumed run takes them back and
+measures that suite again.
 """
 
+import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,8 +64,11 @@ class SuiteRuns:
         try:
             yield from _progress(self._measure(name, bench), said)
         except AcftError as error:
-            self.failures.append(error)
             text = f"suite {name} of {bench.subject} failed, the others go on: {error}"
+            logging.getLogger(__name__).warning(text, exc_info=error)
+            # whose frames would hold the policy in memory while the next one is opened
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+            self.failures.append(error)
             yield Note("warning", text, self.n_sealed)
         if bench.should_stop():
             return

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from acft.backbone import compiled_layers
+from acft.backbone import compiled_layers, fitness
 from acft.backbone.adapters import add_adapter
 from acft.backbone.cached_decoder import ROWS_AT_ONCE, CachedDecoder
 from acft.backbone.compiled_layers import compile_layers
@@ -340,6 +340,17 @@ def test_a_model_that_looks_ahead_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(modeling_gpt2, "create_causal_mask", lambda **_: None)
     with pytest.raises(ModelError, match="looks at later tokens"):
         opened(folder)
+
+
+def test_a_model_that_draws_from_what_is_no_number_is_refused(tmp_path, monkeypatch):
+    class Lost(CachedDecoder):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.hidden = self.hidden * torch.nan
+
+    monkeypatch.setattr(fitness, "CachedDecoder", Lost)
+    with pytest.raises(ModelError, match="predicts otherwise when it reads padded prompts"):
+        opened(saved(tmp_path / "model", "GPT2", DECODERS["GPT2"]))
 
 
 def test_an_unknown_way_from_hidden_states_to_logits_is_refused(tmp_path, monkeypatch):

@@ -102,6 +102,7 @@ def test_another_trainer_takes_the_adapter_over_few_bits(tmp_path, kind, method)
     moved = [value for name, value in result.weights(1).items() if "lora_B" in name]
     assert moved
     assert any(bool(value.any()) for value in moved)
+    assert {value.dtype for value in moved} == {torch.float32}  # as the adapter's masters are
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,9 +16,9 @@ from acft.atomic import sha256
 from acft.errors import ModelError
 from acft.scorers.local import LocalModel
 
-BATCH_SIZE = 16
+BATCH_SIZE, BATCH_SIZE_GPU = 16, 128
 LENGTH_STEP = 16
-"""Batches always have 16 rows and a multiple of 16 tokens.
+"""Batches always have as many rows, by device, and a multiple of 16 tokens.
 
 A score's last bits depend on the shape of its batch, so that must not depend on the other texts.
 """
@@ -45,17 +45,21 @@ class TransformerScorer:
         limit = max_tokens(self.model, self.tokenizer)
         token_ids = self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
         scores = [0.0] * len(texts)
-        for length, places in _batches([len(row) for row in token_ids], limit):
+        for length, places in _batches([len(row) for row in token_ids], limit, self._n_rows):
             rows = [token_ids[place] for place in places]
             probs = self._probabilities(rows, length)
             for place, prob in zip(places, probs.tolist(), strict=False):
                 scores[place] = prob
         return scores
 
+    @property
+    def _n_rows(self) -> int:
+        return BATCH_SIZE if self.model.device.type == "cpu" else BATCH_SIZE_GPU
+
     @torch.inference_mode()
     def _probabilities(self, rows: list[list[int]], length: int) -> Float[Tensor, " batch"]:
-        token_ids = torch.full((BATCH_SIZE, length), self.tokenizer.pad_token_id)
-        mask = torch.zeros(BATCH_SIZE, length, dtype=torch.long)
+        token_ids = torch.full((self._n_rows, length), self.tokenizer.pad_token_id)
+        mask = torch.zeros(self._n_rows, length, dtype=torch.long)
         mask[:, 0] = 1  # a row without any token to attend to would give NaN
         for index, row in enumerate(rows):
             token_ids[index, : len(row)] = torch.tensor(row)
@@ -72,15 +76,15 @@ class TransformerScorer:
         return output.logits.float().cpu()
 
 
-def _batches(lengths: Sequence[int], limit: int) -> Iterator[tuple[int, list[int]]]:
+def _batches(lengths: Sequence[int], limit: int, n_rows: int) -> Iterator[tuple[int, list[int]]]:
     """Padded length and the places of the texts in each batch."""
     groups: dict[int, list[int]] = defaultdict(list)
     for place, length in enumerate(lengths):
         steps = max(1, -(-length // LENGTH_STEP))
         groups[min(steps * LENGTH_STEP, limit)].append(place)
     for padded, places in sorted(groups.items()):
-        for start in range(0, len(places), BATCH_SIZE):
-            yield padded, places[start : start + BATCH_SIZE]
+        for start in range(0, len(places), n_rows):
+            yield padded, places[start : start + n_rows]
 
 
 def max_tokens(model: Any, tokenizer: Any) -> int:

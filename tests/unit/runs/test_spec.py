@@ -184,6 +184,7 @@ def test_when_batches_are_one_documents_are_cut():
     [
         (MemoryError(), "oom"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "oom"),
         (
             RuntimeError(
                 "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"

@@ -94,9 +94,13 @@ def test_a_worker_has_its_own_session_and_only_allowed_variables(tmp_path, monke
 def test_the_environment_is_an_allow_list(monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "secret")
     monkeypatch.setenv("HF_HOME", "/models")
+    monkeypatch.setenv("CC", "clang")  # which our own errors advise
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/kernels")
     passed = environment()
     assert "GITHUB_TOKEN" not in passed
     assert passed["HF_HOME"] == "/models"
+    assert passed["CC"] == "clang"
+    assert passed["TRITON_CACHE_DIR"] == "/kernels"
 
 
 def test_what_is_imported_here_is_imported_by_children_whatever_folder_they_work_in(
