@@ -25,8 +25,8 @@ PolicyLogprobs = Callable[[], Float[Tensor, "row vocab"]]
 GuidedLogprobs = Callable[[Int[Tensor, " row"], PolicyLogprobs], Float[Tensor, "row vocab"]]
 """Log-probabilities of the guided policy at the given positions; called without gradients.
 
-A guided policy that is known in part is completed by the policy's own log-probabilities there. One
-that does not ask for them has their memory to itself."""
+One that knows only its top tokens calls the second argument for the rest; as long as nobody calls
+it, the policy's log-probabilities take no memory."""
 
 KlDirection = Literal["guided_policy", "policy_guided"]
 _DIRECTIONS = get_args(KlDirection)

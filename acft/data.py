@@ -127,7 +127,7 @@ def load_prompts(settings: PromptSettings, seed: int) -> list[Prompt]:
 def load_documents(settings: CorpusSettings, seed: int) -> dict[Split, list[Document]]:
     """Distinct documents of a corpus by split, at most ``max_documents`` over all splits.
 
-    They come in a seeded order, as prompts do. One with a prompt is where that prompt would be.
+    They come in a seeded order, as prompts do. A document with a prompt has the prompt's split.
 
     Raises:
         DataError: The source is unknown, missing, malformed, empty or written by the policy.

@@ -58,7 +58,7 @@ class Label:
     scorer_versions: Mapping[str, str] = field(default_factory=dict)
     """Version and weight hash by scorer name; see ``scorer_versions``."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
 
 def scorer_versions(scorers: Sequence[Scorer]) -> dict[str, str]:

@@ -72,8 +72,9 @@ class Calibration(Event):
     """auc, auc_last_third, auc_within_prompt, auc_prefix, auc_prefix_last_third, brier,
     brier_constant, bce, bce_constant."""
     reliability: list[dict[str, float]]
-    """Bins with ``low``, ``high``, ``predicted``, ``observed``, ``n`` positions of so many
-    ``groups``, prompts, and ``stderr`` of ``observed``; runs before it have neither of the last."""
+    """One entry for each bin: its edges ``low`` and ``high``, the means ``predicted`` and
+    ``observed``, the number ``n`` of positions and of ``groups`` (prompts) behind them, and the
+    ``stderr`` of ``observed``. Older files have neither ``groups`` nor ``stderr``."""
     by_position: list[dict[str, float | None]]
     """For each response position: ``position``, ``auc``, ``brier``, ``n``."""
 

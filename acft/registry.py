@@ -1,7 +1,7 @@
 """Name to object, with discovery by scanning a folder and did-you-mean on unknown names.
 
-A file that cannot be imported takes nothing with it but its own names: it is told in the log, by
-``problems``, and by the error about a name that nobody else has.
+A file that cannot be imported is skipped. The failure is logged, listed by ``problems``, and added
+to the error about a name that no other file registers.
 """
 
 import difflib

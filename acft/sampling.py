@@ -9,9 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.forward import logits
@@ -22,6 +21,7 @@ from acft.settings import SamplingSettings
 from acft.threads import Workers
 from acft.token_choice import choose, choose_plainly, drawing_device, uniforms
 from acft.types import DrawChecks, Prompt, Rollout, Window
+from acft.windows import join_windows, left_padded, window_of
 
 CONTINUATION_BATCH = 256
 """Continuations drawn at once."""
@@ -230,7 +230,11 @@ def _draw_batch(
             keep_hidden=request.keep_hidden,
         )  # fmt: skip
     rollouts = _rollouts(backbone, items, response, request.policy_version)
-    return rollouts, _window(items, response, hidden, horizon) if request.keep_hidden else None
+    if not request.keep_hidden:
+        return rollouts, None
+    prompts = [item.prompt_ids for item in items]
+    states = torch.stack(hidden, dim=1)
+    return rollouts, window_of(prompts, response.token_ids, response.mask, states, horizon)
 
 
 def _respond(
@@ -342,48 +346,6 @@ def _rollouts(
             )
         )
     return result
-
-
-def _window(items: list[_Item], response: _Response, hidden: list[Tensor], horizon: int) -> Window:
-    states = torch.stack(hidden, dim=1).to("cpu", torch.float16)
-    batch, length, width = states.shape
-    token_ids = torch.zeros(batch, horizon + 1, dtype=torch.long)
-    token_ids[:, 1:length] = response.token_ids.cpu()
-    token_ids[:, 0] = torch.tensor([item.prompt_ids[-1] for item in items])
-    mask = torch.zeros(batch, horizon + 1, dtype=torch.bool)
-    mask[:, 0] = True
-    mask[:, 1:length] = response.mask.cpu()
-    padded = states.new_zeros(batch, horizon + 1, width)
-    padded[:, :length] = states
-    prompt_ids, prompt_mask = left_padded([item.prompt_ids for item in items])
-    return Window(padded, token_ids, mask, torch.full(mask.shape, 0.5), prompt_ids, prompt_mask)
-
-
-def left_padded(
-    sequences: Sequence[Sequence[int]], pad_id: int = 0
-) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-    """Token ids padded on the left to the longest, and True where there is a token."""
-    longest = max(map(len, sequences))
-    ids = [[pad_id] * (longest - len(sequence)) + list(sequence) for sequence in sequences]
-    mask = [[False] * (longest - len(sequence)) + [True] * len(sequence) for sequence in sequences]
-    return torch.tensor(ids, dtype=torch.long), torch.tensor(mask)
-
-
-def join_windows(windows: Sequence[Window]) -> Window:
-    """All sequences of several windows, in order; prompts are padded to the longest."""
-    longest = max(window.prompt_ids.shape[1] for window in windows)
-
-    def padded(tensor: Tensor) -> Tensor:
-        return pad(tensor, (longest - tensor.shape[1], 0))
-
-    return Window(
-        torch.cat([w.hidden for w in windows]),
-        torch.cat([w.token_ids for w in windows]),
-        torch.cat([w.mask for w in windows]),
-        torch.cat([w.verdicts for w in windows]),
-        torch.cat([padded(w.prompt_ids) for w in windows]),
-        torch.cat([padded(w.prompt_mask) for w in windows]),
-    )
 
 
 def _in_request_order(

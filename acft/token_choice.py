@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -92,6 +92,16 @@ def _first_above(
     """The first place above the target, or where rounding left none, the last that has any mass."""
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
     return torch.searchsorted(cumulative, target, right=True).minimum(last)
+
+
+def in_nucleus(
+    next_logprobs: Float[Tensor, "batch vocab"], top_p: float
+) -> Bool[Tensor, "batch vocab"]:
+    """True for the likeliest tokens whose probabilities first reach ``top_p``; at least one."""
+    ordered, ids = next_logprobs.sort(dim=-1, descending=True)
+    mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+    kept = mass_before < top_p if top_p < 1.0 else torch.ones_like(ids, dtype=torch.bool)
+    return torch.zeros_like(kept).scatter(1, ids, kept)
 
 
 def _choose_from_nucleus(

@@ -144,7 +144,7 @@ def auc_intervals(
             here = where[rows]
             return auc(log_r.numpy()[rows][here], verdict[rows][here])
 
-        return _interval(bootstrap(data.prompt_ids, among, resamples))
+        return _interval(bootstrap(data.prompts, among, resamples))
 
     return {"auc": interval(mask), "auc_last_third": interval(late)}
 
@@ -156,7 +156,7 @@ def optimal_weights(data: OracleData) -> np.ndarray:
     """
     verdict = data.verdict.numpy()
     weights = np.zeros(len(data))
-    for rows in group_rows(data.prompt_ids):
+    for rows in group_rows(data.prompts):
         weights[rows] = verdict[rows] / max(verdict[rows].mean(), 1 / len(rows))
     return weights
 

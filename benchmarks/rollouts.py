@@ -25,10 +25,10 @@ import torch
 from acft.engines import Engine
 from acft.engines.compiled import CompiledEngine
 from acft.engines.local import LOCAL
-from acft.sampling import left_padded
 from acft.settings import SamplingSettings
 from acft.training.world import World
 from acft.types import Prompt
+from acft.windows import left_padded
 from benchmarks.worlds import SHAPES, prompts, random_world, synchronize
 
 BARS = {"cpu": 1.5, "cuda": 3.0}

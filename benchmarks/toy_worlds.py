@@ -25,7 +25,6 @@ from acft.backbone.toy import START_ID, save_toy_model, symbol_ids
 from acft.methods.acft import AcftSettings, train
 from acft.oracle.base import ORACLES, Oracle
 from acft.oracle.verdicts import prefix_verdicts
-from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.settings import RunSettings
 from acft.toy import Tables, ToyWorld
@@ -33,6 +32,7 @@ from acft.training.oracle_job import Guide, build_oracle, oracle_job
 from acft.training.outputs import Checkpoint, TrainContext
 from acft.training.world import World, load_world
 from acft.types import TokenBatch
+from acft.windows import response_windows
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from acft.errors import DataError
 from acft.totals import Totals
 
 MEASUREMENTS, DRAWN, MADE_BY = "measurements.json", "drawn.json", "made_by.json"
-"""Inside a checkpoint: totals by suite, subject and name; see ``Results``."""
+"""Files inside a checkpoint, one for each field of ``Results``."""
 
 
 @dataclass(frozen=True)

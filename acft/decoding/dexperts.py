@@ -13,8 +13,9 @@ from acft.backbone.loading import Backbone, load_backbone
 from acft.config import Config
 from acft.decoding.base import DECODERS, DecodedPolicy, DecoderContext, DecoderKind, Sampler
 from acft.errors import ConfigError
-from acft.sampling import left_padded
 from acft.settings import ModelSettings, NonNegativeFloat, OpenFraction
+from acft.token_choice import in_nucleus
+from acft.windows import left_padded
 
 
 class DExpertsSettings(Config):
@@ -83,14 +84,6 @@ class DExpertsSession:
         kept = in_nucleus(next_logprobs, decoder.filter_top_p)
         tilted = next_logprobs + decoder.alpha * vote
         return tilted.masked_fill(~kept, -torch.inf).log_softmax(dim=-1)
-
-
-def in_nucleus(next_logprobs: Float[Tensor, "batch vocab"], top_p: float) -> Tensor:
-    """True for the likeliest tokens whose probabilities first reach ``top_p``; at least one."""
-    ordered, ids = next_logprobs.sort(dim=-1, descending=True)
-    mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
-    kept = mass_before < top_p if top_p < 1.0 else torch.ones_like(ids, dtype=torch.bool)
-    return torch.zeros_like(kept).scatter(1, ids, kept)
 
 
 def build(settings: DExpertsSettings, context: DecoderContext) -> Sampler:

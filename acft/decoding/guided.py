@@ -15,9 +15,9 @@ from acft.errors import ConfigError
 from acft.objective import guided_next_logprobs, guided_next_logprobs_soft, prompt_log_r
 from acft.oracle.base import Oracle, Verdicts
 from acft.prompt_tokens import Decode, response_text
-from acft.sampling import left_padded
 from acft.settings import OpenFraction, PositiveFloat
 from acft.types import Window
+from acft.windows import left_padded
 
 
 class GuidedSettings(Config):

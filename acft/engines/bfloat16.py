@@ -14,9 +14,10 @@ from acft.backbone.loading import Backbone
 from acft.engines.base import ENGINES, Engine, EngineKind, Prepared
 from acft.engines.local import LocalEngine
 from acft.engines.readback import read_again
-from acft.sampling import DrawRequest, Samples, join_windows
+from acft.sampling import DrawRequest, Samples
 from acft.settings import RunSettings
 from acft.types import DrawChecks
+from acft.windows import join_windows
 
 
 class Bfloat16Engine(LocalEngine):

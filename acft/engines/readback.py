@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from acft.backbone.forward import logits, response_states
 from acft.backbone.loading import Backbone
 from acft.data import pad_token
-from acft.sampling import left_padded
 from acft.settings import SamplingSettings
+from acft.token_choice import in_nucleus
 from acft.types import DrawChecks, Window
+from acft.windows import left_padded, window_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_again(
     checks = DrawChecks(len(responses), 0, n_tokens, surprise, variance)
     window = None
     if keep_hidden:
-        window = _window(prompts, response_ids, mask, states, sampling.horizon)
+        window = window_of(prompts, response_ids, mask, states, sampling.horizon)
     return Read(_ragged(policy_lps, mask), _ragged(drawn_lps, mask), window, checks)
 
 
@@ -82,12 +82,9 @@ def proposed(
     picked = next_logprobs.gather(1, chosen[:, None])[:, 0]
     if top_p >= 1.0:
         return next_logprobs, picked
-    ordered, ids = next_logprobs.sort(dim=-1, descending=True)
-    mass_before = ordered.exp().cumsum(dim=-1) - ordered.exp()
-    kept = ordered.masked_fill(mass_before >= top_p, -torch.inf)
+    kept = next_logprobs.masked_fill(~in_nucleus(next_logprobs, top_p), -torch.inf)
     total = kept.logsumexp(dim=-1, keepdim=True)
-    nucleus = torch.empty_like(kept).scatter(1, ids, kept - total)
-    return nucleus, picked - total[:, 0]
+    return kept - total, picked - total[:, 0]
 
 
 def _moments(
@@ -98,22 +95,6 @@ def _moments(
     probs = logprobs.exp()
     mean = -(probs * finite).sum(dim=-1)
     return mean, (probs * finite.square()).sum(dim=-1) - mean.square()
-
-
-def _window(
-    prompts: Sequence[tuple[int, ...]],
-    response_ids: Int[Tensor, "batch step"],
-    mask: Bool[Tensor, "batch step"],
-    states: Float[Tensor, "batch window width"],
-    horizon: int,
-) -> Window:
-    missing = horizon - response_ids.shape[1]
-    token_ids = pad(response_ids, (1, missing))
-    token_ids[:, 0] = torch.tensor([ids[-1] for ids in prompts])
-    whole = pad(pad(mask, (1, 0), value=True), (0, missing))
-    prompt_ids, prompt_mask = left_padded(prompts)
-    hidden = pad(states.to("cpu", torch.float16), (0, 0, 0, missing))
-    return Window(hidden, token_ids, whole, torch.full(whole.shape, 0.5), prompt_ids, prompt_mask)
 
 
 def right_padded(

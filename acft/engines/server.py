@@ -23,10 +23,11 @@ from acft.engines.readback import Read, read_again
 from acft.engines.weights import digest, write_once
 from acft.errors import ModelError
 from acft.prompt_tokens import check_lengths, encode_prompt, full_prompt, response_text
-from acft.sampling import DrawRequest, Samples, join_windows
+from acft.sampling import DrawRequest, Samples
 from acft.seeding import derive_seed
 from acft.settings import AdapterSettings, RunSettings, SamplingSettings
 from acft.types import DrawChecks, Prompt, Rollout
+from acft.windows import join_windows
 
 ATTEMPTS = 16
 """Tries at one response whose tokens can be told."""

@@ -1,7 +1,6 @@
 """A run's models held in memory: the base, one copy for tuned weights, the oracle, the scorers."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from acft.runs.directory import find_run
 from acft.runs.restore import origin_of
 from acft.runs.spec import Spec, spec_of
 from acft.sampling import Decoder
-from acft.schema import RunPaths
+from acft.schema import RunPaths, policy_sha256
 from acft.scoring import ScorerPool, score_texts
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
@@ -79,7 +78,7 @@ class OpenedRun:
         if self.tuned.version != version:
             folder = self.checkpoint(version)
             verify(folder)
-            digest = file_hash(folder / "policy")
+            digest = policy_sha256(folder)
             self.tuned.version = -1  # whatever a load that fails leaves behind
             self.tuned.load(folder / "policy", version)
             self.tuned.backbone.model.eval()
@@ -179,12 +178,3 @@ def _pool(session: Session, home: Path) -> ScorerPool:
     if kept is None or kept[0] != home:
         kept = session.kept["pool"] = (home, ScorerPool(session.device))
     return kept[1]
-
-
-def file_hash(folder: Path) -> str:
-    """SHA-256 over the safetensors files of a folder, in name order."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()

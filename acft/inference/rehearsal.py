@@ -25,7 +25,6 @@ from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import Speeds, expected_work
 from acft.machine import free_memory, peak_memory
 from acft.methods.acft import AcftSettings
-from acft.oracle.windows import response_windows
 from acft.policy import base_policy, trainable_policy
 from acft.runs.failures import classify
 from acft.runs.spec import Spec, parse_spec
@@ -41,6 +40,7 @@ from acft.training.oracle_job import OracleRound, build_oracle, oracle_job
 from acft.training.regularizer import Regularizer
 from acft.training.world import World, prompts_by_split
 from acft.types import Rollout
+from acft.windows import response_windows
 
 SAMPLED = 64
 """Responses drawn to be timed, and again to train an oracle that can guide the step."""

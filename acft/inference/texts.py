@@ -24,11 +24,12 @@ from acft.prompt_tokens import (
     response_text,
     response_texts,
 )
-from acft.sampling import Decoder, left_padded
+from acft.sampling import Decoder
 from acft.token_choice import choose, drawing_device, uniforms
 from acft.token_text import TokenTexts
 from acft.training.controlled import with_control
 from acft.types import Prompt, TokenBatch
+from acft.windows import left_padded
 
 MAX_TOKENS = 512
 MAX_LETTERS = 4000

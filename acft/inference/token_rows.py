@@ -18,11 +18,11 @@ from acft.objective import (
     prompt_log_r,
 )
 from acft.oracle.verdicts import prefix_verdicts
-from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.token_text import TokenTexts
 from acft.training.oracle_job import Guide
 from acft.types import TokenBatch
+from acft.windows import response_windows
 
 TOP = 10
 """Likeliest tokens kept under each of base, policy and guided."""

@@ -270,8 +270,8 @@ def _sampled_documents(
 ) -> list[tuple[TokenizedDocument, float]]:
     """The guide's rollouts as KL-only documents; towards q they weigh q/p.
 
-    Weights have mean 1 over all response tokens, so that ``kl_weight`` means the same whatever part
-    of the rollouts has any.
+    Weights are scaled to mean 1 over all response tokens, so that ``kl_weight`` means the same
+    however many rollouts weigh nothing.
 
     Source: derived; E_q[f] = E_p[f·q/p], with R(x) estimated by the mean of C over the prompt's
     responses. Where another distribution than p drew them, all weigh p over it as well.

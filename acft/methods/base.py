@@ -4,11 +4,12 @@ A method knows neither files, processes, the store nor the screen. It yields eve
 sealed and checkpoints to be saved; whoever runs it decides where they go.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from acft.config import Config
+from acft.errors import ConfigError
 from acft.registry import Registry, summary_of
 from acft.settings import RunSettings
 from acft.training.outputs import Output, TrainContext
@@ -37,8 +38,8 @@ class Method:
     has_oracle: bool = False
     """Whether each round trains an oracle on responses that are judged at every prefix."""
     is_counted: bool = False
-    """Whether these steps, these responses, and plain ones for corpora, validation and test are all
-    its work; what else a method draws or computes is told by no estimate."""
+    """Whether optimiser steps, the oracle's responses, and plain ones for corpora, validation and
+    test are all that the method computes; where they are not, its estimated time is too short."""
 
     @property
     def summary(self) -> str:
@@ -56,3 +57,21 @@ class Method:
 
 METHODS: Registry[Method] = Registry("method", "acft.methods", Method)
 """Every training method by name."""
+
+
+def parse_method(table: Any) -> tuple[str, Method, Config]:
+    """The name, the method and its own settings that a ``[method]`` table asks for.
+
+    Raises:
+        ConfigError: It is no table, names no registered method, or a setting of it is wrong.
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"[method] = {table!r}: must be a table with a name")
+    if not isinstance(table.get("name"), str):
+        raise ConfigError(f"[method] name: is missing (allowed: {', '.join(METHODS.names())})")
+    try:
+        method = METHODS.get(table["name"])
+    except ConfigError as error:
+        raise ConfigError(f"[method] name = {table['name']!r}: {error}") from None
+    own = {key: value for key, value in table.items() if key != "name"}
+    return table["name"], method, method.settings_type.parse(own, "method")

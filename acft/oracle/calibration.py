@@ -17,7 +17,7 @@ def calibrate(oracle: Oracle, data: OracleData, round_index: int) -> Calibration
     by_token, by_prefix = (values.exp().numpy() for values in predictions(oracle, data))
     mask = data.window.mask[:, 1:].numpy()
     verdict = np.broadcast_to(data.verdict.numpy()[:, None], mask.shape)
-    prompts = np.unique(data.prompt_ids, return_inverse=True)[1]
+    prompts = np.unique(data.prompts, return_inverse=True)[1]
     groups = np.broadcast_to(prompts[:, None], mask.shape)
     weights = np.broadcast_to(data.weights.numpy()[:, None], mask.shape)
     late = mask.copy()
@@ -27,7 +27,7 @@ def calibrate(oracle: Oracle, data: OracleData, round_index: int) -> Calibration
         round=round_index,
         oracle_version=oracle.version,
         n_rollouts=len(data),
-        n_prompts=len(set(data.prompt_ids)),
+        n_prompts=len(set(data.prompts)),
         metrics={
             "auc": auc(by_token[mask], verdict[mask], weights[mask]),
             "auc_last_third": auc(by_token[late], verdict[late], weights[late]),

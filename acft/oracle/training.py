@@ -38,7 +38,8 @@ class OracleData:
     window: Window
     satisfaction: Float[Tensor, " batch"]
     """Graded, in [0, 1]; above 0.5 = satisfied."""
-    prompt_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    """Name of each one's prompt."""
     log_weights: Float[Tensor, " batch"]
     """log p - log proposal of each response, in nats."""
 
@@ -51,7 +52,7 @@ class OracleData:
         return OracleData(
             self.window[rows],
             self.satisfaction[rows],
-            tuple(self.prompt_ids[row] for row in rows.tolist()),
+            tuple(self.prompts[row] for row in rows.tolist()),
             self.log_weights[rows],
         )
 

@@ -20,7 +20,7 @@ class Export:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         form = "merged" if self.is_merged else "adapter"
         return f"round-{self.round}-{form}{'-oracle' if self.has_oracle else ''}"
 

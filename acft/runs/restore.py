@@ -4,7 +4,6 @@ Every file of the checkpoint is compared with its recorded hash first. What is a
 loaded when it is first used, so that an export needs no scorer and a plain text no oracle.
 """
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
@@ -16,7 +15,6 @@ from typing import Any, Literal
 from acft.atomic import read_own_text
 from acft.backbone.loading import Backbone, resolve_device
 from acft.checkpoints import verify
-from acft.config import Config
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
 from acft.decoding.guided import GuidedSettings
@@ -24,7 +22,7 @@ from acft.decoding.portable import PortableOracle, portable_oracle
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
-from acft.methods.base import METHODS, Method
+from acft.methods.base import parse_method
 from acft.oracle.base import Oracle
 from acft.policy import Policy, base_policy, trainable_policy
 from acft.runs.directory import RUN_ID, find_run, read_launch
@@ -175,7 +173,7 @@ class RestoredRun:
 
     def _oracle_of(self, policy: Policy) -> Oracle:
         """The oracle, judging what this policy would go on to say."""
-        oracle = copy.deepcopy(self.guide.oracle)
+        oracle = self.guide.oracle.copied()
         oracle.follow(policy.backbone)
         return oracle
 
@@ -261,7 +259,7 @@ class PlainModel:
     @cached_property
     def judges(self) -> list[Scorer]:
         """The scorers that evaluate by default."""
-        pool = ScorerPool()
+        pool = ScorerPool(resolve_device(self.settings.device))
         return [pool(name) for name in self.settings.evaluation.scorers]
 
     def sampler(
@@ -351,20 +349,14 @@ def _resolved(paths: RunPaths) -> dict[str, Any]:
 
 def used_control(method: Mapping[str, Any]) -> str:
     """Control text of a method as its run recorded it; empty for most."""
-    kind, settings = _parsed(method)
+    _, kind, settings = parse_method(method)
     return kind.control(settings)
 
 
 def used_decoder(method: Mapping[str, Any]) -> str:
     """Decoder with which a method, as its run recorded it, means its policy to be used."""
-    kind, settings = _parsed(method)
+    _, kind, settings = parse_method(method)
     return kind.decoder(settings) or PLAIN
-
-
-def _parsed(method: Mapping[str, Any]) -> tuple[Method, Config]:
-    kind = METHODS.get(method["name"])
-    chosen = {key: value for key, value in method.items() if key != "name"}
-    return kind, kind.settings_type.parse(chosen, "method")
 
 
 def sealed_round(paths: RunPaths, checkpoint: int | None = None) -> RoundFinished:

@@ -18,7 +18,7 @@ from acft.config import Config, flat, read_own
 from acft.constraints import ParsedConstraint, parse_constraints
 from acft.errors import ConfigError
 from acft.events import COUNT_END
-from acft.methods.base import METHODS, Method
+from acft.methods.base import Method, parse_method
 from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
 from acft.runs.references import missing_files, names_alone, unknown_names, unreadable_texts
@@ -159,7 +159,7 @@ def parse_spec(
     values = as_asked(written, overrides)
     problems: list[str] = []
     settings = _collect(problems, lambda: RunSettings.parse(values))
-    method = _collect(problems, lambda: _parse_method(values.get("method", {"name": "acft"})))
+    method = _collect(problems, lambda: parse_method(values.get("method", {"name": "acft"})))
     tables = _tables(values.get("constraint", RunSettings.model_fields["constraint"].default))
     constraints = _collect(problems, lambda: parse_constraints(tables))
     named = settings or names_alone(values)
@@ -191,19 +191,6 @@ def resolved(spec: Spec) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def _parse_method(table: Any) -> tuple[str, Method, Config]:
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"[method] = {table!r}: must be a table with a name")
-    if not isinstance(table.get("name"), str):
-        raise ConfigError(f"[method] name: is missing (allowed: {', '.join(METHODS.names())})")
-    try:
-        method = METHODS.get(table["name"])
-    except ConfigError as error:
-        raise ConfigError(f"[method] name = {table['name']!r}: {error}") from None
-    own = {key: value for key, value in table.items() if key != "name"}
-    return table["name"], method, method.settings_type.parse(own, "method")
 
 
 def _tables(value: Any) -> list[Mapping[str, Any]]:

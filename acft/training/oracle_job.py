@@ -1,6 +1,5 @@
 """The Oracle box of the paper's figure 2: draw from a policy, ask the constraint, fit R."""
 
-import copy
 import itertools
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from acft.oracle.strength import (
 from acft.oracle.training import NextLogprobs, OracleData, fit_oracle
 from acft.oracle.verdicts import token_verdicts
 from acft.policy import Policy
-from acft.sampling import Samples, join_windows
+from acft.sampling import Samples
 from acft.scorers import Scorer
 from acft.scoring import Scores
 from acft.seeding import derive_seed
@@ -43,6 +42,7 @@ from acft.training.responses import evenly, pieces
 from acft.training.sparse import Key, SparseGuidance
 from acft.training.world import World
 from acft.types import DrawChecks, Prompt, Rollout, Window
+from acft.windows import join_windows
 
 RESPONSES_AT_ONCE = 128
 """Responses between two reports of progress, or a batch where that is larger."""
@@ -140,7 +140,7 @@ def oracle_job(
     if drawn is None:
         return cut_short
     train, held_out = drawn
-    oracle = copy.deepcopy(oracle)
+    oracle = oracle.copied()
     oracle.follow(policy.backbone)
     model = policy.backbone.model
     validation = oracle_data(held_out)
@@ -370,6 +370,6 @@ def _joined(first: OracleData, second: OracleData) -> OracleData:
     return OracleData(
         join_windows([first.window, second.window]),
         torch.cat([first.satisfaction, second.satisfaction]),
-        first.prompt_ids + second.prompt_ids,
+        first.prompts + second.prompts,
         torch.cat([first.log_weights, second.log_weights]),
     )

@@ -16,12 +16,12 @@ from acft.objective import (
     log_reach,
     prompt_log_r,
 )
-from acft.oracle.windows import response_windows
 from acft.policy import Policy
 from acft.training.oracle_job import Guide
 from acft.training.sparse import CachedGuidance, key_of
 from acft.training.world import World
 from acft.types import TokenBatch
+from acft.windows import response_windows
 
 REACH_MAX = 5.0
 """Cut of the prefix weights; they rarely pass 1 / R(prompt)."""

@@ -12,9 +12,9 @@ from acft.distributed import ranks
 from acft.engines.readback import read_again
 from acft.oracle.training import OracleData
 from acft.policy import Policy
-from acft.sampling import join_windows
 from acft.training.world import World
 from acft.types import Rollout, Window
+from acft.windows import join_windows
 
 BATCH = 64
 

@@ -44,7 +44,7 @@ class BasePull:
 
     @property
     def weight(self) -> float:
-        """Of the one KL that stands for both terms."""
+        """Weight of the one KL that stands for both terms."""
         return self.kl + self.entropy
 
     @property

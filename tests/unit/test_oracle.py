@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from acft import toy
 from acft.backbone.forward import logits
@@ -14,11 +15,11 @@ from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedSettings, guided_decoder
 from acft.events import Note, Scalars
 from acft.oracle import strength
+from acft.oracle.base import Oracle
 from acft.oracle.calibration import calibrate
 from acft.oracle.consistent import ConsistentOracle
 from acft.oracle.strength import guided_estimates, guided_log_weights, smallest_strength
 from acft.oracle.training import OracleData, _sampling, _validation_loss
-from acft.oracle.windows import response_windows
 from acft.settings import OracleSettings, SamplingSettings
 from acft.training.fit_job import fit_job
 from acft.training.optimization import PolicyOptimizer
@@ -33,6 +34,7 @@ from acft.training.oracle_job import (
 from acft.training.regularizer import Regularizer
 from acft.training.replay import replayed
 from acft.types import TokenBatch
+from acft.windows import response_windows
 from tests.toy_runs import HORIZON, N_SYMBOLS, drained, toy_run, world_of
 
 
@@ -344,3 +346,19 @@ def test_the_smallest_trusted_strength_that_reaches_the_target_is_chosen(world):
     assert smallest_strength([weak, estimates[1]], 0.9) == 2.0
     untrusted = dataclasses.replace(estimates[1], effective_share=0.01)
     assert smallest_strength([weak, untrusted], 0.9) == 1.0
+
+
+def test_a_copy_of_a_recurrent_oracle_has_its_weights_in_one_piece(monkeypatch):
+    flattened = []
+
+    def noted(self):
+        flattened.append(self)
+
+    monkeypatch.setattr(nn.RNNBase, "flatten_parameters", noted)
+    units = nn.GRU(2, 2)
+    oracle = Oracle(-1.0)
+    oracle.add_module("units", units)
+    flattened.clear()
+    copied = oracle.copied()
+    assert flattened == [copied.get_submodule("units")]
+    assert copied.get_submodule("units") is not units

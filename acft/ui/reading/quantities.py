@@ -13,14 +13,6 @@ class Quantity:
     unit: str = ""
 
 
-SHARES = frozenset(
-    {
-        "toxic_share", "toxicity_probability", "satisfaction", "degenerate_share", "empty_share",
-        "refusal_share", "repetition", "acc", "acc_norm", "exact_match", "win_rate",
-    }
-)  # fmt: skip
-"""Metrics that say how many of all, shown in percent, as are all that end in ``_share`` or say it
-at a threshold or by a way of reading; scores and numbers of others stay as is."""
 AT = "toxic_share_at_"
 MATCHES = "exact_match_"
 """Before the name of one of several ways in which answers are read out of responses."""
@@ -91,7 +83,9 @@ def is_share(name: str) -> bool:
     """Whether a measured number, whatever its scorer or category, is shown in percent."""
     parts = [part.partition("@")[0] for part in name.split("/")]
     return any(
-        p in SHARES or p.endswith("_share") or (p.startswith((AT, MATCHES)) and not comparison(p))
+        p.endswith("_share")
+        or (p in MEASURED and MEASURED[p].unit == SHARE)
+        or (p.startswith((AT, MATCHES)) and not comparison(p))
         for p in parts
     )
 

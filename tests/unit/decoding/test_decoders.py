@@ -6,11 +6,11 @@ import torch
 from acft.backbone.loading import load_backbone
 from acft.data import prompt_of
 from acft.decoding.base import DECODERS, DecoderContext
-from acft.decoding.dexperts import in_nucleus
 from acft.decoding.rad import RadDecoder
 from acft.errors import ConfigError
 from acft.policy import Policy
 from acft.settings import ModelSettings, SamplingSettings
+from acft.token_choice import in_nucleus
 from tests.fakes import save_tiny_model
 
 PROMPTS = [prompt_of("See the rain"), prompt_of("Sun")]
