@@ -117,6 +117,9 @@ def _choose_from_nucleus(
         done = (probabilities.sum(dim=-1) >= top_p) | (size >= vocab)
         mass_before = probabilities.cumsum(dim=-1) - probabilities
         top = top.masked_fill(mass_before >= top_p, -torch.inf)
+        if len(rows) == len(logprobs) and bool(done.all()):  # one wait for a GPU instead of six
+            index, lp = _from_logprobs(top, uniform)
+            return ids.gather(1, index[:, None])[:, 0], lp
         index, lp = _from_logprobs(top[done], uniform[rows[done]])
         chosen[rows[done]] = ids[done].gather(1, index[:, None])[:, 0]
         chosen_lp[rows[done]] = lp
