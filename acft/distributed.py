@@ -109,8 +109,9 @@ def ranks() -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Ranks()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    gpu = int(os.environ.get("LOCAL_RANK", "0"))
+    if gpu < torch.cuda.device_count():  # more processes may train on CPUs
+        torch.cuda.set_device(gpu)
     if not dist.is_initialized():
         # both: numbers travel between GPUs, Python objects between processors
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

@@ -12,8 +12,13 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def cores() -> int:
-    """CPU cores this process may run on; a launched run is pinned to a part of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores of this process; a launched run is pinned to a part of the machine's.
+
+    Processes that a launcher started together on one machine have equal shares.
+    """
+    is_known = hasattr(os, "sched_getaffinity")
+    there = len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
+    return max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def peak_memory() -> tuple[int, int]:

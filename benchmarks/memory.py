@@ -76,14 +76,14 @@ def peak_bytes(vocab: int, positions: int, device: str, dtype: torch.dtype, *, k
         arguments = inputs.hidden[:n], head, inputs.targets[:n], inputs.weights[:n]
         token_losses(*arguments, penalty).total.sum().backward()
 
+    work(1)  # what libraries take at first use is no part of it
+    inputs.oracle.train().eval()  # nor do the oracle's factors from that
+    inputs.hidden.grad = None
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work(positions)
         return torch.cuda.max_memory_allocated() - before
-    work(1)  # libraries that load at first use are no part of it
-    inputs.oracle.train().eval()  # nor do the oracle's factors from that
-    inputs.hidden.grad = None
     before = psutil.Process().memory_info().rss
     work(positions)
     unit = 1 if sys.platform == "darwin" else 1024

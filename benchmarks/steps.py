@@ -168,9 +168,10 @@ def _trl_steps(world: World) -> list[float]:
             gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
             max_steps=settings.steps_per_round, learning_rate=LR, save_strategy="no",
             shuffle_dataset=False, train_sampling_strategy="sequential", disable_tqdm=True,
-            activation_checkpointing=False, bf16=world.policy.device != "cpu",
+            activation_checkpointing=settings.checkpointing, bf16=world.policy.device != "cpu",
             logging_strategy="no", max_length=None,
         )  # fmt: skip
+        config._n_gpu = min(config.n_gpu, 1)  # the trainer refuses more in one process
         trainer = SFTTrainer(
             model=model, args=config, train_dataset=Dataset.from_dict({"input_ids": texts}),
             processing_class=world.base.backbone.tokenizer, callbacks=[clock],

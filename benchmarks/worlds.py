@@ -100,7 +100,8 @@ def random_world(
     run = RunSettings.parse(values | changes)
     backbone = random_backbone(shape, run.device, run.dtype)
     vocab = SHAPES[shape]["vocab_size"]
-    base = Policy(backbone, workers=Workers(torch.get_num_threads() if device != "cuda" else 1))
+    is_cpu = backbone.model.device.type == "cpu"  # one thread feeds a GPU
+    base = Policy(backbone, workers=Workers(torch.get_num_threads() if is_cpu else 1))
     return World(
         run,
         base,

@@ -5,6 +5,7 @@ a whole; on a GPU it is then recorded as a CUDA graph, which is replayed without
 code serves all models of one shape; caches and graphs belong to one draw and end with it.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -169,7 +170,9 @@ class _Seats:
             hidden = self._step(
                 self._decoder, self.token_ids, self.mask, self.positions, self.cache
             )
-        self._turn = nullcontext()
+        if not isinstance(self._turn, nullcontext):
+            self._turn = nullcontext()
+            gc.collect()  # the compiler leaves cycles that hold this cache and these weights
         return hidden
 
     def _record(self) -> None:

@@ -157,6 +157,7 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
         # Likewise, processes that train together would agree with another job than their own.
         is_alone = ranks().size == 1
         can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
+        can_overlap = can_overlap and not _records_graphs(world)
         at_once = can_overlap or state.remote is not None
         if not at_once:
             yield from _take_turns(world, plan)
@@ -176,9 +177,20 @@ def _take_turns(world: World, plan: Round) -> Iterator[Note]:
         reason = "dropout draws from one generator; set [adapter] dropout = 0"
     if ranks().size > 1:
         reason = "several processes train together"
+    if _records_graphs(world):
+        reason = "nothing else may compute while a GPU's steps are recorded; set [engine] kind = "
+        reason += "'local'"
     if plan.index == 2:  # the first round with two jobs
         text = f"the two jobs of the parallel schedule take turns, since {reason}"
         yield Note("warning", text, plan.index)
+
+
+def _records_graphs(world: World) -> bool:
+    """Whether drawing records CUDA graphs.
+
+    Source: PyTorch's notes on CUDA graphs; no work of another thread may run during a capture.
+    """
+    return world.run.engine.kind == "compiled" and world.base.device != "cpu"
 
 
 def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, OracleRound]:

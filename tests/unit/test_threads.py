@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from acft.machine import cores
 from acft.threads import Workers
 
 
@@ -52,3 +53,11 @@ def test_whoever_stops_reading_stops_the_work():
     next(read)
     read.close()
     assert len(begun) <= 3
+
+
+def test_processes_that_were_started_together_share_the_cores_of_their_machine(monkeypatch):
+    there = cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores() == max(1, there // 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(there + 1))
+    assert cores() == 1
