@@ -109,7 +109,7 @@ class FakeRehearsal(Inference):
             raise self.error
         return REHEARSED
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         """Ends a step that a test holds."""
         self.hold.set()
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -64,13 +65,16 @@ def test_archived_runs_are_in_no_menu_but_their_own(labelled):
 def test_no_page_opens_an_archived_run_unasked_while_there_is_another(labelled):
     pages = (runs_menu.chosen_run, compare.opened_run)
     for find in pages:
-        first = find(labelled, visit())
-        labelled.control.label(first.run_id, archived=True)
-        second = find(labelled, visit()).run_id
-        asked = find(labelled, visit(first.run_id)).run_id
-        labelled.control.label(first.run_id, archived=False)
-        assert second != first.run_id
-        assert asked == first.run_id
+
+        def opened(run_id: str = "", find: Any = find) -> str:
+            return find(labelled, visit(run_id)).run_id
+
+        first = opened()
+        labelled.control.label(first, archived=True)
+        second, asked = opened(), opened(first)
+        labelled.control.label(first, archived=False)
+        assert second != first
+        assert asked == first
 
 
 def test_archived_runs_are_left_out_of_the_trade_off(labelled):

@@ -59,7 +59,7 @@ def test_a_text_of_a_measurement_is_scored_by_the_run_that_was_measured(measured
     assert "Compute the values now" in text_of(tokens.about_text(measured, seen))
     request = tokens.shown_text(measured, seen)
     *_, last = tokens.computed(
-        measured, seen, lambda run: live_tokens.scored(measured, seen, run, request)
+        measured, seen, {}, lambda run: live_tokens.scored(measured, seen, run, request)
     )
     asked = measured.model_process.questions
     assert [(a["run_id"], a["version"]) for a in asked] == [(QUICK, 3)]
@@ -80,7 +80,7 @@ def test_where_the_measured_run_is_not_here_nothing_is_offered_and_why_is_said(m
     assert "live_version" not in str(compare.live(measured, seen))
     assert "Compute the values now" not in text_of(tokens.about_text(measured, seen))
     with pytest.raises(RunError, match="is no run here"):
-        next(tokens.computed(measured, seen, lambda run: live_tokens.scored(
+        next(tokens.computed(measured, seen, {}, lambda run: live_tokens.scored(
             measured, seen, run, {})))  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,13 @@ def test_a_run_launched_again_unchanged_belongs_where_the_first_one_did(tmp_path
     record = read_launch(paths)
     replace_json(paths.launch, asdict(replace(record, experiment="mine")))
     bench = make_bench(paths.root.parent, tmp_path)
-    again = visit(**{"from": paths.root.name})
+    parent: dict[str, Any] = {"from": paths.root.name}
+    again = visit(**parent)
     text = settings_text.with_overrides(paths.spec.read_text(), record.overrides)
     assert origin.experiment(bench, again, text) == "mine"
     assert origin.experiment(bench, again, settings_text.assign(text, ["seed"], 7)) == ""
-    assert origin.experiment(bench, visit(**{"from": "nothing"}), text) == ""
+    gone: dict[str, Any] = {"from": "nothing"}
+    assert origin.experiment(bench, visit(**gone), text) == ""
 
 
 def test_launches_and_grids_record_the_settings_file_as_the_command_line_does(tmp_path):
@@ -81,9 +84,10 @@ def test_both_buttons_pass_on_what_is_recorded(bench, monkeypatch, text):
         bench.control, "launch_grid", lambda *arguments: told.append(arguments) or [QUICK]
     )
     wanted = {}
-    fake = type("FakeWire", (), {"change": lambda _, part, act, **__: wanted.update({part: act})})
+    change = {"change": lambda _, part, act, **__: wanted.update({part: act})}
+    wire: Any = type("FakeWire", (), change)()
     part = type("Part", (), {"vary": "vary", "launch_grid": "launch_grid"})
-    grid.connect(bench, fake(), part, None)
+    grid.connect(bench, wire, part, None)
     asked = replace(CHOSEN, may_change=True, data={"lines": "seed=0|1", "n": 2})
     wanted["launch_grid"](asked, text)
     assert told[0][-1] == ("quickstart" if text == PRESET else "")

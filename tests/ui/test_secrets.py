@@ -33,6 +33,7 @@ def test_a_secret_that_a_run_prints_is_neither_shown_nor_in_its_failure(
 
     bench = make_bench(paths.root.parent, tmp_path)
     run = bench.reader.run(paths.root.name)
+    assert run is not None
     log, head = text_of(run_details.log(bench, run)), text_of(run_head._failure(run))
     assert SECRET not in log + head
     assert f"asking with {IN_ITS_PLACE}" in log
@@ -50,4 +51,5 @@ def test_the_end_that_an_older_worker_wrote_is_shown_without_a_secret(tmp_path, 
     said = f"asked with {SECRET}"
     amend_status(paths, lambda status: replace(status, state="failed", message=said))
     run = make_bench(paths.root.parent, tmp_path).reader.run(paths.root.name)
+    assert run is not None
     assert run.state.message == f"asked with {IN_ITS_PLACE}"

@@ -384,7 +384,6 @@ def _build(bench: Workbench, wire: Wire) -> None:
     follow_state(bench, wire, top, opened_run, lambda visit: summary(bench, visit))
     for event in (top.refresh, body.refresh):
         wire.read(event, show, outputs=parts, trigger_mode="always_last")
-    # What is looked for changes no conclusion, which cost most to draw.
     wire.read(body.search, search, outputs=[body], trigger_mode="always_last")
     # Links of the list keep the conditions; what scorers conclude above it does not depend on them.
     wire.read(settings.refresh, again, outputs=[body, settings], trigger_mode="always_last")
