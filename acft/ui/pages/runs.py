@@ -20,7 +20,9 @@ from acft.ui.reading.quantities import SATISFIED, SHARE, quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, el, notice, sent, sparkline, table, view
+from acft.ui.web.dom import (
+    Node, act, chart, el, notice, sent, sparkline, sql_behind, table, view,
+)  # fmt: skip
 from acft.ui.web.pager import PART, current_page, pager
 
 QUICKSTART = "quickstart"
@@ -228,13 +230,15 @@ def differences(bench: Workbench, visit: Visit) -> Node:
     found = started or found
     run_ids = [run.run_id for run in found]
     titles = [el("span", run.title, el("span.sub", f" {run.run_id}")) for run in found]
+    asked = settings_difference(bench.store, run_ids)
     rows = [
         [el("code", str(row["setting"])), *[_value(row.get(run_id)) for run_id in run_ids]]
-        for row in settings_difference(bench.store, run_ids).records()
+        for row in asked.records()
     ]
     body: Node = el("p.side", "Their settings are the same.") if len(found) > 1 else ""
     if rows and len(found) > 1:
-        body = el("div.named", table(["Setting", *titles], rows, caption="Settings that differ"))
+        body = el("div.named", table(["Setting", *titles], rows, caption="Settings that differ"),
+                  sql_behind("table", asked.sql))  # fmt: skip
     return el("section", el("h2", "Settings that differ"), later, body)
 
 

@@ -13,7 +13,7 @@ from acft.ui.reading.pairs import Subject
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
-from acft.ui.web.dom import Node, act, chart, choose, el, table, unbroken, view
+from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, unbroken, view
 
 UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "judge_perplexity", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
@@ -34,6 +34,8 @@ class Drawn:
     """Every policy that has both."""
     n_policies: int
     """How many there are of which one of them, or another such measure, is known."""
+    sql: str = ""
+    """The query behind the points; empty where they come from the files of runs."""
 
 
 def drawn(bench: Workbench, visit: Visit) -> Drawn:
@@ -58,9 +60,9 @@ def drawn(bench: Workbench, visit: Visit) -> Drawn:
         across, up = _across(same, named, of), named
     same = after_rounds if up in after_rounds else plain
     across = _named(same, visit.query.get("x", "")) or across
-    points = _points(bench, runs, across, up)
+    points, sql = _points(bench, runs, across, up)
     policies = {policy for measure in same for policy in of[measure]}
-    return Drawn(everything, across, up, points, len(policies))
+    return Drawn(everything, across, up, points, len(policies), sql)
 
 
 def first_axes(
@@ -128,22 +130,23 @@ def _ranked(found: Sequence[Measure], names: Sequence[str]) -> list[Measure]:
 
 def _points(
     bench: Workbench, runs: list[Run], across: Measure | None, up: Measure | None
-) -> list[dict[str, Any]]:
-    """Every policy that has both measures."""
+) -> tuple[list[dict[str, Any]], str]:
+    """Every policy that has both measures, and the query that found them."""
     if across is None or up is None:
-        return []
-    is_validation = up.suite == checkpoints.SUITE
-    found = (
-        checkpoints.points(runs, across, up)
-        if is_validation
-        else trade_off(bench.store, [run.run_id for run in runs], across, up).records()
-    )
+        return [], ""
+    is_validation, sql = up.suite == checkpoints.SUITE, ""
+    if is_validation:
+        found = checkpoints.points(runs, across, up)
+    else:
+        answer = trade_off(bench.store, [run.run_id for run in runs], across, up)
+        found, sql = answer.records(), answer.sql
     asked = {run.run_id: run.overrides for run in runs}
-    return [
+    points = [
         point | {"texts": _texts_of(point, is_validation=is_validation),
                  "overrides": asked[point["run_id"]]}
         for point in found
     ]  # fmt: skip
+    return points, sql
 
 
 def _texts_of(point: Mapping[str, Any], *, is_validation: bool) -> str:
@@ -196,8 +199,12 @@ def numbers(shown: Drawn) -> Node:
         for p in shown.points
     ]  # fmt: skip
     columns = ["Run and policy", _label(up) if up else "", _label(across) if across else ""]
-    return el("section", el("h2", "The numbers"), el(
-        "div.fits", table(columns, rows, caption="Trade-off", numeric={1, 2})))  # fmt: skip
+    return el(
+        "section",
+        el("h2", "The numbers"),
+        el("div.fits", table(columns, rows, caption="Trade-off", numeric={1, 2})),
+        sql_behind("chart", shown.sql) if shown.sql else None,
+    )
 
 
 def _policy(point: dict[str, Any]) -> str:

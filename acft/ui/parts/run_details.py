@@ -11,7 +11,7 @@ from acft.ui.page import Visit, Workbench
 from acft.ui.parts.results import results
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, table
+from acft.ui.web.dom import Node, act, el, sql_behind, table
 
 ANEW = "Resuming after a round does all later ones again; what they have written is given up."
 
@@ -95,6 +95,7 @@ def _audit(bench: Workbench, run: Run) -> Node:
     so_far = unread(bench, run)
     if so_far:
         return el("p.side", f"The database has not read all of this run yet: {so_far}.")
+    found = audit.audit(bench.store, run.run_id)
     rows = [
         [
             el("span.chip.good", "agrees") if row["agrees"] else el("span.chip.bad", "differs"),
@@ -104,13 +105,13 @@ def _audit(bench: Workbench, run: Run) -> Node:
                 for side in ("found", "expected")
             ),
         ]
-        for row in audit.audit(bench.store, run.run_id).records()
+        for row in found.records()
     ]
-    return table(
-        [el("span.sr", "Verdict"), "What", "Found", "Expected"],
-        rows,
-        caption="Audit",
-        numeric={2, 3},
+    columns = [el("span.sr", "Verdict"), "What", "Found", "Expected"]
+    return el(
+        "div",
+        table(columns, rows, caption="Audit", numeric={2, 3}),
+        sql_behind("table", found.sql),
     )
 
 
