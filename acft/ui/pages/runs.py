@@ -21,8 +21,17 @@ from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
 from acft.ui.web import charts, words
 from acft.ui.web.dom import (
-    Node, act, chart, el, notice, sent, sparkline, sql_behind, table, view,
-)  # fmt: skip
+    Node,
+    act,
+    chart,
+    el,
+    notice,
+    sent,
+    sparkline,
+    sql_behind,
+    table,
+    view,
+)
 from acft.ui.web.pager import PART, current_page, pager
 
 QUICKSTART = "quickstart"
