@@ -15,6 +15,7 @@ from acft.inference import opened as opened_module
 from acft.inference import texts
 from acft.inference.opened import open_run
 from acft.inference.server import Session
+from acft.schema import MANIFEST, policy_sha256
 from acft.training.train_state import ORACLE
 from tests.bench import VowelScorer
 
@@ -62,13 +63,20 @@ def test_each_side_tells_the_weights_that_wrote_its_texts(session, own_run):
     ]
 
 
-def test_the_hash_is_of_what_was_loaded_before_the_files_changed(session, own_run):
+def test_the_hash_is_of_what_was_loaded_and_read_once(session, own_run, monkeypatch):
+    read = []
+    monkeypatch.setattr(opened_module, "verify", read.append)
     before = answered(session, own_run, side("policy", 2))[0]["weights"]
-    for file in (own_run.checkpoint(2) / "policy").glob("*.safetensors"):
-        file.write_bytes(b"something else")
+    (file,) = (own_run.checkpoint(2) / "policy").glob("*.safetensors")
+    assert before["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest = own_run.checkpoint(2) / MANIFEST
+    file.write_bytes(b"something else")
+    manifest.write_text(manifest.read_text().replace(before["sha256"], "0" * 64))
+    assert policy_sha256(own_run.checkpoint(2)) == "0" * 64
     assert answered(session, own_run, side("policy", 2))[0]["weights"] == before
     runs, run_id = str(own_run.root.parent), own_run.root.name
     assert texts.identify(session, runs, run_id, 2)["tuned"]["sha256"] == before["sha256"]
+    assert read == [own_run.checkpoint(2)]
 
 
 def test_another_base_model_than_the_run_started_from_is_refused(session, own_run):
