@@ -295,8 +295,9 @@ class RunSettings(Config):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """``auto`` takes a CUDA device if there is one; a named device that is missing is an error."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto`` is bfloat16 on CUDA and float32 elsewhere. Small updates round away where an adapter
-    is merged into bfloat16 to draw and guide: with lr below 1e-4 and few steps take float32."""
+    """``auto`` is bfloat16 on GPUs made for it, else float32. Small updates round away where an
+    adapter is merged into bfloat16 to draw and guide: with lr below 1e-4 and few steps take
+    float32."""
     model: ModelSettings = ModelSettings()
     adapter: AdapterSettings = AdapterSettings()
     corpus: Annotated[tuple[CorpusSettings, ...], Field(strict=False)] = (

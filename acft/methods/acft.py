@@ -9,7 +9,7 @@ gradients up and applies them.
 
 import math
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -153,14 +153,11 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
     oracle_part = _run_oracle_job(training, plan)
     if plan.is_concurrent:
         fit_part = _run_fit_job(training, plan, state.recent[-1])
-        # torch has one generator for dropout, which two jobs at once would draw from in turns.
-        # Likewise, processes that train together would agree with another job than their own.
-        is_alone = ranks().size == 1
-        can_overlap = world.threads > 1 and world.run.adapter.dropout == 0 and is_alone
-        can_overlap = can_overlap and not _records_graphs(world)
-        at_once = can_overlap or state.remote is not None
-        if not at_once:
-            yield from _take_turns(world, plan)
+        reason = _why_in_turn(world) if state.remote is None else ""
+        if reason and plan.index == 2:  # the first round with two jobs
+            text = f"the two jobs of the parallel schedule take turns, since {reason}"
+            yield Note("warning", text, plan.index)
+        at_once = not reason
         with world.divided_threads(jobs=2) if at_once else nullcontext():
             new, _ = yield from both(oracle_part, fit_part, at_once=at_once)
     else:
@@ -170,27 +167,24 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
     state.finish_oracle(new)
 
 
-def _take_turns(world: World, plan: Round) -> Iterator[Note]:
-    """Says once why the jobs of the parallel schedule do not run at once."""
-    reason = "there is one thread; give [schedule] threads = 2 or more"
-    if world.run.adapter.dropout:
-        reason = "dropout draws from one generator; set [adapter] dropout = 0"
-    if ranks().size > 1:
-        reason = "several processes train together"
-    if _records_graphs(world):
-        reason = "nothing else may compute while a GPU's steps are recorded; set [engine] kind = "
-        reason += "'local'"
-    if plan.index == 2:  # the first round with two jobs
-        text = f"the two jobs of the parallel schedule take turns, since {reason}"
-        yield Note("warning", text, plan.index)
-
-
-def _records_graphs(world: World) -> bool:
-    """Whether drawing records CUDA graphs.
+def _why_in_turn(world: World) -> str:
+    """Why the jobs of the parallel schedule cannot run at once here; empty where they can.
 
     Source: PyTorch's notes on CUDA graphs; no work of another thread may run during a capture.
     """
-    return world.run.engine.kind == "compiled" and world.base.device != "cpu"
+    if world.run.engine.kind == "compiled" and world.base.device != "cpu":
+        return (
+            "nothing else may compute while a GPU's steps are recorded; set [engine] kind = 'local'"
+        )
+    # torch has one generator for dropout, which two jobs at once would draw from in turns.
+    # Likewise, processes that train together would agree with another job than their own.
+    if ranks().size > 1:
+        return "several processes train together"
+    if world.run.adapter.dropout:
+        return "dropout draws from one generator; set [adapter] dropout = 0"
+    if world.threads <= 1:
+        return "there is one thread; give [schedule] threads = 2 or more"
+    return ""
 
 
 def _run_oracle_job(training: Training, plan: Round) -> Generator[Output, None, OracleRound]:

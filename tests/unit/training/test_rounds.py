@@ -3,14 +3,17 @@
 import dataclasses
 from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from acft.engines.local import LocalEngine
 from acft.errors import ConfigError
 from acft.events import Note
-from acft.methods.acft import AcftSettings, _sampled_documents
+from acft.methods.acft import AcftSettings, _sampled_documents, _why_in_turn
 from acft.schedule import rounds
+from acft.settings import RunSettings
 from acft.training.oracle_job import OracleRound
 from acft.training.responses import own_responses
 from tests.toy_runs import Trained, drained, toy_run, trained, world_of
@@ -40,6 +43,22 @@ def test_jobs_that_take_turns_in_the_parallel_schedule_say_why_once(tmp_path):
     assert sum("one thread" in text for text in notes(trained(tmp_path / "one", one, ACFT))) == 1
     two = toy_run(tmp_path, "schedule.kind=parallel", "schedule.threads=2")
     assert not any("turns" in text for text in notes(trained(tmp_path / "two", two, ACFT)))
+
+
+def drawn_by(run: RunSettings, kind: str) -> RunSettings:
+    return run.model_copy(update={"engine": run.engine.model_copy(update={"kind": kind})})
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "compiled"), ("cuda", "local")])
+def test_only_recorded_steps_of_a_gpu_keep_two_jobs_from_going_at_once(tmp_path, device, kind):
+    run = toy_run(tmp_path, "schedule.kind=parallel", "schedule.threads=2")
+    world = world_of(run)
+    there: Any = SimpleNamespace(run=run, threads=2, base=SimpleNamespace(device=device))
+    assert _why_in_turn(world) == ""
+    there.run = drawn_by(run, kind)
+    assert _why_in_turn(there) == ""
+    there.run, there.base.device = drawn_by(run, "compiled"), "cuda"
+    assert "while a GPU's steps are recorded" in _why_in_turn(there)
 
 
 @pytest.mark.parametrize("begins", [0.0, 100.5])
