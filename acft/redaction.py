@@ -14,6 +14,8 @@ SHORTEST_SECRET = 8
 
 def redacted(text: str) -> str:
     """The text with the name of its variable in place of each secret of this process."""
+    if not text:  # as most runs have nothing to say, and lists of them are read often
+        return text
     # The longest first: another may be a part of it.
     for value, name in sorted(secrets().items(), key=lambda found: -len(found[0])):
         text = text.replace(value, f"[{name} redacted]")

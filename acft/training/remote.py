@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from acft.backbone.loading import resolve_device
 from acft.costs import BILL
@@ -226,5 +227,6 @@ def remote_oracle_job(
 
 
 def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights on the CPU, detached."""
-    return {name: value.detach().cpu() for name, value in weights.items()}
+    """Weights on the CPU, detached; those laid out over processes stay where they are."""
+    kept = {name: value.detach() for name, value in weights.items()}
+    return {name: w if isinstance(w, DTensor) else w.cpu() for name, w in kept.items()}

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch.distributed.tensor import DTensor
 
 from acft.backbone.adapters import save_whole, trainable_state
 from acft.backbone.sharded import laid_out
@@ -128,7 +127,7 @@ class TrainState:
         self.validations.append(validation)
         if is_best:
             self.best = validation
-            self._best_weights = _on_cpu(self.trainable(self.world.policy.version))
+            self._best_weights = plain(self.trainable(self.world.policy.version))
         return is_best
 
     def best_policy(self) -> Policy:
@@ -136,7 +135,7 @@ class TrainState:
         if self.best is None or self.best.round in self._snapshots:
             return self._snapshots[self.best.round if self.best else 0]
         model = self.world.policy.backbone.model
-        now = _on_cpu(trainable_state(model))
+        now = plain(trainable_state(model))
         _assign(model, self._best_weights)
         frozen = dataclasses.replace(self.world.snapshot(), version=self.best.round)
         _assign(model, now)
@@ -212,7 +211,7 @@ class TrainState:
             self.world.policy.load(best / "policy", version)
             self._trainable[self.best.round] = trainable_state(model)
             _assign(model, now)
-        self._best_weights = _on_cpu(self._trainable[self.best.round])
+        self._best_weights = plain(self._trainable[self.best.round])
 
     def _restore_oracle(self, folder: Path, facts: dict[str, Any], oracle: Oracle) -> None:
         newest = load_guide(oracle, folder, facts)
@@ -251,11 +250,6 @@ def load_guide(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> Guide:
     oracle.eval()
     judged = int(facts["replay"][-1]["policy_version"])
     return Guide(oracle, float(facts["strength"]), judged)
-
-
-def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same weights where they take no GPU's memory; those laid out over processes stay."""
-    return {name: w if isinstance(w, DTensor) else w.cpu() for name, w in weights.items()}
 
 
 @torch.no_grad()
