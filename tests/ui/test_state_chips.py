@@ -54,11 +54,12 @@ def connected(bench: Workbench, page: Any) -> dict[str, Any]:
 def test_the_state_beside_the_menu_is_drawn_anew_when_it_has_changed(running, module):
     wired = connected(running, module)
     seen = wired["opened"](visit(LIVE))
-    assert wired["follow"](visit(LIVE), seen) == [SKIPPED, seen]
+    more = [{}] if module is tokens else []  # the last request
+    assert wired["follow"](visit(LIVE), seen, *more) == [SKIPPED, seen]
     end(running, LIVE)
-    drawn, now = wired["follow"](visit(LIVE), seen)
+    drawn, now = wired["follow"](visit(LIVE), seen, *more)
     assert "finished" in text_of(drawn)
-    assert wired["follow"](visit(LIVE), now) == [SKIPPED, now]
+    assert wired["follow"](visit(LIVE), now, *more) == [SKIPPED, now]
 
 
 def test_an_error_in_the_place_of_the_menu_goes_with_the_next_turn(running, monkeypatch):
@@ -82,3 +83,11 @@ def test_the_list_of_measurements_is_drawn_anew_when_the_state_of_one_has_change
 
 def _raise(error: Exception) -> Any:
     raise error
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_no_text_of_the_list_is_marked_while_a_computed_one_is_shown(running, is_stored):
+    wired = connected(running, tokens)
+    end(running, LIVE)
+    drawn, _ = wired["follow"](visit(QUICK), "another state", {"is_stored": is_stored})
+    assert ("aria-current" in str(drawn)) == is_stored

@@ -326,14 +326,15 @@ def _build(bench: Workbench, wire: Wire) -> None:
         visit = settled(bench, visit)
         return [about_text(bench, visit), tokens(bench, visit), {}, pick(bench, visit)]
 
+    def texts(visit: Visit, last: Request) -> Node:
+        return pick(bench, settled(bench, visit), is_marked=last.get("is_stored", True))
+
     outputs = [about, left, shown, vocabulary]
     wire.on_load(show, outputs=outputs)
-    follow_state(bench, wire, left, chosen_run, lambda visit: pick(bench, settled(bench, visit)))
+    follow_state(bench, wire, left, chosen_run, texts, inputs=[request])
     wire.on_load(typed, outputs=[prompt, response])
     wire.read(about.refresh, show, outputs=outputs, trigger_mode="always_last")
-    wire.read(left.refresh, lambda visit, last: pick(
-        bench, visit, is_marked=last.get("is_stored", True)), inputs=[request], outputs=[left],
-        trigger_mode="always_last")  # fmt: skip
+    wire.read(left.refresh, texts, inputs=[request], outputs=[left], trigger_mode="always_last")
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
     waiting = [underway(WAITING, "halt"), *[gr.skip()] * 3]

@@ -70,7 +70,8 @@ def follow_state(
     wire: Wire,
     part: Any,
     find: Callable[[Workbench, Visit], Run | None],
-    draw: Callable[[Visit], Node],
+    draw: Callable[..., Node],
+    inputs: Sequence[Any] = (),
 ) -> None:
     """Draws a part with a run's menu anew when the run's state has changed.
 
@@ -81,23 +82,24 @@ def follow_state(
         wire: Connects it.
         part: A view with the act ``look``.
         find: The run of a visit.
-        draw: The part as it is now.
+        draw: The part as it is now, from the visit and what ``inputs`` hold.
+        inputs: Components.
     """
     timer, seen = gr.Timer(REST_SECONDS), gr.State(None)
 
     def opened(visit: Visit) -> str:
         return _state(find(bench, visit))
 
-    def follow(visit: Visit, last: str | None) -> list[Any]:
+    def follow(visit: Visit, last: str | None, *values: Any) -> list[Any]:
         try:
             now = _state(find(bench, visit))
-            return [gr.skip() if now == last else draw(visit), now]
+            return [gr.skip() if now == last else draw(visit, *values), now]
         except AcftError as error:  # which the next turn draws over
             return [notice(error), None]
 
     wire.on_load(opened, outputs=[seen])
     for event in (timer.tick, part.look):
-        wire.read(event, follow, inputs=[seen], outputs=[part, seen])
+        wire.read(event, follow, inputs=[seen, *inputs], outputs=[part, seen])
 
 
 def _state(run: Run | None) -> str:
