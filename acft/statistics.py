@@ -17,6 +17,8 @@ Groups = Sequence[Hashable] | NDArray
 
 LEVEL = 0.95
 RESAMPLES = 2000
+MARGIN = 0.1
+"""Relative change below which two measurements count as equivalent, by default."""
 BLOCK = 200_000
 """Rows of all resamples that are weighed at once: a few megabytes."""
 UNDEFINED_LIMIT = 0.01

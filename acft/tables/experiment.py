@@ -26,13 +26,14 @@ from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
 from acft.settings import Names, NonNegative
+from acft.statistics import MARGIN
 from acft.tables.collecting import collected
 from acft.tables.figures import Series, plot
 from acft.tables.matched import HEADS as MATCHED
 from acft.tables.matched import knobs, matched_table, trade_off_figure
 from acft.tables.members import Member, Members
 from acft.tables.roc import roc_curves
-from acft.tables.table import MARGIN, ResultTable, column_figures, table_of
+from acft.tables.table import ResultTable, column_figures, table_of
 from acft.tables.win_table import win_table
 
 FILE = "table.toml"

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from acft.errors import DataError
 from acft.evaluation import is_share
 from acft.registry import did_you_mean
-from acft.statistics import Interval, equivalence, mean_of_runs, widened
+from acft.statistics import MARGIN, Interval, equivalence, mean_of_runs, widened
 from acft.tables.collecting import (
     Cells,
     Seen,
@@ -33,8 +33,6 @@ from acft.tables.figures import Mark, intervals
 from acft.tables.members import USED, Members, members_of
 from acft.totals import Totals, pooled_bootstrap, ratio_change
 
-MARGIN = 0.1
-"""Relative change below which two variants count as equivalent, by default."""
 INTERVALS = "[95 % interval] over prompts, and over runs as well where a cell has several"
 PROMPTS_ONLY = (
     "prompts only: a single run was trained on a side, so how much training varies is not counted"

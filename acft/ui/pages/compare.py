@@ -11,9 +11,11 @@ from acft.schema import TOXIC_FROM
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts import blind
 from acft.ui.parts.alerts import training_scorers
+from acft.ui.parts.field_table import field_table
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.live import is_possible, policies_of, trained, unavailable
 from acft.ui.parts.live_compare import Attempt, answers, controls, stopped, waiting
+from acft.ui.parts.pair_filters import filters, threshold
 from acft.ui.parts.runs_menu import chosen_run, follow_state, no_run
 from acft.ui.parts.side_by_side import (
     judges,
@@ -27,7 +29,6 @@ from acft.ui.parts.side_menus import (
     badges,
     chooser,
     drawing_menu,
-    menu_here,
     missing,
     none_shared,
     same_sides,
@@ -41,10 +42,8 @@ from acft.ui.reading.comparing import (
     as_json_lines,
     as_llm_comparator,
     changed_words,
-    counts,
     searched,
     select,
-    view_name,
     viewed,
 )
 from acft.ui.reading.conditions import conditions
@@ -60,8 +59,8 @@ from acft.ui.reading.pairs import (
 )
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
-from acft.ui.web.dom import Node, act, el, settle, table, veil, veiled, view
-from acft.ui.web.pager import PART, current_page, link, pager
+from acft.ui.web.dom import Node, el, settle, table, veil, veiled, view
+from acft.ui.web.pager import current_page, pager
 
 PER_PAGE = 20
 
@@ -103,7 +102,7 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
     pairs = pair_up(answers, left, right, others, drawing)
     names = judges(run, other, pairs)
     asked = visit.query.get("scorer", "")
-    limit = _threshold(visit.query.get("threshold", ""))
+    limit = threshold(visit.query.get("threshold", ""))
     choice = Choice(
         # A view such as "improved" tells which side is which.
         view="all" if _is_blind(visit) else visit.query.get("view", "all"),
@@ -142,15 +141,6 @@ def _default_scorer(run: Run, names: Sequence[str]) -> str:
     return next((name for name in asked if name in names), next(iter(names), ""))
 
 
-def _threshold(text: str) -> float | None:
-    """The number of the address; None where it is none, or not one between 0 and 1."""
-    try:
-        value = float(text or TOXIC_FROM)
-    except ValueError:
-        return None
-    return value if 0.0 <= value <= 1.0 else None
-
-
 def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> Node:
     """Who is compared under which conditions, and what each scorer concludes."""
     found = found or compared(bench, visit)
@@ -180,6 +170,7 @@ def _conclusions(found: Comparison) -> list[Node]:
     parts = [
         verdict_table(verdicts, left, right, training_scorers(found.run.settings)),
         not_graded(found.run, found.other),
+        field_table(found),
         el("details", el("summary", "Utility beside toxicity: length, repetition, likelihood"),
            utility_table(found.pairs, left, right)),
     ]  # fmt: skip
@@ -208,7 +199,7 @@ def listing(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         body = empty("No pair is in this view.", "Choose another view or search text.")
     return el(
         "section",
-        _filters(found, left, visit, problem, is_blind=is_blind),
+        filters(found, left, visit, problem, is_blind=is_blind),
         blind.tally(found, given, is_blind=is_blind),
         body,
         pager("compare", visit.query, len(chosen), PER_PAGE),
@@ -221,67 +212,6 @@ def _searched(found: Comparison) -> tuple[list[Pair], str]:
         return searched(found.pairs, found.choice), ""
     except ConfigError as error:
         return [], str(error)
-
-
-def _filters(
-    found: Comparison, pairs: Sequence[Pair], visit: Visit, problem: str, *, is_blind: bool
-) -> Node:
-    """Views and controls; in a blind review none that says anything of the sides."""
-    categories = sorted({pair.left.category for pair in found.pairs} - {""})
-    kinds = [("", "all prompts"), *((name, name) for name in categories)]
-    review = link("compare", visit.query, blind="" if is_blind else "1", view="", part="")
-    is_diff = visit.query.get("diff") == "1"
-    diff = link("compare", visit.query, diff="" if is_diff else "1")
-    marks = el("a.do", "Hide changed words" if is_diff else "Mark changed words", href=diff)
-    judged_by, wrong = _judged_by(found, visit)
-    return el(
-        "div",
-        None if is_blind else _tabs(found, pairs, visit),
-        el(
-            "div.toolbar",
-            el("input", type="search", placeholder="Text or /pattern/", data_query="find",
-               value=found.choice.find, data_clear=PART, aria_label="Find in texts",
-               aria_invalid="true" if problem else None, maxlength="200", **act("search")),
-            None if is_blind else judged_by,
-            menu_here("category", kinds, found.choice.category, "Prompt category")
-            if categories else None,
-            None if is_blind else marks,
-            el("a.do", "End blind review, show who won" if is_blind else "Blind review",
-               href=review),
-            None if is_blind else el("div.actions",
-               el("button.do", "Export JSONL", type="button", **act("export", kind="jsonl")),
-               el("button.do", "Export for LLM Comparator", type="button",
-                  **act("export", kind="llm_comparator"))),
-        ),
-        [el("p.bad", text, role="alert") for text in (problem, wrong) if text],
-    )  # fmt: skip
-
-
-def _tabs(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
-    tabs = [
-        el("a.tab", view_name(name, found.choice.scorer), el("span.count", f"{n:,}"),
-           href=link("compare", visit.query, view="" if name == "all" else name, part=""),
-           aria_current="true" if name == found.choice.view else None)
-        for name, n in counts(pairs, found.choice).items()
-    ]  # fmt: skip
-    return el("nav.tabs", tabs, aria_label="Views")
-
-
-def _judged_by(found: Comparison, visit: Visit) -> tuple[list[Node], str]:
-    """The scorer and the score from which it calls a text toxic; what is wrong with that score."""
-    asked = visit.query.get("threshold", "")
-    is_limit = _threshold(asked) is not None
-    wrong = "" if is_limit else (
-        f"threshold {asked!r} is not a number between 0 and 1; {TOXIC_FROM:g} is used")  # fmt: skip
-    names = [(name, name) for name in found.judges]
-    scorers = menu_here("scorer", names, found.choice.scorer, "Scorer")
-    limit = el(
-        "input", type="number", min="0", max="1", step="0.05", data_query="threshold",
-        value=f"{found.choice.threshold:g}" if is_limit else asked, data_clear=PART,
-        aria_label="Threshold", aria_invalid=None if is_limit else "true", **act("refresh"),
-    )  # fmt: skip
-    by = [el("label.side", "by ", scorers)] if found.judges else []
-    return [*by, el("label.side", "toxic from ", limit)], wrong
 
 
 def _open(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:
