@@ -18,6 +18,7 @@ from acft.ui.parts import live, live_compare, live_tokens
 from acft.ui.web.dom import text_of
 from acft.ui.web.guard import Bind
 from tests.ui.conftest import LIVE, LIVE_ANSWER, LIVE_ROW, QUICK, FakeModelProcess, visit
+from tests.ui.test_filters import nodes
 
 
 def run_of(bench):
@@ -351,6 +352,24 @@ def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):
     _, altered = live_tokens.branched(bench, seen, run, again)
     assert live_tokens.address(seen, altered) is None
     assert live_tokens.address(seen, request | {"typed": "x" * 5000}) is None
+
+
+def test_a_stored_text_that_is_computed_anew_has_the_address_of_the_stored_one(bench):
+    seen, run = visit(QUICK, may_change=True, data={"position": 1, "id": 7}), run_of(bench)
+    sequence = tokens_page.current_sequence(bench, seen, QUICK)
+    stored = live_tokens.of_stored(bench, run, sequence)
+    _, request = live_tokens.scored(bench, seen, run, stored)
+    _, again = live_tokens.scored(bench, seen, run, request)
+    for asked in (request, again):
+        shown: Any = live_tokens.about_computed(seen, run, asked)
+        link = next(n[1]["href"] for n in nodes(shown) if "href" in n[1])
+        query = dict(parse_qsl(link.partition("?")[2]))
+        assert query == {"run": QUICK, "sequence": sequence, "live_version": "1"}
+        opened = tokens_page.about_text(bench, visit(may_change=True, **query))
+        assert live_tokens.COMPUTE in text_of(opened)
+        assert live_tokens.COMPUTE in text_of(shown)
+    _, altered = live_tokens.branched(bench, seen, run, again)
+    assert live_tokens.address(seen, altered) is None
 
 
 def test_the_version_that_was_measured_answers_where_none_is_asked_for(bench):

@@ -15,12 +15,13 @@ from acft.ui.web.dom import Node, act, el
 
 Request = dict[str, Any]
 """What was asked last: the run, prompt and response as texts or ids, how much is the reader's, and
-whether it is a text of the list as it is."""
+whether it is a text of the list as it is, and then which one."""
 
 
 TEXT = ("prompt", "response", "prompt_ids", "response_ids")
 LONGEST_ADDRESS = 4000
 """Characters of an address that every browser and proxy takes."""
+COMPUTE = "Compute the values now"
 
 
 def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
@@ -33,7 +34,7 @@ def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
     if found is not None:
         ids = [int(token) for token in found["response_ids"]]
         return {"run": run.run_id, "prompt": str(found["prompt_text"]), "response_ids": ids,
-                "is_stored": True}  # fmt: skip
+                "is_stored": True, "sequence": sequence}  # fmt: skip
     rows = guidance(bench.store, run.run_id, sequence).records()
     if not rows:
         raise ConfigError(f"there is no text {sequence!r} with token values in this run")
@@ -45,7 +46,7 @@ def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
     ids = [int(row["token_id"]) for row in rows]
     start = next((row["position"] for row in rows if row["in_loss"]), 1)
     return {"run": run.run_id, "prompt_ids": ids[:start], "response_ids": ids[start:],
-            "is_stored": True}  # fmt: skip
+            "is_stored": True, "sequence": sequence}  # fmt: skip
 
 
 def of_text(run: Run, prompt: str, response: str) -> Request:
@@ -65,6 +66,8 @@ def scored(
     everything = len(found["prompt_ids"]) + len(found["response_ids"])
     value, kept = _shown(found, request, request.get("own", 0 if typed is None else everything))
     kept["is_stored"] = request.get("is_stored", False)
+    if "sequence" in request:
+        kept["sequence"] = request["sequence"]
     return value, kept if typed is None else kept | {"typed": typed}
 
 
@@ -114,7 +117,15 @@ def scrubber(visit: Visit, run: Run, weights: dict[str, Any]) -> Node:
 
 
 def address(visit: Visit, request: Request) -> Node | None:
-    """A link that brings a typed text back; none for others and for texts too long for one."""
+    """A link that brings the text back, to be computed again with one click.
+
+    None where a token was exchanged, and for texts too long for an address.
+    """
+    if "sequence" in request:
+        version = str(request["weights"]["tuned"]["version"])
+        names = {"run": request["run"], "sequence": request["sequence"], "live_version": version}
+        return el("p.side", el("a", "Address of this text", href=f"tokens?{urlencode(names)}"),
+                  f": the stored text, where “{COMPUTE}” gives these values again.")  # fmt: skip
     if "typed" not in request:
         return None
     fields = {"run": request["run"], "prompt": request["prompt"], "response": request["typed"]}
@@ -145,4 +156,4 @@ def offer(bench: Workbench, visit: Visit, run: Run) -> Node | None:
     policies = trained(bench, run)
     if not may_compute(bench, visit) or policies is None or not policies.history.rounds:
         return None
-    return el("button.do", "Compute the values now", type="button", **act("compute"))
+    return el("button.do", COMPUTE, type="button", **act("compute"))
