@@ -252,7 +252,7 @@ def test_measurements_before_name_their_suites(tmp_path):
     run, past = bench.reader.run(QUICK), bench.reader.run(CONTROL)
     assert run is not None
     assert past is not None
-    said = text_of(measuring_part.panel(bench, run))
+    said = text_of(measuring_part.past(bench, run))
     measures = text_of(
         run_head._about(replace(past, status=replace(past.status, kind="evaluation")))
     )

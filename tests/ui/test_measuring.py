@@ -4,11 +4,13 @@ import json
 import shutil
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 from acft.errors import ConfigError
 from acft.eventlog import Entry
 from acft.events import Progress
+from acft.ui.pages import run as run_page
 from acft.ui.parts import measuring
 from acft.ui.web.dom import text_of
 from acft.ui.web.guard import Bind
@@ -91,10 +93,33 @@ def test_earlier_measurements_are_listed_with_their_true_states(tmp_path):
     shutil.rmtree(tmp_path / CONTROL)
     run = bench.reader.run(QUICK)
     assert run is not None
-    said = text_of(measuring.panel(bench, run))
+    said = text_of(measuring.past(bench, run))
     bench.close()
     assert f"{LOST} lost" in said
     assert CONTROL not in said
+
+
+def test_a_measurement_that_changes_its_state_is_drawn_without_the_form(tmp_path):
+    synthetic.write_run(tmp_path, QUICK)
+    subject = json.dumps({"created": 1.0, "subject": QUICK})
+    folder = synthetic.write_run(tmp_path, CONTROL, synthetic.Shape(state="running"))
+    (folder / "launch.json").write_text(subject)
+    bench = make_bench(tmp_path, tmp_path)
+
+    def drawn(seen=None):
+        _, _, mark, *parts = run_page.show(bench, visit(QUICK), seen)
+        return mark, parts[-6:]
+
+    mark, (_, form, past, *_) = drawn()
+    assert "Choose suites" in text_of(form)
+    assert f"running {CONTROL}" in text_of(past)
+    shutil.rmtree(folder)
+    folder = synthetic.write_run(tmp_path, CONTROL)
+    (folder / "launch.json").write_text(subject)
+    _, (texts, form, past, *_) = drawn(mark)
+    bench.close()
+    assert texts == form == gr.skip()
+    assert f"finished {CONTROL}" in text_of(past)
 
 
 def test_what_the_choice_lacks_is_told_and_nothing_can_be_started(bench, monkeypatch):

@@ -428,7 +428,7 @@ def test_a_damaged_shard_is_named_and_takes_no_other_part_of_the_page_along(tmp_
     shown = run_page.show(bench, visit(QUICK))
     bench.close()
     assert "finished" in text_of(shown[1])
-    assert f"shard {shard.name} of run {QUICK} cannot be read" in text_of(shown[-5])
+    assert f"shard {shard.name} of run {QUICK} cannot be read" in text_of(shown[-6])
     assert "Settings as written" in text_of(shown[-2])
 
 

@@ -211,10 +211,14 @@ class Marks:
     """Of the head as it was sent."""
     curves: str = ""
     texts: str = ""
+    form: str = ""
+    """Of the way to a measurement, which nobody fills in twice."""
+    past: str = ""
+    """Of the measurements so far."""
     log: str = ""
 
 
-def marks_of(bench: Workbench, run: Run) -> Marks:
+def marks_of(bench: Workbench, run: Run, *, is_replay: bool = False) -> Marks:
     """The marks of a run's page; the curves' changes with every hundredth part of the events."""
     history = run.history
     seen = f"{run.run_id} {run.state.label} {len(history.rounds)} {len(history.evaluations)}"
@@ -223,7 +227,9 @@ def marks_of(bench: Workbench, run: Run) -> Marks:
         0,
         f"{seen} {len(history.calibrations)} {math.log1p(history.n_events) // 0.01}",
         f"{seen} {len(history.shards)} {best} {unread(bench, run)} "
-        f"{bench.control.exported(run.run_id)} {measuring.states(bench, run)}",
+        f"{bench.control.exported(run.run_id)}",
+        "" if is_replay else measuring.mark(bench, run),
+        "" if is_replay else measuring.states(bench, run),
         f"{run.run_id} {bench.reader.log_size(run)}",
     )
 
@@ -251,7 +257,8 @@ def show(
     replayed, visit, controls = at_clock(bench, visit, clock)
     run = replayed or find(bench, visit)
     first = top(bench, visit, replayed)
-    now, before = marks_of(bench, run) if run else Marks(), seen or Marks(0, "new", "new", "new")
+    now = marks_of(bench, run, is_replay=replayed is not None) if run else Marks()
+    before = seen or Marks(0, *["new"] * 5)
     now = replace(now, head=hash(sent(first)))
     mark = gr.skip() if now == before else now
     shown: list[Any] = [controls or "", gr.skip() if now.head == before.head else first, mark]
@@ -260,18 +267,26 @@ def show(
         shown += [gr.skip()] * (1 + len(FIGURES))
     else:
         shown += [trains, *figures(bench, visit, replayed)]
-    if now.texts == before.texts:
-        shown += [gr.skip()] * 4
-    else:
-        present = None if replayed else run
-        shown += [
-            drawn(lambda: texts(bench, visit, replayed)),
-            measuring.panel(bench, present) if present else "",
-            upkeep.panel(bench, visit, present) if present else "",
-            details(bench, visit, run, is_replay=not present) if run else "",
-        ]
+    shown += _slow_parts(bench, visit, replayed, now, before)
     printed = log(bench, run) if run and not replayed else ""
     return [*shown, printed if now.log != before.log else gr.skip()]
+
+
+def _slow_parts(
+    bench: Workbench, visit: Visit, replayed: Run | None, now: Marks, before: Marks
+) -> list[Any]:
+    """Texts, way to a measurement, measurements, files, details: those whose marks have changed."""
+    run = replayed or find(bench, visit)
+    present = None if replayed else run
+    is_new = now.texts != before.texts
+    parts = (
+        (is_new, lambda: drawn(lambda: texts(bench, visit, replayed))),
+        (now.form != before.form, lambda: measuring.panel(bench, present) if present else ""),
+        (now.past != before.past, lambda: measuring.past(bench, present) if present else ""),
+        (is_new, lambda: upkeep.panel(bench, visit, present) if present else ""),
+        (is_new, lambda: details(bench, visit, run, is_replay=not present) if run else ""),
+    )
+    return [draw() if is_changed else gr.skip() for is_changed, draw in parts]
 
 
 def paced(
@@ -308,11 +323,11 @@ def _build(bench: Workbench, wire: Wire) -> None:
     with gr.Column() as grid:
         plots = _figure_grid()
     pairs = view()
-    measure = view(acts=("cost", "measure"))
+    measure, past = view(acts=("cost", "measure")), view()
     files = view(acts=("choose", "export", "free", "delete"))
     rest, printed = view(acts=("resume",)), view()
     timer, tempo = gr.Timer(POLL_SECONDS), gr.State(POLL_SECONDS)
-    shown = [controls, header, seen, grid, *plots, pairs, measure, files, rest, printed]
+    shown = [controls, header, seen, grid, *plots, pairs, measure, past, files, rest, printed]
     turned = [clock, timer, tempo, *shown]
 
     def opened(visit: Visit) -> list[Any]:

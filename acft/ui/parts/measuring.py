@@ -38,16 +38,16 @@ Weighed = Mapping[str, Any]
 
 
 def panel(bench: Workbench, run: Run) -> Node:
-    """The way to the form, and the measurements there are."""
+    """The way to the form."""
     if not _is_measurable(bench, run):
         return ""
     choose = el("button.do", "Choose suites and see the cost", type="button", data_patient=True,
                 **act("cost"))  # fmt: skip
-    return _section(bench, run, el("div.actions", choose))
+    return _section(el("div.actions", choose))
 
 
 def form(bench: Workbench, visit: Visit, run: Run) -> Node:
-    """The form with what it will cost, and the measurements there are."""
+    """The form with what it will cost."""
     if not _is_measurable(bench, run):
         return ""
     try:
@@ -59,10 +59,10 @@ def form(bench: Workbench, visit: Visit, run: Run) -> Node:
         weighed = bench.control.weigh(run.run_id, Choice((), {}))
         cost = el("div.notice.bad", str(error), role="status")
     except AcftError as error:
-        return _section(bench, run, el("div.notice.bad", str(error), role="alert"), is_open=True)
+        return _section(el("div.notice.bad", str(error), role="alert"), is_open=True)
     counts = numbers.fields(visit, NUMBERS, "measure", "cost")
     fields = el("div.toolbar", counts, _judge(visit))
-    return _section(bench, run, _boxes(visit, weighed["suites"]), fields, cost, is_open=True)
+    return _section(_boxes(visit, weighed["suites"]), fields, cost, is_open=True)
 
 
 def chosen(visit: Visit) -> Choice:
@@ -118,14 +118,13 @@ def _is_measurable(bench: Workbench, run: Run) -> bool:
     return not bench.bind.is_demo and bool(run.history.rounds) and run.status.kind == "training"
 
 
-def _section(bench: Workbench, run: Run, *parts: Node, is_open: bool = False) -> Node:
+def _section(*parts: Node, is_open: bool = False) -> Node:
     return el(
         "details.measure",
         el("summary", "Measure this policy again"),
         el("p.side", "The preferred checkpoint and its base answer the same test prompts with the "
            "same random numbers. It becomes a run of its own, in the same queue."),
         *parts,
-        _past(bench, run),
         open=is_open or None,
     )  # fmt: skip
 
@@ -190,29 +189,36 @@ def _in_words(work: Mapping[str, int], each: float | None) -> str:
     return f"{told}, and a little more to load the models."
 
 
+def mark(bench: Workbench, run: Run) -> str:
+    """Changes when the way to the form does and with nothing else: it may be half filled in."""
+    return f"{run.run_id} {_is_measurable(bench, run)}"
+
+
 def states(bench: Workbench, run: Run) -> str:
     """The measurements of a run with their states, for telling whether one has changed."""
-    past = _measurements(bench, run) if _is_measurable(bench, run) else []
-    return " ".join(f"{each.run_id} {each.state.label}" for each in past)
+    found = [f"{each.run_id} {each.state.label}" for each in _measurements(bench, run)]
+    return " ".join([run.run_id, *found])
+
+
+def past(bench: Workbench, run: Run) -> Node:
+    """The measurements of a run so far, newest first; nothing where there are none."""
+    found = _measurements(bench, run)
+    if not found:
+        return ""
+    items = [
+        el("li", el("a", _measured_by(each), href=f"run?run={each.run_id}"), " ",
+           state_chip(each), el("span.side", f" {each.run_id}"))
+        for each in found
+    ]  # fmt: skip
+    return el("section", el("h3", "Measured before"), el("ul.plain", items))
 
 
 def _measurements(bench: Workbench, run: Run) -> list[Run]:
-    """Measurements of this run so far."""
+    """Measurements of this run so far; none where it cannot be measured."""
+    if not _is_measurable(bench, run):
+        return []
     rows = measurements(bench.store, run.run_id, part=Slice(MOST_PAST)).records()
     return [past for row in rows if (past := bench.reader.run(row["run_id"])) is not None]
-
-
-def _past(bench: Workbench, run: Run) -> Node | None:
-    """A list of them; nothing where there are none."""
-    found = _measurements(bench, run)
-    if not found:
-        return None
-    items = [
-        el("li", el("a", _measured_by(past), href=f"run?run={past.run_id}"), " ",
-           state_chip(past), el("span.side", f" {past.run_id}"))
-        for past in found
-    ]  # fmt: skip
-    return el("div", el("h3", "Measured before"), el("ul.plain", items))
 
 
 def _measured_by(past: Run) -> str:
