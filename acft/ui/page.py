@@ -27,6 +27,7 @@ from acft.ui.reading.reader import Reader, Run
 from acft.ui.web.beats import with_beats
 from acft.ui.web.dom import Node, el, notice, sent
 from acft.ui.web.guard import Bind, Gate
+from acft.ui.web.turns import Line, Stream, Turns, line_of
 
 REFUSED = (
     "this browser may look but not change anything; open the address that the terminal printed "
@@ -37,8 +38,6 @@ POLL_SECONDS = 3.0
 REST_SECONDS = 20.0
 """The same while no run is at work; another tab or a terminal may still start one."""
 UNDERWAY = "an earlier request of this tab is still waiting or being answered; stop that one first"
-MOST_TURNS = 200
-"""Tabs that are remembered to wait for a stream; one that is closed then does not say so."""
 DEMO = "this is a read-only demonstration; launching and changing runs does not exist here"
 
 
@@ -130,24 +129,6 @@ PAGES: Registry[Page] = Registry("page", "acft.ui.pages", Page)
 Components = Sequence[Any]
 
 
-@dataclass(eq=False)
-class _Turn:
-    """What a tab has asked a stream for."""
-
-    data: dict[str, Any]
-    """What the clicked control carries; Gradio hands it to the first handler of a chain only."""
-    is_begun: bool = False
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A connected generator."""
-
-    dependency: Any
-    place: int
-    """The component that shows what it waits for, shared by streams that exclude each other."""
-
-
 def pace(runs: Iterable[Run]) -> float:
     """Seconds until a page about these runs should ask again."""
     is_moving = any(run.state.is_live or run.state.state == "queued" for run in runs)
@@ -161,8 +142,7 @@ class Wire:
         self._bench = bench
         self.changing: list[str] = []
         """Names of the handlers that need the launch token; a test calls each without it."""
-        self._turns: dict[tuple[str, int], _Turn] = {}
-        """What waits or is under way, by tab and place."""
+        self._turns = Turns()
 
     def read(
         self,
@@ -216,6 +196,7 @@ class Wire:
         *,
         waiting: Sequence[Any],
         needs_token: bool = False,
+        line: Line | None = None,
     ) -> Stream:
         """Connects a generator whose values are shown as they come: one at a time, in a queue.
 
@@ -226,25 +207,24 @@ class Wire:
             outputs: What it fills; the first one is a part of the page.
             waiting: Values of the outputs, shown at once, until it is this tab's turn.
             needs_token: Whether it is refused without the launch token, as what changes something.
+            line: Tells how many questions come before; see ``line``.
         """
         place = int(outputs[0]._id)
+        beside = [line.shown, line.timer] if line else []
 
         def begin(visit: Visit) -> Any:
-            if (visit.session, place) in self._turns:
+            if not self._turns.join((visit.session, place), visit.data):
                 raise AcftError(UNDERWAY)
-            while len(self._turns) >= MOST_TURNS:
-                self._turns.pop(next(iter(self._turns)))
-            self._turns[visit.session, place] = _Turn(visit.data)
-            return list(waiting) if len(outputs) > 1 else waiting[0]
+            told = [*waiting, *(self._in_line(visit, place) if line else ())]
+            return told if len(told) > 1 else told[0]
 
         begin.__name__ = "begin" if needs_token else "wait"
 
         def handler(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Any]:
             visit = self._visit(request, event)
-            turn = self._turns.get((visit.session, place))
-            if turn is None or turn.is_begun:  # stopped before it was this tab's turn
+            turn = self._turns.begin((visit.session, place))
+            if turn is None:  # stopped before it was this tab's turn
                 return
-            turn.is_begun = True
             parts = callback(replace(visit, data=turn.data), *_given(values, inputs))
             nothing = gr.skip() if len(outputs) == 1 else [gr.skip() for _ in outputs]
             try:
@@ -253,15 +233,34 @@ class Wire:
             except AcftError as error:
                 yield _sent(_in_place(error, outputs), outputs)
             finally:
-                if self._turns.get((visit.session, place)) is turn:
-                    del self._turns[visit.session, place]
+                self._turns.leave((visit.session, place), turn)
 
         first = self.change if needs_token else self._ask
         # A click right after Stop comes while Gradio still ends the generator, and would be lost.
         often = {"trigger_mode": "multiple"}
-        begun = first(event, begin, outputs=outputs, **often)
+        begun = first(event, begin, outputs=[*outputs, *beside], **often)
         one = {"concurrency_id": "inference", "concurrency_limit": 1, "queue": True}
         return Stream(self._connect(begun.success, handler, inputs, outputs, one | often), place)
+
+    def line(self, shown: Any, answer: Any) -> Line:
+        """What tells, in a part of its own, how many questions come before the one that waits.
+
+        Args:
+            shown: The part.
+            answer: First output of the streams that it is for.
+        """
+        timer, place = gr.Timer(POLL_SECONDS, active=False), int(answer._id)
+
+        def tell(visit: Visit) -> list[Any]:
+            return self._in_line(visit, place)
+
+        self.read(timer.tick, tell, outputs=[shown, timer])
+        return Line(shown, timer)
+
+    def _in_line(self, visit: Visit, place: int) -> list[Any]:
+        """The place in the line, and whether to ask for it again."""
+        ahead = self._turns.ahead((visit.session, place))
+        return [line_of(ahead), gr.Timer(active=ahead is not None)]
 
     def cancel(self, event: Callable[..., Any], streams: Sequence[Stream]) -> None:
         """Makes an event end whatever of the streams waits or is under way."""
@@ -269,7 +268,7 @@ class Wire:
 
         def forget(visit: Visit) -> None:
             for place in places:
-                self._turns.pop((visit.session, place), None)
+                self._turns.leave((visit.session, place))
 
         self.read(event, forget, trigger_mode="multiple")
         event(None, cancels=[stream.dependency for stream in streams], api_visibility="private")

@@ -281,7 +281,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
         prompt = gr.Textbox(label="Prompt", lines=2, scale=5)
         go = gr.Button("Answer", variant="primary", scale=1, min_width=90)
         halt = gr.Button("Stop", scale=1, min_width=80)
-    answer, attempt = view(), gr.State(None)
+    queue, answer, attempt = view(), view(), gr.State(None)
 
     def show(visit: Visit) -> list[Any]:
         found = compared(bench, visit)
@@ -322,7 +322,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.change(body.vote, judge, inputs=[review], outputs=[review, body],
                 trigger_mode="multiple", concurrency_limit=1)  # fmt: skip
     running = wire.stream(go.click, reply, inputs=[prompt], outputs=[answer, attempt],
-                          waiting=[waiting(), None])  # fmt: skip
+                          waiting=[waiting(), None], line=wire.line(queue, answer))  # fmt: skip
     wire.cancel(halt.click, [running])
     wire.read(halt.click, halted, inputs=[attempt], outputs=[answer])
 

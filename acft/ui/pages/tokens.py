@@ -295,6 +295,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
             left = view(acts=("refresh", "look"))
         with gr.Column(scale=3, min_width=340):
             about = view(acts=("refresh", "compute", "again", "halt"))
+            queue = view()
             shown = token_view()
             with gr.Column(visible=is_possible(bench)):
                 view(el("h2.part", "Score a text of your own"))
@@ -338,7 +339,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     wire.read(vocabulary.refresh, lambda visit: paying(bench, visit), outputs=[vocabulary],
               trigger_mode="always_last")  # fmt: skip
     waiting = [underway(WAITING, "halt"), *[gr.skip()] * 3]
-    filled: dict[str, Any] = {"outputs": live, "waiting": waiting}
+    filled: dict[str, Any] = {"outputs": live, "waiting": waiting, "line": wire.line(queue, about)}
     running = [
         wire.stream(about.compute, compute, inputs=[request], **filled),
         wire.stream(about.again, again, inputs=[request], **filled),
