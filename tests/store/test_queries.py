@@ -137,6 +137,8 @@ def test_responses_come_with_one_column_for_each_scorer(two_runs):
         (RolloutFilter(scores=(ScoreRange("kind", 0.5, 1.0),)), ["b", "c"]),
         (RolloutFilter(scores=(ScoreRange("kind"), ScoreRange("it's", 0.9))), ["a"]),
         (RolloutFilter(scores=(ScoreRange("", 0.9),)), ["a", "b"]),
+        (RolloutFilter(tokens=(2, 5)), ["b"]),
+        (RolloutFilter(tokens=(0, 1)), ["a", "c"]),
         (RolloutFilter(text="'; DROP TABLE rollouts; --"), []),
     ],
 )

@@ -43,6 +43,8 @@ class RolloutFilter:
     regex: str = ""
     """Searched for in prompt and response, each by itself (RE2 syntax)."""
     scores: tuple[ScoreRange, ...] = ()
+    tokens: tuple[int, int] | None = None
+    """Fewest and most tokens of the response, both included."""
 
 
 EVERY_ROLLOUT = RolloutFilter()
@@ -148,6 +150,12 @@ def choices(
     return [value for (value,) in rows]
 
 
+def longest(store: Store, run_id: str) -> int:
+    """Tokens of the longest response of a run; 0 where there is none."""
+    sql = "SELECT coalesce(max(n_tokens), 0) FROM rollouts WHERE run_key = $run_key"
+    return int(store.rows(sql, {"run_key": run_key(run_id)})[0][0])
+
+
 def _where(run_id: str, wanted: RolloutFilter) -> tuple[str, dict[str, Any]]:
     conditions = ["rollouts.run_key = $run_key"]
     values: dict[str, Any] = {"run_key": run_key(run_id)}
@@ -177,6 +185,9 @@ def _where(run_id: str, wanted: RolloutFilter) -> tuple[str, dict[str, Any]]:
         values |= {f"low{index}": score.low, f"high{index}": score.high}
         if score.scorer:
             values[f"scorer{index}"] = score.scorer
+    if wanted.tokens is not None:
+        conditions.append("rollouts.n_tokens BETWEEN $fewest AND $most")
+        values["fewest"], values["most"] = wanted.tokens
     return "WHERE " + "\n    AND ".join(conditions), values
 
 

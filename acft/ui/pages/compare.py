@@ -110,6 +110,7 @@ def compared(bench: Workbench, visit: Visit) -> Comparison | None:
         threshold=TOXIC_FROM if limit is None else limit,
         find=visit.query.get("find", ""),
         category=visit.query.get("category", ""),
+        length=visit.query.get("length", ""),
     )
     return Comparison(run, other, left, right, pairs, choice, names, split, drawing, counts)
 

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import gradio as gr
@@ -15,6 +16,7 @@ from acft.store.sandbox import EXPLAIN, Caps, run_query
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.runs_menu import absent, chosen_run, follow_state, no_run, run_menu
+from acft.ui.reading.lengths import NAMES, Bounds, lengths, said
 from acft.ui.reading.reader import Run
 from acft.ui.web import charts, words
 from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, veil, veiled, view
@@ -42,8 +44,8 @@ class FilterError(ConfigError):
         self.name = name
 
 
-def wanted(visit: Visit) -> RolloutFilter:
-    """Which responses the address asks for."""
+def wanted(visit: Visit, bounds: Bounds = MappingProxyType({})) -> RolloutFilter:
+    """Which responses the address asks for; ``bounds`` tell what short, medium and long mean."""
     query, scores = visit.query, ()
     if query.get("low") or query.get("high"):
         low = _share("low", query.get("low", ""), 0.0)
@@ -62,7 +64,14 @@ def wanted(visit: Visit) -> RolloutFilter:
         text="" if pattern else text,
         regex=pattern,
         scores=scores,
+        tokens=_length(query.get("length", ""), bounds),
     )
+
+
+def _length(name: str, bounds: Bounds) -> tuple[int, int] | None:
+    if name and name not in NAMES:
+        raise FilterError("length", f"length {name[:40]!r} is none of {', '.join(NAMES)}")
+    return bounds.get(name)
 
 
 def _whole(name: str, text: str) -> int | None:
@@ -84,10 +93,11 @@ def _share(name: str, text: str, default: float) -> float:
 def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
     """The chosen responses, one page of them: the last one where the address asks for a later."""
     order = visit.query.get("sort", "") or "round"
+    asked = wanted(visit, lengths(ask.longest(bench.store, run.run_id)))
 
     def part(page: int) -> Answer:
         return ask.rollouts(
-            bench.store, run.run_id, wanted(visit), order_by=order.removeprefix("-"),
+            bench.store, run.run_id, asked, order_by=order.removeprefix("-"),
             descending=order.startswith("-"), part=Slice(PER_PAGE, page * PER_PAGE),
         )  # fmt: skip
 
@@ -193,7 +203,12 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str], wrong: 
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
                 aria_invalid="true" if wrong == "find" else None, **FILTER)  # fmt: skip
     scorer = choose(scorers, chosen, "Scorer", data_query="scorer", **FILTER)
-    return el("div.toolbar", search, menus, scorer, limits, _of_prompt(visit))
+    bounds, now = lengths(ask.longest(bench.store, run.run_id)), visit.query.get("length", "")
+    spans = [("", "any length"), *((name, said(name, bounds)) for name in bounds)]
+    length = choose([*spans, *_absent(now, [*bounds], "length ")], now, "Length of the response",
+                    data_query="length", aria_invalid="true" if wrong == "length" else None,
+                    **FILTER)  # fmt: skip
+    return el("div.toolbar", search, menus, length, scorer, limits, _of_prompt(visit))
 
 
 def _of_prompt(visit: Visit) -> Node | None:
@@ -221,7 +236,8 @@ def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
     run = chosen_run(bench, visit)
     if run is None:
         return charts.nothing(absent(visit)), ""
-    found = ask.histogram(bench.store, run.run_id, wanted(visit), bins=charts.BINS)
+    asked = wanted(visit, lengths(ask.longest(bench.store, run.run_id)))
+    found = ask.histogram(bench.store, run.run_id, asked, bins=charts.BINS)
     figure = charts.heatmap(found.records(), "satisfaction of the constraint")
     return figure, sql_behind("chart", found.sql)
 

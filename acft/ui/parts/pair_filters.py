@@ -1,11 +1,21 @@
-"""Which pairs of a comparison are listed: views, search, category, scorer and threshold."""
+"""Which pairs of a comparison are listed: views, search, category, length, scorer, threshold."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
 from acft.ui.page import Visit
 from acft.ui.parts.side_menus import menu_here
-from acft.ui.reading.comparing import Comparison, counts, view_name
+from acft.ui.reading.comparing import (
+    Comparison,
+    counts,
+    lengths_of,
+    n_tokens,
+    searched,
+    view_name,
+)
+from acft.ui.reading.lengths import said
 from acft.ui.reading.pairs import Pair
 from acft.ui.web.dom import Node, act, el
 from acft.ui.web.pager import PART, link
@@ -42,6 +52,7 @@ def filters(
             None if is_blind else judged_by,
             menu_here("category", kinds, found.choice.category, "Prompt category")
             if categories else None,
+            menu_here("length", _lengths(found), found.choice.length, "Length of the response"),
             None if is_blind else marks,
             el("a.do", "End blind review, show who won" if is_blind else "Blind review",
                href=review),
@@ -52,6 +63,17 @@ def filters(
         ),
         [el("p.bad", text, role="alert") for text in (problem, wrong) if text],
     )  # fmt: skip
+
+
+def _lengths(found: Comparison) -> list[tuple[str, str]]:
+    """Lengths of responses, with the number of pairs that search and category leave of each."""
+    bounds = lengths_of(found.pairs)
+    try:
+        left = [n_tokens(p) for p in searched(found.pairs, replace(found.choice, length=""))]
+    except ConfigError:  # told beside the field of the search
+        left = []
+    counted = {n: sum(low <= k <= high for k in left) for n, (low, high) in bounds.items()}
+    return [("", "any length"), *((n, f"{said(n, bounds)} ({counted[n]:,})") for n in bounds)]
 
 
 def _tabs(found: Comparison, pairs: Sequence[Pair], visit: Visit) -> Node:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
 from acft.ui.reading.answers import Answer
+from acft.ui.reading.lengths import Bounds, lengths
 from acft.ui.reading.pairs import CONSTRAINT, TIE, Pair, Subject, is_bad
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
@@ -35,6 +36,8 @@ class Choice:
     find: str = ""
     """Searched for in prompt and both texts; a regular expression between slashes."""
     category: str = ""
+    length: str = ""
+    """Of the longer response of a pair, which tells nothing of the sides."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +111,26 @@ def select(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
 
 
 def searched(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
-    """The pairs that search and category leave.
+    """The pairs that search, category and length leave.
 
     Raises:
         ConfigError: The regular expression cannot be read or is too long.
     """
     found = zip(pairs, _search(pairs, choice.find), strict=True)
     kind = choice.category
-    return [pair for pair, matches in found if matches and kind in ("", pair.left.category)]
+    left = [pair for pair, matches in found if matches and kind in ("", pair.left.category)]
+    bounds = lengths_of(pairs).get(choice.length)
+    return [p for p in left if bounds is None or bounds[0] <= n_tokens(p) <= bounds[1]]
+
+
+def n_tokens(pair: Pair) -> int:
+    """Tokens of the longer response."""
+    return max(pair.left.n_tokens, pair.right.n_tokens)
+
+
+def lengths_of(pairs: Sequence[Pair]) -> Bounds:
+    """What short, medium and long mean for these pairs."""
+    return lengths(max(map(n_tokens, pairs), default=0))
 
 
 def viewed(pairs: Sequence[Pair], choice: Choice) -> list[Pair]:
