@@ -13,6 +13,7 @@ from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.forward import logits
 from acft.data import pad_token
 from acft.errors import DataError
+from acft.inference.limits import bounded
 from acft.inference.opened import OpenedRun, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
@@ -32,7 +33,6 @@ from acft.types import Prompt, TokenBatch
 from acft.windows import left_padded
 
 MAX_TOKENS = 512
-MAX_LETTERS = 4000
 MAX_SAMPLES = 8
 MAX_HORIZON = 200
 PROBE = "The weather today is"
@@ -174,13 +174,7 @@ def judge(
 def _checked(prompt: str) -> str:
     if not prompt.strip():
         raise DataError("the prompt is empty; type a beginning to continue")
-    return _bounded("prompt", prompt)
-
-
-def _bounded(name: str, text: str) -> str:
-    if len(text) > MAX_LETTERS:
-        raise DataError(f"the {name} has {len(text):,} letters; at most {MAX_LETTERS:,} are read")
-    return text
+    return bounded("prompt", prompt)
 
 
 def _fits(opened: OpenedRun, prompt: Prompt, horizon: int) -> None:
@@ -218,7 +212,7 @@ def _text_ids(
         prompt_ids = encode_prompt(backbone, item, chat_template=is_chat)
     if response_ids is None:
         read = full_prompt(backbone, item, chat_template=is_chat)
-        _bounded("response", response)
+        bounded("response", response)
         response_ids = encoded_pair(backbone.tokenizer, read, response, is_chat=is_chat)[1]
     ids = [int(token) for token in [*prompt_ids, *response_ids]]
     longest = min(MAX_TOKENS, opened.context_length)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from acft.errors import AcftError, ConfigError, ModelError
+from acft.errors import AcftError, ConfigError, DataError, ModelError
 from acft.events import BestCheckpoint
 from acft.inference.client import Inference, OperationError
 from acft.inference.obtaining import Obtaining
@@ -352,6 +352,16 @@ def test_a_typed_text_has_an_address_and_an_altered_one_has_not(bench):
     _, altered = live_tokens.branched(bench, seen, run, again)
     assert live_tokens.address(seen, altered) is None
     assert live_tokens.address(seen, request | {"typed": "x" * 5000}) is None
+
+
+def test_a_text_of_too_many_letters_is_refused_with_their_number_before_models_open(bench):
+    run, seen, text = run_of(bench), visit(QUICK, may_change=True), "x" * 4001
+    for name, texts in (("prompt", (text, "b")), ("response", ("a", text))):
+        with pytest.raises(DataError, match=f"the {name} has 4,001 letters; at most 4,000 are"):
+            live_tokens.of_text(run, *texts)
+    with pytest.raises(DataError, match="the prompt has 4,001 letters"):
+        next(live_compare.answers(bench, seen, run, text))
+    assert live_tokens.of_text(run, text[1:], text[1:])["response"] == text[1:]
 
 
 def test_a_stored_text_that_is_computed_anew_has_the_address_of_the_stored_one(bench):

@@ -8,6 +8,7 @@ from typing import Any
 
 from acft.errors import AcftError, RunError
 from acft.inference.client import OperationError
+from acft.inference.limits import bounded
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts import numbers
 from acft.ui.parts.live import (
@@ -110,7 +111,12 @@ def conditions(visit: Visit) -> dict[str, int]:
 def answers(
     bench: Workbench, visit: Visit, run: Run, prompt: str
 ) -> Iterator[tuple[Node, Attempt]]:
-    """The page's part while texts grow, and what it shows; ends with scores or with a fault."""
+    """The page's part while texts grow, and what it shows; ends with scores or with a fault.
+
+    Raises:
+        DataError: The prompt is too long; models need not be opened to say so.
+    """
+    bounded("prompt", prompt)
     version = version_of(visit, run)
     sides = _sides(version, guided_version(visit, version))
     attempt = Attempt(

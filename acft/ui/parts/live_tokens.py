@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from acft.errors import ConfigError
+from acft.inference.limits import bounded
 from acft.store.queries.rollouts import rollout
 from acft.store.queries.tokens import guidance
 from acft.ui.page import Visit, Workbench
@@ -50,10 +51,16 @@ def of_stored(bench: Workbench, run: Run, sequence: str) -> Request:
 
 
 def of_text(run: Run, prompt: str, response: str) -> Request:
-    """The request for a typed text."""
+    """The request for a typed text.
+
+    Raises:
+        ConfigError: There is no response.
+        DataError: One of the two is too long; models need not be opened to say so.
+    """
     if not response.strip():
         raise ConfigError("type a response to be scored after the prompt")
-    return {"run": run.run_id, "prompt": prompt, "response": response}
+    return {"run": run.run_id, "prompt": bounded("prompt", prompt),
+            "response": bounded("response", response)}  # fmt: skip
 
 
 def scored(
