@@ -37,7 +37,8 @@ def train(settings: FilteredSftSettings, context: TrainContext) -> Generator[Out
         yield Note(
             "info",
             f"dropped {len(documents) - len(satisfying)} of {len(documents)} documents of "
-            f"{corpus.source}, which violate the constraint ({world.constraint.describe()})",
+            f"{corpus.source}, which satisfy the constraint ({world.constraint.describe()}) to at "
+            f"most {settings.threshold:g}",
             context.resume_round,
         )
     world.corpora = kept
