@@ -15,7 +15,7 @@ import uuid
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TEMPORARY = ".tmp-"
 """How names of unfinished files and folders begin."""
@@ -25,6 +25,29 @@ PARTIAL = ".acft-partial-"
 """How names of folders begin in which something is made that may take minutes; nobody else's do."""
 STALE_SECONDS = 86_400.0
 """Nothing takes that long to be made."""
+
+
+class FileMark(NamedTuple):
+    """What changes whenever a file is replaced or written to; likewise of a folder's names."""
+
+    changed: int = 0
+    """Nanoseconds since the epoch."""
+    size: int = 0
+    """Bytes."""
+    inode: int = 0
+
+
+ABSENT = FileMark()
+"""Of what is not there or cannot be looked at."""
+
+
+def file_mark(path: Path) -> FileMark:
+    """The mark of a file or folder as it is now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ABSENT
+    return FileMark(found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def temporary(path: Path) -> Path:

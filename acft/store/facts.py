@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from acft.atomic import read_own_text
+from acft.atomic import FileMark, file_mark, read_own_text
 from acft.errors import ConfigError
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 from acft.settings import as_asked, as_used
@@ -22,7 +22,7 @@ STATUS_COLUMNS = (
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Names that a run's folder may have got elsewhere; those made here follow a stricter pattern."""
 
-Signature = tuple[tuple[int, int], ...]
+Signature = tuple[FileMark, ...]
 
 
 def run_directories(root: Path) -> list[RunPaths]:
@@ -34,7 +34,7 @@ def run_directories(root: Path) -> list[RunPaths]:
 def signature(paths: RunPaths) -> Signature:
     """Changes whenever one of the small files was replaced."""
     files = (paths.status, paths.labels, paths.launch, paths.resolved, paths.spec)
-    return tuple(_stamp(file) for file in files)
+    return tuple(map(file_mark, files))
 
 
 def run_key(run_id: str) -> int:
@@ -70,14 +70,6 @@ def read_facts(paths: RunPaths) -> dict[str, Any]:
         "facts": json.dumps(resolved, sort_keys=True),
         "problem": f"cannot read {', '.join(unreadable)}" if unreadable else "",
     }
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        facts = file.stat()
-    except OSError:
-        return (0, 0)
-    return (facts.st_mtime_ns, facts.st_ino)
 
 
 def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:

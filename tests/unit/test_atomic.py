@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from acft.atomic import PARTIAL, STALE_SECONDS, partial_folder
+from acft.atomic import (
+    ABSENT,
+    PARTIAL,
+    STALE_SECONDS,
+    file_mark,
+    partial_folder,
+    replace_bytes,
+)
 
 
 def test_remains_of_a_process_that_was_killed_long_ago_are_removed_and_fresh_ones_are_not(tmp_path):
@@ -20,3 +27,14 @@ def test_remains_of_a_process_that_was_killed_long_ago_are_removed_and_fresh_one
         assert {path.name for path in tmp_path.iterdir()} == {
             fresh.name, *(other.name for other in others), Path(name).name,
         }  # fmt: skip
+
+
+def test_the_mark_of_a_file_changes_when_it_is_replaced_by_one_as_long_and_as_old(tmp_path):
+    file = tmp_path / "status.json"
+    assert file_mark(file) == ABSENT
+    replace_bytes(file, b"a")
+    before, times = file_mark(file), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    replace_bytes(file, b"b")
+    os.utime(file, ns=times)
+    assert file_mark(file) != before
+    assert file_mark(file)[:2] == before[:2]

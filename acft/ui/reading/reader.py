@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from acft.atomic import open_own, read_own_text
+from acft.atomic import FileMark, file_mark, open_own, read_own_text
 from acft.costs import bill_of
 from acft.errors import AcftError, DataError
 from acft.eventlog import Entry, effective, read_events
@@ -40,7 +40,7 @@ RESTING = ("queued", *FINAL, "lost")
 """States that stay true until a file changes; whether the others are depends on a process."""
 
 
-Marks = tuple[tuple[int, int, int] | None, ...]
+Marks = tuple[FileMark, ...]
 """Number, size and time of some files."""
 
 
@@ -264,7 +264,7 @@ class Reader:
     def entries(self, run_id: str) -> list[Entry]:
         """The events of a run that count, in order; none when there is no such run."""
         paths = self.paths(run_id)
-        return _entries(paths.events, _mark(paths.events)) if paths else []
+        return _entries(paths.events, file_mark(paths.events)) if paths else []
 
     def paths(self, run_id: str) -> RunPaths | None:
         """The folder of a run; names that are not run ids, and links, are refused."""
@@ -298,19 +298,11 @@ class Reader:
 def file_marks(paths: RunPaths) -> Marks:
     """What changes whenever a file of the run does that ``Reader.run`` reads."""
     read = (paths.status, paths.events, paths.resolved, paths.spec, paths.launch, paths.labels)
-    return tuple(map(_mark, read))
-
-
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return tuple(map(file_mark, read))
 
 
 @lru_cache(maxsize=4)
-def _entries(path: Path, mark: tuple[int, int, int] | None) -> list[Entry]:  # noqa: ARG001
+def _entries(path: Path, mark: FileMark) -> list[Entry]:  # noqa: ARG001
     """Events that count of a file as it was at a mark; few are asked for, and often."""
     return effective(read_events(path))
 
