@@ -213,8 +213,8 @@ def from_json(line: str) -> tuple[int, float, Event]:
     """
     try:
         values = json.loads(line)
-        record, checks = _reader(values["kind"])
-        fields = _checked(values, checks)
+        record = KINDS[values["kind"]]
+        fields = _checked(values, field_checks(record))
         return values["seq"], float(values["time"]), record(**fields)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"not an event line: {line[:120]!r} ({error})") from None
@@ -232,19 +232,17 @@ def _checked(values: dict[str, Any], checks: dict[str, Callable[[Any], bool]]) -
 
 
 @functools.cache
-def _reader(kind: str) -> tuple[type[Event], dict[str, Callable[[Any], bool]]]:
-    """The record of a kind and a check of each of its fields."""
-    record = KINDS[kind]
+def field_checks(record: type) -> dict[str, Callable[[Any], bool]]:
+    """By field of a record: whether a value read from JSON is of its type and can be held."""
     hints = typing.get_type_hints(record)
-    return record, {field.name: _check(hints[field.name]) for field in dataclasses.fields(record)}
+    return {field.name: _check(hints[field.name]) for field in dataclasses.fields(record)}
 
 
 def _check(hint: Any) -> Callable[[Any], bool]:
-    """Whether a value read from JSON has a type that fields of events have."""
     outer, inner = typing.get_origin(hint), typing.get_args(hint)
     if outer is dict:
         return _items(dict, dict.values, inner[1])
-    if outer is list:
+    if outer in (list, tuple):  # JSON knows no tuples
         return _items(list, iter, inner[0])
     if outer is types.UnionType:
         checks = [_check(part) for part in inner]

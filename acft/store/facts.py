@@ -1,6 +1,5 @@
 """What the small files of a run directory say, as one row of the table ``runs``."""
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -10,6 +9,7 @@ from typing import Any
 
 from acft.atomic import FileMark, file_mark, read_own_text
 from acft.errors import ConfigError
+from acft.events import field_checks
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 from acft.settings import as_asked, as_used
 
@@ -104,22 +104,8 @@ def _as_asked(written: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
 
 def _known(record: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values of fields this version knows, where they have the right type."""
-    fields = {field.name: field.default for field in dataclasses.fields(record)}
-    return {
-        name: value
-        for name, value in values.items()
-        if name in fields and _fits(value, fields[name])
-    }
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if isinstance(default, (str, bool)):
-        return isinstance(value, type(default))
-    if isinstance(default, tuple):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if default is None or isinstance(default, (int, float)):
-        return value is None or _number(value) is not None
-    return True
+    checks = field_checks(record)
+    return {name: value for name, value in values.items() if name in checks and checks[name](value)}
 
 
 def _number(value: Any) -> int | float | None:
