@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, TypeGuard
 
 from acft.errors import DataError, NonFiniteError
@@ -24,14 +25,41 @@ class Event:
     kind: ClassVar[str]
 
 
+class Phase(StrEnum):
+    """What a run may be doing."""
+
+    LOAD = "load"
+    """Opening models and texts."""
+    CORPUS = "corpus"
+    """The base policy writes its corpus."""
+    SAMPLE_ORACLE = "sample_oracle"
+    """Drawing and judging responses that train the oracle."""
+    SAMPLE_VALIDATION = "sample_validation"
+    """Drawing and judging responses that test the oracle."""
+    SAMPLE_TRAIN = "sample_train"
+    """Drawing and judging responses that train the policy, without an oracle."""
+    FILTER = "filter"
+    """Judging the documents of the corpus."""
+    GUIDE = "guide"
+    """Computing the guidance of the corpus."""
+    FIT_ORACLE = "fit_oracle"
+    FIT_POLICY = "fit_policy"
+    VALIDATE = "validate"
+    """Drawing and judging responses to validation prompts."""
+    EVALUATE = "evaluate"
+    """Measuring on test prompts, or with a suite."""
+    PERPLEXITY = "perplexity"
+    JUDGE = "judge"
+    """A judge model reads responses."""
+
+
 @dataclass(frozen=True)
 class Progress(Event):
     """How far the run is: ``done`` of ``total`` units of work in a phase."""
 
     kind: ClassVar[str] = "progress"
     phase: str
-    """What is being done: load, corpus, sample_oracle, sample_validation, sample_train, filter,
-    guide, fit_oracle, fit_policy, validate, evaluate, perplexity, judge."""
+    """What is being done, one of ``Phase``; runs of other versions may know others."""
     done: int
     total: int
     round: int

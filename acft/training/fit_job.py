@@ -23,7 +23,7 @@ from acft.data import (
 )
 from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
-from acft.events import Progress, Scalars
+from acft.events import Phase, Progress, Scalars
 from acft.objective import Aligned, align
 from acft.policy import Policy
 from acft.seeding import derive_seed
@@ -198,7 +198,7 @@ def take_steps(
             "time/tokens_per_second": sums.n_tokens / (time.monotonic() - started),
         }
         yield Scalars(round_index, step, scalars)
-        yield Progress("fit_policy", number, n_steps, round_index)
+        yield Progress(Phase.FIT_POLICY, number, n_steps, round_index)
         if tap is not None and number == 1:
             yield from tap.rows(round_index, step)
     world.policy.version = round_index
