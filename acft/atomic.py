@@ -12,7 +12,8 @@ import stat
 import tempfile
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,23 @@ def file_mark(path: Path) -> FileMark:
 def temporary(path: Path) -> Path:
     """A fresh name in the same folder for what will become ``path``."""
     return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A fresh folder beside ``path`` that takes its name at the end; gone where anything fails.
+
+    An empty folder of that name gives way.
+    """
+    unfinished = temporary(path)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
 
 
 def partial_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:

@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from acft.atomic import (
     ABSENT,
     PARTIAL,
     STALE_SECONDS,
     file_mark,
+    new_folder,
     partial_folder,
     replace_bytes,
 )
@@ -38,3 +41,16 @@ def test_the_mark_of_a_file_changes_when_it_is_replaced_by_one_as_long_and_as_ol
     os.utime(file, ns=times)
     assert file_mark(file) != before
     assert file_mark(file)[:2] == before[:2]
+
+
+def test_a_new_folder_has_its_name_only_once_it_is_filled_and_leaves_nothing_where_that_fails(
+    tmp_path,
+):
+    made = tmp_path / "within" / "made"
+    with new_folder(made) as folder:
+        (folder / "file").write_text("whole")
+        assert not made.exists()
+    assert (made / "file").read_text() == "whole"
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "within" / "half") as folder:
+        (folder / "no such folder" / "file").write_text("half")
+    assert [path.name for path in (tmp_path / "within").iterdir()] == ["made"]
