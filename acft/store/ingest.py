@@ -12,8 +12,8 @@ from acft.atomic import FileMark, file_mark
 from acft.schema import FINAL, RunPaths
 from acft.store.connection import Store, StoreError
 from acft.store.facts import Signature, read_facts, run_directories, signature
+from acft.store.insertion import BULK, KEEP_ALL, UNDONE_WITH_ROUNDS, Insertion, Retention
 from acft.store.journal import load_journal
-from acft.store.piece import BULK, KEEP_ALL, UNDONE_WITH_ROUNDS, Piece, Retention
 from acft.store.tail import Chunk, Position, read_on
 
 logger = logging.getLogger(__name__)
@@ -194,9 +194,9 @@ class Ingester:
         is_first_look = run_id not in self._read_to  # the retention may have been set anew
         if chunk.lines or chunk.problem != known_problem or is_first_look:
             with self._store.write() as connection:
-                piece = Piece(connection, paths)
-                piece.insert(chunk, self._tables)
-                piece.apply(self._retention)
+                insertion = Insertion(connection, paths)
+                insertion.insert(chunk, self._tables)
+                insertion.apply(self._retention)
         return chunk
 
     def _position(self, run_id: str) -> tuple[Position, str]:

@@ -25,7 +25,7 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class Seen:
+class ForwardPass:
     """What one forward pass of a step has computed, for the tap."""
 
     documents: Sequence[TokenizedDocument]
@@ -42,7 +42,7 @@ class Seen:
         hidden: Float[Tensor, "batch time width"],
         losses: TokenLosses,
         penalty: Penalty,
-    ) -> "Seen":
+    ) -> "ForwardPass":
         """Without what only gradients need."""
         return cls(documents, mask_all, hidden.detach(), losses.kl_guided_policy.detach(), penalty)
 
@@ -59,13 +59,13 @@ class GuidanceTap:
     _pending: list[dict[str, Any]] = field(default_factory=list)
 
     @torch.no_grad()
-    def take(self, passes: Iterable[Seen]) -> None:
+    def take(self, passes: Iterable[ForwardPass]) -> None:
         """Keep what is needed of a step's passes; called before the optimiser changes anything."""
         chosen = [sequence for seen in passes for sequence in self._new(seen)]
         for rows in self.world.base.workers.map(self._rows, chosen):
             self._pending += rows
 
-    def _new(self, seen: Seen) -> "Iterator[_Sequence]":
+    def _new(self, seen: ForwardPass) -> "Iterator[_Sequence]":
         """The sequences of a pass that have a KL term and are not taken yet, up to the limit."""
         guided = seen.penalty.guided
         assert isinstance(guided, Guidance)

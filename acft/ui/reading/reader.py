@@ -33,7 +33,7 @@ from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import Labels, Launch, RunPaths, Status
 from acft.settings import as_asked, as_used
 from acft.store.tail import Position, read_on
-from acft.ui.reading.answers import Answer, answers_of
+from acft.ui.reading.answers import Response, answers_of
 
 LOG_TAIL_BYTES = 20_000
 RESTING = ("queued", *FINAL, "lost")
@@ -273,7 +273,7 @@ class Reader:
         folder = self.runs_dir / run_id
         return RunPaths(folder) if folder.is_dir() and not folder.is_symlink() else None
 
-    def answers(self, run: Run, purpose: str = "test") -> list[Answer]:
+    def answers(self, run: Run, purpose: str = "test") -> list[Response]:
         """Every response given for a purpose, with its scores."""
         names = tuple(
             (shard.table, shard.name)
