@@ -35,7 +35,7 @@ from acft.benchmarks.harness_tasks import (
 from acft.benchmarks.harness_totals import aggregations_of, left_out, totals_of
 from acft.config import Config
 from acft.errors import ConfigError, DataError
-from acft.events import Note, Progress
+from acft.events import Note, Phase, Progress
 from acft.seeding import derive_short_seed
 from acft.settings import Names, NonNegative, Positive, RunSettings
 
@@ -199,13 +199,13 @@ def _answers(
         for start in range(0, len(ids), CHUNK_QUESTIONS):
             if bench.stops():
                 return samples
-            yield Progress("evaluate", done, total, bench.round, "questions")
+            yield Progress(Phase.EVALUATE, done, total, bench.round, "questions")
             chunk = list(ids[start : start + CHUNK_QUESTIONS])
             with _one_sentence(task):
                 found = _answered(model, part, chunk, few_shot, seed)[name]
             samples.setdefault(name, []).extend(found)
             done += len(chunk)
-    yield Progress("evaluate", done, total, bench.round, "questions")
+    yield Progress(Phase.EVALUATE, done, total, bench.round, "questions")
     return samples
 
 

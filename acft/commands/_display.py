@@ -89,7 +89,7 @@ class Display:
         )  # fmt: skip
         self._console.print(f"{title}: {paths.root}", highlight=False, markup=False)
         self._rounds: TaskID = self._bars.add_task("rounds", total=rounds, rate="")
-        self._phase: TaskID = self._bars.add_task("load", total=None, rate="")
+        self._phase: TaskID = self._bars.add_task(events.Phase.LOAD, total=None, rate="")
         self._phase_name = ("", 0)
         self._logged, self._log_next = ("", 0), 0.0
         self._results = Results()

@@ -25,6 +25,7 @@ from acft.events import (
     BestCheckpoint,
     Finished,
     Note,
+    Phase,
     Progress,
     RoundFinished,
     Scalars,
@@ -146,7 +147,7 @@ class _Attempt:
         fresh = dataclasses.replace(
             recorded, state="running", pid=who.pid, pid_started=who.started, boot_id=who.boot_id,
             started=time.time(), ended=0.0, exit_code=None, failure="", message="", advice="",
-            retry_with=(), phase="load",
+            retry_with=(), phase=Phase.LOAD,
         )  # fmt: skip
         self._paths = paths
         self._listen = listen
