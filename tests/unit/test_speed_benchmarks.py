@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from acft.engines import compiled
+from acft.engines.compiled import CompiledEngine
+from acft.settings import SamplingSettings
 from benchmarks import memory, parallel, rollouts, steps
 
 
@@ -40,6 +43,37 @@ def test_samplers_draw_as_many_texts_and_are_compared(capsys):
     printed = capsys.readouterr().out
     assert printed.count(" tokens/s ") == 4
     assert "generate, unmerged LoRA" in printed
+
+
+def test_a_round_sets_up_compiled_steps_once_for_all_its_draws(monkeypatch):
+    made, drawn = [], []
+    make, draw = compiled.CompiledModel, compiled.draw
+
+    def counted_make(*arguments):
+        made.append(len(drawn))
+        return make(*arguments)
+
+    def counted_draw(*arguments, **named):
+        drawn.append(1)
+        return draw(*arguments, **named)
+
+    monkeypatch.setattr(compiled, "CompiledModel", counted_make)
+    monkeypatch.setattr(compiled, "draw", counted_draw)
+    subject = rollouts.contest("tiny", "cpu", 8, SamplingSettings(horizon=4, batch_size=4))
+    repeats = 2
+    rollouts.compiled_seconds(subject, CompiledEngine("eager"), repeats)
+    assert len(drawn) == 2 * (1 + repeats)
+    assert len(made) == 1 + repeats
+
+
+def test_what_comes_before_the_first_compiled_draw_is_a_figure_of_its_own(monkeypatch, capsys):
+    found = rollouts.CompiledSeconds(draw=0.5, round=1.25, compiler=40.0)
+    monkeypatch.setattr(rollouts, "compiled_seconds", lambda *_: found)
+    rollouts.main(["--quick", "--compiled", "--horizon", "5"])
+    printed = capsys.readouterr().out
+    assert "sampler, compiled                   80 tokens/s" in printed
+    assert "1.25 s of set-up in a round" in printed
+    assert "40.0 s once for the compiler" in printed
 
 
 def test_both_schedules_are_timed_and_the_parallel_one_gives_equal_numbers_in_any_order(capsys):
