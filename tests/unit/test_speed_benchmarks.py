@@ -6,7 +6,7 @@ import torch
 from acft.engines import compiled
 from acft.engines.compiled import CompiledEngine
 from acft.settings import SamplingSettings
-from benchmarks import memory, parallel, rollouts, steps
+from benchmarks import memory, parallel, rollouts, steps, worlds
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,21 @@ def test_every_kind_of_step_is_measured_on_the_same_tokens(capsys):
         assert f"\n{kind} " in printed
     assert "tiny on cpu" in printed
     assert "a step" in printed.splitlines()[-1] or "trl is not installed" in printed
+
+
+def test_each_process_has_its_gpu_before_a_model_is_made(monkeypatch):
+    class MadeError(Exception):
+        pass
+
+    def no_device(*_):
+        raise MadeError
+
+    asked, ranks = [], worlds.ranks
+    monkeypatch.setattr(worlds, "ranks", lambda: asked.append(1) or ranks())
+    monkeypatch.setattr(worlds, "resolve_device", no_device)
+    with pytest.raises(MadeError):
+        worlds.random_backbone("tiny")
+    assert asked
 
 
 def test_a_profile_names_operations(capsys):
