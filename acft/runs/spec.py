@@ -271,10 +271,14 @@ def _git_commit(root: Path = ROOT) -> str:
     """
     commit = _git(root, "rev-parse", "HEAD")
     changes = commit and (
-        _git(root, "status", "--porcelain", "--untracked-files=no")
-        or _git(root, "ls-files", "--others", "--exclude-standard", "acft")
+        _git(root, "status", "--porcelain", "--untracked-files=no") or new_files(root)
     )
     return commit + ("+changes" if changes else "")
+
+
+def new_files(root: Path) -> list[str]:
+    """Files of the package that git does not know, relative to ``root``; none outside git."""
+    return _git(root, "ls-files", "--others", "--exclude-standard", "acft").splitlines()
 
 
 def _git(root: Path, *arguments: str) -> str:
