@@ -27,6 +27,7 @@ from acft.benchmarks.harness_tasks import (
     file_task,
     local_problems,
     local_task,
+    offline_file,
     offline_questions,
     offline_task,
     read_questions,
@@ -141,6 +142,14 @@ def missing(settings: HarnessSettings) -> list[str]:
             "install it with: pip install 'acft[harness]'"
         )
     return problems
+
+
+def files(settings: HarnessSettings) -> dict[str, Path]:
+    """Files of questions that are on this machine, by path or by the task that asks them."""
+    own = {path: Path(path).expanduser() for path in (*settings.files, *settings.local.values())}
+    packaged = offline_file()
+    asked = [name for name in settings.tasks if name in OFFLINE]
+    return own | {name: packaged for name in asked if packaged is not None}
 
 
 def work(settings: HarnessSettings, run: RunSettings) -> Work:  # noqa: ARG001
@@ -306,4 +315,8 @@ def _name_of(task: Task) -> str:
     return task["task"][0]["task"] if "group" in task else task["task"]
 
 
-SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing, needs_likelihoods=True))
+SUITES.add(NAME)(
+    Suite(
+        HarnessSettings, run, work=work, files=files, missing=missing, needs_likelihoods=True,
+    )
+)  # fmt: skip

@@ -197,6 +197,7 @@ class _Attempt:
     def _train(self) -> None:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
+        from acft.runs.added_code import added_code  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
@@ -219,6 +220,7 @@ class _Attempt:
             **spec.method.facts(context),
             "processes": ranks().size,
             "has_oracle": spec.method.has_oracle,
+            "code": added_code(spec),
         }
         if begin.folder is not None:  # what is refused takes no later round back
             before = named(read_resolved(self._paths).get("facts", {}))

@@ -100,7 +100,8 @@ class TrainState:
         """Take over a freshly trained oracle."""
         self.oracle = new.guide.oracle
         keep = max(1, self.world.run.oracle.replay_rounds)
-        self.recent = [*self.recent, new][-keep:]
+        # only the newest guides; an older one may hold the policy that it has followed
+        self.recent = [*(_replay_of(old, new.guide) for old in self.recent), new][-keep:]
 
     def finish_policy(self, version: int, keep: int) -> None:
         """Freeze the policy as it is now; versions below ``keep`` are forgotten before."""
@@ -228,6 +229,12 @@ class TrainState:
             guide = dataclasses.replace(newest, policy_version=int(entry["policy_version"]))
             rollouts = rollouts_from_file(folder / f"{index}-{REPLAY}")
             self.recent.append(OracleRound(guide, rollouts, list(entry["satisfaction"])))
+
+
+def _replay_of(old: OracleRound, newest: Guide) -> OracleRound:
+    """What is read of an older round, its responses, as a resumed run has them."""
+    version = old.guide.policy_version
+    return dataclasses.replace(old, guide=dataclasses.replace(newest, policy_version=version))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
