@@ -4,9 +4,7 @@
 Needs Chromium (``.ci/chromium``) and playwright, which `make test` installs.
 """
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,9 +12,10 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from acft.machine import chromium
+
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PICTURES = {"run": ("run", 1240), "tokens": ("tokens?at=25", 840)}
 """Page and height in pixels of each picture."""
 WIDTH = 1400
@@ -48,9 +47,8 @@ def _address(server: subprocess.Popen[str]) -> str:
 
 def draw(address: str) -> None:
     """Draws every picture from the workbench at an address."""
-    path = os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
+        browser = playwright.chromium.launch(executable_path=chromium())
         for name, (page_of, height) in PICTURES.items():
             page = browser.new_page(viewport={"width": WIDTH, "height": height})
             page.goto(f"{address}/{page_of}")

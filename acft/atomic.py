@@ -12,10 +12,11 @@ import stat
 import tempfile
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TEMPORARY = ".tmp-"
 """How names of unfinished files and folders begin."""
@@ -27,9 +28,49 @@ STALE_SECONDS = 86_400.0
 """Nothing takes that long to be made."""
 
 
+class FileMark(NamedTuple):
+    """What changes whenever a file is replaced or written to; likewise of a folder's names."""
+
+    changed: int = 0
+    """Nanoseconds since the epoch."""
+    size: int = 0
+    """Bytes."""
+    inode: int = 0
+
+
+ABSENT = FileMark()
+"""Of what is not there or cannot be looked at."""
+
+
+def file_mark(path: Path) -> FileMark:
+    """The mark of a file or folder as it is now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ABSENT
+    return FileMark(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
 def temporary(path: Path) -> Path:
     """A fresh name in the same folder for what will become ``path``."""
     return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A fresh folder beside ``path`` that takes its name at the end; gone where anything fails.
+
+    An empty folder of that name gives way.
+    """
+    unfinished = temporary(path)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
 
 
 def partial_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from acft.atomic import replace_json, sha256, sync_file, sync_folder, temporary
+from acft.atomic import new_folder, replace_json, sha256, sync_file, sync_folder
 from acft.errors import DataError
 from acft.schema import MANIFEST
 
@@ -16,20 +16,13 @@ class DamagedCheckpointError(DataError):
 
 def seal(folder: Path, save: Callable[[Path], None]) -> None:
     """Fills ``folder`` by ``save`` and lists every file's size and hash; whole or not at all."""
-    unfinished = temporary(folder)
-    unfinished.mkdir(parents=True)
-    try:
+    with new_folder(folder) as unfinished:
         save(unfinished)
         replace_json(unfinished / MANIFEST, {"files": _files(unfinished)})
         for inner in (path for path in unfinished.rglob("*") if path.is_dir()):
             sync_folder(inner)
         if folder.exists():
             shutil.rmtree(folder)
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    sync_folder(folder.parent)
 
 
 def is_sealed(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from acft.data import micro_batches
 from acft.decoding.base import Sampler
 from acft.distributed import Ranks, ranks, settled
 from acft.errors import ModelError
-from acft.events import COMPARISONS, Evaluated, Progress
+from acft.events import COMPARISONS, Evaluated, Phase, Progress
 from acft.metrics.base import METRICS, Metric
 from acft.policy import Policy
 from acft.scorers import Scorer
@@ -109,7 +109,7 @@ def draw_and_score(
     scorers: Sequence[Scorer],
     constraint: Constraint | None = None,
     *,
-    phase: str = "evaluate",
+    phase: Phase = Phase.EVALUATE,
     round: int = 0,  # noqa: A002 - the field's name in events
     should_stop: Callable[[], bool] = lambda: False,
     failed: dict[str, ModelError] | None = None,

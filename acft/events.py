@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, TypeGuard
 
 from acft.errors import DataError, NonFiniteError
@@ -24,14 +25,41 @@ class Event:
     kind: ClassVar[str]
 
 
+class Phase(StrEnum):
+    """What a run may be doing."""
+
+    LOAD = "load"
+    """Opening models and texts."""
+    CORPUS = "corpus"
+    """The base policy writes its corpus."""
+    SAMPLE_ORACLE = "sample_oracle"
+    """Drawing and judging responses that train the oracle."""
+    SAMPLE_VALIDATION = "sample_validation"
+    """Drawing and judging responses that test the oracle."""
+    SAMPLE_TRAIN = "sample_train"
+    """Drawing and judging responses that train the policy, without an oracle."""
+    FILTER = "filter"
+    """Judging the documents of the corpus."""
+    GUIDE = "guide"
+    """Computing the guidance of the corpus."""
+    FIT_ORACLE = "fit_oracle"
+    FIT_POLICY = "fit_policy"
+    VALIDATE = "validate"
+    """Drawing and judging responses to validation prompts."""
+    EVALUATE = "evaluate"
+    """Measuring on test prompts, or with a suite."""
+    PERPLEXITY = "perplexity"
+    JUDGE = "judge"
+    """A judge model reads responses."""
+
+
 @dataclass(frozen=True)
 class Progress(Event):
     """How far the run is: ``done`` of ``total`` units of work in a phase."""
 
     kind: ClassVar[str] = "progress"
     phase: str
-    """What is being done: load, corpus, sample_oracle, sample_validation, sample_train, filter,
-    guide, fit_oracle, fit_policy, validate, evaluate, perplexity, judge."""
+    """What is being done, one of ``Phase``; runs of other versions may know others."""
     done: int
     total: int
     round: int
@@ -213,8 +241,8 @@ def from_json(line: str) -> tuple[int, float, Event]:
     """
     try:
         values = json.loads(line)
-        record, checks = _reader(values["kind"])
-        fields = _checked(values, checks)
+        record = KINDS[values["kind"]]
+        fields = _checked(values, field_checks(record))
         return values["seq"], float(values["time"]), record(**fields)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"not an event line: {line[:120]!r} ({error})") from None
@@ -232,19 +260,17 @@ def _checked(values: dict[str, Any], checks: dict[str, Callable[[Any], bool]]) -
 
 
 @functools.cache
-def _reader(kind: str) -> tuple[type[Event], dict[str, Callable[[Any], bool]]]:
-    """The record of a kind and a check of each of its fields."""
-    record = KINDS[kind]
+def field_checks(record: type) -> dict[str, Callable[[Any], bool]]:
+    """By field of a record: whether a value read from JSON is of its type and can be held."""
     hints = typing.get_type_hints(record)
-    return record, {field.name: _check(hints[field.name]) for field in dataclasses.fields(record)}
+    return {field.name: _check(hints[field.name]) for field in dataclasses.fields(record)}
 
 
 def _check(hint: Any) -> Callable[[Any], bool]:
-    """Whether a value read from JSON has a type that fields of events have."""
     outer, inner = typing.get_origin(hint), typing.get_args(hint)
     if outer is dict:
         return _items(dict, dict.values, inner[1])
-    if outer is list:
+    if outer in (list, tuple):  # JSON knows no tuples
         return _items(list, iter, inner[0])
     if outer is types.UnionType:
         checks = [_check(part) for part in inner]

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from acft.atomic import TEMPORARY, sync_folder, temporary
+from acft.atomic import TEMPORARY, new_folder
 from acft.backbone.saving import weight_bytes, write_adapter, write_model
 from acft.constraints import parse_constraints
 from acft.errors import ConfigError, DataError
@@ -79,7 +79,7 @@ def export_run(
             f"run {run.run_id} trained every weight, so there is no adapter; export it merged"
         )
     base = Base.of(run.base.backbone)
-    with _in_one_step(target) as folder:
+    with _written(target) as folder:
         if merge:
             _require_space(folder.parent, weight_bytes(run.tuned.backbone.model))
             write_model(run.tuned.backbone, folder)
@@ -309,15 +309,11 @@ def _share(folder: Path) -> None:
 
 
 @contextmanager
-def _in_one_step(target: Path) -> Iterator[Path]:
-    """A folder beside the target that takes its name once it is complete."""
-    unfinished = temporary(target)
+def _written(target: Path) -> Iterator[Path]:
+    """A new folder; why it cannot be written is told in words."""
     try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        # An empty folder gives way to another one.
-        unfinished.rename(target)
-        sync_folder(target.parent)
+        with new_folder(target) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:
         # a SafetensorError tells a full disk in words only
         is_other = isinstance(error, OSError) and error.errno != errno.ENOSPC
@@ -325,5 +321,3 @@ def _in_one_step(target: Path) -> Iterator[Path]:
         raise DataError(
             f"cannot write {str(target)!r}: {error}; {way_out} another folder"
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

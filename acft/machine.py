@@ -2,12 +2,15 @@
 
 import os
 import resource
+import shutil
 import sys
 
 import psutil
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 """Environment variable: which GPUs a process sees."""
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Names of Chromium; the first has no window, and draws a page in fewer seconds."""
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -40,3 +43,8 @@ def free_memory(device: str) -> int:
     if torch is not None and device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
+def chromium() -> str:
+    """The browser that tests and pictures are made with, empty where there is none."""
+    return os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), "")

@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -65,6 +65,7 @@ class Registry(Generic[T]):
         self._is_discovered = False
         # a file may ask while it is imported; another thread has to wait until all are there
         self._discovering = threading.RLock()
+        EVERY.append(self)
 
     def add(self, name: str) -> Callable[[T], T]:
         """Decorator that registers its argument under ``name``.
@@ -161,6 +162,15 @@ class Registry(Generic[T]):
                 _load(module, origin)
             for problem in self.problems():
                 _warn(problem)
+
+
+EVERY: list[Registry[Any]] = []
+"""Those that there are."""
+
+
+def modules_of(names: Collection[str]) -> list[str]:
+    """The modules that register any of the names, in whichever registry that was asked for one."""
+    return sorted({r._places[name] for r in EVERY for name in names if name in r._places})
 
 
 def all_problems(registries: Iterable[Registry[Any]]) -> list[str]:

@@ -10,8 +10,6 @@ drawn and laid out from data that are there.
 """
 
 import argparse
-import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from acft.machine import chromium
 from acft.schema import RunPaths
 from acft.store.connection import open_store
 from acft.store.ingest import Ingester
@@ -34,7 +33,6 @@ PAGES = {
 }  # fmt: skip
 CHARTS = ("run", "rollouts")
 """Pages that always have charts on these data."""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRAWN = "() => Number(document.body?.dataset.drawn || 0) > 0 && performance.now()"
 CHARTED = "() => document.querySelector('.plot .main-svg') && performance.now()"
 TOKENS = """() => {
@@ -91,8 +89,8 @@ def _measured(address: str, run: str) -> Iterator[tuple[str, str, float]]:
     """Page, what was measured, and the median in milliseconds."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - for developers
 
-    path = os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
+    path = chromium()
+    if not path:
         sys.exit("no Chromium found; install it or set ACFT_CHROMIUM to its program")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

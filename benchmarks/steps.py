@@ -5,6 +5,7 @@
     python -m benchmarks.steps --device cuda --shape llama-1b --batch 16
     python -m benchmarks.steps --device cuda --shape llama-7b --batch 4 --micro-batch 1 --tokens 999
     python -m benchmarks.steps --compile                  and the same with compiled layers
+    torchrun --standalone --nproc-per-node 8 -m benchmarks.steps --shape llama-7b --sharding fsdp
     python -m benchmarks.steps --profile                  where the time of an ACFT step goes
     python -m benchmarks.steps --quick                    a smoke test
 
@@ -12,6 +13,9 @@
 whole pass over the steps that has to ask for them. Steps of all kinds take turns, and each step's
 time is the best of the repeats, so that what else the machine does matters little. TRL's SFTTrainer
 takes part where it is installed, on the same batches with its own collator and attention.
+
+Several processes share the passes of each step, so tokens a second are those of all of them. The
+bars and TRL's trainer are for one.
 """
 
 import argparse
@@ -32,6 +36,7 @@ from typing import Any
 import torch
 
 from acft.data import TokenizedDocument, mixture
+from acft.distributed import leave, ranks
 from acft.events import Scalars
 from acft.seeding import derive_seed
 from acft.training.fit_job import fit_job
@@ -109,11 +114,11 @@ def measure(
         pass_over(*kind)
         if world.policy.device != "cpu":
             peak = torch.cuda.max_memory_allocated() / 2**30
-            print(f"{name}: at most {peak:.1f} GiB allocated, models included")
+            _say(f"{name}: at most {peak:.1f} GiB allocated, models included")
     steps: Times = {name: [] for name in kinds}
     rounds: dict[str, list[float]] = {name: [] for name in kinds}
     for repeat in range(1, repeats + 1):
-        print(f"repeat {repeat}/{repeats}", file=sys.stderr)
+        _say(f"repeat {repeat}/{repeats}", file=sys.stderr)
         for name, kind in kinds.items():
             kind[0]._document_verdicts.clear()
             rounds[name].append(pass_over(*kind)[1])
@@ -207,7 +212,7 @@ def profile(world: World) -> str:
 def report(
     world: World, seconds: dict[str, tuple[float, float]], trl: float | None
 ) -> tuple[list[str], bool]:
-    """Lines of the result, and whether the bars are met."""
+    """Lines of the result, and whether the bars are met; several processes have none."""
     tokens = sum(len(d.token_ids) - 1 for documents in batches(world) for d in documents)
     sft_step, sft_round = seconds["sft"]
     lines = [f"{'':24} {'ms a step':>10} {'tokens/s':>9} {'/ sft':>6} {'round / sft':>11}"]
@@ -222,6 +227,8 @@ def report(
             f"{'SFTTrainer of trl':24} {1000 * trl / n_steps:10.1f} {tokens / trl:9.0f} "
             f"{trl / sft_step:6.2f}"
         )
+    if ranks().size > 1:
+        return lines, True
     step_bar, round_bar = BARS["cuda" if world.policy.device != "cpu" else "cpu"]
     step, whole = seconds["acft"]
     is_met = step / sft_step <= step_bar and whole / sft_round <= round_bar
@@ -234,14 +241,22 @@ def build_world(args: argparse.Namespace, *, is_compiled: bool = False) -> World
     if args.experiment:
         overrides = [f"optimizer.lr={LR}", f"optimizer.steps_per_round={args.steps}"]
         overrides += ["optimizer.compile=true"] if is_compiled else []
-        return experiment_world(args.experiment, [*overrides, f"device={args.device}"])
+        overrides += [f"device={args.device}", f"model.sharding={args.sharding}"]
+        return experiment_world(args.experiment, overrides)
     optimizer = {
         "lr": LR, "steps_per_round": args.steps, "batch_size": args.batch,
         "micro_batch_size": min(args.micro_batch, args.batch), "checkpointing": args.checkpointing,
         "max_tokens": max(args.tokens, 128), "compile": is_compiled,
     }  # fmt: skip
     shape = "tiny" if args.quick else args.shape
-    return random_world(shape, args.device, tokens=args.tokens, optimizer=optimizer)
+    model = {"name": shape, "sharding": args.sharding}
+    return random_world(shape, args.device, tokens=args.tokens, optimizer=optimizer, model=model)
+
+
+def _say(text: str, file: Any = None) -> None:
+    """Prints in the first process."""
+    if ranks().rank == 0:
+        print(text, file=file)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -255,6 +270,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=0, help="of every document, at least")
     parser.add_argument("--checkpointing", action="store_true", help="activations computed twice")
     parser.add_argument("--compile", action="store_true", help="minutes more for the compiler")
+    parser.add_argument(
+        "--sharding", default="none", choices=["none", "fsdp"], help="as in [model], of processes"
+    )
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
@@ -262,19 +280,26 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.quick:
         args.steps, args.repeats = 2, 1
+    if args.compile and args.sharding != "none":
+        parser.error("--compile: layers that --sharding divides are not compiled; leave one out")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     world = build_world(args)
     if args.profile:
-        print(profile(world))
+        _say(profile(world))
+        leave()
         return 0
     compiled = build_world(args, is_compiled=True) if args.compile else None
     seconds = measure(world, args.repeats, compiled)
-    trl = trl_seconds(world, args.repeats) if find_spec("trl") is not None else None
+    is_alone = ranks().size == 1
+    trl = trl_seconds(world, args.repeats) if is_alone and find_spec("trl") is not None else None
     lines, is_met = report(world, seconds, trl)
-    print(f"{world.run.model.name} on {world.policy.device}, {torch.get_num_threads()} threads")
-    print("\n".join(lines))
-    if trl is None:
-        print("trl is not installed; its trainer was not measured")
+    processes = "" if is_alone else f"{ranks().size} processes of "
+    device = world.policy.device
+    _say(f"{world.run.model.name} on {device}, {processes}{torch.get_num_threads()} threads")
+    _say("\n".join(lines))
+    if trl is None and is_alone:
+        _say("trl is not installed; its trainer was not measured")
+    leave()
     return int(not is_met)
 
 

@@ -14,8 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from acft.backbone.attention import group_heads
 from acft.backbone.loading import Backbone, resolve_device, resolve_dtype
 from acft.backbone.products import lay_out_by_input, use_wide_vectors
+from acft.backbone.sharded import is_sharded, shard
 from acft.constraints import build_constraint
 from acft.data import TokenizedDocument
+from acft.distributed import ranks
 from acft.policy import Policy, trainable_policy
 from acft.runs.spec import load_spec
 from acft.scoring import ScorerPool
@@ -53,8 +55,11 @@ PROMPT_TOKENS, RESPONSE_TOKENS, TEXT_TOKENS = (6, 24), 20, 64
 """Lengths of a prompt, of a continuation the model wrote and of a general text; as quickstart."""
 
 
-def random_backbone(shape: str, device: str = "auto", dtype: str = "auto") -> Backbone:
+def random_backbone(
+    shape: str, device: str = "auto", dtype: str = "auto", sharding: str = "none"
+) -> Backbone:
     """A Llama of the given shape with seeded random weights, and a tokenizer of numbered words."""
+    team = ranks()  # which gives each of several processes a GPU of its own
     device = resolve_device(device)
     if device == "cpu":
         use_wide_vectors()
@@ -73,6 +78,9 @@ def random_backbone(shape: str, device: str = "auto", dtype: str = "auto") -> Ba
     model.set_attn_implementation("eager" if device == "cpu" else "sdpa")
     if device == "cpu":
         group_heads(model)
+    if sharding == "fsdp" and team.size > 1:
+        shard(model, device)
+    elif device == "cpu":
         lay_out_by_input(model)
     model.eval().requires_grad_(requires_grad=False)
     return Backbone(model, word_tokenizer(config.vocab_size), shape, "local", f"random-{shape}")
@@ -98,10 +106,11 @@ def random_world(
         "evaluation": {"scorers": [], "validation_prompts": 8, "test_prompts": 0},
     }
     run = RunSettings.parse(values | changes)
-    backbone = random_backbone(shape, run.device, run.dtype)
+    backbone = random_backbone(shape, run.device, run.dtype, run.model.sharding)
     vocab = SHAPES[shape]["vocab_size"]
-    is_cpu = backbone.model.device.type == "cpu"  # one thread feeds a GPU
-    base = Policy(backbone, workers=Workers(torch.get_num_threads() if is_cpu else 1))
+    # one thread feeds a GPU, and one at a time agrees with other processes; see base_policy
+    is_divided = backbone.model.device.type != "cpu" or is_sharded(backbone.model)
+    base = Policy(backbone, workers=Workers(1 if is_divided else torch.get_num_threads()))
     return World(
         run,
         base,
@@ -125,6 +134,7 @@ def random_world(
 
 def experiment_world(path: Path, overrides: list[str]) -> World:
     """The world of a settings file, with its real model, texts and constraint."""
+    ranks()  # as above
     return drained(load_world(TrainContext(load_spec(path, overrides).settings)))
 
 

@@ -1,7 +1,5 @@
 """The Chromium of the browser tests: warm for each, and never waited for without a limit."""
 
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from acft.machine import chromium
+
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -31,8 +30,7 @@ closed, and playwright waits for that without a limit.
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     """The system's Chromium, since playwright's own cannot be downloaded here."""
-    path = os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)))
-    return browser_type_launch_args | {"executable_path": path, "args": list(OPTIONS)}
+    return browser_type_launch_args | {"executable_path": chromium(), "args": list(OPTIONS)}
 
 
 class Profiles:

@@ -124,7 +124,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
             attn_implementation="eager" if (device, kind) == ("cpu", "float32") else None,
             use_safetensors=True,
             trust_remote_code=False,
-            **fewer_bits,
+            **(fewer_bits or _placing(settings, device)),
         )
     except torch.OutOfMemoryError:  # which is one of the next
         raise
@@ -155,6 +155,18 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
     check_tokens(model, tokenizer, settings)
     sha256 = _identity(path, settings)
     return Backbone(model, tokenizer, settings.name, source, sha256, texts_sha256(path))
+
+
+def _placing(settings: ModelSettings, device: str) -> dict[str, Any]:
+    """What lets ``from_pretrained`` put each weight on a GPU as it is read; else nothing.
+
+    Otherwise the whole model passes through the computer's memory, once for each process.
+    """
+    is_divided = settings.sharding == "fsdp" and ranks().size > 1
+    if device != "cuda" or is_divided:
+        return {}
+    # by number, since it reads in threads, and those do not know which GPU is this process's
+    return {"device_map": {"": f"cuda:{torch.cuda.current_device()}"}}
 
 
 def load_tokenizer(settings: ModelSettings) -> Any:

@@ -6,6 +6,7 @@ by prompt, so that policies measured at different times can still be compared in
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from acft.config import Config
@@ -168,6 +169,9 @@ class Suite:
     reads: Callable[[Any, RunSettings], Sequence[TextSource]] = lambda _, __: []
     """Takes the suite's settings and the run's; prompt sets and corpora that it cannot be without,
     those of the run too."""
+    files: Callable[[Any], Mapping[str, Path]] = lambda _: {}
+    """Takes the suite's settings; other files of texts that it cannot be without, by what they are
+    called there."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each other file or package that is not here."""
 

@@ -22,7 +22,7 @@ from acft.config import Config
 from acft.data import TokenizedDocument, collate, pad_token
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
-from acft.events import Evaluated, Progress
+from acft.events import Evaluated, Phase, Progress
 from acft.policy import Policy
 from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
@@ -64,7 +64,7 @@ def run(settings: DetectionSettings, bench: Bench) -> Generator[SuiteOutput, Non
         chunk = [text.text for text in texts[start : start + BATCH]]
         states.append(mean_states(bench.policy, chunk))
         answers.append(yes_over_no(bench.policy, chunk))
-        yield Progress("evaluate", start + len(chunk), len(texts), bench.round, "texts")
+        yield Progress(Phase.EVALUATE, start + len(chunk), len(texts), bench.round, "texts")
     seed = derive_short_seed(bench.seed, NAME)
     probe = probe_scores(np.concatenate(states), labels, settings.penalty, seed)
     names = tuple(text.prompt_id for text in texts)

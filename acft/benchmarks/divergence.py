@@ -12,7 +12,7 @@ from acft.benchmarks.responses import PromptedSettings, held_out_prompts, read_p
 from acft.decoding.base import DecodedPolicy
 from acft.divergence import kl_totals
 from acft.evaluation import CHUNK_RESPONSES, draw_and_score
-from acft.events import Note, Progress
+from acft.events import Note, Phase, Progress
 from acft.policy import Policy
 from acft.seeding import derive_seed
 from acft.settings import Positive, RunSettings, SamplingSettings
@@ -81,7 +81,7 @@ def _measured(
             return {}
         parts.append(kl_totals(sampler, base, rollouts[start : start + CHUNK_RESPONSES]))
         done = min(start + CHUNK_RESPONSES, len(rollouts))
-        yield Progress("evaluate", done, len(rollouts), bench.round, "texts")
+        yield Progress(Phase.EVALUATE, done, len(rollouts), bench.round, "texts")
     groups = [group for part in parts for group in part.groups]
     sums, counts = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("sums", "counts")

@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 from acft.benchmarks.base import JUDGED, SUITES, Bench, Measured, Suite, SuiteOutput, Work
 from acft.benchmarks.responses import DrawSettings, as_set, draw_responses, drawn, read_prompts
-from acft.events import Progress
+from acft.events import Phase, Progress
 from acft.likelihood import (
     Likelihood,
     continuation_likelihoods,
@@ -56,7 +56,7 @@ def judge_responses(
             is_chat = bench.run.model.chat_template
             rows += continuation_likelihoods(judge, some, are_answers=is_chat)
             done = min(start + CHUNK_RESPONSES, len(rollouts))
-            yield Progress("judge", done, len(rollouts), bench.round, "responses")
+            yield Progress(Phase.JUDGE, done, len(rollouts), bench.round, "responses")
         bench.memo[key] = (rollouts, rows)
     return bench.memo[key]
 

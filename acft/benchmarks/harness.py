@@ -27,6 +27,7 @@ from acft.benchmarks.harness_tasks import (
     file_task,
     local_problems,
     local_task,
+    offline_file,
     offline_questions,
     offline_task,
     read_questions,
@@ -35,7 +36,7 @@ from acft.benchmarks.harness_tasks import (
 from acft.benchmarks.harness_totals import aggregations_of, left_out, totals_of
 from acft.config import Config
 from acft.errors import ConfigError, DataError
-from acft.events import Note, Progress
+from acft.events import Note, Phase, Progress
 from acft.seeding import derive_short_seed
 from acft.settings import Names, NonNegative, Positive, RunSettings
 
@@ -143,6 +144,14 @@ def missing(settings: HarnessSettings) -> list[str]:
     return problems
 
 
+def files(settings: HarnessSettings) -> dict[str, Path]:
+    """Files of questions that are on this machine, by path or by the task that asks them."""
+    own = {path: Path(path).expanduser() for path in (*settings.files, *settings.local.values())}
+    packaged = offline_file()
+    asked = [name for name in settings.tasks if name in OFFLINE]
+    return own | {name: packaged for name in asked if packaged is not None}
+
+
 def work(settings: HarnessSettings, run: RunSettings) -> Work:  # noqa: ARG001
     """Questions of tasks that are on this machine; of the package's own it is not known."""
     if missing(settings) or settings.local or not {*settings.tasks} <= {*OFFLINE}:
@@ -199,13 +208,13 @@ def _answers(
         for start in range(0, len(ids), CHUNK_QUESTIONS):
             if bench.stops():
                 return samples
-            yield Progress("evaluate", done, total, bench.round, "questions")
+            yield Progress(Phase.EVALUATE, done, total, bench.round, "questions")
             chunk = list(ids[start : start + CHUNK_QUESTIONS])
             with _one_sentence(task):
                 found = _answered(model, part, chunk, few_shot, seed)[name]
             samples.setdefault(name, []).extend(found)
             done += len(chunk)
-    yield Progress("evaluate", done, total, bench.round, "questions")
+    yield Progress(Phase.EVALUATE, done, total, bench.round, "questions")
     return samples
 
 
@@ -306,4 +315,8 @@ def _name_of(task: Task) -> str:
     return task["task"][0]["task"] if "group" in task else task["task"]
 
 
-SUITES.add(NAME)(Suite(HarnessSettings, run, work=work, missing=missing, needs_likelihoods=True))
+SUITES.add(NAME)(
+    Suite(
+        HarnessSettings, run, work=work, files=files, missing=missing, needs_likelihoods=True,
+    )
+)  # fmt: skip

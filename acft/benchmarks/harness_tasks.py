@@ -38,12 +38,18 @@ def offline_task(name: str, folder: Path) -> Task:
     return _question_task(name, offline_questions(), folder, with_letters=name == "mmlu_letters")
 
 
+def offline_file() -> Path | None:
+    """File of the package that holds worked MMLU questions; None where it is not installed."""
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(package.submodule_search_locations[0]) / QUESTIONS
+
+
 def offline_questions() -> list[Doc]:
     """MMLU questions inside the package, in the order of their subjects."""
-    package = importlib.util.find_spec(PACKAGE)
-    assert package is not None
-    assert package.submodule_search_locations
-    file = Path(package.submodule_search_locations[0]) / QUESTIONS
+    file = offline_file()
+    assert file is not None
     prompts = json.loads(file.read_text(encoding="utf-8"))
     return [doc for subject in sorted(prompts) for doc in mmlu_questions(prompts[subject])]
 

@@ -7,7 +7,7 @@ from acft.config import Config
 from acft.corpora.sources import corpus_records, needs_policy
 from acft.data import load_documents
 from acft.errors import AcftError, DataError, ModelError
-from acft.events import Note, Progress
+from acft.events import Note, Phase, Progress
 from acft.likelihood import (
     MAX_TOKENS,
     Judge,
@@ -94,7 +94,7 @@ def likelihoods(
         chunk = documents[start : start + CHUNK_DOCUMENTS]
         rows += document_likelihoods(reader, chunk, max_tokens)
         done = min(start + CHUNK_DOCUMENTS, len(documents))
-        yield Progress("evaluate", done, len(documents), bench.round, "documents")
+        yield Progress(Phase.EVALUATE, done, len(documents), bench.round, "documents")
     return rows
 
 

@@ -51,7 +51,9 @@ def do_here(begin: Callable[[], RunPaths], spec: Spec) -> int:
     """Exit code after doing a run in this process, with its progress drawn.
 
     Ctrl-C saves and stops, a second one stops at once. Started several times over by ``torchrun``
-    or ``accelerate launch``, the first process is the run and the others do their part of its work.
+    or ``accelerate launch``, the first process is the run and the others do their part of its work;
+    a run that is stopped ends all of them with 0, since a launcher takes another code for a
+    failure.
 
     Args:
         begin: Makes the run's directory, or claims it; asked by the first process alone.
@@ -60,7 +62,7 @@ def do_here(begin: Callable[[], RunPaths], spec: Spec) -> int:
     team = ranks()
     if team.rank > 0:
         follow(spec, team.from_first(worker.StartingPoint()))
-        code = worker.DONE
+        code, has_failed = worker.DONE, False
     else:
         paths = begin()
         team.from_first(worker.starting_point(paths, read_status(paths)))
@@ -68,11 +70,14 @@ def do_here(begin: Callable[[], RunPaths], spec: Spec) -> int:
         rounds = spec.settings.schedule.rounds
         # a worker goes to where its run's names start, and another run's may start here
         with chdir(Path.cwd()), Display(spec.title, paths, rounds) as display:
-            code = worker.run_worker(paths, display.show)
-        code = display.report(code)
-    if code == worker.DONE:  # after a failure the launcher ends the others
-        leave()
-    return code
+            ended = worker.run_worker(paths, display.show)
+        code = display.report(ended)
+        # interrupted within a step, it has left the others waiting for their part of it
+        has_failed = ended != worker.DONE or bool(read_status(paths).message)
+    if has_failed or team.size == 1:  # after a failure the launcher ends the others
+        return code
+    leave()
+    return worker.DONE
 
 
 class Display:
@@ -89,7 +94,7 @@ class Display:
         )  # fmt: skip
         self._console.print(f"{title}: {paths.root}", highlight=False, markup=False)
         self._rounds: TaskID = self._bars.add_task("rounds", total=rounds, rate="")
-        self._phase: TaskID = self._bars.add_task("load", total=None, rate="")
+        self._phase: TaskID = self._bars.add_task(events.Phase.LOAD, total=None, rate="")
         self._phase_name = ("", 0)
         self._logged, self._log_next = ("", 0), 0.0
         self._results = Results()

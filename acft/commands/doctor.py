@@ -22,12 +22,12 @@ from packaging.requirements import Requirement
 from acft.assets import ASSETS, NEEDED_BYTES, cache_folder, converted_model_folder, packaged_models
 from acft.commands._options import add_json, add_runs_dir
 from acft.commands.list import REGISTRIES, problems
+from acft.machine import chromium
 from acft.runs.sizes import size
 
 RUN_BYTES = 2_000_000_000
 """Free disk below which a long run may not fit."""
 HUB_SECONDS = 3.0
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 MARKS = {"ok": "  ok ", "note": "note ", "problem": " BAD "}
 
@@ -181,8 +181,7 @@ def _hub() -> Finding:
 
 
 def _browser() -> Finding:
-    path = os.environ.get("ACFT_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), "")
-    missing = "no Chromium; only the browser tests need it"
+    path, missing = chromium(), "no Chromium; only the browser tests need it"
     return Finding("chromium", "ok" if path else "note", path or missing)
 
 

@@ -107,6 +107,9 @@ def _queue(args: argparse.Namespace, source: _Source, planned: "Plan | None") ->
 
 
 def _queue_one(args: argparse.Namespace, source: _Source) -> str:
+    from acft.runs.plain import check_plain
+
+    check_plain(source.text, source.overrides, args.config)
     from acft.runs.launcher import launch
     from acft.runs.spec import parse_spec
 

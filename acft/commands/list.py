@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """
     kinds = [args.name] if args.name else [*REGISTRIES, SECTIONS]
     found = {kind: list(entries(kind)) for kind in kinds if kind in (*REGISTRIES, SECTIONS)}
-    known = settings_of(args.name) if args.name and (not found or args.name in sections()) else {}
+    # types of tables of other files load torch, and no kind bears the name of one
+    is_table = bool(args.name) and (not found or args.name in _tables_of_runs())
+    known = settings_of(args.name) if is_table else {}
     if args.json:
         print(json.dumps(found | known, indent=2))
         return 0
@@ -62,18 +64,24 @@ def sections() -> dict[str, type[Any]]:
     ``subjects`` are those of an evaluation; ``table`` is a ``table.toml`` with its ``rows`` and
     ``variants``.
     """
-    from acft.config import Config
-    from acft.settings import RunSettings
     from acft.tables.experiment import RowSettings, TableSettings, VariantSettings
     from acft.training.subjects import SubjectSettings
+
+    tables = {"table": TableSettings, "rows": RowSettings, "variants": VariantSettings}
+    return _tables_of_runs() | {"subjects": SubjectSettings, **tables}
+
+
+def _tables_of_runs() -> dict[str, type[Any]]:
+    """Types of the tables of a run's settings file by the table's name, and ``run``."""
+    from acft.config import Config
+    from acft.settings import RunSettings
 
     found: dict[str, type[Any]] = {"run": RunSettings}
     for name, field in RunSettings.model_fields.items():
         for hint in (field.annotation, *get_args(field.annotation)):
             if isinstance(hint, type) and issubclass(hint, Config):
                 found[name] = hint
-    tables = {"table": TableSettings, "rows": RowSettings, "variants": VariantSettings}
-    return found | {"subjects": SubjectSettings, **tables}
+    return found
 
 
 def registry(kind: str) -> Registry[Any]:

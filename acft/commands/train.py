@@ -14,9 +14,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code of the run; see ``do_here``."""
-    from acft.config import read_toml
+    from acft.config import read_own
+    from acft.runs.plain import check_plain
 
-    read_toml(args.config)  # its faults are told before torch is imported, which takes seconds
+    check_plain(read_own(args.config), args.set, str(args.config))
     from acft.commands._display import do_here
     from acft.runs.launcher import create_here
     from acft.runs.spec import load_spec

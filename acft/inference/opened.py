@@ -23,8 +23,8 @@ from acft.scoring import ScorerPool, score_texts
 from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import Guide, new_oracle
-from acft.training.train_state import load_guide, read_state
+from acft.training.oracle_job import Guide
+from acft.training.train_state import POLICY, has_oracle, open_guide
 
 KEPT_RUNS = 1
 """Runs whose models are held at once; memory is short on small machines."""
@@ -80,10 +80,10 @@ class OpenedRun:
             verify(folder)
             digest = policy_sha256(folder)
             self.tuned.version = -1  # whatever a load that fails leaves behind
-            self.tuned.load(folder / "policy", version)
+            self.tuned.load(folder / POLICY, version)
             self.tuned.backbone.model.eval()
             self.tuned_sha256 = digest
-        return ControlledPolicy.of(self.tuned, self.control) if self.control else self.tuned
+        return ControlledPolicy.of(self.tuned, self.control)
 
     def checkpoint(self, version: int) -> Path:
         """Folder of the checkpoint sealed after a version."""
@@ -100,10 +100,11 @@ class OpenedRun:
             ModelError: A file of the oracle is missing, damaged or of another kind of oracle.
         """
         if version not in self._guides:
-            found = self._read_guide(version)
-            if found is None:
+            folder = self.checkpoint(version)
+            if not has_oracle(folder):
                 return None
-            self._guides[version] = found
+            parts = (self.run, self.base.backbone, self.constraint, self.pool)
+            self._guides[version] = open_guide(*parts, folder)
         return self._guides[version]
 
     def anchor(self, version: int) -> int:
@@ -135,15 +136,6 @@ class OpenedRun:
     def reads_verdicts(self) -> bool:
         """Whether the oracle reads the constraint's verdict on prefixes."""
         return ORACLES.get(self.run.oracle.kind).reads_verdicts
-
-    def _read_guide(self, version: int) -> Guide | None:
-        folder = self.checkpoint(version)
-        facts = read_state(folder)
-        if "oracle_version" not in facts:
-            return None
-        scorers = [self.pool(name) for name in self.constraint.scorers]
-        oracle = new_oracle(self.run, self.base.backbone, self.constraint, scorers)
-        return load_guide(oracle, folder, facts)
 
 
 def open_run(session: Session, runs: str, run_id: str) -> OpenedRun:

@@ -19,7 +19,7 @@ from acft.data import (
     tokenize,
 )
 from acft.errors import AcftError
-from acft.events import Progress, Scalars
+from acft.events import Phase, Progress, Scalars
 from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import Speeds, expected_work
@@ -47,9 +47,9 @@ SAMPLED = 64
 PASSES = 2
 """Passes of that oracle over them; the second is timed."""
 PHASES = {
-    "sample_oracle": "drawing and judging responses for the oracle",
-    "sample_validation": "drawing and judging responses for the oracle",
-    "fit_oracle": "training an oracle on them, to guide the step",
+    Phase.SAMPLE_ORACLE: "drawing and judging responses for the oracle",
+    Phase.SAMPLE_VALIDATION: "drawing and judging responses for the oracle",
+    Phase.FIT_ORACLE: "training an oracle on them, to guide the step",
 }
 Part = dict[str, Any]
 """``{"doing": what happens now}``."""
@@ -67,7 +67,7 @@ def rehearse(session: Session, text: str) -> Generator[Part, None, dict[str, Any
     except AcftError:
         raise
     except (OSError, RuntimeError, MemoryError) as error:
-        failure = classify(error, spec.settings, "fit_policy")
+        failure = classify(error, spec.settings, Phase.FIT_POLICY)
         raise AcftError(f"{failure.message}; {failure.advice}") from error
 
 
@@ -165,13 +165,13 @@ def _small_oracle(world: World) -> Generator[Part, None, tuple[OracleRound, floa
         try:
             event = next(job)
         except StopIteration as end:
-            judged = (begun["sample_validation"] - begun["sample_oracle"]) / SAMPLED
+            judged = (begun[Phase.SAMPLE_VALIDATION] - begun[Phase.SAMPLE_ORACLE]) / SAMPLED
             read = (passes[-1] - passes[-2]) / (2 * SAMPLED) if len(passes) > 1 else 0.0
             return end.value, judged, read
         if isinstance(event, Progress):
             now = time.monotonic()
             begun.setdefault(event.phase, now)
-            if event.phase == "fit_oracle":
+            if event.phase == Phase.FIT_ORACLE:
                 passes.append(now)
             yield {"doing": PHASES.get(event.phase, event.phase)}
 

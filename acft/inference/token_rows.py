@@ -1,6 +1,5 @@
 """Guidance rows of one text, in the columns of the guidance table, computed on demand."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from acft.backbone.forward import logits
 from acft.inference.opened import OpenedRun
 from acft.objective import (
-    entropy,
     guided_next_logprobs,
     guided_next_logprobs_soft,
     kl_divergence,
@@ -20,6 +18,7 @@ from acft.objective import (
 from acft.oracle.verdicts import prefix_verdicts
 from acft.policy import Policy
 from acft.token_text import TokenTexts
+from acft.training.guidance_rows import LikelyTokens, guidance_rows
 from acft.training.oracle_job import Guide
 from acft.types import TokenBatch
 from acft.windows import response_windows
@@ -43,11 +42,17 @@ def token_rows(
 
     base_lp = read(0).logprobs
     guide = opened.guide(version) if version else None
-    guided_lp, log_r = None, None
+    guided_lp, log_r = base_lp[:0], base_lp[:0, 0]
     if guide is not None and start < len(ids):
         anchor = read(opened.anchor(version))
         guided_lp, log_r = _guided(opened, anchor, guide, token_ids, start, prompt)
-    return _rows(opened, version, ids, start, (base_lp, read(version).logprobs, guided_lp), log_r)
+    policy_lp = read(version).logprobs
+    places = torch.arange(len(guided_lp), device=base_lp.device) + start - 1
+    kls = kl_divergence(guided_lp, policy_lp[places]).tolist()
+    told = dict(zip(places.tolist(), zip(kls, log_r.tolist(), strict=True), strict=True))
+    likely = LikelyTokens.of(token_ids[0], base_lp, policy_lp, guided_lp, places, TOP)
+    rows = guidance_rows(ids, likely, told, TokenTexts(opened.base.backbone.spell))
+    return [{"sequence_id": "live", "policy_version": version, **row} for row in rows[1:]]
 
 
 @dataclass(frozen=True)
@@ -107,61 +112,4 @@ def _verdicts(
         [ids[start : start + horizon]],
         opened.constraint.score,
         horizon + 1,
-    )
-
-
-def _rows(
-    opened: OpenedRun,
-    version: int,
-    ids: list[int],
-    start: int,
-    sides: tuple[Tensor, Tensor, Tensor | None],
-    log_r: Tensor | None,
-) -> list[dict[str, Any]]:
-    base_lp, policy_lp, guided_lp = sides
-    texts = TokenTexts(opened.base.backbone.spell)
-    texts.add(ids[0])
-    n_guided = 0 if guided_lp is None else len(guided_lp)
-    entropies = entropy(policy_lp)
-    rows = []
-    for index, token in enumerate(ids[1:]):
-        place = index + 1 - start
-        guided = guided_lp[place] if guided_lp is not None and 0 <= place < n_guided else None
-        kl = None if guided is None else float(kl_divergence(guided, policy_lp[index]))
-        # before the text goes on
-        alternatives = _alternatives(texts, base_lp[index], policy_lp[index], guided)
-        rows.append(
-            {
-                "sequence_id": "live",
-                "policy_version": version,
-                "position": index + 1,
-                "token_id": token,
-                "token_text": texts.add(token, is_last=index == len(ids) - 2),
-                "logprob_base": float(base_lp[index, token]),
-                "logprob_policy": float(policy_lp[index, token]),
-                "logprob_guided": None if guided is None else float(guided[token]),
-                "log_r": None if guided is None or log_r is None else float(log_r[place]),
-                "kl_guided_policy": kl,
-                "entropy": float(entropies[index]),
-                "in_loss": guided is not None,
-                "alternatives": alternatives,
-            }
-        )
-    return rows
-
-
-def _alternatives(texts: TokenTexts, base: Tensor, policy: Tensor, guided: Tensor | None) -> str:
-    sides = {"base": base, "policy": policy}
-    if guided is not None:
-        sides["guided"] = guided
-    ids = sorted({int(i) for side in sides.values() for i in side.topk(TOP).indices})
-    return json.dumps(
-        [
-            {
-                "id": token,
-                "text": text,
-                **{name: round(float(side[token]), 5) for name, side in sides.items()},
-            }
-            for token, text in zip(ids, texts.peek(ids), strict=True)
-        ]
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from acft.atomic import sha256 as file_sha256
 from acft.backbone.loading import model_sha256, model_texts_sha256
 from acft.benchmarks.base import SUITES, Bench, Suite, TextSource
 from acft.benchmarks.results import Results
@@ -145,6 +146,10 @@ def _texts(settings: EvaluateSettings, run: RunSettings) -> list[dict[str, str]]
                 known[key] = known.get(key) or _texts_sha256(source, settings.seed)
                 place = "its texts" if source.source.startswith(INLINE) else source.source
                 told = {"name": f"{name}: {place}", "version": "", "sha256": known[key]}
+                found.append(told)
+        for place, file in suite.files(options).items():
+            with suppress(OSError):  # likewise
+                told = {"name": f"{name}: {place}", "version": "", "sha256": file_sha256(file)}
                 found.append(told)
     return found
 

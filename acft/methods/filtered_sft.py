@@ -8,7 +8,7 @@ from pydantic import Field
 from acft.config import Config
 from acft.data import TokenizedDocument
 from acft.errors import DataError
-from acft.events import Note, Progress
+from acft.events import Note, Phase, Progress
 from acft.methods.base import METHODS, Method
 from acft.methods.sft import fitted_to_corpus, needs_corpus
 from acft.prompt_tokens import response_text
@@ -37,7 +37,8 @@ def train(settings: FilteredSftSettings, context: TrainContext) -> Generator[Out
         yield Note(
             "info",
             f"dropped {len(documents) - len(satisfying)} of {len(documents)} documents of "
-            f"{corpus.source}, which violate the constraint ({world.constraint.describe()})",
+            f"{corpus.source}, which satisfy the constraint ({world.constraint.describe()}) to at "
+            f"most {settings.threshold:g}",
             context.resume_round,
         )
     world.corpora = kept
@@ -56,7 +57,7 @@ def _satisfying(
     """
     kept: list[TokenizedDocument] = []
     for start in range(0, len(documents), BATCH):
-        yield Progress("filter", start, len(documents), 0, "documents")
+        yield Progress(Phase.FILTER, start, len(documents), 0, "documents")
         some = documents[start : start + BATCH]
         given = [d.response_start if corpus.loss == "response" else 0 for d in some]
         parts = [(d.token_ids[:n], d.token_ids[n:]) for d, n in zip(some, given, strict=True)]
@@ -66,7 +67,7 @@ def _satisfying(
         kept += [
             document for document, grade in zip(some, grades, strict=True) if grade > threshold
         ]
-    yield Progress("filter", len(documents), len(documents), 0, "documents")
+    yield Progress(Phase.FILTER, len(documents), len(documents), 0, "documents")
     if not kept:
         raise DataError(
             f"[corpus] source = {corpus.source!r}: all {len(documents)} documents violate the "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from acft.distributed import ranks, settled
 from acft.errors import DataError, NonFiniteError
-from acft.events import Event, Progress, Scalars
+from acft.events import Event, Phase, Progress, Scalars
 from acft.objective import consistency_gap, oracle_bce, token_mean
 from acft.oracle.base import Oracle, response_positions
 from acft.schema import SATISFIED_ABOVE
@@ -124,7 +124,7 @@ def fit_oracle(
                 total += _step(oracle, optimizer, loss, round_index, epoch)
                 lr.step()
         held_out = _validation_loss(oracle, validation, settings)
-        yield Progress("fit_oracle", epoch, settings.max_epochs, round_index, "epochs")
+        yield Progress(Phase.FIT_ORACLE, epoch, settings.max_epochs, round_index, "epochs")
         yield Scalars(
             round_index,
             epoch,

@@ -12,10 +12,8 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 from acft.atomic import (
     TEMPORARY,
@@ -28,12 +26,12 @@ from acft.atomic import (
 from acft.errors import DataError, RunError
 from acft.eventlog import Entry, effective, read_events
 from acft.events import (
-    NUMBERS,
     BestCheckpoint,
     Finished,
     RoundFinished,
     Scalars,
     Started,
+    field_checks,
     is_number,
 )
 from acft.registry import did_you_mean
@@ -336,27 +334,9 @@ def _record(kind: type[Record], values: Any) -> Record:
     Raises:
         TypeError: A field is missing, or of another type or size than the record's.
     """
-    known = _types(kind)
-    found = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values.items()
-        if name in known
-    }
+    checks = field_checks(kind)
+    found = {name: value for name, value in values.items() if name in checks}
     for name, value in found.items():
-        if not _fits(value, known[name]):
-            raise TypeError(f"{name} = {str(value)[:80]!r} is not of the type {known[name]}")
-    return kind(**found)
-
-
-_types = cache(get_type_hints)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of the type of a record's field."""
-    if get_origin(hint) is UnionType:
-        return any(_fits(value, part) for part in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
-    if hint in NUMBERS:
-        return NUMBERS[hint](value)
-    return isinstance(value, hint)
+        if not checks[name](value):
+            raise TypeError(f"{name} = {str(value)[:80]!r} is of another type or size")
+    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in found.items()})

@@ -4,6 +4,7 @@ import errno
 from dataclasses import dataclass
 
 from acft.errors import AcftError
+from acft.events import Phase
 from acft.settings import EVALUATE, RunSettings
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -11,10 +12,13 @@ MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory",
     "status_alloc_failed",  # of cuBLAS and cuDNN
 )  # fmt: skip
-TRAINING = ("fit_policy", "guide")
-"""Beginnings of phases whose memory follows from ``optimizer.micro_batch_size``."""
-DRAWING = ("sample_", "validate", "corpus", "evaluate")
-"""Beginnings of phases in which responses are drawn, ``sampling.batch_size`` at once."""
+TRAINING = (Phase.FIT_POLICY, Phase.GUIDE)
+"""Phases whose memory follows from ``optimizer.micro_batch_size``."""
+DRAWING = (
+    Phase.SAMPLE_ORACLE, Phase.SAMPLE_VALIDATION, Phase.SAMPLE_TRAIN, Phase.VALIDATE, Phase.CORPUS,
+    Phase.EVALUATE,
+)  # fmt: skip
+"""Phases in which responses are drawn, ``sampling.batch_size`` at once."""
 ADVICE = {
     "config": "change the settings and launch again; earlier rounds are kept",
     "data": "mend what is named above and resume, or launch the run again with other settings "
@@ -51,7 +55,7 @@ def classify(
         is_over: That phase was done, so that it went wrong in whatever came next.
     """
     if _is_out_of_memory(error):
-        where = f" {'after' if is_over else 'in'} phase {phase!r}" if phase else ""
+        where = f" {'after' if is_over else 'in'} phase {str(phase)!r}" if phase else ""
         return _out_of_memory(error, settings, "" if is_over else phase, where)
     if isinstance(error, AcftError):
         return Failure(error.kind, str(error), ADVICE.get(error.kind, ADVICE["unknown"]))
@@ -70,13 +74,13 @@ def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:
     if settings.method.get("name") == EVALUATE:
         return _smaller_suites(settings)
     optimizer, batch = settings.optimizer, settings.sampling.batch_size
-    changes: dict[tuple[str, ...], str] = {}
+    changes: dict[tuple[Phase, ...], str] = {}
     if optimizer.micro_batch_size > 1:
         half = _largest_divisor(optimizer.batch_size, optimizer.micro_batch_size // 2)
         changes[TRAINING] = f"optimizer.micro_batch_size={half}"
     if batch > 1:
         changes[DRAWING] = f"sampling.batch_size={batch // 2}"
-    to_blame = [change for phases, change in changes.items() if phase.startswith(phases)]
+    to_blame = [change for phases, change in changes.items() if phase in phases]
     concerned = to_blame or list(changes.values())
     shorter = optimizer.max_tokens // 2
     if not concerned and shorter > settings.sampling.horizon:

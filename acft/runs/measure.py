@@ -137,7 +137,7 @@ def best_checkpoint(paths: RunPaths) -> Path:
     return (paths.root / name).resolve()
 
 
-def result_of(paths: RunPaths) -> dict[str, Any]:
+def best_subject(paths: RunPaths) -> dict[str, Any]:
     """The best checkpoint of a run as a subject; its files are not read.
 
     Raises:
@@ -161,7 +161,7 @@ def _verified_result(paths: RunPaths) -> dict[str, Any]:
             "name that instead"
         )
     verify(best_checkpoint(paths))
-    return result_of(paths)
+    return best_subject(paths)
 
 
 def _base_sha256(paths: RunPaths) -> str:

@@ -11,7 +11,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from acft.atomic import replace_bytes, replace_json, sha256, temporary
+from acft.atomic import new_folder, replace_bytes, replace_json, sha256, temporary
 from acft.checkpoints import seal, verify
 from acft.errors import DataError, RunError
 from acft.eventlog import read_events
@@ -49,18 +49,13 @@ def record(run: RunPaths, folder: Path) -> Path:
         raise RunError(f"run {run.root.name} is {status.state}; only finished runs are recorded")
     _refuse_other_runs(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    packed = RunPaths(temporary(folder / run.root.name))
-    try:
-        _pack(run, packed)
-        _check_size(packed.root)
-    except BaseException:
-        shutil.rmtree(packed.root, ignore_errors=True)
-        raise
     final = folder / run.root.name
-    earlier = [paths.root for paths in all_runs(folder)]
-    if final in earlier:
-        earlier[earlier.index(final)] = final.rename(temporary(final))
-    packed.root.rename(final)
+    with new_folder(final) as packed:
+        _pack(run, RunPaths(packed))
+        _check_size(packed)
+        earlier = [paths.root for paths in all_runs(folder)]
+        if final in earlier:
+            earlier[earlier.index(final)] = final.rename(temporary(final))
     # names old and new ones, so that a recording cut short here can be repeated
     replace_json(folder / MANIFEST, {"files": _files(folder)})
     for path in earlier:
@@ -99,9 +94,8 @@ def copy_out(folder: Path, runs_dir: Path) -> list[str]:
     recorded = check(folder)
     for paths in recorded:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        unfinished = temporary(runs_dir / paths.root.name)
-        shutil.copytree(paths.root, unfinished)
-        unfinished.rename(runs_dir / paths.root.name)
+        with new_folder(runs_dir / paths.root.name) as copy:
+            shutil.copytree(paths.root, copy, dirs_exist_ok=True)
     return [paths.root.name for paths in recorded]
 
 
@@ -133,7 +127,7 @@ def _pack(run: RunPaths, packed: RunPaths) -> None:
             return {CHECKPOINTS, EXPORTS, *(name for name in names if NOT_TAKEN.fullmatch(name))}
         return {name for name in names if NOT_TAKEN.fullmatch(name)}
 
-    shutil.copytree(run.root, packed.root, ignore=left_out)
+    shutil.copytree(run.root, packed.root, ignore=left_out, dirs_exist_ok=True)
     packed.checkpoints.mkdir()
     for event in sealed_rounds(run).values():
         sealed = run.root / event.checkpoint

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from acft.atomic import read_own_text
-from acft.backbone.loading import Backbone, resolve_device
+from acft.backbone.loading import resolve_device
 from acft.checkpoints import verify
 from acft.constraints import Constraint, build_constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
@@ -24,16 +24,16 @@ from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint, RoundFinished
 from acft.methods.base import parse_method
 from acft.oracle.base import Oracle
-from acft.policy import Policy, base_policy, trainable_policy
+from acft.policy import Policy, base_policy
 from acft.runs.directory import RUN_ID, find_run, read_launch
 from acft.schema import RunPaths
 from acft.scorers import Scorer
 from acft.scoring import ScorerPool
 from acft.settings import EVALUATE, RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import Guide, new_oracle, vocabulary_verdicts
+from acft.training.oracle_job import Guide, vocabulary_verdicts
 from acft.training.subjects import PLAIN, require_weights
-from acft.training.train_state import load_guide, read_state
+from acft.training.train_state import POLICY, has_oracle, open_guide, tuned_policy
 
 Subject = Literal["base", "tuned"]
 
@@ -112,7 +112,7 @@ class RestoredRun:
     @property
     def policy_folder(self) -> Path:
         """Trained weights inside the checkpoint."""
-        return self.folder / "policy"
+        return self.folder / POLICY
 
     @cached_property
     def base(self) -> Policy:
@@ -126,10 +126,9 @@ class RestoredRun:
     @cached_property
     def tuned(self) -> Policy:
         """The trained policy, adapter merged, behind its control text where it has one."""
-        trained = trainable_policy(self.base, self.settings.adapter, seed=0)
-        trained.load(self.policy_folder, self.sealed.policy_version)
-        tuned = trained.snapshot(self.base)
-        return ControlledPolicy.of(tuned, self.control) if self.control else tuned
+        version = self.sealed.policy_version
+        tuned = tuned_policy(self.base, self.settings.adapter, self.folder, version)
+        return ControlledPolicy.of(tuned, self.control)
 
     @property
     def control(self) -> str:
@@ -163,13 +162,13 @@ class RestoredRun:
         Raises:
             ModelError: The run trained no oracle, or its file does not open.
         """
-        state = read_state(self.folder)
-        if "oracle_version" not in state:
+        if not has_oracle(self.folder):
             raise ModelError(
                 f"run {self.run_id} has no oracle: method {self.method['name']!r} trains none; "
                 "use the plain decoder or another run"
             )
-        return load_guide(new_oracle(*self._judged), self.folder, state)
+        parts = (self.settings, self.base.backbone, self.constraint, self._scorers)
+        return open_guide(*parts, self.folder)
 
     def _oracle_of(self, policy: Policy) -> Oracle:
         """The oracle, judging what this policy would go on to say."""
@@ -185,21 +184,17 @@ class RestoredRun:
     @cached_property
     def portable_oracle(self) -> PortableOracle:
         """The oracle ready to be taken away, as strong as in the run."""
+        settings, backbone = self.settings, self.base.backbone
+        scorers = [self._scorers(name) for name in self.constraint.scorers]
         return portable_oracle(
             self.guide.oracle,
-            self.settings.oracle,
-            self.base.backbone,
+            settings.oracle,
+            backbone,
             guidance=self._guidance,
-            horizon=self.settings.sampling.horizon,
-            constraint=self.settings.constraint,
-            token_verdicts=vocabulary_verdicts(*self._judged),
+            horizon=settings.sampling.horizon,
+            constraint=settings.constraint,
+            token_verdicts=vocabulary_verdicts(settings, backbone, self.constraint, scorers),
         )
-
-    @cached_property
-    def _judged(self) -> tuple[RunSettings, Backbone, Constraint, list[Scorer]]:
-        """What an oracle is built from: settings, base, constraint and the scorers behind it."""
-        scorers: list[Scorer] = [self._scorers(name) for name in self.constraint.scorers]
-        return self.settings, self.base.backbone, self.constraint, scorers
 
     @property
     def delta(self) -> float:

@@ -6,24 +6,24 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any
 
 from acft import __version__
 from acft.atomic import read_own_text
 from acft.config import Config, flat, read_own
-from acft.constraints import ParsedConstraint, parse_constraints
+from acft.constraints import ParsedConstraint
 from acft.errors import ConfigError
 from acft.events import COUNT_END
 from acft.methods.base import Method, parse_method
 from acft.registry import extensions
 from acft.runs.directory import RUN_ID, read_launch
-from acft.runs.references import missing_files, names_alone, unknown_names, unreadable_texts
+from acft.runs.plain import collect, constraints_of, names_alone, values_of
+from acft.runs.references import missing_files, unknown_names, unreadable_texts
 from acft.schema import CHECKPOINTS, RunPaths
-from acft.settings import EVALUATE, UNMEASURED, RunSettings, as_asked
+from acft.settings import EVALUATE, UNMEASURED, RunSettings
 
 PACKAGES = (
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn",
@@ -33,8 +33,6 @@ GUARD = ".base_sha256"
 """Ending of settings that refuse a wrong model and change no number either."""
 GIT_SECONDS = 5.0
 ROOT = Path(__file__).resolve().parents[2]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -151,17 +149,11 @@ def parse_spec(
     Raises:
         ConfigError: Any number of problems, one line for each.
     """
-    try:
-        written = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        text_is = f"{where!r} is" if where else "the settings are"
-        raise ConfigError(f"{text_is} not valid TOML: {error}") from None
-    values = as_asked(written, overrides)
+    values = values_of(text, overrides, where)
     problems: list[str] = []
-    settings = _collect(problems, lambda: RunSettings.parse(values))
-    method = _collect(problems, lambda: parse_method(values.get("method", {"name": "acft"})))
-    tables = _tables(values.get("constraint", RunSettings.model_fields["constraint"].default))
-    constraints = _collect(problems, lambda: parse_constraints(tables))
+    settings = collect(problems, lambda: RunSettings.parse(values))
+    method = collect(problems, lambda: parse_method(values.get("method", {"name": "acft"})))
+    constraints = collect(problems, lambda: constraints_of(values))
     named = settings or names_alone(values)
     problems += unknown_names(named, method[2] if method else None)
     if has_files:
@@ -191,20 +183,6 @@ def resolved(spec: Spec) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def _tables(value: Any) -> list[Mapping[str, Any]]:
-    # A wrong type is reported by RunSettings; here it must only not end the search for problems.
-    is_list = isinstance(value, (list, tuple))
-    return [table for table in value if isinstance(table, Mapping)] if is_list else []
-
-
-def _collect(problems: list[str], parse: Callable[[], T]) -> T | None:
-    try:
-        return parse()
-    except ConfigError as error:
-        problems.extend(str(error).splitlines())
-        return None
 
 
 def _contradictions(settings: RunSettings) -> list[str]:
@@ -293,10 +271,14 @@ def _git_commit(root: Path = ROOT) -> str:
     """
     commit = _git(root, "rev-parse", "HEAD")
     changes = commit and (
-        _git(root, "status", "--porcelain", "--untracked-files=no")
-        or _git(root, "ls-files", "--others", "--exclude-standard", "acft")
+        _git(root, "status", "--porcelain", "--untracked-files=no") or new_files(root)
     )
     return commit + ("+changes" if changes else "")
+
+
+def new_files(root: Path) -> list[str]:
+    """Files of the package that git does not know, relative to ``root``; none outside git."""
+    return _git(root, "ls-files", "--others", "--exclude-standard", "acft").splitlines()
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from acft.atomic import ABSENT, FileMark, file_mark
 from acft.errors import DataError
 from acft.eventlog import read_events
 from acft.runs.devices import Device, candidates, devices, gpu_obstacle, pin
@@ -91,7 +92,7 @@ class Supervisor:
         self._terminated: set[str] = set()
         self._made_room: set[tuple[str, str]] = set()
         """Waiting runs and the devices where models gave way to them."""
-        self._over: dict[str, tuple[int, int]] = {}
+        self._over: dict[str, FileMark] = {}
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._trouble: dict[str, str] = {}
@@ -180,13 +181,13 @@ class Supervisor:
         """
         found = []
         for paths in all_runs(self._runs_dir):
-            run_id, mark = paths.root.name, _mark(paths)
-            if mark is not None and self._over.get(run_id) == mark:
+            run_id, mark = paths.root.name, file_mark(paths.status)
+            if self._over.get(run_id) == mark:
                 continue
             status, state = current_state(paths)
             if state.state not in (*FINAL, "lost"):
                 found.append(RunInfo(paths, status, state))
-            elif state.state == status.state and mark is not None:
+            elif state.state == status.state and mark != ABSENT:
                 self._over[run_id] = mark
             elif run_id not in self._children:
                 self._try(partial(record_end, paths), run_id)
@@ -367,12 +368,3 @@ def _starting(status: Status, pid: int, device: str) -> Status:
         heartbeat=time.time(),
         heartbeat_clock=time.monotonic(),
     )
-
-
-def _mark(paths: RunPaths) -> tuple[int, int] | None:
-    """Changes whenever the status file is replaced."""
-    try:
-        found = paths.status.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino

@@ -25,6 +25,7 @@ from acft.events import (
     BestCheckpoint,
     Finished,
     Note,
+    Phase,
     Progress,
     RoundFinished,
     Scalars,
@@ -146,7 +147,7 @@ class _Attempt:
         fresh = dataclasses.replace(
             recorded, state="running", pid=who.pid, pid_started=who.started, boot_id=who.boot_id,
             started=time.time(), ended=0.0, exit_code=None, failure="", message="", advice="",
-            retry_with=(), phase="load",
+            retry_with=(), phase=Phase.LOAD,
         )  # fmt: skip
         self._paths = paths
         self._listen = listen
@@ -196,6 +197,7 @@ class _Attempt:
     def _train(self) -> None:
         from acft.distributed import agreed, ranks, together  # noqa: PLC0415
         from acft.methods.base import TrainContext  # noqa: PLC0415
+        from acft.runs.added_code import added_code  # noqa: PLC0415
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
@@ -218,6 +220,7 @@ class _Attempt:
             **spec.method.facts(context),
             "processes": ranks().size,
             "has_oracle": spec.method.has_oracle,
+            "code": added_code(spec),
         }
         if begin.folder is not None:  # what is refused takes no later round back
             before = named(read_resolved(self._paths).get("facts", {}))

@@ -1,6 +1,5 @@
 """What the small files of a run directory say, as one row of the table ``runs``."""
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -8,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from acft.atomic import read_own_text
+from acft.atomic import FileMark, file_mark, read_own_text
 from acft.errors import ConfigError
+from acft.events import field_checks
 from acft.schema import STATES, Labels, Launch, RunPaths, Status, folders
 from acft.settings import as_asked, as_used
 
@@ -22,7 +22,7 @@ STATUS_COLUMNS = (
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Names that a run's folder may have got elsewhere; those made here follow a stricter pattern."""
 
-Signature = tuple[tuple[int, int], ...]
+Signature = tuple[FileMark, ...]
 
 
 def run_directories(root: Path) -> list[RunPaths]:
@@ -34,7 +34,7 @@ def run_directories(root: Path) -> list[RunPaths]:
 def signature(paths: RunPaths) -> Signature:
     """Changes whenever one of the small files was replaced."""
     files = (paths.status, paths.labels, paths.launch, paths.resolved, paths.spec)
-    return tuple(_stamp(file) for file in files)
+    return tuple(map(file_mark, files))
 
 
 def run_key(run_id: str) -> int:
@@ -72,14 +72,6 @@ def read_facts(paths: RunPaths) -> dict[str, Any]:
     }
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        facts = file.stat()
-    except OSError:
-        return (0, 0)
-    return (facts.st_mtime_ns, facts.st_ino)
-
-
 def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:
     try:
         values = json.loads(read_own_text(file))
@@ -112,22 +104,8 @@ def _as_asked(written: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
 
 def _known(record: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values of fields this version knows, where they have the right type."""
-    fields = {field.name: field.default for field in dataclasses.fields(record)}
-    return {
-        name: value
-        for name, value in values.items()
-        if name in fields and _fits(value, fields[name])
-    }
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if isinstance(default, (str, bool)):
-        return isinstance(value, type(default))
-    if isinstance(default, tuple):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if default is None or isinstance(default, (int, float)):
-        return value is None or _number(value) is not None
-    return True
+    checks = field_checks(record)
+    return {name: value for name, value in values.items() if name in checks and checks[name](value)}
 
 
 def _number(value: Any) -> int | float | None:

@@ -6,14 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
 from typing import Any
 
+from acft.atomic import FileMark, file_mark
 from acft.schema import FINAL, RunPaths
 from acft.store.connection import Store, StoreError
 from acft.store.facts import Signature, read_facts, run_directories, signature
+from acft.store.insertion import BULK, KEEP_ALL, UNDONE_WITH_ROUNDS, Insertion, Retention
 from acft.store.journal import load_journal
-from acft.store.piece import BULK, KEEP_ALL, UNDONE_WITH_ROUNDS, Piece, Retention
 from acft.store.tail import Chunk, Position, read_on
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Ingester:
         self._better = better
         self._signatures: dict[str, Signature] = {}
         self._facts: dict[str, dict[str, Any]] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._read_to: dict[str, FileMark] = {}
         self._resting: dict[str, Signature] = {}
         """Runs that have ended and been taken in: their folders and files as they were then."""
         self._stop = threading.Event()
@@ -127,7 +127,7 @@ class Ingester:
             store.close()
             raise
         self._store.become(store)
-        self._signatures, self._facts, self._sizes, self._resting = {}, {}, {}, {}
+        self._signatures, self._facts, self._read_to, self._resting = {}, {}, {}, {}
         load_journal(self._store)  # again: a vote may have come in between
 
     def _ingest_run(self, paths: RunPaths) -> int:
@@ -135,12 +135,12 @@ class Ingester:
         # Taken first: what changes meanwhile is read again. A folder does not tell of files in it
         # that are written over in place.
         files = (paths.root, paths.events, paths.status, paths.labels)
-        marks = tuple(_mark(file) for file in files)
+        marks = tuple(map(file_mark, files))
         if self._resting.get(run_id) == marks:
             return 0
         n_events = self._ingest_news(paths)
         is_over = self._facts[run_id]["state"] in FINAL
-        changed = max(when for _, when in marks)
+        changed = max(mark.changed for mark in marks)
         if is_over and not n_events and now - changed > SETTLED_NANOSECONDS:
             self._resting[run_id] = marks
         return n_events
@@ -148,8 +148,8 @@ class Ingester:
     def _ingest_news(self, paths: RunPaths) -> int:
         run_id = paths.root.name
         self._ingest_facts(paths)
-        size = _mark(paths.events)
-        if self._sizes.get(run_id) == size:
+        mark = file_mark(paths.events)
+        if self._read_to.get(run_id) == mark:
             return 0
         n_events = 0
         is_last = False
@@ -158,7 +158,7 @@ class Ingester:
             n_events += len(chunk.lines)
             is_last = chunk.is_last
         if is_last:
-            self._sizes[run_id] = size
+            self._read_to[run_id] = mark
         return n_events
 
     def _ingest_facts(self, paths: RunPaths) -> None:
@@ -191,12 +191,12 @@ class Ingester:
             self._forget(run_id, keep=("runs",))
             chunk = read_on(paths.events, Position())
         assert chunk is not None, "a file always continues nothing"
-        is_first_look = run_id not in self._sizes  # the retention may have been set anew
+        is_first_look = run_id not in self._read_to  # the retention may have been set anew
         if chunk.lines or chunk.problem != known_problem or is_first_look:
             with self._store.write() as connection:
-                piece = Piece(connection, paths)
-                piece.insert(chunk, self._tables)
-                piece.apply(self._retention)
+                insertion = Insertion(connection, paths)
+                insertion.insert(chunk, self._tables)
+                insertion.apply(self._retention)
         return chunk
 
     def _position(self, run_id: str) -> tuple[Position, str]:
@@ -213,7 +213,7 @@ class Ingester:
         with self._store.write() as connection:
             for table in set(ALL_TABLES) - set(keep):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
-        self._sizes.pop(run_id, None)
+        self._read_to.pop(run_id, None)
         self._resting.pop(run_id, None)
         if "runs" not in keep:
             self._signatures.pop(run_id, None)
@@ -232,12 +232,3 @@ def _trouble(action: Callable[[], object]) -> str:
 
 def _in_words(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _mark(path: Path) -> tuple[int, int]:
-    """Size and time of a file, or of a folder: files in it come, go or are replaced."""
-    try:
-        facts = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return (facts.st_size, facts.st_mtime_ns)

@@ -25,7 +25,7 @@ COMMIT = 10
 
 
 @dataclass(frozen=True)
-class Seen:
+class Reported:
     """What one run says about one cell."""
 
     event: Evaluated
@@ -36,13 +36,13 @@ class Seen:
     """Settings of the suite and how it used the policy, where it is an evaluation that says so."""
 
 
-Cells = dict[tuple[str, str], dict[str, list[Seen]]]
+Cells = dict[tuple[str, str], dict[str, list[Reported]]]
 """By variant and subject, then by column."""
 
 
 _Rank = tuple[bool, bool, float]
 """Whether there are totals, whether it is an evaluation, when it was launched."""
-_Ranked = dict[tuple[str, str], dict[str, dict[str, tuple[_Rank, Seen]]]]
+_Ranked = dict[tuple[str, str], dict[str, dict[str, tuple[_Rank, Reported]]]]
 """By variant and subject, then by column, then by the run that is meant."""
 
 
@@ -97,7 +97,7 @@ def _ranked(members: Members, patterns: Sequence[str]) -> _Ranked:
             how = how | member.used(event.subject)
             if event.scorer_version:
                 how |= {SCORER: event.scorer_version}
-            seen = Seen(event, kept, _is_trained(member.launch, event.subject), how)
+            seen = Reported(event, kept, _is_trained(member.launch, event.subject), how)
             rank = (kept is not None, is_measured, member.launch.created)
             by_run = ranked[member.variant, event.subject].setdefault(_column(event), {})
             whose = member.whose(event.subject)
@@ -106,13 +106,13 @@ def _ranked(members: Members, patterns: Sequence[str]) -> _Ranked:
     return ranked
 
 
-def _alike(runs: Mapping[str, tuple[_Rank, Seen]]) -> list[str]:
+def _alike(runs: Mapping[str, tuple[_Rank, Reported]]) -> list[str]:
     """The runs of a cell that were measured in the best way any of them was."""
     best = max(rank[:2] for rank, _ in runs.values())
     return [origin for origin, (rank, _) in runs.items() if rank[:2] == best]
 
 
-def _require_one_protocol(variant: str, column: str, cell: Sequence[Seen]) -> None:
+def _require_one_protocol(variant: str, column: str, cell: Sequence[Reported]) -> None:
     """Returns if the runs of a cell were measured alike, as far as they say.
 
     Raises:
@@ -204,7 +204,7 @@ def _is_wanted(event: Evaluated, patterns: Sequence[str]) -> bool:
     )
 
 
-def all_totals(cell: Sequence[Seen]) -> list[Totals]:
+def all_totals(cell: Sequence[Reported]) -> list[Totals]:
     """The totals of every run of a cell; empty when one has none."""
     totals = [seen.totals for seen in cell if seen.totals is not None]
     return totals if len(totals) == len(cell) else []

@@ -21,7 +21,7 @@ from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.comparison import by_fingerprint
 from acft.runs.directory import RUN_ID
-from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, result_of
+from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, best_subject
 from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
@@ -177,7 +177,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TableProgress:
     """The tasks of a table."""
 
     done: list[Task]
@@ -206,7 +206,7 @@ class Experiment:
         """The size."""
         return self.settings.variants[self.variant_name]
 
-    def progress(self, runs_dir: Path) -> Progress:
+    def progress(self, runs_dir: Path) -> TableProgress:
         """What is done and what can be started.
 
         Raises:
@@ -233,7 +233,7 @@ class Experiment:
                 done.append(training)
             is_done = evaluation.state == "finished"
             (done if is_done else ready if evaluation.is_ready else running).append(evaluation)
-        return Progress(done, running, ready, waiting)
+        return TableProgress(done, running, ready, waiting)
 
     def check(self, runs_dir: Path) -> None:
         """Returns if this machine has what every run of the table needs, before the first starts.
@@ -345,7 +345,7 @@ class Experiment:
         subject: dict[str, Any] = {}
         measured = training.spec.settings.model.name
         if training.run_id:
-            subject = result_of(RunPaths(runs_dir / training.run_id))
+            subject = best_subject(RunPaths(runs_dir / training.run_id))
             measured = training.run_id
         variant = self.variant
         judge = {"judge": variant.judge} if variant.judge else {}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from acft.evaluation import is_share
 from acft.statistics import NOTHING, Interval, equivalence
-from acft.tables.collecting import Cells, Seen, all_totals, require_comparable
+from acft.tables.collecting import Cells, Reported, all_totals, require_comparable
 from acft.tables.figures import Mark, Series, plot
 from acft.tables.members import POLICY
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
@@ -194,5 +194,5 @@ def _mark(point: Point, totals: Sequence[Totals], are_shares: bool) -> Mark:  # 
     return Mark(point.cost, point.harm, *ends, label=point.label)
 
 
-def _mean(cell: Sequence[Seen]) -> float | None:
+def _mean(cell: Sequence[Reported]) -> float | None:
     return cell_of(cell).value

@@ -20,7 +20,7 @@ from acft.registry import did_you_mean
 from acft.statistics import MARGIN, Interval, equivalence, mean_of_runs, widened
 from acft.tables.collecting import (
     Cells,
-    Seen,
+    Reported,
     all_totals,
     collected,
     columns_in,
@@ -270,7 +270,7 @@ def _is_above_none(runs: Sequence[Totals]) -> bool:
     return all((totals.value or 0.0) > 0 for totals in runs)
 
 
-def _is_single(side: Sequence[Seen]) -> bool:
+def _is_single(side: Sequence[Reported]) -> bool:
     """Whether one side of a comparison does not show how much training varies."""
     return len(side) == 1 and side[0].is_trained
 
@@ -295,7 +295,7 @@ def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for row in rows for column in row.cells))
 
 
-def cell_of(cell: Sequence[Seen]) -> Cell:
+def cell_of(cell: Sequence[Reported]) -> Cell:
     """Runs that differ in the seed only as one cell."""
     events = [seen.event for seen in cell if seen.event.value is not None]
     values = [event.value for event in events if event.value is not None]

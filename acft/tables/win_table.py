@@ -23,11 +23,13 @@ def win_table(members: Members, judge: str) -> ResultTable | None:
     Raises:
         DataError: Rows were judged by different settings, or by other weights of that name.
     """
-    judged: dict[str, list[Judged]] = {}
+    judged: dict[str, list[SeededTotals]] = {}
     for member in members:
         measured = member.results.measured.get(NAME, {}).get(POLICY, {})
         if JUDGED in measured:
-            judged.setdefault(member.variant, []).append(Judged(_seed(member), measured[JUDGED]))
+            judged.setdefault(member.variant, []).append(
+                SeededTotals(_seed(member), measured[JUDGED])
+            )
     if not judged:
         return None
     require_comparable(NAME, (member.protocols.get(NAME, {}) for member in members))
@@ -52,7 +54,7 @@ def win_table(members: Members, judge: str) -> ResultTable | None:
     return ResultTable(tuple(judged), tuple(rows), ("loser \\ winner", "subject"), caption)
 
 
-class Judged(NamedTuple):
+class SeededTotals(NamedTuple):
     """What a run says, and its seed; None where it is not recorded."""
 
     seed: int | None
@@ -63,7 +65,9 @@ def _seed(member: Member) -> int | None:
     return member.resolved.get("settings", {}).get(SEED)
 
 
-def _pairs(losers: Sequence[Judged], winners: Sequence[Judged]) -> list[tuple[Totals, Totals]]:
+def _pairs(
+    losers: Sequence[SeededTotals], winners: Sequence[SeededTotals]
+) -> list[tuple[Totals, Totals]]:
     """Runs of one seed each; a single run meets all, and runs of no common seed go by their order.
 
     Each counts once: one that was taken again for want of another would count as two.
@@ -78,7 +82,7 @@ def _pairs(losers: Sequence[Judged], winners: Sequence[Judged]) -> list[tuple[To
     return [(a.totals, b.totals) for a, b in zip(losers, winners, strict=False)]
 
 
-def _cell(losers: Sequence[Judged], winners: Sequence[Judged]) -> Cell:
+def _cell(losers: Sequence[SeededTotals], winners: Sequence[SeededTotals]) -> Cell:
     pairs = _pairs(losers, winners)
     wins = [win_totals(loser, winner)["win_rate"] for loser, winner in pairs]
     found = pooled_bootstrap([wins], lambda value: value, are_shares=True)

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from acft.costs import BILL
-from acft.events import Progress, Scalars
+from acft.events import Phase, Progress, Scalars
 from acft.machine import peak_memory
 from acft.training.outputs import Checkpoint, Output, Rows, TrainContext
 
@@ -20,9 +20,12 @@ TRAINED = "policy/tokens"
 """What an optimiser step reports; summed up into the bill."""
 MEASURED = ("validation_policy", "test")
 """Purposes of responses from which nothing is learned."""
-LOADING = ("load", "corpus")
-TRAINING = ("sample", "filter", "guide", "fit")
-"""Beginnings of the names of phases; all others measure."""
+LOADING = (Phase.LOAD, Phase.CORPUS)
+TRAINING = (
+    Phase.SAMPLE_ORACLE, Phase.SAMPLE_VALIDATION, Phase.SAMPLE_TRAIN, Phase.FILTER, Phase.GUIDE,
+    Phase.FIT_ORACLE, Phase.FIT_POLICY,
+)  # fmt: skip
+"""All other phases measure."""
 
 
 def accounted(outputs: Iterable[Output], context: TrainContext) -> Generator[Output, None, None]:
@@ -92,7 +95,7 @@ class _Meter:
 def _activity(phase: str) -> str:
     if phase in LOADING:
         return "loading"
-    return "training" if phase.startswith(TRAINING) else "measuring"
+    return "training" if phase in TRAINING else "measuring"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from acft.backbone.loading import resolve_device, resolve_dtype
 from acft.backbone.sharded import uneven_passes
 from acft.data import TokenizedDocument, documents_from_rollouts, fingerprint
 from acft.distributed import ranks
-from acft.events import Event, Progress
+from acft.events import Event, Phase, Progress
 from acft.policy import Policy
 from acft.settings import CorpusSettings, RunSettings
 from acft.training.rollout_files import from_plain, to_plain
@@ -74,11 +74,11 @@ def _drawn_by_base(
     starts = range(0, -(-wanted // each), BASE_PROMPTS)
     drawn: list[list[Rollout]] = []
     done = 0
-    yield Progress("corpus", 0, wanted, 0, "responses")
+    yield Progress(Phase.CORPUS, 0, wanted, 0, "responses")
     with uneven_passes(base.backbone.model):
         for start in ranks().share(starts):
             some = prompts[start : start + BASE_PROMPTS]
             drawn.append(base.sample(some, each, run.sampling.at(), BASE_ROLLOUT_SEED).rollouts)
             done += len(drawn[-1]) * ranks().size
-            yield Progress("corpus", min(done, wanted), wanted, 0, "responses")
+            yield Progress(Phase.CORPUS, min(done, wanted), wanted, 0, "responses")
     return list(itertools.chain.from_iterable(ranks().joined(drawn)))

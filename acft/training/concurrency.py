@@ -3,28 +3,39 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from acft.training.outputs import Output
+from acft.training.streams import own_stream
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 def both(
-    first: Generator[Output, None, A], second: Generator[Output, None, B], *, at_once: bool
+    first: Generator[Output, None, A],
+    second: Generator[Output, None, B],
+    *,
+    at_once: bool,
+    device: str = "cpu",
 ) -> Generator[Output, None, tuple[A, B]]:
     """Outputs of both jobs; returns their results.
 
-    Run at once, each job has a thread of its own and outputs come as they are made; an error in
-    either is raised here, and the other ends after its present output.
+    Run at once, each job has a thread of its own, and a stream of its own where ``device``, on
+    which both compute, is a GPU. Outputs come as they are made; an error in either is raised here,
+    and the other ends after its present output.
     """
     if not at_once:
         a = yield from first
         b = yield from second
         return a, b
     outputs: queue.Queue[Output | _Job] = queue.Queue()
-    jobs = [_Job(first, outputs), _Job(second, outputs)]
+    jobs = [
+        _Job(generator, outputs, partial(own_stream, device, number))
+        for number, generator in enumerate((first, second))
+    ]
     try:
         for job in jobs:
             job.start()
@@ -74,11 +85,15 @@ class _Job(threading.Thread):
     """A generator being run to its end by a thread of its own."""
 
     def __init__(
-        self, generator: Generator[Output, None, Any], outputs: "queue.Queue[Output | _Job]"
+        self,
+        generator: Generator[Output, None, Any],
+        outputs: "queue.Queue[Output | _Job]",
+        within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         super().__init__(daemon=True)
         self._generator = generator
         self._outputs = outputs
+        self._within = within
         self._is_cancelled = threading.Event()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -86,15 +101,20 @@ class _Job(threading.Thread):
     def run(self) -> None:
         """Pass on every output, then the job itself."""
         try:
+            with self._within():
+                self._run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            self.error = error
+        finally:
+            self._outputs.put(self)
+
+    def _run(self) -> None:
+        try:
             while not self._is_cancelled.is_set():
                 self._outputs.put(next(self._generator))
             self._generator.close()
         except StopIteration as end:
             self.result = end.value
-        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
-            self.error = error
-        finally:
-            self._outputs.put(self)
 
     def cancel(self) -> None:
         """End after the present output."""

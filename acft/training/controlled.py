@@ -21,8 +21,10 @@ class ControlledPolicy(Policy):
     control: str = ""
 
     @classmethod
-    def of(cls, policy: Policy, control: str) -> "ControlledPolicy":
-        """The policy with the text before every prompt and document."""
+    def of(cls, policy: Policy, control: str) -> Policy:
+        """The policy with the text before every prompt and document; itself where it is empty."""
+        if not control:
+            return policy
         fields = {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
         return cls(**fields, control=control)
 

@@ -11,7 +11,7 @@ from acft.evaluation import (
     measure,
     scorer_versions,
 )
-from acft.events import Evaluated, Note, Progress
+from acft.events import Evaluated, Note, Phase, Progress
 from acft.likelihood import Judge, document_likelihoods, perplexity_totals
 from acft.policy import Policy
 from acft.seeding import derive_seed
@@ -42,7 +42,7 @@ def compare_with_base(
     label = Label("perplexity", subject, policy.version)
     count = world.run.evaluation.perplexity_documents
     for number, (name, splits) in enumerate(world.held_out.items()):
-        yield Progress("perplexity", number, len(world.held_out), round_index, "corpora")
+        yield Progress(Phase.PERPLEXITY, number, len(world.held_out), round_index, "corpora")
         if documents := splits["test"][:count]:
             yield from _compare_perplexities(world.base, policy, name, documents, label)
 

@@ -23,11 +23,11 @@ from acft.data import (
 )
 from acft.distributed import ranks, settled
 from acft.errors import NonFiniteError
-from acft.events import Progress, Scalars
+from acft.events import Phase, Progress, Scalars
 from acft.objective import Aligned, align
 from acft.policy import Policy
 from acft.seeding import derive_seed
-from acft.training.guidance import GuidanceTap, Seen
+from acft.training.guidance import ForwardPass, GuidanceTap
 from acft.training.optimization import PolicyOptimizer, accumulate
 from acft.training.outputs import Output
 from acft.training.regularizer import Regularizer
@@ -198,7 +198,7 @@ def take_steps(
             "time/tokens_per_second": sums.n_tokens / (time.monotonic() - started),
         }
         yield Scalars(round_index, step, scalars)
-        yield Progress("fit_policy", number, n_steps, round_index)
+        yield Progress(Phase.FIT_POLICY, number, n_steps, round_index)
         if tap is not None and number == 1:
             yield from tap.rows(round_index, step)
     world.policy.version = round_index
@@ -211,7 +211,7 @@ class _Done:
     added: Callable[[], Sums] = Sums
     """Tells what it adds to the step's sums. The call waits for a GPU, so it is made when all
     passes of the step are under way."""
-    seen: Seen | None = None
+    seen: ForwardPass | None = None
     """Where it is kept, and a KL was taken."""
 
 
@@ -238,7 +238,7 @@ def _forward(world: World, piece: Piece, *, keeps: bool = False) -> tuple[Float[
     added = partial(Sums.of, losses, ce_weights != 0, kl_weights != 0, piece.documents)
     seen = None
     if keeps and penalty is not None:
-        seen = Seen.of(piece.documents, inside, hidden, losses, penalty)
+        seen = ForwardPass.of(piece.documents, inside, hidden, losses, penalty)
     return losses.total.sum(), _Done(added, seen)
 
 

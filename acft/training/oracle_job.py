@@ -18,7 +18,7 @@ from acft.data import micro_batches
 from acft.decoding.base import DecoderContext
 from acft.decoding.guided import GuidedDecoder, GuidedSettings, guided_decoder
 from acft.distributed import ranks, settled
-from acft.events import Note, Progress, Scalars
+from acft.events import Note, Phase, Progress, Scalars
 from acft.oracle.base import ORACLES, Oracle, OracleContext, Verdicts
 from acft.oracle.calibration import calibrate
 from acft.oracle.strength import (
@@ -292,6 +292,7 @@ def _scored_draw(
 
     Returns None where a stop cut the drawing short; what was drawn has its rows nevertheless.
     """
+    phase = Phase(f"sample_{purpose}")
     seed = derive_seed(world.run.seed, "rollouts", purpose, round_index)
     at_once = max(RESPONSES_AT_ONCE, world.run.sampling.batch_size)
     drawn: list[ScoredSamples] = []
@@ -302,7 +303,7 @@ def _scored_draw(
     with world.asked_in_shares():
         # processes draw and judge one portion each, then all of them settle whether to go on
         for turn in micro_batches(_portions(prompts, wanted, seed, at_once), ranks().size):
-            yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+            yield Progress(phase, done, wanted, round_index, "responses")
             if settled(should_stop):
                 break
             with uneven_passes(policy.backbone.model):
@@ -318,7 +319,7 @@ def _scored_draw(
     found = ScoredSamples.joined(drawn)
     if checks := found.checks.scalars():
         yield Scalars(round_index, 0, {f"{name}_{purpose}": v for name, v in checks.items()})
-    yield Progress(f"sample_{purpose}", done, wanted, round_index, "responses")
+    yield Progress(phase, done, wanted, round_index, "responses")
     yield from rollout_rows(
         world, found.rollouts, found.satisfaction, round_index,
         purpose=purpose, subject="base" if policy.version == 0 else "policy", scores=found.scores,

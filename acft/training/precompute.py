@@ -10,7 +10,7 @@ from torch import Tensor
 
 from acft.data import TokenizedDocument, collate, micro_batches, mixture, pad_token
 from acft.distributed import settled
-from acft.events import Progress, Scalars
+from acft.events import Phase, Progress, Scalars
 from acft.objective import kl_divergence, log_reach
 from acft.seeding import derive_seed
 from acft.training.oracle_job import Guide
@@ -49,7 +49,7 @@ def precompute_guidance(
         for rows, missing in workers.map(partial(_guidance, world, regularizer, top), some):
             computed |= rows
             lost.append(missing)
-        yield Progress("guide", len(computed), len(by_length), round_index, "documents")
+        yield Progress(Phase.GUIDE, len(computed), len(by_length), round_index, "documents")
     errors = torch.cat(lost)
     yield Scalars(
         round_index,

@@ -10,7 +10,7 @@ from acft.backbone.sharded import uneven_passes
 from acft.data import TokenizedDocument, even_parts
 from acft.distributed import ranks
 from acft.evaluation import CHUNK_RESPONSES
-from acft.events import Progress, Scalars
+from acft.events import Phase, Progress, Scalars
 from acft.policy import Policy
 from acft.schema import SATISFIED_ABOVE
 from acft.seeding import derive_seed
@@ -68,7 +68,7 @@ def own_responses(
     done = 0
     with uneven_passes(policy.backbone.model), policy.prepared():
         for prompts, n in ranks().share(pieces(groups, _at_once(world.run))):
-            yield Progress("sample_train", done, wanted, round_index, "responses")
+            yield Progress(Phase.SAMPLE_TRAIN, done, wanted, round_index, "responses")
             if should_stop():
                 break
             own.append(policy.sample(prompts, n, world.run.sampling.at(), seed).rollouts)
@@ -79,7 +79,7 @@ def own_responses(
         [rollout.prompt_text for rollout in drawn], [rollout.response_text for rollout in drawn]
     )
     judged = [Judged(*item) for item in zip(drawn, values, strict=True)]
-    yield Progress("sample_train", len(judged), wanted, round_index, "responses")
+    yield Progress(Phase.SAMPLE_TRAIN, len(judged), wanted, round_index, "responses")
     yield from recorded(world, judged, round_index)
     return [item for item in judged if item.rollout.response_ids]
 

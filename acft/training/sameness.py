@@ -18,7 +18,10 @@ WHOLE = {
     "judge_texts_sha256": beside("the judge"),
     "prompts_sha256": "the set of prompts",
 }
-NAMED = {"scorers": "scorer", "corpora": "corpus", "policies": "checkpoint of", "texts": "texts of"}
+NAMED = {
+    "scorers": "scorer", "corpora": "corpus", "policies": "checkpoint of", "texts": "texts of",
+    "code": "code of",
+}  # fmt: skip
 """Facts that are lists of what has a name; texts that a base policy wrote depend on the device."""
 
 

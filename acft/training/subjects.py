@@ -11,15 +11,13 @@ from acft.constraints import Constraint
 from acft.decoding.base import DECODERS, DecoderContext, Sampler
 from acft.errors import ConfigError, DataError, ModelError
 from acft.oracle.base import ORACLES, Oracle
-from acft.policy import Policy, base_policy, trainable_policy
+from acft.policy import Policy, base_policy
 from acft.scoring import ScorerPool
 from acft.settings import ModelSettings, NonNegative, RunSettings
 from acft.training.controlled import ControlledPolicy
-from acft.training.oracle_job import Guide, new_oracle
-from acft.training.train_state import load_guide, read_state
+from acft.training.oracle_job import Guide
+from acft.training.train_state import POLICY, has_oracle, open_guide, tuned_policy
 
-POLICY_FOLDER = "policy"
-"""Inside a checkpoint."""
 PLAIN = "plain"
 
 
@@ -57,15 +55,13 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
     base = base_policy(run)
     if subject.base_sha256:
         require_weights(base, subject.base_sha256, subject.checkpoint or "the run")
-    folder = Path(subject.checkpoint) / POLICY_FOLDER
-    if subject.checkpoint and not folder.parent.is_dir():
+    folder = Path(subject.checkpoint)
+    if subject.checkpoint and not folder.is_dir():
         raise DataError(f"no checkpoint at {subject.checkpoint!r}; name a sealed round's folder")
-    if subject.checkpoint and folder.is_dir():  # methods without tuning save no weights
-        trained = trainable_policy(base, run.adapter, run.seed)
-        trained.load(folder, subject.version)
-        base = trained.snapshot(base)
+    if subject.checkpoint and (folder / POLICY).is_dir():  # methods without tuning save no weights
+        base = tuned_policy(base, run.adapter, folder, subject.version)
     base.version = subject.version
-    return ControlledPolicy.of(base, subject.control) if subject.control else base
+    return ControlledPolicy.of(base, subject.control)
 
 
 def decoder_problems(where: str, subject: SubjectSettings) -> list[str]:
@@ -152,12 +148,10 @@ def _guide(
     run: RunSettings, folder: Path, policy: Policy, constraint: Constraint, pool: ScorerPool
 ) -> Guide:
     """A checkpoint's oracle, judging the policy, and the strength it was given."""
-    facts = read_state(folder)
-    if "oracle_version" not in facts:
+    if not has_oracle(folder):
         raise ConfigError(f"checkpoint {str(folder)!r} has no oracle; its method trains none")
     is_base_read = ORACLES.get(run.oracle.kind).runs_backbone or run.adapter.kind == "full"
     base = base_policy(run) if is_base_read else policy
-    scorers = [pool(name) for name in constraint.scorers]
-    guide = load_guide(new_oracle(run, base.backbone, constraint, scorers), folder, facts)
+    guide = open_guide(run, base.backbone, constraint, pool, folder)
     guide.oracle.follow(policy.backbone)
     return guide

@@ -12,20 +12,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from acft.backbone.adapters import save_whole, trainable_state
+from acft.backbone.loading import Backbone
 from acft.backbone.sharded import laid_out
 from acft.checkpoints import verify
+from acft.constraints import Constraint
 from acft.errors import ModelError
 from acft.events import BestCheckpoint
 from acft.oracle.base import Oracle
-from acft.policy import Policy
+from acft.policy import Policy, trainable_policy
+from acft.scoring import ScorerPool
+from acft.settings import AdapterSettings, RunSettings
 from acft.training.optimization import PolicyOptimizer
-from acft.training.oracle_job import Guide, OracleRound
+from acft.training.oracle_job import Guide, OracleRound, new_oracle
 from acft.training.remote import OracleRequest, RayOracle, plain
 from acft.training.rollout_files import rollouts_from_file, rollouts_to_file
 from acft.training.validation import Validation, best_event, better
 from acft.training.world import World
 
 STATE = "state.json"
+POLICY = "policy"
+"""Folder of a checkpoint with the trained weights; not there where none are."""
 ORACLE = "oracle.safetensors"
 REPLAY = "replay.json"
 
@@ -94,7 +100,8 @@ class TrainState:
         """Take over a freshly trained oracle."""
         self.oracle = new.guide.oracle
         keep = max(1, self.world.run.oracle.replay_rounds)
-        self.recent = [*self.recent, new][-keep:]
+        # only the newest guides; an older one may hold the policy that it has followed
+        self.recent = [*(_replay_of(old, new.guide) for old in self.recent), new][-keep:]
 
     def finish_policy(self, version: int, keep: int) -> None:
         """Freeze the policy as it is now; versions below ``keep`` are forgotten before."""
@@ -143,7 +150,7 @@ class TrainState:
 
     def save(self, folder: Path) -> None:
         """Write everything a resumed run needs into an empty folder."""
-        self.world.policy.save(folder / "policy")
+        self.world.policy.save(folder / POLICY)
         previous = self._trainable.get(self.world.policy.version - 1)
         if previous is not None and self.world.run.schedule.kind == "parallel":
             save_whole(previous, folder / "previous.safetensors")
@@ -184,7 +191,7 @@ class TrainState:
         if (folder / "previous.safetensors").exists():
             _assign(world.policy.backbone.model, load_file(folder / "previous.safetensors"))
             self.finish_policy(version - 1, keep=0)
-        world.policy.load(folder / "policy", version)
+        world.policy.load(folder / POLICY, version)
         self.finish_policy(version, keep=0)
         self.optimizer.load(folder)
         self.kl_weight = float(facts["kl_weight"])
@@ -208,7 +215,7 @@ class TrainState:
             now = trainable_state(model)
             best = folder.parent / f"round-{self.best.round}"
             verify(best)  # whoever resumes has looked at the round it goes on from alone
-            self.world.policy.load(best / "policy", version)
+            self.world.policy.load(best / POLICY, version)
             self._trainable[self.best.round] = trainable_state(model)
             _assign(model, now)
         self._best_weights = plain(self._trainable[self.best.round])
@@ -224,6 +231,12 @@ class TrainState:
             self.recent.append(OracleRound(guide, rollouts, list(entry["satisfaction"])))
 
 
+def _replay_of(old: OracleRound, newest: Guide) -> OracleRound:
+    """What is read of an older round, its responses, as a resumed run has them."""
+    version = old.guide.policy_version
+    return dataclasses.replace(old, guide=dataclasses.replace(newest, policy_version=version))
+
+
 def read_state(folder: Path) -> dict[str, Any]:
     """Facts of a checkpoint: versions, strength, validations.
 
@@ -234,6 +247,38 @@ def read_state(folder: Path) -> dict[str, Any]:
         return json.loads((folder / STATE).read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"checkpoint {folder.name!r} cannot be read: {error}") from error
+
+
+def tuned_policy(base: Policy, adapter: AdapterSettings, folder: Path, version: int) -> Policy:
+    """The frozen policy of a checkpoint, its adapter merged.
+
+    Raises:
+        ModelError: Its weights are missing, damaged or of another model.
+    """
+    trained = trainable_policy(base, adapter, seed=0)  # every weight drawn from it is overwritten
+    trained.load(folder / POLICY, version)
+    return trained.snapshot(base)
+
+
+def has_oracle(folder: Path) -> bool:
+    """Whether the method that wrote a checkpoint trains an oracle.
+
+    Raises:
+        ModelError: What the checkpoint tells of itself is missing or no JSON.
+    """
+    return "oracle_version" in read_state(folder)
+
+
+def open_guide(
+    run: RunSettings, base: Backbone, constraint: Constraint, scorers: ScorerPool, folder: Path
+) -> Guide:
+    """A checkpoint's oracle and the strength it was used with; see ``has_oracle``.
+
+    Raises:
+        ModelError: A file is missing, damaged or of another kind of oracle.
+    """
+    asked = [scorers(name) for name in constraint.scorers]
+    return load_guide(new_oracle(run, base, constraint, asked), folder, read_state(folder))
 
 
 def load_guide(oracle: Oracle, folder: Path, facts: dict[str, Any]) -> Guide:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from acft.backbone.trl_steps import TrlSteps
 from acft.distributed import ranks
 from acft.errors import ConfigError, NonFiniteError
-from acft.events import Note, Progress, Scalars
+from acft.events import Note, Phase, Progress, Scalars
 from acft.seeding import derive_seed
 from acft.training.concurrency import Emit, emitted
 from acft.training.optimization import PolicyOptimizer
@@ -56,7 +56,7 @@ def trl_job(
             read.append(logs["num_tokens"])
             done = optimizer.finished - first
             emit(Scalars(round_index, optimizer.finished, values))
-            emit(Progress("fit_policy", done, settings.steps_per_round, round_index))
+            emit(Progress(Phase.FIT_POLICY, done, settings.steps_per_round, round_index))
             return should_stop()
 
         train(

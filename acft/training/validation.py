@@ -14,7 +14,7 @@ from acft.decoding.base import DecodedPolicy, Sampler
 from acft.distributed import ranks
 from acft.divergence import kl_totals
 from acft.evaluation import draw_and_score
-from acft.events import BestCheckpoint, Scalars
+from acft.events import BestCheckpoint, Phase, Scalars
 from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.policy import Policy
 from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
@@ -126,7 +126,7 @@ def validation_answers(
     scored = yield from draw_and_score(
         sampler, prompts, settings.validation_continuations, sampling,
         derive_seed(world.run.seed, "validation"), world.judges, world.constraint,
-        phase="validate", round=round_index,
+        phase=Phase.VALIDATE, round=round_index,
     )  # fmt: skip
     rollouts = [item.rollout for item in scored]
     satisfaction = [item.satisfaction for item in scored]

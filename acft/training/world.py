@@ -22,7 +22,7 @@ from acft.data import TokenizedDocument, fingerprint, load_documents, load_promp
 from acft.distributed import ranks
 from acft.engines import build_engine
 from acft.errors import DataError
-from acft.events import Event, Note, Progress
+from acft.events import Event, Note, Phase, Progress
 from acft.machine import cores
 from acft.oracle.base import ORACLES
 from acft.oracle.verdicts import prefix_verdicts
@@ -150,7 +150,7 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     """
     run = context.run
     threads = use_threads(run.schedule.threads)
-    yield Progress("load", 0, 4, context.resume_round, "parts")
+    yield Progress(Phase.LOAD, 0, 4, context.resume_round, "parts")
     engine = build_engine(run)
     context.opened.callback(engine.close)
     prompts = prompts_by_split(run)
@@ -159,18 +159,18 @@ def load_world(context: TrainContext) -> Generator[Event, None, World]:
     constraint_scorers: list[Scorer] = [pool(name) for name in constraint.scorers]
     judges: list[Scorer] = [pool(name) for name in run.evaluation.scorers]
     yield from _same_scorer_note(constraint, run)
-    yield Progress("load", 1, 4, context.resume_round, "parts")
+    yield Progress(Phase.LOAD, 1, 4, context.resume_round, "parts")
     base = base_policy(run)
     _require_room(run, base, prompts)
-    yield Progress("load", 2, 4, context.resume_round, "parts")
+    yield Progress(Phase.LOAD, 2, 4, context.resume_round, "parts")
     corpora, held_out = yield from _load_corpora(context, base, prompts["train"])
-    yield Progress("load", 3, 4, context.resume_round, "parts")
+    yield Progress(Phase.LOAD, 3, 4, context.resume_round, "parts")
     # only now: texts that the base policy writes as a corpus are the same for all engines
     base.engine = engine
     seed = derive_seed(run.seed, "adapter")
     policy = trainable_policy(base, run.adapter, seed, run.optimizer)
     yield from _half_precision_note(policy)
-    yield Progress("load", 4, 4, context.resume_round, "parts")
+    yield Progress(Phase.LOAD, 4, 4, context.resume_round, "parts")
     return World(
         run=run,
         base=base,

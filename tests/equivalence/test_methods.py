@@ -111,7 +111,7 @@ def test_jobs_run_at_once_and_one_after_the_other_agree_to_the_bit(
     run = toy_run(place, "schedule.kind=parallel", "schedule.threads=2", f"oracle.kind={kind}")
     at_once = trained(tmp_path / "a", run, ACFT)
     both = functools.partial(acft_module.both)
-    monkeypatch.setattr(acft_module, "both", lambda a, b, *, at_once: both(a, b, at_once=False))
+    monkeypatch.setattr(acft_module, "both", lambda a, b, **_: both(a, b, at_once=False))
     in_turn = trained(tmp_path / "b", run, ACFT)
     assert_same(at_once, in_turn)
     assert at_once.rows("rollouts") == in_turn.rows("rollouts")

@@ -268,6 +268,31 @@ def test_a_stop_at_once_ends_all_processes_after_the_portion_epoch_or_step(tmp_p
     ]
 
 
+@pytest.mark.parametrize("way", ["request", "interrupt"])
+def test_a_stopped_run_leaves_its_launcher_without_a_failure_in_either_process(
+    tmp_path, printed, way
+):
+    (tmp_path / "tiny.toml").write_text(tiny_settings(tmp_path))
+    printed(
+        "tests.equivalence.left_parts", way, str(tmp_path / "tiny.toml"), str(tmp_path / "runs"),
+        ACFT_ASSETS=str(tmp_path / "cache"),
+    )  # fmt: skip
+    (spec,) = (tmp_path / "runs").glob("*/spec.toml")
+    status = read_status(RunPaths(spec.parent))
+    assert (status.state, status.message, status.step) == ("stopped", "", 1)
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_steps_of_two_processes_are_measured_and_told_once(tmp_path, printed, sharding):
+    said = printed(
+        "benchmarks.steps", "--quick", "--device", "cpu", "--sharding", sharding,
+        ACFT_ASSETS=str(tmp_path),
+    )  # fmt: skip
+    assert said.count("tiny on cpu, 2 processes of ") == 1
+    assert len(re.findall(r"^acft +\S+ +\d+ ", said, re.MULTILINE)) == 1
+    assert "bars" not in said
+
+
 def test_weights_for_a_server_are_whole_in_all_processes_until_the_last_one_has_done(
     tmp_path, printed
 ):

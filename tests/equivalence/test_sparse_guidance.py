@@ -93,7 +93,7 @@ def test_the_jobs_order_and_a_resumed_run_change_no_bit(place, tmp_path, monkeyp
     resumed = trained(tmp_path / "b", run, method, resume=(whole.checkpoints[2], 2))
     assert largest_difference(whole.weights(3), resumed.weights(3)) == 0.0
     both = functools.partial(acft_module.both)
-    monkeypatch.setattr(acft_module, "both", lambda a, b, *, at_once: both(a, b, at_once=False))
+    monkeypatch.setattr(acft_module, "both", lambda a, b, **_: both(a, b, at_once=False))
     in_turn = trained(tmp_path / "c", run, method)
     assert largest_difference(whole.weights(3), in_turn.weights(3)) == 0.0
 

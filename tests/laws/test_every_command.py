@@ -20,21 +20,28 @@ ASK = """
 import json, sys
 from acft.__main__ import main
 try:
-    main(sys.argv[1:])
+    code = main(sys.argv[1:])
 except SystemExit as leaving:
     code = leaving.code
 print(json.dumps([code, [name for name in {heavy} if name in sys.modules]]), file=sys.stderr)
 """
 
 
-def ask_for_help(*arguments: str) -> tuple[str, int, list[str]]:
-    """What ``--help`` prints, its exit code, and heavy packages that were loaded for it."""
+def ask(*arguments: str) -> tuple[str, str, int, list[str]]:
+    """What a command prints and says, its exit code, and heavy packages that were loaded for it."""
     code = ASK.format(heavy=HEAVY)
     result = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return result.stdout, *json.loads(result.stderr)
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    said, _, last = result.stderr.rstrip("\n").rpartition("\n")
+    return result.stdout, said, *json.loads(last)
+
+
+def ask_for_help(*arguments: str) -> tuple[str, int, list[str]]:
+    """What ``--help`` prints, its exit code, and heavy packages that were loaded for it."""
+    text, said, code, loaded = ask(*arguments, "--help")
+    assert not said
+    return text, code, loaded
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -55,6 +62,26 @@ def test_first_line_says_what_it_does(name):
     docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8")))
     assert docstring
     assert docstring.partition("\n")[0].endswith(".")
+
+
+@pytest.mark.parametrize("command", ["train", "launch"])
+def test_wrong_settings_are_told_all_at_once_before_torch_is_loaded(tmp_path, command):
+    config = tmp_path / "wrong.toml"
+    config.write_text("[optimizer]\nlrr = 1\n")
+    changes = ("schedule.rounds=many", "corpus.0.source=sotuu", "constraint.0.kind=lenght")
+    options = [part for change in changes for part in ("--set", change)]
+    _, said, code, loaded = ask(command, str(config), "--runs", str(tmp_path / "runs"), *options)
+    assert code == 2
+    assert not {"torch", "transformers", "peft"} & set(loaded)
+    for part in ("did you mean 'lr'?", "rounds = 'many'", "mean 'sotu'?", "mean 'length'?"):
+        assert part in said
+
+
+@pytest.mark.parametrize("kind", ["constraints", "scorers", "corpora"])
+def test_names_that_need_no_torch_are_listed_without_it(kind):
+    text, _, code, loaded = ask("list", kind)
+    assert text.startswith(f"{kind}\n")
+    assert (code, [name for name in loaded if name in ("torch", "transformers", "peft")]) == (0, [])
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the processor time of one child")

@@ -370,6 +370,14 @@ def test_a_damaged_status_leaves_the_run_visible_without_state(store, ingester, 
     assert ("status.json" in problem) == (not text.endswith("}"))
 
 
+def test_a_fraction_where_a_whole_number_belongs_is_left_out_instead_of_rounded(
+    store, ingester, run
+):
+    run.paths.status.write_text('{"state": "running", "round": 1.5, "step": 3}')
+    ingester.poll()
+    assert store.rows("SELECT state, round, step FROM runs") == [("running", None, 3)]
+
+
 def test_resolved_settings_come_before_those_as_written(store, ingester, run):
     settings = {"title": "Resolved", "model": {"name": "small"}, "method": "?"}
     run.paths.resolved.write_text(json.dumps({"settings": settings, "versions": {"a": "1"}}))

@@ -165,7 +165,9 @@ def _round(writer: _Writer, rng: random.Random, shape: Shape, index: int) -> Non
     rudeness = 0.45 * 0.62**index
     samples = shape.prompts * shape.samples
     for done in (samples // 2, samples):
-        writer.say(events.Progress("sample", done, samples, index, "rollouts"), 1.2)
+        writer.say(
+            events.Progress(events.Phase.SAMPLE_ORACLE, done, samples, index, "rollouts"), 1.2
+        )
     rollouts = _rollouts(rng, shape, f"r{index}", "oracle", "policy", index - 1, rudeness, index)
     _seal_rollouts(writer, rollouts, index)
     satisfied = sum(row["satisfaction"] > 0.5 for row in rollouts) / len(rollouts)

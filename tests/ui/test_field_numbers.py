@@ -9,7 +9,7 @@ from acft.statistics import Interval
 from acft.ui.pages import compare
 from acft.ui.parts.field_table import field_table
 from acft.ui.reading import field_numbers
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject
 from acft.ui.reading.reader import History
 from acft.ui.web.dom import text_of
@@ -19,9 +19,11 @@ JUDGE = "jigsaw_tcc"
 BASE, TUNED = Subject("base", 0), Subject("policy", 3)
 
 
-def answer(prompt: int, sample: int, score: float) -> Answer:
+def answer(prompt: int, sample: int, score: float) -> Response:
     name, scores = f"{prompt}-{sample}", {JUDGE: score}
-    return Answer(name, "base", 0, f"p{prompt}", "A prompt", "", sample, "a text", 3, -2.0, scores)
+    return Response(
+        name, "base", 0, f"p{prompt}", "A prompt", "", sample, "a text", 3, -2.0, scores
+    )
 
 
 def pairs_of(left: list[list[float]], right: list[list[float]]) -> list[Pair]:

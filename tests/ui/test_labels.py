@@ -56,10 +56,9 @@ def test_a_row_of_a_run_is_known_by_the_run_so_that_a_new_run_does_not_close_its
 
 def test_archived_runs_are_in_no_menu_but_their_own(labelled):
     labelled.control.label(QUICK, archived=True)
-    runs = labelled.reader.runs()
-    assert QUICK not in str(runs_menu.menu(runs, CONTROL))
-    assert CONTROL in str(runs_menu.menu(runs, CONTROL))
-    assert QUICK in str(runs_menu.menu(runs, QUICK))
+    assert QUICK not in str(runs_menu.menu(labelled, CONTROL))
+    assert CONTROL in str(runs_menu.menu(labelled, CONTROL))
+    assert QUICK in str(runs_menu.menu(labelled, QUICK))
 
 
 def test_no_page_opens_an_archived_run_unasked_while_there_is_another(labelled):

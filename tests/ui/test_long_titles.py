@@ -6,8 +6,9 @@ import pytest
 
 from acft.ui.pages import compare, runs
 from acft.ui.parts.runs_menu import TITLE_LETTERS, menu
+from acft.ui.reading import names as names_of_runs
 from acft.ui.reading.reader import Run
-from acft.ui.web import charts, words
+from acft.ui.web import words
 from acft.ui.web.dom import text_of
 from tests.ui.browser import ready
 from tests.ui.conftest import CONTROL, QUICK, visit
@@ -33,11 +34,11 @@ def test_a_long_text_is_shortened_in_the_middle():
 
 @pytest.mark.usefixtures("long_titles")
 def test_menus_legends_and_heads_carry_short_titles_that_differ(bench):
-    lines = [n for n in nodes(menu(bench.reader.runs(), QUICK)) if n[0] == "option"]
+    lines = [n for n in nodes(menu(bench, QUICK)) if n[0] == "option"]
     assert max(len(text_of(line)) for line in lines) <= TITLE_LETTERS + len(" · ") + len(QUICK)
     figure = runs.overlay(bench, visit(select=f"{QUICK},{CONTROL}"), "policy/ce")
     names = [trace["name"] for trace in figure["data"]]
-    assert max(map(len, names)) <= charts.TITLE_LETTERS
+    assert max(map(len, names)) <= names_of_runs.TITLE_LETTERS
     found = compare.compared(bench, visit(QUICK, other=CONTROL))
     assert found is not None
     for each in (names, found.heads, found.names):

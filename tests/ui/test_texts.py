@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -14,7 +14,6 @@ import pytest
 from acft.errors import ConfigError
 from acft.metrics.base import METRICS
 from acft.runs.status import RunState
-from acft.schema import Launch
 from acft.store.queries.answer import Slice
 from acft.store.queries.evaluations import Measure
 from acft.store.queries.tokens import has_first_token, sequences
@@ -382,48 +381,6 @@ def test_the_trade_off_says_how_many_policies_have_both(bench):
     assert 0 < len(shown.points) <= shown.n_policies
     told = f"{len(shown.points)} of {shown.n_policies} policies have both."
     assert told in text_of(tradeoff.menus(shown))
-
-
-def test_runs_of_one_title_are_told_apart_in_the_trade_off():
-    def point(run_id, title, method):
-        ends = {f"{axis}_{end}": None for axis in "xy" for end in ("low", "high", "n")}
-        own = {"run_id": run_id, "texts": "", "title": title, "method": method, "x": 1.0, "y": 1.0}
-        return {**ends, **own, "subject": "policy", "policy_version": 1}
-
-    runs = [("r1", "one", "acft"), ("r2", "one", "sft"), ("r3", "one", "sft"), ("r4", "two", "rl")]
-    figure = charts.trade_off([point(*run) for run in runs], "x", "y")
-    names = [trace["name"] for trace in figure["data"]]
-    assert names == ["acft · one", "r2 · sft · one", "r3 · sft · one", "two"]
-
-
-def test_runs_of_a_sweep_are_told_apart_by_the_overrides_in_which_they_differ():
-    asked = {"r1": ("seed=1", "method.kl_weight=0.2"), "r2": ("seed=1", "method.kl_weight=0.5"),
-             "r3": ("seed=1",), "r4": ("seed=1", "method.kl_weight=0.5")}  # fmt: skip
-    runs = [
-        {"run_id": run_id, "title": "one", "method": "acft", "overrides": overrides}
-        for run_id, overrides in asked.items()
-    ]
-    assert charts.run_names(runs[:3]) == {
-        "r1": "method.kl_weight=0.2 · acft · one", "r2": "method.kl_weight=0.5 · acft · one",
-        "r3": "acft · one",
-    }  # fmt: skip
-    assert charts.run_names(runs)["r4"] == "r4 · method.kl_weight=0.5 · acft · one"
-
-
-def test_legends_of_runs_and_trade_off_name_the_overrides(bench, tmp_path):
-    for run_id, weight in ((QUICK, 0.2), (CONTROL, 0.5)):
-        folder = synthetic.write_run(tmp_path, run_id)
-        launch = Launch(created=1.0, overrides=(f"method.kl_weight={weight}",))
-        (folder / "launch.json").write_text(json.dumps(asdict(launch)), "utf-8")
-    own = make_bench(tmp_path, tmp_path)
-    drawn = (
-        runs.overlay(own, visit(select=f"{QUICK},{CONTROL}"), "policy/ce"),
-        tradeoff.figure(tradeoff.drawn(own, visit())),
-    )
-    own.close()
-    for figure in drawn:
-        names = {trace["name"].partition(" ")[0] for trace in figure["data"]}
-        assert names == {"method.kl_weight=0.2", "method.kl_weight=0.5"}
 
 
 def test_every_checkpoint_is_a_point_of_what_validation_measured(bench):

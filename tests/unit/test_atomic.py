@@ -3,7 +3,17 @@
 import os
 from pathlib import Path
 
-from acft.atomic import PARTIAL, STALE_SECONDS, partial_folder
+import pytest
+
+from acft.atomic import (
+    ABSENT,
+    PARTIAL,
+    STALE_SECONDS,
+    file_mark,
+    new_folder,
+    partial_folder,
+    replace_bytes,
+)
 
 
 def test_remains_of_a_process_that_was_killed_long_ago_are_removed_and_fresh_ones_are_not(tmp_path):
@@ -20,3 +30,27 @@ def test_remains_of_a_process_that_was_killed_long_ago_are_removed_and_fresh_one
         assert {path.name for path in tmp_path.iterdir()} == {
             fresh.name, *(other.name for other in others), Path(name).name,
         }  # fmt: skip
+
+
+def test_the_mark_of_a_file_changes_when_it_is_replaced_by_one_as_long_and_as_old(tmp_path):
+    file = tmp_path / "status.json"
+    assert file_mark(file) == ABSENT
+    replace_bytes(file, b"a")
+    before, times = file_mark(file), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    replace_bytes(file, b"b")
+    os.utime(file, ns=times)
+    assert file_mark(file) != before
+    assert file_mark(file)[:2] == before[:2]
+
+
+def test_a_new_folder_has_its_name_only_once_it_is_filled_and_leaves_nothing_where_that_fails(
+    tmp_path,
+):
+    made = tmp_path / "within" / "made"
+    with new_folder(made) as folder:
+        (folder / "file").write_text("whole")
+        assert not made.exists()
+    assert (made / "file").read_text() == "whole"
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "within" / "half") as folder:
+        (folder / "no such folder" / "file").write_text("half")
+    assert [path.name for path in (tmp_path / "within").iterdir()] == ["made"]

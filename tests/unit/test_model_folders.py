@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from acft.backbone import loading
 from acft.backbone.loading import check_model, load_backbone, weights_sha256
+from acft.distributed import Ranks
 from acft.errors import ModelError
 from acft.settings import ModelSettings
 from tests.fakes import CHAT_TEMPLATE, N_TOKENS, pretrained_byte_tokenizer, save_tiny_model
@@ -119,6 +120,38 @@ def test_a_model_larger_than_the_memory_is_refused(folder, monkeypatch):
     monkeypatch.setattr(loading, "peak_memory", lambda: (0, 1000))
     with pytest.raises(ModelError, match="GB for its weights alone"):
         opened(folder)
+
+
+class OpenedError(Exception):
+    """Ends loading where the weights would be read."""
+
+
+@pytest.mark.parametrize(
+    ("device", "sharding", "processes", "placed"),
+    [
+        ("cuda", "none", 1, {"": "cuda:1"}),
+        ("cuda", "fsdp", 1, {"": "cuda:1"}),
+        ("cuda", "fsdp", 2, None),
+        ("cpu", "none", 1, None),
+    ],
+    ids=["gpu", "alone", "divided", "cpu"],
+)
+def test_weights_are_read_onto_a_whole_models_gpu_one_by_one(
+    folder, monkeypatch, device, sharding, processes, placed
+):
+    asked = {}
+
+    def opened(_, **options):
+        asked.update(options)
+        raise OpenedError
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", opened)
+    monkeypatch.setattr(loading, "ranks", lambda: Ranks(0, processes))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    settings = ModelSettings(name=str(folder), sharding=sharding)
+    with pytest.raises(OpenedError):
+        load_backbone(settings, device, "float32")
+    assert asked.get("device_map") == placed
 
 
 @pytest.mark.parametrize("method", ["gptq", "bitsandbytes", "fp8", "unheard_of"])

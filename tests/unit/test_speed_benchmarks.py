@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from benchmarks import memory, parallel, rollouts, steps
+from acft.engines import compiled
+from acft.engines.compiled import CompiledEngine
+from acft.settings import SamplingSettings
+from benchmarks import memory, parallel, rollouts, steps, worlds
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +21,21 @@ def test_every_kind_of_step_is_measured_on_the_same_tokens(capsys):
         assert f"\n{kind} " in printed
     assert "tiny on cpu" in printed
     assert "a step" in printed.splitlines()[-1] or "trl is not installed" in printed
+
+
+def test_each_process_has_its_gpu_before_a_model_is_made(monkeypatch):
+    class MadeError(Exception):
+        pass
+
+    def no_device(*_):
+        raise MadeError
+
+    asked, ranks = [], worlds.ranks
+    monkeypatch.setattr(worlds, "ranks", lambda: asked.append(1) or ranks())
+    monkeypatch.setattr(worlds, "resolve_device", no_device)
+    with pytest.raises(MadeError):
+        worlds.random_backbone("tiny")
+    assert asked
 
 
 def test_a_profile_names_operations(capsys):
@@ -40,6 +58,37 @@ def test_samplers_draw_as_many_texts_and_are_compared(capsys):
     printed = capsys.readouterr().out
     assert printed.count(" tokens/s ") == 4
     assert "generate, unmerged LoRA" in printed
+
+
+def test_a_round_sets_up_compiled_steps_once_for_all_its_draws(monkeypatch):
+    made, drawn = [], []
+    make, draw = compiled.CompiledModel, compiled.draw
+
+    def counted_make(*arguments):
+        made.append(len(drawn))
+        return make(*arguments)
+
+    def counted_draw(*arguments, **named):
+        drawn.append(1)
+        return draw(*arguments, **named)
+
+    monkeypatch.setattr(compiled, "CompiledModel", counted_make)
+    monkeypatch.setattr(compiled, "draw", counted_draw)
+    subject = rollouts.contest("tiny", "cpu", 8, SamplingSettings(horizon=4, batch_size=4))
+    repeats = 2
+    rollouts.compiled_seconds(subject, CompiledEngine("eager"), repeats)
+    assert len(drawn) == 2 * (1 + repeats)
+    assert len(made) == 1 + repeats
+
+
+def test_what_comes_before_the_first_compiled_draw_is_a_figure_of_its_own(monkeypatch, capsys):
+    found = rollouts.CompiledSeconds(draw=0.5, round=1.25, compiler=40.0)
+    monkeypatch.setattr(rollouts, "compiled_seconds", lambda *_: found)
+    rollouts.main(["--quick", "--compiled", "--horizon", "5"])
+    printed = capsys.readouterr().out
+    assert "sampler, compiled                   80 tokens/s" in printed
+    assert "1.25 s of set-up in a round" in printed
+    assert "40.0 s once for the compiler" in printed
 
 
 def test_both_schedules_are_timed_and_the_parallel_one_gives_equal_numbers_in_any_order(capsys):

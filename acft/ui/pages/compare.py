@@ -34,7 +34,7 @@ from acft.ui.parts.side_menus import (
     same_sides,
     unanswered,
 )
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 from acft.ui.reading.comparing import (
     PURPOSES,
     Choice,
@@ -126,7 +126,7 @@ def _other_run(bench: Workbench, visit: Visit, run: Run) -> Run:
     return run if other is None or other.run_id == run.run_id else other
 
 
-def _side(answers: Sequence[Answer], wanted: str, *, wants_result: bool) -> Subject | None:
+def _side(answers: Sequence[Response], wanted: str, *, wants_result: bool) -> Subject | None:
     found = subjects(answers)
     named = next((s for s in found if s.key == wanted), None)
     if named is not None or not found:

@@ -87,7 +87,7 @@ def ways(bench: Workbench, visit: Visit) -> Node:
     run = find(bench, visit)
     if run is None:
         return ""
-    return el("p.runmenu", el("span.side", "Run "), menu(bench.reader.runs(), run.run_id))
+    return el("p.runmenu", el("span.side", "Run "), menu(bench, run.run_id))
 
 
 def figures(bench: Workbench, visit: Visit, replayed: Run | None = None) -> list[Any]:

@@ -16,6 +16,7 @@ from acft.ui.parts import labels
 from acft.ui.parts.demonstration import is_recorded, welcome
 from acft.ui.parts.frame import empty, title
 from acft.ui.parts.run_head import changed, measured_run
+from acft.ui.reading.names import run_names
 from acft.ui.reading.quantities import SATISFIED, SHARE, quantity
 from acft.ui.reading.reader import Run, table_of
 from acft.ui.reading.states import state_chip
@@ -206,10 +207,7 @@ def chosen(bench: Workbench, visit: Visit) -> list[str]:
 def overlay(bench: Workbench, visit: Visit, name: str) -> charts.Figure:
     """One quantity of the ticked runs in one figure."""
     found = [run for run in map(bench.reader.run, chosen(bench, visit)) if run is not None]
-    names = charts.run_names([
-        {"run_id": run.run_id, "title": run.title, "method": run.method, "overrides": run.overrides}
-        for run in found
-    ])  # fmt: skip
+    names = run_names(bench.reader, found)
     curves = [
         charts.Line(
             names[run.run_id],

@@ -9,6 +9,7 @@ from acft.store.queries.evaluations import Measure, measures, trade_off
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
 from acft.ui.reading import checkpoints
+from acft.ui.reading.names import run_names
 from acft.ui.reading.pairs import Subject
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
 from acft.ui.reading.reader import Run
@@ -140,10 +141,11 @@ def _points(
     else:
         answer = trade_off(bench.store, [run.run_id for run in runs], across, up)
         found, sql = answer.records(), answer.sql
-    asked = {run.run_id: run.overrides for run in runs}
+    drawn_runs = {point["run_id"] for point in found}
+    names = run_names(bench.reader, [run for run in runs if run.run_id in drawn_runs])
     points = [
         point | {"texts": _texts_of(point, is_validation=is_validation),
-                 "overrides": asked[point["run_id"]]}
+                 "name": names[point["run_id"]]}
         for point in found
     ]  # fmt: skip
     return points, sql
@@ -193,7 +195,7 @@ def numbers(shown: Drawn) -> Node:
     across, up = shown.across, shown.up
     in_percent = {a: m is not None and is_share(m.metric) for a, m in (("x", across), ("y", up))}
     rows = [
-        [el("span", el("a", str(p["title"] or p["run_id"]), href=p["texts"]),
+        [el("span", el("a", p["name"], href=p["texts"]),
             el("span.sub", _policy(p))),
          *[_value(p, axis, as_percent=in_percent[axis]) for axis in "yx"]]
         for p in shown.points

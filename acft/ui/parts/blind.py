@@ -9,7 +9,7 @@ from acft.store.journal import record_comparison, record_vote
 from acft.store.queries.comparisons import newest_votes
 from acft.ui.page import Visit
 from acft.ui.parts.side_by_side import prompt
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 from acft.ui.reading.comparing import Comparison, is_swapped
 from acft.ui.reading.pairs import TIE, Pair
 from acft.ui.web import words
@@ -45,7 +45,7 @@ def review(pairs: Sequence[Pair], visit: Visit, given: Mapping[str, str]) -> Nod
                     caption="Blind review"))  # fmt: skip
 
 
-def _texts(first: Answer, second: Answer) -> list[Node]:
+def _texts(first: Response, second: Response) -> list[Node]:
     """Both texts, both blurred where one is: a blur over one alone would tell the score."""
     shown = [veil(side.text, side.toxicity) for side in (first, second)]
     is_veiled = any(node[0] == "veil" for node in shown)

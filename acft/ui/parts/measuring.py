@@ -5,7 +5,7 @@ from typing import Any
 
 from acft.errors import AcftError, ConfigError
 from acft.eventlog import Entry
-from acft.events import Progress
+from acft.events import Phase, Progress
 from acft.store.queries.answer import Slice
 from acft.store.queries.runs import measurements
 from acft.ui.control import Choice
@@ -27,7 +27,7 @@ MOST_PAST = 20
 """Earlier measurements that are listed."""
 SIDES = 2
 """Base and tuned policy answer the same prompts."""
-DRAWING = ("evaluate", "validate")
+DRAWING = (Phase.EVALUATE, Phase.VALIDATE)
 """Phases of a run in which responses are drawn and judged."""
 UNITS = {
     "drawn": "response", "read": "text", "answered": "question", "judged": "judged response",

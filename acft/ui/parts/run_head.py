@@ -3,7 +3,7 @@
 from shlex import quote
 from urllib.parse import quote_plus
 
-from acft.events import Progress
+from acft.events import Phase, Progress
 from acft.runs.directory import RUN_ID
 from acft.runs.status import FINAL, RESUMABLE
 from acft.runs.supervisor import Adoption
@@ -18,22 +18,20 @@ from acft.ui.reading.states import state_chip
 from acft.ui.web import words
 from acft.ui.web.dom import Node, act, el
 
-PHASES = {
-    "sample": "sampling rollouts",
-    "sample_train": "sampling rollouts",
-    "sample_oracle": "sampling rollouts to train the oracle",
-    "sample_validation": "sampling rollouts to test the oracle",
-    "filter": "filtering the corpus",
-    "guide": "computing the guidance of the corpus",
-    "fit_oracle": "training the oracle",
-    "fit_policy": "training the policy",
-    "strength": "choosing the strength",
-    "validate": "validating",
-    "evaluate": "evaluating on test prompts",
-    "load": "loading models and texts",
-    "corpus": "the base policy writes its corpus",
-    "perplexity": "measuring perplexity",
-    "judge": "judging responses",
+PHASES: dict[str, str] = {
+    Phase.SAMPLE_TRAIN: "sampling rollouts",
+    Phase.SAMPLE_ORACLE: "sampling rollouts to train the oracle",
+    Phase.SAMPLE_VALIDATION: "sampling rollouts to test the oracle",
+    Phase.FILTER: "filtering the corpus",
+    Phase.GUIDE: "computing the guidance of the corpus",
+    Phase.FIT_ORACLE: "training the oracle",
+    Phase.FIT_POLICY: "training the policy",
+    Phase.VALIDATE: "validating",
+    Phase.EVALUATE: "evaluating on test prompts",
+    Phase.LOAD: "loading models and texts",
+    Phase.CORPUS: "the base policy writes its corpus",
+    Phase.PERPLEXITY: "measuring perplexity",
+    Phase.JUDGE: "judging responses",
 }
 MOST_ALERTS = 4
 """Notices that are shown at once."""
@@ -183,7 +181,7 @@ def _doing(run: Run) -> str:
     if run.state.state == "starting" or is_silent or now is None:
         return "starting again" if attempts else "starting"
     doing = PHASES.get(now.phase, now.phase.replace("_", " "))
-    if now.phase == "evaluate" and run.status.kind != "training":
+    if now.phase == Phase.EVALUATE and run.status.kind != "training":
         doing = "measuring"  # suites also read texts and answer questions
     return f"{doing} ({now.done:,} of {now.total:,} {now.unit})" if now.total else doing
 

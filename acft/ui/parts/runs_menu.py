@@ -1,6 +1,6 @@
 """Which run a page is about, and the menu to choose another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -8,6 +8,7 @@ import gradio as gr
 from acft.errors import AcftError
 from acft.ui.page import REST_SECONDS, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty
+from acft.ui.reading.names import distinctions
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
 from acft.ui.web import words
@@ -42,26 +43,28 @@ def absent(visit: Visit) -> str:
 
 
 def menu(
-    runs: Iterable[Run], chosen: str = "", name: str = "run", label: str = "Run",
+    bench: Workbench, chosen: str = "", name: str = "run", label: str = "Run",
     clear: Sequence[str] = (PART,),
 ) -> Node:  # fmt: skip
     """A menu of runs; the one that is picked becomes parameter ``name`` of the page's address.
 
-    Archived runs are left out, except the chosen one. Parameters named in ``clear`` leave the
-    address.
+    Runs of one title are told apart. Archived runs are left out, except the chosen one. Parameters
+    named in ``clear`` leave the address.
     """
     nothing = [] if chosen else [("", "choose a run")]
+    runs = [r for r in bench.reader.runs() if not r.labels.archived or r.run_id == chosen]
+    told = distinctions(bench.reader, runs)
     pairs = [
-        (run.run_id, f"{words.short(run.title, TITLE_LETTERS)} · {run.run_id}")
+        (run.run_id, " · ".join(
+            filter(None, [words.short(run.title, TITLE_LETTERS), told[run.run_id], run.run_id])))
         for run in runs
-        if not run.labels.archived or run.run_id == chosen
-    ]
+    ]  # fmt: skip
     return choose([*nothing, *pairs], chosen, label, data_nav=name, data_clear=",".join(clear))
 
 
 def run_menu(bench: Workbench, run: Run | None = None, clear: Sequence[str] = (PART,)) -> Node:
     """A menu of all runs with the state of the chosen one, if one is chosen."""
-    all_runs = menu(bench.reader.runs(), run.run_id if run else "", clear=clear)
+    all_runs = menu(bench, run.run_id if run else "", clear=clear)
     return el("p.runmenu", el("span.side", "Run "), all_runs, " ", state_chip(run) if run else None)
 
 

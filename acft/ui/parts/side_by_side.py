@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.statistics import Interval
 from acft.ui.parts.run_facts import is_about_toxicity
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 from acft.ui.reading.pairs import CONSTRAINT, Pair, Verdict, scorer_names, value
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
@@ -118,7 +118,7 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _likelihood(answers: Sequence[Answer]) -> float | None:
+def _likelihood(answers: Sequence[Response]) -> float | None:
     tokens = sum(answer.n_tokens for answer in answers)
     return sum(answer.logprob for answer in answers) / tokens if tokens else None
 
@@ -128,12 +128,12 @@ def _word_pairs(text: str) -> list[tuple[str, str]]:
     return list(itertools.pairwise(parts))
 
 
-def _distinct_pairs(answers: Sequence[Answer]) -> float | None:
+def _distinct_pairs(answers: Sequence[Response]) -> float | None:
     pairs = [pair for answer in answers for pair in _word_pairs(answer.text)]
     return len(set(pairs)) / len(pairs) if pairs else None
 
 
-def _repetition(answers: Sequence[Answer]) -> float | None:
+def _repetition(answers: Sequence[Response]) -> float | None:
     lists = [_word_pairs(answer.text) for answer in answers]
     return _mean(len(set(pairs)) < len(pairs) for pairs in lists)
 
@@ -168,7 +168,7 @@ def text_table(
 
 
 def response(
-    side: Answer, run_id: str, shown: Node | None = None, *, is_graded: bool = False
+    side: Response, run_id: str, shown: Node | None = None, *, is_graded: bool = False
 ) -> Node:
     """A text with its scores and the way to its tokens; ``shown`` replaces the plain text.
 
@@ -196,7 +196,7 @@ def response(
     )
 
 
-def _grade(side: Answer) -> Node | None:
+def _grade(side: Response) -> Node | None:
     grade = value(side, CONSTRAINT)
     return None if grade is None else verdict(grade)
 

@@ -33,7 +33,7 @@ def chooser(
 ) -> Node:  # fmt: skip
     """The menus of prompts, of both runs, and of their policies where any has answered."""
     own, others = (subjects(bench.reader.answers(each, PURPOSES[split])) for each in (run, other))
-    runs = menu(bench.reader.runs(), other.run_id, "other", "Other run")
+    runs = menu(bench, other.run_id, "other", "Other run")
     splits = menu_here("split", SPLITS, split, "Prompts")
     return el(
         "div.choosers",

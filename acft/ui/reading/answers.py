@@ -14,7 +14,7 @@ from acft.schema import TABLES
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One response to a prompt."""
 
     rollout_id: str
@@ -41,7 +41,7 @@ class Answer:
 
 
 @lru_cache(maxsize=4)
-def answers_of(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -> list[Answer]:
+def answers_of(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -> list[Response]:
     """Every response given for a purpose, with its scores.
 
     Args:
@@ -58,7 +58,7 @@ def answers_of(folder: Path, names: tuple[tuple[str, str], ...], purpose: str) -
     for row in _rows(folder, names, "scores", ("rollout_id", "in", wanted)) if wanted else ():
         scores.setdefault(row["rollout_id"], {})[row["scorer"]] = row["value"]
     return [
-        Answer(
+        Response(
             row["rollout_id"], row["subject"], row["policy_version"], row["prompt_id"],
             row["prompt_text"], row["prompt_category"] or "", row["sample"], row["response_text"],
             row["n_tokens"], row["logprob"], scores.get(row["rollout_id"], {}),

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from acft.errors import ConfigError
 from acft.schema import TOXIC_FROM
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 from acft.ui.reading.lengths import Bounds, lengths
 from acft.ui.reading.pairs import CONSTRAINT, TIE, Pair, Subject, is_bad
 from acft.ui.reading.reader import Run
@@ -187,7 +187,7 @@ def as_json_lines(pairs: Sequence[Pair], conditions: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _told(side: Answer) -> dict[str, Any]:
+def _told(side: Response) -> dict[str, Any]:
     """A text with everything that judged it; satisfaction where its constraint did."""
     graded = {} if side.satisfaction is None else {"satisfaction": side.satisfaction}
     return {"text": side.text, "scores": side.scores, **graded}
@@ -223,7 +223,7 @@ def as_llm_comparator(pairs: Sequence[Pair], names: tuple[str, str], scorer: str
     return json.dumps(value, ensure_ascii=False)
 
 
-def _fields(side: Answer, name: str) -> dict[str, str]:
+def _fields(side: Response, name: str) -> dict[str, str]:
     """The same as fields of one side, in words."""
     graded = {} if side.satisfaction is None else {CONSTRAINT: side.satisfaction}
     return {f"{judge} {name}": f"{value:.3f}" for judge, value in (side.scores | graded).items()}

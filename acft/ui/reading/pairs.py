@@ -8,7 +8,7 @@ from statistics import fmean
 from acft.schema import SATISFIED_ABOVE, TOXIC_FROM
 from acft.statistics import Interval
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_difference
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 
 RESULTS = ("policy", "guided")
 """Subjects of what methods make: a tuned policy, or one that is guided while it draws."""
@@ -47,7 +47,7 @@ class Subject:
         return self.subject in RESULTS and self.label != "base"
 
 
-def value(answer: Answer, scorer: str) -> float | None:
+def value(answer: Response, scorer: str) -> float | None:
     """What a scorer or the constraint says of a response; None where it says nothing."""
     if scorer != CONSTRAINT:
         return answer.scores.get(scorer)
@@ -55,7 +55,7 @@ def value(answer: Answer, scorer: str) -> float | None:
     return None if grade is None or math.isnan(grade) else grade
 
 
-def is_bad(answer: Answer, scorer: str, threshold: float = TOXIC_FROM) -> bool:
+def is_bad(answer: Response, scorer: str, threshold: float = TOXIC_FROM) -> bool:
     """Whether a scorer calls a response toxic, or the constraint is violated."""
     found = value(answer, scorer)
     if found is None:
@@ -67,8 +67,8 @@ def is_bad(answer: Answer, scorer: str, threshold: float = TOXIC_FROM) -> bool:
 class Pair:
     """Two responses to the same prompt with the same random numbers."""
 
-    left: Answer
-    right: Answer
+    left: Response
+    right: Response
 
     def change(self, scorer: str) -> float | None:
         """Score on the right minus score on the left; None where it did not judge both."""
@@ -107,17 +107,17 @@ class Verdict:
     losses: int
 
 
-def subjects(answers: Sequence[Answer]) -> list[Subject]:
+def subjects(answers: Sequence[Response]) -> list[Subject]:
     """Everything that answered, base first, then by version."""
     found = {Subject(answer.subject, answer.version) for answer in answers}
     return sorted(found, key=lambda s: (s.subject != "base", s.version, s.subject))
 
 
 def pair_up(
-    answers: Sequence[Answer],
+    answers: Sequence[Response],
     left: Subject,
     right: Subject,
-    others: Sequence[Answer] | None = None,
+    others: Sequence[Response] | None = None,
     drawing: int = 0,
 ) -> list[Pair]:
     """Responses to the same prompt and sample number of one drawing, in order of prompts.
@@ -135,14 +135,14 @@ def pair_up(
     return [Pair(answer, seconds[key]) for key, answer in firsts.items() if key in seconds]
 
 
-def n_drawings(answers: Sequence[Answer], wanted: Subject) -> int:
+def n_drawings(answers: Sequence[Response], wanted: Subject) -> int:
     """In how many ways a policy has answered the same prompts; 0 where it answered none."""
     return max(map(len, _rounds(answers, wanted).values()), default=0)
 
 
 def _of_drawing(
-    answers: Sequence[Answer], wanted: Subject, drawing: int
-) -> dict[tuple[str, int], Answer]:
+    answers: Sequence[Response], wanted: Subject, drawing: int
+) -> dict[tuple[str, int], Response]:
     """The responses by prompt and sample; suites follow each other in one order for each policy."""
     rounds = _rounds(answers, wanted)
     taken = {prompt: found[min(drawing, len(found) - 1)] for prompt, found in rounds.items()}
@@ -151,7 +151,7 @@ def _of_drawing(
     }
 
 
-def _rounds(answers: Sequence[Answer], wanted: Subject) -> dict[str, list[int]]:
+def _rounds(answers: Sequence[Response], wanted: Subject) -> dict[str, list[int]]:
     """In which rounds a policy answered each prompt."""
     found: dict[str, set[int]] = {}
     for answer in _of(answers, wanted):
@@ -159,7 +159,7 @@ def _rounds(answers: Sequence[Answer], wanted: Subject) -> dict[str, list[int]]:
     return {prompt: sorted(rounds) for prompt, rounds in found.items()}
 
 
-def _of(answers: Sequence[Answer], wanted: Subject) -> list[Answer]:
+def _of(answers: Sequence[Response], wanted: Subject) -> list[Response]:
     return [a for a in answers if (a.subject, a.version) == (wanted.subject, wanted.version)]
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from acft.atomic import open_own, read_own_text
+from acft.atomic import FileMark, file_mark, open_own, read_own_text
 from acft.costs import bill_of
 from acft.errors import AcftError, DataError
 from acft.eventlog import Entry, effective, read_events
@@ -33,14 +33,14 @@ from acft.runs.status import FINAL, RunState, current_state
 from acft.schema import Labels, Launch, RunPaths, Status
 from acft.settings import as_asked, as_used
 from acft.store.tail import Position, read_on
-from acft.ui.reading.answers import Answer, answers_of
+from acft.ui.reading.answers import Response, answers_of
 
 LOG_TAIL_BYTES = 20_000
 RESTING = ("queued", *FINAL, "lost")
 """States that stay true until a file changes; whether the others are depends on a process."""
 
 
-Marks = tuple[tuple[int, int, int] | None, ...]
+Marks = tuple[FileMark, ...]
 """Number, size and time of some files."""
 
 
@@ -264,7 +264,7 @@ class Reader:
     def entries(self, run_id: str) -> list[Entry]:
         """The events of a run that count, in order; none when there is no such run."""
         paths = self.paths(run_id)
-        return _entries(paths.events, _mark(paths.events)) if paths else []
+        return _entries(paths.events, file_mark(paths.events)) if paths else []
 
     def paths(self, run_id: str) -> RunPaths | None:
         """The folder of a run; names that are not run ids, and links, are refused."""
@@ -273,7 +273,7 @@ class Reader:
         folder = self.runs_dir / run_id
         return RunPaths(folder) if folder.is_dir() and not folder.is_symlink() else None
 
-    def answers(self, run: Run, purpose: str = "test") -> list[Answer]:
+    def answers(self, run: Run, purpose: str = "test") -> list[Response]:
         """Every response given for a purpose, with its scores."""
         names = tuple(
             (shard.table, shard.name)
@@ -298,19 +298,11 @@ class Reader:
 def file_marks(paths: RunPaths) -> Marks:
     """What changes whenever a file of the run does that ``Reader.run`` reads."""
     read = (paths.status, paths.events, paths.resolved, paths.spec, paths.launch, paths.labels)
-    return tuple(map(_mark, read))
-
-
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return tuple(map(file_mark, read))
 
 
 @lru_cache(maxsize=4)
-def _entries(path: Path, mark: tuple[int, int, int] | None) -> list[Entry]:  # noqa: ARG001
+def _entries(path: Path, mark: FileMark) -> list[Entry]:  # noqa: ARG001
     """Events that count of a file as it was at a mark; few are asked for, and often."""
     return effective(read_events(path))
 

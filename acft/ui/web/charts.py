@@ -8,12 +8,9 @@ paper; the page adds fonts, grid and background of its theme.
 
 import html
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from acft.ui.web import words
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -29,8 +26,6 @@ PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
 MAX_POINTS = 1500
 BINS = 20
 """Of a heat map's values."""
-TITLE_LETTERS = 36
-"""Of a run's title in a legend, which is cut off where it is wider than its chart."""
 STEPS = "optimiser step"
 """What most curves run along; the page marks the step of its address in them."""
 MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
@@ -154,12 +149,13 @@ def trade_off(
 ) -> Figure:
     """One mark for each measured policy with 95 % intervals; runs by colour, policies by shape.
 
-    Axes named in ``shares`` (``x``, ``y``, ``xy``) are in percent.
+    ``name`` of a point is that of its run; axes named in ``shares`` (``x``, ``y``, ``xy``) are in
+    percent.
     """
     traces = [
         _policies([p for p in points if p["run_id"] == run_id], name, PALETTE[i % len(PALETTE)],
                   x_title, y_title, shares)
-        for i, (run_id, name) in enumerate(run_names(points).items())
+        for i, (run_id, name) in enumerate({p["run_id"]: p["name"] for p in points}.items())
     ]  # fmt: skip
     layout = {
         "height": 460, "margin": MARGIN, "legend": LEGEND, "showlegend": True,
@@ -169,33 +165,6 @@ def trade_off(
         layout[f"{axis}axis"]["tickformat"] = ".1~%"
     summary = f"{y_title} against {x_title}: {len(points)} policies"
     return finished(traces, layout, summary, has_data=bool(points))
-
-
-def run_names(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What each run is called: its title, and what tells it from others of that title.
-
-    That is the method, else the overrides that they do not share, else the id.
-    """
-    runs = {p["run_id"]: p for p in points}
-    names = {
-        run_id: words.short(str(p["title"] or run_id), TITLE_LETTERS) for run_id, p in runs.items()
-    }
-    for more in ("method", "overrides", "run_id"):
-        for name in [name for name, n in Counter(names.values()).items() if n > 1]:
-            alike = {run_id: runs[run_id] for run_id, other in names.items() if other == name}
-            own = _overrides(alike) if more == "overrides" else {i: alike[i][more] for i in alike}
-            names |= {run_id: f"{said} · {name}" for run_id, said in own.items() if said}
-    return names
-
-
-def _overrides(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Of each run its overrides that not all of the runs have."""
-    asked = {run_id: run.get("overrides", ()) for run_id, run in runs.items()}
-    common = set.intersection(*map(set, asked.values()))
-    return {
-        run_id: words.short(" ".join(o for o in own if o not in common), TITLE_LETTERS)
-        for run_id, own in asked.items()
-    }
 
 
 def _policies(

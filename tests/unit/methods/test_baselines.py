@@ -252,6 +252,10 @@ def test_texts_as_long_as_the_context_leave_room_for_the_control_text(words):
     assert whole.n_tokens - behind.n_tokens == n_control
 
 
+def test_a_policy_without_a_control_text_is_itself(words):
+    assert ControlledPolicy.of(words.base, "") is words.base
+
+
 def test_a_decoder_is_told_the_prompt_that_it_would_have_drawn_behind(words):
     policy = ControlledPolicy.of(words.base, "quality 5: ")
     prompts, told = words.prompts["train"][:2], []

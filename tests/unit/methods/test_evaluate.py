@@ -293,6 +293,30 @@ def test_a_text_more_in_what_a_suite_reads_is_noticed(run, tmp_path) -> None:
             require_same(before, found(), "evaluation", "measure anew")
 
 
+@pytest.mark.parametrize("changed", ["q.jsonl", "boolq.jsonl", "packaged.json"])
+def test_other_questions_in_a_file_of_the_harness_are_noticed(
+    run, tmp_path, monkeypatch, changed
+) -> None:
+    for name in ("q.jsonl", "boolq.jsonl", "packaged.json"):
+        (tmp_path / name).write_text("as it was")
+    monkeypatch.setattr("acft.benchmarks.harness.offline_file", lambda: tmp_path / "packaged.json")
+    own, packages = str(tmp_path / "q.jsonl"), str(tmp_path / "boolq.jsonl")
+    options = {"tasks": ["mmlu_letters"], "files": [own], "local": {"boolq": packages}}
+    method = {"name": "evaluate", "suites": ["harness"], "options": {"harness": options}}
+    asked = run.model_copy(update={"method": method})
+
+    def found() -> dict[str, str]:
+        return named(METHODS.get("evaluate").facts(TrainContext(asked)))
+
+    before = found()
+    require_same(before, found(), "evaluation", "measure anew")
+    places = {"q.jsonl": own, "boolq.jsonl": packages, "packaged.json": "mmlu_letters"}
+    assert {f"texts of 'harness: {place}'" for place in places.values()} <= before.keys()
+    (tmp_path / changed).write_text("as it is")
+    with pytest.raises(ModelError, match=f"texts of 'harness: {places[changed]}'"):
+        require_same(before, found(), "evaluation", "measure anew")
+
+
 def test_a_scorer_whose_hash_is_recorded_is_not_loaded_again_to_judge(run, loaded) -> None:
     context = TrainContext(judged_by(run, "vowels"))
     METHODS.get("evaluate").facts(context)

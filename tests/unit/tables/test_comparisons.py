@@ -22,7 +22,7 @@ from acft.methods.base import METHODS
 from acft.runs.directory import create_run, write_status
 from acft.runs.spec import parse_spec
 from acft.schema import Launch, RunPaths, Status
-from acft.tables.collecting import Seen, origin_of
+from acft.tables.collecting import Reported, origin_of
 from acft.tables.experiment import Experiment, load_experiment
 from acft.tables.figures import Mark, Series, intervals, plot, save
 from acft.tables.matched import knobs, matched_table, trade_off_figure
@@ -206,11 +206,11 @@ def test_curves_of_several_seeds_are_averaged(tmp_path):
 # --- matched costs -------------------------------------------------------------------------------
 
 
-def seen(value: float, totals: Totals | None = None) -> list[Seen]:
-    return [Seen(Evaluated("s", "m", "policy", value, 4), totals)]
+def seen(value: float, totals: Totals | None = None) -> list[Reported]:
+    return [Reported(Evaluated("s", "m", "policy", value, 4), totals)]
 
 
-def setting(cost: float, *harms: float) -> dict[str, list[Seen]]:
+def setting(cost: float, *harms: float) -> dict[str, list[Reported]]:
     totals = Totals(tuple("abcd"), np.array(harms), np.ones(4))
     return {COST: seen(cost), HARM: seen(float(np.mean(harms)), totals)}
 

@@ -1,11 +1,14 @@
 """Two jobs at once: what they return, and the end of one when the other fails."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
+import torch
 
 from acft.errors import ModelError
 from acft.events import Note
+from acft.training import streams
 from acft.training.concurrency import both
 
 MANY = 10_000
@@ -45,6 +48,82 @@ def test_results_are_in_the_order_of_the_jobs(at_once):
 
     assert sorted(note.text for note in job() if isinstance(note, Note)) == ["a", "b", "c"]
     assert results == [(2, 1)]
+
+
+class Stream:
+    """Notes who waits for it and which thread works on it."""
+
+    def __init__(self, name, heard):
+        self.name = name
+        self._heard = heard
+
+    def wait_stream(self, other):
+        self._heard.append(f"{self.name} waits for {other.name}")
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """What is asked of the streams of a GPU that is played."""
+    heard, here, made = [], threading.local(), []
+
+    def make(device):
+        made.append(Stream(f"{device} {len(made)}", heard))
+        return made[-1]
+
+    @contextmanager
+    def entered(stream):
+        here.stream = stream
+        try:
+            yield
+        finally:
+            del here.stream
+            heard.append(f"{stream.name} is left")
+
+    shared = Stream("shared", heard)
+    monkeypatch.setattr(torch.cuda, "Stream", make)
+    monkeypatch.setattr(torch.cuda, "stream", entered)
+    monkeypatch.setattr(
+        torch.cuda, "current_stream", lambda _=None: getattr(here, "stream", shared)
+    )
+    streams._stream.cache_clear()
+    yield heard
+    streams._stream.cache_clear()
+
+
+def telling(heard, name):
+    """Says on which stream it works."""
+    for _ in range(2):
+        heard.append(f"{name} on {torch.cuda.current_stream().name}")
+        yield Note("info", name)
+
+
+def test_jobs_at_once_have_streams_of_their_own_on_a_gpu_that_are_waited_for(heard):
+    for _ in range(2):
+        heard.clear()
+        jobs = telling(heard, "oracle"), telling(heard, "fit")
+        list(both(*jobs, at_once=True, device="cuda:0"))
+        names = {line.rpartition(" on ")[2] for line in heard if " on " in line}
+        assert names == {"cuda:0 0", "cuda:0 1"}  # the same in the second round
+        for job in ("oracle", "fit"):
+            assert len({line for line in heard if line.startswith(f"{job} on ")}) == 1
+        for stream in names:
+            order = [line for line in heard if stream in line]
+            assert order[0] == f"{stream} waits for shared"
+            assert order[-2:] == [f"{stream} is left", f"shared waits for {stream}"]
+
+
+@pytest.mark.parametrize(("at_once", "device"), [(True, "cpu"), (False, "cuda:0")])
+def test_jobs_elsewhere_or_in_turn_share_the_one_stream(heard, at_once, device):
+    list(both(telling(heard, "oracle"), telling(heard, "fit"), at_once=at_once, device=device))
+    assert sorted(heard) == ["fit on shared"] * 2 + ["oracle on shared"] * 2
+
+
+def test_a_stream_is_waited_for_although_its_job_failed(heard):
+    with pytest.raises(ModelError):
+        list(both(failing(ModelError("cause")), saying("a"), at_once=True, device="cuda:0"))
+    assert sorted(line for line in heard if line.startswith("shared waits")) == [
+        "shared waits for cuda:0 0", "shared waits for cuda:0 1"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("is_first", [True, False])

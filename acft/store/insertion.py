@@ -37,7 +37,7 @@ class Retention:
 KEEP_ALL = Retention()
 
 
-class Piece:
+class Insertion:
     """The insertion of some consecutive lines of one run, inside one transaction."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, paths: RunPaths) -> None:
