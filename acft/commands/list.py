@@ -64,7 +64,7 @@ def sections() -> dict[str, type[Any]]:
     """
     from acft.config import Config
     from acft.settings import RunSettings
-    from acft.tables.experiment import RowSettings, TableSettings, VariantSettings
+    from acft.tables.settings import RowSettings, TableSettings, VariantSettings
     from acft.training.subjects import SubjectSettings
 
     found: dict[str, type[Any]] = {"run": RunSettings}
