@@ -25,7 +25,7 @@ from acft.schema import RunPaths
 from acft.tables.collecting import collected
 from acft.tables.figures import Series, plot
 from acft.tables.matched import HEADS as MATCHED
-from acft.tables.matched import knobs, matched_table, trade_off_figure
+from acft.tables.matched import Families, knobs, matched_table, trade_off_figure
 from acft.tables.members import Member, Members
 from acft.tables.roc import roc_curves
 from acft.tables.settings import RowSettings, TableSettings, VariantSettings
@@ -239,7 +239,7 @@ class Experiment:
         }
 
     @property
-    def _families(self) -> dict[str, str]:
+    def _families(self) -> Families:
         return {row.name: row.family for row in self.settings.rows}
 
     def _repetitions(self) -> Iterator[tuple[RowSettings, tuple[str, ...]]]:

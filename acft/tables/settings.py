@@ -20,8 +20,10 @@ class RowSettings(Config):
     """What the table calls it."""
     changes: Names = ()
     """``section.key=value`` on top of the variant's settings, as in ``--set``."""
-    family: str = ""
-    """Method of which this row is one setting; what a matched comparison compares."""
+    family: Names = ()
+    """Method of which this row is one setting; what a matched comparison compares. A list where the
+    row is the limit of several, as a base is at infinite weight of a KL to it: a setting of each,
+    measured once."""
     is_base: bool = False
     """Nothing is trained; the model is measured as it is, or as its decoder draws."""
     decoder: str = ""
@@ -29,6 +31,22 @@ class RowSettings(Config):
     method means it."""
     decoder_options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the decoder."""
+
+    @field_validator("family", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) and value else value or ()
+
+    @field_validator("family")
+    @classmethod
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [name for name, n in Counter(value).items() if n > 1]
+        if twice or "" in value:
+            raise ValueError(
+                f"{f'{twice[0]!r} stands there twice' if twice else 'a name is empty'}; "
+                "name each method once"
+            )
+        return value
 
     @model_validator(mode="after")
     def _decoder_is_possible(self) -> "RowSettings":
@@ -105,7 +123,7 @@ class TableSettings(Config):
 
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> "TableSettings":
-        families = {row.family for row in self.rows} - {""}
+        families = {family for row in self.rows for family in row.family}
         if self.kind != "matched" and (self.harms or self.costs or self.ours or families):
             raise ValueError(
                 f"harms, costs, ours and family have no effect with kind = {self.kind!r}; leave "
