@@ -22,6 +22,7 @@ from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, result_of
 from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
+from acft.scorers import related
 from acft.tables.collecting import collected
 from acft.tables.figures import Series, plot
 from acft.tables.matched import HEADS as MATCHED
@@ -224,8 +225,16 @@ class Experiment:
         settings = self.settings
         found = collected(members, [*settings.harms, *settings.costs])
         return matched_table(
-            found, self._families, settings.harms, settings.costs, settings.ours, margin
-        )
+            found, self._families, settings.harms, settings.costs, settings.ours, margin,
+            self._trainers(),
+        )  # fmt: skip
+
+    def _trainers(self) -> set[str]:
+        """Scorers with a say in the constraint of a row, whole or with a part they share."""
+        own = [(*self.variant.changes, *row.changes) for row in self.settings.rows]
+        specs = [Task(self.variant_name, "", self.text, changes).spec for changes in own]
+        parsed = [constraint for spec in specs for constraint in spec.constraints]
+        return related(name for constraint in parsed for name in constraint.scorer_names())
 
     def _frontiers(self, members: Members) -> dict[str, Figure]:
         settings = self.settings

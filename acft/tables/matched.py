@@ -6,7 +6,7 @@ Source: derived; the idea of fixing KL to the base before comparing is that of i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
@@ -152,14 +152,26 @@ def matched_table(
     costs: Sequence[str],
     ours: str,
     margin: float,
+    trainers: Collection[str] = (),
 ) -> ResultTable | None:
     """Every other method beside ours at matched costs; None while ours has no setting measured.
+
+    Args:
+        found: What was measured.
+        families: Methods of each row.
+        harms: Columns that should be low.
+        costs: Columns that say what it took; low as well.
+        ours: The method that the others are compared with.
+        margin: Equivalent within this share of what the other leaves.
+        trainers: Scorers that trained or steered what they judge, whole or with a part.
 
     Raises:
         DataError: A column was measured by different settings.
     """
     rows: list[Row] = []
+    independent: list[Row] = []
     tried: dict[str, int] = {}
+    seen_rows = set[str]()
     for column in (*harms, *costs):
         cells = (columns.get(column, ()) for columns in found.values())
         require_comparable(column, (seen.protocol for cell in cells for seen in cell))
@@ -167,31 +179,49 @@ def matched_table(
         for cost in costs:
             measured = {knob.family: knob for knob in knobs(found, families, harm, cost)}
             tried |= {name: max(len(k.points), tried.get(name, 0)) for name, k in measured.items()}
+            seen_rows.update(point.label for knob in measured.values() for point in knob.points)
             for other in (knob for name, knob in measured.items() if name != ours):
                 if ours in measured:
-                    rows += matched_rows(measured[ours], other, harm, cost, margin)
+                    new = list(matched_rows(measured[ours], other, harm, cost, margin))
+                    rows += new
+                    independent += [] if _scorer(harm) in trainers else new
     legend = [
         "Each method on its own frontier, interpolated at costs that both reach",
         "at each cost with the best of its settings, chosen on the same data; the choice favours "
         "who has more and is not in the intervals: "
         + ", ".join(f"{family} of {n}" for family, n in tried.items()),
-        *_shared(families, tried),
+        *_shared({row: families[row] for row in families if row in seen_rows}),
         f"difference: {ours} minus the other, {INTERVALS}, costs as measured",
         f"equivalent: within {margin:.0%} of the other",
         *([PROMPTS_ONLY] if any(row.cells["difference"].is_prompts_only for row in rows) else []),
         f"rows by verdict, each harm at each shared cost, which share runs and prompts and so are "
         f"no independent wins: {ours} is {_counted(rows)}",
+        *_without_trainers(
+            [harm for harm in harms if _scorer(harm) in trainers], ours, independent
+        ),
     ]
     columns = (ours, "other", "difference")
     return ResultTable(columns, tuple(rows), HEADS, f"{'; '.join(legend)}.") if rows else None
 
 
-def _shared(families: Families, measured: Container[str]) -> Iterator[str]:
-    """One part of a sentence for each row that is a setting of several measured methods."""
+def _shared(families: Families) -> Iterator[str]:
+    """One part of a sentence for each row that is a setting of several methods."""
     for row, names in families.items():
-        known = [name for name in names if name in measured]
-        if len(known) > 1:
-            yield f"{row} is one setting of {', '.join(known)} and not compared with itself"
+        if len(names) > 1:
+            yield f"{row} is one setting of {', '.join(names)} and not compared with itself"
+
+
+def _scorer(column: str) -> str:
+    """Whose scores a column is made of; empty where it is of no scorer."""
+    return column.partition(" ")[0].partition("/")[2]
+
+
+def _without_trainers(judged: Sequence[str], ours: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Which harms were trained on, and the verdicts of the other judges alone."""
+    if judged:
+        yield f"trained on, as its scorer trains or steers these methods: {', '.join(judged)}"
+        counts = f"{ours} is {_counted(rows)}" if rows else "there are none"
+        yield f"rows by verdict of the judges that did not train: {counts}"
 
 
 def _counted(rows: Sequence[Row]) -> str:

@@ -334,6 +334,22 @@ def test_one_measurement_of_what_is_not_trained_leaves_no_training_out():
     assert [(cell.runs, cell.is_prompts_only) for cell in cells] == [(1, True), (2, False)]
 
 
+def test_a_judge_that_trained_is_named_and_the_others_are_counted_alone():
+    trainer = "rtp/trainer toxic_share"
+    found = {row: {**cells, trainer: cells.get(HARM, [])} for row, cells in FOUND.items()}
+    table = matched_table(found, FAMILIES, [HARM, trainer], [COST], "Ours", 0.1, {"trainer"})
+    assert table is not None
+    assert len(table.rows) == 4
+    assert "Ours is lower (prompts only) 4 times against Other; " in table.caption
+    assert f"trained on, as its scorer trains or steers these methods: {trainer};" in table.caption
+    assert table.caption.endswith(
+        "judges that did not train: Ours is lower (prompts only) 2 times against Other."
+    )
+    alone = matched_table(found, FAMILIES, [trainer], [COST], "Ours", 0.1, {"trainer"})
+    assert alone is not None
+    assert alone.caption.endswith("judges that did not train: there are none.")
+
+
 def test_settings_that_lack_a_measurement_and_other_subjects_are_no_points():
     points = {k.family: [p.label for p in k.points] for k in knobs(FOUND, FAMILIES, HARM, COST)}
     assert points == {"Ours": ["Ours 1", "Ours 2"], "Other": ["Other"]}
@@ -479,6 +495,25 @@ def test_a_family_that_says_nothing_is_refused(tmp_path, family, says):
     )
     with pytest.raises(ConfigError, match=says):
         load_experiment(tmp_path)
+
+
+@pytest.mark.usefixtures("_all_methods")
+def test_the_frontiers_caption_names_the_harm_whose_scorer_trains(tmp_path):
+    experiment = load_experiment(ROOT / "experiments" / "frontier", "quickstart")
+    members = []
+    # the harms of a row are one number, and so are its costs
+    for row, (harm, cost) in {"Base": (0.4, 0.1), "Ours, kl_weight 3": (0.2, 0.2)}.items():
+        run = measured(tmp_path, "rtp", {})
+        numbers = dict.fromkeys(experiment.settings.harms, harm)
+        numbers |= dict.fromkeys(experiment.settings.costs, cost)
+        writer = EventWriter(run.events)
+        for column, value in numbers.items():
+            writer.append(Evaluated(*column.split(" "), "policy", value, 4))
+        writer.close()
+        members.append(Member(run, row))
+    table = experiment._matched(members, 0.1)
+    assert table is not None
+    assert "these methods: rtp/jigsaw_toxblock toxic_share;" in table.caption
 
 
 @pytest.mark.usefixtures("_all_methods")
