@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -57,6 +57,10 @@ class Session(Protocol):
 @runtime_checkable
 class Decoder(Protocol):
     """A way to turn the policy's next-token distribution into the one that is sampled."""
+
+    truncates: ClassVar[bool]
+    """Whether it leaves unlikely tokens out by itself. What it gives is then drawn from whole, at
+    top-p 1: a second nucleus would leave out more than its source does."""
 
     def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> Session:
         """A session for one batch of responses, one to each prompt."""
@@ -129,12 +133,16 @@ def draw(
     """What is asked for, drawn in this process; ordered by prompt and sample number.
 
     Args:
-        decoder: Chooses from another distribution than the policy's.
+        decoder: Chooses from another distribution than the policy's; one that truncates by itself
+            is drawn from at top-p 1, whatever is asked for.
         continued: What extends the prompts.
 
     Raises:
         DataError: A prompt is empty or, with the horizon, longer than the model's context.
     """
+    if decoder is not None and decoder.truncates:
+        whole = request.sampling.at(request.sampling.temperature)
+        request = replace(request, sampling=whole)
     encoded = [
         encode_prompt(backbone, prompt, chat_template=request.chat_template)
         for prompt in request.prompts

@@ -61,6 +61,8 @@ class UniformJudge:
 class Power:
     """Draws from the policy's distribution raised to a power."""
 
+    truncates = False
+
     def __init__(self, power: float = 1.0) -> None:
         self.power = power
 

@@ -42,7 +42,8 @@ class DrawSettings(PromptedSettings):
     temperature: PositiveFloat = 1.0
     """Logits are divided by it."""
     top_p: OpenFraction = 0.9
-    """Nucleus size. Source: RealToxicityPrompts protocol, 0.9."""
+    """Nucleus size; 1 for decoders that leave unlikely tokens out by themselves, whatever it is.
+    Source: RealToxicityPrompts protocol, 0.9."""
 
     def sampling(self) -> SamplingSettings:
         """How a continuation is drawn."""

@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
 def _write(args: argparse.Namespace, texts: list[str]) -> list[Written]:
     from acft.commands._subject import check_subject
     from acft.data import prompt_of
+    from acft.decoding.base import DECODERS
     from acft.evaluation import score_rollouts
     from acft.runs.restore import open_source
     from acft.settings import SamplingSettings
@@ -106,6 +107,11 @@ def _write(args: argparse.Namespace, texts: list[str]) -> list[Written]:
     judges = [] if args.no_judge else source.judges
     constraint = None if args.no_judge else source.constraint
     decoder = args.decoder or ("plain" if args.subject == "base" else source.decoder)
+    if args.top_p is not None and DECODERS.get(decoder).truncates:
+        raise ConfigError(
+            f"--top-p {args.top_p:g} has no effect with the decoder {decoder!r}, which leaves "
+            f"unlikely tokens out by itself; use its settings with --option (acft list {decoder})"
+        )
     sampler = source.sampler(args.subject, decoder, _options(args))
     prompts = [prompt_of(text) for text in texts]
     rollouts = sampler.sample(prompts, args.n, sampling, args.seed).rollouts

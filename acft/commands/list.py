@@ -64,7 +64,7 @@ def sections() -> dict[str, type[Any]]:
     ``subjects`` are those of an evaluation; ``table`` is a ``table.toml`` with its ``rows`` and
     ``variants``.
     """
-    from acft.tables.experiment import RowSettings, TableSettings, VariantSettings
+    from acft.tables.settings import RowSettings, TableSettings, VariantSettings
     from acft.training.subjects import SubjectSettings
 
     tables = {"table": TableSettings, "rows": RowSettings, "variants": VariantSettings}

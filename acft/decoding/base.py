@@ -171,6 +171,12 @@ class DecoderKind:
     """Takes the decoder's settings and the context."""
     settings_type: type[Config] = NoSettings
     needs_oracle: bool = False
+    truncates: bool = False
+    """Whether its decoder does, see ``sampling.Decoder``."""
+
+    def top_p(self, asked: float) -> float:
+        """Nucleus of what it gives, of which ``asked`` would be drawn from the policy alone."""
+        return 1.0 if self.truncates else asked
 
     def asks_verdicts(self, oracle_kind: str) -> bool:
         """Whether it asks about prefixes itself, or its oracle, of the given kind, does."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -35,9 +36,12 @@ class DExpertsSettings(Config):
 class DExpertsDecoder:
     """Adds what the expert prefers over the anti-expert to the policy's logits.
 
-    Source: arXiv:2105.03023.
+    Source: arXiv:2105.03023; its code takes the nucleus of the policy before the vote, and draws
+    from the result as a whole.
     """
 
+    truncates: ClassVar[bool] = True
+    """The policy's nucleus of ``filter_top_p`` alone is drawn from."""
     expert: Backbone
     anti_expert: Backbone
     alpha: float
@@ -113,4 +117,4 @@ def _voter(role: str, name: str, policy: Backbone) -> Backbone:
     return voter
 
 
-DECODERS.add("dexperts")(DecoderKind(build, DExpertsSettings))
+DECODERS.add("dexperts")(DecoderKind(build, DExpertsSettings, truncates=DExpertsDecoder.truncates))

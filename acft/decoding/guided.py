@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -39,6 +39,8 @@ class GuidedDecoder:
     Source: arXiv:2205.14219, decoding with the closed-form solution.
     """
 
+    truncates: ClassVar[bool] = False
+    """Every token that the policy may draw stays possible."""
     oracle: Oracle
     decode: Decode
     settings: GuidedSettings = GuidedSettings()  # noqa: RUF009 - frozen

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,9 +31,12 @@ class RadSettings(Config):
 class RadDecoder:
     """Reweights the likeliest tokens by the constraint's own verdict; no model is trained.
 
-    Source: arXiv:2310.09520, with the constraint in the place of its reward model.
+    Source: arXiv:2310.09520, with the constraint in the place of its reward model; its code draws
+    from the reweighted top k as a whole, without a nucleus.
     """
 
+    truncates: ClassVar[bool] = True
+    """The likeliest ``top_k`` alone are drawn from."""
     verdicts: Verdicts
     decode: Decode
     beta: float
@@ -90,4 +94,4 @@ def build(settings: RadSettings, context: DecoderContext) -> Sampler:
     return DecodedPolicy(context.policy, decoder)
 
 
-DECODERS.add("rad")(DecoderKind(build, RadSettings))
+DECODERS.add("rad")(DecoderKind(build, RadSettings, truncates=RadDecoder.truncates))

@@ -37,6 +37,7 @@ from acft.training.sameness import beside, require_same
 from acft.training.subjects import (
     SubjectSettings,
     decoder_problems,
+    drawn_as,
     missing_parts,
     model_problem,
     open_policy,
@@ -227,7 +228,7 @@ def facts(context: TrainContext) -> dict[str, Any]:
         "judge_sha256": model_sha256(judge) if is_judged else "",
         "judge_texts_sha256": model_texts_sha256(judge) if is_judged else "",
         "drawings": {
-            name: suite.drawing(options).model_dump(mode="json")
+            name: drawn_as(suite.drawing(options), settings.subjects)
             for name, (suite, options) in zip(settings.suites, suites, strict=True)
             if suite.drawing is not None
         },

@@ -5,18 +5,15 @@ with a few changes, trained once for each seed, then measured by the same suites
 prompts. Runs are recognised by what they compute, so whatever is there is not done again.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from matplotlib.figure import Figure
-from pydantic import Field, field_validator, model_validator
 
-from acft.benchmarks.base import SUITES
 from acft.checkpoints import is_sealed, verify
-from acft.config import Config, checked, read_text, read_toml, toml_value
+from acft.config import read_text, read_toml, toml_value
 from acft.errors import ConfigError, DataError
 from acft.registry import did_you_mean
 from acft.runs.comparison import by_fingerprint
@@ -25,107 +22,19 @@ from acft.runs.measure import POLICY, as_evaluation, best_checkpoint, best_subje
 from acft.runs.spec import Spec, parse_spec
 from acft.runs.status import RESUMABLE
 from acft.schema import RunPaths
-from acft.settings import Names, NonNegative
+from acft.scorers import related
 from acft.statistics import MARGIN
 from acft.tables.collecting import collected
 from acft.tables.figures import Series, plot
 from acft.tables.matched import HEADS as MATCHED
-from acft.tables.matched import knobs, matched_table, trade_off_figure
+from acft.tables.matched import Families, knobs, matched_table, trade_off_figure
 from acft.tables.members import Member, Members
 from acft.tables.roc import roc_curves
+from acft.tables.settings import RowSettings, TableSettings, VariantSettings
 from acft.tables.table import ResultTable, column_figures, table_of
 from acft.tables.win_table import win_table
 
 FILE = "table.toml"
-WIN_RATE = "win_rate"
-
-
-class RowSettings(Config):
-    """One row of the table."""
-
-    name: str
-    """What the table calls it."""
-    changes: Names = ()
-    """``section.key=value`` on top of the variant's settings, as in ``--set``."""
-    family: str = ""
-    """Method of which this row is one setting; what a matched comparison compares."""
-    is_base: bool = False
-    """Nothing is trained; the model is measured as it is."""
-
-
-class VariantSettings(Config):
-    """One size of the experiment: another model, the same rows."""
-
-    file: str
-    """Settings file, relative to the table's."""
-    changes: Names = ()
-    """``section.key=value`` for every row of this size, before the row's own."""
-    suites: Names = ("rtp", "perplexity")
-    """What measures every row."""
-    scorers: Names = ()
-    """Scorers that judge every row's responses; empty: those of the settings file."""
-    judge: str = ""
-    """Model whose likelihood judges responses, as in ``[model]``; for suites that need one."""
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings of each suite, by its name."""
-    columns: Names = ("*",)
-    """Measurements in the table, as ``suite/scorer quantity`` with wildcards."""
-
-    @field_validator("suites")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            checked(SUITES.get, name)
-        return value
-
-
-class TableSettings(Config):
-    """The content of ``table.toml``."""
-
-    title: str
-    """What the table shows."""
-    kind: Literal["measurements", "win_rate", "matched"] = "measurements"
-    """A column for each measurement; win rates of every row over every other; or methods at the
-    same cost, each over its own knob."""
-    harms: Names = ()
-    """Matched comparison: columns that should be low."""
-    costs: Names = ()
-    """Matched comparison: columns at which methods are matched, low as well."""
-    ours: str = ""
-    """Matched comparison: family that the others are compared with."""
-    seeds: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
-    """Each row is trained once with each."""
-    rows: Annotated[tuple[RowSettings, ...], Field(strict=False, min_length=1)]
-    variants: Annotated[dict[str, VariantSettings], Field(min_length=1)]
-    """By name; the first is the default."""
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> "TableSettings":
-        twice = [name for name, n in Counter(row.name for row in self.rows).items() if n > 1]
-        if twice:
-            raise ValueError(f"two rows have the same name: {', '.join(twice)}")
-        return self
-
-    @model_validator(mode="after")
-    def _kind_has_what_it_needs(self) -> "TableSettings":
-        families = {row.family for row in self.rows} - {""}
-        if self.kind != "matched" and (self.harms or self.costs or self.ours or families):
-            raise ValueError(
-                f"harms, costs, ours and family have no effect with kind = {self.kind!r}; leave "
-                "them out, or set kind = 'matched'"
-            )
-        is_comparable = self.ours in families and len(families) > 1
-        if self.kind == "matched" and not (self.harms and self.costs and is_comparable):
-            raise ValueError(
-                "kind = 'matched' needs harms, costs, two families in its rows, and ours as one of "
-                f"these families (ours is {self.ours!r}, families: {', '.join(sorted(families))})"
-            )
-        for name, variant in self.variants.items():
-            if self.kind == "win_rate" and not (variant.judge and WIN_RATE in variant.suites):
-                raise ValueError(
-                    f"kind = 'win_rate' needs judge and the suite {WIN_RATE!r} in variant {name!r}"
-                )
-        return self
 
 
 @dataclass(frozen=True)
@@ -215,21 +124,26 @@ class Experiment:
         known = by_fingerprint(runs_dir, with_resumable=True)
         whole: dict[str, tuple[str, str]] = {}
         done, running, ready, waiting = [], [], [], 0
+        told = set[tuple[str, ...]]()
         for row, changes in self._repetitions():
             training = Task(self.variant_name, row.name, self.text, changes)
+            # rows that differ in nothing but how the policy draws share its training
+            is_new = not row.is_base and changes not in told
+            told.add(changes)
             if not row.is_base:
                 training = _found(training, known)
                 if training.state != "finished":
-                    (ready if training.is_ready else running).append(training)
+                    if is_new:
+                        (ready if training.is_ready else running).append(training)
                     waiting += 1
                     continue
-            evaluation = _found(self._evaluation(runs_dir, training, changes), known)
+            evaluation = _found(self._evaluation(runs_dir, row, training), known)
             if evaluation.state != "finished" and not row.is_base:
                 # what was unpacked is shown, but only weights can be measured anew
                 whole = whole or by_fingerprint(runs_dir, with_resumable=True, with_weights=True)
                 training = _found(training, whole)
-                evaluation = _found(self._evaluation(runs_dir, training, changes), known)
-            if not row.is_base:
+                evaluation = _found(self._evaluation(runs_dir, row, training), known)
+            if is_new:
                 done.append(training)
             is_done = evaluation.state == "finished"
             (done if is_done else ready if evaluation.is_ready else running).append(evaluation)
@@ -246,7 +160,7 @@ class Experiment:
             training = Task(self.variant_name, row.name, self.text, changes)
             if not row.is_base:
                 training.checked()
-            self._evaluation(runs_dir, training, changes).checked()
+            self._evaluation(runs_dir, row, training).checked()
         for task in self.progress(runs_dir).ready:
             if task.is_evaluation and RUN_ID.fullmatch(task.subject):
                 best = best_checkpoint(RunPaths(runs_dir / task.subject))
@@ -312,8 +226,16 @@ class Experiment:
         settings = self.settings
         found = collected(members, [*settings.harms, *settings.costs])
         return matched_table(
-            found, self._families, settings.harms, settings.costs, settings.ours, margin
-        )
+            found, self._families, settings.harms, settings.costs, settings.ours, margin,
+            self._trainers(),
+        )  # fmt: skip
+
+    def _trainers(self) -> set[str]:
+        """Scorers with a say in the constraint of a row, whole or with a part they share."""
+        own = [(*self.variant.changes, *row.changes) for row in self.settings.rows]
+        specs = [Task(self.variant_name, "", self.text, changes).spec for changes in own]
+        parsed = [constraint for spec in specs for constraint in spec.constraints]
+        return related(name for constraint in parsed for name in constraint.scorer_names())
 
     def _frontiers(self, members: Members) -> dict[str, Figure]:
         settings = self.settings
@@ -327,7 +249,7 @@ class Experiment:
         }
 
     @property
-    def _families(self) -> dict[str, str]:
+    def _families(self) -> Families:
         return {row.name: row.family for row in self.settings.rows}
 
     def _repetitions(self) -> Iterator[tuple[RowSettings, tuple[str, ...]]]:
@@ -340,21 +262,23 @@ class Experiment:
                 elif number == 0:
                     yield row, changes
 
-    def _evaluation(self, runs_dir: Path, training: Task, changes: tuple[str, ...]) -> Task:
+    def _evaluation(self, runs_dir: Path, row: RowSettings, training: Task) -> Task:
         """The same suites, prompts and draws for every row."""
         subject: dict[str, Any] = {}
         measured = training.spec.settings.model.name
         if training.run_id:
             subject = best_subject(RunPaths(runs_dir / training.run_id))
             measured = training.run_id
+        if row.decoder:
+            subject |= {"decoder": row.decoder, "decoder_options": row.decoder_options}
         variant = self.variant
         judge = {"judge": variant.judge} if variant.judge else {}
         method = as_evaluation(variant.suites, {POLICY: subject}, options=variant.options, **judge)
         if variant.scorers:
             method.append(f"evaluation.scorers={toml_value(variant.scorers)}")
         return replace(
-            training, overrides=(*changes, *method), run_id="", state="", is_evaluation=True,
-            subject=measured,
+            training, overrides=(*training.overrides, *method), run_id="", state="",
+            is_evaluation=True, subject=measured,
         )  # fmt: skip
 
 

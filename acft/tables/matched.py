@@ -1,11 +1,13 @@
 """Methods compared at the same cost, each over its own knob, instead of at one setting of each.
 
+A setting may be the limit of several methods; it is then a point of each, with the same runs.
+
 Source: derived; the idea of fixing KL to the base before comparing is that of isokl calibration.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
@@ -20,6 +22,8 @@ from acft.totals import Floats, Totals, pooled_bootstrap
 
 HEADS = ("method", "at")
 """What the two names of a row are called, in this kind of table alone."""
+Families = Mapping[str, Sequence[str]]
+"""Methods of each row, by the row's name."""
 
 
 @dataclass(frozen=True)
@@ -31,37 +35,47 @@ class Knob:
     """Labelled with the name of the row."""
     totals: dict[str, list[Totals]]
     """Harm by prompt, of each run of a row."""
+    trained: set[str] = field(default_factory=set)
+    """The rows that another seed would train otherwise."""
 
 
-def knobs(found: Cells, families: dict[str, str], harm: str, cost: str) -> list[Knob]:
+def knobs(found: Cells, families: Families, harm: str, cost: str) -> list[Knob]:
     """The methods whose settings have both measurements, in the order of the table.
 
     Args:
         found: What was measured.
-        families: Method of each row, by the row's name.
+        families: Methods of each row.
         harm: Column that should be low.
         cost: Column that says what it took; low as well.
     """
     result: dict[str, Knob] = {}
     for (variant, subject), cells in found.items():
-        family = families.get(variant, "")
-        if not family or subject != POLICY or not cells.get(harm) or not cells.get(cost):
+        if subject != POLICY or not cells.get(harm) or not cells.get(cost):
             continue
         values = _mean(cells[cost]), _mean(cells[harm])
         if values[0] is None or values[1] is None:
             continue
-        knob = result.setdefault(family, Knob(family, [], {}))
-        knob.points.append(Point(values[0], values[1], variant))
-        knob.totals[variant] = all_totals(cells[harm])
+        for family in families.get(variant, ()):
+            knob = result.setdefault(family, Knob(family, [], {}))
+            knob.points.append(Point(values[0], values[1], variant))
+            knob.totals[variant] = all_totals(cells[harm])
+            if any(seen.is_trained for seen in cells[harm]):
+                knob.trained.add(variant)
     return list(result.values())
 
 
 def matched_rows(ours: Knob, theirs: Knob, harm: str, cost: str, margin: float) -> Iterator[Row]:
-    """Both methods at every cost that both reach, and our harm minus theirs."""
+    """Both methods at every cost that both reach, and our harm minus theirs.
+
+    Not at costs where both are the same runs: nothing is compared there.
+    """
     metric = harm.rpartition(" ")[2]
     for pair in matched(ours.points, theirs.points):
+        if not _weights(ours, theirs, pair.cost):
+            continue
         value = difference_at(ours, theirs, pair.cost, are_shares=is_share(metric))
-        n_ours, n_theirs = n_runs(ours, pair.cost), n_runs(theirs, pair.cost)
+        runs = [_runs(knob, pair.cost) for knob in (ours, theirs)]
+        n_ours, n_theirs, n_both = map(_fewest, (*runs, runs[0] + runs[1]))
         # the margin is relative to what the other method leaves
         verdict = equivalence(value, margin * pair.theirs)
         yield Row(
@@ -72,66 +86,92 @@ def matched_rows(ours: Knob, theirs: Knob, harm: str, cost: str, margin: float) 
                 "other": Cell(pair.theirs, n_theirs),
                 "difference": Cell(
                     pair.difference,
-                    min(n_ours, n_theirs),
+                    n_both,
                     value.stderr,
                     value.low,
                     value.high,
                     verdict,
-                    is_prompts_only=min(n_ours, n_theirs) == 1,
+                    is_prompts_only=min(runs[0] + runs[1], default=2) <= 1,
                 ),
             },
         )
 
 
-def n_runs(knob: Knob, cost: float) -> int:
-    """Runs of each setting behind the method's value at that cost, the fewest of them."""
+def _runs(knob: Knob, cost: float) -> list[int]:
+    """Number of runs of each trained setting behind the method's value at that cost."""
     used = [point.label for point, _ in mixture_at(knob.points, cost)]
-    return max(1, min((len(knob.totals[label]) for label in used), default=1))
+    return [len(knob.totals[label]) for label in used if label in knob.trained]
+
+
+def _fewest(runs: Sequence[int]) -> int:
+    """The fewest runs of a setting; what is not trained has one, however many there could be."""
+    return max(1, min(runs, default=1))
+
+
+def _weights(ours: Knob, theirs: Knob, cost: float) -> dict[str, float]:
+    """By how much the harm of each setting counts in our harm minus theirs, where that is not 0.
+
+    A setting of both methods counts once, by the difference of its shares: it is the same runs.
+    """
+    added = defaultdict[str, float](float)
+    for knob, sign in ((ours, 1), (theirs, -1)):
+        for point, share in mixture_at(knob.points, cost):
+            added[point.label] += sign * share
+    return {label: weight for label, weight in added.items() if weight}
 
 
 def difference_at(ours: Knob, theirs: Knob, cost: float, *, are_shares: bool) -> Interval:
     """Interval of our harm minus theirs over prompts and runs, costs and settings as measured.
 
-    No ends where a run of a setting that is used kept no measurements by prompt. That the settings
+    No ends where a run of a setting that is used kept no measurements by prompt, or where both
+    methods are the same runs. That the settings
     were chosen on the same data is not in the interval: drawing the choice anew would favour
     whoever has more settings once more, since each draw has the luckiest of them.
 
     Args:
         are_shares: Harms are shares, of which none or all is not known exactly.
     """
-    mixtures = mixture_at(ours.points, cost), mixture_at(theirs.points, cost)
-    if not all(mixtures):
+    weights, known = _weights(ours, theirs, cost), ours.totals | theirs.totals
+    if not all(mixture_at(knob.points, cost) for knob in (ours, theirs)):
         return NOTHING
-    mixed = [
-        (knob.totals[point.label], sign * share)
-        for knob, mixture, sign in zip((ours, theirs), mixtures, (1, -1), strict=True)
-        for point, share in mixture
-    ]
-    if not all(totals for totals, _ in mixed):
+    if not weights or not all(known[label] for label in weights):
         return NOTHING
-    shares = [share for _, share in mixed]
 
     def statistic(*values: Floats) -> Floats:
-        return sum((s * v for s, v in zip(shares, values, strict=True)), start=0 * values[0])
+        counted = zip(weights.values(), values, strict=True)
+        return sum((weight * value for weight, value in counted), start=0 * values[0])
 
-    return pooled_bootstrap([totals for totals, _ in mixed], statistic, are_shares=are_shares)
+    totals = [known[label] for label in weights]
+    return pooled_bootstrap(totals, statistic, are_shares=are_shares)
 
 
 def matched_table(
     found: Cells,
-    families: dict[str, str],
+    families: Families,
     harms: Sequence[str],
     costs: Sequence[str],
     ours: str,
     margin: float,
+    trainers: Collection[str] = (),
 ) -> ResultTable | None:
     """Every other method beside ours at matched costs; None while ours has no setting measured.
+
+    Args:
+        found: What was measured.
+        families: Methods of each row.
+        harms: Columns that should be low.
+        costs: Columns that say what it took; low as well.
+        ours: The method that the others are compared with.
+        margin: Equivalent within this share of what the other leaves.
+        trainers: Scorers that trained or steered what they judge, whole or with a part.
 
     Raises:
         DataError: A column was measured by different settings.
     """
     rows: list[Row] = []
+    independent: list[Row] = []
     tried: dict[str, int] = {}
+    seen_rows = set[str]()
     for column in (*harms, *costs):
         cells = (columns.get(column, ()) for columns in found.values())
         require_comparable(column, (seen.protocol for cell in cells for seen in cell))
@@ -139,22 +179,49 @@ def matched_table(
         for cost in costs:
             measured = {knob.family: knob for knob in knobs(found, families, harm, cost)}
             tried |= {name: max(len(k.points), tried.get(name, 0)) for name, k in measured.items()}
+            seen_rows.update(point.label for knob in measured.values() for point in knob.points)
             for other in (knob for name, knob in measured.items() if name != ours):
                 if ours in measured:
-                    rows += matched_rows(measured[ours], other, harm, cost, margin)
+                    new = list(matched_rows(measured[ours], other, harm, cost, margin))
+                    rows += new
+                    independent += [] if _scorer(harm) in trainers else new
     legend = [
         "Each method on its own frontier, interpolated at costs that both reach",
         "at each cost with the best of its settings, chosen on the same data; the choice favours "
         "who has more and is not in the intervals: "
         + ", ".join(f"{family} of {n}" for family, n in tried.items()),
+        *_shared({row: families[row] for row in families if row in seen_rows}),
         f"difference: {ours} minus the other, {INTERVALS}, costs as measured",
         f"equivalent: within {margin:.0%} of the other",
         *([PROMPTS_ONLY] if any(row.cells["difference"].is_prompts_only for row in rows) else []),
         f"rows by verdict, each harm at each shared cost, which share runs and prompts and so are "
         f"no independent wins: {ours} is {_counted(rows)}",
+        *_without_trainers(
+            [harm for harm in harms if _scorer(harm) in trainers], ours, independent
+        ),
     ]
     columns = (ours, "other", "difference")
     return ResultTable(columns, tuple(rows), HEADS, f"{'; '.join(legend)}.") if rows else None
+
+
+def _shared(families: Families) -> Iterator[str]:
+    """One part of a sentence for each row that is a setting of several methods."""
+    for row, names in families.items():
+        if len(names) > 1:
+            yield f"{row} is one setting of {', '.join(names)} and not compared with itself"
+
+
+def _scorer(column: str) -> str:
+    """Whose scores a column is made of; empty where it is of no scorer."""
+    return column.partition(" ")[0].partition("/")[2]
+
+
+def _without_trainers(judged: Sequence[str], ours: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Which harms were trained on, and the verdicts of the other judges alone."""
+    if judged:
+        yield f"trained on, as its scorer trains or steers these methods: {', '.join(judged)}"
+        counts = f"{ours} is {_counted(rows)}" if rows else "there are none"
+        yield f"rows by verdict of the judges that did not train: {counts}"
 
 
 def _counted(rows: Sequence[Row]) -> str:

@@ -1,5 +1,6 @@
 """Opening the policies that an evaluation measures: a model or checkpoint, and its decoder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def decoder_problems(where: str, subject: SubjectSettings) -> list[str]:
     except ConfigError as error:
         return str(error).splitlines()
     return []
+
+
+def drawn_as(drawing: Config, subjects: Mapping[str, SubjectSettings]) -> dict[str, Any]:
+    """How responses are drawn, with the nucleus that the subjects' decoders really have.
+
+    Where they differ, ``top_p`` is what was asked for, and ``top_p_of`` has those of the others.
+    """
+    told = drawing.model_dump(mode="json")
+    used = {name: DECODERS.get(s.decoder).top_p(told["top_p"]) for name, s in subjects.items()}
+    if len({*used.values()}) == 1:
+        return told | {"top_p": next(iter(used.values()))}
+    others = {name: top_p for name, top_p in used.items() if top_p != told["top_p"]}
+    return told | ({"top_p_of": others} if others else {})
 
 
 def missing_parts(where: str, subject: SubjectSettings) -> list[str]:

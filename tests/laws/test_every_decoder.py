@@ -34,9 +34,13 @@ def decoding(tmp_path_factory):
 
 
 @pytest.fixture(params=DECODERS.names())
-def sampler(request, decoding):
+def kind(request):
+    return DECODERS.get(request.param)
+
+
+@pytest.fixture
+def sampler(kind, decoding):
     """The decoder with default settings; where a model must be named, the policy's own."""
-    kind = DECODERS.get(request.param)
     fields = kind.settings_type.model_fields
     model = decoding.policy.backbone.name
     needed = {name: model for name, field in fields.items() if field.is_required()}
@@ -75,6 +79,24 @@ def test_a_response_depends_on_nothing_else_in_its_batch(sampler):
         } == together
     alone = {r.rollout_id: r.response_ids for r in drawn(sampler, PROMPTS[1:2])}
     assert alone.items() <= together.items()
+
+
+def test_a_kind_says_whether_its_decoder_leaves_tokens_out_by_itself(kind, sampler):
+    own = isinstance(sampler, DecodedPolicy) and sampler.decoder.truncates
+    assert kind.truncates == own
+    assert kind.top_p(0.9) == (1.0 if own else 0.9)
+
+
+def test_a_nucleus_narrows_what_is_drawn_unless_the_decoder_leaves_tokens_out_itself(kind, sampler):
+    whole, narrow = drawn(sampler), drawn(sampler, top_p=0.2)
+    # where it does, not even the log-weights differ
+    told = [(r.response_ids, str(r.log_weight)) for r in whole]
+    assert (told == [(r.response_ids, str(r.log_weight)) for r in narrow]) == kind.truncates
+
+
+def test_every_decoder_heeds_the_temperature(sampler):
+    cold, hot = ([r.response_ids for r in drawn(sampler, temperature=t)] for t in (0.1, 10.0))
+    assert cold != hot
 
 
 def test_a_decoder_that_judges_texts_gives_them_the_likelihood_with_which_it_drew_them(sampler):

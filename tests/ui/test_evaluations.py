@@ -74,6 +74,14 @@ def test_conditions_of_an_evaluation_are_those_of_its_suites(quick):
     assert (unset["prompts"], unset["horizon"]) == (own["prompts"], "20 tokens")
 
 
+def test_a_policy_whose_decoder_has_another_nucleus_is_named_beside_it(quick):
+    run = evaluation(quick)
+    run.facts["drawings"]["rtp"]["top_p_of"] = {"policy": 1.0}
+    assert conditions.conditions(run)["top-p"] == "0.9, 1 of policy"
+    run.facts["drawings"]["rtp"]["top_p_of"] = "damaged"
+    assert conditions.conditions(run)["top-p"] == "0.9"
+
+
 def test_both_sides_of_an_evaluation_prove_which_weights_answered(quick):
     policies = [{"name": "policy", "version": "3", "sha256": "cd" * 32}]
     measured = replace(evaluation(quick), facts={"model_sha256": "ab" * 32, "policies": policies})

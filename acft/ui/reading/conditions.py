@@ -42,7 +42,7 @@ def in_turn(run: Run) -> list[Drawing]:
     found = [
         Drawing(
             str(c.get("source") or own), f"{c.get('horizon', '?')} tokens",
-            _short(c.get("temperature", "?")), str(c.get("top_p", "?")),
+            _short(c.get("temperature", "?")), _top_p(c),
         )
         for c in _tables(table_of(run.facts, "drawings").values())
     ]  # fmt: skip
@@ -52,6 +52,13 @@ def in_turn(run: Run) -> list[Drawing]:
 def _tables(found: Any) -> list[dict[str, Any]]:
     """The tables among recorded values, which a damaged record may hold others in place of."""
     return [item for item in found if isinstance(item, dict)] if isinstance(found, Iterable) else []
+
+
+def _top_p(drawn: dict[str, Any]) -> str:
+    """The nucleus, and those of policies whose decoders leave tokens out by themselves."""
+    others = table_of(drawn, "top_p_of").items()
+    shown = [str(drawn.get("top_p", "?")), *(f"{_short(p)} of {name}" for name, p in others)]
+    return ", ".join(shown)
 
 
 def _short(value: Any) -> str:

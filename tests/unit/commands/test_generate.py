@@ -138,6 +138,10 @@ def test_a_model_that_no_run_has_touched_writes_too(ask, tmp_path):
     [
         (["--n", "0"], "--n 0: must be at least 1"),
         (["--top-p", "1.5"], "[sampling] top_p = 1.5"),
+        (
+            ["--top-p", "0.9", "--decoder", "rad"],
+            "--top-p 0.9 has no effect with the decoder 'rad'",
+        ),
         (["--temperature", "0"], "[sampling] temperature = 0"),
         (["--max-tokens", "0"], "[sampling] horizon = 0"),
         (["--decoder", "guide"], "did you mean 'guided'"),

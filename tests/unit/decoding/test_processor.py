@@ -81,6 +81,8 @@ def own_distributions(backbone, portable, response_ids):
     class Forced:
         """A decoder that records and then allows one token only."""
 
+        truncates = False
+
         def start(self, prompts, prompt_ids):
             context = DecoderContext(policy, portable.oracle, few_vowels, HORIZON)
             self.session = guided_decoder(portable.record.guidance, context).start(

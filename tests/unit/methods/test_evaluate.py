@@ -268,6 +268,22 @@ def test_facts_tell_who_judges_and_whose_weights_answer(run, tmp_path) -> None:
     assert lost["version"].startswith("missing: ")
 
 
+@pytest.mark.parametrize(
+    ("decoders", "top_p", "others"),
+    [
+        ({"base": "plain", "policy": "best_of_n"}, 0.9, None),
+        ({"policy": "rad"}, 1.0, None),
+        ({"base": "plain", "policy": "rad", "other": "guided"}, 0.9, {"policy": 1.0}),
+    ],
+)
+def test_facts_tell_the_nucleus_that_decoders_really_have(run, decoders, top_p, others) -> None:
+    subjects = {name: {"decoder": decoder} for name, decoder in decoders.items()}
+    method = {"name": "evaluate", "suites": ["rtp"], "subjects": subjects}
+    known = run.model_copy(update={"method": method})
+    told = METHODS.get("evaluate").facts(TrainContext(known))["drawings"]["rtp"]
+    assert (told["top_p"], told.get("top_p_of")) == (top_p, others)
+
+
 def test_a_text_more_in_what_a_suite_reads_is_noticed(run, tmp_path) -> None:
     prompts, texts = tmp_path / "prompts.txt", tmp_path / "texts.txt"
     prompts.write_text("\n".join(f"the river rose {n} feet and" for n in range(40)))

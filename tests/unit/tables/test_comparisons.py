@@ -25,7 +25,7 @@ from acft.schema import Launch, RunPaths, Status
 from acft.tables.collecting import Reported, origin_of
 from acft.tables.experiment import Experiment, load_experiment
 from acft.tables.figures import Mark, Series, intervals, plot, save
-from acft.tables.matched import knobs, matched_table, trade_off_figure
+from acft.tables.matched import difference_at, knobs, matched_table, trade_off_figure
 from acft.tables.members import VALIDATED, Member
 from acft.tables.roc import roc_curves
 from acft.tables.table import PROMPTS_ONLY
@@ -222,7 +222,7 @@ FOUND = {
     ("Unmeasured", "policy"): {COST: seen(9.0)},
     ("Other", "base"): setting(1.0, 0.0, 0.0, 0.0, 0.0),
 }
-FAMILIES = {"Ours 1": "Ours", "Ours 2": "Ours", "Other": "Other", "Unmeasured": "Other"}
+FAMILIES = {"Ours 1": ["Ours"], "Ours 2": ["Ours"], "Other": ["Other"], "Unmeasured": ["Other"]}
 
 
 def test_methods_are_compared_at_costs_that_both_reach_with_intervals():
@@ -246,7 +246,9 @@ def test_a_share_of_none_is_not_taken_as_known_exactly():
         ("Ours", "policy"): setting(10.0, 0.0, 0.0, 0.0, 0.0),
         ("Other", "policy"): setting(10.0, 0.0, 0.0, 0.0, 0.0),
     }
-    table = matched_table(found, {"Ours": "Ours", "Other": "Other"}, [HARM], [COST], "Ours", 0.1)
+    table = matched_table(
+        found, {"Ours": ["Ours"], "Other": ["Other"]}, [HARM], [COST], "Ours", 0.1
+    )
     assert table is not None
     cell = table.rows[0].cells["difference"]
     assert (cell.low or 0.0) < 0.0 < (cell.high or 0.0)
@@ -275,7 +277,77 @@ def test_costs_that_were_not_measured_alike_match_nothing():
 
 
 def test_without_a_setting_of_ours_nothing_is_matched():
-    assert matched_table(FOUND, {"Other": "Other"}, [HARM], [COST], "Ours", 0.1) is None
+    assert matched_table(FOUND, {"Other": ["Other"]}, [HARM], [COST], "Ours", 0.1) is None
+
+
+LIMIT = {
+    ("Base", "policy"): setting(10.0, 0.4, 0.2, 0.2, 0.0),
+    ("Ours 1", "policy"): setting(12.0, 0.0, 0.0, 0.1, 0.1),
+    ("Other 1", "policy"): setting(14.0, 0.1, 0.1, 0.1, 0.1),
+}
+LIMITED = {"Base": ["Ours", "Other"], "Ours 1": ["Ours"], "Other 1": ["Other"]}
+
+
+def test_a_setting_of_two_methods_is_a_point_of_each_and_not_compared_with_itself():
+    table = matched_table(LIMIT, LIMITED, [HARM], [COST], "Ours", 0.1)
+    assert table is not None
+    # at 10 both are the base; at 12 the other is half of it: (0.2 + 0.1) / 2
+    values = [(r.subject, r.cells["Ours"].value, r.cells["other"].value) for r in table.rows]
+    assert [subject for subject, *_ in values] == [f"{COST} 12", f"{COST} 14"]
+    assert [pair for _, *pair in values] == [
+        [pytest.approx(0.05), pytest.approx(0.15)], [pytest.approx(0.05), pytest.approx(0.1)],
+    ]  # fmt: skip
+    assert [row.cells["difference"].value for row in table.rows] == [
+        pytest.approx(-0.1), pytest.approx(-0.05),
+    ]  # fmt: skip
+    assert "Ours of 2, Other of 2" in table.caption
+    assert "Base is one setting of Ours, Other and not compared with itself" in table.caption
+
+
+def test_a_shared_setting_varies_once_for_both_methods():
+    found = dict(LIMIT)
+    for name, harms in {"Base": (0.1, 0.3), "Ours 1": (0.05,), "Other 1": (0.1,)}.items():
+        cost = LIMIT[name, "policy"][COST]
+        runs = [setting(0.0, *[harm] * 4)[HARM][0] for harm in harms]
+        found[name, "policy"] = {COST: cost, HARM: runs}
+    ours, other = knobs(found, LIMITED, HARM, COST)
+    value = difference_at(ours, other, 11.0, are_shares=False)
+    # half of the base against three quarters: 0.5·0.05 - 0.25·0.2 - 0.25·0.1, and a quarter of
+    # the base's error, which over 0.1 and 0.3 is 0.1
+    assert value.value == pytest.approx(-0.05)
+    assert value.stderr == pytest.approx(0.25 * 0.1, rel=0.1)
+    assert difference_at(ours, other, 10.0, are_shares=False).value is None, "the same runs"
+
+
+def test_one_measurement_of_what_is_not_trained_leaves_no_training_out():
+    found = {row: dict(cells) for row, cells in LIMIT.items()}
+    found["Other 1", "policy"][HARM] = found["Other 1", "policy"][HARM] * 2
+    found["Ours 1", "policy"][HARM] = found["Ours 1", "policy"][HARM] * 3
+    families = {**LIMITED, "Base": ["Other"]}
+    trained = matched_table(found, families, [HARM], [COST], "Ours", 0.1)
+    (base,) = found["Base", "policy"][HARM]
+    found["Base", "policy"][HARM] = [replace(base, is_trained=False)]
+    untrained = matched_table(found, families, [HARM], [COST], "Ours", 0.1)
+    assert trained is not None
+    assert untrained is not None
+    cells = [table.rows[0].cells["difference"] for table in (trained, untrained)]
+    assert [(cell.runs, cell.is_prompts_only) for cell in cells] == [(1, True), (2, False)]
+
+
+def test_a_judge_that_trained_is_named_and_the_others_are_counted_alone():
+    trainer = "rtp/trainer toxic_share"
+    found = {row: {**cells, trainer: cells.get(HARM, [])} for row, cells in FOUND.items()}
+    table = matched_table(found, FAMILIES, [HARM, trainer], [COST], "Ours", 0.1, {"trainer"})
+    assert table is not None
+    assert len(table.rows) == 4
+    assert "Ours is lower (prompts only) 4 times against Other; " in table.caption
+    assert f"trained on, as its scorer trains or steers these methods: {trainer};" in table.caption
+    assert table.caption.endswith(
+        "judges that did not train: Ours is lower (prompts only) 2 times against Other."
+    )
+    alone = matched_table(found, FAMILIES, [trainer], [COST], "Ours", 0.1, {"trainer"})
+    assert alone is not None
+    assert alone.caption.endswith("judges that did not train: there are none.")
 
 
 def test_settings_that_lack_a_measurement_and_other_subjects_are_no_points():
@@ -404,6 +476,52 @@ def test_tables_of_one_size_share_their_runs(tmp_path):
 
     assert trained("table_b") <= trained("table_a")
     assert trained("table_c") <= trained("table_a")
+
+
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ('["A", "A"]', r"rows\.0\] family: 'A' stands there twice"),
+        ('["A", ""]', "a name is empty"),
+        ('["A", "C"]', r"ours is 'B', families: A, C"),
+    ],
+)
+def test_a_family_that_says_nothing_is_refused(tmp_path, family, says):
+    (tmp_path / "settings.toml").write_text("")
+    (tmp_path / "table.toml").write_text(
+        f'title = "t"\nkind = "matched"\nharms = ["h"]\ncosts = ["c"]\nours = "B"\n'
+        f'[[rows]]\nname = "Base"\nis_base = true\nfamily = {family}\n'
+        '[variants.one]\nfile = "settings.toml"\n'
+    )
+    with pytest.raises(ConfigError, match=says):
+        load_experiment(tmp_path)
+
+
+@pytest.mark.usefixtures("_all_methods")
+def test_the_frontiers_caption_names_the_harm_whose_scorer_trains(tmp_path):
+    experiment = load_experiment(ROOT / "experiments" / "frontier", "quickstart")
+    members = []
+    # the harms of a row are one number, and so are its costs
+    for row, (harm, cost) in {"Base": (0.4, 0.1), "Ours, kl_weight 3": (0.2, 0.2)}.items():
+        run = measured(tmp_path, "rtp", {})
+        numbers = dict.fromkeys(experiment.settings.harms, harm)
+        numbers |= dict.fromkeys(experiment.settings.costs, cost)
+        writer = EventWriter(run.events)
+        for column, value in numbers.items():
+            writer.append(Evaluated(*column.split(" "), "policy", value, 4))
+        writer.close()
+        members.append(Member(run, row))
+    table = experiment._matched(members, 0.1)
+    assert table is not None
+    assert "these methods: rtp/jigsaw_toxblock toxic_share;" in table.caption
+
+
+@pytest.mark.usefixtures("_all_methods")
+def test_limits_and_the_recipes_own_weight_are_settings_of_the_frontier():
+    rows = {r.name: r for r in load_experiment(ROOT / "experiments" / "frontier").settings.rows}
+    assert rows["Base"].family == ("RL", "DPO", "NADO decoding")
+    assert {"Ours", "Filtering"} < {*rows["SFT (control)"].family}
+    assert rows["Ours, kl_weight 50"].family == ("Ours",)
 
 
 @pytest.mark.parametrize(
