@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from acft import chunked
 from benchmarks import memory, parallel, rollouts, steps
 
 
@@ -33,6 +34,17 @@ def test_memory_is_measured_in_processes_of_their_own(capsys):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_chunked_values_and_gradients_are_those_of_float64(dtype):
     assert max(memory.errors(500, "cpu", dtype).values()) < 1e-3
+
+
+def test_an_error_of_the_kl_s_gradient_is_not_hidden_by_the_cross_entropy(monkeypatch):
+    right = chunked._kl_chunk
+
+    def off_by_a_hundredth(logprobs, q_logprobs, nll_weights, kl_weights, kl):
+        return right(logprobs, q_logprobs, nll_weights, 1.01 * kl_weights, kl)
+
+    monkeypatch.setattr(chunked, "_kl_chunk", off_by_a_hundredth)
+    found = memory.errors(500, "cpu", torch.float32)
+    assert found["gradient error"] == pytest.approx(0.01, rel=1e-3)
 
 
 def test_samplers_draw_as_many_texts_and_are_compared(capsys):
