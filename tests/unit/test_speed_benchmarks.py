@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from acft import chunked
+from acft.runs.spec import load_spec
 from benchmarks import memory, parallel, rollouts, steps
 
 
@@ -19,6 +20,25 @@ def test_every_kind_of_step_is_measured_on_the_same_tokens(capsys):
         assert f"\n{kind} " in printed
     assert "tiny on cpu" in printed
     assert "a step" in printed.splitlines()[-1] or "trl is not installed" in printed
+
+
+def test_the_recipe_that_is_timed_is_the_quickstart_s_own():
+    found = steps.rules(steps.random_world("tiny", "cpu"))[steps.RECIPE]
+    method = load_spec(steps.QUICKSTART).method_settings
+    assert (found.kl_weight, found.kl, found.delta) == (method.kl_weight, method.kl, method.delta)
+    assert (found.anchor is None) == (method.anchor == "current")
+    assert (found.is_adaptive, found.is_reach_weighted) == (method.adaptive, method.reach_weighted)
+
+
+def test_the_recipe_is_judged_as_well_as_plain_acft():
+    world = steps.random_world("tiny", "cpu")
+    fast = dict.fromkeys(["sft", *steps.JUDGED], (1.0, 1.0))
+    assert steps.report(world, fast, None)[1]
+    for kind in steps.JUDGED:
+        for slow in ((1.6, 1.0), (1.0, 2.1)):
+            lines, is_met = steps.report(world, fast | {kind: slow}, None)
+            assert not is_met
+            assert lines[-1].endswith("MISSED")
 
 
 def test_a_profile_names_operations(capsys):
