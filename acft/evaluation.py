@@ -22,7 +22,7 @@ from acft.events import COMPARISONS, Evaluated, Phase, Progress
 from acft.metrics.base import METRICS, Metric
 from acft.policy import Policy
 from acft.scorers import Scorer
-from acft.scoring import score_texts
+from acft.scoring import Scores, score_texts
 from acft.settings import SamplingSettings
 from acft.statistics import Interval, agreement
 from acft.totals import (
@@ -81,16 +81,7 @@ def score_rollouts(
         failed: See ``draw_and_score``.
     """
     responses = [rollout.response_text for rollout in rollouts]
-    columns: dict[str, list[float]] = {}
-    for scorer in scorers:
-        if failed is not None and scorer.name in failed:
-            continue
-        try:
-            columns |= score_texts([scorer], responses)
-        except ModelError as error:
-            if failed is None:
-                raise
-            failed[scorer.name] = error
+    columns = score_columns(responses, scorers, failed)
     satisfied = [math.nan] * len(responses)
     if constraint is not None:
         satisfied = constraint.score([rollout.prompt_text for rollout in rollouts], responses)
@@ -98,6 +89,29 @@ def score_rollouts(
         ScoredRollout(rollout, value, {name: column[i] for name, column in columns.items()})
         for i, (rollout, value) in enumerate(zip(rollouts, satisfied, strict=True))
     ]
+
+
+def score_columns(
+    texts: Sequence[str],
+    scorers: Sequence[Scorer],
+    failed: dict[str, ModelError] | None = None,
+) -> Scores:
+    """Raw scores of the texts by scorer.
+
+    Args:
+        failed: See ``draw_and_score``.
+    """
+    columns: Scores = {}
+    for scorer in scorers:
+        if failed is not None and scorer.name in failed:
+            continue
+        try:
+            columns |= score_texts([scorer], texts)
+        except ModelError as error:
+            if failed is None:
+                raise
+            failed[scorer.name] = error
+    return columns
 
 
 def draw_and_score(

@@ -56,7 +56,8 @@ LIMITS = (
     "Satisfaction of the constraint became more likely, not certain. Other prompts, longer "
     "responses and other languages than those measured may do worse.",
     "What counts as toxic is what the named scorers call so. They are small models with known "
-    "bias: texts that only mention groups of people are scored too high.",
+    "bias: texts that only mention groups of people are scored too high. By how much is the row "
+    "`group_bias` of a scorer, which acft's suite `collateral` measures.",
     "Numbers of different scorers, prompts or sampling settings cannot be compared.",
     "Whatever the base model gets wrong, this model gets wrong as well.",
 )

@@ -129,6 +129,30 @@ def ratio_bootstrap(
         return _wider_at_extremes(found, statistic, [[s] for s in paired])
 
 
+def unpaired_bootstrap(
+    samples: Sequence[Totals],
+    statistic: Callable[..., Floats],
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a function of measurements of different texts, each resampled by itself.
+
+    ``n`` counts the texts of all; an interval takes two of each. Arguments are as for
+    ``ratio_bootstrap``.
+    """
+    shown = [sample.select(shared_groups([sample])) for sample in samples]
+    sizes = [len(sample.groups) for sample in shown]
+    if not all(sizes):
+        return NOTHING
+    rng = np.random.default_rng(seed)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        value = float(statistic(*(s.overall() for s in shown))[0])
+        draws = statistic(
+            *(_resampled(s, _drawn(n, n_resamples, rng)) for s, n in zip(shown, sizes, strict=True))
+        )
+        return replace(percentile_interval(value, draws, min(sizes)), n=sum(sizes))
+
+
 def pooled_bootstrap(
     samples: Sequence[Sequence[Totals]],
     statistic: Callable[..., Floats],

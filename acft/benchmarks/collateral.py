@@ -1,6 +1,10 @@
-"""What a constraint should have left alone: harmless texts about groups, and harmless prompts."""
+"""What a constraint should have left alone: harmless texts about groups, and harmless prompts.
 
-from collections.abc import Generator
+How high scorers score the texts themselves says nothing of the policy, but of how far to believe
+the scorers: texts that mention groups of people are as harmless as the others.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
 
 from acft.benchmarks.base import (
     NO_LIKELIHOODS,
@@ -15,11 +19,18 @@ from acft.benchmarks.base import (
 from acft.benchmarks.perplexity import likelihoods
 from acft.benchmarks.responses import DrawSettings, draw_responses, drawn, read_prompts
 from acft.config import Config
-from acft.evaluation import measure
-from acft.events import Note
+from acft.evaluation import Label, evaluated, event_of, measure, score_columns
+from acft.events import Evaluated, Note
 from acft.likelihood import perplexity_totals
+from acft.schema import TOXIC_FROM
 from acft.settings import Positive, RunSettings
-from acft.types import Document
+from acft.totals import Totals, ratio_difference, unpaired_bootstrap
+from acft.types import Document, Prompt
+
+EVERYDAY, GROUPS = "everyday", "groups"
+"""Categories of harmless texts whose scores are compared."""
+TEXT_TOXICITY, TEXT_TOXIC_SHARE = "text_toxicity", "text_toxic_share"
+"""Quantities of the texts themselves."""
 
 
 class CollateralSettings(Config):
@@ -40,9 +51,10 @@ class CollateralSettings(Config):
 
 
 def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, None, Measured]:
-    """Likelihood of harmless texts by category, and whether answers get empty, short or refused."""
+    """Likelihood and scores of harmless texts by category; answers empty, short or refused."""
     prompts, scored = yield from draw_responses(settings.drawing(), bench)
     measured = measure(scored, [scorer.name for scorer in bench.scorers])
+    measured |= _texts_themselves(prompts, bench)
     if bench.reader is None:
         yield Note("info", f"no perplexity for {bench.subject}: {NO_LIKELIHOODS}", bench.round)
         return measured
@@ -56,6 +68,38 @@ def run(settings: CollateralSettings, bench: Bench) -> Generator[SuiteOutput, No
     return measured
 
 
+def _texts_themselves(prompts: Sequence[Prompt], bench: Bench) -> Measured:
+    """Mean score and share of toxic verdicts of each category of texts; equal for all policies."""
+    columns = score_columns([prompt.text for prompt in prompts], bench.scorers, bench.failed)
+    found: Measured = {}
+    for scorer, scores in columns.items():
+        for category in sorted({prompt.category for prompt in prompts} - {""}):
+            rows = [i for i, prompt in enumerate(prompts) if prompt.category == category]
+            names = [prompts[i].prompt_id for i in rows]
+            place = f"@{category.replace('/', '-')}/{scorer}"
+            flags = [scores[i] >= TOXIC_FROM for i in rows]
+            found[TEXT_TOXICITY + place] = Totals.of_rows(names, [scores[i] for i in rows])
+            found[TEXT_TOXIC_SHARE + place] = Totals.of_rows(names, flags)
+    return found
+
+
+def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
+    """One event for each measurement, and ``group_bias`` of each scorer.
+
+    That is the mean score of texts about groups minus that of everyday ones, with its interval over
+    texts of both kinds.
+    """
+    events = evaluated(measured, label)
+    of_groups = f"{TEXT_TOXICITY}@{GROUPS}/"
+    for scorer in [n.removeprefix(of_groups) for n in measured if n.startswith(of_groups)]:
+        names = [f"{TEXT_TOXICITY}@{kind}/{scorer}" for kind in (EVERYDAY, GROUPS)]
+        if all(name in measured for name in names):
+            sides = [measured[name] for name in names]
+            estimate = unpaired_bootstrap(sides, ratio_difference, seed=label.seed)
+            events.append(event_of(f"group_bias/{scorer}", estimate, label))
+    return events
+
+
 def work(settings: CollateralSettings, run: RunSettings) -> Work:
     """Responses to be drawn, and the prompts themselves to be read."""
     responses = drawn(settings.drawing(), run)
@@ -67,6 +111,7 @@ SUITES.add("collateral")(
     Suite(
         CollateralSettings,
         run,
+        report=report,
         drawing=CollateralSettings.drawing,
         work=work,
         reads=read_prompts,

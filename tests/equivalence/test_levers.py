@@ -9,6 +9,7 @@ import torch
 from acft.backbone import compiled_layers, loading
 from acft.backbone.forward import logits
 from acft.chunked import TokenLosses
+from acft.data import micro_batches
 from acft.objective import kl_divergence, nll
 from acft.schema import RunPaths
 from acft.training import fit_job
@@ -81,9 +82,33 @@ def own_layout(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loading, "lay_out_by_input", lambda _: None)
 
 
-@pytest.mark.parametrize(
-    "without", [logits_at_once, any_head, own_attention, other_library, own_layout]
+def any_lengths_together(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fit_job, "balanced_batches", lambda *those: [*micro_batches(*those)])
+
+
+def step_by_step(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.optim, "AdamW", PlainAdamW)
+
+
+class PlainAdamW(torch.optim.AdamW):
+    """Without the kernel that takes all of a step's arithmetic at once."""
+
+    def __init__(self, params, **settings) -> None:
+        super().__init__(params, **{**settings, "fused": False, "foreach": False})
+
+
+WITHOUT = (
+    logits_at_once,
+    any_head,
+    own_attention,
+    other_library,
+    own_layout,
+    any_lengths_together,
+    step_by_step,
 )
+
+
+@pytest.mark.parametrize("without", WITHOUT)
 def test_without_a_lever_the_run_says_the_same(
     text: str, cheap: RunPaths, tmp_path, monkeypatch, without: Callable
 ):

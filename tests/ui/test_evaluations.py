@@ -9,7 +9,7 @@ import pytest
 from acft.benchmarks.base import SUITES
 from acft.events import Evaluated, Note, Progress
 from acft.runs.status import RunState
-from acft.ui.pages import compare, tradeoff
+from acft.ui.pages import about, compare, tradeoff
 from acft.ui.pages import run as run_page
 from acft.ui.pages import runs as runs_page
 from acft.ui.parts import measuring as measuring_part
@@ -237,6 +237,16 @@ def test_categories_and_thresholds_come_after_the_plain_numbers(quick):
     ]
     shown = text_of(results.results(evaluation(quick, evaluations=rows)))
     assert shown.index("Toxic sharertp") < shown.index("scorers (2)") < shown.index("share on x")
+
+
+def test_group_bias_is_told_among_the_plain_numbers_and_what_it_is_made_of_below(bench, quick):
+    names = ("text_toxicity@groups", "text_toxic_share@groups", "group_bias")
+    rows = [replace(CHANGE, suite="collateral/judge", metric=name, value=0.25) for name in names]
+    shown = text_of(results.results(evaluation(quick, ("collateral",), evaluations=rows)))
+    bias = "Score of texts about groups above everyday onescollateral/judge · score"
+    assert shown.index(bias) < shown.index("scorers (2)")
+    assert shown.index("scorers (2)") < shown.index("Mean score of the texts themselves on groups")
+    assert "group bias" in text_of(about.page(bench)), "the word is explained"
 
 
 def test_a_number_stands_beside_those_of_other_policies_and_its_comparisons():

@@ -14,7 +14,7 @@ from acft.__main__ import main
 from acft.decoding.processor import OracleLogitsProcessor
 from acft.errors import AcftError, ConfigError, DataError, RunError
 from acft.eventlog import read_events
-from acft.events import Note
+from acft.events import Evaluated, Note
 from acft.export import card_facts, export_run, export_within
 from acft.inference import exporting
 from acft.inference.server import Session
@@ -288,6 +288,17 @@ def test_what_a_decoder_drew_is_no_claim_about_the_weights_and_the_card_says_how
         assert run_worker(create_here(runs, wanted.spec, subject=wanted.subject)) == 0
         card = model_card(card_facts(run, Base.of(run.base.backbone), merge=True, with_oracle=True))
         assert "Responses of rtp: at most 20 tokens, temperature 0.25, top-p 0.9." in card
+
+
+def test_a_card_says_that_scorers_are_biased_and_by_how_much_where_it_was_measured(tiny_run):
+    run = open_run(tiny_run.root)
+    facts = card_facts(run, Base.of(run.base.backbone), merge=True, with_oracle=False)
+    bias = Evaluated("collateral/judge", "group_bias", "policy", 0.0858, 62, low=0.01, high=0.181)
+    for measured in ((), (dataclasses.replace(bias, subject="base"), bias)):
+        card = model_card(dataclasses.replace(facts, measured=measured))
+        row = "| collateral/judge | group_bias | 0.0858 [0.01, 0.181] | 0.0858 [0.01, 0.181] |"
+        assert (row in card) == bool(measured)
+        assert "By how much is the row `group_bias` of a scorer" in card
 
 
 @pytest.mark.parametrize("merge", [True, False])

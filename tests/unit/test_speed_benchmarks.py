@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from acft import chunked
 from acft.engines import compiled
 from acft.engines.compiled import CompiledEngine
+from acft.runs.spec import load_spec
 from acft.settings import SamplingSettings
 from benchmarks import memory, parallel, rollouts, steps, worlds
 
@@ -38,6 +40,25 @@ def test_each_process_has_its_gpu_before_a_model_is_made(monkeypatch):
     assert asked
 
 
+def test_the_recipe_that_is_timed_is_the_quickstart_s_own():
+    found = steps.rules(steps.random_world("tiny", "cpu"))[steps.RECIPE]
+    method = load_spec(steps.QUICKSTART).method_settings
+    assert (found.kl_weight, found.kl, found.delta) == (method.kl_weight, method.kl, method.delta)
+    assert (found.anchor is None) == (method.anchor == "current")
+    assert (found.is_adaptive, found.is_reach_weighted) == (method.adaptive, method.reach_weighted)
+
+
+def test_the_recipe_is_judged_as_well_as_plain_acft():
+    world = steps.random_world("tiny", "cpu")
+    fast = dict.fromkeys(["sft", *steps.JUDGED], (1.0, 1.0))
+    assert steps.report(world, fast, None)[1]
+    for kind in steps.JUDGED:
+        for slow in ((1.6, 1.0), (1.0, 2.1)):
+            lines, is_met = steps.report(world, fast | {kind: slow}, None)
+            assert not is_met
+            assert lines[-1].endswith("MISSED")
+
+
 def test_a_profile_names_operations(capsys):
     steps.main(["--quick", "--profile", "--tokens", "150", "--checkpointing"])
     assert "aten::" in capsys.readouterr().out
@@ -51,6 +72,17 @@ def test_memory_is_measured_in_processes_of_their_own(capsys):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_chunked_values_and_gradients_are_those_of_float64(dtype):
     assert max(memory.errors(500, "cpu", dtype).values()) < 1e-3
+
+
+def test_an_error_of_the_kl_s_gradient_is_not_hidden_by_the_cross_entropy(monkeypatch):
+    right = chunked._kl_chunk
+
+    def off_by_a_hundredth(logprobs, q_logprobs, nll_weights, kl_weights, kl):
+        return right(logprobs, q_logprobs, nll_weights, 1.01 * kl_weights, kl)
+
+    monkeypatch.setattr(chunked, "_kl_chunk", off_by_a_hundredth)
+    found = memory.errors(500, "cpu", torch.float32)
+    assert found["gradient error"] == pytest.approx(0.01, rel=1e-3)
 
 
 def test_samplers_draw_as_many_texts_and_are_compared(capsys):

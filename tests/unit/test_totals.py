@@ -15,6 +15,7 @@ from acft.totals import (
     ratio_bootstrap,
     ratio_change,
     ratio_difference,
+    unpaired_bootstrap,
 )
 
 
@@ -53,6 +54,30 @@ def test_interval_of_one_sample_agrees_with_prompts_drawn_one_resample_after_the
     draws = [values[rng.integers(80, size=80)].mean() for _ in range(RESAMPLES)]
     assert mine.value == pytest.approx(flat.mean())
     assert (mine.low, mine.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
+
+
+def test_measurements_of_different_texts_are_resampled_each_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    low, high = rng.random(60), 1 + 3 * rng.random(40)
+    sides = [
+        Totals.of_rows([f"{name}{i}" for i in range(len(values))], values)
+        for name, values in (("a", low), ("b", high))
+    ]
+    found = unpaired_bootstrap(sides, ratio_difference)
+    assert found.value == pytest.approx(high.mean() - low.mean())
+    assert found.n == 100
+    # variances of independent means add up
+    assert found.stderr == pytest.approx(
+        np.hypot(low.std() / 60**0.5, high.std() / 40**0.5), rel=0.06
+    )
+    assert found.high - found.low == pytest.approx(2 * 1.96 * found.stderr, rel=0.05)
+
+
+def test_one_text_on_a_side_has_no_interval_and_none_has_no_value() -> None:
+    pair, one, none = totals("ab", [1, 2], [1, 1]), totals("c", [5], [1]), totals("d", [0], [0])
+    found = unpaired_bootstrap([pair, one], ratio_difference)
+    assert (found.value, found.low, found.n) == (3.5, None, 3)
+    assert unpaired_bootstrap([pair, none], ratio_difference).value is None
 
 
 def test_resamples_that_are_kept_are_those_of_the_number_of_prompts_and_the_seed() -> None:

@@ -14,6 +14,11 @@ WORDS = (
     ("base policy", "its frozen start"),
     ("constraint C", "prompt and response to a value in [0, 1]; 1 = satisfied"),
     ("scorer", "the raw measure behind a constraint, such as toxicity; 1 = toxic"),
+    (
+        "group bias",
+        "how much higher a scorer scores harmless texts about groups of people than everyday ones; "
+        "the suite collateral measures it",
+    ),
     ("oracle R", "token-level model of the chance that the response will satisfy the constraint"),
     ("guided policy q", "proportional to p·R: the policy, reweighted by the oracle"),
     ("KL(guided ‖ policy)", "what the policy has not absorbed of the guidance, in nats per token"),

@@ -33,17 +33,22 @@ def base(run):
 @pytest.fixture(scope="module")
 def tuned(base) -> Policy:
     """The base policy with other weights in its output head."""
+    return moved(base, 0.5)
+
+
+def moved(base, distance: float) -> Policy:
+    """The base policy whose output head has noise, by its size relative to the weights."""
     model = copy.deepcopy(base.backbone.model)
     head = model.get_output_embeddings().weight
     with torch.no_grad():
         noise = torch.randn(head.shape, generator=torch.Generator().manual_seed(0))
-        head += 0.5 * head.std() * noise
+        head += distance * head.std() * noise
     return replace(base, backbone=replace(base.backbone, model=model), version=1)
 
 
-def measured(run, base, **bench):
+def measured(run, base, continuations=150, **bench):
     suite = SUITES.get("divergence")
-    options = suite.settings_type.parse({"continuations": 150, "horizon": HORIZON})
+    options = suite.settings_type.parse({"continuations": continuations, "horizon": HORIZON})
     bench = bench_of(run, get_base=lambda: base, **bench)
     outputs, found = finish(suite.run(options, bench))
     return [o for o in outputs if isinstance(o, Note)], found
@@ -85,6 +90,30 @@ def test_it_is_the_kl_over_the_vocabulary_of_a_tuned_and_of_a_decoded_policy(
     assert totals.value == pytest.approx(expected, abs=noise), (
         "the log ratios alone would vary as much"
     )
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-3, 0.1, 2.0])
+@pytest.mark.parametrize("power", [1.0, 1.0 + 1e-6, 2.0])
+def test_a_prompt_s_distance_is_never_negative_however_few_continuations_and_however_near(
+    run, base, distance, power
+) -> None:
+    policy = moved(base, distance)
+    sampler = policy if power == 1.0 else DecodedPolicy(policy, Power(power))
+    _, found = measured(run, base, continuations=1, policy=policy, sampler=sampler)
+    totals = found["kl_subject_base"]
+    assert len(totals.groups) > 1
+    assert (totals.sums / totals.counts > -1e-6).all(), "but for rounding"
+
+
+def test_log_ratios_of_the_tokens_drawn_would_be_negative_at_some_prompts(run, base) -> None:
+    """So the law above says something of the estimator."""
+    near = moved(base, 0.1)
+    prompts = [p for p in load_prompts(run.prompts, 0) if p.split == "test"]
+    rollouts = near.sample(prompts, 8, SamplingSettings(horizon=HORIZON), seed=1).rollouts
+    batch = collate(documents_from_rollouts(rollouts, "attribute"), 0, HORIZON)
+    with torch.inference_mode():
+        ratios = near.token_logprobs(batch) - base.token_logprobs(batch)
+    assert (ratios.mul(batch.response_mask[:, 1:]).sum(dim=1) < -0.01).any()
 
 
 def test_a_control_text_is_nothing_that_the_base_reads(run, base) -> None:

@@ -1,5 +1,7 @@
 import json
 import math
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,25 @@ from acft.benchmarks.base import SUITES, Bench, Responses
 from acft.benchmarks.perplexity import PerplexitySettings
 from acft.benchmarks.responses import DrawSettings, draw_responses, held_out_prompts
 from acft.corpora.sources import source_problem
-from acft.data import load_documents
+from acft.data import load_documents, load_prompts
 from acft.decoding.base import DecodedJudge, DecodedPolicy
 from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label
 from acft.events import Evaluated, Note, Progress
 from acft.policy import base_policy
-from acft.settings import CorpusSettings
+from acft.settings import CorpusSettings, PromptSettings
 from acft.totals import Totals
 from acft.types import Prompt
-from tests.bench import Power, UniformJudge, bench_of, finish, run_settings, tiny_model
+from tests.bench import (
+    FailingScorer,
+    Power,
+    UniformJudge,
+    VowelScorer,
+    bench_of,
+    finish,
+    run_settings,
+    tiny_model,
+)
 from tests.fakes import ByteTokenizer
 
 FEW: dict[str, Any] = {"continuations": 3, "horizon": 4, "batch_size": 8}
@@ -44,6 +55,21 @@ def bench(model, policy) -> Bench:
 def run_suite(name: str, bench: Bench, **options):
     suite = SUITES.get(name)
     return finish(suite.run(suite.settings_type.parse(options), bench))
+
+
+def report(name: str, measured) -> list[Evaluated]:
+    return SUITES.get(name).report(measured, Label(name, "base"))
+
+
+class FailingOn(FailingScorer):
+    """Fails on texts that begin in one way."""
+
+    def __init__(self, beginning: str) -> None:
+        self.beginning = beginning
+
+    def score(self, texts: Sequence[str]) -> list[float]:
+        is_hit = any(text.startswith(self.beginning) for text in texts)
+        return super().score(texts) if is_hit else [0.0] * len(texts)
 
 
 def by_metric(events: list[Evaluated]) -> dict[str, Evaluated]:
@@ -168,6 +194,47 @@ def test_collateral_reports_harmless_texts_by_category(bench) -> None:
     assert {"perplexity/groups", "perplexity/everyday"} <= measured.keys()
     assert {"empty_share", "length_tokens", "refusal_share"} <= measured.keys()
     assert any(isinstance(output, Responses) for output in outputs)
+
+
+def test_collateral_says_how_much_higher_a_scorer_scores_texts_about_groups(bench) -> None:
+    class Biased(VowelScorer):
+        def score(self, texts: Sequence[str]) -> list[float]:
+            return [0.9 if of_groups(t) else 0.1 + 0.001 * len(t) for t in texts]
+
+    texts = load_prompts(PromptSettings(source="neutral"), 0)
+    kinds = {text.text: text.category for text in texts}
+    bench.judges = [Biased()]
+    lengths = [len(text) for text, kind in kinds.items() if kind == "everyday"]
+
+    def of_groups(text: str) -> bool:
+        return kinds.get(text) == "groups"
+
+    _, measured = run_suite("collateral", bench, continuations=1, horizon=3)
+    found = {event.metric: event for event in report("collateral", measured)}
+    bias = found["group_bias"]
+    assert (bias.suite, bias.n) == ("collateral/vowels", len(kinds))
+    assert bias.value == pytest.approx(0.8 - 0.001 * fmean(lengths))
+    assert bias.low is not None
+    assert bias.high is not None
+    assert 0.0 < bias.value - bias.low < 0.01 > bias.high - bias.value > 0.0
+    assert found["text_toxicity@groups"].value == pytest.approx(0.9)
+    assert found["text_toxic_share@groups"].value == 1.0
+    assert found["text_toxic_share@everyday"].value == 0.0
+    assert found["text_toxic_share@everyday"].n == len(lengths)
+
+
+def test_texts_without_groups_have_no_group_bias(bench) -> None:
+    _, measured = run_suite("collateral", bench, source="inline:a b\nc d", continuations=1)
+    assert not any("text_" in name for name in measured)
+    assert "group_bias" not in by_metric(report("collateral", measured))
+
+
+def test_a_scorer_that_fails_on_harmless_texts_is_asked_no_more(bench) -> None:
+    bench.judges = [VowelScorer(), FailingOn("The rabbi welcomed")]
+    _, measured = run_suite("collateral", bench, continuations=1, horizon=3)
+    assert [*bench.failed] == ["broken"]
+    assert not any(name.startswith("text_") and name.endswith("broken") for name in measured)
+    assert "text_toxicity@groups/vowels" in measured
 
 
 def test_no_likelihood_is_told_of_a_decoder_that_cannot_say_it(bench) -> None:
