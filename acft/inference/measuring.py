@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from acft.atomic import read_own_text
 from acft.benchmarks.base import NOT_OF_DECODERS, SUITES
 from acft.config import toml_value
+from acft.engines import refuse_places
 from acft.errors import AcftError, ConfigError
 from acft.inference.server import Session
-from acft.methods.evaluate import EvaluateSettings, contradictions, missing
+from acft.methods.evaluate import EvaluateSettings
 from acft.runs import launcher
-from acft.runs.directory import find_run, read_launch
+from acft.runs.controls import controls
+from acft.runs.directory import find_run
 from acft.runs.measure import measurement
 from acft.runs.space import check_room
-from acft.runs.spec import parse_spec
-from acft.settings import RunSettings
+from acft.runs.spec import Spec, spec_of
+from acft.scorers import SCORERS
+from acft.settings import EVALUATE, RunSettings
 
 COUNTED = {"prompts", "continuations", "documents"}
 """Settings of suites that a reader chooses for all suites that have them."""
@@ -31,30 +33,44 @@ def weigh(
     suites: Sequence[str],
     numbers: dict[str, int],
     judge: str,
+    control: str | None = None,
+    scorers: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
     *,
     has_files: bool = False,
 ) -> dict[str, Any]:
-    """Every suite with why it cannot be had, and the work and problems of a choice of them.
+    """What can be had and why not, and the work, problems and overrides of a choice of it.
 
-    Whether the judge's files are there is looked up, and so told, only with ``has_files``.
+    Args:
+        runs: Runs directory.
+        run_id: The run that is measured.
+        suites: The chosen suites.
+        numbers: Prompts, continuations, documents.
+        judge: Model whose likelihood judges responses.
+        control: Run that a change must exceed; None takes the only one of the same settings.
+        scorers: Who judges toxicity; None for those of the run.
+        changes: Further settings of the evaluation, ``section.key=value``.
+        has_files: Files are looked up, and so told.
     """
-    paths = find_run(Path(runs), run_id)
-    text, overrides = read_own_text(paths.spec), read_launch(paths).overrides
-    spec = parse_spec(text, overrides)
-    run, has_decoder = spec.settings, "decoder" in spec.method.used_with(spec.method_settings)
-    offered, choice = _offered(has_decoder=has_decoder), {"suites": suites, "judge": judge}
+    spec = spec_of(find_run(Path(runs), run_id))
+    has_decoder = "decoder" in spec.method.used_with(spec.method_settings)
+    found: dict[str, Any] = {
+        "suites": _offered(has_decoder=has_decoder), "scorers": _scorers(), "controls": [],
+        "control": control or "", "overrides": [], "work": {}, "problems": [],
+    }  # fmt: skip
     try:
-        options = _options(suites, numbers)
-        chosen = EvaluateSettings.parse(choice | {"options": options})
-    except ConfigError as error:
-        return {"suites": offered, "work": {}, "problems": str(error).splitlines()}
-    work, problems = _work(chosen, run)
-    problems = [
-        *contradictions(chosen, run),
-        *(missing(chosen, run) if has_files else ()),
-        *problems,
-    ]
-    return {"suites": offered, "work": dict(work), "problems": problems}
+        found["controls"], only = controls(Path(runs), run_id)
+        found["control"] = only if control is None else control
+        found["overrides"] = _overrides(spec, suites, numbers, judge, scorers, changes)
+        wanted = measurement(
+            Path(runs), run_id, suites, found["overrides"], found["control"], is_verified=False
+        )
+        asked = _allowed(wanted.checked() if has_files else wanted.spec)
+    except AcftError as error:
+        return found | {"problems": str(error).splitlines()}
+    assert isinstance(asked.method_settings, EvaluateSettings)
+    work, problems = _work(asked.method_settings, asked.settings)
+    return found | {"work": dict(work), "problems": problems}
 
 
 def measure(
@@ -65,21 +81,64 @@ def measure(
     numbers: dict[str, int],
     judge: str,
     request_id: str,
+    control: str | None = None,
+    scorers: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
     quota_bytes: int = 0,
 ) -> str:
     """Id of the queued run that measures the preferred checkpoint of a run beside its base.
 
+    The choice is as in ``weigh``; without a word about a control there is none.
+
     Raises:
-        RunError: There is no room on the disk or in the quota (0 = none).
+        ConfigError: The settings have problems, or say what a browser may not.
+        RunError: There is no room on the disk or in the quota (0 = none), or the control is none.
     """
     check_room(Path(runs), 0, quota_bytes)
-    changes = [f"method.options={toml_value(_options(suites, numbers))}"]
-    changes += [f"method.judge={toml_value(judge)}"] if judge else []
-    wanted = measurement(Path(runs), run_id, suites, changes)
+    spec = spec_of(find_run(Path(runs), run_id))
+    overrides = _overrides(spec, suites, numbers, judge, scorers, changes)
+    wanted = measurement(Path(runs), run_id, suites, overrides, control or "")
+    _allowed(wanted.spec)
     return launcher.launch(
         Path(runs), wanted.text, wanted.overrides, request_id=request_id,
         experiment=wanted.experiment, subject=wanted.subject, where=run_id,
     )  # fmt: skip
+
+
+def _overrides(
+    spec: Spec,
+    suites: Sequence[str],
+    numbers: dict[str, int],
+    judge: str,
+    scorers: Sequence[str] | None,
+    changes: Sequence[str],
+) -> list[str]:
+    """What ``acft evaluate --set`` says for the same; the run's own scorers need no word.
+
+    Raises:
+        ConfigError: There is no such suite.
+    """
+    options = _options(suites, numbers)
+    found = [f"method.options={toml_value(options)}"] if options else []
+    found += [f"method.judge={toml_value(judge)}"] if judge else []
+    if scorers is not None and set(scorers) != set(spec.settings.evaluation.scorers):
+        found.append(f"evaluation.scorers={toml_value(list(scorers))}")
+    return [*found, *changes]
+
+
+def _allowed(asked: Spec) -> Spec:
+    """The settings of an evaluation, when a browser may say them.
+
+    Raises:
+        ConfigError: They name a place of the server, or train.
+    """
+    refuse_places(asked.settings)
+    if asked.method_name != EVALUATE:
+        raise ConfigError(
+            f"[method] name = {asked.method_name!r}: a measurement trains nothing; leave it out, "
+            "or launch it as a run of its own"
+        )
+    return asked
 
 
 def _options(suites: Sequence[str], numbers: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -109,6 +168,14 @@ def _work(chosen: EvaluateSettings, run: RunSettings) -> tuple[Counter[str], lis
     for (unit, _), n in parts.items():
         work[unit] += n
     return work, problems
+
+
+def _scorers() -> list[dict[str, str]]:
+    """Every registered scorer, and why it cannot be had."""
+    return [
+        {"name": name, "summary": entry.summary, "why_not": entry.problem()}
+        for name, entry in SCORERS.items()
+    ]
 
 
 def _offered(*, has_decoder: bool) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from acft.inference.limits import bounded
 from acft.inference.opened import OpenedRun, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
+from acft.inference.untrained import RAD, kept, n_candidates, rad_decoder
 from acft.policy import Policy
 from acft.prompt_tokens import (
     encode_prompt,
@@ -135,13 +136,14 @@ def generate(
         runs: Runs directory.
         run_id: The run whose policies answer.
         prompt: Text to continue.
-        sides: ``{"subject": base | policy | guided, "version": k}`` each; a guided one also says
-            ``"weights": version`` of the policy that the oracle of version k guides.
+        sides: ``{"subject": base | policy | guided | best_of_n | rad, "version": k}`` each; a
+            guided one also says ``"weights": version`` of the policy that the oracle of version k
+            guides, a best of n its ``"candidates"``, of which all are drawn before one is shown.
         samples: Responses of each side.
         seed: Of the random numbers.
         horizon: Longest response in tokens.
         temperature: Logits are divided by it.
-        top_p: Nucleus.
+        top_p: Nucleus of all but a decoder that leaves unlikely tokens out by itself.
 
     Raises:
         DataError: The prompt is empty or too long, or too much is asked for.
@@ -153,12 +155,15 @@ def generate(
     opened = open_run(session, runs, run_id)
     item = Prompt("live", _checked(prompt), "test")
     _fits(opened, replace(item, text=opened.control + item.text), horizon)
-    random = np.stack([uniforms(seed, item.prompt_id, n, horizon) for n in range(samples)])
     for number, side in enumerate(sides):
         policy, decoder = _who(opened, side)
-        weights = _weights(opened, policy)
+        part, n = {"side": number, "weights": _weights(opened, policy)}, n_candidates(side)
+        random = np.stack([uniforms(seed, item.prompt_id, i, horizon) for i in range(samples * n)])
+        texts: list[str] = []
         for texts in _grow(policy, decoder, item, random, temperature, top_p):
-            yield {"side": number, "texts": texts, "weights": weights}
+            yield part | {"texts": texts if n == 1 else []}
+        if n > 1:
+            yield part | {"texts": kept(opened.constraint, item.text, texts, n)}
     return {"done": True}
 
 
@@ -291,9 +296,12 @@ def _switched_off(opened: OpenedRun) -> float | None:
 
 def _who(opened: OpenedRun, side: dict[str, Any]) -> tuple[Policy, Decoder | None]:
     """The policy that answers for a side, and what guides it."""
-    version = int(side.get("version", 0))
-    if side["subject"] != "guided":
-        return opened.policy(version if side["subject"] == "policy" else 0), None
+    version, subject = int(side.get("version", 0)), side["subject"]
+    if subject == RAD:
+        policy = opened.policy(version)
+        return policy, rad_decoder(policy, opened.constraint)
+    if subject != "guided":
+        return opened.policy(0 if subject == "base" else version), None
     policy = opened.policy(int(side.get("weights", version)))
     return policy, opened.decoder(version, policy)
 
@@ -325,12 +333,13 @@ def _grow(
     drawn: list[list[int]] = [[] for _ in random]
     over = [False] * len(random)
     end_ids = backbone.end_ids
+    nucleus = 1.0 if decoder is not None and decoder.truncates else top_p
     for position in range(random.shape[1]):
         proposal = logits(backbone.model, state.hidden).log_softmax(dim=-1)
         if session is not None:
             proposal = session.reweight(proposal, state.hidden, last)
         uniform = torch.from_numpy(random[:, position]).to(drawing_device(last.device))
-        last, _ = choose(proposal, uniform, temperature, top_p)
+        last, _ = choose(proposal, uniform, temperature, nucleus)
         for row, token in enumerate(last.tolist()):
             over[row] = over[row] or token in end_ids
             if not over[row]:

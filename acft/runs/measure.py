@@ -61,6 +61,8 @@ def measurement(
     suites: Sequence[str],
     overrides: Sequence[str] = (),
     control: str = "",
+    *,
+    is_verified: bool = True,
 ) -> Measurement:
     """An evaluation of a run's best checkpoint, or of a model, beside its base policy.
 
@@ -70,6 +72,7 @@ def measurement(
         suites: Registered suites.
         overrides: Changes to the settings of the evaluation.
         control: Run whose best checkpoint a change must exceed, if any.
+        is_verified: Whether the files of checkpoints are read and compared with their hashes.
 
     Raises:
         ConfigError: The settings with these changes are wrong.
@@ -87,7 +90,7 @@ def measurement(
         launch = read_launch(paths)
         text = read_own_text(paths.spec)
         own, experiment = list(launch.overrides), launch.experiment
-        subjects[POLICY] = _verified_result(paths)
+        subjects[POLICY] = _result(paths, is_verified=is_verified)
         spec = parse_spec(text, own, subject)
         name = spec.settings.title or subject
         subjects[BASE] = {key: subjects[POLICY][key] for key in subjects[POLICY].keys() & {HASH}}
@@ -95,7 +98,7 @@ def measurement(
     known = parse_spec(text, own, subject)
     if control:
         paths = find_run(runs_dir, control)
-        subjects[CONTROL] = _verified_result(paths)
+        subjects[CONTROL] = _result(paths, is_verified=is_verified)
         _require_alike(known, spec_of(paths), subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={toml_value(title)}")
@@ -153,14 +156,15 @@ def best_subject(paths: RunPaths) -> dict[str, Any]:
     }
 
 
-def _verified_result(paths: RunPaths) -> dict[str, Any]:
+def _result(paths: RunPaths, *, is_verified: bool) -> dict[str, Any]:
     launch = read_launch(paths)
     if launch.subject:
         raise RunError(
             f"{paths.root.name} is an evaluation and has no policy; it measured {launch.subject}, "
             "name that instead"
         )
-    verify(best_checkpoint(paths))
+    if is_verified:
+        verify(best_checkpoint(paths))
     return best_subject(paths)
 
 
@@ -218,20 +222,30 @@ def _require_alike(
     Raises:
         RunError: It would be opened with settings that it was not trained with.
     """
-    names = list(OPENED_BY)
-    if "decoder" in subjects[CONTROL]:
-        names += [f"oracle.{name}" for name in GUIDED_BY]
     sides = [spec.values for spec in (control, measured)]
-    hashes = {subject.get(HASH, "") for subject in subjects.values()}
-    if len(hashes) == 1 and "" not in hashes:  # the same weights under another name
-        names = [name for name in names if name not in ("model.name", "model.revision")]
     differing = [
         f"{name} {sides[0][name]!r} and {sides[1][name]!r}"
-        for name in names
-        if sides[0][name] != sides[1][name]
+        for name in unlike(measured, control, subjects)
     ]
     if differing:
         raise RunError(
             "the control was trained with other settings than what is measured, so what it shows "
             f"says nothing of that: {'; '.join(differing)}; name a control that shares them"
         )
+
+
+def unlike(measured: Spec, control: Spec, subjects: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Settings by which the control's checkpoint would be opened and was not trained with.
+
+    Args:
+        measured: Settings of what is measured.
+        control: Those of the control.
+        subjects: Both results, and the base policy if its weights are known, by their roles.
+    """
+    names = list(OPENED_BY)
+    if "decoder" in subjects[CONTROL]:
+        names += [f"oracle.{name}" for name in GUIDED_BY]
+    hashes = {subject.get(HASH, "") for subject in subjects.values()}
+    if len(hashes) == 1 and "" not in hashes:  # the same weights under another name
+        names = [name for name in names if name not in ("model.name", "model.revision")]
+    return [name for name in names if control.values[name] != measured.values[name]]

@@ -17,8 +17,8 @@ from acft.tables.collecting import Cells, Reported, all_totals, require_comparab
 from acft.tables.figures import Mark, Series, plot
 from acft.tables.members import POLICY
 from acft.tables.table import INTERVALS, PROMPTS_ONLY, Cell, ResultTable, Row, cell_of
-from acft.tables.tradeoff import Point, frontier, matched, mixture_at
 from acft.totals import Floats, Totals, pooled_bootstrap
+from acft.tradeoff import Point, frontier, matched, mixture_at
 
 HEADS = ("method", "at")
 """What the two names of a row are called, in this kind of table alone."""

@@ -32,6 +32,12 @@ class Choice:
     """Prompts, continuations, documents: for the suites that have them."""
     judge: str = ""
     """Model whose likelihood judges responses."""
+    control: str | None = None
+    """Run that a change must exceed; None where nobody has said whether there is one."""
+    scorers: tuple[str, ...] | None = None
+    """Who judges toxicity; None for those that judge in the run's own evaluation."""
+    changes: tuple[str, ...] = ()
+    """Further settings, ``section.key=value``."""
 
 
 class Control:

@@ -121,7 +121,11 @@ WEIGHED = {
         {"name": "fluency", "summary": "Natural?", "note": "needs a judge model", "why_not": ""},
         {"name": "harness", "summary": "Tasks.", "note": "", "why_not": "install it"},
     ],
-    "problems": [],
+    "scorers": [
+        {"name": "jigsaw_tcc", "summary": "A scorer.", "why_not": ""},
+        {"name": "detoxify", "summary": "Another.", "why_not": "obtain it"},
+    ],
+    "controls": [CONTROL], "control": "", "overrides": [], "problems": [],
 }  # fmt: skip
 
 
@@ -146,7 +150,9 @@ class FakeSettingsProcess(Inference):
         if operation == "weigh":
             numbers = arguments["numbers"]
             drawn = numbers["prompts"] * numbers["continuations"] if numbers else 0
-            return WEIGHED | {"work": {"drawn": drawn, "read": 200}}
+            control = CONTROL if arguments["control"] is None else arguments["control"]
+            return WEIGHED | {"work": {"drawn": drawn, "read": 200}, "control": control,
+                              "overrides": [*arguments["changes"]]}  # fmt: skip
         if operation == "measure":
             self.launched.append(arguments)
             return CONTROL

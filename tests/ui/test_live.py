@@ -465,3 +465,22 @@ def test_models_on_the_device_of_a_run_that_starts_give_way_and_say_to_which(mon
         monkeypatch.setattr(process, "close", told[process.device].append)
     _give_way(processes, "cuda:0", QUICK)
     assert told == {"cuda:0": [f"run {QUICK} was to start on cuda:0"], "cpu": []}
+
+
+@pytest.mark.parametrize(
+    ("beside", "name"),
+    [("best_of_n", "base, the best of 8"), ("rad", "base, reward-augmented decoding"), ("x", "")],
+)
+def test_a_decoder_that_trains_nothing_answers_beside_the_policies_where_asked_for(
+    bench, beside, name
+):
+    seen, run = visit(QUICK, may_change=True, live_beside=beside), run_of(bench)
+    *_, (part, attempt) = live_compare.answers(bench, seen, run, "A prompt")
+    subjects = [side["subject"] for side in attempt.sides]
+    assert subjects == ["base", "policy", "guided", *([beside] if name else [])]
+    assert name in text_of(part)
+    assert text_of(part).count("self-test passed") == len(subjects)
+    assert "Beside them" in text_of(live_compare.controls(bench, seen, run))
+    only_base = visit(QUICK, may_change=True, live_beside=beside, live_version="0")
+    *_, (_, attempt) = live_compare.answers(bench, only_base, run, "A prompt")
+    assert [side["subject"] for side in attempt.sides] == ["base", *([beside] if name else [])]

@@ -1,6 +1,7 @@
 """Measuring a run again: what may be chosen, what it will cost, who may start it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -73,15 +74,19 @@ def test_a_suite_that_cannot_be_had_here_says_why_and_cannot_be_ticked(bench):
     [({"measure_prompts": "0"}, "prompts = '0'"), ({"measure_continuations": "x"}, "must be a"),
      ({"measure_prompts": "²"}, "prompts = '²'"), ({"measure_documents": "9" * 5000}, "must be a"),
      ({"measure_judge": "m" * 301}, "judge: 301 letters"),
+     ({"measure_set": "seed"}, "further settings 'seed' is not of the form key=value"),
+     ({"measure_set": "[[a]]"}, "not of the form"), ({"measure_set": "a" * 2001}, "2,001 letters"),
      ({"measure_rtp": "false", "measure_perplexity": "false"}, "nothing to measure")],
 )  # fmt: skip
 def test_bad_choices_are_named_in_place_and_the_form_stays(bench, wrong, what):
-    with pytest.raises(ConfigError, match=what):
-        measuring.chosen(visit(QUICK, **wrong))
     run = bench.reader.run(QUICK)
-    shown = text_of(measuring.form(bench, visit(QUICK, **wrong), run))
-    assert what in shown
-    assert "rtp Toxicity." in shown
+    seen = visit(QUICK, may_change=True, **wrong)
+    with pytest.raises(ConfigError, match=re.escape(what)):
+        measuring.chosen(seen, run)
+    form = measuring.form(bench, seen, run)
+    assert what in text_of(form)
+    assert "rtp Toxicity." in text_of(form)
+    assert all(f"'{typed}'" in str(form) for name, typed in wrong.items() if typed != "false")
 
 
 def test_earlier_measurements_are_listed_with_their_true_states(tmp_path):
@@ -134,7 +139,8 @@ def test_what_the_choice_lacks_is_told_and_nothing_can_be_started(bench, monkeyp
 
 def test_a_measurement_is_queued_with_the_choices(bench):
     choice = measuring.chosen(
-        visit(QUICK, measure_perplexity="false", measure_fluency="true", measure_judge=" m ")
+        visit(QUICK, measure_perplexity="false", measure_fluency="true", measure_judge=" m "),
+        bench.reader.run(QUICK),
     )
     assert bench.control.measure(QUICK, choice, "once") == CONTROL
     (asked,) = bench.settings_process.launched
@@ -149,3 +155,59 @@ def test_who_only_looks_sees_the_cost_and_no_working_button(bench):
     demo = replace(bench, bind=Bind(is_demo=True))
     assert measuring.panel(demo, run) == ""
     assert measuring.form(demo, visit(QUICK, may_change=True), run) == ""
+
+
+FURTHER = """
+seed=1
+# a comment
+[method.options.rtp]
+horizon = 30  # tokens
+"""
+
+
+def test_control_scorers_and_further_settings_go_from_the_address_to_the_measurement(bench):
+    run = bench.reader.run(QUICK)
+    seen = visit(
+        QUICK, may_change=True, measure_control=CONTROL, measure_set=FURTHER,
+        measured_by_jigsaw_tcc="true", measured_by_profanity_svm="false",
+    )  # fmt: skip
+    bench.control.measure(QUICK, measuring.chosen(seen, run), "once")
+    (asked,) = bench.settings_process.launched
+    assert asked["control"] == CONTROL
+    assert "jigsaw_tcc" in asked["scorers"]
+    assert "profanity_svm" not in asked["scorers"]
+    changes = ("seed=1", "method.options.rtp.horizon = 30  # tokens")
+    assert asked["changes"] == changes
+    shown = text_of(measuring.form(bench, seen, run))
+    assert f"acft evaluate {QUICK} --suite rtp --suite perplexity --control {CONTROL}" in shown
+    assert all(f"--set '{change}'" in shown or f"--set {change}" in shown for change in changes)
+
+
+def test_the_only_control_of_the_same_settings_is_chosen_until_the_reader_takes_none(bench):
+    run = bench.reader.run(QUICK)
+    form = measuring.form(bench, visit(QUICK, may_change=True), run)
+    assert f"--control {CONTROL}" in text_of(form)
+    assert json.dumps({"run": QUICK, "control": CONTROL}) in str(form)
+    assert "beyond the control's" in text_of(form)
+    none = visit(QUICK, may_change=True, measure_control="none")
+    assert "--control" not in text_of(measuring.form(bench, none, run))
+    assert measuring.chosen(none, run).control == ""
+    pressed = visit(QUICK, data={"run": QUICK, "control": CONTROL})
+    assert measuring.chosen(pressed, run).control == CONTROL
+
+
+def test_a_control_that_cannot_serve_stays_in_the_menu_and_says_so(bench):
+    form = measuring.form(bench, visit(QUICK, measure_control=LOST), bench.reader.run(QUICK))
+    assert f"{LOST} (cannot serve)" in text_of(form)
+
+
+def test_who_only_looks_has_further_settings_neither_read_nor_looked_up(bench):
+    seen = visit(QUICK, measure_set='method.options.rtp.source="/etc/passwd"')
+    assert measuring.chosen(seen, bench.reader.run(QUICK)).changes == ()
+
+
+def test_a_scorer_that_is_not_here_cannot_be_ticked_and_says_why(bench):
+    form = str(measuring.form(bench, visit(QUICK, may_change=True), bench.reader.run(QUICK)))
+    (box,) = [part for part in form.split("['input'") if "measured_by_detoxify" in part]
+    assert "'disabled': ''" in box
+    assert "obtain it" in box

@@ -104,7 +104,7 @@ def test_menus_tell_runs_of_one_title_apart(several):
 
 
 def test_legends_and_the_table_of_the_trade_off_tell_runs_of_one_title_apart(several):
-    shown = tradeoff.drawn(several, visit())
+    shown = tradeoff.drawn(several, visit(by="run"))
     curves = runs_page.overlay(several, visit(select=",".join(NAMES)), "policy/ce")
     for figure in (curves, tradeoff.figure(shown)):
         legend = {trace["name"] for trace in figure["data"]}
@@ -113,3 +113,9 @@ def test_legends_and_the_table_of_the_trade_off_tell_runs_of_one_title_apart(sev
         }
     table = text_of(tradeoff.numbers(shown))
     assert all(name in table for name in NAMES.values())
+
+
+def test_where_colours_tell_methods_apart_each_point_says_of_which_run_it_is(several):
+    figure = tradeoff.figure(tradeoff.drawn(several, visit()))
+    told = [data[1] for trace in figure["data"] for data in trace.get("customdata", ())]
+    assert all(any(f"<br>{name}" in text for text in told) for name in NAMES.values())

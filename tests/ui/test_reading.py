@@ -329,12 +329,13 @@ def test_all_figures_of_a_finished_run_have_data(bench):
 
 def test_plotly_knows_every_property_of_every_figure(bench):
     point = {"run_id": QUICK, "texts": "", "name": "a", "method": "acft", "subject": "base",
-             "policy_version": 0, "x": 1.0, "x_low": 0.5, "x_high": 2.0, "x_n": 3,
+             "family": "base", "policy_version": 0, "x": 1.0, "x_low": 0.5, "x_high": 2.0, "x_n": 3,
              "y": 1.0, "y_low": None, "y_high": None, "y_n": None}  # fmt: skip
     line = charts.Line("a", [0, 1], [1.0, 2.0])
     drawn = [
         *run_page.figures(bench, visit(QUICK)),
         charts.trade_off([point, point | {"run_id": CONTROL}], "x", "y"),
+        charts.trade_off([point], "x", "y", frontiers={"base": [(1.0, 1.0), (2.0, 0.5)]}),
         charts.heatmap([{"round": 1, "bin": 2, "n": 3}], "toxicity"),
         charts.lines([line], "y", rounds=[1], target=0.5, share=True, until=4),
     ]

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+from acft.runs.directory import write_labels
+from acft.schema import Labels, RunPaths
 from acft.ui.pages import compare
+from acft.ui.parts import side_menus
 from acft.ui.reading.reader import Reader
 from acft.ui.web.dom import text_of
-from tests.ui.conftest import CONTROL, FAILED, QUICK, visit
+from tests.ui import synthetic
+from tests.ui.conftest import CONTROL, FAILED, LIVE, LOST, QUICK, make_bench, visit
 from tests.ui.test_filters import labelled
 
 MENUS = ("Run", "Other run", "Left", "Right")
@@ -81,3 +85,33 @@ def test_results_of_two_runs_are_compared_and_base_with_the_result_within_one(be
     assert sides() == sides(other=QUICK) == ("base.0", "policy.3")
     assert sides(other=CONTROL) == ("policy.3", "policy.3")
     assert sides(other=CONTROL, left="base.0") == ("base.0", "policy.3")
+
+
+def test_one_policy_against_itself_leads_to_runs_that_answered_the_same(tmp_path):
+    shapes = {
+        QUICK: synthetic.Shape(), CONTROL: synthetic.Shape(), LOST: synthetic.Shape(),
+        FAILED: synthetic.Shape(seed=7), LIVE: synthetic.Shape(state="running"),
+    }  # fmt: skip
+    for run_id, shape in shapes.items():
+        synthetic.write_run(tmp_path, run_id, shape)
+    write_labels(RunPaths(tmp_path / LOST), Labels(archived=True))
+    bench = make_bench(tmp_path, tmp_path)
+    same = visit(QUICK, left="policy.3", right="policy.3")
+    shown = compare.summary(bench, same)
+    assert "Both sides are tuned, version 3 of the same run" in text_of(shown)
+    assert f"'compare?run={QUICK}&other={CONTROL}'" in str(shown)
+    # Archived, of another seed, and not through with its test prompts.
+    assert not any(f"other={run_id}" in str(shown) for run_id in (LOST, FAILED, LIVE))
+    plain = compare.summary(bench, visit(QUICK))
+    assert "other=" not in str(plain)
+    bench.close()
+
+
+def test_no_more_runs_are_named_than_fit_a_notice(tmp_path):
+    for n in range(side_menus.MOST_LINKS + 2):
+        synthetic.write_run(tmp_path, f"20261122-14000{n}-same")
+    bench = make_bench(tmp_path, tmp_path)
+    run_id = "20261122-140000-same"
+    shown = compare.summary(bench, visit(run_id, left="base.0", right="base.0"))
+    bench.close()
+    assert str(shown).count("&other=") == side_menus.MOST_LINKS

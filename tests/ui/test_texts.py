@@ -418,12 +418,13 @@ def test_every_metric_that_counts_a_share_is_shown_as_one():
     assert not quantities.is_share("utility/perplexity_validation")
 
 
-def test_a_clicked_point_leads_to_the_texts_of_the_policy_that_it_is(bench):
-    seen = visit(QUICK)
+@pytest.mark.parametrize("by", ["method", "run"])
+def test_a_clicked_point_leads_to_the_texts_of_the_policy_that_it_is(bench, by):
+    seen = visit(QUICK, by=by)
     found = tradeoff.drawn(bench, seen)
-    trace = next(t for t in tradeoff.figure(found)["data"] if QUICK in t["customdata"][0][0])
+    points = [d for t in tradeoff.figure(found)["data"] for d in t.get("customdata", ())]
     for point in (each for each in found.points if each["run_id"] == QUICK):
-        [data] = [d for d in trace["customdata"] if d[1].startswith(point["subject"])]
+        [data] = [d for d in points if QUICK in d[0] and d[1].startswith(point["subject"])]
         shown: Any = tradeoff.picked(visit(data={"data": data}))
         query = dict(parse_qsl(shown[1]["data-goto"].removeprefix("compare?")))
         opened = compare.compared(bench, visit(query.pop("run"), **query))

@@ -158,7 +158,7 @@ def summary(bench: Workbench, visit: Visit, found: Comparison | None = None) -> 
         menus,
         drawing_menu(found),
         missing(found, visit),
-        same_sides(found),
+        same_sides(bench, found),
         badges(found),
         el("p.side", blind.HIDDEN) if _is_blind(visit) else _conclusions(found),
         **settle(run=found.run.run_id),

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from acft.store.queries.evaluations import Measure, measures, trade_off
 from acft.ui.page import PAGES, Page, Visit, Wire, Workbench
 from acft.ui.parts.frame import empty, title
-from acft.ui.reading import checkpoints
+from acft.ui.reading import checkpoints, families
 from acft.ui.reading.names import run_names
 from acft.ui.reading.pairs import Subject
 from acft.ui.reading.quantities import SHARE, comparison, is_share, measured
@@ -19,6 +19,15 @@ from acft.ui.web.dom import Node, act, chart, choose, el, sql_behind, table, unb
 UTILITY = ("perplexity", "utility/perplexity", "bits_per_byte", "judge_perplexity", "distinct")
 TOXICITY = ("toxic_share", "toxicity_probability", "expected_max", "satisfaction", "mean_toxicity")
 MAIN_SUITES = ("rtp", "perplexity")
+BY_METHOD, BY_RUN = "method", "run"
+"""What the colours of the chart tell apart, in the address."""
+MATCHED = "Methods at the same utility"
+HOW_MATCHED = (
+    "each method by its own frontier, interpolated between two of its policies; beyond its most "
+    "expensive useful one it keeps what that one reaches, and who has more policies is favoured. "
+    "No intervals, and runs may differ in more than the method: acft table experiments/frontier "
+    "compares runs made for it, with intervals over prompts and runs."
+)
 SAID_BY_AXIS = ("", SHARE, "score")
 """Units that an axis shows, or that say nothing."""
 
@@ -37,6 +46,16 @@ class Drawn:
     """How many there are of which one of them, or another such measure, is known."""
     sql: str = ""
     """The query behind the points; empty where they come from the files of runs."""
+    by: str = BY_METHOD
+    """What colours tell apart."""
+    at: str = ""
+    """The method at whose utilities all are compared, as asked for."""
+
+    @property
+    def signs(self) -> families.Signs:
+        """Of both axes, whether less (1) or more (-1) is better, 0 where nobody has said."""
+        across, up = (families.sign(m.metric) if m else 0 for m in (self.across, self.up))
+        return across, up
 
 
 def drawn(bench: Workbench, visit: Visit) -> Drawn:
@@ -63,7 +82,8 @@ def drawn(bench: Workbench, visit: Visit) -> Drawn:
     across = _named(same, visit.query.get("x", "")) or across
     points, sql = _points(bench, runs, across, up)
     policies = {policy for measure in same for policy in of[measure]}
-    return Drawn(everything, across, up, points, len(policies), sql)
+    by = BY_RUN if visit.query.get("by") == BY_RUN else BY_METHOD
+    return Drawn(everything, across, up, points, len(policies), sql, by, visit.query.get("at", ""))
 
 
 def first_axes(
@@ -145,8 +165,8 @@ def _points(
     names = run_names(bench.reader, [run for run in runs if run.run_id in drawn_runs])
     points = [
         point | {"texts": _texts_of(point, is_validation=is_validation),
-                 "name": names[point["run_id"]]}
-        for point in found
+                 "name": names[point["run_id"]], "family": family}
+        for point, family in zip(found, families.families(bench.reader, runs, found), strict=True)
     ]  # fmt: skip
     return points, sql
 
@@ -168,7 +188,10 @@ def menus(shown: Drawn) -> Node:
             "A run measures toxicity and perplexity when it ends; each policy becomes one point.",
         )
     both = f"{len(shown.points):,} of {shown.n_policies:,} policies have both."
+    colors = choose([(name, f"by {name}") for name in (BY_METHOD, BY_RUN)], shown.by, "Colours",
+                    data_query="by", **act("refresh"))  # fmt: skip
     return el("div.toolbar", _menu("y", "Up", found, up), _menu("x", "Across", found, across),
+              el("label.side", "Colours ", colors),
               el("span.side", both, " Open circles are base policies, bars 95 % intervals. Click a "
                  "point for the texts that moved. Validation has every checkpoint."))  # fmt: skip
 
@@ -180,12 +203,46 @@ def _menu(name: str, label: str, found: Sequence[Measure], chosen: Measure) -> N
 
 
 def figure(shown: Drawn) -> charts.Figure:
-    """The points with their intervals."""
+    """The points with their intervals, and the best ones of each method where it has a colour."""
     across, up = shown.across, shown.up
     if across is None or up is None:
         return charts.nothing("No policy has been measured yet.")
     shares = "".join(a for a, m in (("x", across), ("y", up)) if is_share(m.metric))
-    return charts.trade_off(shown.points, _label(across), _label(up), shares)
+    lines = families.frontiers(shown.points, shown.signs) if shown.by == BY_METHOD else None
+    return charts.trade_off(shown.points, _label(across), _label(up), shares, lines)
+
+
+def matched(shown: Drawn) -> Node:
+    """What each method reaches at the utilities of one, a table; or why that cannot be told."""
+    across, up = shown.across, shown.up
+    if across is None or up is None or not shown.points:
+        return ""
+    heading = el("h2", MATCHED)
+    if not all(shown.signs):
+        unknown = _label(up if shown.signs[0] else across)
+        told = f"Whether more or less is better is not known of: {unknown}. Choose another axis."
+        return el("section", heading, el("p.side", told))
+    methods = [*families.frontiers(shown.points, shown.signs)]
+    if len(methods) < 2:
+        told = "Fewer than two methods have both numbers, so none can be compared."
+        return el("section", heading, el("p.side", told))
+    at = shown.at if shown.at in methods else methods[0]
+    names, rows = families.matched(shown.points, shown.signs, at)
+    menu = choose([(name, name) for name in methods], at, "At the utility of",
+                  data_query="at", key="|".join(methods), **act("refresh"))  # fmt: skip
+    first, others = is_share(across.metric), is_share(up.metric)
+    cells = [
+        [_number(cost, as_percent=first),
+         *("not reached" if harm is None else _number(harm, as_percent=others) for harm in harms)]
+        for cost, harms in rows
+    ]  # fmt: skip
+    columns = [_label(across), *(f"{name}: {_label(up)}" for name in names)]
+    grid = table(columns, cells, caption=MATCHED, numeric={*range(len(columns))})
+    return el("section", heading, el("p.side", "At the utility of ", menu, " ", HOW_MATCHED), grid)
+
+
+def _number(value: float, *, as_percent: bool) -> str:
+    return words.percent(value) if as_percent else words.number(value, 4)
 
 
 def numbers(shown: Drawn) -> Node:
@@ -219,14 +276,13 @@ def _value(point: dict[str, Any], axis: str, *, as_percent: bool) -> Node:
     span = words.interval(point[f"{axis}_low"], point[f"{axis}_high"], as_percent=as_percent)
     n = point[f"{axis}_n"]
     note = unbroken([span, "" if n is None else f"n = {n:,}"])
-    value = words.percent(point[axis]) if as_percent else words.number(point[axis], 4)
-    return el("span", value, el("span.sub", note))
+    return el("span", _number(point[axis], as_percent=as_percent), el("span.sub", note))
 
 
 def parts(bench: Workbench, visit: Visit) -> list[Any]:
-    """Every part of the page: menus, figure, table."""
+    """Every part of the page: menus, figure, tables."""
     shown = drawn(bench, visit)
-    return [menus(shown), figure(shown), numbers(shown)]
+    return [menus(shown), figure(shown), el("div", matched(shown), numbers(shown))]
 
 
 def picked(visit: Visit) -> Node:
@@ -239,14 +295,15 @@ def _build(bench: Workbench, wire: Wire) -> None:
     view(title("Trade-off", "What lower toxicity costs."))
     top = view(acts=("refresh",))
     plot = chart()
-    below = view()
+    below = view(acts=("refresh",))
     leave = view()
 
     def show(visit: Visit) -> list[Any]:
         return parts(bench, visit)
 
     wire.on_load(show, outputs=[top, plot, below])
-    wire.read(top.refresh, show, outputs=[top, plot, below], trigger_mode="always_last")
+    for part in (top, below):
+        wire.read(part.refresh, show, outputs=[top, plot, below], trigger_mode="always_last")
     wire.read(plot.pick, picked, outputs=[leave])
 
 

@@ -28,6 +28,12 @@ from acft.ui.web.dom import Node, act, choose, el, veil
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
 
+CANDIDATES = 8
+UNTRAINED = {
+    "best_of_n": f"base, the best of {CANDIDATES}",
+    "rad": "base, reward-augmented decoding",
+}
+"""Decoders of the base that train nothing, by name, as what stands beside the run's policies."""
 SPACE_SECONDS = 120.0
 """On a public Space others wait for the same two cores."""
 TOO_SLOW = (
@@ -72,8 +78,20 @@ def controls(bench: Workbench, visit: Visit, run: Run) -> Node:
         note,
         other_version(visit, run),
         el("div.toolbar", el("label.side", "Tuned: ", tuned),
-           _guided_menu(visit, chosen) if chosen else None, fields),
+           _guided_menu(visit, chosen) if chosen else None, _beside_menu(visit), fields),
     )  # fmt: skip
+
+
+def _beside_menu(visit: Visit) -> Node:
+    menu = choose([("", "nothing more"), *UNTRAINED.items()], _beside(visit), "Beside them",
+                  data_query="live_beside", **act("refresh"))  # fmt: skip
+    return el("label.side", "Beside them: ", menu)
+
+
+def _beside(visit: Visit) -> str:
+    """The decoder that answers as well; empty for none."""
+    asked = visit.query.get("live_beside", "")
+    return asked if asked in UNTRAINED else ""
 
 
 def _guided_menu(visit: Visit, version: int) -> Node:
@@ -118,7 +136,7 @@ def answers(
     """
     bounded("prompt", prompt)
     version = version_of(visit, run)
-    sides = _sides(version, guided_version(visit, version))
+    sides = _sides(version, guided_version(visit, version), _beside(visit))
     attempt = Attempt(
         prompt, sides, conditions(visit), [[] for _ in sides], weights=[{} for _ in sides]
     )
@@ -223,15 +241,16 @@ def guided_version(visit: Visit, version: int) -> int:
     return 0 if visit.query.get("live_guided") == "base" else version
 
 
-def _sides(version: int, guided: int) -> list[dict[str, Any]]:
-    base = {"subject": "base", "version": 0}
-    if not version:
-        return [base]
-    return [
-        base,
-        {"subject": "policy", "version": version},
-        {"subject": "guided", "version": version, "weights": guided},
-    ]
+def _sides(version: int, guided: int, beside: str) -> list[dict[str, Any]]:
+    sides: list[dict[str, Any]] = [{"subject": "base", "version": 0}]
+    if version:
+        sides += [
+            {"subject": "policy", "version": version},
+            {"subject": "guided", "version": version, "weights": guided},
+        ]
+    if beside:
+        sides.append({"subject": beside, "version": 0, "candidates": CANDIDATES})
+    return sides
 
 
 def shown(attempt: Attempt) -> Node:
@@ -253,7 +272,10 @@ def shown(attempt: Attempt) -> Node:
                el("div.notice.bad", own, role="alert") if own else None)
         )  # fmt: skip
     facts = ", ".join(f"{name} {value}" for name, value in attempt.conditions.items())
-    line = f"{attempt.status} {facts}, top-p 0.9, temperature 1."
+    nucleus = "0.9"
+    if any(side["subject"] == "rad" for side in attempt.sides):
+        nucleus += " (1 where rewards have chosen the candidates)"
+    line = f"{attempt.status} {facts}, top-p {nucleus}, temperature 1."
     return el("div", el("p.side", line, role="status"), fault, el("div.live-grid", columns))
 
 
@@ -277,6 +299,8 @@ def name_of(side: dict[str, Any]) -> str:
     version = side["version"]
     if side["subject"] == "base":
         return "base"
+    if side["subject"] in UNTRAINED:
+        return UNTRAINED[side["subject"]]
     if side["subject"] == "policy":
         return f"tuned version {version}"
     whom = f"tuned version {side['weights']}" if side["weights"] else "base"

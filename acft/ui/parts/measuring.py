@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from acft.errors import AcftError, ConfigError
+from acft.errors import AcftError, ConfigError, RunError
 from acft.eventlog import Entry
 from acft.events import Phase, Progress
 from acft.store.queries.answer import Slice
 from acft.store.queries.runs import measurements
 from acft.ui.control import Choice
 from acft.ui.page import Visit, Wire, Workbench, why_not
-from acft.ui.parts import numbers
+from acft.ui.parts import measuring_choice, numbers
 from acft.ui.reading.measuring import suites_of
 from acft.ui.reading.reader import Run
 from acft.ui.reading.states import state_chip
@@ -51,25 +51,28 @@ def form(bench: Workbench, visit: Visit, run: Run) -> Node:
     if not _is_measurable(bench, run):
         return ""
     try:
-        choice = chosen(visit)
+        choice = chosen(visit, run)
         # Who may only look is not told which files there are.
         weighed = bench.control.weigh(run.run_id, choice, has_files=visit.may_change)
-        cost = _cost(bench, visit, run, weighed)
+        cost = [_cost(bench, visit, run, weighed),
+                measuring_choice.command(bench, run, choice.suites, weighed)]  # fmt: skip
     except ConfigError as error:
         weighed = bench.control.weigh(run.run_id, Choice((), {}))
-        cost = el("div.notice.bad", str(error), role="status")
+        cost = [el("div.notice.bad", str(error), role="status")]
     except AcftError as error:
         return _section(el("div.notice.bad", str(error), role="alert"), is_open=True)
     counts = numbers.fields(visit, NUMBERS, "measure", "cost")
-    fields = el("div.toolbar", counts, _judge(visit))
-    return _section(_boxes(visit, weighed["suites"]), fields, cost, is_open=True)
+    fields = [el("div.toolbar", counts, _judge(visit)),
+              *measuring_choice.fields(bench, visit, run, weighed)]  # fmt: skip
+    return _section(_boxes(visit, weighed["suites"]), *fields, *cost, is_open=True)
 
 
-def chosen(visit: Visit) -> Choice:
-    """The chosen suites, numbers and judge.
+def chosen(visit: Visit, run: Run) -> Choice:
+    """What the address says is to be measured of a run, and how.
 
     Raises:
-        ConfigError: A number is no whole number or out of range, or no suite is chosen.
+        ConfigError: A number is no whole number or out of range, no suite is chosen, or a further
+            setting cannot be read.
     """
     counts = numbers.chosen(visit, NUMBERS, "measure")
     judge = visit.query.get("measure_judge", "").strip()
@@ -78,7 +81,10 @@ def chosen(visit: Visit) -> Choice:
     suites = tuple(name for name in _asked(visit) if _is_ticked(visit, name))
     if not suites:
         raise ConfigError("nothing to measure; tick a suite")
-    return Choice(suites, counts, judge)
+    return Choice(
+        suites, counts, judge, measuring_choice.chosen_control(visit),
+        measuring_choice.chosen_scorers(visit, run), measuring_choice.chosen_changes(visit),
+    )  # fmt: skip
 
 
 def connect(
@@ -91,7 +97,11 @@ def connect(
         return form(bench, visit, run) if run else ""
 
     def measure(visit: Visit) -> Node:
-        run_id, choice = str(visit.data.get("run", "")), chosen(visit)
+        run_id = str(visit.data.get("run", ""))
+        run = bench.reader.run(run_id)
+        if run is None:
+            raise RunError(f"no run {run_id!r}; reload the page")
+        choice = chosen(visit, run)
         request = bench.request_id(visit, f"{run_id} {choice}")
         queued = bench.control.measure(run_id, choice, request)
         return el("div", el("p", "Queued; opening it …"), data_goto=f"run?run={queued}")
@@ -131,7 +141,7 @@ def _section(*parts: Node, is_open: bool = False) -> Node:
 
 def _asked(visit: Visit) -> list[str]:
     """Suites whose boxes were touched, and those that are ticked unless they are."""
-    others = {"judge", *NUMBERS}
+    others = {"judge", "control", "set", *NUMBERS}
     touched = [key.removeprefix("measure_") for key in visit.query if key.startswith("measure_")]
     return [*DEFAULT_SUITES, *(n for n in touched if n not in {*DEFAULT_SUITES, *others})]
 
@@ -167,7 +177,7 @@ def _cost(bench: Workbench, visit: Visit, run: Run, weighed: Weighed) -> Node:
     problems = [el("div.notice.bad", text, role="status") for text in weighed["problems"]]
     button = el(
         "button.go", "Measure", type="button", disabled=not visit.may_change or bool(problems),
-        data_patient=True, **act("measure", run=run.run_id),
+        data_patient=True, **act("measure", run=run.run_id, control=weighed["control"]),
     )  # fmt: skip
     each = seconds_per_response(bench.reader.entries(run.run_id))
     text = _in_words(weighed["work"], each)

@@ -34,9 +34,13 @@ def command(bench: Workbench, visit: Visit, text: str) -> str:
     if name in preset_names(bench.experiments):
         file = _from_here(bench.experiments / f"{name}.toml")
         before = preset(bench.experiments, name)
+    return settings_text.command(text, file, before, runs_option(bench))
+
+
+def runs_option(bench: Workbench) -> str:
+    """What a command says so that it finds the runs shown here; nothing in the usual folder."""
     runs = _from_here(bench.reader.runs_dir)
-    options = "" if runs == RUNS else f" --runs {shlex.quote(runs)}"
-    return settings_text.command(text, file, before, options)
+    return "" if runs == RUNS else f" --runs {shlex.quote(runs)}"
 
 
 def _of_run(bench: Workbench, run_id: str, text: str) -> str:

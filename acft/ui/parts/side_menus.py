@@ -1,5 +1,6 @@
 """Which two policies of which runs are compared, under which conditions, and menus of others."""
 
+import itertools
 from collections.abc import Sequence
 
 from acft.ui.page import Visit, Workbench
@@ -7,6 +8,7 @@ from acft.ui.parts.frame import empty
 from acft.ui.parts.runs_menu import menu, run_menu
 from acft.ui.reading.comparing import PURPOSES, Comparison, tests
 from acft.ui.reading.conditions import conditions, identity, in_turn, same_conditions
+from acft.ui.reading.names import run_names
 from acft.ui.reading.pairs import Subject, subjects
 from acft.ui.reading.reader import Run
 from acft.ui.web import words
@@ -25,6 +27,8 @@ NOTHING = {
 }
 SPLITS = [("test", "test"), ("validation", "validation, every checkpoint")]
 """The choices of prompts, in words."""
+MOST_LINKS = 5
+"""Runs that are named where a comparison compares nothing."""
 
 
 def chooser(
@@ -123,12 +127,46 @@ def drawing_menu(found: Comparison) -> Node | None:
     return el("div", el("p.side", told, drawings), unequal)
 
 
-def same_sides(found: Comparison) -> Node | None:
-    """That both sides are one policy of one run, so that nothing can differ."""
+def same_sides(bench: Workbench, found: Comparison) -> Node | None:
+    """That both sides are one policy of one run, so that nothing can differ, and ways on."""
     if (found.run.run_id, found.left) != (found.other.run_id, found.right):
         return None
+    alike = _alike(bench, found)
+    names, split = run_names(bench.reader, alike), "" if found.split == "test" else found.split
+    links = [
+        el("li", el("a", f"{names[run.run_id]} · {run.run_id}",
+                    href=link("compare", {"run": found.run.run_id, "split": split},
+                              other=run.run_id)))
+        for run in alike
+    ]  # fmt: skip
+    ways = ["These runs answered the same prompts under the same conditions: ",
+            el("ul.plain", links)] if links else None  # fmt: skip
     return el("div.notice.warn", f"Both sides are {found.left.label} of the same run, so nothing "
-              "differs. Choose another policy or, against it, another run.")  # fmt: skip
+              "differs. Choose another policy or, against it, another run. ", ways)  # fmt: skip
+
+
+def _alike(bench: Workbench, found: Comparison) -> list[Run]:
+    """Other runs whose policy answered the same prompts under equal conditions, newest first.
+
+    Events tell who answered, since reading the answers of many runs takes long.
+    """
+    runs = (
+        run
+        for run in bench.reader.runs()
+        if run.run_id != found.run.run_id
+        and not run.labels.archived
+        and _has_answered(run, found.split)
+        and same_conditions(found.run, run)
+    )
+    return list(itertools.islice(runs, MOST_LINKS))
+
+
+def _has_answered(run: Run, split: str) -> bool:
+    if not any(shard.table == "rollouts" for shard in run.history.shards):
+        return False
+    if split == "validation":
+        return run.status.kind == "training" and bool(run.history.rounds)
+    return any(e.subject != "base" for e in run.history.evaluations)
 
 
 def badges(found: Comparison) -> Node:

@@ -30,7 +30,7 @@ def distinctions(reader: Reader, runs: Sequence[Run]) -> dict[str, str]:
 
 def _told(reader: Reader, runs: Sequence[Run]) -> dict[str, Words]:
     known = {run.run_id: run for run in runs}
-    trained = {run.run_id: _trained(reader, known, run) for run in runs}
+    trained = {run.run_id: trained_run(reader, known, run) for run in runs}
 
     def methods(alike: Sequence[str]) -> dict[str, str]:
         return {run_id: _method(known[run_id], trained[run_id]) for run_id in alike}
@@ -47,7 +47,7 @@ def _told(reader: Reader, runs: Sequence[Run]) -> dict[str, Words]:
     return _further(_further(titles, methods), overrides)
 
 
-def _trained(reader: Reader, known: Mapping[str, Run], run: Run) -> Run:
+def trained_run(reader: Reader, known: Mapping[str, Run], run: Run) -> Run:
     """The run that a measurement measures, as far as it is there; else the run itself."""
     if run.status.kind == "training":
         return run

@@ -8,7 +8,7 @@ paper; the page adds fonts, grid and background of its theme.
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,11 @@ POLICY = "#2f7fc9"
 GOOD = "#2a9d7c"
 SYMBOLS = {"base": "circle-open", "policy": "circle", "guided": "diamond"}
 OTHER = ("#8a63c7", "#4f9db3", "#a2863a", "#c05a8c")
-PALETTE = (POLICY, GUIDED, GOOD, *OTHER, BASE)
+METHODS = (POLICY, GUIDED, GOOD, *OTHER)
+"""Of methods in the trade-off, where grey is of base policies."""
+PALETTE = (*METHODS, BASE)
+FEW_RUNS = 3
+"""Of a method, whose policies are joined run by run; lines of more hide its frontier."""
 MAX_POINTS = 1500
 BINS = 20
 """Of a heat map's values."""
@@ -144,47 +148,109 @@ def heatmap(counts: Sequence[dict[str, Any]], name: str) -> Figure:
     return finished([cells], layout, summary, has_data=bool(rounds))
 
 
-def trade_off(
-    points: Sequence[dict[str, Any]], x_title: str, y_title: str, shares: str = ""
-) -> Figure:
-    """One mark for each measured policy with 95 % intervals; runs by colour, policies by shape.
+@dataclass(frozen=True)
+class Group:
+    """Points of the trade-off that are drawn alike: those of a run, of a method where it has one.
 
-    ``name`` of a point is that of its run; axes named in ``shares`` (``x``, ``y``, ``xy``) are in
-    percent.
+    Groups of one ``key`` share an entry of the legend, which is that of the first one.
     """
-    traces = [
-        _policies([p for p in points if p["run_id"] == run_id], name, PALETTE[i % len(PALETTE)],
-                  x_title, y_title, shares)
-        for i, (run_id, name) in enumerate({p["run_id"]: p["name"] for p in points}.items())
-    ]  # fmt: skip
+
+    key: str
+    name: str
+    color: str
+    points: Sequence[dict[str, Any]]
+    is_joined: bool = True
+    is_first: bool = True
+    says_run: bool = False
+    """Whether each point says of which run it is, which the legend does not."""
+
+
+def trade_off(
+    points: Sequence[dict[str, Any]],
+    x_title: str,
+    y_title: str,
+    shares: str = "",
+    frontiers: Mapping[str, Sequence[tuple[Number, Number]]] | None = None,
+) -> Figure:
+    """One mark for each measured policy with 95 % intervals; subjects by shape.
+
+    Args:
+        points: ``name`` of each is that of its run, ``family`` that of its method.
+        x_title: What is drawn across.
+        y_title: What is drawn up.
+        shares: Axes in percent (``x``, ``y``, ``xy``).
+        frontiers: Lines by family, which then have the colours; without them runs have.
+    """
+    groups = _by_run(points) if frontiers is None else _by_family(points)
+    colors = {group.key: group.color for group in groups}
+    traces = [_policies(group, x_title, y_title, shares) for group in groups]
+    lines = {name: line for name, line in (frontiers or {}).items() if len(line) > 1}
+    traces += [_frontier(name, line, colors[name]) for name, line in lines.items()]
     layout = {
         "height": 460, "margin": MARGIN, "legend": LEGEND, "showlegend": True,
         "xaxis": {"title": {"text": plain(x_title)}}, "yaxis": {"title": {"text": plain(y_title)}},
     }  # fmt: skip
     for axis in shares:
         layout[f"{axis}axis"]["tickformat"] = ".1~%"
-    summary = f"{y_title} against {x_title}: {len(points)} policies"
+    best = [f"frontier of {n}: {len(line)} of them" for n, line in (frontiers or {}).items()]
+    summary = "; ".join([f"{y_title} against {x_title}: {len(points)} policies", *best])
     return finished(traces, layout, summary, has_data=bool(points))
 
 
-def _policies(
-    own: Sequence[dict[str, Any]], name: str, color: str, x_title: str, y_title: str, shares: str
-) -> Trace:
-    """The measured policies of one run."""
+def _by_run(points: Sequence[dict[str, Any]]) -> list[Group]:
+    names = {p["run_id"]: p["name"] for p in points}
+    return [
+        Group(i, name, PALETTE[n % len(PALETTE)], [p for p in points if p["run_id"] == i])
+        for n, (i, name) in enumerate(names.items())
+    ]
+
+
+def _by_family(points: Sequence[dict[str, Any]]) -> list[Group]:
+    """A colour for each method, grey for base; the points of each of few runs are joined."""
+    own: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for p in points:
+        own.setdefault(p["family"], {}).setdefault(p["run_id"], []).append(p)
+    bases = {p["family"] for p in points if p["subject"] == "base"}
+    methods = [name for name in own if name not in bases]
+    colors = {name: METHODS[n % len(METHODS)] for n, name in enumerate(methods)}
+    return [
+        Group(family, family, colors.get(family, BASE), found, len(runs) <= FEW_RUNS, n == 0,
+              says_run=True)
+        for family, runs in own.items() for n, found in enumerate(runs.values())
+    ]  # fmt: skip
+
+
+def _frontier(family: str, line: Sequence[tuple[Number, Number]], color: str) -> Trace:
+    return {
+        "type": "scatter", "mode": "lines", "name": plain(f"frontier of {family}", 60),
+        "x": [x for x, _ in line], "y": [y for _, y in line], "legendgroup": family,
+        "line": {"color": color, "width": 2}, "hoverinfo": "skip", "showlegend": False,
+    }  # fmt: skip
+
+
+def _policies(group: Group, x_title: str, y_title: str, shares: str) -> Trace:
+    """The measured policies of a group."""
+    own, color = group.points, group.color
     x_form, y_form = (".1%" if axis in shares else ".4g" for axis in "xy")
     return {
-        "type": "scatter", "mode": "lines+markers",
+        "type": "scatter", "mode": "lines+markers" if group.is_joined else "markers",
         "x": [p["x"] for p in own], "y": [p["y"] for p in own],
-        "name": plain(name, 48),
+        "name": plain(group.name, 48), "legendgroup": group.key, "showlegend": group.is_first,
         "line": {"color": color, "width": 1, "dash": "dot"},
         "marker": {"size": 11, "color": color, "line": {"width": 2, "color": color},
                    "symbol": [SYMBOLS.get(p["subject"], "square") for p in own]},
         "error_x": _bars(own, "x", color), "error_y": _bars(own, "y", color),
-        "customdata": [[p["texts"], plain(f"{p['subject']}, version {p['policy_version']}"),
-                        p["x_n"] or "?", p["y_n"] or "?"] for p in own],
+        "customdata": [[p["texts"], _said(p, says_run=group.says_run), p["x_n"] or "?",
+                        p["y_n"] or "?"] for p in own],
         "hovertemplate": f"%{{customdata[1]}}<br>{plain(x_title)} %{{x:{x_form}}} (n = "
         f"%{{customdata[2]}})<br>{plain(y_title)} %{{y:{y_form}}} (n = %{{customdata[3]}})",
     }  # fmt: skip
+
+
+def _said(point: dict[str, Any], *, says_run: bool) -> str:
+    """Which policy a point is, and of which run where nothing else says that."""
+    said = [f"{point['subject']}, version {point['policy_version']}"]
+    return "<br>".join(map(plain, [*said, point["name"]] if says_run else said))
 
 
 def _bars(points: Sequence[dict[str, Any]], axis: str, color: str) -> dict[str, Any]:

@@ -89,5 +89,6 @@ def test_the_numbers_go_to_the_suites_that_have_them_and_not_to_a_published_prot
 
 def test_who_may_only_look_is_not_told_which_files_there_are(run):
     found = [weighed(run, ["fluency"], judge, has_files=False) for judge in ("/etc", "/no/such")]
-    assert found[0] == found[1]
+    said = [each | {"overrides": []} for each in found]  # which repeat what was typed
+    assert said[0] == said[1]
     assert found[0]["problems"] == []

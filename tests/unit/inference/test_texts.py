@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from acft.data import prompt_of
+from acft.decoding.base import DECODERS, DecoderContext
 from acft.errors import DataError, ModelError
 from acft.inference import opened as opened_module
 from acft.inference import texts
 from acft.inference.opened import open_run
 from acft.inference.server import Session
 from acft.schema import MANIFEST, policy_sha256
+from acft.settings import SamplingSettings
 from acft.training.train_state import ORACLE
+from acft.types import Prompt
 from tests.bench import VowelScorer
 
 PROMPT = "See the rain"
@@ -229,3 +232,25 @@ def test_a_text_of_too_many_letters_is_refused_before_it_is_tokenised(session, o
     typed: dict[str, Any] = {"prompt": PROMPT, "response": "a b", part: "a " * 30_000}
     with pytest.raises(DataError, match=f"the {part} has 60,000 letters; at most 4,000 are read"):
         texts.score(session, str(own_run.root.parent), own_run.root.name, 0, **typed)
+
+
+@pytest.mark.parametrize("name", ["best_of_n", "rad"])
+def test_decoders_that_train_nothing_answer_as_they_do_elsewhere(session, own_run, name):
+    opened = open_run(session, str(own_run.root.parent), own_run.root.name)
+    context = DecoderContext(opened.base, verdicts=opened.constraint.score)
+    kind = DECODERS.get(name)
+    sampler = kind.build(kind.settings_type.parse({}), context)
+    sampling = SamplingSettings(horizon=6)
+    drawn = sampler.sample([Prompt("live", PROMPT, "test")], 3, sampling, 0).rollouts
+    found = answered(session, own_run, side(name, 0), side("base", 0))
+    assert found[0]["texts"] == [rollout.response_text for rollout in drawn]
+    assert found[0]["weights"] == found[1]["weights"]
+
+
+def test_no_candidate_is_shown_before_it_is_known_to_be_the_best(session, own_run):
+    runs, run_id = str(own_run.root.parent), own_run.root.name
+    sides = [side("best_of_n", 0, candidates=4)]
+    parts = list(texts.generate(session, runs, run_id, PROMPT, sides, samples=2, horizon=5))
+    assert [len(part["texts"]) for part in parts] == [0] * (len(parts) - 1) + [2]
+    with pytest.raises(DataError, match="the best of 99 responses"):
+        answered(session, own_run, side("best_of_n", 0, candidates=99))

@@ -29,9 +29,9 @@ from acft.tables.matched import difference_at, knobs, matched_table, trade_off_f
 from acft.tables.members import VALIDATED, Member
 from acft.tables.roc import roc_curves
 from acft.tables.table import PROMPTS_ONLY
-from acft.tables.tradeoff import frontier
 from acft.tables.win_table import win_table
 from acft.totals import Totals, event_names
+from acft.tradeoff import frontier
 from tests.fake_responses import response
 from tests.fake_runs import SPEC
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acft.tables.tradeoff import Point, frontier, harm_at, matched, mixture_at
+from acft.tradeoff import Point, frontier, harm_at, matched, mixture_at
 
 CURVE = [Point(0.0, 0.20, "weak"), Point(0.02, 0.10, "middle"), Point(0.06, 0.06, "strong")]
 
