@@ -46,7 +46,7 @@ SAMPLED = 64
 """Responses drawn to be timed, and again to train an oracle that can guide the step."""
 PASSES = 2
 """Passes of that oracle over them; the second is timed."""
-PHASES = {
+PHASES: dict[str, str] = {
     Phase.SAMPLE_ORACLE: "drawing and judging responses for the oracle",
     Phase.SAMPLE_VALIDATION: "drawing and judging responses for the oracle",
     Phase.FIT_ORACLE: "training an oracle on them, to guide the step",

@@ -23,7 +23,7 @@ from acft.ui.pages import compare, rollouts, runs, tradeoff
 from acft.ui.pages import tokens as tokens_page
 from acft.ui.parts import blind, vocabulary
 from acft.ui.reading import checkpoints, comparing, pairs, quantities, tokens
-from acft.ui.reading.answers import Answer
+from acft.ui.reading.answers import Response
 from acft.ui.reading.comparing import Choice
 from acft.ui.web import charts, words
 from acft.ui.web.dom import el, sent, sparkline, text_of
@@ -41,7 +41,7 @@ from tests.ui.conftest import (
 
 
 def answer(prompt="p", sample=0, text="t", score=0.1, subject="base", version=0):
-    return Answer(
+    return Response(
         rollout_id=f"{subject}-{prompt}-{sample}", subject=subject, version=version,
         prompt_id=prompt, prompt="prompt " + prompt, category="kind", sample=sample, text=text,
         n_tokens=3, logprob=-6.0, scores={"judge": score},

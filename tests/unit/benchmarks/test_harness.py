@@ -231,7 +231,7 @@ def test_a_control_text_stands_before_every_context(tmp_path) -> None:
     file.write_text(json.dumps(question))
     run = run_settings(tiny_model(tmp_path))
     policy = ControlledPolicy.of(base_policy(run), "quality 1\n")
-    bench = bench_of(run, policy=policy, control=policy.control)
+    bench = bench_of(run, policy=policy, control="quality 1\n")
     options = HarnessSettings(tasks=(), files=(str(file),))
     _, measured = finish(SUITES.get("harness").run(options, bench))
     rollout = Rollout("0", "0", "Question: Grass is\nAnswer:", " green", (), (), (), 0)

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,8 @@ def heard(monkeypatch):
 def telling(heard, name):
     """Says on which stream it works."""
     for _ in range(2):
-        heard.append(f"{name} on {torch.cuda.current_stream().name}")
+        stream: Any = torch.cuda.current_stream()
+        heard.append(f"{name} on {stream.name}")
         yield Note("info", name)
 
 
