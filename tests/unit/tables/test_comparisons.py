@@ -308,6 +308,13 @@ def test_a_figure_is_the_same_two_files_whatever_the_names(drawn, tmp_path):
     assert first[".pdf"].startswith(b"%PDF")
 
 
+def test_an_interval_without_a_limit_is_drawn_up_to_the_border():
+    rows = [("a", Mark(0.5, 0.5, 0.2, None)), ("b", Mark(0.1, 0.1, 0.0, 0.9))]
+    axes = intervals(rows, "change").axes[0]
+    drawn = [line.get_xdata() for line in axes.lines]
+    assert [0.2, axes.get_xlim()[1]] in [[*x] for x in drawn]
+
+
 def test_every_series_is_named_once():
     curve, dots = [(0.0, 0.0), (1.0, 1.0)], [Mark(0.5, 0.5)]
     series = [Series("curve", (), curve), Series("dots", dots), Series("both", dots, curve)]
