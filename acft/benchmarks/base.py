@@ -168,6 +168,9 @@ class Suite:
     reads: Callable[[Any, RunSettings], Sequence[TextSource]] = lambda _, __: []
     """Takes the suite's settings and the run's; prompt sets and corpora that it cannot be without,
     those of the run too."""
+    independent: Callable[[str], str] = lambda group: group
+    """Takes a group of its totals; what of it is independent of the others: the prompt, where a
+    group is a single response to it."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each other file or package that is not here."""
 

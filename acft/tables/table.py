@@ -138,7 +138,7 @@ class ResultTable:
 
     def with_origin(self, members: Members) -> "ResultTable":
         """The same with a caption that ends in what it was made from."""
-        return replace(self, caption=f"{self.caption} {origin_of(members)}".strip())
+        return replace(self, caption=f"{self.caption} {origin_of(members, self.columns)}".strip())
 
     def _lines(self) -> list[list[str]]:
         lines = [[*self.heads, *self.columns]]

@@ -66,7 +66,8 @@ def by_text(values: list[float]) -> Totals:
 def test_the_column_wins_where_its_responses_are_likelier_and_ties_count_half(tmp_path):
     base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0, 1.0, 1.0)})
     ours = measured(tmp_path, "win_rate", {JUDGED: by_response(0.5, 0.5, 1.0, 2.0)})
-    assert "n of each: win_rate 4;" in origin_of([Member(base, "Base"), Member(ours, "Ours")])
+    told = origin_of([Member(base, "Base"), Member(ours, "Ours")])
+    assert "n of each: win_rate 2;" in told, "two prompts, two responses to each"
     table = win_table([Member(base, "Base"), Member(ours, "Ours")], "another model")
     assert table is not None
     cells = {row.variant: row.cells for row in table.rows}

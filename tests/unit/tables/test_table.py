@@ -360,6 +360,17 @@ def test_the_caption_names_runs_prompts_and_commits(tmp_path):
     assert expected in table.latex
 
 
+def test_the_caption_counts_the_prompts_of_what_is_shown_alone(tmp_path):
+    per_document = [Evaluated("perplexity/x", "perplexity", "policy", 9.0, 48)]
+    per_document.append(Evaluated("perplexity/x", "mean_perplexity", "policy", 9.0, 47))
+    finished(tmp_path, [*per_document, Evaluated("divergence", "kl", "policy", 0.1, 100)])
+    assert (
+        "n of each: divergence 100, perplexity/x 47 to 48;"
+        in result_table(tmp_path, "exp").markdown
+    )
+    assert "n of each: perplexity/x 48;" in result_table(tmp_path, "exp", ["* perplexity"]).markdown
+
+
 def test_a_run_counts_once_however_often_it_was_measured(tmp_path):
     run = finished(tmp_path, shares(0.9), "method.x=1", "seed=7")
     for created, mean in ((2.0, 0.2), (1.0, 0.4)):
