@@ -24,7 +24,7 @@ from acft.policy import Policy
 from acft.scorers import Scorer
 from acft.scoring import Scores, score_texts
 from acft.settings import SamplingSettings
-from acft.statistics import Interval, agreement
+from acft.statistics import Interval, agreement, recorded
 from acft.totals import (
     Totals,
     change_beyond_control,
@@ -291,6 +291,7 @@ def compare(
 def event_of(name: str, estimate: Interval, label: Label, comparison: str = "") -> Evaluated:
     """The event that reports an estimate of the measurement ``name``, or a comparison of it."""
     suite, metric = event_names(label.suite, name, comparison)
+    estimate = recorded(estimate)
     return Evaluated(
         suite,
         metric,

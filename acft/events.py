@@ -163,6 +163,7 @@ class Evaluated(Event):
     low: float | None = None
     """Lower end of the 95 % interval where one was computed."""
     high: float | None = None
+    """Upper end; an interval of which only one end is told has no limit at the other."""
     policy_version: int = 0
     scorer_version: str = ""
     """Version and weight hash of the scorer that judged, where one did."""

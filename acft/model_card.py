@@ -8,6 +8,7 @@ from typing import Any
 from acft.assets import PACKAGED_MODELS
 from acft.backbone.loading import Backbone
 from acft.events import CHANGE, COMPARISONS, Evaluated
+from acft.statistics import brackets
 
 LIBRARIES = {"merged": "transformers", "adapter": "peft"}
 
@@ -233,9 +234,7 @@ def _percent(event: Evaluated | None) -> str:
 
 
 def _interval(event: Evaluated, form: str, scale: float) -> str:
-    if event.low is None or event.high is None:
-        return ""
-    return f" [{scale * event.low:{form}}, {scale * event.high:{form}}]"
+    return f" {brackets(event.low, event.high, lambda end: f'{scale * end:{form}}')}".rstrip()
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

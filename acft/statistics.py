@@ -22,7 +22,10 @@ MARGIN = 0.1
 BLOCK = 200_000
 """Rows of all resamples that are weighed at once: a few megabytes."""
 UNDEFINED_LIMIT = 0.01
-"""Largest share of resamples without a value (a ratio over zero) that still gives an interval."""
+"""Largest share of resamples without a value (zero over zero) that still gives an interval; and of
+infinite ones that still gives a standard error."""
+ROUNDING = 1e-12
+"""What calculating leaves of a difference of equal numbers."""
 FLOOR = 1e-12
 """Distance of probabilities from 0 and 1, so that a cross-entropy is finite."""
 
@@ -34,6 +37,7 @@ class Interval:
     value: float | None
     low: float | None
     high: float | None
+    """Infinite where the data set no limit, as to a ratio whose denominator may be 0."""
     n: int
     """Independent groups (prompts) behind the estimate."""
     stderr: float | None = None
@@ -108,68 +112,44 @@ def group_rows(groups: Groups) -> list[Rows]:
 
 
 def percentile_interval(value: float, draws: Floats, n: int) -> Interval:
-    """The middle 95 % of resampled values; none when too many of them are undefined."""
-    defined = draws[np.isfinite(draws)]
+    """The middle 95 % of resampled values; none when too many of them are undefined.
+
+    Both ends are draws, with as many of them outside each, so the interval of 1 / x is that of x
+    turned round. A ratio over nothing is above every other, and so may an end be.
+    """
+    known = np.sort(draws[~np.isnan(draws)])
     estimate = value if np.isfinite(value) else None
-    if estimate is None or n < 2 or len(defined) < (1 - UNDEFINED_LIMIT) * len(draws):
+    if np.isnan(value) or n < 2 or len(known) < (1 - UNDEFINED_LIMIT) * len(draws):
         return Interval(estimate, None, None, n)
-    tail = (1 - LEVEL) / 2
-    # a ratio over nothing is above every other, so it takes its place among the largest
-    low, high = np.quantile(draws[~np.isnan(draws)], [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high), n, float(defined.std(ddof=1)))
+    outside = round((1 - LEVEL) / 2 * (len(known) - 1))
+    low, high = known[outside], known[-1 - outside]
+    return Interval(estimate, float(low), float(high), n, spread_of(draws))
 
 
-def with_stderr(found: Interval, draws: Floats) -> Interval:
-    """The interval with the standard deviation of other draws than those of its ends.
-
-    Student's t with one or two degrees of freedom has none itself.
-    """
-    defined = draws[np.isfinite(draws)]
-    return found if found.stderr is None else replace(found, stderr=float(defined.std(ddof=1)))
-
-
-# ---- repeated runs -----------------------------------------------------------------------------
+def spread_of(draws: Floats) -> float | None:
+    """Standard deviation of resampled values; None when too many of them are not finite."""
+    finite = draws[np.isfinite(draws)]
+    if len(finite) < max(2, (1 - UNDEFINED_LIMIT) * len(draws)):
+        return None
+    return float(finite.std(ddof=1))
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Draws of how far the mean of some repetitions may be off."""
-
-    normal: Floats
-    """For a standard error."""
-    student: Floats
-    """For the ends of an interval: the spread is itself told from few repetitions."""
+def recorded(found: Interval) -> Interval:
+    """The interval as records hold it, where no number is infinite: an open end is left out."""
+    ends = [
+        end if end is not None and np.isfinite(end) else None for end in (found.low, found.high)
+    ]
+    return replace(found, low=ends[0], high=ends[1])
 
 
-def errors_of_mean(values: ArrayLike, n_draws: int, rng: np.random.Generator) -> Errors:
-    """Draws of the error of a mean over repetitions; zero for a single one, which cannot say.
-
-    Source: Student 1908, the standard error of a mean times t with k - 1 degrees of freedom.
-    """
-    array = _floats(values)
-    k = len(array)
-    if k == 1:
-        return Errors(np.zeros(n_draws), np.zeros(n_draws))
-    stderr = array.std(ddof=1) / np.sqrt(k)
-    normal = stderr * rng.standard_normal(n_draws)
-    return Errors(normal, normal / np.sqrt(rng.chisquare(k - 1, n_draws) / (k - 1)))
-
-
-def mean_of_runs(estimates: Sequence[Interval]) -> Interval:
-    """Interval of the mean of estimates that each know their standard error.
-
-    Their own errors are taken as shared, as they are over the same prompts, and normal.
-    """
-    known = [(e.value, e.stderr) for e in estimates if e.value is not None and e.stderr is not None]
-    if not known or len(known) < len(estimates):
-        return NOTHING
-    values, stderrs = np.array(known).T
-    rng = np.random.default_rng(0)
-    own = values.mean() + stderrs.mean() * rng.standard_normal(RESAMPLES)
-    errors = errors_of_mean(values, RESAMPLES, rng)
-    n = min(estimate.n for estimate in estimates)
-    found = percentile_interval(float(values.mean()), own + errors.student, n)
-    return with_stderr(found, own + errors.normal)
+def brackets(
+    low: float | None, high: float | None, form: Callable[[float], str], between: str = ", "
+) -> str:
+    """``[low, high]``, or ``[low, inf)`` where only one end is recorded; empty without any."""
+    if low is None and high is None:
+        return ""
+    first = "(-inf" if low is None else f"[{form(low)}"
+    return f"{first}{between}{'inf)' if high is None else f'{form(high)}]'}"
 
 
 # ---- shares and equivalence --------------------------------------------------------------------
@@ -202,21 +182,36 @@ def widened(found: Interval) -> Interval:
     return replace(found, low=bounds.low, high=bounds.high)
 
 
-def equivalence(
-    interval: Interval, margin: float
-) -> Literal["equivalent", "lower", "higher", "undecided"]:
+Verdict = Literal["equivalent", "lower", "higher", "undecided"]
+
+
+def equivalence(interval: Interval, margin: float) -> Verdict:
     """What an interval of a difference says about a margin around zero.
 
     ``equivalent`` when the whole interval lies inside the margin (two one-sided tests at 2.5 %),
     ``lower`` or ``higher`` when it excludes zero but not the margin, ``undecided`` otherwise.
     """
-    if interval.low is None or interval.high is None:
+    return _verdict(interval, -margin, margin)
+
+
+def equivalence_of_change(interval: Interval, margin: float) -> Verdict:
+    """The same of a relative change: ``equivalent`` when neither is above the other by the margin.
+
+    So it is the same verdict, turned round, whichever of the two is called the first; a fall by the
+    margin itself is a rise by more than it.
+    """
+    return _verdict(interval, 1 / (1 + margin) - 1, margin)
+
+
+def _verdict(interval: Interval, lowest: float, highest: float) -> Verdict:
+    low, high = interval.low, interval.high
+    if low is None or high is None:
         return "undecided"
-    if -margin < interval.low and interval.high < margin:
+    if lowest + ROUNDING < low and high < highest - ROUNDING:
         return "equivalent"
-    if interval.high < 0:
+    if high < -ROUNDING:
         return "lower"
-    return "higher" if interval.low > 0 else "undecided"
+    return "higher" if low > ROUNDING else "undecided"
 
 
 # ---- ranking and calibration -------------------------------------------------------------------

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from acft.repetitions import Errors, errors_of_mean, with_stderr
 from acft.statistics import (
     NOTHING,
     RESAMPLES,
     Floats,
     Interval,
-    errors_of_mean,
     percentile_interval,
     widened,
     wilson,
-    with_stderr,
 )
 
 Counts = NDArray[np.uint16]
@@ -124,9 +123,9 @@ def ratio_bootstrap(
         value = float(statistic(*(s.overall() for s in paired))[0])
         draws = statistic(*(_resampled(s, weights) for s in paired))
         found = percentile_interval(value, draws, n)
-        if not are_shares:
-            return found
-        return _wider_at_extremes(found, statistic, [[s] for s in paired])
+        if are_shares:
+            found = _wider_at_extremes(found, statistic, [[s] for s in paired])
+        return _limited(found)
 
 
 def unpaired_bootstrap(
@@ -182,18 +181,18 @@ def pooled_bootstrap(
     shown = [[totals.select(shared) for totals in sample] for sample in samples]
     values, draws, normal = [], [], []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for chosen in shown:
-            alone = np.stack([s.overall() for s in chosen])
+        alone = [np.stack([s.overall() for s in chosen]) for chosen in shown]
+        errors = _errors_of(alone, n_resamples, rng)
+        for chosen, ratios, error in zip(shown, alone, errors, strict=True):
             means = np.mean([_resampled(s, weights) for s in chosen], axis=0)
-            errors = errors_of_mean(alone[:, 0], n_resamples, rng)
-            values.append(alone.mean(axis=0))
-            draws.append(_possible(means + errors.student, chosen, is_share=are_shares))
-            normal.append(_possible(means + errors.normal, chosen, is_share=are_shares))
+            values.append(ratios.mean(axis=0))
+            draws.append(_possible(means + error.student, chosen, is_share=are_shares))
+            normal.append(_possible(means + error.normal, chosen, is_share=are_shares))
         value = float(statistic(*values)[0])
         found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
-        if not are_shares:
-            return found
-        return _wider_at_extremes(found, statistic, shown)
+        if are_shares:
+            found = _wider_at_extremes(found, statistic, shown)
+        return _limited(found)
 
 
 def interval(totals: Totals, seed: int = 0, *, is_share: bool = True) -> Interval:
@@ -261,6 +260,23 @@ def _resampled(totals: Totals, weights: Counts) -> Floats:
         block = weights[start : start + BLOCK].astype(np.float64)
         values.append(totals.ratio(block @ totals.sums, block @ totals.counts))
     return np.concatenate(values)
+
+
+def _errors_of(values: Sequence[Floats], n_draws: int, rng: np.random.Generator) -> list[Errors]:
+    """Errors of the mean of each measurement's repetitions.
+
+    They are drawn in the order of the values, so that two measurements which change places keep
+    their own errors.
+    """
+    errors: dict[int, Errors] = {}
+    for place in sorted(range(len(values)), key=lambda place: values[place].ravel().tolist()):
+        errors[place] = errors_of_mean(values[place].ravel(), n_draws, rng)
+    return [errors[place] for place in range(len(values))]
+
+
+def _limited(found: Interval) -> Interval:
+    """The interval, none where it begins above every number: then it says nothing."""
+    return found if found.low != math.inf else replace(found, low=None, high=None, stderr=None)
 
 
 def _wider_at_extremes(

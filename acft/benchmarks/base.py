@@ -172,6 +172,9 @@ class Suite:
     files: Callable[[Any], Mapping[str, Path]] = lambda _: {}
     """Takes the suite's settings; other files of texts that it cannot be without, by what they are
     called there."""
+    independent: Callable[[str], str] = lambda group: group
+    """Takes a group of its totals; what of it is independent of the others: the prompt, where a
+    group is a single response to it."""
     missing: Callable[[Any], list[str]] = lambda _: []
     """Takes the suite's settings; one sentence for each other file or package that is not here."""
 

@@ -38,7 +38,7 @@ def win_totals(base: Totals, policy: Totals) -> dict[str, Totals]:
         gain = _nats_per_token(base, shared) - _nats_per_token(policy, shared)
     wins, losses = gain > TIE_NATS, gain < -TIE_NATS
     ties = ~(wins | losses)
-    prompts = [response_id.rpartition("-")[0] for response_id in shared]
+    prompts = [*map(prompt_of, shared)]
     outcomes = {
         "win_rate": wins + ties / 2,
         "win_share": wins,
@@ -46,6 +46,11 @@ def win_totals(base: Totals, policy: Totals) -> dict[str, Totals]:
         "loss_share": losses,
     }
     return {name: Totals.of_rows(prompts, o) for name, o in outcomes.items()}
+
+
+def prompt_of(response_id: str) -> str:
+    """Id of the prompt that a response answers."""
+    return response_id.rpartition("-")[0]
 
 
 def compare(
@@ -82,5 +87,6 @@ SUITES.add(NAME)(
         work=work,
         reads=read_prompts,
         asks_scorers=lambda _: True,
+        independent=prompt_of,
     )
 )

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from acft.events import BEYOND_CONTROL, CHANGE, DIFFERENCE, Evaluated
+from acft.statistics import brackets
 
 SIDE_BY_SIDE = 2
 """More columns than that do not fit a terminal of 80 letters with their intervals."""
@@ -103,7 +104,6 @@ def _change(event: Evaluated | None) -> str:
 
 
 def _interval(event: Evaluated, form: str) -> str:
-    if event.low is None or event.high is None:
-        return ""
     # Without a space inside, a narrow column breaks before the interval and never in it.
-    return f" \\[{form.format(event.low)},{form.format(event.high)}]"
+    span = brackets(event.low, event.high, form.format, between=",")
+    return " " + span.replace("[", "\\[") if span else ""

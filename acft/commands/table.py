@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--margin", type=_margin, metavar="SHARE",
-        help="equivalent below this change (default: 0.1)",
+        help="equivalent where neither is above the other by this share (default: 0.1)",
     )  # fmt: skip
     parser.add_argument(
         "--variant", default="", metavar="NAME",
@@ -213,7 +213,8 @@ def _margin(text: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number above 0; with 0.1 changes inside ± 10 % count as equivalent"
+            f"{text!r} is not a number above 0; with 0.1 two rows of which neither is 10 % above "
+            "the other count as equivalent"
         )
     return value
 

@@ -2,12 +2,13 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from acft.benchmarks.base import SUITES
 from acft.errors import DataError
 from acft.events import COMPARISONS, Evaluated
 from acft.registry import did_you_mean
@@ -19,6 +20,8 @@ from acft.totals import Totals
 BASE = "base"
 EVERYTHING = ("*", f"{BUDGET}*", f"{VALIDATION}*")
 """Patterns of all columns but those of single categories."""
+MEASURED = ("*", "*@*", *(f"*{ending}" for ending in COMPARISONS))
+"""Patterns of all columns that suites measured."""
 SCORER = "version of the scorer"
 COMMIT = 10
 """Characters of a commit that are shown."""
@@ -161,26 +164,48 @@ def columns_in(found: Mapping[Any, Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(column for cells in found.values() for column in cells))
 
 
-def origin_of(members: Members) -> str:
-    """How many runs, over how many prompts or documents, and which commits made them."""
+def origin_of(members: Members, columns: Collection[str] = ()) -> str:
+    """How many runs, over how many prompts or documents, and which commits made them.
+
+    Args:
+        members: The runs.
+        columns: Those that are shown; where none of them is a measurement, all measurements count.
+    """
     commits = {str(member.resolved.get("git_commit", ""))[:COMMIT] for member in members}
-    counts, kept = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
-    for member in members:
-        for (_, suite, _), totals in member.totals.items():
-            kept[suite].add(len(totals.groups))
-    for columns in _ranked(members, ("*",)).values():
-        for _, seen in chain(*(runs.values() for runs in columns.values())):
-            counts[seen.event.suite].add(seen.event.n)
-    # Suites that only compare say nothing of a run alone, but keep what they compare.
-    told = {suite.partition("/")[0] for suite in counts}
-    counts |= {suite: found for suite, found in kept.items() if suite.partition("/")[0] not in told}
     sizes = (
         f"{suite} {min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
-        for suite, found in sorted(counts.items())
+        for suite, found in sorted(_sizes(members, columns).items())
     )
     made_by = ", ".join(sorted(commits - {""})) or "unknown"
     n_runs = len({member.counts_as for member in members})
     return f"{n_runs} runs; n of each: {', '.join(sizes) or 'none'}; commit {made_by}."
+
+
+def _sizes(members: Members, columns: Collection[str]) -> dict[str, set[int]]:
+    """Numbers of independent groups (prompts, documents) that intervals are over, by suite."""
+    told = _ranked(members, MEASURED if columns else ("*",))
+    shown = {*columns} & {*columns_in(told)}
+    counts = defaultdict[str, set[int]](set)
+    for row in told.values():
+        for column, runs in row.items():
+            if column in shown or not shown:
+                for _, seen in runs.values():
+                    counts[seen.event.suite].add(seen.event.n)
+    if shown:
+        return counts
+    # Suites that only compare say nothing of a run alone, but keep what they compare.
+    known = {suite.partition("/")[0] for suite in counts}
+    for member in members:
+        for (_, suite, _), totals in member.totals.items():
+            if suite.partition("/")[0] not in known:
+                counts[suite].add(len({*map(_independent(suite), totals.groups)}))
+    return counts
+
+
+def _independent(suite: str) -> Callable[[str], str]:
+    """What of a group of a suite's totals is independent; all of it where nobody says."""
+    name = suite.partition("/")[0]
+    return SUITES.get(name).independent if name in SUITES.names() else str
 
 
 def _of_training(member: Member, patterns: Sequence[str]) -> Iterator[Evaluated]:

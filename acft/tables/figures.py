@@ -75,6 +75,7 @@ def intervals(rows: Sequence[tuple[str, Mark]], x_label: str) -> Figure:
             if mark.low is not None and mark.high is not None:
                 axes.hlines(place, mark.low, mark.high, color="C0", alpha=0.6)
             axes.plot(mark.y, place, "o", color="C0")
+        _draw_open(axes, rows)
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.set(xlabel=x_label, ylim=(len(rows) - 0.5, -0.5))
     return figure
@@ -92,6 +93,18 @@ def save(figure: Figure, path: Path) -> list[Path]:
 def _empty(height: float) -> tuple[Figure, Axes]:
     figure = Figure((WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _draw_open(axes: Axes, rows: Sequence[tuple[str, Mark]]) -> None:
+    """Intervals without a limit at one end, up to the border, with an arrow there."""
+    borders = axes.get_xlim()
+    for place, (_, mark) in enumerate(rows):
+        if (mark.low is None) != (mark.high is None):
+            is_above = mark.high is None
+            ends = (mark.low, borders[1]) if is_above else (borders[0], mark.high)
+            axes.plot(ends, (place, place), color="C0", alpha=0.6)
+            axes.plot(borders[is_above], place, ">" if is_above else "<", color="C0", clip_on=False)
+    axes.set_xlim(borders)
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

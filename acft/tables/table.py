@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from acft.errors import DataError
 from acft.evaluation import is_share
 from acft.registry import did_you_mean
-from acft.statistics import MARGIN, Interval, equivalence, mean_of_runs, widened
+from acft.repetitions import mean_of_runs
+from acft.statistics import MARGIN, Interval, brackets, equivalence_of_change, recorded, widened
 from acft.tables.collecting import (
     Cells,
     Reported,
@@ -49,7 +50,7 @@ class Cell:
     stderr: float | None = None
     """Of the mean over two or more runs."""
     low: float | None = None
-    """Ends of the 95 % interval, where one is known."""
+    """Ends of the 95 % interval, where one is known; where only one is, the other has no limit."""
     high: float | None = None
     verdict: str = ""
     """Of a comparison: equivalent, lower, higher or undecided at the margin."""
@@ -62,12 +63,13 @@ class Cell:
     @property
     def text(self) -> str:
         """Value with its uncertainty."""
-        if self.value is None:
-            return "–"
         number = _percent if self.is_change else _three
-        text = number(self.value)
-        if self.low is not None and self.high is not None:
-            text += f" [{number(self.low)}, {number(self.high)}]"
+        span = brackets(self.low, self.high, number)
+        if self.value is None and not span:
+            return "–"
+        text = "–" if self.value is None else number(self.value)
+        if span:
+            text += f" {span}"
         elif self.stderr is not None:
             return f"{text} ± {self.stderr:.2g} over {self.runs} runs only"
         text += f" ({self.runs} runs)" if self.runs > 1 else ""
@@ -134,7 +136,7 @@ class ResultTable:
 
     def with_origin(self, members: Members) -> "ResultTable":
         """The same with a caption that ends in what it was made from."""
-        return replace(self, caption=f"{self.caption} {origin_of(members)}".strip())
+        return replace(self, caption=f"{self.caption} {origin_of(members, self.columns)}".strip())
 
     def _lines(self) -> list[list[str]]:
         lines = [[*self.heads, *self.columns]]
@@ -162,7 +164,8 @@ def result_table(
             one that begins with ``budget``, and their validation with ``validation``.
         against: Show relative changes instead, from the same variant's subject of that name
             (``base``) or else from the variant of that name.
-        margin: A change inside ± this, interval included, is equivalent.
+        margin: Equivalent are those of which neither is above the other by this share, interval
+            included.
 
     Raises:
         DataError: No finished run of that name has measured anything, or none of it is wanted.
@@ -242,9 +245,10 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
             if all(pair) and (are_shares or _is_above_none(pair[0])):
                 require_comparable(column, (one.protocol for side in sides for one in side))
                 estimate = pooled_bootstrap(pair, ratio_change, are_shares=are_shares)
+                ends = recorded(estimate)
                 changes[column] = Cell(
-                    estimate.value, len(seen), estimate.stderr, estimate.low, estimate.high,
-                    equivalence(estimate, margin), is_change=True,
+                    estimate.value, len(seen), estimate.stderr, ends.low, ends.high,
+                    equivalence_of_change(estimate, margin), is_change=True,
                     is_prompts_only=any(map(_is_single, sides)),
                 )  # fmt: skip
         rows.append(Row(variant, subject, changes))
@@ -258,7 +262,7 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
         )
     legend = [
         f"Relative change from {against}, {INTERVALS}",
-        f"equivalent: within {margin:.0%}, interval included",
+        f"equivalent: neither more than {margin:.0%} above the other, interval included",
     ]
     if any(cell.is_prompts_only for row in rows for cell in row.cells.values()):
         legend.append(PROMPTS_ONLY)

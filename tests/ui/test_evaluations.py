@@ -223,6 +223,9 @@ def test_texts_that_no_scorer_judged_are_not_called_chosen(bench, quick, monkeyp
 def test_relative_changes_are_percentages_and_differences_of_shares_are_points():
     assert results.value(CHANGE) == "+1920.0 %"
     assert results.value(replace(CHANGE, value=-0.25)) == "−25.0 %"
+    assert results._certainty(replace(CHANGE, low=0.5, high=None, n=40)) == [
+        "+50.0 % to ∞", "n = 40"
+    ]  # fmt: skip
     assert results.value(replace(CHANGE, metric="satisfaction_difference", value=0.5)) == "+50.0"
     assert results._origin(replace(CHANGE, metric="satisfaction_difference")) == (
         "rtp · percentage points, against base"

@@ -632,7 +632,12 @@ def test_numbers_are_shown_with_three_figures(value, shown):
 def test_a_minus_is_never_a_hyphen_or_a_dash():
     assert words.percent(-0.938) == "−93.8 %"
     assert words.interval(-0.2, -0.1, as_percent=True) == "−20.0 – −10.0 %"
+    assert words.interval(None, -0.1) == "−∞ – −0.100"
     assert words.signed(-0.5) == "−0.50"
+
+
+def test_an_interval_of_which_only_one_end_is_known_has_no_limit_at_the_other():
+    assert words.interval(0.5, None, as_percent=True) == "50.0 – ∞ %"
 
 
 @pytest.mark.parametrize(

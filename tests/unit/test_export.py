@@ -18,7 +18,7 @@ from acft.events import Evaluated, Note
 from acft.export import card_facts, export_run, export_within
 from acft.inference import exporting
 from acft.inference.server import Session
-from acft.model_card import Base, model_card
+from acft.model_card import Base, _rows, model_card
 from acft.runs.directory import read_status, write_status
 from acft.runs.exports import Export, exports
 from acft.runs.launcher import create_here
@@ -422,3 +422,12 @@ def test_without_a_folder_the_command_writes_into_the_run(own_run, capsys):
     assert main(["export", own_run.root.name, "--adapter", "--runs", str(own_run.root.parent)]) == 0
     assert "round-" in capsys.readouterr().out
     assert len(exports(own_run)) == 1
+
+
+def test_the_card_shows_an_interval_without_a_limit_above_as_such():
+    found = [
+        Evaluated("rtp/judge", "toxic_share", "policy", 0.05, 40),
+        Evaluated("rtp/judge", "toxic_share_change", "policy", 4.0, 40, low=0.5),
+    ]
+    by_name = {(event.suite, event.metric, event.subject): event for event in found}
+    assert [row[4] for row in _rows(by_name)] == ["+400.0 % [+50.0, inf)"]

@@ -22,11 +22,13 @@ from acft.statistics import (
     auc_within,
     bce,
     bootstrap,
+    brackets,
     brier,
     equivalence,
+    equivalence_of_change,
     group_rows,
-    mean_of_runs,
     percentile_interval,
+    recorded,
     reliability_bins,
     wilson,
 )
@@ -157,23 +159,6 @@ def test_wilson_interval_of_a_published_example() -> None:
     assert wilson(0, 0) == Interval(None, None, None, 0)
 
 
-def test_runs_that_agree_keep_their_own_error_and_runs_that_differ_add_theirs() -> None:
-    alike = mean_of_runs([Interval(0.8, 0.7, 0.9, 50, 0.05)] * 3)
-    assert (alike.value, alike.n) == (pytest.approx(0.8), 50)
-    assert alike.stderr == pytest.approx(0.05, rel=0.1)
-    assert (alike.low, alike.high) == pytest.approx((0.702, 0.898), abs=0.01)
-    apart = mean_of_runs([Interval(v, None, None, 50, 0.05) for v in (0.7, 0.8, 0.9)])
-    assert apart.stderr == pytest.approx((0.05**2 + 0.1**2 / 3) ** 0.5, rel=0.1)
-    # Student's t with 2 degrees of freedom: 4.30 standard errors
-    assert apart.low is not None
-    assert apart.low < 0.8 - 4.3 * 0.1 / 3**0.5 * 0.9
-
-
-def test_runs_of_which_one_has_no_standard_error_have_no_interval() -> None:
-    mixed = [Interval(0.8, None, None, 50, 0.05), Interval(0.7, None, None, 50)]
-    assert mean_of_runs(mixed).value is None
-
-
 def test_ignoring_the_groups_would_cover_far_too_rarely() -> None:
     rng = np.random.default_rng(11)
     covered = 0
@@ -262,9 +247,66 @@ def test_an_auc_of_one_class_or_of_nothing_has_no_number() -> None:
 def test_the_few_ratios_over_nothing_count_among_the_largest() -> None:
     draws = np.concatenate([np.arange(991.0), np.full(9, np.inf)])
     found = percentile_interval(500.0, draws, n=10)
-    assert found.high == pytest.approx(np.quantile(np.arange(1000.0), 0.975))
-    assert found.low == pytest.approx(np.quantile(np.arange(1000.0), 0.025))
+    # the nearest draw, not between two: nothing lies between a number and infinity
+    assert found.high == np.quantile(np.arange(1000.0), 0.975, method="nearest")
+    assert found.low == np.quantile(np.arange(1000.0), 0.025, method="nearest")
     assert found.stderr == pytest.approx(np.arange(991.0).std(ddof=1))
+
+
+def test_many_ratios_over_nothing_leave_the_interval_without_a_limit_above():
+    draws = np.concatenate([np.arange(900.0), np.full(100, np.inf)])
+    found = percentile_interval(450.0, draws, n=10)
+    assert (found.low, found.high, found.stderr) == (25.0, np.inf, None)
+
+
+def test_what_is_zero_over_zero_too_often_has_no_interval():
+    draws = np.concatenate([np.arange(989.0), np.full(11, np.nan)])
+    assert percentile_interval(450.0, draws, n=10) == Interval(450.0, None, None, 10)
+
+
+def test_the_interval_of_one_over_x_is_that_of_x_turned_round():
+    draws = np.random.default_rng(0).random(2000)
+    draws[:100] = 0.0
+    with np.errstate(divide="ignore"):
+        one, other = percentile_interval(0.5, draws, 9), percentile_interval(2.0, 1 / draws, 9)
+    assert (one.low, one.high) == (0.0, pytest.approx(1 / other.low))
+    assert other.high == np.inf
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.5, 1.5, "[0.5, 1.5]"),
+        (0.5, None, "[0.5, inf)"),
+        (None, 1.5, "(-inf, 1.5]"),
+        (None, None, ""),
+    ],
+)
+def test_an_end_that_is_not_recorded_is_shown_as_no_limit(low, high, text) -> None:
+    assert brackets(low, high, str) == text
+
+
+def test_records_hold_no_infinite_end() -> None:
+    found = recorded(Interval(1.0, 0.5, np.inf, 9))
+    assert found == Interval(1.0, 0.5, None, 9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.09, 0.09, "equivalent"),
+        (-0.095, 0.05, "undecided"),  # turned round it is a rise by up to 10.5 %
+        (-0.095, -0.02, "lower"),
+        (0.02, np.inf, "higher"),
+        (-0.1, np.inf, "undecided"),
+        (0.0, 1e-16, "equivalent"),
+        (1e-16, 0.3, "undecided"),
+    ],
+)
+def test_a_change_is_equivalent_where_neither_is_above_the_other_by_the_margin(
+    low, high, verdict
+) -> None:
+    assert equivalence_of_change(Interval(0.0, low, high, 10), margin=0.1) == verdict
 
 
 @pytest.mark.parametrize(

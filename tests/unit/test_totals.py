@@ -3,8 +3,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from acft.statistics import RESAMPLES, percentile_interval, wilson
+from acft.statistics import RESAMPLES, equivalence_of_change, percentile_interval, wilson
 from acft.totals import (
     Totals,
     _resamples,
@@ -264,3 +266,50 @@ def test_only_what_is_called_a_share_ends_at_one() -> None:
     share = pooled_bootstrap([runs], lambda value: value, are_shares=True)
     assert bits.high == pytest.approx(0.86 + 12.7 * 0.06, rel=0.05)
     assert share.high == 1.0
+
+
+def test_a_change_from_what_may_be_nothing_has_no_limit_above() -> None:
+    """One of three groups shows anything of base, so (2/3)^3 = 30 % of resamples are over nothing.
+
+    The lowest 2.5 % have base in all three groups, (1/3)^3 = 3.7 %: 1 over 1/2 is twice as much.
+    """
+    base = totals("abc", [0, 0, 1], [2, 2, 2])
+    policy = totals("abc", [2, 2, 2], [2, 2, 2])
+    found = ratio_bootstrap([base, policy], ratio_change)
+    assert (found.value, found.low, found.high) == (5.0, 1.0, np.inf)
+    assert found.stderr is None
+    assert pooled_bootstrap([[base], [policy]], ratio_change) == found
+
+
+def test_a_change_from_no_share_at_all_is_at_least_that_from_what_may_have_been_missed() -> None:
+    names = [str(i) for i in range(20)]
+    base, policy = totals(names, [0] * 20, [1] * 20), totals(names, [1] * 10 + [0] * 10, [1] * 20)
+    found = ratio_bootstrap([base, policy], ratio_change, are_shares=True)
+    bound = wilson(0, 20).high
+    assert bound is not None
+    assert (found.value, found.low, found.high) == (None, pytest.approx(0.5 / bound - 1), np.inf)
+
+
+TURNED = {"lower": "higher", "higher": "lower"}
+
+
+@given(st.data(), st.booleans(), st.sampled_from([0.05, 0.1, 0.5, 2.0]))
+@settings(max_examples=150, deadline=None)
+def test_a_verdict_on_a_change_is_turned_round_with_its_sides(data, are_shares, margin) -> None:
+    n = data.draw(st.integers(2, 12))
+    most = 4 if are_shares else 30
+    groups = st.lists(st.integers(0, most), min_size=n, max_size=n)
+    sides = [
+        [
+            totals([str(i) for i in range(n)], data.draw(groups), [4] * n)
+            for _ in range(data.draw(st.integers(1, 3)))
+        ]
+        for _ in range(2)
+    ]
+
+    def verdict(sides: list[list[Totals]]) -> str:
+        found = pooled_bootstrap(sides, ratio_change, n_resamples=200, are_shares=are_shares)
+        return equivalence_of_change(found, margin)
+
+    one, other = verdict(sides), verdict(sides[::-1])
+    assert other == TURNED.get(one, one)

@@ -1,8 +1,9 @@
 """The field's numbers for two sides: values, paired difference, and whether it matters."""
 
 from collections.abc import Sequence
+from math import isfinite
 
-from acft.statistics import MARGIN, Interval, equivalence
+from acft.statistics import MARGIN, Interval, equivalence_of_change
 from acft.ui.reading.comparing import Comparison
 from acft.ui.reading.field_numbers import (
     MAXIMUM,
@@ -91,6 +92,9 @@ def _verdict(change: Interval) -> Node:
     """What the interval of the relative change says; a dash where there is no interval."""
     if change.low is None or change.high is None:
         return words.DASH
-    verdict = equivalence(change, MARGIN)
-    ends = " to ".join(f"{words.signed(100 * end, 1)} %" for end in (change.low, change.high))
+    verdict = equivalence_of_change(change, MARGIN)
+    ends = " to ".join(
+        f"{words.signed(100 * end, 1)} %" if isfinite(end) else "no limit"
+        for end in (change.low, change.high)
+    )
     return el("span", el(CHIPS.get(verdict, "span.chip"), verdict), el("span.sub", ends))

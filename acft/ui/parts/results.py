@@ -84,8 +84,11 @@ def value(e: Evaluated) -> str:
 
 def _certainty(e: Evaluated) -> list[str]:
     """The 95 % interval and n."""
-    span = "" if e.low is None or e.high is None else f"{_said(e, e.low)} to {_said(e, e.high)}"
-    return [span, f"n = {e.n:,}"]
+    if e.low is None and e.high is None:
+        return ["", f"n = {e.n:,}"]
+    low = f"{words.MINUS}{words.INFINITY}" if e.low is None else _said(e, e.low)
+    high = words.INFINITY if e.high is None else _said(e, e.high)
+    return [f"{low} to {high}", f"n = {e.n:,}"]
 
 
 def _said(e: Evaluated, number: float | None) -> str:

@@ -5,6 +5,7 @@ import time
 
 DASH = "–"
 MINUS = "−"
+INFINITY = "∞"
 Number = float | int
 TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Marks of direction, which would turn round what stands beside a text. Source: UAX 9."""
@@ -42,12 +43,18 @@ def _minus(text: str) -> str:
 
 
 def interval(low: Number | None, high: Number | None, as_percent: bool = False) -> str:  # noqa: FBT001, FBT002
-    """A 95 % interval such as ``12.0 – 18.3 %``; empty when there is none."""
-    if low is None or high is None:
+    """A 95 % interval such as ``12.0 – 18.3 %``; empty when there is none.
+
+    Where only one end is known, the other has no limit.
+    """
+    if low is None and high is None:
         return ""
-    if as_percent:
-        return f"{_minus(f'{100 * low:.1f}')} – {_minus(f'{100 * high:.1f}')} %"
-    return f"{number(low)} – {number(high)}"
+    ends = [
+        None if end is None else _minus(f"{100 * end:.1f}") if as_percent else number(end)
+        for end in (low, high)
+    ]
+    span = f"{ends[0] or MINUS + INFINITY} – {ends[1] or INFINITY}"
+    return f"{span} %" if as_percent else span
 
 
 def count(n: int, noun: str) -> str:

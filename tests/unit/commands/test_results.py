@@ -35,6 +35,15 @@ def test_subjects_stand_side_by_side_with_their_change():
     assert "40 prompts or documents" in shown
 
 
+def test_an_interval_without_a_limit_above_is_shown_as_such():
+    shown = text(
+        measured("toxic_share", 0.01),
+        measured("toxic_share", 0.05, "policy"),
+        measured("toxic_share_change", 4.0, "policy", 0.5, None),
+    )
+    assert "+400% [+50%,inf)" in shown
+
+
 def test_more_subjects_stand_below_each_other_each_with_its_own_change():
     shown = text(
         measured("acc", 0.25),

@@ -66,7 +66,8 @@ def by_text(values: list[float]) -> Totals:
 def test_the_column_wins_where_its_responses_are_likelier_and_ties_count_half(tmp_path):
     base = measured(tmp_path, "win_rate", {JUDGED: by_response(1.0, 1.0, 1.0, 1.0)})
     ours = measured(tmp_path, "win_rate", {JUDGED: by_response(0.5, 0.5, 1.0, 2.0)})
-    assert "n of each: win_rate 4;" in origin_of([Member(base, "Base"), Member(ours, "Ours")])
+    told = origin_of([Member(base, "Base"), Member(ours, "Ours")])
+    assert "n of each: win_rate 2;" in told, "two prompts, two responses to each"
     table = win_table([Member(base, "Base"), Member(ours, "Ours")], "another model")
     assert table is not None
     cells = {row.variant: row.cells for row in table.rows}
@@ -378,6 +379,13 @@ def test_a_figure_is_the_same_two_files_whatever_the_names(drawn, tmp_path):
     assert first == second
     assert ElementTree.fromstring(first[".svg"]).tag.endswith("svg")
     assert first[".pdf"].startswith(b"%PDF")
+
+
+def test_an_interval_without_a_limit_is_drawn_up_to_the_border():
+    rows = [("a", Mark(0.5, 0.5, 0.2, None)), ("b", Mark(0.1, 0.1, 0.0, 0.9))]
+    axes = intervals(rows, "change").axes[0]
+    drawn = [line.get_xdata() for line in axes.lines]
+    assert [0.2, axes.get_xlim()[1]] in [[*x] for x in drawn]
 
 
 def test_every_series_is_named_once():

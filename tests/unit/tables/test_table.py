@@ -1,7 +1,7 @@
 import json
 import re
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -134,6 +134,18 @@ def test_what_cannot_be_measured_is_a_dash(tmp_path):
 
 def test_the_remains_of_rounding_are_shown_as_zero():
     assert Cell(-1.1e-16, 3, low=-0.25, high=1e-15).text == "0 [-0.25, 0] (3 runs)"
+
+
+def test_what_may_be_a_change_from_nothing_has_no_limit_above_and_says_so_turned_round(tmp_path):
+    rare, common = np.array([0.5] * 2 + [0.0] * 38), np.array([1.0] * 30 + [0.0] * 10)
+    measured(tmp_path, {"base": rare, "policy": common})
+    measured(tmp_path, {"base": common, "policy": rare}, "method.x=0")
+    table = result_table(tmp_path, "exp", against="base")
+    rise, fall = (row.cells["rtp/judge toxic_share"] for row in table.rows)
+    assert (rise.high, rise.verdict, fall.verdict) == (None, "higher", "lower")
+    assert re.search(r"\+2,900 % \[\+[\d,]+ %, inf\) higher", table.markdown)
+    assert r"inf) higher" in table.latex
+    json.dumps(asdict(table), allow_nan=False)
 
 
 def test_markdown_cells_cannot_break_the_table(tmp_path):
@@ -346,6 +358,17 @@ def test_the_caption_names_runs_prompts_and_commits(tmp_path):
     assert table.caption == expected
     assert expected in table.markdown
     assert expected in table.latex
+
+
+def test_the_caption_counts_the_prompts_of_what_is_shown_alone(tmp_path):
+    per_document = [Evaluated("perplexity/x", "perplexity", "policy", 9.0, 48)]
+    per_document.append(Evaluated("perplexity/x", "mean_perplexity", "policy", 9.0, 47))
+    finished(tmp_path, [*per_document, Evaluated("divergence", "kl", "policy", 0.1, 100)])
+    assert (
+        "n of each: divergence 100, perplexity/x 47 to 48;"
+        in result_table(tmp_path, "exp").markdown
+    )
+    assert "n of each: perplexity/x 48;" in result_table(tmp_path, "exp", ["* perplexity"]).markdown
 
 
 def test_a_run_counts_once_however_often_it_was_measured(tmp_path):

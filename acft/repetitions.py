@@ -1,0 +1,58 @@
+"""Runs repeated with other seeds: their mean, and how far off it may be; numpy only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval, spread_of
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Draws of how far the mean of some repetitions may be off."""
+
+    normal: Floats
+    """For a standard error."""
+    student: Floats
+    """For the ends of an interval: the spread is itself told from few repetitions."""
+
+
+def errors_of_mean(values: ArrayLike, n_draws: int, rng: np.random.Generator) -> Errors:
+    """Draws of the error of a mean over repetitions; zero for a single one, which cannot say.
+
+    Source: Student 1908, the standard error of a mean times t with k - 1 degrees of freedom.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    k = len(array)
+    if k == 1:
+        return Errors(np.zeros(n_draws), np.zeros(n_draws))
+    stderr = array.std(ddof=1) / np.sqrt(k)
+    normal = stderr * rng.standard_normal(n_draws)
+    return Errors(normal, normal / np.sqrt(rng.chisquare(k - 1, n_draws) / (k - 1)))
+
+
+def mean_of_runs(estimates: Sequence[Interval]) -> Interval:
+    """Interval of the mean of estimates that each know their standard error.
+
+    Their own errors are taken as shared, as they are over the same prompts, and normal.
+    """
+    known = [(e.value, e.stderr) for e in estimates if e.value is not None and e.stderr is not None]
+    if not known or len(known) < len(estimates):
+        return NOTHING
+    values, stderrs = np.array(known).T
+    rng = np.random.default_rng(0)
+    own = values.mean() + stderrs.mean() * rng.standard_normal(RESAMPLES)
+    errors = errors_of_mean(values, RESAMPLES, rng)
+    n = min(estimate.n for estimate in estimates)
+    found = percentile_interval(float(values.mean()), own + errors.student, n)
+    return with_stderr(found, own + errors.normal)
+
+
+def with_stderr(found: Interval, draws: Floats) -> Interval:
+    """The interval with the standard deviation of other draws than those of its ends.
+
+    Student's t with one or two degrees of freedom has none itself.
+    """
+    return found if found.stderr is None else replace(found, stderr=spread_of(draws))
