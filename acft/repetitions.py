@@ -33,6 +33,20 @@ def errors_of_mean(values: ArrayLike, n_draws: int, rng: np.random.Generator) ->
     return Errors(normal, normal / np.sqrt(rng.chisquare(k - 1, n_draws) / (k - 1)))
 
 
+def errors_of_means(
+    values: Sequence[Floats], n_draws: int, rng: np.random.Generator
+) -> list[Errors]:
+    """Errors of the mean of each measurement's repetitions.
+
+    They are drawn in the order of the values, so that two measurements which change places keep
+    their own errors.
+    """
+    errors: dict[int, Errors] = {}
+    for place in sorted(range(len(values)), key=lambda place: values[place].ravel().tolist()):
+        errors[place] = errors_of_mean(values[place].ravel(), n_draws, rng)
+    return [errors[place] for place in range(len(values))]
+
+
 def mean_of_runs(estimates: Sequence[Interval]) -> Interval:
     """Interval of the mean of estimates that each know their standard error.
 

@@ -81,16 +81,27 @@ def auc_bootstrap(
 
     ``statistic`` gets one array of AUCs for each of ``scores``, NaN where a class is missing.
     """
-    sides, flags = [_floats(side) for side in scores], _flags(labels)
-    if not len(flags):
+    n = len(_flags(labels))
+    if not n:
         return NOTHING
+    values, draws = auc_draws(scores, labels, n_resamples, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(statistic(*values[:, None])[0])
+        return percentile_interval(value, statistic(*draws), n)
+
+
+def auc_draws(
+    scores: Sequence[ArrayLike], labels: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """The AUC of each of ``scores``, and each again in the same resamples of the rows."""
+    sides, flags = [_floats(side) for side in scores], _flags(labels)
+    n = len(flags)
 
     def values(weights: Floats) -> Floats:
         parts = [_concordance(side, flags, weights) for side in sides]
         with np.errstate(invalid="ignore"):
-            return statistic(*(concordant / pairs for concordant, pairs in parts))
+            return np.stack([concordant / pairs for concordant, pairs in parts])
 
-    n = len(flags)
     at_once = max(1, BLOCK // n)
     rng = np.random.default_rng(seed)
     draws = []
@@ -99,8 +110,7 @@ def auc_bootstrap(
         own_rows = np.arange(len(chosen))[:, None] * n
         counts = np.bincount((chosen + own_rows).ravel(), minlength=chosen.size)
         draws.append(values(counts.reshape(chosen.shape).astype(np.float64)))
-    value = float(values(np.ones((1, n)))[0])
-    return percentile_interval(value, np.concatenate(draws), n)
+    return values(np.ones((1, n)))[:, 0], np.concatenate(draws, axis=1)
 
 
 def group_rows(groups: Groups) -> list[Rows]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from acft.repetitions import Errors, errors_of_mean, with_stderr
+from acft.repetitions import errors_of_means, with_stderr
 from acft.statistics import (
     NOTHING,
     RESAMPLES,
@@ -124,7 +124,8 @@ def ratio_bootstrap(
         draws = statistic(*(_resampled(s, weights) for s in paired))
         found = percentile_interval(value, draws, n)
         if are_shares:
-            found = _wider_at_extremes(found, statistic, [[s] for s in paired])
+            values = [sample.overall() for sample in paired]
+            found = wider_at_extremes(found, statistic, values, n)
         return _limited(found)
 
 
@@ -182,7 +183,7 @@ def pooled_bootstrap(
     values, draws, normal = [], [], []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         alone = [np.stack([s.overall() for s in chosen]) for chosen in shown]
-        errors = _errors_of(alone, n_resamples, rng)
+        errors = errors_of_means(alone, n_resamples, rng)
         for chosen, ratios, error in zip(shown, alone, errors, strict=True):
             means = np.mean([_resampled(s, weights) for s in chosen], axis=0)
             values.append(ratios.mean(axis=0))
@@ -191,7 +192,7 @@ def pooled_bootstrap(
         value = float(statistic(*values)[0])
         found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
         if are_shares:
-            found = _wider_at_extremes(found, statistic, shown)
+            found = wider_at_extremes(found, statistic, values, n)
         return _limited(found)
 
 
@@ -214,6 +215,29 @@ def ratio_change(a: Floats, b: Floats) -> Floats:
 def change_beyond_control(base: Floats, control: Floats, policy: Floats) -> Floats:
     """The policy's relative change from base minus the control's, for ``ratio_bootstrap``."""
     return (policy - control) / base
+
+
+def wider_at_extremes(
+    found: Interval, statistic: Callable[..., Floats], values: Sequence[Floats], n: int
+) -> Interval:
+    """The interval of a comparison of shares, wider where one of them is 0 or 1.
+
+    All resamples of such a share are alike, as if it were known exactly. So the comparison is made
+    once more with Wilson's bound in its place, over n groups as in ``widened``.
+    """
+    low, high = found.low, found.high
+    if low is None or high is None:
+        return found
+    for place, value in enumerate(values):
+        share = float(value[0])
+        if share in (0.0, 1.0):
+            bounds = wilson(int(share) * n, n)
+            bound = bounds.high if share == 0.0 else bounds.low
+            changed = [*values[:place], np.array([bound]), *values[place + 1 :]]
+            other = float(statistic(*changed)[0])
+            if np.isfinite(other):
+                low, high = min(low, other), max(high, other)
+    return replace(found, low=low, high=high)
 
 
 def shared_groups(samples: Sequence[Totals]) -> list[str]:
@@ -262,45 +286,9 @@ def _resampled(totals: Totals, weights: Counts) -> Floats:
     return np.concatenate(values)
 
 
-def _errors_of(values: Sequence[Floats], n_draws: int, rng: np.random.Generator) -> list[Errors]:
-    """Errors of the mean of each measurement's repetitions.
-
-    They are drawn in the order of the values, so that two measurements which change places keep
-    their own errors.
-    """
-    errors: dict[int, Errors] = {}
-    for place in sorted(range(len(values)), key=lambda place: values[place].ravel().tolist()):
-        errors[place] = errors_of_mean(values[place].ravel(), n_draws, rng)
-    return [errors[place] for place in range(len(values))]
-
-
 def _limited(found: Interval) -> Interval:
     """The interval, none where it begins above every number: then it says nothing."""
     return found if found.low != math.inf else replace(found, low=None, high=None, stderr=None)
-
-
-def _wider_at_extremes(
-    found: Interval, statistic: Callable[..., Floats], samples: Sequence[Sequence[Totals]]
-) -> Interval:
-    """The interval of a comparison of shares, wider where one of them is 0 or 1.
-
-    All resamples of such a share are alike, as if it were known exactly. So the comparison is made
-    once more with Wilson's bound in its place, over prompts as in ``widened``.
-    """
-    values = [np.mean([run.overall() for run in runs], axis=0) for runs in samples]
-    low, high = found.low, found.high
-    if low is None or high is None:
-        return found
-    for place, value in enumerate(values):
-        share = float(value[0])
-        if share in (0.0, 1.0):
-            bounds = wilson(int(share) * found.n, found.n)
-            bound = bounds.high if share == 0.0 else bounds.low
-            changed = [*values[:place], np.array([bound]), *values[place + 1 :]]
-            other = float(statistic(*changed)[0])
-            if np.isfinite(other):
-                low, high = min(low, other), max(high, other)
-    return replace(found, low=low, high=high)
 
 
 def _possible(draws: Floats, sample: Sequence[Totals], *, is_share: bool) -> Floats:

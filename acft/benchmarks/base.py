@@ -21,6 +21,7 @@ from acft.policy import Policy
 from acft.registry import Registry, summary_of
 from acft.scorers import Scorer
 from acft.settings import CorpusSettings, PromptSettings, RunSettings
+from acft.statistics import Interval
 from acft.totals import Totals
 from acft.types import Prompt, ScoredRollout
 
@@ -142,6 +143,21 @@ TextSource = PromptSettings | CorpusSettings
 """Where texts come from."""
 
 
+@runtime_checkable
+class Difference(Protocol):
+    """The difference between two sides of one or several runs each."""
+
+    def __call__(
+        self,
+        metric: str,
+        first: Sequence[Mapping[str, Totals]],
+        second: Sequence[Mapping[str, Totals]],
+        /,
+    ) -> Interval:
+        """Second minus first in a metric of the suite's events; in the metric's own unit."""
+        ...
+
+
 @dataclass(frozen=True)
 class Suite:
     """A registered suite."""
@@ -150,6 +166,8 @@ class Suite:
     run: Run
     report: Report = evaluated
     compare: Compare = compare
+    difference: Difference | None = None
+    """Compares runs in a metric that is no sum over a count, such as an AUC; None where all are."""
     needs_judge: bool = False
     drawing: Callable[[Any], Config] | None = None
     """Takes the suite's settings; how it draws the responses that are kept, in the words of

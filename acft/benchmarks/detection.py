@@ -3,7 +3,7 @@
 Columns are kept as totals with one text a group: sum = the value, count = 1.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -24,10 +24,26 @@ from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Phase, Progress
 from acft.policy import Policy
+from acft.repetitions import errors_of_means, with_stderr
 from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
-from acft.statistics import Floats, auc_bootstrap, widened
-from acft.totals import Totals, ratio_difference, shared_groups
+from acft.statistics import (
+    NOTHING,
+    RESAMPLES,
+    Floats,
+    Interval,
+    auc_bootstrap,
+    auc_draws,
+    percentile_interval,
+    widened,
+)
+from acft.totals import (
+    Totals,
+    change_beyond_control,
+    ratio_difference,
+    shared_groups,
+    wider_at_extremes,
+)
 from acft.types import Prompt, TokenBatch
 
 NAME = "detection"
@@ -39,6 +55,8 @@ MAX_TOKENS = 128
 BATCH = 16
 FOLDS = 5
 THRESHOLD = 0.5
+DETECTORS = ("probe", "zero_shot")
+AUC = "auc_"
 
 
 class DetectionSettings(Config):
@@ -190,12 +208,11 @@ def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
     Source: van Dantzig 1951, a bound on the variance of Mann and Whitney's statistic.
     """
     labels = measured["label"].sums
-    smaller = int(min(labels.sum(), len(labels) - labels.sum()))
     events = []
-    for name in ("probe", "zero_shot"):
+    for name in DETECTORS:
         found = auc_bootstrap([measured[name].sums], labels, lambda value: value, seed=label.seed)
-        bounds = widened(replace(found, n=smaller))
-        events.append(event_of(f"auc_{name}", replace(bounds, n=found.n), label))
+        bounds = widened(replace(found, n=_smaller(labels)))
+        events.append(event_of(f"{AUC}{name}", replace(bounds, n=found.n), label))
     return events
 
 
@@ -203,18 +220,67 @@ def compare(
     base: Mapping[str, Totals],
     policy: Mapping[str, Totals],
     label: Label,
-    _control: Mapping[str, Totals] | None = None,
+    control: Mapping[str, Totals] | None = None,
     /,
 ) -> list[Evaluated]:
-    """Paired difference of each AUC from base."""
-    texts = shared_groups([base["label"], policy["label"]])
-    labels = base["label"].select(texts).sums
+    """Paired difference of each AUC from base, and how far its change goes beyond the control's."""
     events = []
-    for name in ("probe", "zero_shot"):
-        sides = [measured[name].select(texts).sums for measured in (base, policy)]
-        estimate = auc_bootstrap(sides, labels, ratio_difference, seed=label.seed)
-        events.append(event_of(f"auc_{name}", estimate, label, "difference"))
+    for name in DETECTORS:
+        pair = difference(f"{AUC}{name}", [base], [policy], label.seed)
+        events.append(event_of(f"{AUC}{name}", pair, label, "difference"))
+        if control is not None:
+            sides = [[base], [control], [policy]]
+            beyond = _over_texts(name, sides, change_beyond_control, label.seed)
+            events.append(event_of(f"{AUC}{name}", beyond, label, "change_beyond_control"))
     return events
+
+
+def difference(
+    metric: str,
+    first: Sequence[Mapping[str, Totals]],
+    second: Sequence[Mapping[str, Totals]],
+    seed: int = 0,
+    /,
+) -> Interval:
+    """Mean AUC of the second side's runs minus that of the first's, over the texts they share."""
+    return _over_texts(metric.removeprefix(AUC), [first, second], ratio_difference, seed)
+
+
+def _over_texts(
+    name: str,
+    sides: Sequence[Sequence[Mapping[str, Totals]]],
+    statistic: Callable[..., Floats],
+    seed: int,
+) -> Interval:
+    """Interval of a function of each side's mean AUC, over texts and over runs where several.
+
+    Where no resample errs, that of ``statistic`` with a bound of the smaller class in its place; as
+    in ``report``.
+    """
+    runs = [run for side in sides for run in side]
+    texts = shared_groups([run["label"] for run in runs])
+    if not texts:
+        return NOTHING
+    labels = runs[0]["label"].select(texts).sums
+    values, draws = auc_draws([run[name].select(texts).sums for run in runs], labels, seed=seed)
+    rng = np.random.default_rng(seed)
+    ends = np.cumsum([len(side) for side in sides])[:-1]
+    own, resampled = np.split(values, ends), np.split(draws, ends)
+    means = [aucs.mean(keepdims=True) for aucs in own]
+    drawn, normal = [], []
+    for aucs, errors in zip(resampled, errors_of_means(own, RESAMPLES, rng), strict=True):
+        drawn.append(np.clip(aucs.mean(axis=0) + errors.student, 0.0, 1.0))
+        normal.append(np.clip(aucs.mean(axis=0) + errors.normal, 0.0, 1.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(*means)[0])
+        found = percentile_interval(value, statistic(*drawn), len(texts))
+        found = with_stderr(found, statistic(*normal))
+        return wider_at_extremes(found, statistic, means, _smaller(labels))
+
+
+def _smaller(labels: Floats) -> int:
+    """Texts of the smaller class."""
+    return int(min(labels.sum(), len(labels) - labels.sum()))
 
 
 SUITES.add(NAME)(
@@ -223,6 +289,7 @@ SUITES.add(NAME)(
         run,
         report=report,
         compare=compare,
+        difference=difference,
         work=work,
         asks_scorers=lambda settings: not settings.source,
         reads=lambda settings, run: [_source(settings, run)],

@@ -8,7 +8,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from acft.benchmarks.base import SUITES
+from acft.benchmarks.base import SUITES, Difference, Suite
 from acft.errors import DataError
 from acft.events import COMPARISONS, Evaluated
 from acft.registry import did_you_mean
@@ -35,6 +35,8 @@ class Reported:
     totals: Totals | None = None
     is_trained: bool = True
     """Whether training made what was measured, so that another seed would give another number."""
+    beside: Mapping[str, Totals] = field(default_factory=dict)
+    """All that its suite kept of the policy, by the names of the totals."""
     protocol: Mapping[str, str] = field(default_factory=dict)
     """Settings of the suite and how it used the policy, where it is an evaluation that says so."""
 
@@ -96,11 +98,14 @@ def _ranked(members: Members, patterns: Sequence[str]) -> _Ranked:
             if not _is_wanted(event, patterns):
                 continue
             kept = member.totals.get((event.subject, event.suite, event.metric))
-            how = member.protocols.get(event.suite.partition("/")[0], {})
+            suite = event.suite.partition("/")[0]
+            how = member.protocols.get(suite, {})
             how = how | member.used(event.subject)
             if event.scorer_version:
                 how |= {SCORER: event.scorer_version}
-            seen = Reported(event, kept, _is_trained(member.launch, event.subject), how)
+            beside = member.results.measured.get(suite, {}).get(event.subject, {})
+            is_trained = _is_trained(member.launch, event.subject)
+            seen = Reported(event, kept, is_trained, beside, how)
             rank = (kept is not None, is_measured, member.launch.created)
             by_run = ranked[member.variant, event.subject].setdefault(_column(event), {})
             whose = member.whose(event.subject)
@@ -204,8 +209,19 @@ def _sizes(members: Members, columns: Collection[str]) -> dict[str, set[int]]:
 
 def _independent(suite: str) -> Callable[[str], str]:
     """What of a group of a suite's totals is independent; all of it where nobody says."""
+    known = _registered(suite)
+    return known.independent if known else str
+
+
+def difference_of(suite: str) -> Difference | None:
+    """How the suite of an event compares runs by more than their totals, where it does."""
+    known = _registered(suite)
+    return known.difference if known else None
+
+
+def _registered(suite: str) -> Suite | None:
     name = suite.partition("/")[0]
-    return SUITES.get(name).independent if name in SUITES.names() else str
+    return SUITES.get(name) if name in SUITES.names() else None
 
 
 def _of_training(member: Member, patterns: Sequence[str]) -> Iterator[Evaluated]:

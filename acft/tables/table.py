@@ -18,13 +18,22 @@ from acft.errors import DataError
 from acft.evaluation import is_share
 from acft.registry import did_you_mean
 from acft.repetitions import mean_of_runs
-from acft.statistics import MARGIN, Interval, brackets, equivalence_of_change, recorded, widened
+from acft.statistics import (
+    MARGIN,
+    Interval,
+    brackets,
+    equivalence,
+    equivalence_of_change,
+    recorded,
+    widened,
+)
 from acft.tables.collecting import (
     Cells,
     Reported,
     all_totals,
     collected,
     columns_in,
+    difference_of,
     differences,
     left_out,
     origin_of,
@@ -56,6 +65,8 @@ class Cell:
     """Of a comparison: equivalent, lower, higher or undecided at the margin."""
     is_change: bool = False
     """The value is a relative change, 0.1 for 10 % more."""
+    is_difference: bool = False
+    """The value is a difference in the column's own unit, where parts of it mean nothing."""
     is_prompts_only: bool = False
     """A comparison in which a single run was trained on a side, so that its interval and verdict
     are about these runs and not about others with the same settings."""
@@ -63,7 +74,7 @@ class Cell:
     @property
     def text(self) -> str:
         """Value with its uncertainty."""
-        number = _percent if self.is_change else _three
+        number = _percent if self.is_change else _signed if self.is_difference else _three
         span = brackets(self.low, self.high, number)
         if self.value is None and not span:
             return "–"
@@ -84,6 +95,11 @@ class Cell:
 def _three(value: float) -> str:
     """Three digits; what rounding leaves of a difference of equal numbers is 0."""
     return f"{round(value, 12) + 0.0:.3g}"
+
+
+def _signed(value: float) -> str:
+    """Three digits with their sign."""
+    return f"{round(value, 12) + 0.0:+.3g}"
 
 
 def _percent(value: float) -> str:
@@ -239,18 +255,9 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
             continue
         changes = {}
         for column, seen in cells.items():
-            sides = [found[other].get(column, []), seen]
-            pair = [all_totals(side) for side in sides]
-            are_shares = is_share(seen[0].event.metric)
-            if all(pair) and (are_shares or _is_above_none(pair[0])):
-                require_comparable(column, (one.protocol for side in sides for one in side))
-                estimate = pooled_bootstrap(pair, ratio_change, are_shares=are_shares)
-                ends = recorded(estimate)
-                changes[column] = Cell(
-                    estimate.value, len(seen), estimate.stderr, ends.low, ends.high,
-                    equivalence_of_change(estimate, margin), is_change=True,
-                    is_prompts_only=any(map(_is_single, sides)),
-                )  # fmt: skip
+            cell = _compared_cell(column, found[other].get(column, []), seen, margin)
+            if cell is not None:
+                changes[column] = cell
         rows.append(Row(variant, subject, changes))
     if not any(row.cells for row in rows):
         names = list(dict.fromkeys(name for row in found for name in row))
@@ -264,9 +271,41 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
         f"Relative change from {against}, {INTERVALS}",
         f"equivalent: neither more than {margin:.0%} above the other, interval included",
     ]
-    if any(cell.is_prompts_only for row in rows for cell in row.cells.values()):
+    cells = [(column, cell) for row in rows for column, cell in row.cells.items()]
+    if apart := dict.fromkeys(column for column, cell in cells if cell.is_difference):
+        legend.append(f"{', '.join(apart)}: difference instead, equivalent within {margin:g}")
+    if any(cell.is_prompts_only for _, cell in cells):
         legend.append(PROMPTS_ONLY)
     return ResultTable(columns_of(rows), tuple(rows), caption=_sentence(legend))
+
+
+def _compared_cell(
+    column: str, first: Sequence[Reported], second: Sequence[Reported], margin: float
+) -> Cell | None:
+    """How the second side of a column compares with the first; None where nothing can tell."""
+    sides = (first, second)
+    pair = [all_totals(side) for side in sides]
+    event = second[0].event
+    difference = difference_of(event.suite)
+    are_shares = is_share(event.metric)
+    is_difference = False
+    if all(pair) and (are_shares or _is_above_none(pair[0])):
+        require_comparable(column, (one.protocol for side in sides for one in side))
+        found = pooled_bootstrap(pair, ratio_change, are_shares=are_shares)
+        verdict = equivalence_of_change(found, margin)
+    elif difference and first and all(one.beside for side in sides for one in side):
+        require_comparable(column, (one.protocol for side in sides for one in side))
+        kept = [[one.beside for one in side] for side in sides]
+        found, is_difference = difference(event.metric, *kept), True
+        verdict = equivalence(found, margin)
+    else:
+        return None
+    ends = recorded(found)
+    return Cell(
+        found.value, len(second), found.stderr, ends.low, ends.high, verdict,
+        is_change=not is_difference, is_difference=is_difference,
+        is_prompts_only=any(map(_is_single, sides)),
+    )  # fmt: skip
 
 
 def _is_above_none(runs: Sequence[Totals]) -> bool:
@@ -289,8 +328,10 @@ def column_figures(table: ResultTable) -> dict[str, Figure]:
             if (cell := row.cells.get(column)) is not None and cell.value is not None
         ]
         if marks:
-            is_change = any(cell.is_change for row in table.rows for cell in row.cells.values())
-            figures[column] = intervals(marks, column + (", relative change" if is_change else ""))
+            cells = [row.cells[column] for row in table.rows if column in row.cells]
+            what = ", relative change" if any(cell.is_change for cell in cells) else ""
+            what = ", difference" if any(cell.is_difference for cell in cells) else what
+            figures[column] = intervals(marks, column + what)
     return figures
 
 

@@ -20,6 +20,7 @@ from acft.evaluation import Label
 from acft.events import Evaluated, Note, Progress
 from acft.policy import base_policy
 from acft.settings import CorpusSettings, PromptSettings
+from acft.statistics import auc, wilson
 from acft.totals import Totals
 from acft.types import Prompt
 from tests.bench import (
@@ -366,6 +367,49 @@ def test_detection_reports_both_detectors_with_intervals(model, policy, tmp_path
     assert found["auc_zero_shot"].value is not None
     same = by_metric(SUITES.get("detection").compare(measured, measured, Label("d", "policy")))
     assert same["auc_probe_difference"].value == 0
+
+
+def detected(probe: list[float]) -> dict[str, Totals]:
+    columns = {"label": [0.0, 1.0] * (len(probe) // 2), "probe": probe, "zero_shot": probe}
+    names, ones = tuple(map(str, range(len(probe)))), np.ones(len(probe))
+    return {name: Totals(names, np.array(values), ones) for name, values in columns.items()}
+
+
+def test_two_detectors_without_an_error_are_not_known_to_be_equal() -> None:
+    perfect = detected([0.1, 0.9] * 10)
+    found = by_metric(SUITES.get("detection").compare(perfect, perfect, Label("d", "policy")))
+    bound = wilson(10, 10).low
+    assert bound is not None
+    event = found["auc_probe_difference"]
+    assert (event.value, event.n) == (0, 20)
+    assert (event.low, event.high) == (pytest.approx(bound - 1), pytest.approx(1 - bound))
+
+
+def test_detection_compares_with_the_control_too() -> None:
+    rng = np.random.default_rng(0)
+    base, control, policy = (
+        detected([shift * (i % 2) + value for i, value in enumerate(rng.random(40))])
+        for shift in (0.2, 0.3, 0.6)
+    )
+    compare = SUITES.get("detection").compare
+    found = by_metric(compare(base, policy, Label("d", "policy"), control))
+    aucs = [auc(side["probe"].sums, base["label"].sums) for side in (base, control, policy)]
+    assert found["auc_probe_difference"].value == pytest.approx(aucs[2] - aucs[0])
+    beyond = found["auc_probe_change_beyond_control"]
+    assert beyond.value == pytest.approx((aucs[2] - aucs[1]) / aucs[0])
+    assert beyond.low is not None
+    assert "auc_probe_change_beyond_control" not in by_metric(
+        compare(base, policy, Label("d", "policy"))
+    )
+
+
+def test_an_auc_over_one_run_is_compared_as_its_texts_alone_say() -> None:
+    """Golden: positives 3, 1 against negatives 2, 1 give 2.5 / 4; 3, 2 against 1, 0 give 4 / 4."""
+    first, second = detected([2.0, 3.0, 1.0, 1.0]), detected([1.0, 3.0, 0.0, 2.0])
+    found = detection.difference("auc_probe", [first], [second])
+    assert found.value == pytest.approx(4 / 4 - 2.5 / 4)
+    both = detection.difference("auc_probe", [first, second], [second, second])
+    assert both.value == pytest.approx(1 - (2.5 / 4 + 1) / 2)
 
 
 def test_detection_takes_a_seed_of_more_bits_than_scikit_learn_does(

@@ -28,7 +28,7 @@ from acft.tables.figures import Mark, Series, intervals, plot, save
 from acft.tables.matched import difference_at, knobs, matched_table, trade_off_figure
 from acft.tables.members import VALIDATED, Member
 from acft.tables.roc import roc_curves
-from acft.tables.table import PROMPTS_ONLY
+from acft.tables.table import PROMPTS_ONLY, table_of
 from acft.tables.win_table import win_table
 from acft.totals import Totals, event_names
 from acft.tradeoff import frontier
@@ -192,6 +192,37 @@ def test_a_detector_without_an_error_on_few_texts_is_not_known_to_be_perfect():
     for event in report(columns, Label("detection", "policy")):
         assert (event.value, event.high, event.n) == (1.0, 1.0, 40)
         assert event.low == pytest.approx(0.722, abs=1e-3), "Wilson's for ten of ten"
+
+
+def detected(runs_dir: Path, seed: int, probe: list[float]) -> RunPaths:
+    columns = {"label": by_text([0, 1] * 20), "probe": by_text(probe), "zero_shot": by_text(probe)}
+    run = measured(runs_dir, "detection", columns)
+    writer = EventWriter(run.events)
+    for event in report(columns, Label("detection", "policy", seed=seed)):
+        writer.append(event)
+    writer.close()
+    return run
+
+
+def test_detectors_are_compared_by_the_difference_of_their_aucs(tmp_path):
+    rng = np.random.default_rng(0)
+    blind = list(rng.random(40))
+    runs = [Member(detected(tmp_path, 0, blind), "Base")]
+    for seed in range(3):
+        clear = [0.9 * (i % 2) + value for i, value in enumerate(rng.random(40))]
+        runs.append(Member(detected(tmp_path, seed, clear), "Ours"))
+    table = table_of(runs, against="Base")
+    assert table is not None
+    (row,) = table.rows
+    cell = row.cells["detection auc_probe"]
+    values = {r.variant: r.cells["detection auc_probe"].value for r in table_of(runs).rows}
+    assert cell.value == pytest.approx(values["Ours"] - values["Base"])
+    assert (cell.runs, cell.verdict, cell.is_change) == (3, "higher", False)
+    assert cell.text.startswith("+0.")
+    assert "detection auc_probe" in table.caption
+    assert "difference instead, equivalent within 0.1" in table.caption
+    turned = table_of(runs, against="Ours").rows[0].cells["detection auc_probe"]
+    assert (turned.low, turned.high) == (pytest.approx(-cell.high), pytest.approx(-cell.low))
 
 
 def test_curves_of_several_seeds_are_averaged(tmp_path):

@@ -141,7 +141,8 @@ def test_what_may_be_a_change_from_nothing_has_no_limit_above_and_says_so_turned
     measured(tmp_path, {"base": rare, "policy": common})
     measured(tmp_path, {"base": common, "policy": rare}, "method.x=0")
     table = result_table(tmp_path, "exp", against="base")
-    rise, fall = (row.cells["rtp/judge toxic_share"] for row in table.rows)
+    cells = {row.variant: row.cells["rtp/judge toxic_share"] for row in table.rows}
+    rise, fall = cells["as written"], cells["method.x=0"]
     assert (rise.high, rise.verdict, fall.verdict) == (None, "higher", "lower")
     assert re.search(r"\+2,900 % \[\+[\d,]+ %, inf\) higher", table.markdown)
     assert r"inf) higher" in table.latex
