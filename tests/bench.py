@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
@@ -61,7 +61,7 @@ class UniformJudge:
 class Power:
     """Draws from the policy's distribution raised to a power."""
 
-    truncates = False
+    truncates: ClassVar[bool] = False
 
     def __init__(self, power: float = 1.0) -> None:
         self.power = power

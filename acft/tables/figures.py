@@ -101,8 +101,9 @@ def _draw_open(axes: Axes, rows: Sequence[tuple[str, Mark]]) -> None:
     for place, (_, mark) in enumerate(rows):
         if (mark.low is None) != (mark.high is None):
             is_above = mark.high is None
-            ends = (mark.low, borders[1]) if is_above else (borders[0], mark.high)
-            axes.plot(ends, (place, place), color="C0", alpha=0.6)
+            low = borders[0] if mark.low is None else mark.low
+            high = borders[1] if mark.high is None else mark.high
+            axes.plot((low, high), (place, place), color="C0", alpha=0.6)
             axes.plot(borders[is_above], place, ">" if is_above else "<", color="C0", clip_on=False)
     axes.set_xlim(borders)
 

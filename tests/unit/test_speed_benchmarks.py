@@ -6,6 +6,7 @@ import torch
 from acft import chunked
 from acft.engines import compiled
 from acft.engines.compiled import CompiledEngine
+from acft.methods.acft import AcftSettings
 from acft.runs.spec import load_spec
 from acft.settings import SamplingSettings
 from benchmarks import memory, parallel, rollouts, steps, worlds
@@ -43,6 +44,8 @@ def test_each_process_has_its_gpu_before_a_model_is_made(monkeypatch):
 def test_the_recipe_that_is_timed_is_the_quickstart_s_own():
     found = steps.rules(steps.random_world("tiny", "cpu"))[steps.RECIPE]
     method = load_spec(steps.QUICKSTART).method_settings
+    assert found is not None
+    assert isinstance(method, AcftSettings)
     assert (found.kl_weight, found.kl, found.delta) == (method.kl_weight, method.kl, method.delta)
     assert (found.anchor is None) == (method.anchor == "current")
     assert (found.is_adaptive, found.is_reach_weighted) == (method.adaptive, method.reach_weighted)

@@ -269,6 +269,7 @@ def test_the_interval_of_one_over_x_is_that_of_x_turned_round():
     draws[:100] = 0.0
     with np.errstate(divide="ignore"):
         one, other = percentile_interval(0.5, draws, 9), percentile_interval(2.0, 1 / draws, 9)
+    assert other.low is not None
     assert (one.low, one.high) == (0.0, pytest.approx(1 / other.low))
     assert other.high == np.inf
 

@@ -72,6 +72,9 @@ def test_measurements_of_different_texts_are_resampled_each_by_itself() -> None:
     assert found.stderr == pytest.approx(
         np.hypot(low.std() / 60**0.5, high.std() / 40**0.5), rel=0.06
     )
+    assert found.low is not None
+    assert found.high is not None
+    assert found.stderr is not None
     assert found.high - found.low == pytest.approx(2 * 1.96 * found.stderr, rel=0.05)
 
 
@@ -283,7 +286,10 @@ def test_a_change_from_what_may_be_nothing_has_no_limit_above() -> None:
 
 def test_a_change_from_no_share_at_all_is_at_least_that_from_what_may_have_been_missed() -> None:
     names = [str(i) for i in range(20)]
-    base, policy = totals(names, [0] * 20, [1] * 20), totals(names, [1] * 10 + [0] * 10, [1] * 20)
+    base, policy = (
+        totals(names, [0.0] * 20, [1.0] * 20),
+        totals(names, [1.0] * 10 + [0.0] * 10, [1.0] * 20),
+    )
     found = ratio_bootstrap([base, policy], ratio_change, are_shares=True)
     bound = wilson(0, 20).high
     assert bound is not None

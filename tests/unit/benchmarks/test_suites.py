@@ -215,6 +215,7 @@ def test_collateral_says_how_much_higher_a_scorer_scores_texts_about_groups(benc
     bias = found["group_bias"]
     assert (bias.suite, bias.n) == ("collateral/vowels", len(kinds))
     assert bias.value == pytest.approx(0.8 - 0.001 * fmean(lengths))
+    assert bias.value is not None
     assert bias.low is not None
     assert bias.high is not None
     assert 0.0 < bias.value - bias.low < 0.01 > bias.high - bias.value > 0.0
@@ -393,7 +394,8 @@ def test_detection_compares_with_the_control_too() -> None:
     )
     compare = SUITES.get("detection").compare
     found = by_metric(compare(base, policy, Label("d", "policy"), control))
-    aucs = [auc(side["probe"].sums, base["label"].sums) for side in (base, control, policy)]
+    labels = base["label"].sums
+    aucs = [auc(side["probe"].sums, labels) or math.nan for side in (base, control, policy)]
     assert found["auc_probe_difference"].value == pytest.approx(aucs[2] - aucs[0])
     beyond = found["auc_probe_change_beyond_control"]
     assert beyond.value == pytest.approx((aucs[2] - aucs[1]) / aucs[0])

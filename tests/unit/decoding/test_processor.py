@@ -1,4 +1,5 @@
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def own_distributions(backbone, portable, response_ids):
     class Forced:
         """A decoder that records and then allows one token only."""
 
-        truncates = False
+        truncates: ClassVar[bool] = False
 
         def start(self, prompts, prompt_ids):
             context = DecoderContext(policy, portable.oracle, few_vowels, HORIZON)

@@ -215,13 +215,18 @@ def test_detectors_are_compared_by_the_difference_of_their_aucs(tmp_path):
     assert table is not None
     (row,) = table.rows
     cell = row.cells["detection auc_probe"]
-    values = {r.variant: r.cells["detection auc_probe"].value for r in table_of(runs).rows}
+    whole, other = table_of(runs), table_of(runs, against="Ours")
+    assert whole is not None
+    assert other is not None
+    values = {r.variant: r.cells["detection auc_probe"].value or 0.0 for r in whole.rows}
     assert cell.value == pytest.approx(values["Ours"] - values["Base"])
+    assert cell.low is not None
+    assert cell.high is not None
     assert (cell.runs, cell.verdict, cell.is_change) == (3, "higher", False)
     assert cell.text.startswith("+0.")
     assert "detection auc_probe" in table.caption
     assert "difference instead, equivalent within 0.1" in table.caption
-    turned = table_of(runs, against="Ours").rows[0].cells["detection auc_probe"]
+    turned = other.rows[0].cells["detection auc_probe"]
     assert (turned.low, turned.high) == (pytest.approx(-cell.high), pytest.approx(-cell.low))
 
 
@@ -415,8 +420,8 @@ def test_a_figure_is_the_same_two_files_whatever_the_names(drawn, tmp_path):
 def test_an_interval_without_a_limit_is_drawn_up_to_the_border():
     rows = [("a", Mark(0.5, 0.5, 0.2, None)), ("b", Mark(0.1, 0.1, 0.0, 0.9))]
     axes = intervals(rows, "change").axes[0]
-    drawn = [line.get_xdata() for line in axes.lines]
-    assert [0.2, axes.get_xlim()[1]] in [[*x] for x in drawn]
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+    assert [0.2, axes.get_xlim()[1]] in drawn
 
 
 def test_every_series_is_named_once():
@@ -547,7 +552,8 @@ def test_the_frontiers_caption_names_the_harm_whose_scorer_trains(tmp_path):
         numbers |= dict.fromkeys(experiment.settings.costs, cost)
         writer = EventWriter(run.events)
         for column, value in numbers.items():
-            writer.append(Evaluated(*column.split(" "), "policy", value, 4))
+            suite, metric = column.split(" ")
+            writer.append(Evaluated(suite, metric, "policy", value, 4))
         writer.close()
         members.append(Member(run, row))
     table = experiment._matched(members, 0.1)
