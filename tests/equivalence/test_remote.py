@@ -62,7 +62,7 @@ def test_a_worker_with_its_own_models_gives_the_local_numbers(tmp_path, monkeypa
     assert workers
 
 
-def _in_turn(first, second, *, at_once):
+def _in_turn(first, second, **_):
     one = yield from first
     other = yield from second
     return one, other
