@@ -78,7 +78,7 @@ def test_the_list_of_measurements_is_drawn_anew_when_the_state_of_one_has_change
     before = run_page.marks_of(running, running.reader.run(QUICK))
     assert run_page.marks_of(running, running.reader.run(QUICK)) == before
     end(running, LIVE)
-    assert run_page.marks_of(running, running.reader.run(QUICK)).texts != before.texts
+    assert run_page.marks_of(running, running.reader.run(QUICK)).past != before.past
 
 
 def _raise(error: Exception) -> Any:
