@@ -25,7 +25,9 @@ from acft.types import Document, Rollout, TokenBatch
 MAX_TOKENS = 256
 """Longer documents are cut, in a run's own report as in suites."""
 BATCH_TOKENS = 1024
-"""Tokens in one forward pass, padding included; bounds the memory of [positions, vocab]."""
+"""Tokens in one forward pass, padding included, unless a single text has more."""
+BATCH_TOKENS_CPU = 256
+"""Same on CPU, where more are read no faster and leave the other worker with nothing to do."""
 DROPPED_PERPLEXITY = 1e4
 """Texts above it are left out of ``mean_perplexity``. Source: arXiv:2105.03023, its evaluation."""
 
@@ -207,9 +209,10 @@ def _likelihoods(judge: Judge, items: Sequence[_Item]) -> list[Likelihood]:
     judged = [item for item in items if len(item.token_ids) > item.given]
     # Equal lengths side by side waste no padding; the longest first, so memory fails early.
     order = sorted(range(len(judged)), key=lambda index: -len(judged[index].token_ids))
+    at_once = BATCH_TOKENS_CPU if judge.device == "cpu" else BATCH_TOKENS
     batches: list[list[int]] = []
     while order:
-        wanted = max(1, BATCH_TOKENS // len(judged[order[0]].token_ids))
+        wanted = max(1, at_once // len(judged[order[0]].token_ids))
         batches.append(order[:wanted])
         order = order[wanted:]
 

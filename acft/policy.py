@@ -19,10 +19,11 @@ from acft.backbone.adapters import (
     trainable_parameters,
 )
 from acft.backbone.compiled_layers import compile_layers
-from acft.backbone.forward import hidden_states, logits
+from acft.backbone.forward import hidden_states, logits, text_config
 from acft.backbone.loading import Backbone, load_backbone, resolve_device
 from acft.backbone.quantized import is_quantized
 from acft.backbone.sharded import is_sharded, uneven_passes
+from acft.chunked import positions_at_once
 from acft.engines import Engine
 from acft.engines.local import LOCAL
 from acft.machine import cores
@@ -75,8 +76,17 @@ class Policy:
     @torch.inference_mode()
     def token_logprobs(self, batch: TokenBatch) -> Float[Tensor, "batch step"]:
         """Log-probability of each realised token after the first, in nats; 0 on padding."""
-        aligned = align(batch, self.next_logprobs(batch))
-        return -nll(aligned.values, aligned.targets) * aligned.mask_all
+        model = self.backbone.model
+        aligned = align(batch, self.hidden(batch))
+        states, targets = (each[aligned.mask_all] for each in (aligned.values, aligned.targets))
+        at_once = positions_at_once(text_config(model).vocab_size, states.device)
+        pieces = zip(states.split(at_once), targets.split(at_once), strict=True)
+        logprobs = [
+            -nll(logits(model, some).log_softmax(dim=-1), theirs) for some, theirs in pieces
+        ]
+        found = torch.zeros_like(aligned.targets, dtype=torch.float32)
+        found[aligned.mask_all] = torch.cat(logprobs)
+        return found
 
     def sample(
         self,

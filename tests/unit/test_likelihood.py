@@ -154,7 +154,7 @@ def test_a_response_longer_than_the_context_is_an_error_that_says_so() -> None:
 
 
 def test_a_batch_holds_no_more_tokens_than_asked_for(monkeypatch) -> None:
-    monkeypatch.setattr("acft.likelihood.BATCH_TOKENS", 30)
+    monkeypatch.setattr("acft.likelihood.BATCH_TOKENS_CPU", 30)
     judge = UniformJudge(4)
     documents = [document(text, str(i)) for i, text in enumerate(TEXTS)]
     document_likelihoods(judge, documents)

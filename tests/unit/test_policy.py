@@ -47,6 +47,20 @@ def logprobs(policy):
         return policy.next_logprobs(batch())[batch().attention_mask][:, symbol_ids(N_SYMBOLS)]
 
 
+@pytest.mark.parametrize("at_once", [1, 4, 10_000])
+def test_realised_tokens_have_their_log_probabilities_however_many_are_read_at_once(
+    base, monkeypatch, at_once
+):
+    monkeypatch.setattr("acft.policy.positions_at_once", lambda *_: at_once)
+    read = batch()
+    mask, targets = read.attention_mask[:, 1:], read.token_ids[:, 1:, None]
+    whole = base.next_logprobs(read)[:, :-1].gather(-1, targets).squeeze(-1)
+    found = base.token_logprobs(read)
+    assert torch.allclose(found, torch.where(mask, whole, 0.0), atol=1e-5)
+    assert (found[mask] < 0).all()
+    assert not found[~mask].any()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_as_many_threads_draw_as_the_settings_say(run, threads):
     schedule = run.schedule.model_copy(update={"threads": threads})

@@ -11,7 +11,7 @@ from acft.data import collate
 from acft.decoding.base import DecodedJudge
 from acft.errors import ConfigError, DataError, ModelError
 from acft.events import BestCheckpoint, Evaluated, Note, Scalars
-from acft.likelihood import BATCH_TOKENS, document_likelihoods
+from acft.likelihood import BATCH_TOKENS_CPU, document_likelihoods
 from acft.methods.base import METHODS
 from acft.methods.dpg import target_weights
 from acft.methods.dpo import pairs_of
@@ -82,7 +82,7 @@ def test_the_base_reads_a_round_s_responses_some_at_a_time(tmp_path, monkeypatch
 
     monkeypatch.setattr(Policy, "token_logprobs", watched)
     assert len(target_weights(world, items)) == len(items) == 400
-    assert max(read) <= BATCH_TOKENS < sum(read)
+    assert max(read) <= BATCH_TOKENS_CPU < sum(read)
 
 
 # --- dpo -----------------------------------------------------------------------------------------
