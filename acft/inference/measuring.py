@@ -155,7 +155,7 @@ def _options(suites: Sequence[str], numbers: dict[str, int]) -> dict[str, dict[s
 
 
 def _work(chosen: EvaluateSettings, run: RunSettings) -> tuple[Counter[str], list[str]]:
-    """Units of work for one policy, and why a suite cannot say."""
+    """Units of work for all subjects, and why a suite cannot say."""
     parts: dict[tuple[str, str], int] = {}
     problems = []
     for name in chosen.suites:
@@ -166,7 +166,7 @@ def _work(chosen: EvaluateSettings, run: RunSettings) -> tuple[Counter[str], lis
             problems.append(f"{name}: {error}")
     work = Counter[str]()
     for (unit, _), n in parts.items():
-        work[unit] += n
+        work[unit] += n * len(chosen.subjects)
     return work, problems
 
 

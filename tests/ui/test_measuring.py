@@ -37,23 +37,25 @@ def test_the_cost_is_told_from_what_the_run_itself_took():
     assert measuring.seconds_per_response(found[:4]) is None
 
 
-def test_the_form_tells_every_suite_and_the_work_and_time_of_both_sides(bench):
+def test_the_form_tells_every_suite_and_the_work_and_time_of_all_who_answer(bench):
     run = bench.reader.run(QUICK)
     assert "Choose suites" in text_of(measuring.panel(bench, run))
     shown = text_of(measuring.form(bench, visit(QUICK, may_change=True), run))
     for suite in ("rtp Toxicity.", "perplexity Texts.", "fluency Natural? needs a judge"):
         assert suite in shown
-    assert "At most 2,000 responses, 400 texts; about" in shown
+    assert "At most 3,000 responses, 600 texts; about" in shown, "base, tuned policy, control"
     assert "as long as a response of this run did" in shown
+    alone = visit(QUICK, may_change=True, measure_control="none")
+    assert "At most 2,000 responses, 400" in text_of(measuring.form(bench, alone, run))
 
 
 def test_the_time_of_the_judge_is_said_not_to_be_included():
-    assert measuring._in_words({"drawn": 10, "judged": 10}, 0.5) == (
+    assert measuring._in_words({"drawn": 20, "judged": 20}, 0.5) == (
         "At most 20 responses, 20 judged responses; about 10 s if each takes as long as a "
         "response of this run did (0.500 s), plus the judge's time, and a little more to load the "
         "models."
     )
-    assert measuring._in_words({"read": 10}, None) == (
+    assert measuring._in_words({"read": 20}, None) == (
         "At most 20 texts, and a little more to load the models."
     )
     assert measuring._in_words({}, 0.5) == "How much work this is cannot be told in advance."

@@ -25,8 +25,6 @@ DEFAULT_SUITES = ("rtp", "perplexity")
 MAX_JUDGE_LETTERS = 300
 MOST_PAST = 20
 """Earlier measurements that are listed."""
-SIDES = 2
-"""Base and tuned policy answer the same prompts."""
 DRAWING = (Phase.EVALUATE, Phase.VALIDATE)
 """Phases of a run in which responses are drawn and judged."""
 UNITS = {
@@ -34,7 +32,7 @@ UNITS = {
 }  # fmt: skip
 
 Weighed = Mapping[str, Any]
-"""What the process that knows the suites says: suites, work for one policy, problems."""
+"""What the process that knows the suites says: suites, work for all subjects, problems."""
 
 
 def panel(bench: Workbench, run: Run) -> Node:
@@ -186,12 +184,12 @@ def _cost(bench: Workbench, visit: Visit, run: Run, weighed: Weighed) -> Node:
 
 
 def _in_words(work: Mapping[str, int], each: float | None) -> str:
-    """How much work it is for both sides, and how long if all of it goes like the run's own."""
-    counts = [words.count(SIDES * n, UNITS[unit]) for unit, n in work.items() if n]
+    """How much work it is for all subjects, and how long if all of it goes like the run's own."""
+    counts = [words.count(n, UNITS[unit]) for unit, n in work.items() if n]
     if not counts:
         return "How much work this is cannot be told in advance."
     told = f"At most {', '.join(counts)}"
-    n_ours = SIDES * sum(n for unit, n in work.items() if unit != "judged")
+    n_ours = sum(n for unit, n in work.items() if unit != "judged")
     if each is not None and n_ours:
         told += f"; about {words.duration(n_ours * each)} if each takes as long as a response of "
         told += f"this run did ({words.number(each)} s)"

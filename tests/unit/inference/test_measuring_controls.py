@@ -82,6 +82,12 @@ def test_the_one_plain_run_of_the_same_settings_is_the_control_unless_told(train
     assert weighed(control)["control"] == ""
 
 
+def test_the_work_is_that_of_all_subjects_with_the_control(trained):
+    run, _ = trained
+    assert weighed(run)["work"] == {"drawn": 18}
+    assert weighed(run, control="")["work"] == {"drawn": 12}
+
+
 def test_runs_that_the_command_line_refuses_as_control_are_not_offered(trained):
     run, control = trained
     other_seed = copied(control, "20261202-100000-seed", "seed=1")
