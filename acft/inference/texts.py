@@ -26,7 +26,7 @@ from acft.prompt_tokens import (
     response_text,
     response_texts,
 )
-from acft.sampling import Decoder
+from acft.sampling import Decoder, nucleus
 from acft.token_choice import choose, drawing_device, uniforms
 from acft.token_text import TokenTexts
 from acft.training.controlled import with_control
@@ -333,13 +333,13 @@ def _grow(
     drawn: list[list[int]] = [[] for _ in random]
     over = [False] * len(random)
     end_ids = backbone.end_ids
-    nucleus = 1.0 if decoder is not None and decoder.truncates else top_p
+    used_top_p = nucleus(decoder, top_p)
     for position in range(random.shape[1]):
         proposal = logits(backbone.model, state.hidden).log_softmax(dim=-1)
         if session is not None:
             proposal = session.reweight(proposal, state.hidden, last)
         uniform = torch.from_numpy(random[:, position]).to(drawing_device(last.device))
-        last, _ = choose(proposal, uniform, temperature, nucleus)
+        last, _ = choose(proposal, uniform, temperature, used_top_p)
         for row, token in enumerate(last.tolist()):
             over[row] = over[row] or token in end_ids
             if not over[row]:

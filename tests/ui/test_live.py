@@ -469,7 +469,11 @@ def test_models_on_the_device_of_a_run_that_starts_give_way_and_say_to_which(mon
 
 @pytest.mark.parametrize(
     ("beside", "name"),
-    [("best_of_n", "base, the best of 8"), ("rad", "base, reward-augmented decoding"), ("x", "")],
+    [
+        ("best_of_n", "base, the best of 8"),
+        ("x", ""),
+        ("rad", "base, reward-augmented decoding (top-p 1)"),
+    ],
 )
 def test_a_decoder_that_trains_nothing_answers_beside_the_policies_where_asked_for(
     bench, beside, name
