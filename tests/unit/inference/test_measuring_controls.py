@@ -10,8 +10,10 @@ from acft.errors import ConfigError, RunError
 from acft.inference.measuring import measure, weigh
 from acft.inference.server import Session
 from acft.methods.evaluate import EvaluateSettings
+from acft.runs import spec as spec_module
+from acft.runs.controls import controls
 from acft.runs.directory import find_run, read_launch, read_status, write_labels
-from acft.runs.spec import spec_of
+from acft.runs.spec import parse_spec, spec_of
 from acft.runs.worker import run_worker
 from acft.schema import Labels, RunPaths
 from acft.ui.parts.results import first_results
@@ -80,6 +82,19 @@ def test_the_one_plain_run_of_the_same_settings_is_the_control_unless_told(train
     }  # fmt: skip
     assert weighed(run, control="")["control"] == ""
     assert weighed(control)["control"] == ""
+
+
+def test_the_settings_of_each_run_are_read_once_to_find_the_controls(trained, monkeypatch):
+    run, control = trained
+    read = []
+
+    def counted(text, overrides, where):
+        read.append(where)
+        return parse_spec(text, overrides, where)
+
+    monkeypatch.setattr(spec_module, "parse_spec", counted)
+    assert controls(run.root.parent, run.root.name)[1] == control.root.name
+    assert read == [str(run.spec), str(control.spec)]
 
 
 def test_the_work_is_that_of_all_subjects_with_the_control(trained):
