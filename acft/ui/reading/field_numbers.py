@@ -101,7 +101,7 @@ def _measured(run: Run, side: Subject) -> dict[tuple[str, str], Interval]:
         if (e.subject, e.policy_version) == (side.subject, side.version) and metric.startswith(
             PERPLEXITY
         ):
-            where = texts or e.suite.partition("/")[2]
+            where = texts or e.suite.removeprefix(f"{PERPLEXITY}/")
             found[metric, where] = Interval(e.value, e.low, e.high, e.n, e.stderr)
     return found
 
