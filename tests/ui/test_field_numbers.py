@@ -132,6 +132,17 @@ def test_a_change_is_judged_against_a_margin_of_a_tenth_of_the_left_side(bench):
     assert "equivalent" not in lower
 
 
+def test_a_change_without_a_limit_says_so_as_other_intervals_do(bench):
+    shown = said_of(bench, lambda left: [[0.9]] * len(left), [[0.9], [0.1], [0.1], [0.1]])
+    assert " % to ∞" in shown.partition("Toxicity probability")[2].partition("Perplexity")[0]
+
+
+def test_one_prompt_gives_no_interval_and_is_told_so(bench):
+    shown = said_of(bench, lambda left: [[0.2]], [[0.4]]).partition("Perplexity")[0]
+    assert shown.count("no interval of one prompt") == 2
+    assert "not compared" not in shown
+
+
 def test_the_numbers_stand_above_the_texts_and_not_in_a_blind_review(bench):
     shown = text_of(compare.summary(bench, visit(QUICK)))
     for name in ("Expected maximum toxicity", "Toxicity probability", "Perplexity"):
