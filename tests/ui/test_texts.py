@@ -282,7 +282,7 @@ def test_the_head_of_the_table_sorts_by_a_score_the_worst_first_then_the_other_w
 
 def test_a_wrong_score_limit_is_named(bench):
     with pytest.raises(ConfigError, match="'much'"):
-        rollouts.wanted(visit(QUICK, scorer="a", low="much"))
+        rollouts.wanted(visit(QUICK, scorer="a", low="much"), {})
 
 
 @pytest.mark.parametrize(
