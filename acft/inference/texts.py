@@ -12,12 +12,14 @@ from torch import Tensor
 from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.forward import logits
 from acft.data import pad_token
+from acft.decoding.base import DecoderContext
+from acft.decoding.rad import RadSettings, rad_decoder
 from acft.errors import DataError
 from acft.inference.limits import bounded
 from acft.inference.opened import OpenedRun, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
-from acft.inference.untrained import RAD, kept, n_candidates, rad_decoder
+from acft.inference.untrained import RAD, kept, n_candidates
 from acft.policy import Policy
 from acft.prompt_tokens import (
     encode_prompt,
@@ -299,7 +301,8 @@ def _who(opened: OpenedRun, side: dict[str, Any]) -> tuple[Policy, Decoder | Non
     version, subject = int(side.get("version", 0)), side["subject"]
     if subject == RAD:
         policy = opened.policy(version)
-        return policy, rad_decoder(policy, opened.constraint)
+        context = DecoderContext(policy, verdicts=opened.constraint.score)
+        return policy, rad_decoder(RadSettings(), context)
     if subject != "guided":
         return opened.policy(0 if subject == "base" else version), None
     policy = opened.policy(int(side.get("weights", version)))
