@@ -12,7 +12,7 @@ from acft.errors import ConfigError
 from acft.eventlog import Entry
 from acft.events import Progress
 from acft.ui.pages import run as run_page
-from acft.ui.parts import measuring
+from acft.ui.parts import measuring, measuring_choice
 from acft.ui.web.dom import text_of
 from acft.ui.web.guard import Bind
 from tests.ui import synthetic
@@ -201,6 +201,19 @@ def test_the_only_control_of_the_same_settings_is_chosen_until_the_reader_takes_
 def test_a_control_that_cannot_serve_stays_in_the_menu_and_says_so(bench):
     form = measuring.form(bench, visit(QUICK, measure_control=LOST), bench.reader.run(QUICK))
     assert f"{LOST} (cannot serve)" in text_of(form)
+
+
+def test_the_runs_own_scorers_are_not_named_however_they_came_to_be_ticked(bench):
+    judged = {"evaluation": {"scorers": ["a", "b"]}}
+    run = replace(bench.reader.run(QUICK), settings=judged)
+
+    def scorers(**ticked):
+        boxes = {f"{measuring_choice.SCORER}{name}": is_on for name, is_on in ticked.items()}
+        return measuring.chosen(visit(QUICK, **boxes), run).scorers
+
+    assert scorers() is scorers(b="true", a="true") is scorers(c="false") is None
+    assert scorers(a="false") == ("b",)
+    assert scorers(c="true") == ("a", "b", "c")
 
 
 def test_who_only_looks_has_further_settings_neither_read_nor_looked_up(bench):

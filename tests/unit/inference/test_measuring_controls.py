@@ -143,8 +143,14 @@ def test_a_wrong_further_setting_is_a_sentence_before_anything_is_queued(trained
     assert sorted(run.root.parent.iterdir()) == before
 
 
-def test_scorers_are_named_only_where_they_are_not_the_runs_own(trained):
+def test_what_is_no_run_is_not_measured_as_a_model(trained):
+    run, _ = trained
+    with pytest.raises(RunError, match="no/such"):
+        measure(Session("cpu"), runs_of(run), "no/such", ["rtp"], NUMBERS, "", "model")
+
+
+def test_scorers_are_named_only_where_others_than_the_runs_own_are_asked_for(trained):
     run, _ = trained
     place = Session("cpu"), runs_of(run), run.root.name, ["rtp"], NUMBERS, "", ""
-    assert not any("scorers" in o for o in weigh(*place, [])["overrides"])
+    assert not any("scorers" in o for o in weigh(*place, None)["overrides"])
     assert 'evaluation.scorers=["jigsaw_tcc"]' in weigh(*place, ["jigsaw_tcc"])["overrides"]
