@@ -203,6 +203,14 @@ def test_a_control_that_cannot_serve_stays_in_the_menu_and_says_so(bench):
     assert f"{LOST} (cannot serve)" in text_of(form)
 
 
+@pytest.mark.parametrize(
+    "key", [measuring.JUDGE, measuring_choice.CONTROL, measuring_choice.CHANGES]
+)
+def test_what_else_the_address_says_of_a_measurement_is_taken_for_no_suite(bench, key):
+    run, seen = bench.reader.run(QUICK), visit(QUICK, **{key: "true"})
+    assert measuring.chosen(seen, run).suites == measuring.DEFAULT_SUITES
+
+
 def test_the_runs_own_scorers_are_not_named_however_they_came_to_be_ticked(bench):
     judged = {"evaluation": {"scorers": ["a", "b"]}}
     run = replace(bench.reader.run(QUICK), settings=judged)
