@@ -115,6 +115,11 @@ class DrawRequest:
     """Threads of this process that may compute."""
 
 
+def nucleus(decoder: Decoder | None, top_p: float) -> float:
+    """Top-p at which is drawn: 1 from a decoder that truncates by itself, else as asked for."""
+    return 1.0 if decoder is not None and decoder.truncates else top_p
+
+
 @dataclass(frozen=True)
 class _Item:
     prompt: Prompt
@@ -140,9 +145,9 @@ def draw(
     Raises:
         DataError: A prompt is empty or, with the horizon, longer than the model's context.
     """
-    if decoder is not None and decoder.truncates:
-        whole = request.sampling.at(request.sampling.temperature)
-        request = replace(request, sampling=whole)
+    asked = request.sampling
+    used = asked.at(asked.temperature, nucleus(decoder, asked.top_p))
+    request = replace(request, sampling=used)
     encoded = [
         encode_prompt(backbone, prompt, chat_template=request.chat_template)
         for prompt in request.prompts

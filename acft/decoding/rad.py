@@ -85,13 +85,21 @@ class RadSession:
         return torch.tensor(self.decoder.verdicts(owners, texts)).reshape(len(ids), -1)
 
 
-def build(settings: RadSettings, context: DecoderContext) -> Sampler:
-    """The likeliest tokens reweighted by what the constraint says of the text with each of them."""
+def rad_decoder(settings: RadSettings, context: DecoderContext) -> RadDecoder:
+    """The decoder that asks the constraint about each of the likeliest next tokens.
+
+    Raises:
+        ConfigError: There is no constraint.
+    """
     if context.verdicts is None:
         raise ConfigError("the rad decoder needs a constraint; name a run that has one")
     decode = context.policy.backbone.decode
-    decoder = RadDecoder(context.verdicts, decode, settings.beta, settings.top_k)
-    return DecodedPolicy(context.policy, decoder)
+    return RadDecoder(context.verdicts, decode, settings.beta, settings.top_k)
+
+
+def build(settings: RadSettings, context: DecoderContext) -> Sampler:
+    """The likeliest tokens reweighted by what the constraint says of the text with each of them."""
+    return DecodedPolicy(context.policy, rad_decoder(settings, context))
 
 
 DECODERS.add("rad")(DecoderKind(build, RadSettings, truncates=RadDecoder.truncates))

@@ -61,7 +61,7 @@ def weigh(
     try:
         found["controls"], only = controls(Path(runs), run_id)
         found["control"] = only if control is None else control
-        found["overrides"] = _overrides(spec, suites, numbers, judge, scorers, changes)
+        found["overrides"] = _overrides(suites, numbers, judge, scorers, changes)
         wanted = measurement(
             Path(runs), run_id, suites, found["overrides"], found["control"], is_verified=False
         )
@@ -92,11 +92,12 @@ def measure(
 
     Raises:
         ConfigError: The settings have problems, or say what a browser may not.
-        RunError: There is no room on the disk or in the quota (0 = none), or the control is none.
+        RunError: There is no such run, no room on the disk or in the quota (0 = none), or the
+            control is none.
     """
     check_room(Path(runs), 0, quota_bytes)
-    spec = spec_of(find_run(Path(runs), run_id))
-    overrides = _overrides(spec, suites, numbers, judge, scorers, changes)
+    find_run(Path(runs), run_id)  # or else the name would be taken for a model's
+    overrides = _overrides(suites, numbers, judge, scorers, changes)
     wanted = measurement(Path(runs), run_id, suites, overrides, control or "")
     _allowed(wanted.spec)
     return launcher.launch(
@@ -106,14 +107,13 @@ def measure(
 
 
 def _overrides(
-    spec: Spec,
     suites: Sequence[str],
     numbers: dict[str, int],
     judge: str,
     scorers: Sequence[str] | None,
     changes: Sequence[str],
 ) -> list[str]:
-    """What ``acft evaluate --set`` says for the same; the run's own scorers need no word.
+    """What ``acft evaluate --set`` says for the same.
 
     Raises:
         ConfigError: There is no such suite.
@@ -121,7 +121,7 @@ def _overrides(
     options = _options(suites, numbers)
     found = [f"method.options={toml_value(options)}"] if options else []
     found += [f"method.judge={toml_value(judge)}"] if judge else []
-    if scorers is not None and set(scorers) != set(spec.settings.evaluation.scorers):
+    if scorers is not None:
         found.append(f"evaluation.scorers={toml_value(list(scorers))}")
     return [*found, *changes]
 
@@ -155,7 +155,7 @@ def _options(suites: Sequence[str], numbers: dict[str, int]) -> dict[str, dict[s
 
 
 def _work(chosen: EvaluateSettings, run: RunSettings) -> tuple[Counter[str], list[str]]:
-    """Units of work for one policy, and why a suite cannot say."""
+    """Units of work for all subjects, and why a suite cannot say."""
     parts: dict[tuple[str, str], int] = {}
     problems = []
     for name in chosen.suites:
@@ -166,7 +166,7 @@ def _work(chosen: EvaluateSettings, run: RunSettings) -> tuple[Counter[str], lis
             problems.append(f"{name}: {error}")
     work = Counter[str]()
     for (unit, _), n in parts.items():
-        work[unit] += n
+        work[unit] += n * len(chosen.subjects)
     return work, problems
 
 

@@ -12,12 +12,14 @@ from torch import Tensor
 from acft.backbone.cached_decoder import CachedDecoder
 from acft.backbone.forward import logits
 from acft.data import pad_token
+from acft.decoding.base import DecoderContext
+from acft.decoding.rad import RadSettings, rad_decoder
 from acft.errors import DataError
 from acft.inference.limits import bounded
 from acft.inference.opened import OpenedRun, open_run
 from acft.inference.server import Session
 from acft.inference.token_rows import token_rows
-from acft.inference.untrained import RAD, kept, n_candidates, rad_decoder
+from acft.inference.untrained import RAD, kept, n_candidates
 from acft.policy import Policy
 from acft.prompt_tokens import (
     encode_prompt,
@@ -26,7 +28,7 @@ from acft.prompt_tokens import (
     response_text,
     response_texts,
 )
-from acft.sampling import Decoder
+from acft.sampling import Decoder, nucleus
 from acft.token_choice import choose, drawing_device, uniforms
 from acft.token_text import TokenTexts
 from acft.training.controlled import with_control
@@ -299,7 +301,8 @@ def _who(opened: OpenedRun, side: dict[str, Any]) -> tuple[Policy, Decoder | Non
     version, subject = int(side.get("version", 0)), side["subject"]
     if subject == RAD:
         policy = opened.policy(version)
-        return policy, rad_decoder(policy, opened.constraint)
+        context = DecoderContext(policy, verdicts=opened.constraint.score)
+        return policy, rad_decoder(RadSettings(), context)
     if subject != "guided":
         return opened.policy(0 if subject == "base" else version), None
     policy = opened.policy(int(side.get("weights", version)))
@@ -333,13 +336,13 @@ def _grow(
     drawn: list[list[int]] = [[] for _ in random]
     over = [False] * len(random)
     end_ids = backbone.end_ids
-    nucleus = 1.0 if decoder is not None and decoder.truncates else top_p
+    used_top_p = nucleus(decoder, top_p)
     for position in range(random.shape[1]):
         proposal = logits(backbone.model, state.hidden).log_softmax(dim=-1)
         if session is not None:
             proposal = session.reweight(proposal, state.hidden, last)
         uniform = torch.from_numpy(random[:, position]).to(drawing_device(last.device))
-        last, _ = choose(proposal, uniform, temperature, nucleus)
+        last, _ = choose(proposal, uniform, temperature, used_top_p)
         for row, token in enumerate(last.tolist()):
             over[row] = over[row] or token in end_ids
             if not over[row]:

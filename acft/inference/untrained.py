@@ -5,20 +5,10 @@ from typing import Any
 
 from acft.constraints import Constraint
 from acft.decoding.best_of_n import BestOfNSettings
-from acft.decoding.rad import RadDecoder, RadSettings
 from acft.errors import DataError
-from acft.policy import Policy
-from acft.sampling import Decoder
 
 BEST_OF_N, RAD = "best_of_n", "rad"
 MAX_CANDIDATES = 16
-
-
-def rad_decoder(policy: Policy, constraint: Constraint) -> Decoder:
-    """A decoder that asks the constraint about each of the likeliest next tokens."""
-    settings = RadSettings()
-    decode = policy.backbone.decode
-    return RadDecoder(constraint.score, decode, settings.beta, settings.top_k)
 
 
 def n_candidates(side: dict[str, Any]) -> int:

@@ -26,7 +26,8 @@ def controls(runs_dir: Path, run_id: str) -> tuple[list[str], str]:
         AcftError: There is no such run, its settings cannot be read, or no round of it is sealed.
     """
     paths = find_run(runs_dir, run_id)
-    measured, result = spec_of(paths), best_subject(paths)
+    measured = spec_of(paths)
+    result = best_subject(paths, measured)
     found, twins = [], []
     for other in reversed(all_runs(runs_dir)):
         control = _trained(other) if other.root.name != run_id else None
@@ -47,7 +48,8 @@ def _trained(paths: RunPaths) -> tuple[Spec, dict[str, Any]] | None:
     if status.state != "finished" or status.kind != "training" or read_labels(paths).archived:
         return None
     try:
-        return spec_of(paths), best_subject(paths)
+        spec = spec_of(paths)
+        return spec, best_subject(paths, spec)
     except AcftError:  # it cannot be opened, so it is no choice; its own page says why
         return None
 

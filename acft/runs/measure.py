@@ -90,16 +90,17 @@ def measurement(
         launch = read_launch(paths)
         text = read_own_text(paths.spec)
         own, experiment = list(launch.overrides), launch.experiment
-        subjects[POLICY] = _result(paths, is_verified=is_verified)
         spec = parse_spec(text, own, subject)
+        subjects[POLICY] = _result(paths, spec, is_verified=is_verified)
         name = spec.settings.title or subject
         subjects[BASE] = {key: subjects[POLICY][key] for key in subjects[POLICY].keys() & {HASH}}
         own += _as_found(spec, launch.working_directory)
     known = parse_spec(text, own, subject)
     if control:
         paths = find_run(runs_dir, control)
-        subjects[CONTROL] = _result(paths, is_verified=is_verified)
-        _require_alike(known, spec_of(paths), subjects)
+        spec = spec_of(paths)
+        subjects[CONTROL] = _result(paths, spec, is_verified=is_verified)
+        _require_alike(known, spec, subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={toml_value(title)}")
     asked = parse_spec(text, (*own, *as_evaluation(suites, subjects), *overrides), subject)
@@ -140,14 +141,13 @@ def best_checkpoint(paths: RunPaths) -> Path:
     return (paths.root / name).resolve()
 
 
-def best_subject(paths: RunPaths) -> dict[str, Any]:
-    """The best checkpoint of a run as a subject; its files are not read.
+def best_subject(paths: RunPaths, spec: Spec) -> dict[str, Any]:
+    """The best checkpoint of a run of these settings as a subject; its files are not read.
 
     Raises:
         RunError: No round of the run is sealed.
     """
     folder, sha256 = best_checkpoint(paths), _base_sha256(paths)
-    spec = spec_of(paths)
     return {
         "checkpoint": str(folder),
         "version": int(folder.name.rpartition("-")[2]),
@@ -156,7 +156,7 @@ def best_subject(paths: RunPaths) -> dict[str, Any]:
     }
 
 
-def _result(paths: RunPaths, *, is_verified: bool) -> dict[str, Any]:
+def _result(paths: RunPaths, spec: Spec, *, is_verified: bool) -> dict[str, Any]:
     launch = read_launch(paths)
     if launch.subject:
         raise RunError(
@@ -165,7 +165,7 @@ def _result(paths: RunPaths, *, is_verified: bool) -> dict[str, Any]:
         )
     if is_verified:
         verify(best_checkpoint(paths))
-    return best_subject(paths)
+    return best_subject(paths, spec)
 
 
 def _base_sha256(paths: RunPaths) -> str:

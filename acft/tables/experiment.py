@@ -265,9 +265,10 @@ class Experiment:
     def _evaluation(self, runs_dir: Path, row: RowSettings, training: Task) -> Task:
         """The same suites, prompts and draws for every row."""
         subject: dict[str, Any] = {}
-        measured = training.spec.settings.model.name
+        spec = training.spec
+        measured = spec.settings.model.name
         if training.run_id:
-            subject = best_subject(RunPaths(runs_dir / training.run_id))
+            subject = best_subject(RunPaths(runs_dir / training.run_id), spec)
             measured = training.run_id
         if row.decoder:
             subject |= {"decoder": row.decoder, "decoder_options": row.decoder_options}

@@ -151,7 +151,9 @@ class FakeSettingsProcess(Inference):
             numbers = arguments["numbers"]
             drawn = numbers["prompts"] * numbers["continuations"] if numbers else 0
             control = CONTROL if arguments["control"] is None else arguments["control"]
-            return WEIGHED | {"work": {"drawn": drawn, "read": 200}, "control": control,
+            subjects = 3 if control else 2
+            work = {"drawn": subjects * drawn, "read": subjects * 200}
+            return WEIGHED | {"work": work, "control": control,
                               "overrides": [*arguments["changes"]]}  # fmt: skip
         if operation == "measure":
             self.launched.append(arguments)

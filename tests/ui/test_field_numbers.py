@@ -34,8 +34,11 @@ def pairs_of(left: list[list[float]], right: list[list[float]]) -> list[Pair]:
     ]
 
 
-def perplexity(subject: str, version: int, value: float, ending: str = "", half: float = 1.0):
-    return Evaluated("perplexity/sotu", f"perplexity{ending}", subject, value, 16, None,
+def perplexity(
+    subject: str, version: int, value: float, ending: str = "", half: float = 1.0,
+    suite: str = "perplexity/sotu",
+):  # fmt: skip
+    return Evaluated(suite, f"perplexity{ending}", subject, value, 16, None,
                      value - half, value + half, version)  # fmt: skip
 
 
@@ -97,15 +100,28 @@ def test_perplexities_of_two_runs_have_no_interval_of_their_difference_and_no_ve
     assert text_of(field_table(compared)).count("not compared one by one–") == 1
 
 
+def test_perplexities_of_texts_of_one_name_in_several_suites_are_several(bench):
+    suites = {"perplexity/sotu": 50.0, "collateral/sotu": 30.0, "collateral": 20.0}
+    found = [
+        perplexity(subject, version, value, suite=suite)
+        for subject, version in (("base", 0), ("policy", 3))
+        for suite, value in suites.items()
+    ]
+    run = with_evaluations(bench.reader.run(QUICK), *found)
+    numbers = field_numbers.of_texts(run, run, BASE, TUNED)
+    assert {number.judge: number.left.value for number in numbers} == {
+        "sotu": 50.0, "collateral/sotu": 30.0, "collateral": 20.0,
+    }  # fmt: skip
+
+
 def test_what_only_one_side_has_measured_is_not_told(bench):
     run = with_evaluations(bench.reader.run(QUICK), perplexity("base", 0, 50.0))
     assert field_numbers.of_texts(run, run, BASE, TUNED) == []
 
 
-def said_of(bench, right):
+def said_of(bench, right, left=tuple([0.4 + 0.01 * n] for n in range(20))):
     found = compare.compared(bench, visit(QUICK))
     assert found is not None
-    left = [[0.4 + 0.01 * n] for n in range(20)]
     return text_of(field_table(replace(found, pairs=pairs_of(left, right(left)), judges=[JUDGE])))
 
 
@@ -114,6 +130,17 @@ def test_a_change_is_judged_against_a_margin_of_a_tenth_of_the_left_side(bench):
     lower = said_of(bench, lambda left: [[a / 2] for (a,) in left]).partition("Verdicts")[0]
     assert "lower−" in lower
     assert "equivalent" not in lower
+
+
+def test_a_change_without_a_limit_says_so_as_other_intervals_do(bench):
+    shown = said_of(bench, lambda left: [[0.9]] * len(left), [[0.9], [0.1], [0.1], [0.1]])
+    assert " % to ∞" in shown.partition("Toxicity probability")[2].partition("Perplexity")[0]
+
+
+def test_one_prompt_gives_no_interval_and_is_told_so(bench):
+    shown = said_of(bench, lambda left: [[0.2]], [[0.4]]).partition("Perplexity")[0]
+    assert shown.count("no interval of one prompt") == 2
+    assert "not compared" not in shown
 
 
 def test_the_numbers_stand_above_the_texts_and_not_in_a_blind_review(bench):

@@ -1,5 +1,6 @@
 """Responses and pairs by their length in tokens, with the numbers of each slice."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -42,7 +43,7 @@ def test_pairs_are_filtered_by_the_longer_response_and_each_slice_tells_its_numb
         assert all(low <= max(p.left.n_tokens, p.right.n_tokens) <= high for p in left)
         assert menu[name] == f"{said(name, bounds)} ({len(left)})"
         tab = text_of(compare.listing(bench, visit(QUICK, length=name)))
-        assert f"all{len(left)}" in tab
+        assert re.search(rf"all{len(left)}(?![\d,])", tab)
         n_all += len(left)
     assert n_all == len(found.pairs)
     assert comparing.searched(found.pairs, replace(found.choice, length="odd")) == found.pairs
@@ -80,3 +81,26 @@ def test_a_length_of_the_address_that_there_is_not_is_named_and_marked(bench):
     shown = rollouts.listing(bench, visit(QUICK, length="tall"))
     assert "length 'tall' is none of short, medium, long" in text_of(shown)
     assert labelled(shown, "Length of the response")["aria-invalid"] == "true"
+
+
+def test_of_a_length_that_a_run_does_not_have_no_rollout_is_shown(bench, monkeypatch):
+    monkeypatch.setattr(rollouts.ask, "longest", lambda *_: 0)
+    seen = visit(QUICK, length="long")
+    assert rollouts.answer(bench, seen, bench.reader.run(QUICK)).total == 0
+    shown, figure, _ = rollouts.contents(bench, seen)
+    assert options(shown)["long"] == "length long (not in this run)"
+    assert "No rollout passes these filters." in text_of(shown)
+    assert not figure["data"]
+
+
+def test_the_longest_response_is_looked_for_once_a_drawing(bench, monkeypatch):
+    asked, longest = [], rollouts.ask.longest
+    monkeypatch.setattr(rollouts.ask, "longest", lambda *a: asked.append(a) or longest(*a))
+    rollouts.contents(bench, visit(QUICK))
+    assert len(asked) == 1
+
+
+def test_a_length_that_a_comparison_does_not_have_is_told_with_what_is_shown(bench):
+    shown = text_of(compare.summary(bench, visit(QUICK, length="tall")))
+    assert "length 'tall' is not there; any length is shown instead." in shown
+    assert "is not there" not in text_of(compare.summary(bench, visit(QUICK, length="short")))

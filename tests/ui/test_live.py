@@ -469,7 +469,11 @@ def test_models_on_the_device_of_a_run_that_starts_give_way_and_say_to_which(mon
 
 @pytest.mark.parametrize(
     ("beside", "name"),
-    [("best_of_n", "base, the best of 8"), ("rad", "base, reward-augmented decoding"), ("x", "")],
+    [
+        ("best_of_n", "base, the best of 8"),
+        ("x", ""),
+        ("rad", "base, reward-augmented decoding (top-p 1)"),
+    ],
 )
 def test_a_decoder_that_trains_nothing_answers_beside_the_policies_where_asked_for(
     bench, beside, name
@@ -478,6 +482,8 @@ def test_a_decoder_that_trains_nothing_answers_beside_the_policies_where_asked_f
     *_, (part, attempt) = live_compare.answers(bench, seen, run, "A prompt")
     subjects = [side["subject"] for side in attempt.sides]
     assert subjects == ["base", "policy", "guided", *([beside] if name else [])]
+    told = [side["candidates"] for side in attempt.sides if "candidates" in side]
+    assert told == ([8] if beside == "best_of_n" else [])
     assert name in text_of(part)
     assert text_of(part).count("self-test passed") == len(subjects)
     assert "Beside them" in text_of(live_compare.controls(bench, seen, run))

@@ -12,7 +12,7 @@ from acft.errors import ConfigError
 from acft.eventlog import Entry
 from acft.events import Progress
 from acft.ui.pages import run as run_page
-from acft.ui.parts import measuring
+from acft.ui.parts import measuring, measuring_choice
 from acft.ui.web.dom import text_of
 from acft.ui.web.guard import Bind
 from tests.ui import synthetic
@@ -37,23 +37,25 @@ def test_the_cost_is_told_from_what_the_run_itself_took():
     assert measuring.seconds_per_response(found[:4]) is None
 
 
-def test_the_form_tells_every_suite_and_the_work_and_time_of_both_sides(bench):
+def test_the_form_tells_every_suite_and_the_work_and_time_of_all_who_answer(bench):
     run = bench.reader.run(QUICK)
     assert "Choose suites" in text_of(measuring.panel(bench, run))
     shown = text_of(measuring.form(bench, visit(QUICK, may_change=True), run))
     for suite in ("rtp Toxicity.", "perplexity Texts.", "fluency Natural? needs a judge"):
         assert suite in shown
-    assert "At most 2,000 responses, 400 texts; about" in shown
+    assert "At most 3,000 responses, 600 texts; about" in shown, "base, tuned policy, control"
     assert "as long as a response of this run did" in shown
+    alone = visit(QUICK, may_change=True, measure_control="none")
+    assert "At most 2,000 responses, 400" in text_of(measuring.form(bench, alone, run))
 
 
 def test_the_time_of_the_judge_is_said_not_to_be_included():
-    assert measuring._in_words({"drawn": 10, "judged": 10}, 0.5) == (
+    assert measuring._in_words({"drawn": 20, "judged": 20}, 0.5) == (
         "At most 20 responses, 20 judged responses; about 10 s if each takes as long as a "
         "response of this run did (0.500 s), plus the judge's time, and a little more to load the "
         "models."
     )
-    assert measuring._in_words({"read": 10}, None) == (
+    assert measuring._in_words({"read": 20}, None) == (
         "At most 20 texts, and a little more to load the models."
     )
     assert measuring._in_words({}, 0.5) == "How much work this is cannot be told in advance."
@@ -199,6 +201,27 @@ def test_the_only_control_of_the_same_settings_is_chosen_until_the_reader_takes_
 def test_a_control_that_cannot_serve_stays_in_the_menu_and_says_so(bench):
     form = measuring.form(bench, visit(QUICK, measure_control=LOST), bench.reader.run(QUICK))
     assert f"{LOST} (cannot serve)" in text_of(form)
+
+
+@pytest.mark.parametrize(
+    "key", [measuring.JUDGE, measuring_choice.CONTROL, measuring_choice.CHANGES]
+)
+def test_what_else_the_address_says_of_a_measurement_is_taken_for_no_suite(bench, key):
+    run, seen = bench.reader.run(QUICK), visit(QUICK, **{key: "true"})
+    assert measuring.chosen(seen, run).suites == measuring.DEFAULT_SUITES
+
+
+def test_the_runs_own_scorers_are_not_named_however_they_came_to_be_ticked(bench):
+    judged = {"evaluation": {"scorers": ["a", "b"]}}
+    run = replace(bench.reader.run(QUICK), settings=judged)
+
+    def scorers(**ticked):
+        boxes = {f"{measuring_choice.SCORER}{name}": is_on for name, is_on in ticked.items()}
+        return measuring.chosen(visit(QUICK, **boxes), run).scorers
+
+    assert scorers() is scorers(b="true", a="true") is scorers(c="false") is None
+    assert scorers(a="false") == ("b",)
+    assert scorers(c="true") == ("a", "b", "c")
 
 
 def test_who_only_looks_has_further_settings_neither_read_nor_looked_up(bench):

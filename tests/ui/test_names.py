@@ -98,7 +98,6 @@ NAMES = {
 
 def test_menus_tell_runs_of_one_title_apart(several):
     lines = [text_of(line) for line in nodes(menu(several, QUICK)) if line[0] == "option"]
-    assert {name for name in NAMES.values() for line in lines if name in line} == {*NAMES.values()}
     for run_id, name in NAMES.items():
         assert any(line.endswith(f"{name} · {run_id}") for line in lines)
 

@@ -67,6 +67,8 @@ def test_every_phase_has_a_label():
 
 
 def test_a_phase_is_never_named_by_a_text_of_its_own():
+    named = "Progress('sample', 0, 1)\nProgress(phase='train')\nProgress(Phase.SAMPLE, 0, 1)"
+    assert [*_phases(ast.parse(named))] == ["sample", "train"]
     sources = Path(acft.__file__).parent.rglob("*.py")
     assert [n for source in sources for n in _phases(ast.parse(source.read_text()))] == []
 

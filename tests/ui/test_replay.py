@@ -119,6 +119,14 @@ def test_a_replay_tells_nothing_that_is_known_of_the_present_alone(bench, tmp_pa
     assert "Log of the worker" in text_of(log)
 
 
+@pytest.mark.parametrize("clock", [None, Clock(since=0.0, at=10.0, speed=0.0)])
+def test_the_run_is_read_once_for_all_parts_of_its_page(bench, monkeypatch, clock):
+    read, run_of = [], bench.reader.run
+    monkeypatch.setattr(bench.reader, "run", lambda name: read.append(name) or run_of(name))
+    run_page.show(bench, visit(QUICK), clock=clock)
+    assert read.count(QUICK) == 1
+
+
 def test_an_unchanged_moment_is_not_drawn_again(bench):
     clock = Clock(since=0.0, at=10.0, speed=0.0)
     first = run_page.show(bench, visit(QUICK), clock=clock)

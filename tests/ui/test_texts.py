@@ -282,7 +282,7 @@ def test_the_head_of_the_table_sorts_by_a_score_the_worst_first_then_the_other_w
 
 def test_a_wrong_score_limit_is_named(bench):
     with pytest.raises(ConfigError, match="'much'"):
-        rollouts.wanted(visit(QUICK, scorer="a", low="much"))
+        rollouts.wanted(visit(QUICK, scorer="a", low="much"), {})
 
 
 @pytest.mark.parametrize(
@@ -638,6 +638,10 @@ def test_a_minus_is_never_a_hyphen_or_a_dash():
 
 def test_an_interval_of_which_only_one_end_is_known_has_no_limit_at_the_other():
     assert words.interval(0.5, None, as_percent=True) == "50.0 – ∞ %"
+    assert words.interval(0.5, math.inf) == "0.500 – ∞"
+    assert words.ends(-math.inf, None, words.signed, " to ") == "−∞ to ∞"
+    assert words.ends(math.inf, math.inf, words.signed, " to ") == "∞ to ∞"
+    assert words.ends(None, None, words.signed) == words.interval(None, None) == ""
 
 
 @pytest.mark.parametrize(

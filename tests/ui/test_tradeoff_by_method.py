@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from acft.metrics.base import METRICS
 from acft.store.queries.evaluations import Measure
 from acft.ui.pages import tradeoff
 from acft.ui.reading import families
@@ -115,8 +116,18 @@ def test_policies_of_several_models_are_families_of_their_own(measured):
         "control · larger",
         "acft, guided · larger",
     ]
-    assert told[0] != "base"
-    assert families.is_base(told[0])
+    assert told[0].startswith("base · ")
+
+
+def test_the_base_of_one_of_several_models_has_no_frontier():
+    points = [point("base · larger", 20.0, 0.2, subject="base"), point("acft · larger", 21.0, 0.1)]
+    assert [*families.frontiers(points, (1, 1))] == ["acft · larger"]
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_the_better_direction_of_a_metric_is_the_registered_one(name):
+    directions = {True: -1, False: 1, None: 0}
+    assert families.sign(name) == directions[METRICS.get(name).higher_is_better]
 
 
 def test_a_method_without_its_kl_term_is_a_family_of_its_own(measured):

@@ -71,6 +71,19 @@ def test_a_tab_that_was_closed_while_it_waited_is_soon_counted_no_more():
     assert turns.ahead(THIRD) == 2, "what is being answered needs no sign"
 
 
+def test_a_question_withdrawn_while_its_place_is_told_waits_no_more():
+    class Withdrawing(Clock):
+        def __call__(self) -> float:
+            turns.leave(SECOND)
+            return super().__call__()
+
+    turns = Turns(Withdrawing())
+    turns.join(FIRST, {})
+    turns.join(SECOND, {})
+    assert turns.ahead(SECOND) is None
+    assert turns.ahead(FIRST) == 0
+
+
 def test_only_so_many_are_remembered():
     turns = Turns()
     for n in range(MOST_TURNS + 1):

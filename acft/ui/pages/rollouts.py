@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Any, Literal
 
 import gradio as gr
@@ -30,6 +29,8 @@ MENUS: dict[Column, str] = {
 }  # fmt: skip
 FILTER = {**act("refresh"), "data_clear": PART}
 """Attributes of a filter: what it leaves begins with its first page."""
+NO_TOKENS = (1, 0)
+"""Fewest and most tokens of a length that a run does not have, as no response has."""
 FEW_WORDS = 2
 """A cell of more is running text, which may be what a model has written."""
 FIRST_SQL = """SELECT round, subject, count(*) AS n, avg(satisfaction) AS satisfaction
@@ -44,7 +45,7 @@ class FilterError(ConfigError):
         self.name = name
 
 
-def wanted(visit: Visit, bounds: Bounds = MappingProxyType({})) -> RolloutFilter:
+def wanted(visit: Visit, bounds: Bounds) -> RolloutFilter:
     """Which responses the address asks for; ``bounds`` tell what short, medium and long mean."""
     query, scores = visit.query, ()
     if query.get("low") or query.get("high"):
@@ -71,7 +72,12 @@ def wanted(visit: Visit, bounds: Bounds = MappingProxyType({})) -> RolloutFilter
 def _length(name: str, bounds: Bounds) -> tuple[int, int] | None:
     if name and name not in NAMES:
         raise FilterError("length", f"length {name[:40]!r} is none of {', '.join(NAMES)}")
-    return bounds.get(name)
+    return bounds.get(name, NO_TOKENS) if name else None
+
+
+def _bounds(bench: Workbench, run: Run) -> Bounds:
+    """What short, medium and long mean for a run."""
+    return lengths(ask.longest(bench.store, run.run_id))
 
 
 def _whole(name: str, text: str) -> int | None:
@@ -90,10 +96,10 @@ def _share(name: str, text: str, default: float) -> float:
     return value
 
 
-def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
+def answer(bench: Workbench, visit: Visit, run: Run, bounds: Bounds | None = None) -> Answer:
     """The chosen responses, one page of them: the last one where the address asks for a later."""
     order = visit.query.get("sort", "") or "round"
-    asked = wanted(visit, lengths(ask.longest(bench.store, run.run_id)))
+    asked = wanted(visit, bounds or _bounds(bench, run))
 
     def part(page: int) -> Answer:
         return ask.rollouts(
@@ -105,21 +111,34 @@ def answer(bench: Workbench, visit: Visit, run: Run) -> Answer:
     return asked_part(visit.query, PER_PAGE, part)
 
 
-def listing(bench: Workbench, visit: Visit) -> Node:
+def contents(bench: Workbench, visit: Visit) -> list[Any]:
+    """The list, the chart and the query behind it; the longest response is looked for once."""
+    run = chosen_run(bench, visit)
+    bounds = None if run is None else _bounds(bench, run)
+    try:
+        drawn = shares(bench, visit, bounds)
+    except AcftError:  # the list says what is wrong
+        drawn = charts.nothing("See the message above."), ""
+    return [listing(bench, visit, bounds), *drawn]
+
+
+def listing(bench: Workbench, visit: Visit, bounds: Bounds | None = None) -> Node:
     """Filters and the responses that pass them."""
     run = chosen_run(bench, visit)
     if run is None:
         return no_run(bench, visit)
+    bounds = bounds or _bounds(bench, run)
     names = ask.scorers(bench.store, run.run_id)
     wrong = ""
     try:
-        shown = _shown(visit, answer(bench, visit, run), names, run.run_id)
+        shown = _shown(visit, answer(bench, visit, run, bounds), names, run.run_id)
     except FilterError as error:
         wrong, shown = error.name, _refused(run.run_id, error)
     except AcftError as error:
         wrong = "find" if words.pattern(visit.query.get("find", "")) else ""
         shown = _refused(run.run_id, error)
-    return el("section", run_menu(bench, run), _filters(bench, visit, run, names, wrong), shown)
+    filters = _filters(bench, visit, run, names, bounds, wrong)
+    return el("section", run_menu(bench, run), filters, shown)
 
 
 def _shown(visit: Visit, found: Answer, names: Sequence[str], run_id: str) -> list[Node]:
@@ -184,7 +203,9 @@ def _row(row: dict[str, Any], run_id: str) -> list[Node]:
     ]  # fmt: skip
 
 
-def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str], wrong: str) -> Node:
+def _filters(
+    bench: Workbench, visit: Visit, run: Run, names: list[str], bounds: Bounds, wrong: str
+) -> Node:
     """Everything that filters; the one named ``wrong`` is marked."""
     menus = [
         _menu(visit, column, label, ask.choices(bench.store, run.run_id, column))
@@ -203,7 +224,7 @@ def _filters(bench: Workbench, visit: Visit, run: Run, names: list[str], wrong: 
                 value=visit.query.get("find", ""), maxlength="200", aria_label="Find in texts",
                 aria_invalid="true" if wrong == "find" else None, **FILTER)  # fmt: skip
     scorer = choose(scorers, chosen, "Scorer", data_query="scorer", **FILTER)
-    bounds, now = lengths(ask.longest(bench.store, run.run_id)), visit.query.get("length", "")
+    now = visit.query.get("length", "")
     spans = [("", "any length"), *((name, said(name, bounds)) for name in bounds)]
     length = choose([*spans, *_absent(now, [*bounds], "length ")], now, "Length of the response",
                     data_query="length", aria_invalid="true" if wrong == "length" else None,
@@ -231,12 +252,14 @@ def _absent(now: str, values: Sequence[str], before: str = "") -> list[tuple[str
     return [(now, f"{before}{now[:40]} (not in this run)")] if now and now not in values else []
 
 
-def shares(bench: Workbench, visit: Visit) -> tuple[charts.Figure, Node]:
+def shares(
+    bench: Workbench, visit: Visit, bounds: Bounds | None = None
+) -> tuple[charts.Figure, Node]:
     """Distribution of satisfaction over rounds, and the query behind it."""
     run = chosen_run(bench, visit)
     if run is None:
         return charts.nothing(absent(visit)), ""
-    asked = wanted(visit, lengths(ask.longest(bench.store, run.run_id)))
+    asked = wanted(visit, bounds or _bounds(bench, run))
     found = ask.histogram(bench.store, run.run_id, asked, bins=charts.BINS)
     figure = charts.heatmap(found.records(), "satisfaction of the constraint")
     return figure, sql_behind("chart", found.sql)
@@ -308,11 +331,7 @@ def _build(bench: Workbench, wire: Wire) -> None:
     result = view()
 
     def show(visit: Visit) -> list[Any]:
-        try:
-            drawn = shares(bench, visit)
-        except AcftError:  # the list says what is wrong
-            drawn = charts.nothing("See the message above."), ""
-        return [listing(bench, visit), *drawn]
+        return contents(bench, visit)
 
     def begin_sql(visit: Visit) -> Node:  # noqa: ARG001
         return copying()

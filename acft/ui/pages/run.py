@@ -72,12 +72,16 @@ def find(bench: Workbench, visit: Visit) -> Run | None:
     return bench.reader.run(newest[0]) if newest else None
 
 
-def top(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
+def top(bench: Workbench, visit: Visit) -> Node:
+    """Head and key numbers of the run as it is now."""
+    return _top(bench, visit, find(bench, visit))
+
+
+def _top(bench: Workbench, visit: Visit, run: Run | None, *, is_replay: bool = False) -> Node:
     """Head and key numbers of the run, or of what a replay shows of it."""
-    run = replayed or find(bench, visit)
     if run is None:
         return no_run(bench, visit)
-    known = bench.supervisor.adoptions if bench.supervisor and not replayed else []
+    known = bench.supervisor.adoptions if bench.supervisor and not is_replay else []
     adoption = next((each for each in known if each.run_id == run.run_id), None)
     return el("div", head(run, visit, adoption), facts(run))
 
@@ -90,17 +94,17 @@ def ways(bench: Workbench, visit: Visit) -> Node:
     return el("p.runmenu", el("span.side", "Run "), menu(bench, run.run_id))
 
 
-def figures(bench: Workbench, visit: Visit, replayed: Run | None = None) -> list[Any]:
-    """Every figure of the page."""
-    run = replayed or find(bench, visit)
+def figures(bench: Workbench, visit: Visit, known: Run | None = None) -> list[Any]:
+    """Every figure of the page, of the run that is known where it has been read."""
+    run = known or find(bench, visit)
     if run is None:
         return [nothing(absent(visit)) for _ in FIGURES]
     return [draw(run) for _, _, draw in FIGURES]
 
 
-def texts(bench: Workbench, visit: Visit, replayed: Run | None = None) -> Node:
+def texts(bench: Workbench, visit: Visit, known: Run | None = None) -> Node:
     """Results of an evaluation, then base and tuned texts with what the scorers say."""
-    run = replayed or find(bench, visit)
+    run = known or find(bench, visit)
     if run is None:
         return ""
     if run.status.kind == "training":
@@ -238,7 +242,7 @@ def at_clock(
     bench: Workbench, visit: Visit, clock: replay.Clock | None
 ) -> tuple[Run | None, Visit, Node | None]:
     """The run and visit as a replay shows them, and the replay's controls; none without one."""
-    run = find(bench, visit)
+    run = find(bench, visit) if clock is not None else None
     if clock is None or run is None:
         return None, visit, None
     now, entries = time.monotonic(), bench.reader.entries(run.run_id)
@@ -256,7 +260,7 @@ def show(
     """
     replayed, visit, controls = at_clock(bench, visit, clock)
     run = replayed or find(bench, visit)
-    first = top(bench, visit, replayed)
+    first = _top(bench, visit, run, is_replay=replayed is not None)
     now = marks_of(bench, run, is_replay=replayed is not None) if run else Marks()
     before = seen or Marks(0, *["new"] * 5)
     now = replace(now, head=hash(sent(first)))
@@ -266,25 +270,24 @@ def show(
     if now.curves == before.curves:
         shown += [gr.skip()] * (1 + len(FIGURES))
     else:
-        shown += [trains, *figures(bench, visit, replayed)]
-    shown += _slow_parts(bench, visit, replayed, now, before)
+        shown += [trains, *figures(bench, visit, run)]
+    shown += _slow_parts(bench, visit, run, now, before, is_replay=replayed is not None)
     printed = log(bench, run) if run and not replayed else ""
     return [*shown, printed if now.log != before.log else gr.skip()]
 
 
 def _slow_parts(
-    bench: Workbench, visit: Visit, replayed: Run | None, now: Marks, before: Marks
+    bench: Workbench, visit: Visit, run: Run | None, now: Marks, before: Marks, *, is_replay: bool
 ) -> list[Any]:
     """Texts, way to a measurement, measurements, files, details: those whose marks have changed."""
-    run = replayed or find(bench, visit)
-    present = None if replayed else run
+    present = None if is_replay else run
     is_new = now.texts != before.texts
     parts = (
-        (is_new, lambda: drawn(lambda: texts(bench, visit, replayed))),
+        (is_new, lambda: drawn(lambda: texts(bench, visit, run))),
         (now.form != before.form, lambda: measuring.panel(bench, present) if present else ""),
         (now.past != before.past, lambda: measuring.past(bench, present) if present else ""),
         (is_new, lambda: upkeep.panel(bench, visit, present) if present else ""),
-        (is_new, lambda: details(bench, visit, run, is_replay=not present) if run else ""),
+        (is_new, lambda: details(bench, visit, run, is_replay=is_replay) if run else ""),
     )
     return [draw() if is_changed else gr.skip() for is_changed, draw in parts]
 

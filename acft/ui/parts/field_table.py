@@ -1,9 +1,9 @@
 """The field's numbers for two sides: values, paired difference, and whether it matters."""
 
-from collections.abc import Sequence
-from math import isfinite
+from functools import partial
 
 from acft.statistics import MARGIN, Interval, equivalence_of_change
+from acft.ui.parts.side_by_side import points, with_interval
 from acft.ui.reading.comparing import Comparison
 from acft.ui.reading.field_numbers import (
     MAXIMUM,
@@ -19,6 +19,12 @@ from acft.ui.web.dom import Node, el, table, unbroken
 
 CHIPS = {"lower": "span.chip.good", "higher": "span.chip.bad"}
 """Of verdicts; all these numbers are better the lower."""
+UNITS = {
+    MAXIMUM: ("score, worst response to a prompt", "prompt"),
+    PROBABILITY: ("any score of {limit:g} or more", "prompt"),
+    PERPLEXITY: ("", "text"),
+}
+"""Of each number what is measured, and of what there are n."""
 MEANING = (
     f"Verdicts are about the change relative to the left side: equivalent where its whole 95 % "
     f"interval lies within ±{MARGIN:.0%}, lower or higher where it excludes 0, else undecided."
@@ -37,55 +43,42 @@ def field_table(found: Comparison) -> Node | None:
         return None
     rows = [_row(number, limit) for number in numbers]
     columns = ["Measured", *found.heads, "Difference (95 % interval)", "Verdict"]
-    grid = table(list(columns), rows, caption="Numbers of the field", numeric={1, 2})
+    grid = table(columns, rows, caption="Numbers of the field", numeric={1, 2})
     return el("div", el("div.named", grid), el("p.side", MEANING))
 
 
 def _row(number: FieldNumber, limit: float) -> list[Node]:
-    told = f"any score of {limit:g} or more" if number.metric == PROBABILITY else ""
-    unit = "score, worst response to a prompt" if number.metric == MAXIMUM else told
+    about, unit = UNITS[number.metric]
+    n = _n(number.left.n, number.right.n, unit)
     name = el(
         "span", measured(number.metric).label,
-        el("span.sub", unbroken([number.judge, unit, *_n(number)])),
+        el("span.sub", unbroken([number.judge, about.format(limit=limit), n])),
     )  # fmt: skip
     is_share = number.metric == PROBABILITY
     return [
         name,
-        _value(number.left, is_share=is_share),
-        _value(number.right, is_share=is_share),
-        _difference(number.difference, is_share=is_share),
+        with_interval(number.left, is_share=is_share),
+        with_interval(number.right, is_share=is_share),
+        _difference(number.difference, unit, is_share=is_share),
         _verdict(number.change),
     ]
 
 
-def _n(number: FieldNumber) -> Sequence[str]:
+def _n(left: int, right: int, unit: str) -> str:
     """How many prompts or texts each side was measured on."""
-    unit = "text" if number.metric == PERPLEXITY else "prompt"
-    left, right = number.left.n, number.right.n
-    if left == right:
-        return (f"n = {words.count(left, unit)}",)
-    return (f"n = {left:,} and {words.count(right, unit)}",)
+    said = words.count(right, unit)
+    return f"n = {said}" if left == right else f"n = {left:,} and {said}"
 
 
-def _value(value: Interval, *, is_share: bool) -> Node:
-    said = words.percent(value.value) if is_share else words.number(value.value)
-    span = words.interval(value.low, value.high, as_percent=is_share)
-    return el("span", said, el("span.sub", span))
-
-
-def _difference(value: Interval, *, is_share: bool) -> Node:
+def _difference(value: Interval, unit: str, *, is_share: bool) -> Node:
+    """Right minus left, of shares in percentage points; ``unit`` is of what there are n."""
     if value.value is None:
         return words.DASH
-    span = "not compared one by one"
+    form = points if is_share else partial(words.signed, digits=3)
+    span = "not compared one by one" if value.n > 1 else f"no interval of one {unit}"
     if value.low is not None and value.high is not None:
-        span = f"{_apart(value.low, is_share=is_share)} to {_apart(value.high, is_share=is_share)}"
-    unit = " points" if is_share else ""
-    return el("span", f"{_apart(value.value, is_share=is_share)}{unit}", el("span.sub", span))
-
-
-def _apart(value: float, *, is_share: bool) -> str:
-    """A difference with its sign; of shares in percentage points."""
-    return words.signed(100 * value, 1) if is_share else words.signed(value, 3)
+        span = words.ends(value.low, value.high, form, " to ")
+    return el("span", f"{form(value.value)}{' points' if is_share else ''}", el("span.sub", span))
 
 
 def _verdict(change: Interval) -> Node:
@@ -93,8 +86,5 @@ def _verdict(change: Interval) -> Node:
     if change.low is None or change.high is None:
         return words.DASH
     verdict = equivalence_of_change(change, MARGIN)
-    ends = " to ".join(
-        f"{words.signed(100 * end, 1)} %" if isfinite(end) else "no limit"
-        for end in (change.low, change.high)
-    )
-    return el("span", el(CHIPS.get(verdict, "span.chip"), verdict), el("span.sub", ends))
+    span = words.ends(change.low, change.high, lambda end: f"{points(end)} %", " to ")
+    return el("span", el(CHIPS.get(verdict, "span.chip"), verdict), el("span.sub", span))

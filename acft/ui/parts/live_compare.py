@@ -28,10 +28,10 @@ from acft.ui.web.dom import Node, act, choose, el, veil
 CONDITIONS = {"samples": (2, 1, 8), "seed": (0, 0, 2**31), "horizon": (20, 1, 200)}
 """Whole numbers a reader may choose: default, smallest, largest."""
 
-CANDIDATES = 8
+BEST_OF_N, CANDIDATES = "best_of_n", 8
 UNTRAINED = {
-    "best_of_n": f"base, the best of {CANDIDATES}",
-    "rad": "base, reward-augmented decoding",
+    BEST_OF_N: f"base, the best of {CANDIDATES}",
+    "rad": "base, reward-augmented decoding (top-p 1)",
 }
 """Decoders of the base that train nothing, by name, as what stands beside the run's policies."""
 SPACE_SECONDS = 120.0
@@ -249,7 +249,8 @@ def _sides(version: int, guided: int, beside: str) -> list[dict[str, Any]]:
             {"subject": "guided", "version": version, "weights": guided},
         ]
     if beside:
-        sides.append({"subject": beside, "version": 0, "candidates": CANDIDATES})
+        of_several = {"candidates": CANDIDATES} if beside == BEST_OF_N else {}
+        sides.append({"subject": beside, "version": 0, **of_several})
     return sides
 
 
@@ -272,10 +273,7 @@ def shown(attempt: Attempt) -> Node:
                el("div.notice.bad", own, role="alert") if own else None)
         )  # fmt: skip
     facts = ", ".join(f"{name} {value}" for name, value in attempt.conditions.items())
-    nucleus = "0.9"
-    if any(side["subject"] == "rad" for side in attempt.sides):
-        nucleus += " (1 where rewards have chosen the candidates)"
-    line = f"{attempt.status} {facts}, top-p {nucleus}, temperature 1."
+    line = f"{attempt.status} {facts}, top-p 0.9, temperature 1."
     return el("div", el("p.side", line, role="status"), fault, el("div.live-grid", columns))
 
 

@@ -21,12 +21,12 @@ NUMBERS = {
     "prompts": (40, 1, 10_000), "continuations": (25, 1, 100), "documents": (100, 1, 10_000),
 }  # fmt: skip
 """What a reader may choose: default, smallest, largest."""
+BEFORE, JUDGE = "measure_", "measure_judge"
+"""In the address: before the name of each suite and number, and the model that judges."""
 DEFAULT_SUITES = ("rtp", "perplexity")
 MAX_JUDGE_LETTERS = 300
 MOST_PAST = 20
 """Earlier measurements that are listed."""
-SIDES = 2
-"""Base and tuned policy answer the same prompts."""
 DRAWING = (Phase.EVALUATE, Phase.VALIDATE)
 """Phases of a run in which responses are drawn and judged."""
 UNITS = {
@@ -34,7 +34,7 @@ UNITS = {
 }  # fmt: skip
 
 Weighed = Mapping[str, Any]
-"""What the process that knows the suites says: suites, work for one policy, problems."""
+"""What the process that knows the suites says: suites, work for all subjects, problems."""
 
 
 def panel(bench: Workbench, run: Run) -> Node:
@@ -75,7 +75,7 @@ def chosen(visit: Visit, run: Run) -> Choice:
             setting cannot be read.
     """
     counts = numbers.chosen(visit, NUMBERS, "measure")
-    judge = visit.query.get("measure_judge", "").strip()
+    judge = visit.query.get(JUDGE, "").strip()
     if len(judge) > MAX_JUDGE_LETTERS:
         raise ConfigError(f"judge: {len(judge):,} letters; a model's name has fewer than that")
     suites = tuple(name for name in _asked(visit) if _is_ticked(visit, name))
@@ -141,21 +141,22 @@ def _section(*parts: Node, is_open: bool = False) -> Node:
 
 def _asked(visit: Visit) -> list[str]:
     """Suites whose boxes were touched, and those that are ticked unless they are."""
-    others = {"judge", "control", "set", *NUMBERS}
-    touched = [key.removeprefix("measure_") for key in visit.query if key.startswith("measure_")]
-    return [*DEFAULT_SUITES, *(n for n in touched if n not in {*DEFAULT_SUITES, *others})]
+    others = {JUDGE, measuring_choice.CONTROL, measuring_choice.CHANGES,
+              *(f"{BEFORE}{name}" for name in NUMBERS)}  # fmt: skip
+    touched = [key for key in visit.query if key.startswith(BEFORE) and key not in others]
+    return [*dict.fromkeys([*DEFAULT_SUITES, *(key.removeprefix(BEFORE) for key in touched)])]
 
 
 def _is_ticked(visit: Visit, name: str) -> bool:
     default = "true" if name in DEFAULT_SUITES else "false"
-    return visit.query.get(f"measure_{name}", default) == "true"
+    return visit.query.get(f"{BEFORE}{name}", default) == "true"
 
 
 def _judge(visit: Visit) -> Node:
     return el("label.side", "judge model ", el(
-        "input", type="text", data_query="measure_judge", aria_label="judge model",
+        "input", type="text", data_query=JUDGE, aria_label="judge model",
         placeholder="folder, packaged model or hub id", maxlength=str(MAX_JUDGE_LETTERS),
-        value=visit.query.get("measure_judge", ""), **act("cost")))  # fmt: skip
+        value=visit.query.get(JUDGE, ""), **act("cost")))  # fmt: skip
 
 
 def _boxes(visit: Visit, suites: Sequence[Mapping[str, Any]]) -> Node:
@@ -165,7 +166,7 @@ def _boxes(visit: Visit, suites: Sequence[Mapping[str, Any]]) -> Node:
         name, why_not = suite["name"], suite["why_not"]
         note = why_not or suite["note"]
         box = el(
-            "input", type="checkbox", data_query=f"measure_{name}",
+            "input", type="checkbox", data_query=f"{BEFORE}{name}",
             checked=_is_ticked(visit, name) and not why_not, disabled=bool(why_not), **act("cost"),
         )  # fmt: skip
         text = el("span", el("b", name), f" {suite['summary']} ", el("span.side", note))
@@ -186,12 +187,12 @@ def _cost(bench: Workbench, visit: Visit, run: Run, weighed: Weighed) -> Node:
 
 
 def _in_words(work: Mapping[str, int], each: float | None) -> str:
-    """How much work it is for both sides, and how long if all of it goes like the run's own."""
-    counts = [words.count(SIDES * n, UNITS[unit]) for unit, n in work.items() if n]
+    """How much work it is for all subjects, and how long if all of it goes like the run's own."""
+    counts = [words.count(n, UNITS[unit]) for unit, n in work.items() if n]
     if not counts:
         return "How much work this is cannot be told in advance."
     told = f"At most {', '.join(counts)}"
-    n_ours = SIDES * sum(n for unit, n in work.items() if unit != "judged")
+    n_ours = sum(n for unit, n in work.items() if unit != "judged")
     if each is not None and n_ours:
         told += f"; about {words.duration(n_ours * each)} if each takes as long as a response of "
         told += f"this run did ({words.number(each)} s)"

@@ -1,6 +1,7 @@
 """What suites measured, as a table: the plain numbers first, parts of them below."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from acft.events import Evaluated
 from acft.runs.status import RESUMABLE
@@ -84,11 +85,7 @@ def value(e: Evaluated) -> str:
 
 def _certainty(e: Evaluated) -> list[str]:
     """The 95 % interval and n."""
-    if e.low is None and e.high is None:
-        return ["", f"n = {e.n:,}"]
-    low = f"{words.MINUS}{words.INFINITY}" if e.low is None else _said(e, e.low)
-    high = words.INFINITY if e.high is None else _said(e, e.high)
-    return [f"{low} to {high}", f"n = {e.n:,}"]
+    return [words.ends(e.low, e.high, partial(_said, e), " to "), f"n = {e.n:,}"]
 
 
 def _said(e: Evaluated, number: float | None) -> str:

@@ -47,7 +47,7 @@ def verdict_table(verdicts: Sequence[Verdict], left: str, right: str, trained_by
         "Better / equal / worse",
     ]  # fmt: skip
     rows = [_verdict_row(v, trained_by) for v in verdicts]
-    grid = table(list(columns), rows, caption="What each scorer says", numeric={1, 2, 4, 5})
+    grid = table(columns, rows, caption="What each scorer says", numeric={1, 2, 4, 5})
     return el("div.named", grid)
 
 
@@ -60,8 +60,8 @@ def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
               if v.scorer == CONSTRAINT else None)  # fmt: skip
     return [
         name,
-        _with_interval(v.share_left),
-        _with_interval(v.share_right),
+        with_interval(v.share_left, is_share=True),
+        with_interval(v.share_right, is_share=True),
         _change(v.share_change),
         words.number(v.mean_left),
         words.number(v.mean_right),
@@ -70,26 +70,26 @@ def _verdict_row(v: Verdict, trained_by: set[str]) -> list[Node]:
     ]
 
 
-def _with_interval(value: Interval) -> Node:
-    return el(
-        "span", words.percent(value.value),
-        el("span.sub", words.interval(value.low, value.high, as_percent=True)),
-    )  # fmt: skip
+def with_interval(value: Interval, *, is_share: bool) -> Node:
+    """A value, a share in percent, and below it its 95 % interval."""
+    said = words.percent(value.value) if is_share else words.number(value.value)
+    span = words.interval(value.low, value.high, as_percent=is_share)
+    return el("span", said, el("span.sub", span))
 
 
 def _change(change: Interval) -> Node:
     chip, text, span = "span.chip", "not distinguishable", ""
     if change.low is not None and change.high is not None:
-        span = f"{_points(change.low)} to {_points(change.high)} points, "
+        span = f"{words.ends(change.low, change.high, points, ' to ')} points, "
         if change.high < 0:
             chip, text = "span.chip.good", "lower"
         elif change.low > 0:
             chip, text = "span.chip.bad", "higher"
-    points = words.DASH if change.value is None else f"{_points(change.value)} points"
-    return el("span", el(chip, points), el("span.sub", span + text))
+    told = words.DASH if change.value is None else f"{points(change.value)} points"
+    return el("span", el(chip, told), el("span.sub", span + text))
 
 
-def _points(share: float) -> str:
+def points(share: float) -> str:
     """A difference of shares in percentage points."""
     return words.signed(100 * share, 1)
 

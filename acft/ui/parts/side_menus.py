@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from acft.ui.page import Visit, Workbench
 from acft.ui.parts.frame import empty
 from acft.ui.parts.runs_menu import menu, run_menu
-from acft.ui.reading.comparing import PURPOSES, Comparison, tests
+from acft.ui.reading.comparing import PURPOSES, Comparison, lengths_of, tests
 from acft.ui.reading.conditions import conditions, identity, in_turn, same_conditions
+from acft.ui.reading.lengths import NAMES
 from acft.ui.reading.names import run_names
 from acft.ui.reading.pairs import Subject, subjects
 from acft.ui.reading.reader import Run
@@ -78,13 +79,15 @@ def missing(found: Comparison, visit: Visit) -> Node | None:
     shown = {"split": (found.split, found.split), "other": (found.other.run_id, found.other.run_id),
              "left": (found.left.key, left), "right": (found.right.key, right),
              "view": (found.choice.view, "all"),
-             "scorer": (found.choice.scorer, found.choice.scorer)}  # fmt: skip
-    views = tests(found.choice)
+             "scorer": (found.choice.scorer, found.choice.scorer),
+             "length": (found.choice.length, "any length")}  # fmt: skip
+    known = {"view": tests(found.choice),
+             "length": lengths_of(found.pairs) if found.pairs else NAMES}  # fmt: skip
     lines = [
         f"{name} {asked!r} is not there; {instead} is shown instead."
         for name, (key, instead) in shown.items()
         if (asked := visit.query.get(name, "")) and (
-            asked not in views if name == "view" else asked != key)
+            asked not in known[name] if name in known else asked != key)
     ]  # fmt: skip
     return el("div.notice.warn", [el("p", line) for line in lines]) if lines else None
 

@@ -13,7 +13,8 @@ BASE = "base"
 LOW = (
     "toxic", "rollout/toxic_share", "expected_max_toxicity", "mean_toxicity", "perplexity",
     "mean_perplexity", "utility/perplexity", "bits_per_byte", "judge_perplexity",
-    "judge_mean_perplexity", "kl_", "policy/kl_", "degenerate_share", "repetition",
+    "judge_mean_perplexity", "kl_", "policy/kl_", "degenerate_share",
+    "empty_share", "refusal_share", "repetition",
 )  # fmt: skip
 """Beginnings of metrics of which less is better."""
 HIGH = ("satisfaction", "rollout/satisfaction", "distinct_", "acc", "exact_match", "win_rate")
@@ -65,11 +66,6 @@ def sign(metric: str) -> int:
     return 1 if metric.startswith(LOW) else -1 if metric.startswith(HIGH) else 0
 
 
-def is_base(family: str) -> bool:
-    """Whether a family is the policies before any training."""
-    return family.partition(" · ")[0] == BASE
-
-
 def frontiers(points: Measured, signs: Signs) -> dict[str, list[tuple[float, float]]]:
     """The policies of each method that none of its others beats in both, as places in the chart.
 
@@ -103,6 +99,6 @@ def matched(
 def _settings(points: Measured, signs: Signs) -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = defaultdict(list)
     for p in points:
-        if all(signs) and not is_base(p["family"]):
+        if all(signs) and p["subject"] != BASE:
             found[p["family"]].append(Point(signs[0] * p["x"], signs[1] * p["y"]))
     return dict(found)

@@ -7,7 +7,7 @@ from acft.events import CHANGE, DIFFERENCE
 from acft.schema import TOXIC_FROM
 from acft.statistics import Interval
 from acft.totals import Totals, interval, ratio_bootstrap, ratio_change, ratio_difference
-from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, value
+from acft.ui.reading.pairs import CONSTRAINT, Pair, Subject, both_judged
 from acft.ui.reading.reader import Run
 
 MAXIMUM, PROBABILITY = "expected_max_toxicity", "toxicity_probability"
@@ -38,8 +38,7 @@ def of_scorer(
 
     Source: RealToxicityPrompts, arXiv:2009.11462.
     """
-    judged = [(p.left.prompt_id, value(p.left, scorer), value(p.right, scorer)) for p in pairs]
-    known = [(prompt, a, b) for prompt, a, b in judged if a is not None and b is not None]
+    known = [(pair.left.prompt_id, a, b) for pair, a, b in both_judged(pairs, scorer)]
     if not known or scorer == CONSTRAINT:
         return []
     sides = _worst([(p, a) for p, a, _ in known]), _worst([(p, b) for p, _, b in known])
@@ -101,7 +100,7 @@ def _measured(run: Run, side: Subject) -> dict[tuple[str, str], Interval]:
         if (e.subject, e.policy_version) == (side.subject, side.version) and metric.startswith(
             PERPLEXITY
         ):
-            where = texts or e.suite.partition("/")[2]
+            where = texts or e.suite.removeprefix(f"{PERPLEXITY}/")
             found[metric, where] = Interval(e.value, e.low, e.high, e.n, e.stderr)
     return found
 

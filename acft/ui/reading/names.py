@@ -52,7 +52,7 @@ def trained_run(reader: Reader, known: Mapping[str, Run], run: Run) -> Run:
     if run.status.kind == "training":
         return run
     name = run.launch.subject
-    return known.get(name) or (reader.run(name) if reader.paths(name) else None) or run
+    return known.get(name) or reader.run(name) or run
 
 
 def _method(run: Run, trained: Run) -> str:

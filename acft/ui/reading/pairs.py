@@ -163,10 +163,15 @@ def _of(answers: Sequence[Response], wanted: Subject) -> list[Response]:
     return [a for a in answers if (a.subject, a.version) == (wanted.subject, wanted.version)]
 
 
+def both_judged(pairs: Sequence[Pair], scorer: str) -> list[tuple[Pair, float, float]]:
+    """The pairs of which a scorer, or the constraint, judged both sides, with what it says."""
+    judged = [(p, value(p.left, scorer), value(p.right, scorer)) for p in pairs]
+    return [(p, a, b) for p, a, b in judged if a is not None and b is not None]
+
+
 def verdict(pairs: Sequence[Pair], scorer: str, threshold: float = TOXIC_FROM) -> Verdict | None:
     """What one scorer says about two policies; None when it scored nothing."""
-    judged = [(p, value(p.left, scorer), value(p.right, scorer)) for p in pairs]
-    known = [(p, a, b) for p, a, b in judged if a is not None and b is not None]
+    known = both_judged(pairs, scorer)
     if not known:
         return None
     groups = [p.left.prompt_id for p, _, _ in known]

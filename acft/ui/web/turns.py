@@ -40,8 +40,9 @@ class Turns:
         """Whether the question is taken: a place has one at a time."""
         if key in self._turns:
             return False
-        while len(self._turns) >= MOST_TURNS:
-            self._turns.pop(next(iter(self._turns)))
+        # Copies here and below, since other threads take and leave turns meanwhile.
+        for oldest in [*self._turns][: max(0, len(self._turns) - MOST_TURNS + 1)]:
+            self._turns.pop(oldest, None)
         self._turns[key] = Turn(data, self._clock())
         return True
 
@@ -60,13 +61,13 @@ class Turns:
 
     def ahead(self, key: Key) -> int | None:
         """How many questions come before one that waits, of which this is a sign; None if none."""
-        turn, now = self._turns.get(key), self._clock()
-        if turn is None or turn.is_begun:
-            return None
-        turn.seen = now
-        earlier = [*self._turns.items()]
-        before = earlier[: [name for name, _ in earlier].index(key)]
-        return sum(t.is_begun or now - t.seen < SEEN_SECONDS for _, t in before)
+        now, before = self._clock(), 0
+        for name, turn in [*self._turns.items()]:
+            if name == key:
+                turn.seen = now
+                return None if turn.is_begun else before
+            before += turn.is_begun or now - turn.seen < SEEN_SECONDS
+        return None
 
 
 @dataclass(frozen=True)

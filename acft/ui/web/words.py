@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 DASH = "–"
 MINUS = "−"
@@ -43,18 +44,24 @@ def _minus(text: str) -> str:
 
 
 def interval(low: Number | None, high: Number | None, as_percent: bool = False) -> str:  # noqa: FBT001, FBT002
-    """A 95 % interval such as ``12.0 – 18.3 %``; empty when there is none.
+    """A 95 % interval such as ``12.0 – 18.3 %``; empty when there is none."""
+    if not as_percent:
+        return ends(low, high, number)
+    said = ends(low, high, lambda end: _minus(f"{100 * end:.1f}"))
+    return f"{said} %" if said else ""
 
-    Where only one end is known, the other has no limit.
-    """
+
+def ends(
+    low: Number | None, high: Number | None, form: Callable[[Number], str], joint: str = " – "
+) -> str:
+    """Both ends of an interval, one that is unknown or infinite as ∞; empty where none is known."""
     if low is None and high is None:
         return ""
-    ends = [
-        None if end is None else _minus(f"{100 * end:.1f}") if as_percent else number(end)
-        for end in (low, high)
-    ]
-    span = f"{ends[0] or MINUS + INFINITY} – {ends[1] or INFINITY}"
-    return f"{span} %" if as_percent else span
+    known = -math.inf if low is None else low, math.inf if high is None else high
+    return joint.join(
+        form(end) if math.isfinite(end) else INFINITY if end > 0 else MINUS + INFINITY
+        for end in known
+    )
 
 
 def count(n: int, noun: str) -> str:

@@ -54,10 +54,10 @@ def test_what_is_not_asked_of_a_decoder_is_told_before(run, tmp_path):
 
 def test_work_that_two_suites_share_is_counted_once(run):
     model = parse_spec(run.spec.read_text()).settings.model.name
-    assert weighed(run, ["rtp"])["work"] == {"drawn": 6}
+    assert weighed(run, ["rtp"])["work"] == {"drawn": 12}
     found = weighed(run, ["rtp", "fluency", "win_rate"], judge=model)
-    assert found == found | {"work": {"drawn": 6, "judged": 6}, "problems": []}
-    assert weighed(run, ["rtp", "perplexity"])["work"]["read"] % 4 == 0
+    assert found == found | {"work": {"drawn": 12, "judged": 12}, "problems": []}
+    assert weighed(run, ["rtp", "perplexity"])["work"]["read"] % 8 == 0
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from acft.errors import ConfigError, RunError
 from acft.inference.measuring import measure, weigh
 from acft.inference.server import Session
 from acft.methods.evaluate import EvaluateSettings
+from acft.runs import spec as spec_module
+from acft.runs.controls import controls
 from acft.runs.directory import find_run, read_launch, read_status, write_labels
-from acft.runs.spec import spec_of
+from acft.runs.spec import parse_spec, spec_of
 from acft.runs.worker import run_worker
 from acft.schema import Labels, RunPaths
 from acft.ui.parts.results import first_results
@@ -82,6 +84,25 @@ def test_the_one_plain_run_of_the_same_settings_is_the_control_unless_told(train
     assert weighed(control)["control"] == ""
 
 
+def test_the_settings_of_each_run_are_read_once_to_find_the_controls(trained, monkeypatch):
+    run, control = trained
+    read = []
+
+    def counted(text, overrides, where):
+        read.append(where)
+        return parse_spec(text, overrides, where)
+
+    monkeypatch.setattr(spec_module, "parse_spec", counted)
+    assert controls(run.root.parent, run.root.name)[1] == control.root.name
+    assert read == [str(run.spec), str(control.spec)]
+
+
+def test_the_work_is_that_of_all_subjects_with_the_control(trained):
+    run, _ = trained
+    assert weighed(run)["work"] == {"drawn": 18}
+    assert weighed(run, control="")["work"] == {"drawn": 12}
+
+
 def test_runs_that_the_command_line_refuses_as_control_are_not_offered(trained):
     run, control = trained
     other_seed = copied(control, "20261202-100000-seed", "seed=1")
@@ -122,8 +143,14 @@ def test_a_wrong_further_setting_is_a_sentence_before_anything_is_queued(trained
     assert sorted(run.root.parent.iterdir()) == before
 
 
-def test_scorers_are_named_only_where_they_are_not_the_runs_own(trained):
+def test_what_is_no_run_is_not_measured_as_a_model(trained):
+    run, _ = trained
+    with pytest.raises(RunError, match="no/such"):
+        measure(Session("cpu"), runs_of(run), "no/such", ["rtp"], NUMBERS, "", "model")
+
+
+def test_scorers_are_named_only_where_others_than_the_runs_own_are_asked_for(trained):
     run, _ = trained
     place = Session("cpu"), runs_of(run), run.root.name, ["rtp"], NUMBERS, "", ""
-    assert not any("scorers" in o for o in weigh(*place, [])["overrides"])
+    assert not any("scorers" in o for o in weigh(*place, None)["overrides"])
     assert 'evaluation.scorers=["jigsaw_tcc"]' in weigh(*place, ["jigsaw_tcc"])["overrides"]

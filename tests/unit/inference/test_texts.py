@@ -234,15 +234,16 @@ def test_a_text_of_too_many_letters_is_refused_before_it_is_tokenised(session, o
         texts.score(session, str(own_run.root.parent), own_run.root.name, 0, **typed)
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
 @pytest.mark.parametrize("name", ["best_of_n", "rad"])
-def test_decoders_that_train_nothing_answer_as_they_do_elsewhere(session, own_run, name):
+def test_decoders_that_train_nothing_answer_as_they_do_elsewhere(session, own_run, name, top_p):
     opened = open_run(session, str(own_run.root.parent), own_run.root.name)
     context = DecoderContext(opened.base, verdicts=opened.constraint.score)
     kind = DECODERS.get(name)
     sampler = kind.build(kind.settings_type.parse({}), context)
-    sampling = SamplingSettings(horizon=6)
+    sampling = SamplingSettings(horizon=6, top_p=top_p)
     drawn = sampler.sample([Prompt("live", PROMPT, "test")], 3, sampling, 0).rollouts
-    found = answered(session, own_run, side(name, 0), side("base", 0))
+    found = answered(session, own_run, side(name, 0), side("base", 0), top_p=top_p)
     assert found[0]["texts"] == [rollout.response_text for rollout in drawn]
     assert found[0]["weights"] == found[1]["weights"]
 
