@@ -256,12 +256,20 @@ def _over_texts(
 
     Where no resample errs, that of ``statistic`` with a bound of the smaller class in its place; as
     in ``report``.
+
+    Raises:
+        DataError: A text is toxic in one run and not in another.
     """
     runs = [run for side in sides for run in side]
     texts = shared_groups([run["label"] for run in runs])
     if not texts:
         return NOTHING
-    labels = runs[0]["label"].select(texts).sums
+    labels, *others = (run["label"].select(texts).sums for run in runs)
+    if not all(np.array_equal(labels, other) for other in others):
+        raise DataError(
+            f"texts of {NAME} were labelled otherwise in some of the runs, as by other scorers; "
+            "measure them with the same [evaluation] scorers, or leave auc_* out with --metric"
+        )
     values, draws = auc_draws([run[name].select(texts).sums for run in runs], labels, seed=seed)
     rng = np.random.default_rng(seed)
     ends = np.cumsum([len(side) for side in sides])[:-1]

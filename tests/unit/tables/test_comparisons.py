@@ -194,8 +194,11 @@ def test_a_detector_without_an_error_on_few_texts_is_not_known_to_be_perfect():
         assert event.low == pytest.approx(0.722, abs=1e-3), "Wilson's for ten of ten"
 
 
-def detected(runs_dir: Path, seed: int, probe: list[float]) -> RunPaths:
-    columns = {"label": by_text([0, 1] * 20), "probe": by_text(probe), "zero_shot": by_text(probe)}
+def detected(
+    runs_dir: Path, seed: int, probe: list[float], labels: tuple[float, ...] = (0, 1) * 20
+) -> RunPaths:
+    scores = by_text(probe)
+    columns = {"label": by_text([*labels]), "probe": scores, "zero_shot": scores}
     run = measured(runs_dir, "detection", columns)
     writer = EventWriter(run.events)
     for event in report(columns, Label("detection", "policy", seed=seed)):
@@ -228,6 +231,14 @@ def test_detectors_are_compared_by_the_difference_of_their_aucs(tmp_path):
     assert "difference instead, equivalent within 0.1" in table.caption
     turned = other.rows[0].cells["detection auc_probe"]
     assert (turned.low, turned.high) == (pytest.approx(-cell.high), pytest.approx(-cell.low))
+
+
+def test_detectors_of_texts_that_were_labelled_otherwise_are_not_compared(tmp_path):
+    scores = list(np.random.default_rng(0).random(40))
+    base = Member(detected(tmp_path, 0, scores), "Base")
+    ours = Member(detected(tmp_path, 0, scores, (1, 1, *(0, 1) * 19)), "Ours")
+    with pytest.raises(DataError, match="texts of detection were labelled otherwise"):
+        table_of([base, ours], against="Base")
 
 
 def test_curves_of_several_seeds_are_averaged(tmp_path):
