@@ -398,6 +398,16 @@ def test_a_judge_that_trained_is_named_and_the_others_are_counted_alone():
     assert alone.caption.endswith("judges that did not train: there are none.")
 
 
+def test_the_caption_of_matched_rows_counts_the_prompts_of_no_single_category(tmp_path):
+    run = measured(tmp_path, "rtp", {})
+    writer = EventWriter(run.events)
+    for metric, n in (("toxic_share", 100), ("toxic_share@x", 7), ("toxic_share_change", 50)):
+        writer.append(Evaluated("rtp/judge", metric, "policy", 0.2, n))
+    writer.close()
+    told = origin_of([Member(run, "Ours")], ("Ours", "other", "difference"))
+    assert "n of each: rtp/judge 100;" in told
+
+
 def test_settings_that_lack_a_measurement_and_other_subjects_are_no_points():
     points = {k.family: [p.label for p in k.points] for k in knobs(FOUND, FAMILIES, HARM, COST)}
     assert points == {"Ours": ["Ours 1", "Ours 2"], "Other": ["Other"]}
