@@ -216,10 +216,13 @@ def _independent(suite: str) -> Callable[[str], str]:
     return known.independent if known else str
 
 
-def difference_of(suite: str) -> Difference | None:
-    """How the suite of an event compares runs by more than their totals, where it does."""
-    known = _registered(suite)
-    return known.difference if known else None
+def difference_of(event: Evaluated) -> Difference | None:
+    """How the suite of an event compares runs by more than their totals, where it does.
+
+    What compares with base itself is not compared once more.
+    """
+    known = _registered(event.suite)
+    return known.difference if known and not event.metric.endswith(COMPARISONS) else None
 
 
 def _registered(suite: str) -> Suite | None:

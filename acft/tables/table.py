@@ -286,7 +286,7 @@ def _compared_cell(
     sides = (first, second)
     pair = [all_totals(side) for side in sides]
     event = second[0].event
-    difference = difference_of(event.suite)
+    difference = difference_of(event)
     are_shares = is_share(event.metric)
     is_difference = False
     if all(pair) and (are_shares or _is_above_none(pair[0])):

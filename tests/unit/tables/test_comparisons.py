@@ -233,6 +233,18 @@ def test_detectors_are_compared_by_the_difference_of_their_aucs(tmp_path):
     assert (turned.low, turned.high) == (pytest.approx(-cell.high), pytest.approx(-cell.low))
 
 
+def test_what_compares_detectors_with_base_is_not_compared_once_more(tmp_path):
+    members = []
+    for row in ("Base", "Ours"):
+        run = detected(tmp_path, 0, list(np.linspace(0.0, 1.0, 40)))
+        writer = EventWriter(run.events)
+        writer.append(Evaluated("detection", "auc_probe_difference", "policy", 0.1, 40))
+        writer.close()
+        members.append(Member(run, row))
+    with pytest.raises(DataError, match="nothing can be compared"):
+        table_of(members, ["*_difference"], against="Base")
+
+
 def test_detectors_of_texts_that_were_labelled_otherwise_are_not_compared(tmp_path):
     scores = list(np.random.default_rng(0).random(40))
     base = Member(detected(tmp_path, 0, scores), "Base")
