@@ -57,6 +57,8 @@ FOLDS = 5
 THRESHOLD = 0.5
 DETECTORS = ("probe", "zero_shot")
 AUC = "auc_"
+CHANCE = 0.5
+"""AUC of a detector that knows nothing."""
 
 
 class DetectionSettings(Config):
@@ -298,6 +300,7 @@ SUITES.add(NAME)(
         report=report,
         compare=compare,
         difference=difference,
+        chance=CHANCE,
         work=work,
         asks_scorers=lambda settings: not settings.source,
         reads=lambda settings, run: [_source(settings, run)],

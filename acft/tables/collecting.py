@@ -225,6 +225,12 @@ def difference_of(event: Evaluated) -> Difference | None:
     return known.difference if known and not event.metric.endswith(COMPARISONS) else None
 
 
+def chance_of(suite: str) -> float:
+    """Value that shows no skill in the suite of an event; 0 where nobody says."""
+    known = _registered(suite)
+    return known.chance if known else 0.0
+
+
 def _registered(suite: str) -> Suite | None:
     name = suite.partition("/")[0]
     return SUITES.get(name) if name in SUITES.names() else None

@@ -228,9 +228,32 @@ def test_detectors_are_compared_by_the_difference_of_their_aucs(tmp_path):
     assert (cell.runs, cell.verdict, cell.is_change) == (3, "higher", False)
     assert cell.text.startswith("+0.")
     assert "detection auc_probe" in table.caption
-    assert "difference instead, equivalent within 0.1" in table.caption
+    assert (
+        "difference instead, equivalent within 10% of what Base has beyond chance" in table.caption
+    )
     turned = other.rows[0].cells["detection auc_probe"]
     assert (turned.low, turned.high) == (pytest.approx(-cell.high), pytest.approx(-cell.low))
+
+
+@pytest.mark.parametrize(("margin", "is_equivalent"), [(0.1, False), (0.4, True)])
+def test_a_margin_of_detectors_is_a_share_of_what_the_reference_has_beyond_chance(
+    tmp_path, margin, is_equivalent
+):
+    rng = np.random.default_rng(0)
+    base = [0.5 * (i % 2) + value for i, value in enumerate(rng.random(40))]
+    less = [value - 0.03 * (i % 2) for i, value in enumerate(base)]
+    runs = [
+        Member(detected(tmp_path, 0, base), "Base"),
+        Member(detected(tmp_path, 0, less), "Less"),
+    ]
+    whole, table = table_of(runs), table_of(runs, against="Base", margin=margin)
+    assert whole is not None
+    assert table is not None
+    skill = (whole.rows[0].cells["detection auc_probe"].value or 0.0) - 0.5
+    cell = table.rows[0].cells["detection auc_probe"]
+    assert cell.low is not None
+    assert 0.1 * skill < -cell.low < min(0.1, 0.4 * skill), "between the two margins, below .1"
+    assert (cell.verdict == "equivalent") is is_equivalent
 
 
 def test_what_compares_detectors_with_base_is_not_compared_once_more(tmp_path):
