@@ -24,17 +24,15 @@ from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Phase, Progress
 from acft.policy import Policy
-from acft.repetitions import errors_of_means, with_stderr
+from acft.repetitions import interval_of_means
 from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
 from acft.statistics import (
     NOTHING,
-    RESAMPLES,
     Floats,
     Interval,
     auc_bootstrap,
     auc_draws,
-    percentile_interval,
     widened,
 )
 from acft.totals import (
@@ -273,19 +271,13 @@ def _over_texts(
             "measure them with the same [evaluation] scorers, or leave auc_* out with --metric"
         )
     values, draws = auc_draws([run[name].select(texts).sums for run in runs], labels, seed=seed)
-    rng = np.random.default_rng(seed)
     ends = np.cumsum([len(side) for side in sides])[:-1]
     own, resampled = np.split(values, ends), np.split(draws, ends)
-    means = [aucs.mean(keepdims=True) for aucs in own]
-    drawn, normal = [], []
-    for aucs, errors in zip(resampled, errors_of_means(own, RESAMPLES, rng), strict=True):
-        drawn.append(np.clip(aucs.mean(axis=0) + errors.student, 0.0, 1.0))
-        normal.append(np.clip(aucs.mean(axis=0) + errors.normal, 0.0, 1.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(*means)[0])
-        found = percentile_interval(value, statistic(*drawn), len(texts))
-        found = with_stderr(found, statistic(*normal))
-        return wider_at_extremes(found, statistic, means, _smaller(labels))
+    means = [aucs.mean(axis=0) for aucs in resampled]
+    limits = [(0.0, 1.0)] * len(sides)
+    found = interval_of_means(statistic, own, means, limits, len(texts), seed)
+    values = [aucs.mean(keepdims=True) for aucs in own]
+    return wider_at_extremes(found, statistic, values, _smaller(labels))
 
 
 def _smaller(labels: Floats) -> int:
