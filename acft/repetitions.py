@@ -1,11 +1,12 @@
 """Runs repeated with other seeds: their mean, and how far off it may be; numpy only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from acft.seeding import derive_seed
 from acft.statistics import NOTHING, RESAMPLES, Floats, Interval, percentile_interval, spread_of
 
 
@@ -47,6 +48,40 @@ def errors_of_means(
     return [errors[place] for place in range(len(values))]
 
 
+def interval_of_means(
+    statistic: Callable[..., Floats],
+    alone: Sequence[Floats],
+    means: Sequence[Floats],
+    limits: Sequence[tuple[float, float]],
+    n: int,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a function of measurements that are each the mean over some repetitions.
+
+    To each draw of a mean comes an independent one of its error over the repetitions. The standard
+    error is from normal errors: Student's t with one or two degrees of freedom has none itself.
+
+    Args:
+        statistic: Gets one array of values for each measurement.
+        alone: What each of its repetitions measured, for each measurement.
+        means: Draws of each mean that show how far the prompts leave it open.
+        limits: Smallest and largest value that each can have.
+        n: Independent groups (prompts) behind them.
+        seed: Of the errors; that of the draws may be the same.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "repetitions"))
+    errors = errors_of_means(alone, len(means[0]), rng)
+    drawn = list(zip(means, errors, limits, strict=True))
+    student = [np.clip(mean + error.student, *ends) for mean, error, ends in drawn]
+    normal = [np.clip(mean + error.normal, *ends) for mean, error, ends in drawn]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        value = float(statistic(*(values.mean(keepdims=True) for values in alone))[0])
+        found = percentile_interval(value, statistic(*student), n)
+        return (
+            found if found.stderr is None else replace(found, stderr=spread_of(statistic(*normal)))
+        )
+
+
 def mean_of_runs(estimates: Sequence[Interval]) -> Interval:
     """Interval of the mean of estimates that each know their standard error.
 
@@ -56,17 +91,7 @@ def mean_of_runs(estimates: Sequence[Interval]) -> Interval:
     if not known or len(known) < len(estimates):
         return NOTHING
     values, stderrs = np.array(known).T
-    rng = np.random.default_rng(0)
-    own = values.mean() + stderrs.mean() * rng.standard_normal(RESAMPLES)
-    errors = errors_of_mean(values, RESAMPLES, rng)
+    own = stderrs.mean() * np.random.default_rng(0).standard_normal(RESAMPLES)
     n = min(estimate.n for estimate in estimates)
-    found = percentile_interval(float(values.mean()), own + errors.student, n)
-    return with_stderr(found, own + errors.normal)
-
-
-def with_stderr(found: Interval, draws: Floats) -> Interval:
-    """The interval with the standard deviation of other draws than those of its ends.
-
-    Student's t with one or two degrees of freedom has none itself.
-    """
-    return found if found.stderr is None else replace(found, stderr=spread_of(draws))
+    limits = [(-np.inf, np.inf)]
+    return interval_of_means(lambda mean: mean, [values], [values.mean() + own], limits, n)

@@ -18,7 +18,8 @@ Groups = Sequence[Hashable] | NDArray
 LEVEL = 0.95
 RESAMPLES = 2000
 MARGIN = 0.1
-"""Relative change below which two measurements count as equivalent, by default."""
+"""Relative change below which two measurements count as equivalent, by default; of a difference,
+the share of what the reference has beyond chance."""
 BLOCK = 200_000
 """Rows of all resamples that are weighed at once: a few megabytes."""
 UNDEFINED_LIMIT = 0.01

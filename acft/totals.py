@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from acft.repetitions import errors_of_means, with_stderr
+from acft.repetitions import interval_of_means
 from acft.statistics import (
     NOTHING,
     RESAMPLES,
@@ -113,20 +113,8 @@ def ratio_bootstrap(
         seed: Of the resampling.
         are_shares: Shares are compared, of which none or all is not known exactly.
     """
-    shared = shared_groups(samples)
-    if not shared:
-        return NOTHING
-    paired = [sample.select(shared) for sample in samples]
-    n = len(shared)
-    weights = _resamples(n, n_resamples, seed)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        value = float(statistic(*(s.overall() for s in paired))[0])
-        draws = statistic(*(_resampled(s, weights) for s in paired))
-        found = percentile_interval(value, draws, n)
-        if are_shares:
-            values = [sample.overall() for sample in paired]
-            found = wider_at_extremes(found, statistic, values, n)
-        return _limited(found)
+    alone = [[sample] for sample in samples]
+    return pooled_bootstrap(alone, statistic, n_resamples, seed, are_shares=are_shares)
 
 
 def unpaired_bootstrap(
@@ -176,22 +164,16 @@ def pooled_bootstrap(
     shared = shared_groups([totals for sample in samples for totals in sample])
     if not shared:
         return NOTHING
-    rng = np.random.default_rng(seed)
     n = len(shared)
-    weights = _drawn(n, n_resamples, rng)
+    weights = _resamples(n, n_resamples, seed)
     shown = [[totals.select(shared) for totals in sample] for sample in samples]
-    values, draws, normal = [], [], []
+    limits = [_limits(sample, are_shares=are_shares) for sample in shown]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        alone = [np.stack([s.overall() for s in chosen]) for chosen in shown]
-        errors = errors_of_means(alone, n_resamples, rng)
-        for chosen, ratios, error in zip(shown, alone, errors, strict=True):
-            means = np.mean([_resampled(s, weights) for s in chosen], axis=0)
-            values.append(ratios.mean(axis=0))
-            draws.append(_possible(means + error.student, chosen, is_share=are_shares))
-            normal.append(_possible(means + error.normal, chosen, is_share=are_shares))
-        value = float(statistic(*values)[0])
-        found = with_stderr(percentile_interval(value, statistic(*draws), n), statistic(*normal))
+        alone = [np.concatenate([s.overall() for s in sample]) for sample in shown]
+        means = [np.mean([_resampled(s, weights) for s in sample], axis=0) for sample in shown]
+        found = interval_of_means(statistic, alone, means, limits, n, seed)
         if are_shares:
+            values = [each.mean(keepdims=True) for each in alone]
             found = wider_at_extremes(found, statistic, values, n)
         return _limited(found)
 
@@ -291,7 +273,7 @@ def _limited(found: Interval) -> Interval:
     return found if found.low != math.inf else replace(found, low=None, high=None, stderr=None)
 
 
-def _possible(draws: Floats, sample: Sequence[Totals], *, is_share: bool) -> Floats:
-    """Draws of a mean kept inside what it can be: not below 0, a share not above 1."""
+def _limits(sample: Sequence[Totals], *, are_shares: bool) -> tuple[float, float]:
+    """What the mean over repetitions can be: not below 0 where no part is, a share not above 1."""
     is_positive = all(totals.is_log or (totals.sums >= 0).all() for totals in sample)
-    return np.clip(draws, 0 if is_positive else -np.inf, 1 if is_share else np.inf)
+    return 0.0 if is_positive else -np.inf, 1.0 if are_shares else np.inf

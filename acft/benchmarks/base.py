@@ -168,6 +168,9 @@ class Suite:
     compare: Compare = compare
     difference: Difference | None = None
     """Compares runs in a metric that is no sum over a count, such as an AUC; None where all are."""
+    chance: float = 0.0
+    """Value of its metrics that shows no skill; margins of equivalence of a ``difference`` are
+    shares of the distance to it."""
     needs_judge: bool = False
     drawing: Callable[[Any], Config] | None = None
     """Takes the suite's settings; how it draws the responses that are kept, in the words of

@@ -24,17 +24,15 @@ from acft.errors import ConfigError, DataError, ModelError
 from acft.evaluation import Label, event_of
 from acft.events import Evaluated, Phase, Progress
 from acft.policy import Policy
-from acft.repetitions import errors_of_means, with_stderr
+from acft.repetitions import interval_of_means
 from acft.seeding import derive_short_seed
 from acft.settings import NonNegative, PositiveFloat, PromptSettings, RunSettings
 from acft.statistics import (
     NOTHING,
-    RESAMPLES,
     Floats,
     Interval,
     auc_bootstrap,
     auc_draws,
-    percentile_interval,
     widened,
 )
 from acft.totals import (
@@ -57,6 +55,8 @@ FOLDS = 5
 THRESHOLD = 0.5
 DETECTORS = ("probe", "zero_shot")
 AUC = "auc_"
+CHANCE = 0.5
+"""AUC of a detector that knows nothing."""
 
 
 class DetectionSettings(Config):
@@ -256,26 +256,28 @@ def _over_texts(
 
     Where no resample errs, that of ``statistic`` with a bound of the smaller class in its place; as
     in ``report``.
+
+    Raises:
+        DataError: A text is toxic in one run and not in another.
     """
     runs = [run for side in sides for run in side]
     texts = shared_groups([run["label"] for run in runs])
     if not texts:
         return NOTHING
-    labels = runs[0]["label"].select(texts).sums
+    labels, *others = (run["label"].select(texts).sums for run in runs)
+    if not all(np.array_equal(labels, other) for other in others):
+        raise DataError(
+            f"texts of {NAME} were labelled otherwise in some of the runs, as by other scorers; "
+            "measure them with the same [evaluation] scorers, or leave auc_* out with --metric"
+        )
     values, draws = auc_draws([run[name].select(texts).sums for run in runs], labels, seed=seed)
-    rng = np.random.default_rng(seed)
     ends = np.cumsum([len(side) for side in sides])[:-1]
     own, resampled = np.split(values, ends), np.split(draws, ends)
-    means = [aucs.mean(keepdims=True) for aucs in own]
-    drawn, normal = [], []
-    for aucs, errors in zip(resampled, errors_of_means(own, RESAMPLES, rng), strict=True):
-        drawn.append(np.clip(aucs.mean(axis=0) + errors.student, 0.0, 1.0))
-        normal.append(np.clip(aucs.mean(axis=0) + errors.normal, 0.0, 1.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(*means)[0])
-        found = percentile_interval(value, statistic(*drawn), len(texts))
-        found = with_stderr(found, statistic(*normal))
-        return wider_at_extremes(found, statistic, means, _smaller(labels))
+    means = [aucs.mean(axis=0) for aucs in resampled]
+    limits = [(0.0, 1.0)] * len(sides)
+    found = interval_of_means(statistic, own, means, limits, len(texts), seed)
+    values = [aucs.mean(keepdims=True) for aucs in own]
+    return wider_at_extremes(found, statistic, values, _smaller(labels))
 
 
 def _smaller(labels: Floats) -> int:
@@ -290,6 +292,7 @@ SUITES.add(NAME)(
         report=report,
         compare=compare,
         difference=difference,
+        chance=CHANCE,
         work=work,
         asks_scorers=lambda settings: not settings.source,
         reads=lambda settings, run: [_source(settings, run)],

@@ -38,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--margin", type=_margin, metavar="SHARE",
-        help="equivalent where neither is above the other by this share (default: 0.1)",
+        help="equivalent where neither is above the other by this share (default: 0.1); of AUCs, "
+        "where they differ by less than this share of what the reference has beyond chance",
     )  # fmt: skip
     parser.add_argument(
         "--variant", default="", metavar="NAME",

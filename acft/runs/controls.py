@@ -11,8 +11,9 @@ from acft.schema import RunPaths
 from acft.settings import UNMEASURED
 
 PLAIN = "sft"
+REGULARIZED = "acft"
+"""Method that is plain fine-tuning where its ``WEIGHT`` is 0; without it others are not."""
 WEIGHT = "method.kl_weight"
-"""Setting of a method that is plain fine-tuning where it is 0."""
 OF_THE_METHOD = ("method.", "oracle.")
 """Beginnings of settings by which a method may differ from its control."""
 
@@ -55,7 +56,8 @@ def _trained(paths: RunPaths) -> tuple[Spec, dict[str, Any]] | None:
 
 
 def _is_plain(spec: Spec) -> bool:
-    return spec.method_name == PLAIN or spec.values.get(WEIGHT) == 0
+    is_unweighted = spec.method_name == REGULARIZED and spec.values[WEIGHT] == 0
+    return spec.method_name == PLAIN or is_unweighted
 
 
 def _shared(spec: Spec) -> dict[str, Any]:

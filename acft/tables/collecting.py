@@ -174,7 +174,8 @@ def origin_of(members: Members, columns: Collection[str] = ()) -> str:
 
     Args:
         members: The runs.
-        columns: Those that are shown; where none of them is a measurement, all measurements count.
+        columns: Those that are shown; where none of them is a measurement, all count that are of
+            no single category and compare nothing.
     """
     commits = {str(member.resolved.get("git_commit", ""))[:COMMIT] for member in members}
     sizes = (
@@ -188,8 +189,10 @@ def origin_of(members: Members, columns: Collection[str] = ()) -> str:
 
 def _sizes(members: Members, columns: Collection[str]) -> dict[str, set[int]]:
     """Numbers of independent groups (prompts, documents) that intervals are over, by suite."""
-    told = _ranked(members, MEASURED if columns else ("*",))
+    told = _ranked(members, MEASURED)
     shown = {*columns} & {*columns_in(told)}
+    if not shown:
+        told = _ranked(members, ("*",))
     counts = defaultdict[str, set[int]](set)
     for row in told.values():
         for column, runs in row.items():
@@ -213,10 +216,19 @@ def _independent(suite: str) -> Callable[[str], str]:
     return known.independent if known else str
 
 
-def difference_of(suite: str) -> Difference | None:
-    """How the suite of an event compares runs by more than their totals, where it does."""
+def difference_of(event: Evaluated) -> Difference | None:
+    """How the suite of an event compares runs by more than their totals, where it does.
+
+    What compares with base itself is not compared once more.
+    """
+    known = _registered(event.suite)
+    return known.difference if known and not event.metric.endswith(COMPARISONS) else None
+
+
+def chance_of(suite: str) -> float:
+    """Value that shows no skill in the suite of an event; 0 where nobody says."""
     known = _registered(suite)
-    return known.difference if known else None
+    return known.chance if known else 0.0
 
 
 def _registered(suite: str) -> Suite | None:

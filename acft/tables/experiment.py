@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 
 from acft.checkpoints import is_sealed, verify
 from acft.config import read_text, read_toml, toml_value
+from acft.decoding.base import DECODERS
 from acft.errors import ConfigError, DataError
+from acft.methods.base import METHODS
 from acft.registry import did_you_mean
 from acft.runs.comparison import by_fingerprint
 from acft.runs.directory import RUN_ID
@@ -303,8 +305,24 @@ def load_experiment(path: Path, variant: str = "") -> Experiment:
     experiment = Experiment(path.resolve().name, name, settings, text)
     for row in settings.rows:
         changes = (*experiment.variant.changes, *row.changes)
-        _ = Task(name, row.name, text, changes).spec
+        _require_oracle(row, Task(name, row.name, text, changes).spec)
     return experiment
+
+
+def _require_oracle(row: RowSettings, spec: Spec) -> None:
+    """Returns if a trained row has the oracle that its decoder needs, if any.
+
+    Raises:
+        ConfigError: Its method trains none.
+    """
+    needs = not row.is_base and row.decoder and DECODERS.get(row.decoder).needs_oracle
+    if needs and not spec.method.has_oracle:
+        others = (name for name in METHODS.names() if METHODS.get(name).has_oracle)
+        raise ConfigError(
+            f"[rows] row {row.name!r}: decoder = {row.decoder!r} needs an oracle, and method "
+            f"{spec.method_name!r} trains none; name a decoder that needs none, or one of the "
+            f"methods {', '.join(others)}"
+        )
 
 
 def is_experiment(path: Path) -> bool:

@@ -31,6 +31,7 @@ from acft.tables.collecting import (
     Cells,
     Reported,
     all_totals,
+    chance_of,
     collected,
     columns_in,
     difference_of,
@@ -181,7 +182,7 @@ def result_table(
         against: Show relative changes instead, from the same variant's subject of that name
             (``base``) or else from the variant of that name.
         margin: Equivalent are those of which neither is above the other by this share, interval
-            included.
+            included; of a difference, this share of what the reference has beyond chance.
 
     Raises:
         DataError: No finished run of that name has measured anything, or none of it is wanted.
@@ -273,7 +274,10 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
     ]
     cells = [(column, cell) for row in rows for column, cell in row.cells.items()]
     if apart := dict.fromkeys(column for column, cell in cells if cell.is_difference):
-        legend.append(f"{', '.join(apart)}: difference instead, equivalent within {margin:g}")
+        legend.append(
+            f"{', '.join(apart)}: difference instead, equivalent within {margin:.0%} of what "
+            f"{against} has beyond chance"
+        )
     if any(cell.is_prompts_only for _, cell in cells):
         legend.append(PROMPTS_ONLY)
     return ResultTable(columns_of(rows), tuple(rows), caption=_sentence(legend))
@@ -286,7 +290,7 @@ def _compared_cell(
     sides = (first, second)
     pair = [all_totals(side) for side in sides]
     event = second[0].event
-    difference = difference_of(event.suite)
+    difference = difference_of(event)
     are_shares = is_share(event.metric)
     is_difference = False
     if all(pair) and (are_shares or _is_above_none(pair[0])):
@@ -297,7 +301,7 @@ def _compared_cell(
         require_comparable(column, (one.protocol for side in sides for one in side))
         kept = [[one.beside for one in side] for side in sides]
         found, is_difference = difference(event.metric, *kept), True
-        verdict = equivalence(found, margin)
+        verdict = equivalence(found, margin * _skill(first))
     else:
         return None
     ends = recorded(found)
@@ -306,6 +310,12 @@ def _compared_cell(
         is_change=not is_difference, is_difference=is_difference,
         is_prompts_only=any(map(_is_single, sides)),
     )  # fmt: skip
+
+
+def _skill(side: Sequence[Reported]) -> float:
+    """How far the mean over a side's runs is from the value that shows no skill."""
+    chance = chance_of(side[0].event.suite)
+    return abs((cell_of(side).value or chance) - chance)
 
 
 def _is_above_none(runs: Sequence[Totals]) -> bool:

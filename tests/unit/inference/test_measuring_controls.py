@@ -126,6 +126,21 @@ def test_runs_that_the_command_line_refuses_as_control_are_not_offered(trained):
             shutil.rmtree(paths.root)
 
 
+def test_rl_without_a_weight_is_no_plain_fine_tuning_and_acft_is(trained):
+    run, control = trained
+    rl = copied(control, "20261202-100000-free", 'method={name="rl",kl_weight=0.0}')
+    try:
+        found = weighed(run)
+        assert (set(found["controls"]), found["control"]) == (
+            {control.root.name, rl.root.name}, control.root.name,
+        )  # fmt: skip
+        plain = copied(control, "20261202-100000-none", 'method={name="acft",kl_weight=0.0}')
+        assert weighed(run)["control"] == "", "two are plain"
+        shutil.rmtree(plain.root)
+    finally:
+        shutil.rmtree(rl.root)
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [("method.options.rtp.horizn=4", "did you mean 'horizon'"),

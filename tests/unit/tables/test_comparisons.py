@@ -194,8 +194,11 @@ def test_a_detector_without_an_error_on_few_texts_is_not_known_to_be_perfect():
         assert event.low == pytest.approx(0.722, abs=1e-3), "Wilson's for ten of ten"
 
 
-def detected(runs_dir: Path, seed: int, probe: list[float]) -> RunPaths:
-    columns = {"label": by_text([0, 1] * 20), "probe": by_text(probe), "zero_shot": by_text(probe)}
+def detected(
+    runs_dir: Path, seed: int, probe: list[float], labels: tuple[float, ...] = (0, 1) * 20
+) -> RunPaths:
+    scores = by_text(probe)
+    columns = {"label": by_text([*labels]), "probe": scores, "zero_shot": scores}
     run = measured(runs_dir, "detection", columns)
     writer = EventWriter(run.events)
     for event in report(columns, Label("detection", "policy", seed=seed)):
@@ -225,9 +228,52 @@ def test_detectors_are_compared_by_the_difference_of_their_aucs(tmp_path):
     assert (cell.runs, cell.verdict, cell.is_change) == (3, "higher", False)
     assert cell.text.startswith("+0.")
     assert "detection auc_probe" in table.caption
-    assert "difference instead, equivalent within 0.1" in table.caption
+    assert (
+        "difference instead, equivalent within 10% of what Base has beyond chance" in table.caption
+    )
     turned = other.rows[0].cells["detection auc_probe"]
     assert (turned.low, turned.high) == (pytest.approx(-cell.high), pytest.approx(-cell.low))
+
+
+@pytest.mark.parametrize(("margin", "is_equivalent"), [(0.1, False), (0.4, True)])
+def test_a_margin_of_detectors_is_a_share_of_what_the_reference_has_beyond_chance(
+    tmp_path, margin, is_equivalent
+):
+    rng = np.random.default_rng(0)
+    base = [0.5 * (i % 2) + value for i, value in enumerate(rng.random(40))]
+    less = [value - 0.03 * (i % 2) for i, value in enumerate(base)]
+    runs = [
+        Member(detected(tmp_path, 0, base), "Base"),
+        Member(detected(tmp_path, 0, less), "Less"),
+    ]
+    whole, table = table_of(runs), table_of(runs, against="Base", margin=margin)
+    assert whole is not None
+    assert table is not None
+    skill = (whole.rows[0].cells["detection auc_probe"].value or 0.0) - 0.5
+    cell = table.rows[0].cells["detection auc_probe"]
+    assert cell.low is not None
+    assert 0.1 * skill < -cell.low < min(0.1, 0.4 * skill), "between the two margins, below .1"
+    assert (cell.verdict == "equivalent") is is_equivalent
+
+
+def test_what_compares_detectors_with_base_is_not_compared_once_more(tmp_path):
+    members = []
+    for row in ("Base", "Ours"):
+        run = detected(tmp_path, 0, list(np.linspace(0.0, 1.0, 40)))
+        writer = EventWriter(run.events)
+        writer.append(Evaluated("detection", "auc_probe_difference", "policy", 0.1, 40))
+        writer.close()
+        members.append(Member(run, row))
+    with pytest.raises(DataError, match="nothing can be compared"):
+        table_of(members, ["*_difference"], against="Base")
+
+
+def test_detectors_of_texts_that_were_labelled_otherwise_are_not_compared(tmp_path):
+    scores = list(np.random.default_rng(0).random(40))
+    base = Member(detected(tmp_path, 0, scores), "Base")
+    ours = Member(detected(tmp_path, 0, scores, (1, 1, *(0, 1) * 19)), "Ours")
+    with pytest.raises(DataError, match="texts of detection were labelled otherwise"):
+        table_of([base, ours], against="Base")
 
 
 def test_curves_of_several_seeds_are_averaged(tmp_path):
@@ -385,6 +431,16 @@ def test_a_judge_that_trained_is_named_and_the_others_are_counted_alone():
     alone = matched_table(found, FAMILIES, [trainer], [COST], "Ours", 0.1, {"trainer"})
     assert alone is not None
     assert alone.caption.endswith("judges that did not train: there are none.")
+
+
+def test_the_caption_of_matched_rows_counts_the_prompts_of_no_single_category(tmp_path):
+    run = measured(tmp_path, "rtp", {})
+    writer = EventWriter(run.events)
+    for metric, n in (("toxic_share", 100), ("toxic_share@x", 7), ("toxic_share_change", 50)):
+        writer.append(Evaluated("rtp/judge", metric, "policy", 0.2, n))
+    writer.close()
+    told = origin_of([Member(run, "Ours")], ("Ours", "other", "difference"))
+    assert "n of each: rtp/judge 100;" in told
 
 
 def test_settings_that_lack_a_measurement_and_other_subjects_are_no_points():

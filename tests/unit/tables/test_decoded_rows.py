@@ -127,6 +127,13 @@ def test_a_decoder_that_is_not_possible_is_refused_with_its_row(folder, old, new
         written(folder, RAD.replace(old, new), BEST)
 
 
+def test_a_decoder_needs_the_oracle_that_its_rows_method_trains(folder):
+    guided = QUARK.replace('"rad"', '"guided"')
+    with pytest.raises(ConfigError, match=r"'Quark under RAD': decoder = 'guided'.*'quark' trains"):
+        written(folder, guided)
+    assert written(folder, guided.replace('name="quark"', 'name="acft"')).settings.rows
+
+
 def test_the_frontier_plans_its_decoders_of_the_base_without_a_training(
     tmp_path, monkeypatch, capsys
 ):
