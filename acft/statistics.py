@@ -71,30 +71,13 @@ def bootstrap(
     return percentile_interval(float(value), draws, len(rows_of))
 
 
-def auc_bootstrap(
-    scores: Sequence[ArrayLike],
-    labels: ArrayLike,
-    statistic: Callable[..., Floats],
-    n_resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Percentile interval of a function of AUCs over the same rows, each a group of its own.
-
-    ``statistic`` gets one array of AUCs for each of ``scores``, NaN where a class is missing.
-    """
-    n = len(_flags(labels))
-    if not n:
-        return NOTHING
-    values, draws = auc_draws(scores, labels, n_resamples, seed)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(statistic(*values[:, None])[0])
-        return percentile_interval(value, statistic(*draws), n)
-
-
 def auc_draws(
     scores: Sequence[ArrayLike], labels: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """The AUC of each of ``scores``, and each again in the same resamples of the rows."""
+    """The AUC of each of ``scores``, and each again in the same resamples of the rows.
+
+    NaN where a class is missing.
+    """
     sides, flags = [_floats(side) for side in scores], _flags(labels)
     n = len(flags)
 

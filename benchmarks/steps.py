@@ -38,7 +38,7 @@ import torch
 from acft.data import TokenizedDocument, mixture
 from acft.distributed import leave, ranks
 from acft.events import Scalars
-from acft.methods.acft import AcftSettings
+from acft.methods.acft import AcftSettings, as_set
 from acft.runs.spec import load_spec
 from acft.seeding import derive_seed
 from acft.training.fit_job import fit_job
@@ -96,15 +96,9 @@ def recipe(snapshot: Regularizer) -> Regularizer:
             f"{QUICKSTART.name} [method] prefixes = {list(method.prefixes)}, guidance_top_k = "
             f"{method.guidance_top_k}: only ['corpus'] and 0 are measured here; extend rules()"
         )
-    return dataclasses.replace(
-        snapshot,
-        anchor=snapshot.anchor if method.anchor == "snapshot" else None,
-        kl_weight=method.kl_weight,
-        kl=method.kl,
-        delta=method.delta,
-        is_adaptive=method.adaptive,
-        is_reach_weighted=method.reach_weighted,
-    )
+    anchor = snapshot.anchor if method.anchor == "snapshot" else None
+    rule = dataclasses.replace(snapshot, anchor=anchor, kl_weight=method.kl_weight)
+    return as_set(rule, method)
 
 
 def pass_over(world: World, rule: Regularizer | None, kept: int = 0) -> tuple[list[float], float]:

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from acft.backbone.attention import group_heads
 from acft.backbone.loading import Backbone, resolve_device, resolve_dtype
 from acft.backbone.products import lay_out_by_input, use_wide_vectors
-from acft.backbone.sharded import is_sharded, shard
+from acft.backbone.sharded import is_divided, is_sharded, shard
 from acft.constraints import build_constraint
 from acft.data import TokenizedDocument
 from acft.distributed import ranks
@@ -59,7 +59,7 @@ def random_backbone(
     shape: str, device: str = "auto", dtype: str = "auto", sharding: str = "none"
 ) -> Backbone:
     """A Llama of the given shape with seeded random weights, and a tokenizer of numbered words."""
-    team = ranks()  # which gives each of several processes a GPU of its own
+    ranks()  # which gives each of several processes a GPU of its own
     device = resolve_device(device)
     if device == "cpu":
         use_wide_vectors()
@@ -78,7 +78,7 @@ def random_backbone(
     model.set_attn_implementation("eager" if device == "cpu" else "sdpa")
     if device == "cpu":
         group_heads(model)
-    if sharding == "fsdp" and team.size > 1:
+    if is_divided(sharding):
         shard(model, device)
     elif device == "cpu":
         lay_out_by_input(model)

@@ -31,8 +31,7 @@ from acft.backbone.folder import check_folder, texts_sha256
 from acft.backbone.forward import text_config
 from acft.backbone.products import lay_out_by_input, use_wide_vectors
 from acft.backbone.quantized import loading_options, make_shareable
-from acft.backbone.sharded import shard
-from acft.distributed import ranks
+from acft.backbone.sharded import is_divided, shard
 from acft.errors import ModelError
 from acft.machine import peak_memory
 from acft.registry import did_you_mean
@@ -139,7 +138,7 @@ def load_backbone(settings: ModelSettings, device: str, dtype: str) -> Backbone:
         group_heads(model)
     if fewer_bits:
         make_shareable(model)
-    elif settings.sharding == "fsdp" and ranks().size > 1:
+    elif is_divided(settings.sharding):
         check_finite(model, settings.name)
         shard(model, device)
     else:
@@ -162,8 +161,7 @@ def _placing(settings: ModelSettings, device: str) -> dict[str, Any]:
 
     Otherwise the whole model passes through the computer's memory, once for each process.
     """
-    is_divided = settings.sharding == "fsdp" and ranks().size > 1
-    if device != "cuda" or is_divided:
+    if device != "cuda" or is_divided(settings.sharding):
         return {}
     # by number, since it reads in threads, and those do not know which GPU is this process's
     return {"device_map": {"": f"cuda:{torch.cuda.current_device()}"}}

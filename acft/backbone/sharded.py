@@ -24,6 +24,11 @@ _uneven: "WeakSet[nn.Module]" = WeakSet()
 """Models of which processes do unequal numbers of passes just now."""
 
 
+def is_divided(sharding: str) -> bool:
+    """Whether ``[model] sharding`` lays a model out over the processes of this run."""
+    return sharding == "fsdp" and ranks().size > 1
+
+
 def shard(model: PreTrainedModel, device: str) -> None:
     """Lays the linear layers but the output head out over the processes; the rest stays whole.
 

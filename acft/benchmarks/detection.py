@@ -4,7 +4,6 @@ Columns are kept as totals with one text a group: sum = the value, count = 1.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -31,9 +30,7 @@ from acft.statistics import (
     NOTHING,
     Floats,
     Interval,
-    auc_bootstrap,
     auc_draws,
-    widened,
 )
 from acft.totals import (
     Totals,
@@ -201,19 +198,11 @@ def probe_scores(states: Floats, labels: np.ndarray, penalty: float, seed: int) 
 
 
 def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
-    """AUC of both detectors with intervals over texts.
-
-    Where no resample errs, the interval is that of a share of the smaller class.
-
-    Source: van Dantzig 1951, a bound on the variance of Mann and Whitney's statistic.
-    """
-    labels = measured["label"].sums
-    events = []
-    for name in DETECTORS:
-        found = auc_bootstrap([measured[name].sums], labels, lambda value: value, seed=label.seed)
-        bounds = widened(replace(found, n=_smaller(labels)))
-        events.append(event_of(f"{AUC}{name}", replace(bounds, n=found.n), label))
-    return events
+    """AUC of both detectors with intervals over texts."""
+    found = {
+        name: _over_texts(name, [[measured]], lambda value: value, label.seed) for name in DETECTORS
+    }
+    return [event_of(f"{AUC}{name}", interval, label) for name, interval in found.items()]
 
 
 def compare(
@@ -254,11 +243,13 @@ def _over_texts(
 ) -> Interval:
     """Interval of a function of each side's mean AUC, over texts and over runs where several.
 
-    Where no resample errs, that of ``statistic`` with a bound of the smaller class in its place; as
-    in ``report``.
+    Where no resample errs, that of ``statistic`` with the bound of a share of the smaller class in
+    place of the AUC.
 
     Raises:
         DataError: A text is toxic in one run and not in another.
+
+    Source: van Dantzig 1951, a bound on the variance of Mann and Whitney's statistic.
     """
     runs = [run for side in sides for run in side]
     texts = shared_groups([run["label"] for run in runs])

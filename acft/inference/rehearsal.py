@@ -24,7 +24,7 @@ from acft.inference.server import Session
 from acft.inference.vocabulary import check_oracle, check_vocabulary
 from acft.inference.workload import Speeds, expected_work
 from acft.machine import free_memory, peak_memory
-from acft.methods.acft import AcftSettings
+from acft.methods.acft import AcftSettings, as_set
 from acft.policy import base_policy, trainable_policy
 from acft.runs.failures import classify
 from acft.runs.spec import Spec, parse_spec
@@ -191,17 +191,13 @@ def _regularizer(method: AcftSettings, world: World, trained: OracleRound) -> Re
     """The KL term of a first round, towards what the small oracle says."""
     prefixes = set(method.prefixes)
     responses = documents_from_rollouts(trained.rollouts, "attribute")
-    return Regularizer(
-        guide=trained.guide,
-        anchor=world.snapshot() if method.anchor == "snapshot" else None,
-        kl_weight=method.kl_weight,
-        kl=method.kl,
-        delta=method.delta,
-        is_adaptive=method.adaptive,
-        on_corpus="corpus" in prefixes,
-        is_reach_weighted=method.reach_weighted,
+    rule = Regularizer(
+        trained.guide,
+        world.snapshot() if method.anchor == "snapshot" else None,
+        method.kl_weight,
         sampled=[(d, 1.0) for d in responses] if prefixes - {"corpus"} else (),
     )
+    return as_set(rule, method)
 
 
 def _step(world: World, rule: Regularizer | None, ce_weight: float) -> dict[str, float]:

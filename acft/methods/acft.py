@@ -259,16 +259,20 @@ def _run_fit_job(
 def _regularizer(
     settings: AcftSettings, state: TrainState, guide_round: OracleRound, anchor: Policy | None
 ) -> Regularizer:
-    return Regularizer(
-        guide=guide_round.guide,
-        anchor=anchor,
-        kl_weight=state.kl_weight,
+    sampled = _sampled_documents(settings, guide_round)
+    rule = Regularizer(guide_round.guide, anchor, state.kl_weight, sampled=sampled)
+    return as_set(rule, settings)
+
+
+def as_set(rule: Regularizer, settings: AcftSettings) -> Regularizer:
+    """The KL term with all that the settings alone decide; anchor and weight follow the rounds."""
+    return replace(
+        rule,
         kl=settings.kl,
         delta=settings.delta,
         is_adaptive=settings.adaptive,
         on_corpus="corpus" in settings.prefixes,
         is_reach_weighted=settings.reach_weighted,
-        sampled=_sampled_documents(settings, guide_round),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from acft.backbone import loading
+from acft.backbone import loading, sharded
 from acft.backbone.loading import check_model, load_backbone, weights_sha256
 from acft.distributed import Ranks
 from acft.errors import ModelError
@@ -146,7 +146,7 @@ def test_weights_are_read_onto_a_whole_models_gpu_one_by_one(
         raise OpenedError
 
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", opened)
-    monkeypatch.setattr(loading, "ranks", lambda: Ranks(0, processes))
+    monkeypatch.setattr(sharded, "ranks", lambda: Ranks(0, processes))
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     settings = ModelSettings(name=str(folder), sharding=sharding)
     with pytest.raises(OpenedError):

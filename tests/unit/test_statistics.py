@@ -1,5 +1,3 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,11 +12,10 @@ from sklearn.metrics import (
 
 from acft import statistics
 from acft.statistics import (
-    NOTHING,
     Interval,
     agreement,
     auc,
-    auc_bootstrap,
+    auc_draws,
     auc_within,
     bce,
     bootstrap,
@@ -32,7 +29,6 @@ from acft.statistics import (
     reliability_bins,
     wilson,
 )
-from acft.totals import ratio_difference
 
 
 @pytest.fixture
@@ -214,34 +210,33 @@ def test_bootstrap_accepts_any_statistic_of_rows(judged) -> None:
     assert interval.low < roc_auc_score(labels, scores) < interval.high
 
 
-def test_an_interval_of_an_auc_is_that_of_resamples_judged_one_by_one(judged, monkeypatch) -> None:
+def test_draws_of_aucs_are_those_of_resamples_judged_one_by_one(judged, monkeypatch) -> None:
     monkeypatch.setattr(statistics, "BLOCK", 7 * 300)  # does not divide their number
     scores, labels, _ = judged
-    found = auc_bootstrap([scores, -scores], labels, ratio_difference, n_resamples=100, seed=4)
+    values, draws = auc_draws([scores, -scores], labels, n_resamples=100, seed=4)
     rng = np.random.default_rng(4)
-    draws = []
-    for _ in range(100):
+    for drawn in draws.T:
         rows = rng.integers(len(scores), size=len(scores))
-        first, second = (roc_auc_score(labels[rows], side[rows]) for side in (scores, -scores))
-        draws.append(second - first)
-    expected = percentile_interval(1 - 2 * roc_auc_score(labels, scores), np.array(draws), 300)
-    assert asdict(found) == pytest.approx(asdict(expected), rel=1e-9)
+        expected = [roc_auc_score(labels[rows], side[rows]) for side in (scores, -scores)]
+        assert drawn.tolist() == pytest.approx(expected, rel=1e-9)
+    assert draws.shape == (2, 100)
+    assert values.tolist() == pytest.approx([(a := roc_auc_score(labels, scores)), 1 - a])
 
 
-def test_an_interval_of_an_auc_changes_with_its_seed_alone(judged) -> None:
+def test_draws_of_an_auc_change_with_their_seed_alone(judged) -> None:
     scores, labels, _ = judged
 
-    def interval(seed: int) -> Interval:
-        return auc_bootstrap([scores], labels, lambda value: value, n_resamples=50, seed=seed)
+    def drawn(seed: int) -> list[float]:
+        return auc_draws([scores], labels, n_resamples=50, seed=seed)[1][0].tolist()
 
-    assert interval(4) == interval(4)
-    assert interval(4) != interval(5)
+    assert drawn(4) == drawn(4)
+    assert drawn(4) != drawn(5)
 
 
-def test_an_auc_of_one_class_or_of_nothing_has_no_number() -> None:
-    interval = auc_bootstrap([[0.1, 0.2]], [1, 1], lambda value: value)
-    assert (interval.value, interval.low, interval.high, interval.n) == (None, None, None, 2)
-    assert auc_bootstrap([[]], [], lambda value: value) == NOTHING
+def test_an_auc_of_one_class_has_no_number_and_no_draws() -> None:
+    values, draws = auc_draws([[0.1, 0.2]], [1, 1], n_resamples=9)
+    assert np.isnan(values).all()
+    assert np.isnan(draws).all()
 
 
 def test_the_few_ratios_over_nothing_count_among_the_largest() -> None:

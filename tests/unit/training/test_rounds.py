@@ -11,10 +11,11 @@ import pytest
 from acft.engines.local import LocalEngine
 from acft.errors import ConfigError
 from acft.events import Note
-from acft.methods.acft import AcftSettings, _sampled_documents, _why_in_turn
+from acft.methods.acft import AcftSettings, _sampled_documents, _why_in_turn, as_set
 from acft.schedule import rounds
 from acft.settings import RunSettings
-from acft.training.oracle_job import OracleRound
+from acft.training.oracle_job import Guide, OracleRound, build_oracle
+from acft.training.regularizer import Regularizer
 from acft.training.responses import own_responses
 from tests.toy_runs import Trained, drained, toy_run, trained, world_of
 
@@ -25,6 +26,18 @@ NADO = {"name": "nado_decoding"}
 
 def notes(result: Trained) -> list[str]:
     return [output.text for output in result.outputs if isinstance(output, Note)]
+
+
+def test_the_kl_term_is_as_the_settings_say_and_keeps_what_rounds_decide(tmp_path):
+    world = world_of(toy_run(tmp_path))
+    rule = Regularizer(Guide(build_oracle(world), 1.0, 0), world.base, kl_weight=3.0)
+    asked = AcftSettings(
+        kl="policy_guided", delta=0.5, adaptive=False, prefixes=("guided",), reach_weighted=True
+    )
+    assert as_set(rule, asked) == Regularizer(
+        rule.guide, world.base, 3.0, "policy_guided", 0.5, is_adaptive=False, on_corpus=False,
+        is_reach_weighted=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", [ACFT, SFT, NADO], ids=["acft", "sft", "nado"])
