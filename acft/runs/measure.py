@@ -90,16 +90,18 @@ def measurement(
         launch = read_launch(paths)
         text = read_own_text(paths.spec)
         own, experiment = list(launch.overrides), launch.experiment
+        _require_policy(paths, is_verified=is_verified)
         spec = parse_spec(text, own, subject)
-        subjects[POLICY] = _result(paths, spec, is_verified=is_verified)
+        subjects[POLICY] = best_subject(paths, spec)
         name = spec.settings.title or subject
         subjects[BASE] = {key: subjects[POLICY][key] for key in subjects[POLICY].keys() & {HASH}}
         own += _as_found(spec, launch.working_directory)
     known = parse_spec(text, own, subject)
     if control:
         paths = find_run(runs_dir, control)
+        _require_policy(paths, is_verified=is_verified)
         spec = spec_of(paths)
-        subjects[CONTROL] = _result(paths, spec, is_verified=is_verified)
+        subjects[CONTROL] = best_subject(paths, spec)
         _require_alike(known, spec, subjects)
     title = f"{name}: {', '.join(suites)} measured"
     own.append(f"title={toml_value(title)}")
@@ -156,7 +158,13 @@ def best_subject(paths: RunPaths, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _result(paths: RunPaths, spec: Spec, *, is_verified: bool) -> dict[str, Any]:
+def _require_policy(paths: RunPaths, *, is_verified: bool) -> None:
+    """Returns if a run has a policy that can be measured.
+
+    Raises:
+        DataError: A file of its best checkpoint is missing or altered.
+        RunError: It is an evaluation, or no round of it is sealed.
+    """
     launch = read_launch(paths)
     if launch.subject:
         raise RunError(
@@ -165,7 +173,6 @@ def _result(paths: RunPaths, spec: Spec, *, is_verified: bool) -> dict[str, Any]
         )
     if is_verified:
         verify(best_checkpoint(paths))
-    return best_subject(paths, spec)
 
 
 def _base_sha256(paths: RunPaths) -> str:

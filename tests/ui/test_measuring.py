@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from typing import Any, cast
 
 import gradio as gr
 import pytest
@@ -207,7 +208,7 @@ def test_a_control_that_cannot_serve_stays_in_the_menu_and_says_so(bench):
     "key", [measuring.JUDGE, measuring_choice.CONTROL, measuring_choice.CHANGES]
 )
 def test_what_else_the_address_says_of_a_measurement_is_taken_for_no_suite(bench, key):
-    run, seen = bench.reader.run(QUICK), visit(QUICK, **{key: "true"})
+    run, seen = bench.reader.run(QUICK), visit(QUICK, **cast("dict[str, Any]", {key: "true"}))
     assert measuring.chosen(seen, run).suites == measuring.DEFAULT_SUITES
 
 
