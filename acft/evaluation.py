@@ -27,6 +27,7 @@ from acft.settings import SamplingSettings
 from acft.statistics import Interval, agreement, recorded
 from acft.totals import (
     Totals,
+    category_name,
     change_beyond_control,
     event_names,
     interval,
@@ -236,8 +237,7 @@ def _by_scorer(
         yield f"{name}/{scorer}", totals
         for category in sorted({categories.get(prompt, "") for prompt in totals.groups} - {""}):
             members = [prompt for prompt in totals.groups if categories.get(prompt) == category]
-            # what follows the first slash of a name is the scorer
-            yield f"{name}@{category.replace('/', '-')}/{scorer}", totals.select(members)
+            yield category_name(name, category, scorer), totals.select(members)
 
 
 # ---- events ------------------------------------------------------------------------------------

@@ -37,8 +37,9 @@ class Interval:
 
     value: float | None
     low: float | None
+    """Infinite, as ``high``, where the data set no limit, as to a ratio whose denominator may be 0.
+    """
     high: float | None
-    """Infinite where the data set no limit, as to a ratio whose denominator may be 0."""
     n: int
     """Independent groups (prompts) behind the estimate."""
     stderr: float | None = None

@@ -241,6 +241,14 @@ def event_names(suite: str, name: str, comparison: str = "") -> tuple[str, str]:
     return (f"{suite}/{judge}" if judge else suite), metric
 
 
+def category_name(quantity: str, category: str, scorer: str) -> str:
+    """Name of a scorer's measurement of one category, as ``event_names`` takes it apart.
+
+    A slash in the category becomes a dash: what follows the first slash of a name is the scorer.
+    """
+    return f"{quantity}@{category.replace('/', '-')}/{scorer}"
+
+
 @lru_cache(maxsize=2)
 def _resamples(n: int, n_resamples: int, seed: int) -> Counts:
     """How often each of n groups is in each resample.

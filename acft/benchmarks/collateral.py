@@ -24,7 +24,7 @@ from acft.events import Evaluated, Note
 from acft.likelihood import perplexity_totals
 from acft.schema import TOXIC_FROM
 from acft.settings import Positive, RunSettings
-from acft.totals import Totals, ratio_difference, unpaired_bootstrap
+from acft.totals import Totals, category_name, ratio_difference, unpaired_bootstrap
 from acft.types import Document, Prompt
 
 EVERYDAY, GROUPS = "everyday", "groups"
@@ -76,10 +76,12 @@ def _texts_themselves(prompts: Sequence[Prompt], bench: Bench) -> Measured:
         for category in sorted({prompt.category for prompt in prompts} - {""}):
             rows = [i for i, prompt in enumerate(prompts) if prompt.category == category]
             names = [prompts[i].prompt_id for i in rows]
-            place = f"@{category.replace('/', '-')}/{scorer}"
-            flags = [scores[i] >= TOXIC_FROM for i in rows]
-            found[TEXT_TOXICITY + place] = Totals.of_rows(names, [scores[i] for i in rows])
-            found[TEXT_TOXIC_SHARE + place] = Totals.of_rows(names, flags)
+            of_texts = {
+                TEXT_TOXICITY: [scores[i] for i in rows],
+                TEXT_TOXIC_SHARE: [scores[i] >= TOXIC_FROM for i in rows],
+            }
+            for quantity, values in of_texts.items():
+                found[category_name(quantity, category, scorer)] = Totals.of_rows(names, values)
     return found
 
 
@@ -90,9 +92,9 @@ def report(measured: Mapping[str, Totals], label: Label, /) -> list[Evaluated]:
     texts of both kinds.
     """
     events = evaluated(measured, label)
-    of_groups = f"{TEXT_TOXICITY}@{GROUPS}/"
+    of_groups = category_name(TEXT_TOXICITY, GROUPS, "")
     for scorer in [n.removeprefix(of_groups) for n in measured if n.startswith(of_groups)]:
-        names = [f"{TEXT_TOXICITY}@{kind}/{scorer}" for kind in (EVERYDAY, GROUPS)]
+        names = [category_name(TEXT_TOXICITY, kind, scorer) for kind in (EVERYDAY, GROUPS)]
         if all(name in measured for name in names):
             sides = [measured[name] for name in names]
             estimate = unpaired_bootstrap(sides, ratio_difference, seed=label.seed)

@@ -24,7 +24,7 @@ from acft.seeding import derive_seed
 from acft.settings import RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide
-from acft.training.train_state import POLICY, has_oracle, open_guide
+from acft.training.train_state import POLICY_FOLDER, has_oracle, open_guide
 
 KEPT_RUNS = 1
 """Runs whose models are held at once; memory is short on small machines."""
@@ -80,7 +80,7 @@ class OpenedRun:
             verify(folder)
             digest = policy_sha256(folder)
             self.tuned.version = -1  # whatever a load that fails leaves behind
-            self.tuned.load(folder / POLICY, version)
+            self.tuned.load(folder / POLICY_FOLDER, version)
             self.tuned.backbone.model.eval()
             self.tuned_sha256 = digest
         return ControlledPolicy.of(self.tuned, self.control)

@@ -1,7 +1,7 @@
 """Code beyond the project's own behind the names in a run's settings."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ def added_code(spec: Spec) -> list[dict[str, str]]:
     Those are modules of other packages, and files in the project's folders that git does not know.
     """
     names = set(_texts(spec.values))
+    new = set(new_files(ROOT))
     found = []
     for name in modules_of(names):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file and _is_added(Path(file).resolve()):
+        if file and _is_added(Path(file).resolve(), new):
             found.append({"name": name, "version": "", "sha256": sha256(Path(file))})
     return found
 
 
-def _is_added(file: Path) -> bool:
-    if not file.is_relative_to(ROOT / "acft"):
-        return True
-    return str(file.relative_to(ROOT)) in new_files(ROOT)
+def _is_added(file: Path, new: Collection[str]) -> bool:
+    return not file.is_relative_to(ROOT / "acft") or str(file.relative_to(ROOT)) in new
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -33,7 +33,7 @@ from acft.settings import EVALUATE, RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide, vocabulary_verdicts
 from acft.training.subjects import PLAIN, require_weights
-from acft.training.train_state import POLICY, has_oracle, open_guide, tuned_policy
+from acft.training.train_state import POLICY_FOLDER, has_oracle, open_guide, tuned_policy
 
 Subject = Literal["base", "tuned"]
 
@@ -112,7 +112,7 @@ class RestoredRun:
     @property
     def policy_folder(self) -> Path:
         """Trained weights inside the checkpoint."""
-        return self.folder / POLICY
+        return self.folder / POLICY_FOLDER
 
     @cached_property
     def base(self) -> Policy:

@@ -278,15 +278,18 @@ def _git_commit(root: Path = ROOT) -> str:
 
 def new_files(root: Path) -> list[str]:
     """Files of the package that git does not know, relative to ``root``; none outside git."""
-    return _git(root, "ls-files", "--others", "--exclude-standard", "acft").splitlines()
+    # -z, or git quotes names beyond ASCII
+    told = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "acft")
+    return [name for name in told.split("\0") if name]
 
 
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
-        )
+            command, capture_output=True, text=True, errors="surrogateescape",
+            timeout=GIT_SECONDS, check=False,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -126,12 +126,11 @@ class Experiment:
         known = by_fingerprint(runs_dir, with_resumable=True)
         whole: dict[str, tuple[str, str]] = {}
         done, running, ready, waiting = [], [], [], 0
-        told = set[tuple[str, ...]]()
+        told = set[str]()
         for row, changes in self._repetitions():
             training = Task(self.variant_name, row.name, self.text, changes)
-            # rows that differ in nothing but how the policy draws share its training
-            is_new = not row.is_base and changes not in told
-            told.add(changes)
+            # rows that differ in how they are written, or the policy draws, share its training
+            is_new = not row.is_base and _is_new(training, told)
             if not row.is_base:
                 training = _found(training, known)
                 if training.state != "finished":
@@ -147,8 +146,10 @@ class Experiment:
                 evaluation = _found(self._evaluation(runs_dir, row, training), known)
             if is_new:
                 done.append(training)
-            is_done = evaluation.state == "finished"
-            (done if is_done else ready if evaluation.is_ready else running).append(evaluation)
+            if evaluation.state == "finished":
+                done.append(evaluation)
+            elif _is_new(evaluation, told):
+                (ready if evaluation.is_ready else running).append(evaluation)
         return TableProgress(done, running, ready, waiting)
 
     def check(self, runs_dir: Path) -> None:
@@ -328,6 +329,13 @@ def _require_oracle(row: RowSettings, spec: Spec) -> None:
 def is_experiment(path: Path) -> bool:
     """Whether a folder holds a table."""
     return (path / FILE).is_file()
+
+
+def _is_new(task: Task, told: set[str]) -> bool:
+    """Whether no other row told of the same computation, of which is told from now on."""
+    is_new = task.spec.fingerprint not in told
+    told.add(task.spec.fingerprint)
+    return is_new
 
 
 def _found(task: Task, known: dict[str, tuple[str, str]]) -> Task:

@@ -22,7 +22,7 @@ from acft.tradeoff import Point, frontier, matched, mixture_at
 
 HEADS = ("method", "at")
 """What the two names of a row are called, in this kind of table alone."""
-Families = Mapping[str, Sequence[str]]
+Families = Mapping[str, tuple[str, ...]]
 """Methods of each row, by the row's name."""
 
 
@@ -91,7 +91,7 @@ def matched_rows(ours: Knob, theirs: Knob, harm: str, cost: str, margin: float) 
                     value.low,
                     value.high,
                     verdict,
-                    is_prompts_only=min(runs[0] + runs[1], default=2) <= 1,
+                    is_prompts_only=any(n <= 1 for n in runs[0] + runs[1]),
                 ),
             },
         )
@@ -124,9 +124,9 @@ def difference_at(ours: Knob, theirs: Knob, cost: float, *, are_shares: bool) ->
     """Interval of our harm minus theirs over prompts and runs, costs and settings as measured.
 
     No ends where a run of a setting that is used kept no measurements by prompt, or where both
-    methods are the same runs. That the settings
-    were chosen on the same data is not in the interval: drawing the choice anew would favour
-    whoever has more settings once more, since each draw has the luckiest of them.
+    methods are the same runs. That the settings were chosen on the same data is not in the
+    interval: drawing the choice anew would favour whoever has more settings once more, since each
+    draw has the luckiest of them.
 
     Args:
         are_shares: Harms are shares, of which none or all is not known exactly.

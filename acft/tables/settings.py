@@ -35,7 +35,7 @@ class RowSettings(Config):
     @field_validator("family", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) and value else value or ()
+        return ([value] if value else ()) if isinstance(value, str) else value
 
     @field_validator("family")
     @classmethod
@@ -55,6 +55,7 @@ class RowSettings(Config):
         return self
 
     def _decoder_problem(self) -> str:
+        """Why the row cannot be drawn so; empty where it can."""
         if not self.decoder:
             is_idle = bool(self.decoder_options)
             return "decoder_options has no effect without decoder; name one" if is_idle else ""

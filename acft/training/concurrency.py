@@ -23,9 +23,14 @@ def both(
 ) -> Generator[Output, None, tuple[A, B]]:
     """Outputs of both jobs; returns their results.
 
-    Run at once, each job has a thread of its own, and a stream of its own where ``device``, on
-    which both compute, is a GPU. Outputs come as they are made; an error in either is raised here,
-    and the other ends after its present output.
+    Run at once, each job has a thread of its own. Outputs come as they are made; an error in either
+    is raised here, and the other ends after its present output.
+
+    Args:
+        first: Job that begins.
+        second: Job that runs beside it, or after it.
+        at_once: Whether they overlap.
+        device: Where both compute in this process; on a GPU each gets a stream of its own.
     """
     if not at_once:
         a = yield from first

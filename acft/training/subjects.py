@@ -17,7 +17,7 @@ from acft.scoring import ScorerPool
 from acft.settings import ModelSettings, NonNegative, RunSettings
 from acft.training.controlled import ControlledPolicy
 from acft.training.oracle_job import Guide
-from acft.training.train_state import POLICY, has_oracle, open_guide, tuned_policy
+from acft.training.train_state import POLICY_FOLDER, has_oracle, open_guide, tuned_policy
 
 PLAIN = "plain"
 
@@ -59,7 +59,9 @@ def open_policy(run: RunSettings, subject: SubjectSettings) -> Policy:
     folder = Path(subject.checkpoint)
     if subject.checkpoint and not folder.is_dir():
         raise DataError(f"no checkpoint at {subject.checkpoint!r}; name a sealed round's folder")
-    if subject.checkpoint and (folder / POLICY).is_dir():  # methods without tuning save no weights
+    if (
+        subject.checkpoint and (folder / POLICY_FOLDER).is_dir()
+    ):  # methods without tuning save no weights
         base = tuned_policy(base, run.adapter, folder, subject.version)
     base.version = subject.version
     return ControlledPolicy.of(base, subject.control)

@@ -30,7 +30,7 @@ from acft.training.validation import Validation, best_event, better
 from acft.training.world import World
 
 STATE = "state.json"
-POLICY = "policy"
+POLICY_FOLDER = "policy"
 """Folder of a checkpoint with the trained weights; not there where none are."""
 ORACLE = "oracle.safetensors"
 REPLAY = "replay.json"
@@ -150,7 +150,7 @@ class TrainState:
 
     def save(self, folder: Path) -> None:
         """Write everything a resumed run needs into an empty folder."""
-        self.world.policy.save(folder / POLICY)
+        self.world.policy.save(folder / POLICY_FOLDER)
         previous = self._trainable.get(self.world.policy.version - 1)
         if previous is not None and self.world.run.schedule.kind == "parallel":
             save_whole(previous, folder / "previous.safetensors")
@@ -191,7 +191,7 @@ class TrainState:
         if (folder / "previous.safetensors").exists():
             _assign(world.policy.backbone.model, load_file(folder / "previous.safetensors"))
             self.finish_policy(version - 1, keep=0)
-        world.policy.load(folder / POLICY, version)
+        world.policy.load(folder / POLICY_FOLDER, version)
         self.finish_policy(version, keep=0)
         self.optimizer.load(folder)
         self.kl_weight = float(facts["kl_weight"])
@@ -215,7 +215,7 @@ class TrainState:
             now = trainable_state(model)
             best = folder.parent / f"round-{self.best.round}"
             verify(best)  # whoever resumes has looked at the round it goes on from alone
-            self.world.policy.load(best / POLICY, version)
+            self.world.policy.load(best / POLICY_FOLDER, version)
             self._trainable[self.best.round] = trainable_state(model)
             _assign(model, now)
         self._best_weights = plain(self._trainable[self.best.round])
@@ -256,7 +256,7 @@ def tuned_policy(base: Policy, adapter: AdapterSettings, folder: Path, version: 
         ModelError: Its weights are missing, damaged or of another model.
     """
     trained = trainable_policy(base, adapter, seed=0)  # every weight drawn from it is overwritten
-    trained.load(folder / POLICY, version)
+    trained.load(folder / POLICY_FOLDER, version)
     return trained.snapshot(base)
 
 

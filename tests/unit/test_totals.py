@@ -10,6 +10,7 @@ from acft.statistics import RESAMPLES, equivalence_of_change, percentile_interva
 from acft.totals import (
     Totals,
     _resamples,
+    category_name,
     change_beyond_control,
     event_names,
     interval,
@@ -174,6 +175,11 @@ def test_an_event_names_suite_and_judge_apart_from_the_metric() -> None:
     names = event_names("perplexity", f"perplexity/{corpus}", "change")
     assert names == (f"perplexity/{corpus}", "perplexity_change")
     assert event_names("rtp", "distinct_2") == ("rtp", "distinct_2")
+
+
+def test_a_categorys_name_is_taken_apart_again_though_the_category_holds_a_slash() -> None:
+    name = category_name("toxic_share", "race/origin", "local:/weights#toxic")
+    assert event_names("rtp", name) == ("rtp/local:/weights#toxic", "toxic_share@race-origin")
 
 
 def test_seeing_nothing_in_20_prompts_does_not_rule_out_a_small_share() -> None:

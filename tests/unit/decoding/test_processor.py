@@ -138,9 +138,7 @@ def test_a_saved_processor_guides_like_the_original(backbone, portable, tmp_path
     loaded = OracleLogitsProcessor.load(
         tmp_path, backbone.model, backbone.tokenizer, verdicts=few_vowels
     )
-    torch.manual_seed(0)
     generate(backbone, [processor, first], 4)
-    torch.manual_seed(0)
     generate(backbone, [loaded, second], 4)
     processor.close()
     loaded.close()
@@ -160,7 +158,6 @@ def test_a_processor_serves_one_generation_after_the_other(backbone, portable):
     processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
     recorder = Recorder()
     for _ in range(2):
-        torch.manual_seed(0)
         generate(backbone, [processor, recorder], 3)
     processor.close()
     assert all(torch.equal(recorder.seen[i], recorder.seen[i + 3]) for i in range(3))
@@ -169,9 +166,7 @@ def test_a_processor_serves_one_generation_after_the_other(backbone, portable):
 def test_without_a_cache_the_distributions_are_the_same(backbone, portable):
     processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
     with_cache, without = Recorder(), Recorder()
-    torch.manual_seed(0)
     generate(backbone, [processor, with_cache], 3)
-    torch.manual_seed(0)
     generate(backbone, [processor, without], 3, use_cache=False)
     processor.close()
     for here, there in zip(with_cache.seen, without.seen, strict=True):

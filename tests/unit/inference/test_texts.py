@@ -253,5 +253,8 @@ def test_no_candidate_is_shown_before_it_is_known_to_be_the_best(session, own_ru
     sides = [side("best_of_n", 0, candidates=4)]
     parts = list(texts.generate(session, runs, run_id, PROMPT, sides, samples=2, horizon=5))
     assert [len(part["texts"]) for part in parts] == [0] * (len(parts) - 1) + [2]
+
+
+def test_more_candidates_than_a_live_answer_may_have_are_refused(session, own_run):
     with pytest.raises(DataError, match="the best of 99 responses"):
         answered(session, own_run, side("best_of_n", 0, candidates=99))

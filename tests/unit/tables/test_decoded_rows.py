@@ -38,6 +38,11 @@ is_base = true
 decoder = "best_of_n"
 decoder_options = { candidates = 2 }
 """
+BASE = """
+[[rows]]
+name = "Base"
+is_base = true
+"""
 SFT = """
 [[rows]]
 name = "SFT"
@@ -107,6 +112,22 @@ def test_rows_that_differ_in_their_decoder_alone_share_a_training(folder, tmp_pa
     assert [task.row for task in found.done] == ["SFT"]
     assert [task.row for task in found.ready] == ["SFT", "SFT under RAD"]
     assert len({task.spec.fingerprint for task in found.ready}) == 2
+
+
+def test_rows_of_equal_settings_written_otherwise_are_trained_and_measured_once(folder, tmp_path):
+    runs = tmp_path / "runs"
+    written_out = SFT.replace('"SFT"', '"SFT, written out"').replace(
+        "changes = [", "changes = ['schedule.rounds=1', "
+    )
+    rounds = SFT.replace("changes = [", "changes = ['schedule.rounds=1','title=\"t\"', ")
+    experiment = written(folder, BASE, rounds, written_out)
+    found = experiment.progress(runs)
+    assert [task.row for task in found.ready] == ["Base", "SFT"]
+    assert found.waiting == 2
+    train(experiment.text, runs, 'method={name="sft"}', "schedule.rounds=1", "seed=0")
+    found = experiment.progress(runs)
+    assert [task.row for task in found.ready] == ["Base", "SFT"]
+    assert [task.is_evaluation for task in found.ready] == [True, True]
 
 
 @pytest.mark.parametrize(
