@@ -5,25 +5,20 @@ arXiv:2112.00791 for prompts, each with a normaliser of its own.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Generator, Sequence
 
 from acft.config import Config
 from acft.errors import DataError
 from acft.events import Scalars
-from acft.likelihood import own_likelihoods
 from acft.methods.base import METHODS, Method
 from acft.settings import Positive
+from acft.training.importance import base_logprobs, log_ratios, means_by_prompt
 from acft.training.outputs import Output, TrainContext
 from acft.training.responses import Judged, own_responses
 from acft.training.rounds import all_rounds
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import Weighted, weighted_fit
 from acft.training.world import World, facts, load_world
-from acft.types import Rollout
-
-LOG_RATIO_MAX = 60.0
-"""Keeps the ratio of two responses' probabilities finite."""
 
 
 class DpgSettings(Config):
@@ -68,27 +63,15 @@ def train(settings: DpgSettings, context: TrainContext) -> Generator[Output, Non
 def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:
     """p0·C / (proposal·Z) of each response, with Z of a prompt the mean over its responses.
 
-    The proposal is what drew it: the policy, unless its engine rounds or a server differs. No
-    weight exceeds the number of its prompt's responses. Source: arXiv:2112.00791.
+    No weight exceeds the number of its prompt's responses. Source: arXiv:2112.00791.
     """
-    base = own_likelihoods(world.base, [item.rollout for item in judged])
-    raw = [
-        math.exp(min(-there.nll - drawn_logprob(item.rollout), LOG_RATIO_MAX)) * item.is_satisfied
-        for item, there in zip(judged, base, strict=True)
-    ]
-    by_prompt: dict[str, list[float]] = defaultdict(list)
-    for item, weight in zip(judged, raw, strict=True):
-        by_prompt[item.rollout.prompt_id].append(weight)
-    means = {prompt: sum(weights) / len(weights) for prompt, weights in by_prompt.items()}
+    ratios = log_ratios(judged, base_logprobs(world, judged))
+    raw = [math.exp(ratio) * item.is_satisfied for item, ratio in zip(judged, ratios, strict=True)]
+    means = means_by_prompt(judged, raw)
     return [
         weight / means[item.rollout.prompt_id] if weight else 0.0
         for item, weight in zip(judged, raw, strict=True)
     ]
-
-
-def drawn_logprob(rollout: Rollout) -> float:
-    """Log-probability of a response under what drew it, in nats."""
-    return sum(rollout.response_logprobs) - rollout.log_weight
 
 
 METHODS.add("dpg")(Method(DpgSettings, train, facts))

@@ -60,16 +60,27 @@ def weighted_fit(
     round_index: int,
     *,
     pull: BasePull | None = None,
+    weigh: Callable[[Sequence[Weighted]], Sequence[Weighted]] = lambda chosen: chosen,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Output, None, None]:
     """Losses and progress of one round's steps on ``responses``; the policy is updated in place.
+
+    Args:
+        world: Policy and base.
+        optimizer: Takes the steps.
+        responses: Chosen from by each step.
+        round_index: From 1.
+        pull: To the base policy.
+        weigh: Gives the responses of a step other weights when it begins, by the policy as it is
+            then.
+        should_stop: Asked before each step.
 
     Raises:
         NonFiniteError: Loss or gradient is NaN or infinite.
     """
     size = world.run.optimizer.micro_batch_size
     batches = _batches(world, responses, round_index)
-    steps = (_pieces(chosen, size, pull) for chosen in batches)
+    steps = (_pieces(weigh(chosen), size, pull) for chosen in batches)
     yield from take_steps(world, optimizer, steps, round_index, _kls, should_stop=should_stop)
 
 

@@ -79,6 +79,7 @@ def distance(world: World, tables: Tables) -> float:
     "method",
     [
         {"name": "dpg", "responses_per_prompt": 50},
+        {"name": "gflownet", "responses_per_prompt": 50},
         {"name": "acft", "ce_weight": 0.0, "prefixes": ["on_policy"]},
     ],
     ids=lambda method: method["name"],

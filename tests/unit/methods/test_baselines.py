@@ -108,7 +108,7 @@ def test_without_a_pair_in_the_first_round_it_says_what_to_raise(tmp_path):
     "method",
     [
         {"name": "dpo"}, {"name": "rl"}, {"name": "rl", "reward": "verdict"},
-        {"name": "dapt"}, {"name": "dpg"},
+        {"name": "dapt"}, {"name": "dpg"}, {"name": "gflownet"},
     ],
     ids=lambda method: "-".join(method.values()),
 )  # fmt: skip
@@ -340,11 +340,12 @@ def test_heavier_responses_become_likelier(tmp_path):
     assert after > before + 1.0
 
 
-def test_dropout_depends_on_the_step_alone(tmp_path):
+@pytest.mark.parametrize("name", ["dpg", "gflownet"])
+def test_dropout_depends_on_the_step_alone(tmp_path, name):
     run = toy_run(tmp_path, "adapter.dropout=0.3", "schedule.rounds=2")
-    whole = trained(tmp_path / "a", run, {"name": "dpg"})
+    whole = trained(tmp_path / "a", run, {"name": name})
     torch.rand(5)  # another process is at another place of torch's own random numbers
-    again = trained(tmp_path / "b", run, {"name": "dpg"}, resume=(whole.checkpoints[1], 1))
+    again = trained(tmp_path / "b", run, {"name": name}, resume=(whole.checkpoints[1], 1))
     assert largest_difference(again.weights(2), whole.weights(2)) == 0.0
 
 
@@ -443,7 +444,7 @@ def test_work_ends_when_nobody_reads_it():
         ("dpo", {"responses_per_prompt": 1}), ("rl", {"group": 1}), ("rl", {"kl_weight": -1.0}),
         ("quark", {"quantiles": 1}), ("nado_decoding", {"delta": 0.0}),
         ("nado_decoding", {"start": "rl"}), ("rl", {"reward": "loud"}),
-        ("dpg", {"responses_per_prompt": 0}),
+        ("dpg", {"responses_per_prompt": 0}), ("gflownet", {"floor": 0.0}),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_named_with_what_is_allowed(name, wrong):
