@@ -256,10 +256,12 @@ def _over_texts(
     if not texts:
         return NOTHING
     labels, *others = (run["label"].select(texts).sums for run in runs)
-    if not all(np.array_equal(labels, other) for other in others):
+    if n_other := int(np.any([labels != other for other in others], axis=0).sum()):
         raise DataError(
-            f"texts of {NAME} were labelled otherwise in some of the runs, as by other scorers; "
-            "measure them with the same [evaluation] scorers, or leave auc_* out with --metric"
+            f"{n_other:,} of {len(texts):,} texts of {NAME} were labelled otherwise in some of the "
+            "runs, as by other scorers, from a changed file, or by scores that round otherwise "
+            "elsewhere; measure all runs with the same [evaluation] scorers and texts, or leave "
+            "auc_* out with --metric"
         )
     values, draws = auc_draws([run[name].select(texts).sums for run in runs], labels, seed=seed)
     ends = np.cumsum([len(side) for side in sides])[:-1]

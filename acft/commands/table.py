@@ -142,15 +142,16 @@ def _plan(experiment: "Experiment", args: argparse.Namespace) -> None:
         from acft.runs.detached import ensure_supervisor
 
         ensure_supervisor(args.runs)
+    n_done = len({task.run_id for task in progress.done})  # rows may share a run
     if args.json:
-        counts = {"done": len(progress.done), "running": len(progress.running)}
+        counts = {"done": n_done, "running": len(progress.running)}
         print(json.dumps({**counts, "ready": len(progress.ready), "queued": queued}))
         return
     for task in (*progress.done, *progress.running, *progress.ready):
         what = "evaluation" if task.is_evaluation else "training"
         print(f"{task.state or 'missing':<9} {what:<10} {task.row}  {_seed(task)}  {task.run_id}")
     print(
-        f"{len(progress.done)} done, {len(progress.running)} queued or running, "
+        f"{n_done} done, {len(progress.running)} queued or running, "
         f"{len(progress.ready)} missing{' (now queued)' if queued else ''}, "
         f"{progress.waiting} evaluations wait for their runs"
     )

@@ -158,6 +158,7 @@ def one_round(training: Training, plan: Round) -> Generator[Output, None, None]:
             text = f"the two jobs of the parallel schedule take turns, since {reason}"
             yield Note("warning", text, plan.index)
         at_once = not reason
+        # no stream is shared with a job that computes in another process
         device = world.base.device if state.remote is None else "cpu"
         with world.divided_threads(jobs=2) if at_once else nullcontext():
             new, _ = yield from both(oracle_part, fit_part, at_once=at_once, device=device)

@@ -171,8 +171,9 @@ def _require_policy(paths: RunPaths, *, is_verified: bool) -> None:
             f"{paths.root.name} is an evaluation and has no policy; it measured {launch.subject}, "
             "name that instead"
         )
+    best = best_checkpoint(paths)
     if is_verified:
-        verify(best_checkpoint(paths))
+        verify(best)
 
 
 def _base_sha256(paths: RunPaths) -> str:

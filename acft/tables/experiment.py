@@ -5,6 +5,7 @@ with a few changes, trained once for each seed, then measured by the same suites
 prompts. Runs are recognised by what they compute, so whatever is there is not done again.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,8 +126,8 @@ class Experiment:
         """
         known = by_fingerprint(runs_dir, with_resumable=True)
         whole: dict[str, tuple[str, str]] = {}
-        done, running, ready, waiting = [], [], [], 0
-        told = set[str]()
+        done, running, ready = [], [], []
+        told, waiting = set[str](), set[tuple[str, str]]()
         for row, changes in self._repetitions():
             training = Task(self.variant_name, row.name, self.text, changes)
             # rows that differ in how they are written, or the policy draws, share its training
@@ -136,7 +137,8 @@ class Experiment:
                 if training.state != "finished":
                     if is_new:
                         (ready if training.is_ready else running).append(training)
-                    waiting += 1
+                    drawn = json.dumps([row.decoder, row.decoder_options], sort_keys=True)
+                    waiting.add((training.spec.fingerprint, drawn))
                     continue
             evaluation = _found(self._evaluation(runs_dir, row, training), known)
             if evaluation.state != "finished" and not row.is_base:
@@ -147,10 +149,10 @@ class Experiment:
             if is_new:
                 done.append(training)
             if evaluation.state == "finished":
-                done.append(evaluation)
+                done.append(evaluation)  # for every row that shows it
             elif _is_new(evaluation, told):
                 (ready if evaluation.is_ready else running).append(evaluation)
-        return TableProgress(done, running, ready, waiting)
+        return TableProgress(done, running, ready, len(waiting))
 
     def check(self, runs_dir: Path) -> None:
         """Returns if this machine has what every run of the table needs, before the first starts.
@@ -333,8 +335,9 @@ def is_experiment(path: Path) -> bool:
 
 def _is_new(task: Task, told: set[str]) -> bool:
     """Whether no other row told of the same computation, of which is told from now on."""
-    is_new = task.spec.fingerprint not in told
-    told.add(task.spec.fingerprint)
+    fingerprint = task.spec.fingerprint
+    is_new = fingerprint not in told
+    told.add(fingerprint)
     return is_new
 
 

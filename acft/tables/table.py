@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from acft.errors import DataError
 from acft.evaluation import is_share
+from acft.events import COMPARISONS
 from acft.registry import did_you_mean
 from acft.repetitions import mean_of_runs
 from acft.statistics import (
@@ -261,6 +262,12 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
                 changes[column] = cell
         rows.append(Row(variant, subject, changes))
     if not any(row.cells for row in rows):
+        columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
+        if columns and all(column.endswith(COMPARISONS) for column in columns):
+            raise DataError(
+                f"{', '.join(columns)}: nothing can be compared with {against!r}, since that is "
+                "compared with base already; leave out --against, or name other columns"
+            )
         names = list(dict.fromkeys(name for row in found for name in row))
         raise DataError(
             f"nothing can be compared with {against!r}"
@@ -276,7 +283,7 @@ def _compared(found: Cells, against: str, margin: float) -> ResultTable:
     if apart := dict.fromkeys(column for column, cell in cells if cell.is_difference):
         legend.append(
             f"{', '.join(apart)}: difference instead, equivalent within {margin:.0%} of what "
-            f"{against} has beyond chance"
+            f"{against} has beyond chance, if anything"
         )
     if any(cell.is_prompts_only for _, cell in cells):
         legend.append(PROMPTS_ONLY)
@@ -313,9 +320,9 @@ def _compared_cell(
 
 
 def _skill(side: Sequence[Reported]) -> float:
-    """How far the mean over a side's runs is from the value that shows no skill."""
-    chance = chance_of(side[0].event.suite)
-    return abs((cell_of(side).value or chance) - chance)
+    """How far the mean over a side's runs is above the value that shows no skill; 0 where below."""
+    value, chance = cell_of(side).value, chance_of(side[0].event.suite)
+    return max(0.0, value - chance) if value is not None else 0.0
 
 
 def _is_above_none(runs: Sequence[Totals]) -> bool:

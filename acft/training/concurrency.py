@@ -30,7 +30,7 @@ def both(
         first: Job that begins.
         second: Job that runs beside it, or after it.
         at_once: Whether they overlap.
-        device: Where both compute in this process; on a GPU each gets a stream of its own.
+        device: Where both compute; on a GPU each gets a stream of its own.
     """
     if not at_once:
         a = yield from first

@@ -132,6 +132,8 @@ def test_the_better_direction_of_a_metric_is_the_registered_one(name):
 
 def test_a_method_without_its_kl_term_is_a_family_of_its_own(measured):
     run = measured.reader.run(QUICK)
-    plain = replace(run, settings={**run.settings, "method": {"name": "acft", "kl_weight": 0.0}})
-    told = families.families(measured.reader, [plain], [{"run_id": QUICK, "subject": "policy"}])
-    assert told == ["acft, KL weight 0"]
+    for name, family in (("acft", "acft, KL weight 0"), ("rl", "rl")):
+        unweighted = {**run.settings, "method": {"name": name, "kl_weight": 0.0}}
+        plain = replace(run, settings=unweighted)
+        points = [{"run_id": QUICK, "subject": "policy"}]
+        assert families.families(measured.reader, [plain], points) == [family]

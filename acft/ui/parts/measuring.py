@@ -132,8 +132,9 @@ def _section(*parts: Node, is_open: bool = False) -> Node:
     return el(
         "details.measure",
         el("summary", "Measure this policy again"),
-        el("p.side", "The preferred checkpoint and its base answer the same test prompts with the "
-           "same random numbers. It becomes a run of its own, in the same queue."),
+        el("p.side", "The preferred checkpoint, its base and the control, where one is chosen, "
+           "answer the same test prompts with the same random numbers. It becomes a run of its "
+           "own, in the same queue."),
         *parts,
         open=is_open or None,
     )  # fmt: skip

@@ -46,7 +46,7 @@ def families(reader: Reader, runs: Sequence[Run], points: Measured) -> list[str]
 
 def _method(run: Run) -> str:
     """The method; without its KL term it is another, plain fine-tuning."""
-    is_plain = table_of(run.settings, "method").get("kl_weight") == 0
+    is_plain = run.method == "acft" and table_of(run.settings, "method").get("kl_weight") == 0
     return f"{run.method}, KL weight 0" if is_plain else run.method
 
 

@@ -256,6 +256,23 @@ def test_a_margin_of_detectors_is_a_share_of_what_the_reference_has_beyond_chanc
     assert (cell.verdict == "equivalent") is is_equivalent
 
 
+def test_a_reference_below_chance_has_nothing_of_which_a_margin_could_be_a_share(tmp_path):
+    rng = np.random.default_rng(0)
+    base = [value - 0.5 * (i % 2) for i, value in enumerate(rng.random(40))]
+    less = [value - 0.001 * (i % 2) for i, value in enumerate(base)]
+    runs = [
+        Member(detected(tmp_path, 0, base), "Base"),
+        Member(detected(tmp_path, 0, less), "Less"),
+    ]
+    whole, table = table_of(runs), table_of(runs, against="Base", margin=10.0)
+    assert whole is not None
+    assert table is not None
+    auc = whole.rows[0].cells["detection auc_probe"].value
+    assert auc is not None
+    assert auc < 0.4
+    assert table.rows[0].cells["detection auc_probe"].verdict != "equivalent"
+
+
 def test_what_compares_detectors_with_base_is_not_compared_once_more(tmp_path):
     members = []
     for row in ("Base", "Ours"):
@@ -264,7 +281,7 @@ def test_what_compares_detectors_with_base_is_not_compared_once_more(tmp_path):
         writer.append(Evaluated("detection", "auc_probe_difference", "policy", 0.1, 40))
         writer.close()
         members.append(Member(run, row))
-    with pytest.raises(DataError, match="nothing can be compared"):
+    with pytest.raises(DataError, match="compared with base already; leave out --against"):
         table_of(members, ["*_difference"], against="Base")
 
 
@@ -625,6 +642,17 @@ def test_the_recipes_own_weight_is_a_setting_of_the_frontier():
     rows = load_experiment(ROOT / "experiments" / "frontier", "quickstart").settings.rows
     ours = [row.changes for row in rows if row.family == ("Ours",)]
     assert (f"method.kl_weight={weight}",) in ours
+
+
+@pytest.mark.usefixtures("_all_methods")
+def test_what_any_knob_ends_at_is_a_setting_of_several_methods():
+    rows = load_experiment(ROOT / "experiments" / "frontier", "quickstart").settings.rows
+    limits = {row.name: row.family for row in rows if len(row.family) > 1}
+    plain = {row.name for row in rows if row.is_base and not row.decoder}
+    plain |= {row.name for row in rows if row.changes == ('method={name="sft"}',)}
+    assert len(plain) == 2
+    assert plain == limits.keys()
+    assert all("Ours" in limits[name] for name in plain if "SFT" in name)
 
 
 @pytest.mark.parametrize(

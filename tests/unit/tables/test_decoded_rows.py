@@ -123,7 +123,7 @@ def test_rows_of_equal_settings_written_otherwise_are_trained_and_measured_once(
     experiment = written(folder, BASE, rounds, written_out)
     found = experiment.progress(runs)
     assert [task.row for task in found.ready] == ["Base", "SFT"]
-    assert found.waiting == 2
+    assert found.waiting == 1
     train(experiment.text, runs, 'method={name="sft"}', "schedule.rounds=1", "seed=0")
     found = experiment.progress(runs)
     assert [task.row for task in found.ready] == ["Base", "SFT"]
