@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from acft.notebook import open_runs
+    from acft.trained import open_run
 
-__all__ = ["__version__", "open_runs"]
+__all__ = ["__version__", "open_run", "open_runs"]
 
 __version__ = "0.1.0"
 
@@ -18,9 +19,13 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 
 def __getattr__(name: str) -> Any:
-    """``acft.open_runs``, imported when it is first used because pandas takes a second."""
-    if name != "open_runs":
-        raise AttributeError(f"module 'acft' has no attribute {name!r}")
-    from acft.notebook import open_runs  # noqa: PLC0415 - see above
+    """``open_run`` and ``open_runs``, imported when first used: torch and pandas take seconds."""
+    if name == "open_run":
+        from acft.trained import open_run  # noqa: PLC0415 - see above
 
-    return open_runs
+        return open_run
+    if name == "open_runs":
+        from acft.notebook import open_runs  # noqa: PLC0415 - see above
+
+        return open_runs
+    raise AttributeError(f"module 'acft' has no attribute {name!r}")

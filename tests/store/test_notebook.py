@@ -105,5 +105,5 @@ def test_a_damaged_shard_is_an_error_not_a_gap(resumed, tmp_path):
 
 
 def test_the_package_has_no_other_lazy_names():
-    with pytest.raises(AttributeError, match="open_run'"):
-        _ = acft.open_run  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError, match="open_them'"):
+        _ = acft.open_them  # pyright: ignore[reportAttributeAccessIssue]
