@@ -15,7 +15,8 @@ from acft.config import Config
 from acft.oracle.base import ORACLES, Oracle, Verdicts
 from acft.policy import Policy
 from acft.registry import Registry, summary_of
-from acft.sampling import Decoder, Samples
+from acft.reweighting import Decoder, begin
+from acft.sampling import Samples
 from acft.settings import SamplingSettings
 from acft.threads import Workers
 from acft.types import Prompt, TokenBatch
@@ -78,12 +79,15 @@ class DecodedPolicy:
         """What each response token would have been drawn from, one position after the other.
 
         A response is what ``batch.response_mask`` selects, without gaps.
+
+        Raises:
+            DataError: The decoder gives no distribution.
         """
         backbone, ids, hidden = self.policy.backbone, batch.token_ids, self.policy.hidden(batch)
         starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
         own = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
         prompts = [self.policy.seen(prompt) for prompt in own]
-        session = self.decoder.start([backbone.decode(prompt) for prompt in prompts], prompts)
+        session = begin(self.decoder, [backbone.decode(prompt) for prompt in prompts], prompts)
         rows = torch.arange(len(ids), device=ids.device)
         for number in range(int(lengths.max())):
             before = (starts - 1 + number).clamp(max=ids.shape[1] - 2)
@@ -172,7 +176,7 @@ class DecoderKind:
     settings_type: type[Config] = NoSettings
     needs_oracle: bool = False
     truncates: bool = False
-    """Whether its decoder does, see ``sampling.Decoder``."""
+    """Whether its decoder does, see ``reweighting.Decoder``."""
 
     def top_p(self, asked: float) -> float:
         """Nucleus of what it gives, of which ``asked`` would be drawn from the policy alone."""
