@@ -47,6 +47,23 @@ class Decoder(Protocol):
         ...
 
 
+def check_decoder(decoder: object) -> None:
+    """Returns if it is a decoder.
+
+    Raises:
+        DataError: It is a class, or lacks a part.
+    """
+    kind = decoder if isinstance(decoder, type) else type(decoder)
+    who = f"decoder {kind.__qualname__} of {kind.__module__}"
+    if isinstance(decoder, type):
+        raise DataError(f"{who} is a class; give a decoder that is made of it")
+    if not isinstance(decoder, Decoder):
+        raise DataError(
+            f"{who} is none; it must have a method start, and an attribute truncates, which is "
+            "True if it leaves unlikely tokens out by itself and else False"
+        )
+
+
 def begin(
     decoder: Decoder, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]
 ) -> "CheckedSession":
@@ -59,10 +76,10 @@ def begin(
     who = f"decoder {type(decoder).__qualname__}"
     if not isinstance(session, Session):
         raise DataError(
-            f"{who} gave {session!r} for {len(prompts)} prompts; its start{_line_of(decoder.start)}"
+            f"{who} gave {session!r} for {len(prompts)} prompts; its start{line_of(decoder.start)}"
             " must return a session, which has a method reweight"
         )
-    return CheckedSession(session, f"{who}, method reweight{_line_of(session.reweight)},")
+    return CheckedSession(session, f"{who}, method reweight{line_of(session.reweight)},")
 
 
 @dataclass
@@ -137,7 +154,7 @@ def _told(given: object) -> str:
     return f"a tensor of shape {[*given.shape]} of {given.dtype} on {given.device}"
 
 
-def _line_of(method: Any) -> str:
+def line_of(method: Any) -> str:
     """File and line where a method is written; empty where it is not written in Python."""
     function = inspect.unwrap(getattr(method, "__func__", method))
     if not inspect.isfunction(function):

@@ -12,10 +12,11 @@ from torch import Tensor
 from acft.backbone.forward import logits
 from acft.backbone.loading import Backbone
 from acft.config import Config
+from acft.errors import DataError
 from acft.oracle.base import ORACLES, Oracle, Verdicts
 from acft.policy import Policy
 from acft.registry import Registry, summary_of
-from acft.reweighting import Decoder, begin
+from acft.reweighting import Decoder, begin, check_decoder, line_of
 from acft.sampling import Samples
 from acft.settings import SamplingSettings
 from acft.threads import Workers
@@ -59,6 +60,9 @@ class DecodedPolicy:
 
     policy: Policy
     decoder: Decoder
+
+    def __post_init__(self) -> None:
+        check_decoder(self.decoder)
 
     @property
     def version(self) -> int:
@@ -194,3 +198,20 @@ class DecoderKind:
 
 DECODERS: Registry[DecoderKind] = Registry("decoder", "acft.decoding", DecoderKind)
 """Every decoder by name."""
+
+
+def build_sampler(name: str, settings: Config, context: DecoderContext) -> Sampler:
+    """The policy with the decoder of that name bound to it.
+
+    Raises:
+        DataError: What builds it gives nothing that draws responses.
+    """
+    build = DECODERS.get(name).build
+    sampler: Any = build(settings, context)
+    if not isinstance(sampler, Sampler):
+        given = "None" if sampler is None else f"a {type(sampler).__qualname__}"
+        raise DataError(
+            f"decoder {name!r}: what builds it{line_of(build)} gave {given}; it must return what "
+            "draws responses, such as DecodedPolicy(context.policy, DECODER)"
+        )
+    return sampler

@@ -16,7 +16,7 @@ from acft.atomic import read_own_text
 from acft.backbone.loading import resolve_device
 from acft.checkpoints import verify
 from acft.constraints import Constraint, build_constraint
-from acft.decoding.base import DECODERS, DecoderContext, Sampler
+from acft.decoding.base import DECODERS, DecoderContext, Sampler, build_sampler
 from acft.decoding.guided import GuidedSettings
 from acft.decoding.portable import PortableOracle, portable_oracle
 from acft.errors import ConfigError, DataError, ModelError, RunError
@@ -227,7 +227,8 @@ class RestoredRun:
             self.verdicts if kind.asks_verdicts(self.settings.oracle.kind) else None,
             self.settings.sampling.horizon,
         )
-        return kind.build(settings, context)  # whose files are named by who asks, not by the run
+        # files that its settings name are named by who asks, not by the run
+        return build_sampler(decoder, settings, context)
 
     def verdicts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
         """Graded satisfaction of responses; the scorers are loaded when first asked."""
@@ -274,7 +275,7 @@ class PlainModel:
             )
         kind = DECODERS.get(decoder)
         settings = kind.settings_type.parse(options or {}, f"decoder {decoder}")
-        return kind.build(settings, DecoderContext(self.base))
+        return build_sampler(decoder, settings, DecoderContext(self.base))
 
 
 def open_source(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from acft.data import prompt_of
-from acft.decoding.base import DecodedPolicy
+from acft.decoding.base import DECODERS, DecodedPolicy, DecoderKind
 from acft.decoding.guided import GuidedDecoder
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
@@ -195,6 +195,16 @@ def test_a_model_without_run_cannot_be_guided(tmp_path):
     source = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
     with pytest.raises(ConfigError, match="needs an oracle"):
         source.sampler("base", "guided")
+
+
+def test_a_decoder_that_builds_nothing_is_told_before_anything_is_drawn(
+    tiny_run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(lambda settings, context: None))
+    model = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
+    for source in (open_run(tiny_run.root), model):
+        with pytest.raises(DataError, match=r"decoder 'own': what builds it .* gave None"):
+            source.sampler("base", "own")
 
 
 def test_a_run_moved_elsewhere_still_opens(own_run, tmp_path):
