@@ -274,6 +274,33 @@ def test_a_processor_of_another_model_notices(backbone, portable, tmp_path):
     processor.close()
 
 
+def test_a_processor_that_has_heard_its_own_model_notices_another(backbone, portable, tmp_path):
+    save_tiny_model(tmp_path / "other")
+    other = load_backbone(ModelSettings(name=str(tmp_path / "other")), "cpu", "float32")
+    processor = OracleLogitsProcessor(other.model, other.tokenizer, portable, few_vowels)
+    generate(other, [processor], 1)  # the prompts alone, whose states are of the right size
+    with pytest.raises(DataError, match="not the one this processor listens to"):
+        generate(backbone, [processor], 1)
+    processor.close()
+
+
+@pytest.mark.parametrize("n_tokens", [1, 3])
+def test_a_closed_processor_says_that_it_listens_no_more(backbone, portable, n_tokens):
+    processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
+    generate(backbone, [processor], n_tokens)
+    processor.close()
+    with pytest.raises(DataError, match=r"not the one this processor listens to; .* close it only"):
+        generate(backbone, [processor], n_tokens)
+
+
+def test_what_was_heard_before_a_processor_was_closed_guides_nothing(backbone, portable):
+    processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
+    generate(backbone, [], 1)
+    processor.close()
+    with pytest.raises(DataError, match="not the one this processor listens to"):
+        generate(backbone, [processor], 1)
+
+
 @pytest.mark.parametrize("name", [RECORD, WEIGHTS])
 def test_a_damaged_file_is_named(backbone, portable, tmp_path, name):
     portable.save(tmp_path)
