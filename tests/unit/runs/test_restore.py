@@ -191,6 +191,21 @@ def test_a_model_has_no_tuned_policy(tmp_path):
         source.sampler("tuned")
 
 
+def test_only_a_policy_that_there_is_is_opened(tiny_run, tmp_path):
+    model = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
+    run = open_run(tiny_run.root)
+    for ask in (model.sampler, run.sampler, run.policy):
+        with pytest.raises(
+            ConfigError, match=r"subject = 'guided'.*'base', 'tuned', and .*decoder"
+        ):
+            ask("guided")
+
+
+def test_the_runs_folder_may_be_given_as_text(tiny_run):
+    source = open_source(str(tiny_run.root.parent), tiny_run.root.name)
+    assert source.run_id == tiny_run.root.name
+
+
 def test_a_model_without_run_cannot_be_guided(tmp_path):
     source = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
     with pytest.raises(ConfigError, match="needs an oracle"):
