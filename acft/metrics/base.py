@@ -68,6 +68,8 @@ class Metric:
         except (AcftError, MemoryError):
             raise
         except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
+                raise
             raise DataError(
                 f"metric {self.name!r} failed on the {len(responses)} responses to prompt "
                 f"{prompt!r}: {type(error).__name__}: {error}{place_of(error, __file__)}"

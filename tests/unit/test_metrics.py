@@ -2,6 +2,7 @@ import dataclasses
 import math
 
 import pytest
+import torch
 
 from acft.errors import DataError
 from acft.metrics.base import METRICS
@@ -115,4 +116,14 @@ def test_a_metric_that_fails_is_named_with_prompt_error_and_line() -> None:
         r"zero \(.*test_metrics\.py, line \d+\)"
     )
     with pytest.raises(DataError, match=told):
+        own.totals(TWO_PROMPTS)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("full")])
+def test_a_metric_that_runs_out_of_memory_is_left_to_who_has_advice(error) -> None:
+    def greedy(*_):
+        raise error
+
+    own = dataclasses.replace(METRICS.get("distinct_1"), name="own", of_prompt=greedy)
+    with pytest.raises(type(error)):
         own.totals(TWO_PROMPTS)
