@@ -28,7 +28,8 @@ from acft.engines import Engine
 from acft.engines.local import LOCAL
 from acft.machine import cores
 from acft.objective import align, nll
-from acft.sampling import Decoder, DrawRequest, Samples, draw
+from acft.reweighting import Decoder
+from acft.sampling import DrawRequest, Samples, draw
 from acft.settings import AdapterSettings, OptimizerSettings, RunSettings, SamplingSettings
 from acft.threads import Workers
 from acft.types import Prompt, TokenBatch

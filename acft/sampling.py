@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from acft.backbone.forward import logits
 from acft.backbone.loading import Backbone
 from acft.data import even_parts, pad_token
 from acft.prompt_tokens import check_lengths, encode_prompt, response_text
+from acft.reweighting import CheckedSession, Decoder, begin
 from acft.settings import SamplingSettings
 from acft.threads import Workers
 from acft.token_choice import choose, choose_plainly, drawing_device, uniforms
@@ -35,36 +36,6 @@ CPU_UNDIVIDED = 31
 
 ASKED_EVERY = 8
 """Tokens after which a GPU is asked whether all responses have ended: asking waits for it."""
-
-
-@runtime_checkable
-class Session(Protocol):
-    """A decoder at work on one batch."""
-
-    def reweight(
-        self,
-        next_logprobs: Float[Tensor, "batch vocab"],
-        hidden: Float[Tensor, "batch width"],
-        token_ids: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch vocab"]:
-        """Log-probabilities to draw the next token from.
-
-        ``hidden`` and ``token_ids`` belong to the newest token of each sequence.
-        """
-        ...
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """A way to turn the policy's next-token distribution into the one that is sampled."""
-
-    truncates: ClassVar[bool]
-    """Whether it leaves unlikely tokens out by itself. What it gives is then drawn from whole, at
-    top-p 1: a second nucleus would leave out more than its source does."""
-
-    def start(self, prompts: Sequence[str], prompt_ids: Sequence[Sequence[int]]) -> Session:
-        """A session for one batch of responses, one to each prompt."""
-        ...
 
 
 @runtime_checkable
@@ -143,7 +114,8 @@ def draw(
         continued: What extends the prompts.
 
     Raises:
-        DataError: A prompt is empty or, with the horizon, longer than the model's context.
+        DataError: A prompt is empty or, with the horizon, longer than the model's context; or the
+            decoder gives no distribution.
     """
     asked = request.sampling
     used = asked.at(asked.temperature, nucleus(decoder, asked.top_p))
@@ -236,12 +208,14 @@ def _draw_batch(
     random = torch.from_numpy(np.stack(drawn)).to(drawing_device(last.device))
     session = None
     if decoder is not None:
-        session = decoder.start([i.prompt.text for i in items], [i.prompt_ids for i in items])
+        session = begin(decoder, [i.prompt.text for i in items], [i.prompt_ids for i in items])
     with continued(prompt, horizon) as state:
         response, hidden = _respond(
             backbone, state, last, random, request.sampling, session,
             keep_hidden=request.keep_hidden,
         )  # fmt: skip
+    if session is not None:
+        session.check_drawn(response.drawn_logprobs, response.mask)
     rollouts = _rollouts(backbone, items, response, request.policy_version)
     if not request.keep_hidden:
         return rollouts, None
@@ -256,7 +230,7 @@ def _respond(
     last: Int[Tensor, " batch"],
     random: Float[Tensor, "batch horizon"],
     sampling: SamplingSettings,
-    session: Session | None,
+    session: CheckedSession | None,
     *,
     keep_hidden: bool,
 ) -> tuple["_Response", list[Tensor]]:

@@ -177,7 +177,8 @@ def checked_numbers(
         if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
             raise
         raise ModelError(
-            f"{who} failed on {n_texts} texts: {type(error).__name__}: {error}{_place(error)}"
+            f"{who} failed on {n_texts} texts: {type(error).__name__}: {error}"
+            f"{place_of(error, __file__)}"
         ) from error
     if len(given) != n_texts:
         raise ModelError(
@@ -191,10 +192,10 @@ def checked_numbers(
     return [float(value) for value in given]
 
 
-def _place(error: BaseException) -> str:
-    """Where it arose, unless that is here: an answer of another type."""
+def place_of(error: BaseException, asked_in: str) -> str:
+    """Where it arose, unless in the file that asked: an answer of another type."""
     inner = traceback.extract_tb(error.__traceback__)[-1]
-    return "" if inner.filename == __file__ else f" ({inner.filename}, line {inner.lineno})"
+    return "" if inner.filename == asked_in else f" ({inner.filename}, line {inner.lineno})"
 
 
 def _key(scorer: Scorer, text: str) -> bytes:

@@ -28,9 +28,15 @@ class HiddenTap:
             self._take, with_kwargs=True
         )
 
+    def taken(self) -> Float[Tensor, "batch width"] | None:
+        """``hidden``, once for each forward pass: who asks again has seen none of this model."""
+        hidden, self.hidden = self.hidden, None
+        return hidden
+
     def close(self) -> None:
         """Stop listening."""
         self._handle.remove()
+        self.hidden = None
 
     def _take(self, _: nn.Module, __: tuple, arguments: dict[str, Any], output: Any) -> None:
         hidden = output.last_hidden_state

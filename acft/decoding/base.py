@@ -12,10 +12,12 @@ from torch import Tensor
 from acft.backbone.forward import logits
 from acft.backbone.loading import Backbone
 from acft.config import Config
+from acft.errors import DataError
 from acft.oracle.base import ORACLES, Oracle, Verdicts
 from acft.policy import Policy
 from acft.registry import Registry, summary_of
-from acft.sampling import Decoder, Samples
+from acft.reweighting import Decoder, begin, check_decoder, line_of
+from acft.sampling import Samples
 from acft.settings import SamplingSettings
 from acft.threads import Workers
 from acft.types import Prompt, TokenBatch
@@ -59,6 +61,9 @@ class DecodedPolicy:
     policy: Policy
     decoder: Decoder
 
+    def __post_init__(self) -> None:
+        check_decoder(self.decoder)
+
     @property
     def version(self) -> int:
         """Finished policy updates."""
@@ -78,12 +83,15 @@ class DecodedPolicy:
         """What each response token would have been drawn from, one position after the other.
 
         A response is what ``batch.response_mask`` selects, without gaps.
+
+        Raises:
+            DataError: The decoder gives no distribution.
         """
         backbone, ids, hidden = self.policy.backbone, batch.token_ids, self.policy.hidden(batch)
         starts, lengths = batch.response_mask.int().argmax(1), batch.response_mask.sum(1)
         own = [row[:start].tolist() for row, start in zip(ids, starts, strict=True)]
         prompts = [self.policy.seen(prompt) for prompt in own]
-        session = self.decoder.start([backbone.decode(prompt) for prompt in prompts], prompts)
+        session = begin(self.decoder, [backbone.decode(prompt) for prompt in prompts], prompts)
         rows = torch.arange(len(ids), device=ids.device)
         for number in range(int(lengths.max())):
             before = (starts - 1 + number).clamp(max=ids.shape[1] - 2)
@@ -172,7 +180,7 @@ class DecoderKind:
     settings_type: type[Config] = NoSettings
     needs_oracle: bool = False
     truncates: bool = False
-    """Whether its decoder does, see ``sampling.Decoder``."""
+    """Whether its decoder does, see ``reweighting.Decoder``."""
 
     def top_p(self, asked: float) -> float:
         """Nucleus of what it gives, of which ``asked`` would be drawn from the policy alone."""
@@ -190,3 +198,20 @@ class DecoderKind:
 
 DECODERS: Registry[DecoderKind] = Registry("decoder", "acft.decoding", DecoderKind)
 """Every decoder by name."""
+
+
+def build_sampler(name: str, settings: Config, context: DecoderContext) -> Sampler:
+    """The policy with the decoder of that name bound to it.
+
+    Raises:
+        DataError: What builds it gives nothing that draws responses.
+    """
+    build = DECODERS.get(name).build
+    sampler: Any = build(settings, context)
+    if not isinstance(sampler, Sampler):
+        given = "None" if sampler is None else f"a {type(sampler).__qualname__}"
+        raise DataError(
+            f"decoder {name!r}: what builds it{line_of(build)} gave {given}; it must return what "
+            "draws responses, such as DecodedPolicy(context.policy, DECODER)"
+        )
+    return sampler

@@ -15,6 +15,7 @@ from acft.errors import ConfigError
 from acft.objective import guided_next_logprobs, guided_next_logprobs_soft, prompt_log_r
 from acft.oracle.base import Oracle, Verdicts
 from acft.prompt_tokens import Decode, response_text
+from acft.scoring import checked_numbers
 from acft.settings import OpenFraction, PositiveFloat
 from acft.types import Window
 from acft.windows import left_padded
@@ -109,9 +110,15 @@ class GuidedSession:
         return oracle.longer_states(window, self.states)
 
     def _verdict(self) -> Float[Tensor, " batch"]:
-        if self.decoder.verdicts is None:
-            return torch.full((len(self.prompts),), 0.5)
-        return torch.tensor(self.decoder.verdicts(self.prompts, self._texts()))
+        verdicts, n_texts = self.decoder.verdicts, len(self.prompts)
+        if verdicts is None:
+            return torch.full((n_texts,), 0.5)
+        texts = self._texts()
+        given = checked_numbers(
+            lambda: verdicts(self.prompts, texts), n_texts, "the function given as verdicts",
+            "it must say how well each response satisfies the constraint",
+        )  # fmt: skip
+        return torch.tensor(given)
 
     def _texts(self) -> list[str]:
         """The responses so far."""

@@ -98,9 +98,12 @@ class OracleLogitsProcessor(LogitsProcessor):
         self, input_ids: Int[Tensor, "batch time"], scores: Float[Tensor, "batch vocab"]
     ) -> Float[Tensor, "batch vocab"]:
         """Log-probabilities of the guided policy for the next token, in nats."""
-        hidden = self._tap.hidden
+        hidden = self._tap.taken()
         if hidden is None or len(hidden) != len(input_ids):
-            raise DataError("the model that generates is not the one this processor listens to")
+            raise DataError(
+                "the model that generates is not the one this processor listens to; make one with "
+                "that model, and close it only after the last text"
+            )
         if self._session is None or not self._goes_on(input_ids):
             self._session = self._begin(input_ids)
         self._seen = input_ids

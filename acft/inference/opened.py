@@ -14,10 +14,10 @@ from acft.errors import DataError, ModelError
 from acft.inference.server import Session
 from acft.oracle.base import ORACLES
 from acft.policy import Policy, trainable_policy
+from acft.reweighting import Decoder
 from acft.runs.directory import find_run
 from acft.runs.restore import origin_of
 from acft.runs.spec import Spec, spec_of
-from acft.sampling import Decoder
 from acft.schema import RunPaths, policy_sha256
 from acft.scoring import ScorerPool, score_texts
 from acft.seeding import derive_seed

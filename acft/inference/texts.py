@@ -28,7 +28,8 @@ from acft.prompt_tokens import (
     response_text,
     response_texts,
 )
-from acft.sampling import Decoder, nucleus
+from acft.reweighting import Decoder, begin
+from acft.sampling import nucleus
 from acft.token_choice import choose, drawing_device, uniforms
 from acft.token_text import TokenTexts
 from acft.training.controlled import with_control
@@ -332,7 +333,9 @@ def _grow(
     token_ids, mask = left_padded([ids] * len(random), pad_token(backbone.tokenizer))
     state = CachedDecoder(backbone.model, token_ids.to(policy.device), mask.to(policy.device))
     last = token_ids[:, -1].to(policy.device)
-    session = decoder.start([prompt.text] * len(random), [ids] * len(random)) if decoder else None
+    session = None
+    if decoder is not None:
+        session = begin(decoder, [prompt.text] * len(random), [ids] * len(random))
     drawn: list[list[int]] = [[] for _ in random]
     over = [False] * len(random)
     end_ids = backbone.end_ids

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from acft.errors import DataError
+from acft.errors import AcftError, DataError
 from acft.registry import Registry, summary_of
+from acft.scoring import place_of
 from acft.totals import Totals
 from acft.types import ScoredRollout
 
@@ -39,7 +40,7 @@ class Metric:
 
         Raises:
             DataError: The metric needs a scorer and a response has no score of that name, or it
-                gives something else than a sum and a count.
+                fails, or gives something else than a sum and a count.
         """
         if self.needs_scorer:
             _require_scores(scored, scorer, self.name)
@@ -49,7 +50,7 @@ class Metric:
         return Totals(tuple(prompts), columns[:, 0], columns[:, 1])
 
     def _of(self, prompt: str, responses: list[ScoredRollout], scorer: str) -> SumAndCount:
-        found: Any = self.of_prompt(responses, scorer)
+        found: Any = self._asked(prompt, responses, scorer)
         try:
             total, count = map(float, found)
         except (TypeError, ValueError):
@@ -60,6 +61,19 @@ class Metric:
                 f"{prompt!r}; its function must give a finite sum and a count, 0 or more"
             )
         return total, count
+
+    def _asked(self, prompt: str, responses: list[ScoredRollout], scorer: str) -> object:
+        try:
+            return self.of_prompt(responses, scorer)
+        except (AcftError, MemoryError):
+            raise
+        except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
+                raise
+            raise DataError(
+                f"metric {self.name!r} failed on the {len(responses)} responses to prompt "
+                f"{prompt!r}: {type(error).__name__}: {error}{place_of(error, __file__)}"
+            ) from error
 
 
 METRICS: Registry[Metric] = Registry("metric", "acft.metrics", Metric)

@@ -10,13 +10,13 @@ from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from acft.atomic import read_own_text
 from acft.backbone.loading import resolve_device
 from acft.checkpoints import verify
 from acft.constraints import Constraint, build_constraint
-from acft.decoding.base import DECODERS, DecoderContext, Sampler
+from acft.decoding.base import DECODERS, DecoderContext, Sampler, build_sampler
 from acft.decoding.guided import GuidedSettings
 from acft.decoding.portable import PortableOracle, portable_oracle
 from acft.errors import ConfigError, DataError, ModelError, RunError
@@ -202,8 +202,12 @@ class RestoredRun:
         return float(self.method.get("delta", 1.0))
 
     def policy(self, subject: Subject) -> Policy:
-        """The base or the tuned policy."""
-        return self.base if subject == "base" else self.tuned
+        """The base or the tuned policy.
+
+        Raises:
+            ConfigError: Another is asked for.
+        """
+        return self.base if checked_subject(subject) == "base" else self.tuned
 
     def sampler(
         self,
@@ -214,20 +218,22 @@ class RestoredRun:
         """A policy with a decoder bound to it; by default tuned, guided as strongly as in the run.
 
         Raises:
-            ConfigError: No such decoder, or an option is wrong.
+            ConfigError: No such policy or decoder, or an option is wrong.
             ModelError: The decoder needs an oracle and the run has none.
         """
+        subject = checked_subject(subject or "tuned")
         kind = DECODERS.get(decoder)
         own = self._guidance.model_dump() if kind.needs_oracle else {}
         settings = kind.settings_type.parse({**own, **(options or {})}, f"decoder {decoder}")
-        policy = self.policy(subject or "tuned")
+        policy = self.policy(subject)
         context = DecoderContext(
             policy,
             self._oracle_of(policy) if kind.needs_oracle else None,
             self.verdicts if kind.asks_verdicts(self.settings.oracle.kind) else None,
             self.settings.sampling.horizon,
         )
-        return kind.build(settings, context)  # whose files are named by who asks, not by the run
+        # files that its settings name are named by who asks, not by the run
+        return build_sampler(decoder, settings, context)
 
     def verdicts(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
         """Graded satisfaction of responses; the scorers are loaded when first asked."""
@@ -268,17 +274,32 @@ class PlainModel:
         Raises:
             ConfigError: It was asked for what only a run has, or an option is wrong.
         """
-        if subject == "tuned":
+        if checked_subject(subject or "base") == "tuned":
             raise ConfigError(
                 f"{self.settings.model.name!r} is a model and has no tuned policy; name a run"
             )
         kind = DECODERS.get(decoder)
         settings = kind.settings_type.parse(options or {}, f"decoder {decoder}")
-        return kind.build(settings, DecoderContext(self.base))
+        return build_sampler(decoder, settings, DecoderContext(self.base))
+
+
+def checked_subject(subject: Subject) -> Subject:
+    """The policy that is asked for.
+
+    Raises:
+        ConfigError: There is no such one.
+    """
+    known = get_args(Subject)
+    if subject not in known:
+        raise ConfigError(
+            f"subject = {subject!r}: no such policy; it is one of {', '.join(map(repr, known))}, "
+            "and what draws from it is named as decoder"
+        )
+    return subject
 
 
 def open_source(
-    runs_dir: Path, name: str, checkpoint: int | None = None, device: str = ""
+    runs_dir: Path | str, name: str, checkpoint: int | None = None, device: str = ""
 ) -> RestoredRun | PlainModel:
     """A run by its id, or a model as in ``[model]``.
 
@@ -287,7 +308,7 @@ def open_source(
         DataError: A file of the run is missing or altered.
     """
     if RUN_ID.fullmatch(name):
-        return open_run(find_run(runs_dir, name).root, checkpoint, device)
+        return open_run(find_run(Path(runs_dir), name).root, checkpoint, device)
     chosen = {"device": device} if device else {}
     return PlainModel(RunSettings.parse({"model": {"name": name}, **chosen}))
 

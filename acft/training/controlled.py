@@ -9,7 +9,8 @@ from torch import Tensor
 
 from acft.policy import Policy
 from acft.prompt_tokens import encode_prompt
-from acft.sampling import Decoder, Samples
+from acft.reweighting import Decoder
+from acft.sampling import Samples
 from acft.settings import SamplingSettings
 from acft.types import Prompt, TokenBatch
 

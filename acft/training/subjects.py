@@ -9,7 +9,7 @@ from pydantic import Field
 from acft.backbone.loading import check_model
 from acft.config import Config
 from acft.constraints import Constraint
-from acft.decoding.base import DECODERS, DecoderContext, Sampler
+from acft.decoding.base import DECODERS, DecoderContext, Sampler, build_sampler
 from acft.errors import ConfigError, DataError, ModelError
 from acft.oracle.base import ORACLES, Oracle
 from acft.policy import Policy, base_policy
@@ -157,7 +157,7 @@ def open_sampler(
         policy, oracle, constraint.score if asks else None, run.sampling.horizon
     )
     settings = kind.settings_type.parse(options, "method.subjects.decoder_options")
-    return kind.build(settings, context)
+    return build_sampler(subject.decoder, settings, context)
 
 
 def _guide(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from acft.decoding.base import DecodedPolicy, Sampler
 from acft.distributed import ranks
 from acft.divergence import kl_totals
-from acft.evaluation import draw_and_score
+from acft.evaluation import draw_and_score, measure
 from acft.events import BestCheckpoint, Phase, Scalars
 from acft.likelihood import document_likelihoods, perplexity_totals
 from acft.policy import Policy
@@ -29,6 +29,8 @@ PERPLEXITY_TOKENS = 512
 """Longer held-out documents are cut. Another number would part resumed runs from their rounds."""
 KL_BASE_ROLLOUTS = 32
 """Responses to as many validation prompts that tell the distance from the base policy."""
+TRIED_RESPONSES = 8
+"""Responses of the base policy that every metric is tried on before a run trains."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,11 @@ def validation_answers(
     subject: str,
     round_index: int,
 ) -> Generator[Output, None, Answers]:
-    """Progress and rows of responses to the validation prompts; returns them with verdicts."""
+    """Progress and rows of responses to the validation prompts; returns them with verdicts.
+
+    Raises:
+        DataError: A metric that the final evaluation asks fails on the first of them.
+    """
     settings = world.run.evaluation
     prompts = world.prompts["validation"][: settings.validation_prompts]
     sampling = world.run.sampling.at(top_p=settings.top_p)
@@ -128,6 +134,9 @@ def validation_answers(
         derive_seed(world.run.seed, "validation"), world.judges, world.constraint,
         phase=Phase.VALIDATE, round=round_index,
     )  # fmt: skip
+    if round_index == 0 and settings.test_prompts:
+        # of no use yet; but a metric of somebody's that fails does so before training, not after
+        measure(scored[:TRIED_RESPONSES], [judge.name for judge in world.judges])
     rollouts = [item.rollout for item in scored]
     satisfaction = [item.satisfaction for item in scored]
     yield from rollout_rows(

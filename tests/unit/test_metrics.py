@@ -2,6 +2,7 @@ import dataclasses
 import math
 
 import pytest
+import torch
 
 from acft.errors import DataError
 from acft.metrics.base import METRICS
@@ -105,4 +106,24 @@ def test_satisfaction_leaves_out_responses_nobody_judged() -> None:
 def test_what_is_no_sum_and_count_names_the_metric_and_the_prompt(given) -> None:
     own = dataclasses.replace(METRICS.get("distinct_1"), name="own", of_prompt=lambda *_: given)
     with pytest.raises(DataError, match=r"metric 'own' gave .* 3 responses to prompt 'mild'"):
+        own.totals(TWO_PROMPTS)
+
+
+def test_a_metric_that_fails_is_named_with_prompt_error_and_line() -> None:
+    own = dataclasses.replace(METRICS.get("distinct_1"), name="own", of_prompt=lambda *_: 1 / 0)
+    told = (
+        r"metric 'own' failed on the 3 responses to prompt 'mild': ZeroDivisionError: division by "
+        r"zero \(.*test_metrics\.py, line \d+\)"
+    )
+    with pytest.raises(DataError, match=told):
+        own.totals(TWO_PROMPTS)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("full")])
+def test_a_metric_that_runs_out_of_memory_is_left_to_who_has_advice(error) -> None:
+    def greedy(*_):
+        raise error
+
+    own = dataclasses.replace(METRICS.get("distinct_1"), name="own", of_prompt=greedy)
+    with pytest.raises(type(error)):
         own.totals(TWO_PROMPTS)

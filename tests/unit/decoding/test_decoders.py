@@ -5,12 +5,20 @@ import torch
 
 from acft.backbone.loading import load_backbone
 from acft.data import prompt_of
-from acft.decoding.base import DECODERS, DecoderContext
+from acft.decoding.base import (
+    DECODERS,
+    DecodedPolicy,
+    DecoderContext,
+    DecoderKind,
+    build_sampler,
+)
 from acft.decoding.rad import RadDecoder
-from acft.errors import ConfigError
+from acft.errors import ConfigError, DataError
 from acft.policy import Policy
+from acft.reweighting import check_decoder
 from acft.settings import ModelSettings, SamplingSettings
 from acft.token_choice import in_nucleus
+from tests.bench import Power
 from tests.fakes import save_tiny_model
 
 PROMPTS = [prompt_of("See the rain"), prompt_of("Sun")]
@@ -160,3 +168,34 @@ def test_decoders_that_ask_the_constraint_need_one(policy, name):
     kind = DECODERS.get(name)
     with pytest.raises(ConfigError, match="needs a constraint"):
         kind.build(kind.settings_type(), DecoderContext(policy))
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, "gave None"), (Power(), "gave a Power")])
+def test_what_builds_a_decoder_must_give_what_draws(policy, monkeypatch, given, told):
+    def build(settings, context):
+        return given
+
+    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(build))
+    with pytest.raises(DataError, match=rf"'own': what builds it \(.*, line \d+\) {told}; it must"):
+        build_sampler("own", DecoderKind(build).settings_type(), DecoderContext(policy))
+
+
+class Silent:
+    """Does not say whether it truncates."""
+
+    def start(self, prompts, prompt_ids):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("decoder", "told"),
+    [(Silent(), r"Silent of .*test_decoders is none; .*truncates"), (None, "decoder NoneType of")],
+)
+def test_what_is_no_decoder_is_told_what_it_lacks(decoder, told):
+    with pytest.raises(DataError, match=told):
+        check_decoder(decoder)
+
+
+def test_only_a_decoder_is_bound_to_a_policy(policy):
+    with pytest.raises(DataError, match=r"decoder Power of tests\.bench is a class; give"):
+        DecodedPolicy(policy, Power)

@@ -274,6 +274,33 @@ def test_a_processor_of_another_model_notices(backbone, portable, tmp_path):
     processor.close()
 
 
+def test_a_processor_that_has_heard_its_own_model_notices_another(backbone, portable, tmp_path):
+    save_tiny_model(tmp_path / "other")
+    other = load_backbone(ModelSettings(name=str(tmp_path / "other")), "cpu", "float32")
+    processor = OracleLogitsProcessor(other.model, other.tokenizer, portable, few_vowels)
+    generate(other, [processor], 1)  # the prompts alone, whose states are of the right size
+    with pytest.raises(DataError, match="not the one this processor listens to"):
+        generate(backbone, [processor], 1)
+    processor.close()
+
+
+@pytest.mark.parametrize("n_tokens", [1, 3])
+def test_a_closed_processor_says_that_it_listens_no_more(backbone, portable, n_tokens):
+    processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
+    generate(backbone, [processor], n_tokens)
+    processor.close()
+    with pytest.raises(DataError, match=r"not the one this processor listens to; .* close it only"):
+        generate(backbone, [processor], n_tokens)
+
+
+def test_what_was_heard_before_a_processor_was_closed_guides_nothing(backbone, portable):
+    processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, few_vowels)
+    generate(backbone, [], 1)
+    processor.close()
+    with pytest.raises(DataError, match="not the one this processor listens to"):
+        generate(backbone, [processor], 1)
+
+
 @pytest.mark.parametrize("name", [RECORD, WEIGHTS])
 def test_a_damaged_file_is_named(backbone, portable, tmp_path, name):
     portable.save(tmp_path)
@@ -293,3 +320,40 @@ def test_the_record_says_what_the_oracle_was_trained_for(portable, tmp_path):
 def test_only_models_of_transformers_are_listened_to():
     with pytest.raises(TypeError, match="not a model of transformers"):
         plain_model(torch.nn.Linear(2, 2))
+
+
+BAD_VERDICTS = {
+    "not a number": (lambda prompts, responses: [float("nan")] * len(responses), "gave nan"),
+    "one too few": (lambda prompts, responses: [0.5], "gave 1 values for 2 texts"),
+    "log-probabilities": (
+        lambda prompts, responses: [-1.0] * 2,
+        r".*not in \[0, 1\]; it must say how",
+    ),
+    "a failure": (
+        lambda prompts, responses: [1 / 0],
+        r"ZeroDivisionError.*test_processor.py, line",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VERDICTS)
+def test_verdicts_that_are_no_grades_are_refused(backbone, portable, name):
+    verdicts, told = BAD_VERDICTS[name]
+    processor = OracleLogitsProcessor(backbone.model, backbone.tokenizer, portable, verdicts)
+    with pytest.raises(ModelError, match="the function given as verdicts .*" + told):
+        generate(backbone, [processor], 2)
+    processor.close()
+
+
+def test_verdicts_may_be_a_tensor(backbone, portable):
+    recorders = [Recorder(), Recorder()]
+    for recorder, form in zip(recorders, (list, torch.tensor), strict=True):
+        processor = OracleLogitsProcessor(
+            backbone.model,
+            backbone.tokenizer,
+            portable,
+            lambda p, r, form=form: form(few_vowels(p, r)),
+        )
+        generate(backbone, [processor, recorder], 2)
+        processor.close()
+    assert torch.equal(recorders[0].seen[1], recorders[1].seen[1])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from acft.data import prompt_of
-from acft.decoding.base import DecodedPolicy
+from acft.decoding.base import DECODERS, DecodedPolicy, DecoderKind
 from acft.decoding.guided import GuidedDecoder
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
@@ -191,10 +191,35 @@ def test_a_model_has_no_tuned_policy(tmp_path):
         source.sampler("tuned")
 
 
+def test_only_a_policy_that_there_is_is_opened(tiny_run, tmp_path):
+    model = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
+    run = open_run(tiny_run.root)
+    for ask in (model.sampler, run.sampler, run.policy):
+        with pytest.raises(
+            ConfigError, match=r"subject = 'guided'.*'base', 'tuned', and .*decoder"
+        ):
+            ask("guided")
+
+
+def test_the_runs_folder_may_be_given_as_text(tiny_run):
+    source = open_source(str(tiny_run.root.parent), tiny_run.root.name)
+    assert source.run_id == tiny_run.root.name
+
+
 def test_a_model_without_run_cannot_be_guided(tmp_path):
     source = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
     with pytest.raises(ConfigError, match="needs an oracle"):
         source.sampler("base", "guided")
+
+
+def test_a_decoder_that_builds_nothing_is_told_before_anything_is_drawn(
+    tiny_run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(lambda settings, context: None))
+    model = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
+    for source in (open_run(tiny_run.root), model):
+        with pytest.raises(DataError, match=r"decoder 'own': what builds it .* gave None"):
+            source.sampler("base", "own")
 
 
 def test_a_run_moved_elsewhere_still_opens(own_run, tmp_path):

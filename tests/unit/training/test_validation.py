@@ -5,9 +5,11 @@ import math
 
 import pytest
 
+from acft.errors import DataError
 from acft.events import Progress
 from acft.methods import acft as methods
 from acft.methods.acft import AcftSettings, train
+from acft.metrics.base import METRICS
 from acft.training.outputs import Checkpoint, TrainContext
 from acft.training.train_state import TrainState
 from acft.training.validation import Validation, best_event, better
@@ -140,3 +142,27 @@ def test_a_round_whose_oracle_was_cut_short_is_not_sealed(tmp_path, monkeypatch)
     outputs = list(train(AcftSettings(), context))
     assert not found[0].is_whole
     assert not any(isinstance(output, Checkpoint) for output in outputs)
+
+
+@pytest.fixture
+def failing_metric(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACFT_ASSETS", str(tmp_path / "cache"))
+    own = dataclasses.replace(METRICS.get("distinct_1"), name="own", of_prompt=lambda *_: 1 / 0)
+    monkeypatch.setitem(METRICS._items, "own", own)
+
+
+@pytest.mark.usefixtures("failing_metric")
+def test_a_metric_that_fails_does_so_before_anything_is_trained(tmp_path):
+    run, seen = toy_run(tmp_path, "evaluation.test_prompts=4"), []
+    with pytest.raises(DataError, match="metric 'own' failed"):
+        seen.extend(train(AcftSettings(), TrainContext(run)))
+    phases = {output.phase for output in seen if isinstance(output, Progress)}
+    assert "validate" in phases
+    assert not any(phase.startswith("fit") for phase in phases)
+
+
+@pytest.mark.usefixtures("failing_metric")
+def test_a_run_that_asks_no_metric_does_not_fail_by_one(tmp_path):
+    run = toy_run(tmp_path, "evaluation.test_prompts=0")
+    outputs = list(train(AcftSettings(), TrainContext(run)))
+    assert any(isinstance(output, Checkpoint) for output in outputs)
