@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -105,7 +105,7 @@ def test_log_probabilities_of_every_precision_are_taken(dtype):
 
 def test_a_decoder_that_starts_no_session_is_refused_and_not_left_out(policy):
     class Forgetful(Answering):
-        def start(self, prompts, prompt_ids):
+        def start(self, prompts, prompt_ids) -> Any:
             super().start(prompts, prompt_ids)
 
     with pytest.raises(DataError, match=r"Forgetful gave None for 4 prompts; its start \(.*line"):

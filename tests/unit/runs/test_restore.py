@@ -1,5 +1,6 @@
 import json
 import shutil
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from acft.decoding.guided import GuidedDecoder
 from acft.errors import ConfigError, DataError, ModelError, RunError
 from acft.eventlog import effective, read_events
 from acft.events import BestCheckpoint
-from acft.runs.restore import PlainModel, open_run, open_source
+from acft.runs.restore import PlainModel, RestoredRun, open_run, open_source
 from acft.settings import SamplingSettings
 from tests.fakes import save_tiny_model
 from tests.tiny_run import tiny_settings, train
@@ -198,11 +199,12 @@ def test_only_a_policy_that_there_is_is_opened(tiny_run, tmp_path):
         with pytest.raises(
             ConfigError, match=r"subject = 'guided'.*'base', 'tuned', and .*decoder"
         ):
-            ask("guided")
+            ask(cast("Any", "guided"))
 
 
 def test_the_runs_folder_may_be_given_as_text(tiny_run):
     source = open_source(str(tiny_run.root.parent), tiny_run.root.name)
+    assert isinstance(source, RestoredRun)
     assert source.run_id == tiny_run.root.name
 
 
@@ -215,7 +217,8 @@ def test_a_model_without_run_cannot_be_guided(tmp_path):
 def test_a_decoder_that_builds_nothing_is_told_before_anything_is_drawn(
     tiny_run, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(lambda settings, context: None))
+    nothing = cast("Any", lambda settings, context: None)
+    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(nothing))
     model = open_source(tmp_path, str(save_tiny_model(tmp_path / "model")))
     for source in (open_run(tiny_run.root), model):
         with pytest.raises(DataError, match=r"decoder 'own': what builds it .* gave None"):

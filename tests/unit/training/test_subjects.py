@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 import pytest
 
 from acft.constraints import build_constraint
@@ -10,7 +12,8 @@ from tests.fakes import save_tiny_model
 
 
 def test_a_decoder_that_builds_nothing_is_told_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(lambda settings, context: None))
+    nothing = cast("Any", lambda settings, context: None)
+    monkeypatch.setitem(DECODERS._items, "own", DecoderKind(nothing))
     run, pool = run_settings(save_tiny_model(tmp_path)), ScorerPool()
     subject = SubjectSettings(decoder="own")
     constraint = build_constraint(run.constraint, pool)
