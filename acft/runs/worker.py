@@ -201,6 +201,7 @@ class _Attempt:
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
+        from acft.training.contract import promised  # noqa: PLC0415
         from acft.training.sameness import named, require_same  # noqa: PLC0415
 
         spec = self._spec
@@ -229,7 +230,7 @@ class _Attempt:
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
-        method = spec.method.train(spec.method_settings, context)
+        method = promised(spec.method.train, spec.method_settings, context)
         with context.opened, together(), closing(accounted(method, context)) as outputs:
             for output in outputs:
                 self._recorder.take(output)

@@ -1,0 +1,44 @@
+"""What every training method promises, checked while it is run: that it seals each of its rounds.
+
+Whoever runs a method and writes its record draws its outputs through ``promised``.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from acft.errors import RunError
+from acft.settings import EVALUATE
+from acft.training.accounting import closed
+from acft.training.outputs import Checkpoint, Output, TrainContext
+
+Train = Callable[[Any, TrainContext], Iterable[Output]]
+
+
+def promised(train: Train, settings: Any, context: TrainContext) -> Generator[Output, None, None]:
+    """The outputs of a method's training function.
+
+    Raises:
+        RunError: It ended before all rounds were sealed, and neither a request to stop nor a
+            budget can be why.
+    """
+    n_sealed = context.resume_round
+    outputs = train(settings, context)
+    with closed(outputs):
+        for output in outputs:
+            n_sealed += isinstance(output, Checkpoint)
+            yield output
+    wanted = context.run.schedule.rounds
+    may_end = context.run.limits.kl_base_budget > 0 and n_sealed > 0
+    is_measuring = context.run.method.get("name") == EVALUATE  # whose suites are its rounds
+    if n_sealed < wanted and not (may_end or is_measuring or context.should_stop()):
+        raise RunError(
+            f"{_who(train, context)} ended after {n_sealed} of {wanted} rounds; it must yield a "
+            "Checkpoint at the end of each (is a last 'yield from all_rounds(...)' missing?)"
+        )
+
+
+def _who(train: Train, context: TrainContext) -> str:
+    """The method, and where its training function is written."""
+    code = getattr(train, "__code__", None)
+    place = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+    return f"method {context.run.method.get('name')!r}{place}"

@@ -1,0 +1,76 @@
+"""Whoever writes a training method is told which of its promises it breaks, and where."""
+
+import pytest
+
+from acft.events import Note
+from acft.methods.base import METHODS, Method
+from acft.runs.directory import read_status
+from acft.runs.worker import DONE, FAILED
+from acft.settings import RunSettings
+from acft.training.contract import promised
+from acft.training.outputs import Checkpoint, TrainContext
+from tests.fake_method import FakeSettings
+from tests.fake_runs import create, do
+
+
+def ended(tmp_path, monkeypatch, train, *overrides):
+    """The worker's exit code and the status of a run of three rounds by that function."""
+    monkeypatch.setitem(METHODS._items, "fake", Method(FakeSettings, train))
+    paths = create(tmp_path, *overrides)
+    return do(paths), read_status(paths)
+
+
+def note():
+    yield Note("info", "loaded")
+
+
+def sealing(n_rounds):
+    def train(_settings, _context):
+        for number in range(1, n_rounds + 1):
+            yield Checkpoint(number, number, 0, lambda folder: (folder / "policy").mkdir())
+
+    return train
+
+
+@pytest.mark.parametrize("n_rounds", [0, 2])
+def test_a_method_that_ends_before_all_rounds_are_sealed_has_failed(
+    tmp_path, monkeypatch, n_rounds
+):
+    code, status = ended(tmp_path, monkeypatch, sealing(n_rounds))
+    assert (code, status.state, status.round) == (FAILED, "failed", n_rounds)
+    assert status.message.startswith("method 'fake' (")
+    assert f"test_contract.py, line {sealing(0).__code__.co_firstlineno}) ended" in status.message
+    assert f"after {n_rounds} of 3 rounds" in status.message
+
+
+def test_a_method_that_ends_early_for_its_budget_or_since_it_is_asked_to_is_done(
+    tmp_path, monkeypatch
+):
+    budget = "limits.kl_base_budget=0.1"
+    assert ended(tmp_path / "a", monkeypatch, sealing(1), budget)[0] == DONE
+    assert ended(tmp_path / "b", monkeypatch, sealing(0), budget)[0] == FAILED
+
+    def asked(_settings, context: TrainContext):
+        yield from note()
+        paths.stop_request.write_text("save")
+        assert context.should_stop()
+
+    monkeypatch.setitem(METHODS._items, "fake", Method(FakeSettings, asked))
+    paths = create(tmp_path / "c")
+    assert do(paths) == DONE
+    assert read_status(paths).state == "stopped"
+
+
+def test_leaving_early_ends_the_training_function():
+    ends = []
+
+    def train(_settings, _context):
+        try:
+            yield from note()
+        finally:
+            ends.append(True)
+
+    passing = promised(train, None, TrainContext(RunSettings()))
+    next(passing)
+    passing.close()
+    assert ends == [True]
