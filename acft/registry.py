@@ -80,9 +80,9 @@ class Registry(Generic[T]):
 
         def register(item: T) -> T:
             if not isinstance(item, self._sort):
-                raise ConfigError(
-                    f"{self.noun} {name!r} is {item!r}; register an object of {self._sort.__name__}"
-                )
+                kind = self._sort
+                wanted = "a class" if kind is type else f"an object of {kind.__name__}"
+                raise ConfigError(f"{self.noun} {name!r} is {_called(item)}; register {wanted}")
             known = self._items.get(name)
             first = self._places.setdefault(name, place)
             if first != place:
@@ -187,19 +187,32 @@ def _load(module: str, origin: str) -> None:
             importlib.import_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody's file does
         of = f" of the package {origin}" if origin else ""
-        FAILED[module] = f"{module}{of} is not loaded: {_told(error)}; mend it or take it away"
+        told = _told(error, module)
+        FAILED[module] = f"{module}{of} is not loaded: {told}; mend it or take it away"
 
 
-def _told(error: BaseException) -> str:
-    """An error in one line, with the place where it arose."""
+def _told(error: BaseException, module: str) -> str:
+    """An error in one line, with the last place in the module's own files that led to it."""
     import traceback  # noqa: PLC0415 - as above
 
     text = f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
-    if isinstance(error, SyntaxError) or not inner:
+    if isinstance(error, SyntaxError):
         return text  # which names file and line itself
-    return f"{text} ({inner[-1].filename}, line {inner[-1].lineno})"
+    package = module.partition(".")[0]
+    theirs = module if package == "acft" else package
+    places = [
+        (f" ({frame.f_code.co_filename}, line {line})", str(frame.f_globals.get("__name__")))
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith("<frozen ")
+    ]
+    own = [place for place, name in places if f"{name}.".startswith(f"{theirs}.")]
+    return text + ["", *[place for place, _ in places], *own][-1]
+
+
+def _called(item: object) -> str:
+    """A class or function by its name, anything else as it prints."""
+    sort = "class" if isinstance(item, type) else type(item).__name__
+    return f"the {sort} {item.__name__!r}" if hasattr(item, "__name__") else repr(item)
 
 
 @functools.cache

@@ -108,6 +108,32 @@ def test_a_file_that_cannot_be_imported_is_told_and_takes_no_other_name_with_it(
     assert capsys.readouterr().out == ""
 
 
+def test_what_is_registered_wrongly_is_told_with_the_line_of_the_file_that_does_it(
+    registry, tmp_path
+):
+    (tmp_path / "drawer" / "file.py").write_text(
+        "from drawer.base import TOOLS\n\ndef scrape():\n    ...\n\nTOOLS.add('file')(scrape)\n"
+    )
+    (problem,) = registry.problems()
+    why = "tool 'file' is the function 'scrape'; register an object of str"
+    assert f"{why} ({tmp_path}/drawer/file.py, line 6)" in problem
+
+
+def test_what_fails_inside_a_library_is_told_with_the_line_of_the_file_that_asks_for_it(
+    registry, tmp_path
+):
+    (tmp_path / "drawer" / "file.py").write_text("import json\n\njson.loads('{')\n")
+    (problem,) = registry.problems()
+    assert f"({tmp_path}/drawer/file.py, line 3)" in problem
+
+
+def test_what_is_no_class_is_told_where_classes_are_registered():
+    def cut(): ...
+
+    with pytest.raises(ConfigError, match="tool 'saw' is the function 'cut'; register a class"):
+        Registry("tool", "acft", type).add("saw")(cut)
+
+
 def test_a_name_that_two_files_claim_is_nobodys_and_both_are_told(registry, tmp_path):
     (tmp_path / "drawer" / "another.py").write_text(
         "from drawer.base import TOOLS\nTOOLS.add('saw')('sings')\nTOOLS.add('file')('smooths')\n"
