@@ -3,6 +3,8 @@
 Every message reads: what is wrong, where, the value, what is allowed, what to do.
 """
 
+from typing import Any
+
 
 class AcftError(Exception):
     """A problem a user, a file or a model output caused; shown as a message, never a traceback."""
@@ -39,3 +41,17 @@ class RunError(AcftError):
     """A run cannot be started, stopped, resumed or found."""
 
     kind = "unknown"
+
+
+def place_of(error: BaseException) -> str:
+    """Such as `` (FILE, line 3)``: where an error arose; empty where it was never raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+
+
+def written_at(function: Any) -> str:
+    """Such as `` (FILE, line 3)``: where a function begins; empty for what Python did not write."""
+    code = getattr(function, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""

@@ -6,7 +6,7 @@ Whoever runs a method and writes its record draws its outputs through ``promised
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from acft.errors import RunError
+from acft.errors import RunError, written_at
 from acft.settings import EVALUATE
 from acft.training.accounting import closed
 from acft.training.outputs import Checkpoint, Output, TrainContext
@@ -27,18 +27,12 @@ def promised(train: Train, settings: Any, context: TrainContext) -> Generator[Ou
         for output in outputs:
             n_sealed += isinstance(output, Checkpoint)
             yield output
+    who = f"method {context.run.method.get('name')!r}{written_at(train)}"
     wanted = context.run.schedule.rounds
     may_end = context.run.limits.kl_base_budget > 0 and n_sealed > 0
     is_measuring = context.run.method.get("name") == EVALUATE  # whose suites are its rounds
     if n_sealed < wanted and not (may_end or is_measuring or context.should_stop()):
         raise RunError(
-            f"{_who(train, context)} ended after {n_sealed} of {wanted} rounds; it must yield a "
+            f"{who} ended after {n_sealed} of {wanted} rounds; it must yield a "
             "Checkpoint at the end of each (is a last 'yield from all_rounds(...)' missing?)"
         )
-
-
-def _who(train: Train, context: TrainContext) -> str:
-    """The method, and where its training function is written."""
-    code = getattr(train, "__code__", None)
-    place = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
-    return f"method {context.run.method.get('name')!r}{place}"

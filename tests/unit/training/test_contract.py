@@ -2,6 +2,7 @@
 
 import pytest
 
+from acft.errors import ConfigError
 from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.runs.directory import read_status
@@ -59,6 +60,21 @@ def test_a_method_that_ends_early_for_its_budget_or_since_it_is_asked_to_is_done
     paths = create(tmp_path / "c")
     assert do(paths) == DONE
     assert read_status(paths).state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((None, sealing(1)), "settings_type of a Method is None; give a class of settings"),
+        ((FakeSettings(), sealing(1)), "settings_type of a Method is FakeSettings.*; give a class"),
+        ((int, sealing(1)), "settings_type of a Method is <class 'int'>; give a class of settings"),
+        ((FakeSettings, None), "train of a Method is None; give a function"),
+        ((FakeSettings, sealing(1), {}), "facts of a Method is {}; give a function"),
+    ],
+)
+def test_a_method_of_wrong_parts_is_refused_when_it_is_made(parts, message):
+    with pytest.raises(ConfigError, match=message):
+        Method(*parts)
 
 
 def test_leaving_early_ends_the_training_function():
