@@ -31,6 +31,10 @@ class ModelError(AcftError):
     kind = "model"
 
 
+class ConstraintError(ModelError):
+    """A constraint's own code gives no judgement that can be used."""
+
+
 class NonFiniteError(AcftError):
     """A loss, gradient or KL became NaN, infinite or larger than its configured limit."""
 

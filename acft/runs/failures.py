@@ -3,7 +3,7 @@
 import errno
 from dataclasses import dataclass
 
-from acft.errors import AcftError
+from acft.errors import AcftError, ConstraintError
 from acft.events import Phase
 from acft.settings import EVALUATE, RunSettings
 
@@ -24,6 +24,8 @@ ADVICE = {
     "data": "mend what is named above and resume, or launch the run again with other settings "
     "(``acft launch ID --set …``)",
     "model": "check the model or scorer named above; ``acft doctor`` shows what can be loaded",
+    "constraint": "mend the constraint's file named above, then launch the run again with the same "
+    "settings (``acft launch ID``); it is not resumed with another file",
     "nonfinite": "lower optimizer.lr or method.kl_weight, then clone the run; "
     "the last sealed round is from before the failure",
     "disk": "free space (``acft runs --space`` shows what each run takes), then resume",
@@ -58,7 +60,8 @@ def classify(
         where = f" {'after' if is_over else 'in'} phase {str(phase)!r}" if phase else ""
         return _out_of_memory(error, settings, "" if is_over else phase, where)
     if isinstance(error, AcftError):
-        return Failure(error.kind, str(error), ADVICE.get(error.kind, ADVICE["unknown"]))
+        topic = "constraint" if isinstance(error, ConstraintError) else error.kind
+        return Failure(error.kind, str(error), ADVICE.get(topic, ADVICE["unknown"]))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         place = f" while writing {error.filename!r}" if error.filename else ""
         return Failure("disk", f"the disk is full or over quota{place}", ADVICE["disk"])
