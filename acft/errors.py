@@ -3,6 +3,7 @@
 Every message reads: what is wrong, where, the value, what is allowed, what to do.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 
@@ -47,12 +48,18 @@ class RunError(AcftError):
     kind = "unknown"
 
 
-def place_of(error: BaseException) -> str:
-    """Such as `` (FILE, line 3)``: where an error arose; empty where it was never raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+def place_of(error: BaseException, modules: Collection[str] = ()) -> str:
+    """Such as `` (FILE, line 3)``: where an error arose; empty where it was never raised.
+
+    Where modules are given: the last place in one of them that led to it; empty without any.
+    """
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if not modules or frame.f_globals.get("__name__") in modules:
+            found = f" ({frame.f_code.co_filename}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    return found
 
 
 def written_at(function: Any) -> str:

@@ -173,6 +173,11 @@ def modules_of(names: Collection[str]) -> list[str]:
     return sorted({r._places[name] for r in EVERY for name in names if name in r._places})
 
 
+def registering_modules() -> set[str]:
+    """The modules that register any name."""
+    return {place for registry in EVERY for place in registry._places.values()}
+
+
 def all_problems(registries: Iterable[Registry[Any]]) -> list[str]:
     """The problems of several registries, each once: two of them may share a folder."""
     return list(dict.fromkeys(told for registry in registries for told in registry.problems()))

@@ -3,8 +3,9 @@
 import errno
 from dataclasses import dataclass
 
-from acft.errors import AcftError, ConstraintError
+from acft.errors import AcftError, ConstraintError, place_of
 from acft.events import Phase
+from acft.registry import registering_modules
 from acft.settings import EVALUATE, RunSettings
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -29,8 +30,9 @@ ADVICE = {
     "nonfinite": "lower optimizer.lr or method.kl_weight, then clone the run; "
     "the last sealed round is from before the failure",
     "disk": "free space (``acft runs --space`` shows what each run takes), then resume",
-    "unknown": "the log holds the traceback; the run can be resumed from its last sealed round",
+    "unknown": "``acft runs ID`` tells where the log is, which holds the traceback",
 }
+RESUMABLE = "; the run can be resumed from its last sealed round"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,12 @@ class Failure:
 
 
 def classify(
-    error: BaseException, settings: RunSettings | None, phase: str, *, is_over: bool = False
+    error: BaseException,
+    settings: RunSettings | None,
+    phase: str,
+    *,
+    is_over: bool = False,
+    has_sealed: bool = False,
 ) -> Failure:
     """What went wrong in terms a user can act on.
 
@@ -55,17 +62,28 @@ def classify(
         settings: Of the run, if they were understood.
         phase: The last one that was told of.
         is_over: That phase was done, so that it went wrong in whatever came next.
+        has_sealed: A round of the run is sealed.
     """
     if _is_out_of_memory(error):
         where = f" {'after' if is_over else 'in'} phase {str(phase)!r}" if phase else ""
         return _out_of_memory(error, settings, "" if is_over else phase, where)
+    unknown = ADVICE["unknown"] + RESUMABLE * has_sealed
     if isinstance(error, AcftError):
         topic = "constraint" if isinstance(error, ConstraintError) else error.kind
-        return Failure(error.kind, str(error), ADVICE.get(topic, ADVICE["unknown"]))
+        return Failure(error.kind, str(error), ADVICE.get(topic, unknown))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         place = f" while writing {error.filename!r}" if error.filename else ""
         return Failure("disk", f"the disk is full or over quota{place}", ADVICE["disk"])
-    return Failure("unknown", f"{type(error).__name__}: {error}", ADVICE["unknown"])
+    return Failure("unknown", f"{type(error).__name__}: {error}{_places(error)}", unknown)
+
+
+def _places(error: BaseException) -> str:
+    """Where an error arose, and the last place in a file that registers a name, such as a method's.
+
+    What is wrong in such a file often fails in ours.
+    """
+    inner, own = place_of(error), place_of(error, registering_modules())
+    return inner if own in ("", inner) else f"{inner[:-1]}, reached from {own[2:]}"
 
 
 def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:

@@ -280,7 +280,8 @@ class _Attempt:
             output.write(redacted("".join(traceback.format_exception(error))))
         settings, status = self._spec.settings if self._spec else None, self._file.status
         is_over = 0 < status.phase_total <= status.phase_done
-        failure = classify(error, settings, status.phase, is_over=is_over)
+        has_sealed = bool(status.checkpoint)
+        failure = classify(error, settings, status.phase, is_over=is_over, has_sealed=has_sealed)
         with suppress(OSError):
             self._file.change(advice=redacted(failure.advice), retry_with=failure.retry_with)
         ending = Finished("failed", failure.kind, redacted(failure.message))

@@ -18,16 +18,23 @@ def promised(train: Train, settings: Any, context: TrainContext) -> Generator[Ou
     """The outputs of a method's training function.
 
     Raises:
-        RunError: It ended before all rounds were sealed, and neither a request to stop nor a
-            budget can be why.
+        RunError: It gives nothing to go through, or what is no output, or ended before all rounds
+            were sealed, and neither a request to stop nor a budget can be why.
     """
     n_sealed = context.resume_round
-    outputs = train(settings, context)
+    outputs: Any = train(settings, context)
+    who = f"method {context.run.method.get('name')!r}{written_at(train)}"
+    if not isinstance(outputs, Iterable):
+        raise RunError(f"{who} gave {outputs!r}; it must be a generator, which yields its outputs")
     with closed(outputs):
         for output in outputs:
+            if not isinstance(output, Output):
+                raise RunError(
+                    f"{who} yielded {output!r}, a {type(output).__name__}; allowed are events "
+                    "(acft.events), Rows and Checkpoint (acft.training.outputs)"
+                )
             n_sealed += isinstance(output, Checkpoint)
             yield output
-    who = f"method {context.run.method.get('name')!r}{written_at(train)}"
     wanted = context.run.schedule.rounds
     may_end = context.run.limits.kl_base_budget > 0 and n_sealed > 0
     is_measuring = context.run.method.get("name") == EVALUATE  # whose suites are its rounds

@@ -1,5 +1,8 @@
 """Whoever writes a training method is told which of its promises it breaks, and where."""
 
+import json
+import re
+
 import pytest
 
 from acft.errors import ConfigError
@@ -42,6 +45,62 @@ def test_a_method_that_ends_before_all_rounds_are_sealed_has_failed(
     assert status.message.startswith("method 'fake' (")
     assert f"test_contract.py, line {sealing(0).__code__.co_firstlineno}) ended" in status.message
     assert f"after {n_rounds} of 3 rounds" in status.message
+
+
+def plain(_settings, _context):
+    return None
+
+
+def greeting(_settings, _context):
+    yield "hello"
+
+
+def announcing(_settings, _context):
+    yield Note
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (plain, "gave None; it must be a generator"),
+        (greeting, "yielded 'hello', a str; allowed are events"),
+        (announcing, "yielded <class 'acft.events.Note'>, a type; allowed are events"),
+    ],
+)
+def test_what_is_no_output_is_refused_with_the_place_of_the_training_function(
+    tmp_path, monkeypatch, train, message
+):
+    code, status = ended(tmp_path, monkeypatch, train)
+    assert (code, status.state) == (FAILED, "failed")
+    place = f"test_contract.py, line {train.__code__.co_firstlineno})"
+    assert f"{place} {message}" in status.message
+
+
+def test_a_bug_of_a_method_is_told_with_where_it_arose_and_the_line_of_the_method(
+    tmp_path, monkeypatch
+):
+    def train(_settings, _context):
+        yield from note()
+        json.loads("{")
+
+    monkeypatch.setitem(METHODS._places, "fake", __name__)
+    _, status = ended(tmp_path, monkeypatch, train)
+    line = train.__code__.co_firstlineno + 2
+    assert status.message.startswith("JSONDecodeError: ")
+    assert re.search(
+        rf" \(\S+/json/decoder.py, line \d+, reached from \S+/test_contract.py, line {line}\)$",
+        status.message,
+    )
+
+
+@pytest.mark.parametrize("fail_round", [1, 2])
+def test_only_a_run_with_a_sealed_round_is_said_to_be_resumable(tmp_path, fail_round):
+    paths = create(tmp_path, "method.fail=bug", f"method.fail_round={fail_round}")
+    do(paths)
+    status = read_status(paths)
+    assert "fake_method.py, line" in status.message
+    assert "acft runs ID" in status.advice
+    assert ("resumed" in status.advice) == (fail_round > 1)
 
 
 def test_a_method_that_ends_early_for_its_budget_or_since_it_is_asked_to_is_done(
