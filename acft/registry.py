@@ -1,7 +1,7 @@
 """Name to object, with discovery by scanning a folder and did-you-mean on unknown names.
 
 A file that cannot be imported is skipped. The failure is logged, listed by ``problems``, and added
-to the error about a name that no other file registers.
+to the error about a name like its own that no other file registers.
 """
 
 import difflib
@@ -112,7 +112,7 @@ class Registry(Generic[T]):
         if name not in self._items:
             raise ConfigError(
                 f"unknown {self.noun} {name!r}{did_you_mean(name, self.names())} "
-                f"(allowed: {', '.join(self.names())}){''.join(map('; '.__add__, self._failed()))}"
+                f"(allowed: {', '.join(self.names())}){self._perhaps_in(name)}"
             )
         return self._items[name]
 
@@ -142,6 +142,17 @@ class Registry(Generic[T]):
 
     def _failed(self) -> list[str]:
         return [FAILED[module] for module in self._modules() if module in FAILED]
+
+    def _perhaps_in(self, name: str) -> str:
+        """A suffix: why the file that may register the name is not there, else how many are not."""
+        failed = {module: FAILED[module] for module in self._modules() if module in FAILED}
+        called = [(module.rpartition(".")[2], module) for module in failed]
+        called += [(entry.name, entry.module) for entry in extensions() if entry.module in failed]
+        near = [module for word, module in called if did_you_mean(name, [word])]
+        if near:
+            return "".join(f"; {failed[module]}" for module in dict.fromkeys(near))
+        files = "1 file" if len(failed) == 1 else f"{len(failed)} files"
+        return f"; {files} could not be loaded, see 'acft doctor'" if failed else ""
 
     def _modules(self) -> dict[str, str]:
         """Where each module that may register names comes from: the folder, then packages."""

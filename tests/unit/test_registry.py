@@ -108,6 +108,19 @@ def test_a_file_that_cannot_be_imported_is_told_and_takes_no_other_name_with_it(
     assert capsys.readouterr().out == ""
 
 
+def test_a_misspelt_name_is_told_only_of_the_broken_file_that_is_called_like_it(registry, tmp_path):
+    for name in ("file", "chisel"):
+        (tmp_path / "drawer" / f"{name}.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError) as caught:
+        registry.get("filee")
+    assert "; drawer.file is not loaded: " in str(caught.value)
+    assert "chisel" not in str(caught.value)
+    with pytest.raises(
+        ConfigError, match=r"\(allowed: axe, saw\); 2 files could not be loaded, see 'acft doctor'$"
+    ):
+        registry.get("swa")
+
+
 def test_what_is_registered_wrongly_is_told_with_the_line_of_the_file_that_does_it(
     registry, tmp_path
 ):
@@ -154,6 +167,8 @@ def test_an_installed_package_adds_names_as_an_entry_point(registry, tmp_path):
 def test_an_installed_package_that_cannot_be_imported_is_named(registry, tmp_path):
     add_package(tmp_path, "1 / 0\n")
     assert registry.names() == ["axe", "saw"]
+    with pytest.raises(ConfigError, match="; workshop of the package workshop is not loaded"):
+        registry.get("plane")
     (problem,) = registry.problems()
     assert problem.startswith("workshop of the package workshop is not loaded: ZeroDivisionError")
 
