@@ -3,6 +3,9 @@
 Every message reads: what is wrong, where, the value, what is allowed, what to do.
 """
 
+from collections.abc import Collection
+from typing import Any
+
 
 class AcftError(Exception):
     """A problem a user, a file or a model output caused; shown as a message, never a traceback."""
@@ -29,6 +32,10 @@ class ModelError(AcftError):
     kind = "model"
 
 
+class ConstraintError(ModelError):
+    """A constraint's own code gives no judgement that can be used."""
+
+
 class NonFiniteError(AcftError):
     """A loss, gradient or KL became NaN, infinite or larger than its configured limit."""
 
@@ -39,3 +46,29 @@ class RunError(AcftError):
     """A run cannot be started, stopped, resumed or found."""
 
     kind = "unknown"
+
+
+def place_of(error: BaseException, modules: Collection[str] = ()) -> str:
+    """Such as `` (FILE, line 3)``: where an error arose; empty where it was never raised.
+
+    Where modules are given: the last place in one of them that led to it; empty without any.
+    """
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if not modules or frame.f_globals.get("__name__") in modules:
+            found = f" ({frame.f_code.co_filename}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return found
+
+
+def place_outside(error: BaseException, asked_in: str) -> str:
+    """Where an error arose, unless in the file that asked: an answer of another type."""
+    place = place_of(error)
+    return "" if place.startswith(f" ({asked_in}, ") else place
+
+
+def written_at(function: Any) -> str:
+    """Such as `` (FILE, line 3)``: where a function begins; empty for what Python did not write."""
+    code = getattr(function, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""

@@ -1,7 +1,7 @@
 """Name to object, with discovery by scanning a folder and did-you-mean on unknown names.
 
 A file that cannot be imported is skipped. The failure is logged, listed by ``problems``, and added
-to the error about a name that no other file registers.
+to the error about a name like its own that no other file registers.
 """
 
 import difflib
@@ -80,9 +80,9 @@ class Registry(Generic[T]):
 
         def register(item: T) -> T:
             if not isinstance(item, self._sort):
-                raise ConfigError(
-                    f"{self.noun} {name!r} is {item!r}; register an object of {self._sort.__name__}"
-                )
+                kind = self._sort
+                wanted = "a class" if kind is type else f"an object of {kind.__name__}"
+                raise ConfigError(f"{self.noun} {name!r} is {_called(item)}; register {wanted}")
             known = self._items.get(name)
             first = self._places.setdefault(name, place)
             if first != place:
@@ -112,7 +112,7 @@ class Registry(Generic[T]):
         if name not in self._items:
             raise ConfigError(
                 f"unknown {self.noun} {name!r}{did_you_mean(name, self.names())} "
-                f"(allowed: {', '.join(self.names())}){''.join(map('; '.__add__, self._failed()))}"
+                f"(allowed: {', '.join(self.names())}){self._perhaps_in(name)}"
             )
         return self._items[name]
 
@@ -142,6 +142,17 @@ class Registry(Generic[T]):
 
     def _failed(self) -> list[str]:
         return [FAILED[module] for module in self._modules() if module in FAILED]
+
+    def _perhaps_in(self, name: str) -> str:
+        """A suffix: why the file that may register the name is not there, else how many are not."""
+        failed = {module: FAILED[module] for module in self._modules() if module in FAILED}
+        called = [(module.rpartition(".")[2], module) for module in failed]
+        called += [(entry.name, entry.module) for entry in extensions() if entry.module in failed]
+        near = [module for word, module in called if did_you_mean(name, [word])]
+        if near:
+            return "".join(f"; {failed[module]}" for module in dict.fromkeys(near))
+        files = "1 file" if len(failed) == 1 else f"{len(failed)} files"
+        return f"; {files} could not be loaded, see 'acft doctor'" if failed else ""
 
     def _modules(self) -> dict[str, str]:
         """Where each module that may register names comes from: the folder, then packages."""
@@ -173,6 +184,11 @@ def modules_of(names: Collection[str]) -> list[str]:
     return sorted({r._places[name] for r in EVERY for name in names if name in r._places})
 
 
+def registering_modules() -> set[str]:
+    """The modules that register any name."""
+    return {place for registry in EVERY for place in registry._places.values()}
+
+
 def all_problems(registries: Iterable[Registry[Any]]) -> list[str]:
     """The problems of several registries, each once: two of them may share a folder."""
     return list(dict.fromkeys(told for registry in registries for told in registry.problems()))
@@ -187,19 +203,32 @@ def _load(module: str, origin: str) -> None:
             importlib.import_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody's file does
         of = f" of the package {origin}" if origin else ""
-        FAILED[module] = f"{module}{of} is not loaded: {_told(error)}; mend it or take it away"
+        told = _told(error, module)
+        FAILED[module] = f"{module}{of} is not loaded: {told}; mend it or take it away"
 
 
-def _told(error: BaseException) -> str:
-    """An error in one line, with the place where it arose."""
+def _told(error: BaseException, module: str) -> str:
+    """An error in one line, with the last place in the module's own files that led to it."""
     import traceback  # noqa: PLC0415 - as above
 
     text = f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
-    if isinstance(error, SyntaxError) or not inner:
+    if isinstance(error, SyntaxError):
         return text  # which names file and line itself
-    return f"{text} ({inner[-1].filename}, line {inner[-1].lineno})"
+    package = module.partition(".")[0]
+    theirs = module if package == "acft" else package
+    places = [
+        (f" ({frame.f_code.co_filename}, line {line})", str(frame.f_globals.get("__name__")))
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith("<frozen ")
+    ]
+    own = [place for place, name in places if f"{name}.".startswith(f"{theirs}.")]
+    return text + ["", *[place for place, _ in places], *own][-1]
+
+
+def _called(item: object) -> str:
+    """A class or function by its name, anything else as it prints."""
+    sort = "class" if isinstance(item, type) else type(item).__name__
+    return f"the {sort} {item.__name__!r}" if hasattr(item, "__name__") else repr(item)
 
 
 @functools.cache

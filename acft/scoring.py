@@ -3,12 +3,12 @@
 import hashlib
 import math
 import threading
-import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from acft.errors import AcftError, ModelError
+from acft.errors import AcftError, ModelError, place_outside
 from acft.scorers import SCORERS, Scorer, load_scorer
 
 Scores = dict[str, list[float]]
@@ -17,10 +17,25 @@ Scores = dict[str, list[float]]
 CACHE_LIMIT = 500_000
 """Remembered scores; about 60 MB."""
 
-_FAILURES = (
+FAILURES = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NameError, OSError, RuntimeError,
     TypeError, ValueError,
 )  # fmt: skip
+"""What somebody's code may raise."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whose code gives numbers, for messages about them."""
+
+    name: str
+    """With which messages begin."""
+    hint: str
+    """What may be wrong where a value is out of range."""
+    place: str = ""
+    """Such as `` (FILE, line 3)``: where it is written, if that helps."""
+    error: type[ModelError] = ModelError
+    """What is raised."""
 
 
 class TextCounts:
@@ -154,48 +169,41 @@ def checked_scores(scorer: Scorer, texts: Sequence[str]) -> list[float]:
         ModelError: The scorer failed, or gave a wrong number of scores, NaN or a value outside
             [0, 1].
     """
-    who = f"scorer {scorer.name!r}"
-    hint = "its weights or its label may be wrong"
-    return checked_numbers(lambda: scorer.score(texts), len(texts), who, hint)
+    asked = Asked(f"scorer {scorer.name!r}", "its weights or its label may be wrong")
+    return checked_numbers(lambda: scorer.score(texts), len(texts), asked)
 
 
-def checked_numbers(
-    ask: Callable[[], Iterable[Any]], n_texts: int, who: str, hint: str
-) -> list[float]:
+def checked_numbers(ask: Callable[[], Iterable[Any]], n_texts: int, asked: Asked) -> list[float]:
     """What somebody's code answers about texts: a float in [0, 1] for each.
 
     Raises:
-        ModelError: It failed, or gave a wrong number of values, no numbers, NaN or a value outside
-            [0, 1]; the message begins with ``who`` and may end with ``hint``.
+        ModelError: It failed, or gave no list, a wrong number of values, no numbers, NaN or a value
+            outside [0, 1]; of the sort that ``asked`` names.
     """
+    who, wanted = asked.name, f"it must give a list of {n_texts} numbers{asked.place}"
     try:
-        given = [*ask()]
-        wrong = [value for value in given if not (math.isfinite(value) and 0 <= value <= 1)]
+        answer = ask()
+        given = [*answer] if isinstance(answer, Iterable) else None
+        wrong = [value for value in given or () if not (math.isfinite(value) and 0 <= value <= 1)]
     except AcftError:
         raise
-    except _FAILURES as error:
+    except FAILURES as error:
         if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
             raise
-        raise ModelError(
-            f"{who} failed on {n_texts} texts: {type(error).__name__}: {error}"
-            f"{place_of(error, __file__)}"
+        place = place_outside(error, __file__) or asked.place
+        raise asked.error(
+            f"{who} failed on {n_texts} texts: {type(error).__name__}: {error}{place}"
         ) from error
+    if given is None:
+        raise asked.error(f"{who} gave {answer!r} for {n_texts} texts; {wanted}")
     if len(given) != n_texts:
-        raise ModelError(
-            f"{who} gave {len(given)} values for {n_texts} texts; it must give one for each"
-        )
+        raise asked.error(f"{who} gave {len(given)} values for {n_texts} texts; {wanted}")
     if wrong:
-        raise ModelError(
+        raise asked.error(
             f"{who} gave {wrong[0]!r} among others, {len(wrong)} of {n_texts} values are not in "
-            f"[0, 1]; {hint}"
+            f"[0, 1]; {asked.hint}{asked.place}"
         )
     return [float(value) for value in given]
-
-
-def place_of(error: BaseException, asked_in: str) -> str:
-    """Where it arose, unless in the file that asked: an answer of another type."""
-    inner = traceback.extract_tb(error.__traceback__)[-1]
-    return "" if inner.filename == asked_in else f" ({inner.filename}, line {inner.lineno})"
 
 
 def _key(scorer: Scorer, text: str) -> bytes:

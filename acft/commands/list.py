@@ -157,7 +157,8 @@ def _type_name(annotation: Any) -> str:
 def _settings_text(name: str, known: dict[str, list[dict[str, str]]]) -> str:
     lines: list[str] = []
     for kind, settings in known.items():
-        lines.append(f"{name} ({kind})")
+        summaries = [entry["summary"] for entry in entries(kind) if entry["name"] == name]
+        lines += [f"{name} ({kind})", *(f"  {summary}" for summary in summaries if summary)]
         for one in settings:
             default = f" = {one['default']}" if one["default"] else ", must be given"
             short = one["type"].replace("typing.", "")

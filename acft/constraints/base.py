@@ -4,18 +4,18 @@ A graded value above 0.5 is the verdict "satisfied". Every kind keeps that exact
 the minimum, disjunction the maximum and negation the complement. Parsing loads no model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from acft.config import Config
-from acft.errors import ConfigError
+from acft.errors import AcftError, ConfigError, ConstraintError, place_of, written_at
 from acft.registry import Registry
 from acft.schema import SATISFIED_ABOVE
-from acft.scorers import Scorer
-from acft.scoring import checked_numbers
+from acft.scorers import Scorer, check_scorer_name
+from acft.scoring import FAILURES, Asked, checked_numbers
 
 Table = Mapping[str, Any]
 Tables = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
@@ -112,18 +112,29 @@ class ParsedConstraint:
     def grader(self, get_scorer: GetScorer) -> Grader:
         """The judgement, whose values are checked; loads the scorers."""
         judge = self._judge(get_scorer)
+        asked = Asked(
+            f"constraint {self.kind!r}", "its file has to be mended", written_at(self._own(judge)),
+            ConstraintError,
+        )  # fmt: skip
 
         def grade(prompts: Sequence[str], responses: Sequence[str]) -> Grades:
-            return checked_numbers(
-                lambda: judge(prompts, responses), len(responses), f"constraint {self.kind!r}",
-                "its file has to be mended",
-            )  # fmt: skip
+            return checked_numbers(lambda: judge(prompts, responses), len(responses), asked)
 
         return grade
 
+    def _own(self, judge: Grader) -> Callable[..., Any]:
+        """The function of the kind's file that gives the numbers."""
+        return self.settings.combine if isinstance(self.settings, CombinationSettings) else judge
+
     def _judge(self, get_scorer: GetScorer) -> Grader:
         if not isinstance(self.settings, CombinationSettings):
-            return self.settings.grader(get_scorer)
+            judge: Any = self.settings.grader(get_scorer)
+            if not callable(judge):
+                raise ConstraintError(
+                    f"grader of constraint {self.kind!r} gave {judge!r}; it must return a function "
+                    f"of prompts and responses{written_at(self.settings.grader)}"
+                )
+            return judge
         combine = self.settings.combine
         graders = [part.grader(get_scorer) for part in self.parts]
 
@@ -159,7 +170,7 @@ def build_constraint(tables: Sequence[Table], get_scorer: GetScorer) -> Constrai
 
     Raises:
         ConfigError: A table is wrong; the message has one line for each problem.
-        ModelError: A scorer cannot be loaded.
+        ModelError: A scorer cannot be loaded, or a kind's own code gives no judgement.
     """
     parsed = parse_constraints(tables)
     whole = parsed[0]
@@ -205,12 +216,55 @@ def _parse(table: Table, where: str, depth: int, problems: list[str]) -> ParsedC
     except ConfigError as error:
         problems.append(str(error))
         return None
-    if not isinstance(settings, CombinationSettings):
-        return ParsedConstraint(kind, settings)
-    parts = [
-        _parse(part, f"{where}.{place}", depth + 1, problems) for place, part in settings.parts()
-    ]
-    return ParsedConstraint(kind, settings, tuple(part for part in parts if part is not None))
+    parts: list[ParsedConstraint | None] = []
+    n_before = len(problems)
+    if isinstance(settings, CombinationSettings):
+        parts = [
+            _parse(part, f"{where}.{place}", depth + 1, problems)
+            for place, part in settings.parts()
+        ]
+    parsed = ParsedConstraint(kind, settings, tuple(part for part in parts if part is not None))
+    if len(problems) == n_before:  # else its words would lack those of a part
+        problems += [f"[{where}] {problem}" for problem in _unusable(parsed)]
+    return parsed
+
+
+def _unusable(parsed: ParsedConstraint) -> Iterator[str]:
+    """One sentence for each answer of a kind's own code that nobody can use."""
+    if isinstance(parsed.settings, CombinationSettings):
+        yield from _answer(parsed, "describe_parts", parsed.describe, str, "a text")[1]
+        return
+    yield from _answer(parsed, "describe", parsed.describe, str, "a text")[1]
+    wanted = "a tuple of names, () where it asks no scorer"
+    asking = parsed.settings.scorer_names
+    names, problems = _answer(parsed, "scorer_names", asking, (tuple, list), wanted)
+    yield from problems
+    for name in () if problems else names:
+        try:
+            check_scorer_name(str(name))
+        except ConfigError as error:
+            yield f"scorer_names of constraint {parsed.kind!r}: {error}{written_at(asking)}"
+
+
+def _answer(
+    parsed: ParsedConstraint,
+    method: str,
+    ask: Callable[[], Any],
+    sort: type | tuple[type, ...],
+    wanted: str,
+) -> tuple[Any, list[str]]:
+    """What a kind's own code answers, and the sentence that refuses it where it cannot be used."""
+    who = f"{method} of constraint {parsed.kind!r}"
+    place = written_at(getattr(parsed.settings, method))
+    try:
+        answer = ask()
+    except AcftError as error:
+        return None, [f"{who} failed: {error}{place}"]
+    except FAILURES as error:
+        return None, [f"{who} failed: {type(error).__name__}: {error}{place_of(error)}"]
+    if isinstance(answer, sort):
+        return answer, []
+    return None, [f"{who} gave {answer!r}; it must give {wanted}{place}"]
 
 
 def _settings(kind: str, values: Table, where: str = "") -> LeafSettings | CombinationSettings:

@@ -15,10 +15,14 @@ from acft.errors import ConfigError
 from acft.objective import guided_next_logprobs, guided_next_logprobs_soft, prompt_log_r
 from acft.oracle.base import Oracle, Verdicts
 from acft.prompt_tokens import Decode, response_text
-from acft.scoring import checked_numbers
+from acft.scoring import Asked, checked_numbers
 from acft.settings import OpenFraction, PositiveFloat
 from acft.types import Window
 from acft.windows import left_padded
+
+ASKED = Asked(
+    "the function given as verdicts", "it must say how well each response satisfies the constraint"
+)
 
 
 class GuidedSettings(Config):
@@ -114,11 +118,7 @@ class GuidedSession:
         if verdicts is None:
             return torch.full((n_texts,), 0.5)
         texts = self._texts()
-        given = checked_numbers(
-            lambda: verdicts(self.prompts, texts), n_texts, "the function given as verdicts",
-            "it must say how well each response satisfies the constraint",
-        )  # fmt: skip
-        return torch.tensor(given)
+        return torch.tensor(checked_numbers(lambda: verdicts(self.prompts, texts), n_texts, ASKED))
 
     def _texts(self) -> list[str]:
         """The responses so far."""

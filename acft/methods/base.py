@@ -5,7 +5,7 @@ sealed and checkpoints to be saved; whoever runs it decides where they go.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from acft.config import Config
@@ -40,6 +40,23 @@ class Method:
     is_counted: bool = False
     """Whether optimiser steps, the oracle's responses, and plain ones for corpora, validation and
     test are all that the method computes; where they are not, its estimated time is too short."""
+
+    def __post_init__(self) -> None:
+        """Refuses at registration what would fail a run.
+
+        Raises:
+            ConfigError: The settings are no class of settings, or what is called is no function.
+        """
+        kind = self.settings_type
+        if not (isinstance(kind, type) and issubclass(kind, Config)):
+            raise ConfigError(
+                f"settings_type of a Method is {kind!r}; give a class of settings, a subclass of "
+                "acft.config.Config, an empty one where there are none"
+            )
+        functions = [field.name for field in fields(self)[1:] if field.type is not bool]
+        for name in functions:
+            if not callable(getattr(self, name)):
+                raise ConfigError(f"{name} of a Method is {getattr(self, name)!r}; give a function")
 
     @property
     def summary(self) -> str:

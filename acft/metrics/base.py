@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from acft.errors import AcftError, DataError
+from acft.errors import AcftError, DataError, place_outside
 from acft.registry import Registry, summary_of
-from acft.scoring import place_of
 from acft.totals import Totals
 from acft.types import ScoredRollout
 
@@ -72,7 +71,7 @@ class Metric:
                 raise
             raise DataError(
                 f"metric {self.name!r} failed on the {len(responses)} responses to prompt "
-                f"{prompt!r}: {type(error).__name__}: {error}{place_of(error, __file__)}"
+                f"{prompt!r}: {type(error).__name__}: {error}{place_outside(error, __file__)}"
             ) from error
 
 

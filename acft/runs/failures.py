@@ -3,8 +3,9 @@
 import errno
 from dataclasses import dataclass
 
-from acft.errors import AcftError
+from acft.errors import AcftError, ConstraintError, place_of
 from acft.events import Phase
+from acft.registry import registering_modules
 from acft.settings import EVALUATE, RunSettings
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -24,11 +25,14 @@ ADVICE = {
     "data": "mend what is named above and resume, or launch the run again with other settings "
     "(``acft launch ID --set …``)",
     "model": "check the model or scorer named above; ``acft doctor`` shows what can be loaded",
+    "constraint": "mend the constraint's file named above, then launch the run again with the same "
+    "settings (``acft launch ID``); it is not resumed with another file",
     "nonfinite": "lower optimizer.lr or method.kl_weight, then clone the run; "
     "the last sealed round is from before the failure",
     "disk": "free space (``acft runs --space`` shows what each run takes), then resume",
-    "unknown": "the log holds the traceback; the run can be resumed from its last sealed round",
+    "unknown": "``acft runs ID`` tells where the log is, which holds the traceback",
 }
+RESUMABLE = "; the run can be resumed from its last sealed round"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,12 @@ class Failure:
 
 
 def classify(
-    error: BaseException, settings: RunSettings | None, phase: str, *, is_over: bool = False
+    error: BaseException,
+    settings: RunSettings | None,
+    phase: str,
+    *,
+    is_over: bool = False,
+    has_sealed: bool = False,
 ) -> Failure:
     """What went wrong in terms a user can act on.
 
@@ -53,16 +62,28 @@ def classify(
         settings: Of the run, if they were understood.
         phase: The last one that was told of.
         is_over: That phase was done, so that it went wrong in whatever came next.
+        has_sealed: A round of the run is sealed.
     """
     if _is_out_of_memory(error):
         where = f" {'after' if is_over else 'in'} phase {str(phase)!r}" if phase else ""
         return _out_of_memory(error, settings, "" if is_over else phase, where)
+    unknown = ADVICE["unknown"] + RESUMABLE * has_sealed
     if isinstance(error, AcftError):
-        return Failure(error.kind, str(error), ADVICE.get(error.kind, ADVICE["unknown"]))
+        topic = "constraint" if isinstance(error, ConstraintError) else error.kind
+        return Failure(error.kind, str(error), ADVICE.get(topic, unknown))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         place = f" while writing {error.filename!r}" if error.filename else ""
         return Failure("disk", f"the disk is full or over quota{place}", ADVICE["disk"])
-    return Failure("unknown", f"{type(error).__name__}: {error}", ADVICE["unknown"])
+    return Failure("unknown", f"{type(error).__name__}: {error}{_places(error)}", unknown)
+
+
+def _places(error: BaseException) -> str:
+    """Where an error arose, and the last place in a file that registers a name, such as a method's.
+
+    What is wrong in such a file often fails in ours.
+    """
+    inner, own = place_of(error), place_of(error, registering_modules())
+    return inner if own in ("", inner) else f"{inner[:-1]}, reached from {own[2:]}"
 
 
 def smaller(settings: RunSettings, phase: str = "") -> tuple[str, ...]:

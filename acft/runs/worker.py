@@ -201,6 +201,7 @@ class _Attempt:
         from acft.runs.recorder import Recorder, remove_unnamed  # noqa: PLC0415
         from acft.runs.spec import resolved  # noqa: PLC0415
         from acft.training.accounting import accounted  # noqa: PLC0415
+        from acft.training.contract import promised  # noqa: PLC0415
         from acft.training.sameness import named, require_same  # noqa: PLC0415
 
         spec = self._spec
@@ -229,7 +230,7 @@ class _Attempt:
         for path in remove_unnamed(self._paths):
             log.info("removed %s, which no finished round needs", path.name)
         replace_json(self._paths.resolved, {**resolved(spec), "facts": facts})
-        method = spec.method.train(spec.method_settings, context)
+        method = promised(spec.method.train, spec.method_settings, context)
         with context.opened, together(), closing(accounted(method, context)) as outputs:
             for output in outputs:
                 self._recorder.take(output)
@@ -279,7 +280,8 @@ class _Attempt:
             output.write(redacted("".join(traceback.format_exception(error))))
         settings, status = self._spec.settings if self._spec else None, self._file.status
         is_over = 0 < status.phase_total <= status.phase_done
-        failure = classify(error, settings, status.phase, is_over=is_over)
+        has_sealed = bool(status.checkpoint)
+        failure = classify(error, settings, status.phase, is_over=is_over, has_sealed=has_sealed)
         with suppress(OSError):
             self._file.change(advice=redacted(failure.advice), retry_with=failure.retry_with)
         ending = Finished("failed", failure.kind, redacted(failure.message))

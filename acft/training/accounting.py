@@ -31,7 +31,7 @@ TRAINING = (
 def accounted(outputs: Iterable[Output], context: TrainContext) -> Generator[Output, None, None]:
     """The outputs of a method; before each checkpoint and at the end comes what was spent."""
     meter = _Meter(context)
-    with _closed(outputs):
+    with closed(outputs):
         for output in outputs:
             meter.take(output)
             if isinstance(output, Checkpoint):
@@ -99,7 +99,7 @@ def _activity(phase: str) -> str:
 
 
 @contextmanager
-def _closed(outputs: Iterable[Output]) -> Iterator[None]:
+def closed(outputs: Iterable[Output]) -> Iterator[None]:
     """Ends a generator that is left early; other iterables have nothing to end."""
     if isinstance(outputs, Generator):
         with closing(outputs):

@@ -108,6 +108,45 @@ def test_a_file_that_cannot_be_imported_is_told_and_takes_no_other_name_with_it(
     assert capsys.readouterr().out == ""
 
 
+def test_a_misspelt_name_is_told_only_of_the_broken_file_that_is_called_like_it(registry, tmp_path):
+    for name in ("file", "chisel"):
+        (tmp_path / "drawer" / f"{name}.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError) as caught:
+        registry.get("filee")
+    assert "; drawer.file is not loaded: " in str(caught.value)
+    assert "chisel" not in str(caught.value)
+    with pytest.raises(
+        ConfigError, match=r"\(allowed: axe, saw\); 2 files could not be loaded, see 'acft doctor'$"
+    ):
+        registry.get("swa")
+
+
+def test_what_is_registered_wrongly_is_told_with_the_line_of_the_file_that_does_it(
+    registry, tmp_path
+):
+    (tmp_path / "drawer" / "file.py").write_text(
+        "from drawer.base import TOOLS\n\ndef scrape():\n    ...\n\nTOOLS.add('file')(scrape)\n"
+    )
+    (problem,) = registry.problems()
+    why = "tool 'file' is the function 'scrape'; register an object of str"
+    assert f"{why} ({tmp_path}/drawer/file.py, line 6)" in problem
+
+
+def test_what_fails_inside_a_library_is_told_with_the_line_of_the_file_that_asks_for_it(
+    registry, tmp_path
+):
+    (tmp_path / "drawer" / "file.py").write_text("import json\n\njson.loads('{')\n")
+    (problem,) = registry.problems()
+    assert f"({tmp_path}/drawer/file.py, line 3)" in problem
+
+
+def test_what_is_no_class_is_told_where_classes_are_registered():
+    def cut(): ...
+
+    with pytest.raises(ConfigError, match="tool 'saw' is the function 'cut'; register a class"):
+        Registry("tool", "acft", type).add("saw")(cut)
+
+
 def test_a_name_that_two_files_claim_is_nobodys_and_both_are_told(registry, tmp_path):
     (tmp_path / "drawer" / "another.py").write_text(
         "from drawer.base import TOOLS\nTOOLS.add('saw')('sings')\nTOOLS.add('file')('smooths')\n"
@@ -128,6 +167,8 @@ def test_an_installed_package_adds_names_as_an_entry_point(registry, tmp_path):
 def test_an_installed_package_that_cannot_be_imported_is_named(registry, tmp_path):
     add_package(tmp_path, "1 / 0\n")
     assert registry.names() == ["axe", "saw"]
+    with pytest.raises(ConfigError, match="; workshop of the package workshop is not loaded"):
+        registry.get("plane")
     (problem,) = registry.problems()
     assert problem.startswith("workshop of the package workshop is not loaded: ZeroDivisionError")
 

@@ -85,7 +85,7 @@ def test_a_text_that_utf_8_cannot_encode_is_scored():
         (ValueError("bad"), r"failed on 2 texts: ValueError: bad \(.*fake_scorers.py, line \d+\)"),
         (AttributeError("gone"), "failed on 2 texts: AttributeError: gone"),
         (["0.5", 0.5], "failed on 2 texts: TypeError: must be real number, not str"),
-        (None, "failed on 2 texts: TypeError"),
+        (None, "gave None for 2 texts; it must give a list of 2 numbers"),
     ],
 )
 def test_a_wrong_answer_names_the_scorer_and_how_many(answer, message):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from acft.__main__ import main
-from acft.commands.list import REGISTRIES, registry, sections, settings_of
+from acft.commands.list import REGISTRIES, entries, registry, sections, settings_of
 from acft.methods.base import METHODS, Method
 from acft.metrics.base import METRICS
 
@@ -43,6 +43,16 @@ def test_every_registered_name_has_its_settings_listed(kind, capsys):
     for name in registry(kind).names():
         assert main(["list", name]) == 0
         assert f"{name} ({kind})" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["distinct_1", "length", "optimizer"])
+def test_what_a_name_means_is_listed_above_its_settings(name, capsys):
+    assert main(["list", name]) == 0
+    head, summary, *_ = capsys.readouterr().out.splitlines()
+    kind = head.removeprefix(f"{name} (").removesuffix(")")
+    (entry,) = [entry for entry in entries(kind) if entry["name"] == name]
+    assert summary == f"  {entry['summary']}"
+    assert entry["summary"]
 
 
 def test_a_setting_is_listed_with_type_default_and_meaning(capsys):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from acft.errors import ConstraintError
 from acft.eventlog import read_events
 from acft.events import Progress
 from acft.runs.failures import classify, smaller
@@ -54,3 +55,10 @@ def test_an_evaluation_is_told_to_draw_and_read_less_at_once_and_nothing_that_it
     failure = classify(MemoryError("no room"), single, phase)
     assert failure.retry_with == ()
     assert "retry" not in failure.advice
+
+
+def test_a_constraint_of_its_own_is_to_be_mended_and_no_model_is_blamed():
+    failure = classify(ConstraintError("constraint 'own' gave None"), RunSettings(), "filter")
+    assert failure.kind == "model"
+    assert "mend the constraint's file" in failure.advice
+    assert "scorer" not in failure.advice
