@@ -228,7 +228,8 @@ def _told(error: BaseException, module: str) -> str:
 def _called(item: object) -> str:
     """A class or function by its name, anything else as it prints."""
     sort = "class" if isinstance(item, type) else type(item).__name__
-    return f"the {sort} {item.__name__!r}" if hasattr(item, "__name__") else repr(item)
+    name = getattr(item, "__name__", None)
+    return f"the {sort} {name!r}" if name else repr(item)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ the minimum, disjunction the maximum and negation the complement. Parsing loads 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
 from pydantic import Field
 
@@ -134,7 +134,7 @@ class ParsedConstraint:
                     f"grader of constraint {self.kind!r} gave {judge!r}; it must return a function "
                     f"of prompts and responses{written_at(self.settings.grader)}"
                 )
-            return judge
+            return cast("Grader", judge)
         combine = self.settings.combine
         graders = [part.grader(get_scorer) for part in self.parts]
 

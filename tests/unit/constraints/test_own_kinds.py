@@ -87,7 +87,7 @@ def test_a_class_that_lacks_a_method_is_a_problem_of_the_settings(monkeypatch, k
 
 def test_a_judgement_that_is_not_returned_is_told_with_its_place(monkeypatch):
     class Forgetful(Own):
-        def grader(self, _get_scorer):
+        def grader(self, _get_scorer) -> Any:
             def judge(_prompts, responses):
                 return [1.0 for _ in responses]
 
