@@ -189,7 +189,7 @@ def test_two_fields_filled_quickly_are_both_sent(page, served):
     page.get_by_role("checkbox", name="fluency").check()
     page.get_by_role("spinbutton", name="prompts").fill("6")
     page.get_by_role("spinbutton", name="continuations").fill("2")
-    page.get_by_text("24 responses").wait_for(timeout=60_000)
+    page.get_by_text("36 responses").wait_for(timeout=60_000)
     assert "measure_prompts=6" in page.url
     assert "measure_fluency=true" in page.url
     assert page.get_by_role("checkbox", name="harness").is_disabled()

@@ -26,7 +26,9 @@ def test_a_secret_that_a_run_prints_is_neither_shown_nor_in_its_failure(
         worker = [*fake_method.WORKER, str(paths.root)]
         subprocess.run(worker, stdout=log, stderr=log, env=environment(), check=False)
     assert SECRET in paths.log.read_text()  # what the method itself printed
-    assert read_status(paths).message == f"RuntimeError: the hub refused {IN_ITS_PLACE}"
+    said, _, place = read_status(paths).message.partition(" (")
+    assert said == f"RuntimeError: the hub refused {IN_ITS_PLACE}"
+    assert "fake_method.py, line" in place
     assert f"RuntimeError: the hub refused {IN_ITS_PLACE}" in paths.log.read_text()
     others = [p for p in paths.root.rglob("*") if p.is_file() and p != paths.log]
     assert not [path for path in others if SECRET.encode() in path.read_bytes()]

@@ -288,7 +288,7 @@ def test_a_button_whose_answer_takes_long_shows_a_clock_until_it_is_there(
     page.wait_for_timeout(8500)
     expect(button).to_have_attribute("aria-busy", "true")
     gate.set()
-    page.get_by_text("At most 2,000 responses").wait_for(timeout=PATIENCE)
+    page.get_by_text("At most 3,000 responses").wait_for(timeout=PATIENCE)
     expect(button).to_have_count(0)
 
 
