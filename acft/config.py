@@ -200,6 +200,8 @@ def _describe_all(model: type[BaseModel], error: ValidationError, where: str) ->
     messages: dict[tuple[str, ...], list[str]] = {}
     inputs: dict[tuple[str, ...], Any] = {}
     for problem in error.errors():
+        if _lacks_its_wrong_items(problem, error.errors()):
+            continue
         is_unknown = problem["type"] == "extra_forbidden"
         # pydantic adds the alternative of a union that was tried, such as literal['auto']
         path = tuple(
@@ -211,6 +213,13 @@ def _describe_all(model: type[BaseModel], error: ValidationError, where: str) ->
         if problem["type"] not in ("missing", "value_error"):
             inputs[path] = problem["input"]
     return [_line(where, path, inputs, " or ".join(told)) for path, told in messages.items()]
+
+
+def _lacks_its_wrong_items(problem: ErrorDetails, problems: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is said to be too short only since what is wrong in it does not count."""
+    place = problem["loc"]
+    inside = [other["loc"] for other in problems if other["loc"][: len(place)] == place]
+    return problem["type"] == "too_short" and len(inside) > 1
 
 
 def _line(

@@ -612,8 +612,9 @@ def test_a_family_that_says_nothing_is_refused(tmp_path, family, says):
         f'[[rows]]\nname = "Base"\nis_base = true\nfamily = {family}\n'
         '[variants.one]\nfile = "settings.toml"\n'
     )
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says) as caught:
         load_experiment(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.usefixtures("_all_methods")
