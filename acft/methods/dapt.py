@@ -15,8 +15,8 @@ from acft.methods.base import METHODS, Method
 from acft.settings import OpenFraction
 from acft.training.fit_job import fit_job
 from acft.training.outputs import Output, TrainContext
-from acft.training.responses import own_responses
-from acft.training.rounds import all_rounds
+from acft.training.responses import Judged
+from acft.training.rounds import rounds_of_own_responses
 from acft.training.train_state import TrainState
 from acft.training.world import World, facts, load_world
 
@@ -36,11 +36,7 @@ def train(settings: DaptSettings, context: TrainContext) -> Generator[Output, No
     world = yield from load_world(context)
     state = TrainState(world)
 
-    def one_round(index: int) -> Generator[Output, None, None]:
-        policy = state.snapshot(index - 1)
-        judged = yield from own_responses(world, policy, index, should_stop=context.should_stop)
-        if context.should_stop():
-            return
+    def learn(index: int, judged: list[Judged]) -> Generator[Output, None, None]:
         ranked = sorted(judged, key=lambda item: (-item.satisfaction, item.rollout.rollout_id))
         wanted = max(1, round(settings.share * len(judged)))
         best = [item for item in ranked[:wanted] if item.is_satisfied]
@@ -54,7 +50,7 @@ def train(settings: DaptSettings, context: TrainContext) -> Generator[Output, No
         adapted = replace(world, corpora=_corpora(world, settings, documents))
         yield from fit_job(adapted, state.optimizer, None, index, should_stop=context.should_stop)
 
-    yield from all_rounds(state, context, one_round)
+    yield from rounds_of_own_responses(state, context, learn)
 
 
 def _corpora(

@@ -14,8 +14,8 @@ from acft.methods.base import METHODS, Method
 from acft.settings import Positive
 from acft.training.importance import base_logprobs, log_ratios, means_by_prompt
 from acft.training.outputs import Output, TrainContext
-from acft.training.responses import Judged, own_responses
-from acft.training.rounds import all_rounds
+from acft.training.responses import Judged
+from acft.training.rounds import rounds_of_own_responses
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import Weighted, weighted_fit
 from acft.training.world import World, facts, load_world
@@ -33,13 +33,7 @@ def train(settings: DpgSettings, context: TrainContext) -> Generator[Output, Non
     world = yield from load_world(context)
     state = TrainState(world)
 
-    def one_round(index: int) -> Generator[Output, None, None]:
-        judged = yield from own_responses(
-            world, state.snapshot(index - 1), index,
-            each=settings.responses_per_prompt, should_stop=context.should_stop,
-        )  # fmt: skip
-        if context.should_stop():
-            return
+    def learn(index: int, judged: list[Judged]) -> Generator[Output, None, None]:
         weights = target_weights(world, judged)
         if not any(weights):
             raise DataError(
@@ -57,7 +51,8 @@ def train(settings: DpgSettings, context: TrainContext) -> Generator[Output, Non
             world, state.optimizer, responses, index, should_stop=context.should_stop
         )
 
-    yield from all_rounds(state, context, one_round)
+    each = settings.responses_per_prompt
+    yield from rounds_of_own_responses(state, context, learn, each=each)
 
 
 def target_weights(world: World, judged: Sequence[Judged]) -> list[float]:

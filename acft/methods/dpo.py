@@ -16,8 +16,8 @@ from acft.events import Note
 from acft.methods.base import METHODS, Method
 from acft.settings import PositiveFloat
 from acft.training.outputs import Output, TrainContext
-from acft.training.responses import Judged, own_responses
-from acft.training.rounds import all_rounds
+from acft.training.responses import Judged
+from acft.training.rounds import rounds_of_own_responses
 from acft.training.train_state import TrainState
 from acft.training.trl_job import trl_job
 from acft.training.world import World, facts, load_world
@@ -45,13 +45,7 @@ def train(settings: DpoSettings, context: TrainContext) -> Generator[Output, Non
     world = yield from load_world(context)
     state = TrainState(world)
 
-    def one_round(index: int) -> Generator[Output, None, None]:
-        judged = yield from own_responses(
-            world, state.snapshot(index - 1), index,
-            each=settings.responses_per_prompt, should_stop=context.should_stop,
-        )  # fmt: skip
-        if context.should_stop():
-            return
+    def learn(index: int, judged: list[Judged]) -> Generator[Output, None, None]:
         pairs = pairs_of(judged)
         yield Note("info", f"{len(pairs)} pairs from {len(judged)} responses", index)
         if not pairs:
@@ -65,7 +59,8 @@ def train(settings: DpoSettings, context: TrainContext) -> Generator[Output, Non
 
         yield from trl_job(world, state.optimizer, index, NAMES, train_pairs, context.should_stop)
 
-    yield from all_rounds(state, context, one_round)
+    each = settings.responses_per_prompt
+    yield from rounds_of_own_responses(state, context, learn, each=each)
 
 
 def _without_pairs(world: World, state: TrainState, index: int) -> Generator[Output, None, None]:

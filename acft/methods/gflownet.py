@@ -19,8 +19,8 @@ from acft.policy import Policy
 from acft.settings import Positive
 from acft.training.importance import base_logprobs, drawn_logprob, log_ratios, means_by_prompt
 from acft.training.outputs import Output, TrainContext
-from acft.training.responses import Judged, own_responses
-from acft.training.rounds import all_rounds
+from acft.training.responses import Judged
+from acft.training.rounds import rounds_of_own_responses
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import Weighted, weighted_fit
 from acft.training.world import World, facts, load_world
@@ -41,13 +41,7 @@ def train(settings: GflownetSettings, context: TrainContext) -> Generator[Output
     world = yield from load_world(context)
     state = TrainState(world)
 
-    def one_round(index: int) -> Generator[Output, None, None]:
-        judged = yield from own_responses(
-            world, state.snapshot(index - 1), index,
-            each=settings.responses_per_prompt, should_stop=context.should_stop,
-        )  # fmt: skip
-        if context.should_stop():
-            return
+    def learn(index: int, judged: list[Judged]) -> Generator[Output, None, None]:
         rollouts = {item.rollout.rollout_id: item.rollout for item in judged}
         wanted = dict(zip(rollouts, target_logprobs(world, judged, settings.floor), strict=True))
         missing = [wanted[name] - drawn_logprob(rollout) for name, rollout in rollouts.items()]
@@ -66,7 +60,8 @@ def train(settings: GflownetSettings, context: TrainContext) -> Generator[Output
             weigh=weigh, should_stop=context.should_stop,
         )  # fmt: skip
 
-    yield from all_rounds(state, context, one_round)
+    each = settings.responses_per_prompt
+    yield from rounds_of_own_responses(state, context, learn, each=each)
 
 
 def target_logprobs(world: World, judged: Sequence[Judged], floor: float) -> list[float]:

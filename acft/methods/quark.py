@@ -23,9 +23,9 @@ from acft.policy import Policy
 from acft.settings import NonNegativeFloat, PositiveFloat, RunSettings
 from acft.training.controlled import ControlledPolicy, control_ids, n_leading
 from acft.training.outputs import Output, TrainContext
-from acft.training.responses import Judged, own_responses
+from acft.training.responses import Judged
 from acft.training.rollout_files import rollouts_from_file, rollouts_to_file
-from acft.training.rounds import all_rounds
+from acft.training.rounds import rounds_of_own_responses
 from acft.training.train_state import TrainState
 from acft.training.weighted_fit import BasePull, Weighted, weighted_fit
 from acft.training.world import World, facts, load_world
@@ -73,11 +73,7 @@ def train(settings: QuarkSettings, context: TrainContext) -> Generator[Output, N
 
     state.view, state.save_more = behind_control, pool.save
 
-    def one_round(index: int) -> Generator[Output, None, None]:
-        policy = state.view(state.snapshot(index - 1))
-        new = yield from own_responses(world, policy, index, should_stop=context.should_stop)
-        if context.should_stop():
-            return
+    def learn(index: int, new: list[Judged]) -> Generator[Output, None, None]:
         pool.judged += new
         yield from weighted_fit(
             world, state.optimizer, sorted_responses(world, settings, pool.judged), index,
@@ -85,7 +81,7 @@ def train(settings: QuarkSettings, context: TrainContext) -> Generator[Output, N
         )  # fmt: skip
 
     yield Note("info", f"the tuned policy answers after {best!r}; put it before your own prompts")
-    yield from all_rounds(state, context, one_round)
+    yield from rounds_of_own_responses(state, context, learn)
 
 
 @dataclass

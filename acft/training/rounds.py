@@ -7,6 +7,7 @@ from acft.distributed import settled
 from acft.events import Note
 from acft.training.final import final_evaluation, is_wanted
 from acft.training.outputs import Checkpoint, Output, TrainContext
+from acft.training.responses import Judged, own_responses
 from acft.training.train_state import TrainState
 from acft.training.validation import Validation, best_event, validate
 
@@ -50,6 +51,33 @@ def all_rounds(
         yield from close(index)
     if is_wanted(state.world) and not context.should_stop():
         yield from report()
+
+
+def rounds_of_own_responses(
+    state: TrainState,
+    context: TrainContext,
+    learn: Callable[[int, list[Judged]], Outputs],
+    *,
+    each: int = 1,
+) -> Outputs:
+    """Outputs of all rounds, each of which begins with responses that the policy draws for it.
+
+    Args:
+        state: Its policy draws as it is used.
+        context: Whose stop leaves out the rest of the round.
+        learn: Trains through the round of that index on these responses.
+        each: So many responses to a prompt at least.
+    """
+
+    def one_round(index: int) -> Outputs:
+        policy = state.view(state.snapshot(index - 1))
+        judged = yield from own_responses(
+            state.world, policy, index, each=each, should_stop=context.should_stop
+        )
+        if not context.should_stop():
+            yield from learn(index, judged)
+
+    yield from all_rounds(state, context, one_round)
 
 
 def close_round(state: TrainState, index: int) -> Outputs:
