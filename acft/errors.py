@@ -3,8 +3,15 @@
 Every message reads: what is wrong, where, the value, what is allowed, what to do.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What somebody's code may raise."""
 
 
 class AcftError(Exception):
@@ -46,6 +53,25 @@ class RunError(AcftError):
     """A run cannot be started, stopped, resumed or found."""
 
     kind = "unknown"
+
+
+@contextmanager
+def failing_as(
+    refused: Callable[[Exception], AcftError],
+    failures: type[Exception] | tuple[type[Exception], ...] = FAILURES,
+) -> Iterator[None]:
+    """A block in which an error of somebody's code becomes what ``refused`` makes of it.
+
+    An error for users stays as it is, and so does a lack of memory: the worker has advice for it.
+    """
+    try:
+        yield
+    except (AcftError, MemoryError):
+        raise
+    except failures as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise refused(error) from error
 
 
 def place_of(error: BaseException, modules: Collection[str] = ()) -> str:

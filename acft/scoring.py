@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acft.errors import AcftError, ModelError, place_outside
+from acft.errors import AcftError, ModelError, failing_as, place_outside
 from acft.scorers import SCORERS, Scorer, load_scorer
 
 Scores = dict[str, list[float]]
@@ -16,12 +16,6 @@ Scores = dict[str, list[float]]
 
 CACHE_LIMIT = 500_000
 """Remembered scores; about 60 MB."""
-
-FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, OSError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
-"""What somebody's code may raise."""
 
 
 @dataclass(frozen=True)
@@ -181,19 +175,16 @@ def checked_numbers(ask: Callable[[], Iterable[Any]], n_texts: int, asked: Asked
             outside [0, 1]; of the sort that ``asked`` names.
     """
     who, wanted = asked.name, f"it must give a list of {n_texts} numbers{asked.place}"
-    try:
+
+    def failed(error: Exception) -> AcftError:
+        place = place_outside(error, __file__) or asked.place
+        said = f"{type(error).__name__}: {error}{place}"
+        return asked.error(f"{who} failed on {n_texts} texts: {said}")
+
+    with failing_as(failed):
         answer = ask()
         given = [*answer] if isinstance(answer, Iterable) else None
         wrong = [value for value in given or () if not (math.isfinite(value) and 0 <= value <= 1)]
-    except AcftError:
-        raise
-    except FAILURES as error:
-        if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
-            raise
-        place = place_outside(error, __file__) or asked.place
-        raise asked.error(
-            f"{who} failed on {n_texts} texts: {type(error).__name__}: {error}{place}"
-        ) from error
     if given is None:
         raise asked.error(f"{who} gave {answer!r} for {n_texts} texts; {wanted}")
     if len(given) != n_texts:

@@ -35,7 +35,7 @@ from acft.benchmarks.harness_tasks import (
 )
 from acft.benchmarks.harness_totals import aggregations_of, left_out, totals_of
 from acft.config import Config
-from acft.errors import ConfigError, DataError
+from acft.errors import ConfigError, DataError, failing_as
 from acft.events import Note, Phase, Progress
 from acft.seeding import derive_short_seed
 from acft.settings import Names, NonNegative, Positive, RunSettings
@@ -262,18 +262,16 @@ def _answered(model: Any, part: Any, ids: list[int], few_shot: int, seed: int) -
     return results["samples"]
 
 
-@contextlib.contextmanager
-def _one_sentence(task: Task) -> Iterator[None]:
+def _one_sentence(task: Task) -> contextlib.AbstractContextManager[None]:
     """Turns whatever datasets and the harness raise into one error that names the task."""
-    try:
-        yield
-    except _FAILURES as error:
-        if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
-            raise
-        raise DataError(
+
+    def failed(error: Exception) -> DataError:
+        return DataError(
             f"task {_name_of(task)!r} of lm-evaluation-harness failed: {type(error).__name__}: "
             f"{_reason(error)}{_way_out(task)}"
-        ) from error
+        )
+
+    return failing_as(failed, _FAILURES)
 
 
 def _reason(error: BaseException) -> str:

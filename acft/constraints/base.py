@@ -11,11 +11,11 @@ from typing import Annotated, Any, Protocol, cast, runtime_checkable
 from pydantic import Field
 
 from acft.config import Config
-from acft.errors import AcftError, ConfigError, ConstraintError, place_of, written_at
+from acft.errors import FAILURES, AcftError, ConfigError, ConstraintError, place_of, written_at
 from acft.registry import Registry
 from acft.schema import SATISFIED_ABOVE
 from acft.scorers import Scorer, check_scorer_name
-from acft.scoring import FAILURES, Asked, checked_numbers
+from acft.scoring import Asked, checked_numbers
 
 Table = Mapping[str, Any]
 Tables = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from acft.errors import AcftError, DataError, place_outside
+from acft.errors import DataError, failing_as, place_outside
 from acft.registry import Registry, summary_of
 from acft.totals import Totals
 from acft.types import ScoredRollout
@@ -62,17 +62,14 @@ class Metric:
         return total, count
 
     def _asked(self, prompt: str, responses: list[ScoredRollout], scorer: str) -> object:
-        try:
-            return self.of_prompt(responses, scorer)
-        except (AcftError, MemoryError):
-            raise
-        except Exception as error:
-            if type(error).__name__ == "OutOfMemoryError":  # the worker has advice for that one
-                raise
-            raise DataError(
+        def failed(error: Exception) -> DataError:
+            return DataError(
                 f"metric {self.name!r} failed on the {len(responses)} responses to prompt "
                 f"{prompt!r}: {type(error).__name__}: {error}{place_outside(error, __file__)}"
-            ) from error
+            )
+
+        with failing_as(failed, Exception):
+            return self.of_prompt(responses, scorer)
 
 
 METRICS: Registry[Metric] = Registry("metric", "acft.metrics", Metric)
