@@ -272,7 +272,7 @@ class EvaluationSettings(Config):
     validation_continuations: Positive = 4
     """Continuations of each validation prompt."""
     test_prompts: NonNegative = 40
-    """Test prompts before and after the run; 0 = no final evaluation."""
+    """Test prompts that base and tuned policy answer in the end; 0 = no final evaluation."""
     continuations: Positive = 10
     """Continuations of each test prompt."""
     top_p: OpenFraction = 0.9

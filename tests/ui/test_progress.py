@@ -62,6 +62,12 @@ def test_a_resumed_run_does_not_show_the_attempt_before(said):
     assert "starting again" in said(FITTING, state="starting")
 
 
+def test_only_what_began_before_starts_again(said):
+    assert "starting again" not in said(None)
+    assert "starting" in said(None)
+    assert "starting again" in said(None, attempts=2)
+
+
 def test_every_phase_has_a_label():
     assert set(run_head.PHASES) == set(Phase)
 

@@ -120,10 +120,8 @@ def _before_and_after(bench: Workbench, run: Run) -> Node:
     if found is None:
         return empty(
             "Base and tuned texts appear here when the run has answered its test prompts.",
-            "Base and tuned policy answer them with the same seeds."
-            if run.status.kind != "training" else
-            "The base policy answers before training, the tuned policy after it, "
-            "both with the same seeds.",
+            "Base and tuned policy answer them with the same seeds"
+            f"{', when training has ended' * (run.status.kind == 'training')}.",
         )  # fmt: skip
     left, right, pairs, verdicts = found
     worst, which = worst_pairs(run, pairs)

@@ -125,7 +125,7 @@ def _change_of(
     shown: Callable[[float | None], str] = words.percent, counted: str = "test prompt",
 ) -> Node:  # fmt: skip
     if base is None:
-        return fact(name, words.DASH, "measured before and after the run")
+        return fact(name, words.DASH, "measured when training has ended")
     after = shown(tuned.value) if tuned else "…"
     version = f"base → {version_of(tuned)}" if tuned else "base"
     note = f"{judge}{version}, {words.count(base.n, counted)} each"

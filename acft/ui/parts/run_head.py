@@ -178,8 +178,9 @@ def _doing(run: Run) -> str:
     now, attempts = run.history.progress, run.history.attempts
     # An attempt's events begin after its status; until then they tell of the one before.
     is_silent = not attempts or run.status.started > attempts[-1][0]
-    if run.state.state == "starting" or is_silent or now is None:
-        return "starting again" if attempts else "starting"
+    has_begun = run.state.state != "starting" and not is_silent
+    if not has_begun or now is None:
+        return "starting again" if len(attempts) > has_begun else "starting"
     doing = PHASES.get(now.phase, now.phase.replace("_", " "))
     if now.phase == Phase.EVALUATE and run.status.kind != "training":
         doing = "measuring"  # suites also read texts and answer questions
