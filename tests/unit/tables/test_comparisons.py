@@ -653,7 +653,8 @@ def test_what_any_knob_ends_at_is_a_setting_of_several_methods():
     plain |= {row.name for row in rows if row.changes == ('method={name="sft"}',)}
     assert len(plain) == 2
     assert plain == limits.keys()
-    assert all("Ours" in limits[name] for name in plain if "SFT" in name)
+    assert limits["Base"] == ("RL", "DPO", "NADO decoding")
+    assert {"Ours", "Filtering"} < {*limits["SFT (control)"]}
 
 
 @pytest.mark.parametrize(
