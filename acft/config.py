@@ -199,8 +199,9 @@ def _describe_all(model: type[BaseModel], error: ValidationError, where: str) ->
     """One line for each wrong value, however many alternatives of its type it misses."""
     messages: dict[tuple[str, ...], list[str]] = {}
     inputs: dict[tuple[str, ...], Any] = {}
-    for problem in error.errors():
-        if _lacks_its_wrong_items(problem, error.errors()):
+    problems = error.errors()
+    for problem in problems:
+        if _lacks_its_wrong_items(problem, problems):
             continue
         is_unknown = problem["type"] == "extra_forbidden"
         # pydantic adds the alternative of a union that was tried, such as literal['auto']

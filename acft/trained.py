@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -98,15 +97,19 @@ class TrainedRun:
         Raises:
             DataError: The text is empty or too long.
         """
-        runs, run_id = str(self._paths.root.parent), self._paths.root.name
-        found = texts.score(self._session, runs, run_id, self.round, prompt, response)
+        found = texts.score(self._session, *self._place, self.round, prompt, response)
         table = pd.DataFrame(found["rows"])
         table["alternatives"] = table["alternatives"].map(json.loads)
         return table
 
-    @cached_property
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Folder of runs, and the run's id."""
+        return str(self._paths.root.parent), self._paths.root.name
+
+    @property
     def _opened(self) -> OpenedRun:
-        return opened_run(self._session, str(self._paths.root.parent), self._paths.root.name)
+        return opened_run(self._session, *self._place)  # which keeps it
 
 
 def open_run(path: str | Path, checkpoint: int | None = None, device: str = "auto") -> TrainedRun:

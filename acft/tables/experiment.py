@@ -8,6 +8,7 @@ prompts. Runs are recognised by what they compute, so whatever is there is not d
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Task:
         """Whether no run does it, or one that can be resumed."""
         return not self.run_id or self.state in RESUMABLE
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
         """The checked settings.
 
