@@ -7,13 +7,17 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
+from importlib.machinery import SourceFileLoader
 from ipaddress import ip_address
 from pathlib import Path
+from types import CodeType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
-from jaxtyping import install_import_hook
+from jaxtyping import _import_hook, install_import_hook
 
 # before torch is imported: two thread pools on two cores are many times slower than one, and those
 # of the tests that have two threads do not spin while they wait
@@ -49,6 +53,19 @@ def modules_with_arrays() -> list[str]:
     ]
 
 
+def checked_code(loader: Any, name: str) -> CodeType | None:
+    """Code of a module with its checks, from a compiled file that is no other's.
+
+    The hook looks for such files until the module is executed, so that torch and whatever else is
+    imported meanwhile would be compiled again.
+    """
+    compiled = partial(_import_hook._optimized_cache_from_source, loader._typechecker.get_hash())
+    with patch("importlib._bootstrap_external.cache_from_source", compiled):
+        return SourceFileLoader.get_code(loader, name)
+
+
+_import_hook._JaxtypingLoader.get_code = checked_code
+_import_hook._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
 # each call is checked against its annotations; everywhere that would take a quarter of all time
 install_import_hook(modules_with_arrays(), "beartype.beartype")
 

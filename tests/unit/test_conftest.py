@@ -1,6 +1,8 @@
 """The test suite's own guards."""
 
+import importlib
 import socket
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -9,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import TypeCheckError, install_import_hook
 
 from tests import chromium
 
@@ -37,6 +39,25 @@ def test_an_array_of_another_shape_or_type_than_annotated_is_refused():
         token_mean(torch.zeros(2, 3), torch.ones(2, 4, dtype=torch.bool), 1)
     with pytest.raises(TypeCheckError, match="weights"):
         _concordance(np.zeros(2), np.ones(2, dtype=bool), np.ones(2, dtype=int))
+
+
+def test_what_a_checked_module_imports_is_compiled_as_everywhere(tmp_path, monkeypatch):
+    (tmp_path / "checked_outer.py").write_text(
+        "import plain_inner\n\ndef doubled(n: int) -> int:\n    return 2 * n\n"
+    )
+    (tmp_path / "plain_inner.py").write_text("HERE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    with install_import_hook("checked_outer", "beartype.beartype"):
+        outer = importlib.import_module("checked_outer")
+    with pytest.raises(TypeCheckError, match="parameters of checked_outer"):
+        outer.doubled("2")
+    compiled = {file.name.split(".")[0]: file.name for file in tmp_path.rglob("*.pyc")}
+    assert {name: "jaxtyping" in file for name, file in compiled.items()} == {
+        "checked_outer": True, "plain_inner": False,
+    }  # fmt: skip
+    for name in ("checked_outer", "plain_inner"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.ui
