@@ -52,6 +52,8 @@ Samples = dict[str, list[dict[str, Any]]]
 CHUNK_QUESTIONS = 32
 TALKERS = ("lm_eval.api.task", "lm_eval.evaluator", "lm_eval.models.huggingface")
 """Its loggers that warn of every default."""
+UNREAD = ("add_env_info", "get_git_commit_hash")
+"""Its functions that ask pip, git and the machine at each call, for results that are not read."""
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
 
 
@@ -250,7 +252,7 @@ def _loaded(task: Task) -> dict[str, Any]:
 def _answered(model: Any, part: Any, ids: list[int], few_shot: int, seed: int) -> Samples:
     harness = importlib.import_module(PACKAGE)
     tasks = importlib.import_module(f"{PACKAGE}.tasks")
-    with _quiet():
+    with _quiet(), _nothing_else_asked():
         results = harness.simple_evaluate(
             model, tasks=[part], samples={part.config.task: ids}, bootstrap_iters=0,
             num_fewshot=few_shot, task_manager=tasks.TaskManager(include_defaults=False),
@@ -300,6 +302,20 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _nothing_else_asked() -> Iterator[None]:
+    """Leaves out what the package asks about the environment, a second or more of each call."""
+    evaluator = importlib.import_module(f"{PACKAGE}.evaluator")
+    asking = {name: getattr(evaluator, name) for name in UNREAD if hasattr(evaluator, name)}
+    for name in asking:
+        setattr(evaluator, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        for name, function in asking.items():
+            setattr(evaluator, name, function)
 
 
 def _is_own(task: Task) -> bool:

@@ -2,6 +2,7 @@ import importlib.machinery
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 import types
 from collections.abc import Sequence
@@ -319,6 +320,24 @@ def test_a_seed_may_have_more_bits_than_the_package_takes(tmp_path) -> None:
     options = HarnessSettings(tasks=(), files=(str(file),))
     _, measured = finish(SUITES.get("harness").run(options, bench))
     assert measured["acc/q"].n == 1
+
+
+@needs_package
+@pytest.mark.filterwarnings("default")
+def test_no_chunk_asks_pip_or_git_about_the_environment(tmp_path, monkeypatch) -> None:
+    class Begun(subprocess.Popen):
+        def __init__(self, command: Any, *args: Any, **kwargs: Any) -> None:
+            begun.append(command)
+            super().__init__(command, *args, **kwargs)
+
+    begun: list[Any] = []
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps({"question": "Grass is", "choices": ["green", "loud"], "answer": 0}))
+    run = run_settings(tiny_model(tmp_path))
+    options = HarnessSettings(tasks=(), files=(str(file),))
+    monkeypatch.setattr(subprocess, "Popen", Begun)
+    finish(SUITES.get("harness").run(options, bench_of(run, policy=base_policy(run))))
+    assert begun == []
 
 
 FORMS = {
