@@ -52,8 +52,6 @@ Samples = dict[str, list[dict[str, Any]]]
 CHUNK_QUESTIONS = 32
 TALKERS = ("lm_eval.api.task", "lm_eval.evaluator", "lm_eval.models.huggingface")
 """Its loggers that warn of every default."""
-UNREAD = ("add_env_info", "get_git_commit_hash")
-"""Its functions that ask pip, git and the machine at each call, for results that are not read."""
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
 
 
@@ -198,14 +196,15 @@ def _answers(
 ) -> Generator[Progress, None, Samples]:
     """Logged samples by task, a chunk of questions after the other; a group gives all its parts."""
     samples: Samples = {}
+    seed = derive_short_seed(bench.seed, NAME)
     with _one_sentence(task):
         for part in parts.values():
             _read_only_asked(part)
+            _with_examples(part, few_shot, seed)
         sizes = {name: len(part.eval_docs) for name, part in parts.items()}
     total = sum(min(n, settings.limit or n) for n in sizes.values())
-    done, seed = 0, derive_short_seed(bench.seed, NAME)
+    done = 0
     for name, part in parts.items():
-        _seed_examples_once(part, seed)
         ids = range(min(sizes[name], settings.limit or sizes[name]))
         for start in range(0, len(ids), CHUNK_QUESTIONS):
             if bench.stops():
@@ -213,21 +212,21 @@ def _answers(
             yield Progress(Phase.EVALUATE, done, total, bench.round, "questions")
             chunk = list(ids[start : start + CHUNK_QUESTIONS])
             with _one_sentence(task):
-                found = _answered(model, part, chunk, few_shot, seed)[name]
+                found = _answered(model, name, part, chunk)[name]
             samples.setdefault(name, []).extend(found)
             done += len(chunk)
     yield Progress(Phase.EVALUATE, done, total, bench.round, "questions")
     return samples
 
 
-def _seed_examples_once(part: Any, seed: int) -> None:
-    """Seeds a task's choice of worked examples for all chunks.
+def _with_examples(part: Any, few_shot: int, seed: int) -> None:
+    """Sets how many worked examples a task shows, unless it rules them out, and their choice.
 
-    The package seeds it at each call, so that every chunk would begin with the same examples.
+    Once for all chunks, so that they are those of the package, which reads all questions at once.
     """
-    if hasattr(part, "set_fewshot_seed"):
-        type(part).set_fewshot_seed(part, seed)
-        part.set_fewshot_seed = lambda seed: None  # noqa: ARG005 - a keyword of the package
+    if part.get_config("num_fewshot") != 0:
+        part.set_config(key="num_fewshot", value=few_shot)
+    part.set_fewshot_seed(seed=seed)
 
 
 def _read_only_asked(part: Any) -> None:
@@ -249,16 +248,12 @@ def _loaded(task: Task) -> dict[str, Any]:
         return manager.load([task])["tasks"]
 
 
-def _answered(model: Any, part: Any, ids: list[int], few_shot: int, seed: int) -> Samples:
+def _answered(model: Any, name: str, part: Any, ids: list[int]) -> Samples:
     harness = importlib.import_module(PACKAGE)
-    tasks = importlib.import_module(f"{PACKAGE}.tasks")
-    with _quiet(), _nothing_else_asked():
-        results = harness.simple_evaluate(
-            model, tasks=[part], samples={part.config.task: ids}, bootstrap_iters=0,
-            num_fewshot=few_shot, task_manager=tasks.TaskManager(include_defaults=False),
-            random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed,
-            fewshot_random_seed=seed,
-        )  # fmt: skip
+    with _quiet():
+        results = harness.evaluate(
+            model, {"tasks": {name: part}}, samples={name: ids}, bootstrap_iters=0
+        )
     if not results or not results.get("samples"):
         raise ValueError("it gave no samples")
     return results["samples"]
@@ -302,20 +297,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _nothing_else_asked() -> Iterator[None]:
-    """Leaves out what the package asks about the environment, a second or more of each call."""
-    evaluator = importlib.import_module(f"{PACKAGE}.evaluator")
-    asking = {name: getattr(evaluator, name) for name in UNREAD if hasattr(evaluator, name)}
-    for name in asking:
-        setattr(evaluator, name, lambda *_: None)
-    try:
-        yield
-    finally:
-        for name, function in asking.items():
-            setattr(evaluator, name, function)
 
 
 def _is_own(task: Task) -> bool:

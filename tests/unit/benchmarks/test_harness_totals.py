@@ -97,10 +97,10 @@ def test_numbers_are_those_that_the_package_itself_reports(tmp_path, monkeypatch
     from lm_eval.models.huggingface import HFLM
 
     reported: dict[str, float] = {}
-    evaluate = lm_eval.simple_evaluate
+    asked = lm_eval.evaluate
 
-    def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
-        results: Any = evaluate(*args, **kwargs)
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        results: Any = asked(*args, **kwargs)
         for task, metrics in results["results"].items():
             for key, value in metrics.items():
                 metric, _, read = key.partition(",")
@@ -108,7 +108,7 @@ def test_numbers_are_those_that_the_package_itself_reports(tmp_path, monkeypatch
                     reported[f"{metric}{'' if read == 'none' else f'_{read}'}/{task}"] = value
         return results
 
-    monkeypatch.setattr(lm_eval, "simple_evaluate", simple_evaluate)
+    monkeypatch.setattr(lm_eval, "evaluate", evaluate)
     monkeypatch.setattr(HFLM, "generate_until", lambda self, asked: ["It is 4."] * len(asked))
     for name, records in RECORDS.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)))
