@@ -11,7 +11,7 @@ from functools import partial
 from importlib.machinery import SourceFileLoader
 from ipaddress import ip_address
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -53,19 +53,23 @@ def modules_with_arrays() -> list[str]:
     ]
 
 
-def checked_code(loader: Any, name: str) -> CodeType | None:
-    """Code of a module with its checks, from a compiled file that is no other's.
+class CheckedLoader(_import_hook._JaxtypingLoader):
+    """Loads a module with its checks, from a compiled file that is no other module's.
 
-    The hook looks for such files until the module is executed, so that torch and whatever else is
-    imported meanwhile would be compiled again.
+    The loader it stands for looks for such files until the module is executed, so that torch and
+    whatever else is imported meanwhile would be compiled again.
     """
-    compiled = partial(_import_hook._optimized_cache_from_source, loader._typechecker.get_hash())
-    with patch("importlib._bootstrap_external.cache_from_source", compiled):
-        return SourceFileLoader.get_code(loader, name)
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        named = partial(_import_hook._optimized_cache_from_source, self._typechecker.get_hash())
+        with patch("importlib._bootstrap_external.cache_from_source", named):
+            return super().get_code(fullname)
+
+    def exec_module(self, module: ModuleType) -> None:
+        SourceFileLoader.exec_module(self, module)
 
 
-_import_hook._JaxtypingLoader.get_code = checked_code
-_import_hook._JaxtypingLoader.exec_module = SourceFileLoader.exec_module
+_import_hook._JaxtypingLoader = CheckedLoader
 # each call is checked against its annotations; everywhere that would take a quarter of all time
 install_import_hook(modules_with_arrays(), "beartype.beartype")
 
