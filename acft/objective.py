@@ -240,13 +240,49 @@ def kl_policy_guided_same(
     return log_z - expectation(logprobs.exp(), log_s)
 
 
+def soft_value(
+    next_logprobs: Float[Tensor, "*axes vocab"],
+    reference_logprobs: Float[Tensor, "*axes vocab"],
+    next_q: Float[Tensor, "*axes vocab"],
+) -> Float[Tensor, " *axes"]:
+    """Value of prefixes in units of beta: E_p[Q] - KL(p ‖ reference); log R at the best p.
+
+    Source: arXiv:2402.06700, its soft Bellman updates between the tokens of an action.
+    """
+    logprobs = upcast(next_logprobs)
+    return expectation(logprobs.exp(), upcast(next_q) + upcast(reference_logprobs) - logprobs)
+
+
+def soft_returns(
+    reward: Float[Tensor, " batch"],
+    values: Float[Tensor, "batch step"],
+    token_log_ratios: Float[Tensor, "batch step"],
+    mask: Bool[Tensor, "batch step"],
+    trace: float,
+) -> Float[Tensor, "batch step"]:
+    """What Q of each response token should be, in units of beta.
+
+    Args:
+        reward: Of each whole response, which comes at its last token.
+        values: Of the prefix before each token; tokens stand first in the mask.
+        trace: 0 trusts the next prefix's value alone, 1 what came of it in this response.
+
+    Source: arXiv:2402.06700 for trace 0, arXiv:1506.02438 for the trace; no discount.
+    """
+    returns = upcast(reward).unsqueeze(-1).repeat(1, mask.shape[1])
+    for step in reversed(range(mask.shape[1] - 1)):
+        came = returns[:, step + 1] - token_log_ratios[:, step + 1]
+        goes_on = (1.0 - trace) * values[:, step + 1] + trace * came
+        returns[:, step] = torch.where(mask[:, step + 1], goes_on, returns[:, step])
+    return returns
+
+
 def entropy(next_logprobs: Float[Tensor, "*axes vocab"]) -> Float[Tensor, " *axes"]:
     """Entropy of the next token, in nats.
 
     Source: derived; Shannon's definition.
     """
-    logprobs = upcast(next_logprobs)
-    return -expectation(logprobs.exp(), logprobs)
+    return -expectation(upcast(next_logprobs).exp(), upcast(next_logprobs))
 
 
 def oracle_bce(

@@ -43,11 +43,8 @@ def read_again(
 ) -> Read:
     """One batch of responses as the policy sees them."""
     model = backbone.model
-    prompt_ids, prompt_mask = left_padded(prompts, pad_token(backbone.tokenizer))
     response_ids, mask = right_padded(responses)
-    states = response_states(
-        model, *(t.to(model.device) for t in (prompt_ids, prompt_mask, response_ids, mask))
-    )
+    states = states_again(backbone, prompts, responses)
     policy_lps, drawn_lps, surprise, variance = [], [], 0.0, 0.0
     for place in range(response_ids.shape[1]):
         next_logprobs = logits(model, states[:, place]).log_softmax(dim=-1)
@@ -65,6 +62,18 @@ def read_again(
     if keep_hidden:
         window = window_of(prompts, response_ids, mask, states, sampling.horizon)
     return Read(_ragged(policy_lps, mask), _ragged(drawn_lps, mask), window, checks)
+
+
+@torch.no_grad()
+def states_again(
+    backbone: Backbone,
+    prompts: Sequence[tuple[int, ...]],
+    responses: Sequence[tuple[int, ...]],
+) -> Float[Tensor, "batch window width"]:
+    """Last hidden states of the last prompt token and of every response token."""
+    model = backbone.model
+    parts = [*left_padded(prompts, pad_token(backbone.tokenizer)), *right_padded(responses)]
+    return response_states(model, *(part.to(model.device) for part in parts))
 
 
 def proposed(

@@ -78,6 +78,22 @@ class OracleData:
         return (self.satisfaction > SATISFIED_ABOVE).float()
 
 
+@dataclass(frozen=True)
+class Task:
+    """What an oracle learns in one fit."""
+
+    train_loss: Callable[[Tensor], Float[Tensor, ""]]
+    """Of the training responses at these rows."""
+    held_out_loss: Callable[[], float]
+    """Tells when to stop."""
+    held_out_name: str
+    """Of its curve."""
+    batches: Callable[[], Iterator[Tensor]]
+    """Rows of each step of an epoch."""
+    n_steps: int
+    """Steps of an epoch."""
+
+
 def fit_oracle(
     oracle: Oracle,
     train: OracleData,
@@ -98,50 +114,85 @@ def fit_oracle(
     """
     labels = train.labels(settings)
     if round_index == 1:
-        _require_both(torch.cat([labels, validation.labels(settings)]))
+        require_both(torch.cat([labels, validation.labels(settings)]))
     weights, chances = _sampling(train, settings)
+    generator = np.random.default_rng(derive_seed(seed, "oracle", round_index))
+    n_steps = max(1, len(train) // settings.batch_size)
+    task = Task(
+        train_loss=lambda rows: _loss(
+            oracle, train.rows(rows), labels[rows], weights[rows],
+            settings, next_logprobs, generator,
+        ),
+        held_out_loss=lambda: _validation_loss(oracle, validation, settings),
+        held_out_name="oracle/bce_validation",
+        batches=lambda: row_batches(generator, len(train), settings.batch_size, n_steps, chances),
+        n_steps=n_steps,
+    )  # fmt: skip
+    is_fitted = yield from descend(oracle, task, settings, seed, round_index, should_stop)
+    oracle.version += is_fitted
+    return is_fitted
+
+
+def descend(
+    oracle: Oracle,
+    task: Task,
+    settings: OracleSettings,
+    seed: int,
+    round_index: int,
+    should_stop: Callable[[], bool],
+    epochs: range | None = None,
+) -> Generator[Event, None, bool]:
+    """Progress and losses of a fit; the weights of its best epoch are left.
+
+    Args:
+        oracle: Is changed.
+        task: What it learns.
+        settings: Rates, and when to stop.
+        seed: Of the run.
+        round_index: From 1.
+        should_stop: Asked before each epoch; a yes leaves weights of no use, and False is returned.
+        epochs: Their numbers, where a round has several fits; all of them by default.
+
+    Raises:
+        NonFiniteError: The loss became NaN or infinite.
+    """
+    epochs = epochs or range(1, settings.max_epochs + 1)
     optimizer = torch.optim.AdamW(
         [p for p in oracle.parameters() if p.requires_grad],
         lr=settings.lr,
         weight_decay=settings.weight_decay,
     )
-    generator = np.random.default_rng(derive_seed(seed, "oracle", round_index))
-    n_steps = max(1, len(train) // settings.batch_size)
-    lr = _learning_rates(optimizer, settings, settings.max_epochs * n_steps)
-    best_loss, best_epoch = _validation_loss(oracle, validation, settings), 0
+    lr = _learning_rates(optimizer, settings, len(epochs) * task.n_steps)
+    best_loss, best_epoch = task.held_out_loss(), epochs[0] - 1
     best = _copy(oracle)
-    for epoch in range(1, settings.max_epochs + 1):
+    for epoch in epochs:
         if settled(should_stop):
             return False
         oracle.train()
         total = 0.0
         with local_torch_seed(derive_seed(seed, "oracle-dropout", round_index, epoch)):
-            for rows in _batches(generator, chances, len(train), settings.batch_size, n_steps):
-                loss = _loss(
-                    oracle, train.rows(rows), labels[rows], weights[rows],
-                    settings, next_logprobs, generator,
-                )  # fmt: skip
-                total += _step(oracle, optimizer, loss, round_index, epoch)
+            for rows in task.batches():
+                total += _step(oracle, optimizer, task.train_loss(rows), round_index, epoch)
                 lr.step()
-        held_out = _validation_loss(oracle, validation, settings)
+        held_out = task.held_out_loss()
         yield Progress(Phase.FIT_ORACLE, epoch, settings.max_epochs, round_index, "epochs")
-        yield Scalars(
-            round_index,
-            epoch,
-            {"oracle/loss_train": total / n_steps, "oracle/bce_validation": held_out},
-        )
+        losses = {"oracle/loss_train": total / task.n_steps, task.held_out_name: held_out}
+        yield Scalars(round_index, epoch, losses)
         if held_out < best_loss:
             best_loss, best_epoch, best = held_out, epoch, _copy(oracle)
         elif epoch - best_epoch >= settings.patience:
             break
     oracle.load_state_dict(best)
     oracle.eval()
-    oracle.version += 1
     return True
 
 
-def _require_both(labels: Float[Tensor, " batch"]) -> None:
-    """Raises DataError when all labels are equal; in later rounds that is success."""
+def require_both(labels: Float[Tensor, " batch"]) -> None:
+    """Returns unless all labels are equal, from which nothing can be learned.
+
+    Raises:
+        DataError: They are; after the first round that is success.
+    """
     if bool((labels != labels[0]).any()):
         return
     n, is_satisfied = len(labels), bool(labels[0] > SATISFIED_ABOVE)
@@ -263,13 +314,14 @@ def _sampling(
     return weights / boost, chances / chances.sum()
 
 
-def _batches(
+def row_batches(
     generator: np.random.Generator,
-    chances: np.ndarray | None,
     size: int,
     batch_size: int,
     n_steps: int,
+    chances: np.ndarray | None = None,
 ) -> Iterator[Tensor]:
+    """Rows of each step of an epoch: all of them once, or drawn by their chances."""
     if chances is None:
         order = generator.permutation(size)
     else:

@@ -1,5 +1,6 @@
 """The LLM box of the paper's figure 2: cross-entropy on a corpus plus KL to the guided policy."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -125,13 +126,15 @@ def fit_job(
     """
     settings = world.run.optimizer
     first = (round_index - 1) * settings.steps_per_round
-    batches = mixture(
-        world.corpora,
-        world.run.schedule.rounds * settings.steps_per_round,
-        settings.batch_size,
-        derive_seed(world.run.seed, "mixture"),
-        start=first,
-    )
+    batches = itertools.repeat(())  # where own responses are all that is learned from
+    if world.corpora:
+        batches = mixture(
+            world.corpora,
+            world.run.schedule.rounds * settings.steps_per_round,
+            settings.batch_size,
+            derive_seed(world.run.seed, "mixture"),
+            start=first,
+        )
     extra = _sampled_batches(world, regularizer, round_index)
     steps = (
         _pieces(documents, sampled, regularizer, settings.micro_batch_size, ce_weight)

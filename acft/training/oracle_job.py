@@ -136,17 +136,14 @@ def oracle_job(
     """
     settings = world.run.oracle
     cut_short = OracleRound(Guide(oracle, 0.0, policy.version), [], [], is_whole=False)
-    drawn = yield from _drawn(world, policy, round_index, should_stop)
+    drawn = yield from drawn_and_held_out(world, policy, round_index, should_stop)
     if drawn is None:
         return cut_short
     train, held_out = drawn
     oracle = oracle.copied()
     oracle.follow(policy.backbone)
-    model = policy.backbone.model
     validation = oracle_data(held_out)
-
-    def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
-        return logits(model, hidden.to(model.device, model.dtype)).log_softmax(dim=-1)
+    next_logprobs = head_of(policy)
 
     if ORACLES.get(settings.kind).is_fitted:
         data = _with_replay(world, oracle, policy, oracle_data(train), earlier)
@@ -260,7 +257,17 @@ def guide_decoder(
     return guided_decoder(GuidedSettings(strength=strength, delta=delta, rare=rare), context)
 
 
-def _drawn(
+def head_of(policy: Policy) -> NextLogprobs:
+    """Log-probabilities of a policy from its hidden states."""
+    model = policy.backbone.model
+
+    def next_logprobs(hidden: Float[Tensor, "position width"]) -> Float[Tensor, "position vocab"]:
+        return logits(model, hidden.to(model.device, model.dtype)).log_softmax(dim=-1)
+
+    return next_logprobs
+
+
+def drawn_and_held_out(
     world: World, policy: Policy, round_index: int, should_stop: Callable[[], bool]
 ) -> Generator[Output, None, tuple[ScoredSamples, ScoredSamples] | None]:
     """Responses to learn from and responses held out; None where a stop cut the drawing short."""

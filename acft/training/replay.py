@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
 
 from acft.backbone.sharded import uneven_passes
 from acft.data import micro_batches
 from acft.distributed import ranks
-from acft.engines.readback import read_again
+from acft.engines.readback import read_again, states_again
 from acft.oracle.training import OracleData
 from acft.policy import Policy
 from acft.training.world import World
@@ -33,6 +36,21 @@ def replayed(
         tuple(rollout.prompt_id for rollout in rollouts),
         torch.tensor(list(itertools.chain.from_iterable(weights))),
     )
+
+
+def states_under(
+    world: World, policy: Policy, rollouts: Sequence[Rollout]
+) -> Float[Tensor, "batch window width"]:
+    """What ``policy`` has in mind at each token of responses that another one drew."""
+    read = []
+    with uneven_passes(policy.backbone.model):
+        for some in ranks().share(list(micro_batches(rollouts, BATCH))):
+            states = states_again(
+                policy.backbone, [r.prompt_ids for r in some], [r.response_ids for r in some]
+            )
+            missing = world.horizon + 1 - states.shape[1]
+            read.append(pad(states.to("cpu", torch.float16), (0, 0, 0, missing)))
+    return torch.cat(ranks().joined(read))
 
 
 def _read(world: World, policy: Policy, rollouts: Sequence[Rollout]) -> tuple[Window, list[float]]:

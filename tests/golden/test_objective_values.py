@@ -193,3 +193,31 @@ def test_a_prefix_is_reached_in_proportion_to_the_ratios_of_its_tokens():
     """Ratios 6/5 and 3/2 of two tokens: 1 for the prompt, 6/5, and 9/5 = R(prefix) / R(x)."""
     reach = objective.log_reach(torch.tensor([[1.2, 1.5]]).log())
     assert reach.exp().tolist() == [close(1.0, 1.2, 1.8)]
+
+
+def test_a_soft_value_is_what_is_won_less_what_straying_costs():
+    """p = (1/2, 1/4, 1/4), reference (1/4, 1/2, 1/4): E_p[Q] = -3/4·log 2, KL = 1/4·log 2."""
+    reference = torch.tensor([[0.25, 0.5, 0.25]])
+    value = objective.soft_value(P.log(), reference.log(), R.log())
+    assert value.tolist() == close(-math.log(2))
+
+
+def test_the_soft_value_of_the_guided_policy_is_log_r_of_the_prefix():
+    """q = (8, 2, 1)/11 and Z = 11/16, as above."""
+    q = torch.tensor([[8 / 11, 2 / 11, 1 / 11]])
+    assert objective.soft_value(q.log(), P.log(), R.log()).tolist() == close(math.log(11 / 16))
+
+
+@pytest.mark.parametrize(
+    ("trace", "expected"),
+    [(0.0, (-2.0, -3.0, 0.0)), (0.5, (-3.5, -3.0, 0.0)), (1.0, (-5.0, -3.0, 0.0))],
+)
+def test_soft_returns_of_three_tokens_lie_between_next_value_and_what_came(trace, expected):
+    """Reward 0 at the third token; values -2 and -3 before the second and third, ratios 2 and 3.
+
+    Second: -3 and 0 - 3 agree. First: -2 by the value alone, -3 - 2 by what came, -7/2 by halves.
+    """
+    values, ratios = torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[1.0, 2.0, 3.0]])
+    mask = torch.tensor([[True, True, True]])
+    found = objective.soft_returns(torch.zeros(1), values, ratios, mask, trace)
+    assert found[0].tolist() == close(*expected)

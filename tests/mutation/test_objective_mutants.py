@@ -104,6 +104,38 @@ MUTANTS = {
         "log_s - change_of_logprobs) - log_z",
         "log_s - change_of_logprobs)",
     ),
+    "soft value: reference forgotten": (
+        "upcast(next_q) + upcast(reference_logprobs) - logprobs",
+        "upcast(next_q) - logprobs",
+    ),
+    "soft value: KL reversed": (
+        "upcast(next_q) + upcast(reference_logprobs) - logprobs",
+        "upcast(next_q) - upcast(reference_logprobs) + logprobs",
+    ),
+    "soft value: under the reference": (
+        "expectation(logprobs.exp(), upcast(next_q)",
+        "expectation(reference_logprobs.exp(), upcast(next_q)",
+    ),
+    "soft return: trace reversed": (
+        "(1.0 - trace) * values[:, step + 1] + trace * came",
+        "trace * values[:, step + 1] + (1.0 - trace) * came",
+    ),
+    "soft return: value of the same prefix": (
+        "(1.0 - trace) * values[:, step + 1]",
+        "(1.0 - trace) * values[:, step]",
+    ),
+    "soft return: straying costs nothing": (
+        "returns[:, step + 1] - token_log_ratios[:, step + 1]",
+        "returns[:, step + 1]",
+    ),
+    "soft return: of the token itself": (
+        "- token_log_ratios[:, step + 1]",
+        "- token_log_ratios[:, step]",
+    ),
+    "soft return: beyond the end": (
+        "torch.where(mask[:, step + 1], goes_on",
+        "torch.where(mask[:, step], goes_on",
+    ),
     "entropy negative": ("return -expectation(", "return expectation("),
     "sigmoid applied twice": (
         "log_r = _checked_log_r(log_r)\n    c =",
@@ -290,6 +322,22 @@ def check_special_cases(o: ModuleType) -> None:
     reverse_gradient = gradient(lambda x: o.kl_policy_guided_same(x.log_softmax(-1), log_r), LOGITS)
     same(reverse_gradient, P * ((P / q).log() - reverse.unsqueeze(-1)))
     same(o.kl_guided_policy_same(p, NEVER.log())[1], -(P[1, 0].log()))
+
+
+def check_soft_value(o: ModuleType) -> None:
+    reference = R / R.sum(dim=-1, keepdim=True)
+    value = (P * (R.log() + (reference / P).log())).sum(dim=-1)
+    same(o.soft_value(P.log(), reference.log(), R.log()), value)
+    same(o.soft_value(TILTED.log(), P.log(), R.log()), RATE.log())
+
+
+def check_soft_returns(o: ModuleType) -> None:
+    values = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -2.0, -3.0]])
+    ratios = torch.tensor([[1.0, 2.0, 3.5], [1.0, 2.0, 3.5]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    found = o.soft_returns(torch.tensor([0.0, -4.0]), values, ratios, mask, 0.25)
+    same(found[0], [0.75 * -2.0 + 0.25 * (-3.125 - 2.0), -3.125, 0.0])
+    same(found[1, :2], [0.75 * -2.0 + 0.25 * (-4.0 - 2.0), -4.0])
 
 
 def check_entropy(o: ModuleType) -> None:

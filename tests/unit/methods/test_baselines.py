@@ -108,7 +108,7 @@ def test_without_a_pair_in_the_first_round_it_says_what_to_raise(tmp_path):
     "method",
     [
         {"name": "dpo"}, {"name": "rl"}, {"name": "rl", "reward": "verdict"},
-        {"name": "dapt"}, {"name": "dpg"}, {"name": "gflownet"},
+        {"name": "dapt"}, {"name": "dpg"}, {"name": "gflownet"}, {"name": "etpo"},
     ],
     ids=lambda method: "-".join(method.values()),
 )  # fmt: skip
@@ -340,7 +340,7 @@ def test_heavier_responses_become_likelier(tmp_path):
     assert after > before + 1.0
 
 
-@pytest.mark.parametrize("name", ["dpg", "gflownet"])
+@pytest.mark.parametrize("name", ["dpg", "etpo", "gflownet"])
 def test_dropout_depends_on_the_step_alone(tmp_path, name):
     run = toy_run(tmp_path, "adapter.dropout=0.3", "schedule.rounds=2")
     whole = trained(tmp_path / "a", run, {"name": name})
@@ -445,6 +445,7 @@ def test_work_ends_when_nobody_reads_it():
         ("quark", {"quantiles": 1}), ("nado_decoding", {"delta": 0.0}),
         ("nado_decoding", {"start": "rl"}), ("rl", {"reward": "loud"}),
         ("dpg", {"responses_per_prompt": 0}), ("gflownet", {"floor": 0.0}),
+        ("etpo", {"floor": 1.0}), ("etpo", {"trace": 1.5}), ("etpo", {"backups": 0}),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_named_with_what_is_allowed(name, wrong):
