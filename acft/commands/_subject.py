@@ -1,5 +1,6 @@
 """Whom a command means: a run by its id, or a model."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ def check_subject(runs_dir: Path, name: str, model: "ModelSettings | None" = Non
         model: Settings of the model, where more than its name was typed.
 
     Raises:
-        RunError: It is neither.
+        RunError: It is neither, or the folder of a run, which is told by its id.
     """
     from acft.backbone.loading import check_model
     from acft.runs.directory import RUN_ID, find_run
@@ -27,6 +28,12 @@ def check_subject(runs_dir: Path, name: str, model: "ModelSettings | None" = Non
     if RUN_ID.fullmatch(name):
         find_run(runs_dir, name)
         return
+    folder = Path(name).resolve()
+    if RUN_ID.fullmatch(folder.name) and folder.is_dir():
+        raise RunError(
+            f"{name!r} is the folder of a run; name the run by its id: {folder.name} "
+            f"--runs {shlex.quote(str(folder.parent))}"
+        )
     try:
         check_model(model or ModelSettings(name=name))
     except ModelError as error:
